@@ -1,0 +1,119 @@
+//! Reading a command's words: a cursor that hands them out one by one and turns them into values, strictly.
+
+use crate::error::LockError;
+use crate::limits::{KEY_BYTES_MAX, NOTE_BYTES_MAX};
+use crate::primitive::{Fence, Owner};
+
+/// The words of a command that have not been read yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    rest: &'a [&'a [u8]],
+    command: &'static str,
+}
+
+impl<'a> Args<'a> {
+    /// The words that follow the name of `command`.
+    pub const fn new(command: &'static str, words: &'a [&'a [u8]]) -> Self {
+        Self { rest: words, command }
+    }
+
+    /// The next word, if there is one.
+    pub fn next_word(&mut self) -> Option<&'a [u8]> {
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(first)
+    }
+
+    /// The next word, which the command cannot do without.
+    pub fn required(&mut self) -> Result<&'a [u8], LockError> {
+        self.next_word().ok_or(LockError::Arity(self.command))
+    }
+
+    /// A key's name.
+    pub fn key(&mut self) -> Result<&'a [u8], LockError> {
+        self.required().and_then(|key| if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(LockError::KeyLength) })
+    }
+
+    /// An owner's name.
+    pub fn owner(&mut self) -> Result<&'a [u8], LockError> {
+        self.required().and_then(|name| if Owner::is_valid(name) { Ok(name) } else { Err(LockError::OwnerLength) })
+    }
+
+    /// The value of `option`.
+    pub fn value(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+        self.next_word().ok_or(LockError::MissingValue(option))
+    }
+
+    /// The value of `option` as a whole number in a range.
+    pub fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
+        let word = self.value(option)?;
+        parse_i64(word)
+            .filter(|n| (min..=max).contains(n))
+            .ok_or(LockError::Number { what: option, min, max })
+    }
+
+    /// The value of FENCE.
+    pub fn fence(&mut self) -> Result<Fence, LockError> {
+        let max = crate::limits::FENCE_MAX as i64;
+        let n = self.number("FENCE", 1, max)?;
+        u64::try_from(n).ok().and_then(Fence::new).ok_or(LockError::Number { what: "FENCE", min: 1, max })
+    }
+
+    /// The value of NOTE.
+    pub fn note(&mut self) -> Result<&'a [u8], LockError> {
+        let note = self.value("NOTE")?;
+        if note.len() <= NOTE_BYTES_MAX {
+            Ok(note)
+        } else {
+            Err(LockError::NoteLength)
+        }
+    }
+
+    /// Refuses words that nobody asked for.
+    pub fn finish(&mut self) -> Result<(), LockError> {
+        self.next_word().map_or(Ok(()), |_| Err(LockError::Arity(self.command)))
+    }
+}
+
+/// Takes the value of an option that may stand only once, alone among those that share `slot`.
+pub fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Result<(), LockError> {
+    if slot.replace(value).is_some() {
+        return Err(LockError::Repeated(option));
+    }
+    Ok(())
+}
+
+/// A decimal number as the server itself writes it: no plus sign, no spaces, no leading zeros, no `-0`.
+pub fn parse_i64(word: &[u8]) -> Option<i64> {
+    let digits = word.strip_prefix(b"-").unwrap_or(word);
+    let plain = match digits {
+        [b'0'] => word.len() == 1,
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if !plain {
+        return None;
+    }
+    std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_strict() {
+        let good: [(&str, i64); 5] =
+            [("0", 0), ("7", 7), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)];
+        for (text, n) in good {
+            assert_eq!(parse_i64(text.as_bytes()), Some(n), "{text}");
+        }
+        let bad = [
+            "", "-", "-0", "+5", " 5", "5 ", "05", "-05", "0x10", "1e3", "5.0", "NaN", "inf", "٣", "1_000",
+            "9223372036854775808", "18446744073709551616", "99999999999999999999",
+        ];
+        for text in bad {
+            assert_eq!(parse_i64(text.as_bytes()), None, "{text}");
+        }
+    }
+}

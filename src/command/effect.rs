@@ -1,0 +1,216 @@
+//! The internal commands, the only words that go to the AOF and to replicas. Each states a result: absolute, safe
+//! to apply twice, decided without a clock.
+//!
+//! - `LOCK._HOLD key owner fence limit permits lease-ms left-ms deadline-unix-ms [note]`: this hold stands. Both
+//!   times say where it ends; a stream is believed by what is left, a file by the wall clock. -1 is never.
+//! - `LOCK._FREE key fence`: this hold has ended.
+
+use super::args::{parse_i64, Args};
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::limits::NOTE_BYTES_MAX;
+use crate::primitive::codec::{deadline_here, Trust};
+use crate::primitive::deadlines::Slot;
+use crate::primitive::fence::is_plausible;
+use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
+
+pub const HOLD: Spec = Spec {
+    name: "lock._hold",
+    summary: "Internal: states that a hold stands. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: -9,
+    acl: "admin dangerous write",
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        Arg::int("fence"),
+        Arg::int("limit"),
+        Arg::int("permits"),
+        Arg::int("lease-ms"),
+        Arg::int("left-ms"),
+        Arg::int("deadline-unix-ms"),
+        Arg::string("note").optional(),
+    ],
+    ..Spec::WRITES_KEY
+};
+
+pub const FREE: Spec = Spec {
+    name: "lock._free",
+    summary: "Internal: states that a hold has ended. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: 3,
+    acl: "admin dangerous write",
+    args: &[Arg::KEY, Arg::int("fence")],
+    ..Spec::WRITES_KEY
+};
+
+/// A hold as it stands in the stream, after the key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HoldEffect<'a> {
+    pub owner: &'a [u8],
+    pub fence: Fence,
+    pub claim: Claim,
+    pub lease: Lease,
+    /// ms, or -1.
+    pub left_ms: i64,
+    /// ms since 1970, or -1.
+    pub deadline_unix_ms: i64,
+    pub note: &'a [u8],
+}
+
+impl<'a> HoldEffect<'a> {
+    /// The effect that states this hold.
+    pub fn of(hold: &'a Hold, limit: u32, clock: Clock) -> Self {
+        let left_ms = hold.left(clock.now);
+        let unix_ms = i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX);
+        Self {
+            owner: hold.owner.as_bytes(),
+            fence: hold.fence,
+            claim: hold.claim(limit),
+            lease: hold.lease,
+            left_ms,
+            deadline_unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) },
+            note: hold.note(),
+        }
+    }
+
+    /// Reads the words after the command's name: the key and the effect.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
+        let mut args = Args::new(HOLD.name, words);
+        let key = args.key()?;
+        let owner = args.owner()?;
+        let mut number = || parse_i64(args.required()?).ok_or(LockError::BadEffect);
+        let (fence, limit, permits) = (number()?, number()?, number()?);
+        let (lease, left_ms, deadline_unix_ms) = (number()?, number()?, number()?);
+        let note = args.next_word().unwrap_or_default();
+        args.finish()?;
+        let fields = || {
+            let claim = Claim::new(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
+            let fence = Fence::new(u64::try_from(fence).ok()?)?;
+            let lease = Lease::from_wire(lease)?;
+            let endless = lease == Lease::NEVER;
+            let times_agree = (left_ms == -1) == endless && (deadline_unix_ms == -1) == endless;
+            let in_range = left_ms >= -1 && deadline_unix_ms >= -1 && note.len() <= NOTE_BYTES_MAX;
+            (times_agree && in_range).then_some((claim, fence, lease))
+        };
+        let (claim, fence, lease) = fields().ok_or(LockError::BadEffect)?;
+        Ok((key, Self { owner, fence, claim, lease, left_ms, deadline_unix_ms, note }))
+    }
+
+    /// The words after the key; the inverse of [`HoldEffect::parse`].
+    #[cfg(test)]
+    pub fn to_args(self) -> Vec<Vec<u8>> {
+        let numbers = [
+            self.fence.to_wire(),
+            i64::from(self.claim.limit),
+            i64::from(self.claim.permits),
+            self.lease.to_wire(),
+            self.left_ms,
+            self.deadline_unix_ms,
+        ];
+        let mut words = vec![self.owner.to_vec()];
+        words.extend(numbers.iter().map(|n| n.to_string().into_bytes()));
+        if !self.note.is_empty() {
+            words.push(self.note.to_vec());
+        }
+        words
+    }
+
+    /// The hold as it stands on this server; nothing if its fence cannot be true.
+    pub fn to_hold(self, trust: Trust, clock: Clock) -> Option<Hold> {
+        let deadline = match (u64::try_from(self.left_ms), u64::try_from(self.deadline_unix_ms)) {
+            (Ok(left), Ok(deadline)) => deadline_here(self.lease, left, deadline, trust, clock),
+            _ => Moment::NEVER,
+        };
+        is_plausible(self.fence, clock.unix_us).then_some(())?;
+        Some(Hold {
+            owner: Owner::new(self.owner)?,
+            fence: self.fence,
+            lease: self.lease,
+            deadline,
+            note: (!self.note.is_empty()).then(|| self.note.into()),
+            permits: self.claim.permits,
+            slot: Slot::NONE,
+        })
+    }
+}
+
+/// Reads the words of `LOCK._FREE`: the key and the fence of the hold that ended.
+pub fn parse_free<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Fence), LockError> {
+    let mut args = Args::new(FREE.name, words);
+    let key = args.key()?;
+    let fence = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new);
+    args.finish()?;
+    Ok((key, fence.ok_or(LockError::BadEffect)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
+
+    proptest! {
+        #[test]
+        fn words_and_effect_are_inverse(
+            owner in prop::collection::vec(any::<u8>(), 1..=256),
+            fence in 1..=crate::limits::FENCE_MAX,
+            limit in 1..=u32::MAX, part in any::<u32>(),
+            times in prop::option::of((0..1_000_000_i64, 0..1_000_000_i64, 0..i64::MAX)),
+            note in prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX),
+        ) {
+            let (lease, left_ms, deadline_unix_ms) = times.unwrap_or((-1, -1, -1));
+            let effect = HoldEffect {
+                owner: &owner,
+                fence: Fence::new(fence).unwrap(),
+                claim: Claim::new(limit, 1 + part % limit).unwrap(),
+                lease: Lease::from_wire(lease).unwrap(),
+                left_ms, deadline_unix_ms, note: &note,
+            };
+            let mut words = vec![b"k".to_vec()];
+            words.extend(effect.to_args());
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(HoldEffect::parse(&words), Ok((&b"k"[..], effect)));
+        }
+
+        #[test]
+        fn a_replica_has_the_hold_that_the_primary_has(left in 1..20_000_u64, note in any::<bool>()) {
+            let hold = Hold {
+                owner: Owner::new(b"o").unwrap(),
+                fence: Fence::new(CLOCK.unix_us).unwrap(),
+                lease: Lease::ms(20_000),
+                deadline: CLOCK.now.plus_ms(left),
+                note: note.then(|| b"text".as_slice().into()),
+                permits: 2,
+                slot: Slot::NONE,
+            };
+            for trust in [Trust::Left, Trust::WallClock] {
+                let there = HoldEffect::of(&hold, 5, CLOCK).to_hold(trust, CLOCK).unwrap();
+                prop_assert_eq!(format!("{there:?}"), format!("{hold:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn effects_that_cannot_be_true_are_refused() {
+        let good: [&[u8]; 8] = [b"k", b"o", b"7", b"1", b"1", b"1000", b"900", b"5000"];
+        assert!(HoldEffect::parse(&good).is_ok());
+        let bad: [(usize, &[u8]); 12] = [
+            (2, b"0"), (2, b"-7"), (2, b"9007199254740992"), (3, b"0"), (3, b"4294967296"), (4, b"0"), (4, b"2"),
+            (5, b"-2"), (5, b"-1"), (6, b"-1"), (7, b"-1"), (6, b"x"),
+        ];
+        for (at, word) in bad {
+            let mut words = good;
+            words[at] = word;
+            assert_eq!(HoldEffect::parse(&words), Err(LockError::BadEffect), "{at}");
+        }
+        assert_eq!(parse_free(&[b"k", b"0"]), Err(LockError::BadEffect));
+        let tomorrow = (CLOCK.unix_us + 86_400_000_000).to_string();
+        let mut words = good;
+        words[2] = tomorrow.as_bytes();
+        let (_, effect) = HoldEffect::parse(&words).unwrap();
+        assert!(effect.to_hold(Trust::Left, CLOCK).is_none());
+    }
+}

@@ -1,0 +1,17 @@
+//! `LOCK.HELP`: every command with its syntax and one sentence.
+
+use super::spec::Spec;
+
+pub const SPEC: Spec = Spec {
+    name: "lock.help",
+    summary: "Lists the commands of this module.",
+    flags: "readonly fast allow-loading allow-stale",
+    arity: 1,
+    acl: "read fast",
+    ..Spec::KEYLESS
+};
+
+/// The lines of the reply.
+pub fn lines() -> impl Iterator<Item = String> {
+    super::PUBLIC.iter().flat_map(|spec| [spec.syntax(), format!("    {}", spec.summary)])
+}

@@ -1,0 +1,64 @@
+//! What the operator allows, as one value for each command.
+
+use crate::limits;
+use crate::primitive::wait_queue::Caps;
+use crate::primitive::{Lease, Moment};
+
+use super::args::Args;
+use crate::error::LockError;
+
+/// The settings that a command needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Lease when ACQUIRE names none, in ms.
+    pub default_lease_ms: i64,
+    /// Longest lease that a client may ask for, in ms.
+    pub max_lease_ms: i64,
+    /// Longest wait that a client may ask for, in ms; BLOCK 0 is always allowed.
+    pub max_wait_ms: i64,
+    pub caps: Caps,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let caps = Caps { all: limits::MAX_WAITERS as usize, per_key: limits::MAX_WAITERS_PER_KEY as usize };
+        Self {
+            default_lease_ms: limits::DEFAULT_LEASE_MS,
+            max_lease_ms: limits::MAX_LEASE_MS,
+            max_wait_ms: limits::MAX_WAIT_MS,
+            caps,
+        }
+    }
+}
+
+impl Policy {
+    /// The value of PX.
+    pub fn lease_ms(&self, args: &mut Args) -> Result<Lease, LockError> {
+        args.number("PX", 1, self.max_lease_ms).map(|ms| Lease::ms(ms.unsigned_abs()))
+    }
+
+    /// The value of EX.
+    pub fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
+        args.number("EX", 1, self.max_lease_ms / 1000).map(|s| Lease::ms(s.unsigned_abs() * 1000))
+    }
+
+    /// The value of BLOCK.
+    pub fn wait(&self, args: &mut Args) -> Result<Wait, LockError> {
+        args.number("BLOCK", 0, self.max_wait_ms).map(|ms| Wait(ms.unsigned_abs()))
+    }
+}
+
+/// How long a client is ready to wait, in ms; 0 is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait(pub u64);
+
+impl Wait {
+    /// Where a wait that begins at `now` ends.
+    pub const fn deadline(self, now: Moment) -> Moment {
+        if self.0 == 0 {
+            Moment::NEVER
+        } else {
+            now.plus_ms(self.0)
+        }
+    }
+}

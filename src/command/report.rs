@@ -1,0 +1,74 @@
+//! What WITHINFO adds to a reply: not only whether, but why.
+
+use crate::primitive::{Fence, Hold, Lock, Memory, Moment, Owner};
+
+/// The fields beside the result.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub fence: Option<Fence>,
+    /// What is left of the owner's hold: ms, or -1 without expiry.
+    pub lease_ms: Option<i64>,
+    /// One word.
+    pub reason: &'static str,
+    /// How long ago the owner's hold ended.
+    pub ago_ms: Option<u64>,
+    /// Who holds the lock now, when it is not the owner.
+    pub holder: Option<Owner>,
+}
+
+impl Report {
+    /// The owner has the lock.
+    pub fn held(hold: &Hold, reason: &'static str, now: Moment) -> Self {
+        Self { fence: Some(hold.fence), lease_ms: Some(hold.left(now)), reason, ..Self::default() }
+    }
+
+    /// The owner gave the lock back.
+    pub fn released(fence: Option<Fence>) -> Self {
+        Self { fence, reason: "released", ..Self::default() }
+    }
+
+    /// Somebody else has the lock, or comes first.
+    pub fn busy(lock: Option<&Lock>, now: Moment) -> Self {
+        let holder = live_holder(lock, now);
+        Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() }
+    }
+
+    /// The wait came to its end.
+    pub fn timed_out() -> Self {
+        Self { reason: "timeout", ..Self::default() }
+    }
+
+    /// The same owner asked again from elsewhere.
+    pub fn superseded() -> Self {
+        Self { reason: "superseded", ..Self::default() }
+    }
+
+    /// The owner does not hold the lock: what became of its hold, as far as anyone remembers.
+    pub fn not_held(place: Place, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> Self {
+        let Place { memory, db, key, now } = place;
+        let holder = live_holder(lock, now).filter(|holder| holder.as_bytes() != owner);
+        match memory.ledger.find(db, key, owner, fence) {
+            Some(loss) => Self {
+                fence: Some(loss.fence),
+                reason: loss.how.word(),
+                ago_ms: Some(loss.at.ms_until(now)),
+                holder,
+                ..Self::default()
+            },
+            None => Self { reason: "not-held", holder, ..Self::default() },
+        }
+    }
+}
+
+/// Where and when somebody asks.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub memory: &'a Memory,
+    pub db: i32,
+    pub key: &'a [u8],
+    pub now: Moment,
+}
+
+fn live_holder(lock: Option<&Lock>, now: Moment) -> Option<Owner> {
+    lock?.holds().iter().find(|hold| hold.is_live(now)).map(|hold| hold.owner.clone())
+}

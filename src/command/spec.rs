@@ -1,0 +1,131 @@
+//! What the server is told about a command: arity, flags, key, ACL categories and documentation, as data.
+
+/// One command.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    pub name: &'static str,
+    pub summary: &'static str,
+    /// The server's command flags.
+    pub flags: &'static str,
+    /// Words including the name; negative: at least as many.
+    pub arity: i32,
+    pub key: Key,
+    /// ACL categories, where the server lets modules name them.
+    pub acl: &'static str,
+    pub args: &'static [Arg],
+}
+
+/// What a command does with its key, which is always the first word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    None,
+    Read,
+    Write,
+}
+
+impl Spec {
+    /// The rest of a command that changes its key.
+    pub const WRITES_KEY: Self =
+        Self { name: "", summary: "", flags: "", arity: 0, key: Key::Write, acl: "", args: &[] };
+    /// The rest of a command that reads its key.
+    pub const READS_KEY: Self = Self { key: Key::Read, ..Self::WRITES_KEY };
+    /// The rest of a command without a key.
+    pub const KEYLESS: Self = Self { key: Key::None, ..Self::WRITES_KEY };
+
+    /// The command's line in a manual.
+    pub fn syntax(&self) -> String {
+        let mut line = self.name.to_uppercase();
+        for arg in self.args {
+            line.push(' ');
+            line.push_str(&arg.syntax());
+        }
+        line
+    }
+}
+
+/// One argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// The option word before it.
+    pub token: Option<&'static str>,
+    pub optional: bool,
+}
+
+/// What an argument is.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Key,
+    String,
+    Integer,
+    /// The token alone.
+    Word,
+    OneOf(&'static [Arg]),
+}
+
+impl Arg {
+    /// The lock's key.
+    pub const KEY: Self = Self::new("key", Kind::Key);
+
+    /// Any bytes.
+    pub const fn string(name: &'static str) -> Self {
+        Self::new(name, Kind::String)
+    }
+
+    /// A whole number.
+    pub const fn int(name: &'static str) -> Self {
+        Self::new(name, Kind::Integer)
+    }
+
+    /// An option that is only its own word.
+    pub const fn word(name: &'static str, token: &'static str) -> Self {
+        Self::new(name, Kind::Word).after(token)
+    }
+
+    /// One of several.
+    pub const fn one_of(name: &'static str, choices: &'static [Self]) -> Self {
+        Self::new(name, Kind::OneOf(choices))
+    }
+
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, token: None, optional: false }
+    }
+
+    /// The same, behind an option word.
+    pub const fn after(self, token: &'static str) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// The same, and one can do without it.
+    pub const fn optional(self) -> Self {
+        Self { optional: true, ..self }
+    }
+
+    fn syntax(&self) -> String {
+        let value = match self.kind {
+            Kind::Word => String::new(),
+            Kind::OneOf(choices) => choices.iter().map(Self::syntax).collect::<Vec<_>>().join(" | "),
+            Kind::Key | Kind::String | Kind::Integer => self.name.to_owned(),
+        };
+        let words: Vec<&str> = self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();
+        let text = words.join(" ");
+        if self.optional {
+            format!("[{text}]")
+        } else {
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn syntax_is_a_line_of_the_manual() {
+        assert_eq!(
+            super::super::acquire::SPEC.syntax(),
+            "LOCK.ACQUIRE key owner [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] \
+             [FENCE fence] [NOTE note] [WITHINFO]"
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! `LOCK.WAITERS key [COUNT n]`: who waits for a lock, the next one first. Reads only.
+
+use super::args::{set_once, Args};
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::limits::{WAITERS_ROWS_DEFAULT, WAITERS_ROWS_MAX};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.waiters",
+    summary: "Lists who waits for a lock, the next one first.",
+    flags: "readonly",
+    arity: -2,
+    acl: "read slow",
+    args: &[Arg::KEY, Arg::int("count").after("COUNT").optional()],
+    ..Spec::READS_KEY
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListWaiters<'a> {
+    pub key: &'a [u8],
+    /// The most rows to reply.
+    pub count: usize,
+}
+
+impl<'a> ListWaiters<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let key = args.key()?;
+        let mut count = None;
+        while let Some(word) = args.next_word() {
+            if !word.eq_ignore_ascii_case(b"COUNT") {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+            let n = args.number("COUNT", 1, WAITERS_ROWS_MAX as i64)?;
+            set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
+        }
+        Ok(Self { key, count: count.unwrap_or(WAITERS_ROWS_DEFAULT) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn count_is_capped() {
+        assert_eq!(ListWaiters::parse(&[b"k"]).map(|request| request.count), Ok(WAITERS_ROWS_DEFAULT));
+        assert!(ListWaiters::parse(&[b"k", b"COUNT", b"10000"]).is_ok());
+        for n in [&b"0"[..], b"-1", b"10001", b"9223372036854775807", b"x"] {
+            assert!(matches!(ListWaiters::parse(&[b"k", b"COUNT", n]), Err(LockError::Number { .. })));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Every maximum of the module, each with its reason. What an operator can change has its default here too.
+
+/// Longest owner name in bytes: room for a host name, a process and a request id, and still small in a queue of
+/// thousands.
+pub const OWNER_BYTES_MAX: usize = 256;
+
+/// Longest note in bytes: a line that an operator can read.
+pub const NOTE_BYTES_MAX: usize = 256;
+
+/// Longest key name in bytes. Queues and the lease index keep a copy of the name.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Most bytes of a client's text that an error quotes.
+pub const QUOTE_BYTES_MAX: usize = 64;
+
+/// Largest fence: what a client that keeps numbers as doubles can still tell apart, reached in the year 2255.
+pub const FENCE_MAX: u64 = (1 << 53) - 1;
+
+/// How far ahead of this server's clock a fence from elsewhere may lie, in µs: an hour of clock error. Beyond
+/// it the fence is a mistake or an attack, and would push every later fence with it.
+pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
+
+/// Most holds of one lock: a load refuses more, so that a damaged payload cannot ask for memory without end.
+pub const HOLDS_MAX: u32 = 1_000_000;
+
+/// Lease when ACQUIRE names none, in ms.
+pub const DEFAULT_LEASE_MS: i64 = 30_000;
+
+/// Longest lease that a client may ask for, in ms: a week. Whoever needs more renews, or says NOEXPIRE.
+pub const MAX_LEASE_MS: i64 = 7 * 24 * 3_600_000;
+
+/// Longest lease or wait that the operator can allow, in ms: ten years, far from any overflow.
+pub const TIME_MS_CEILING: i64 = 10 * 365 * 24 * 3_600_000;
+
+/// Longest wait that a client may ask for, in ms: a day. BLOCK 0 waits for ever.
+pub const MAX_WAIT_MS: i64 = 24 * 3_600_000;
+
+/// Most waiters in the server. Each costs about 35 KB in the server itself, so this many take 3.5 GB.
+pub const MAX_WAITERS: i64 = 100_000;
+
+/// Most waiters of one lock.
+pub const MAX_WAITERS_PER_KEY: i64 = 20_000;
+
+/// Most waiters that the operator can allow.
+pub const WAITERS_CEILING: i64 = 10_000_000;
+
+/// Lost holds that are remembered, so that a late RELEASE can be told what happened.
+pub const LOSS_LEDGER_SIZE: i64 = 1_024;
+
+/// Most lost holds that the operator can ask to remember.
+pub const LOSS_LEDGER_CEILING: i64 = 1_000_000;
+
+/// Rows that LOCK.WAITERS replies when no COUNT is given, and the most it replies at all.
+pub const WAITERS_ROWS_DEFAULT: usize = 100;
+/// See [`WAITERS_ROWS_DEFAULT`].
+pub const WAITERS_ROWS_MAX: usize = 10_000;
+
+/// How long one run over due work may take before it yields to the clients, in µs.
+pub const RUN_BUDGET_US: u64 = 1_000;

@@ -1,0 +1,37 @@
+//! What a request wants of a lock. One rule serves every mode: a lock has a limit, a hold takes permits, and the
+//! permits of all holds together never pass the limit.
+//!
+//! - exclusive: all permits of an unlimited lock, so nothing fits beside it;
+//! - shared: one permit of an unlimited lock, so any number fits, but not beside an exclusive hold;
+//! - a semaphore: `k` permits of a lock limited to `n`.
+
+/// The number of permits that stands for "all": the limit of a lock that is not a semaphore.
+pub const ALL: u32 = u32::MAX;
+
+/// Permits asked for, and the limit that the asker believes the lock to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The lock's limit.
+    pub limit: u32,
+    /// The permits wanted, 1 to `limit`.
+    pub permits: u32,
+}
+
+impl Claim {
+    /// Nothing beside it.
+    pub const EXCLUSIVE: Self = Self { limit: ALL, permits: ALL };
+
+    /// The claim with these numbers, unless it could never be granted.
+    pub fn new(limit: u32, permits: u32) -> Option<Self> {
+        (1..=limit).contains(&permits).then_some(Self { limit, permits })
+    }
+
+    /// The word for it in replies.
+    pub const fn mode(self) -> &'static str {
+        match self {
+            Self { limit: ALL, permits: ALL } => "exclusive",
+            Self { limit: ALL, .. } => "shared",
+            _ => "semaphore",
+        }
+    }
+}

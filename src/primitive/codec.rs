@@ -1,0 +1,246 @@
+//! A lock as bytes: what an RDB file and a DUMP carry. Written by whoever saved, read from whoever gave it, so
+//! decoding trusts nothing: every count and length is checked against what is really there before memory is
+//! taken for it.
+//!
+//! Version 1, all numbers little-endian:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | version, 1 |
+//! | 8 | when it was saved, wall clock, ms since 1970 |
+//! | 4 | limit |
+//! | 4 | number of holds, 1 or more |
+//! | for each hold: 8 | fence |
+//! | 4 | permits |
+//! | 8 | lease in ms; all ones: never ends |
+//! | 8 | ms left when it was saved; all ones: never ends |
+//! | 2, then as many | owner |
+//! | 2, then as many | note |
+
+use super::deadlines::Slot;
+use super::fence::is_plausible;
+use super::{Clock, Fence, Hold, Lease, Lock, Moment, Owner};
+use crate::limits::{HOLDS_MAX, NOTE_BYTES_MAX};
+
+const VERSION: u8 = 1;
+const NEVER: u64 = u64::MAX;
+
+/// How to find a hold's deadline on this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// By the time that was left: for a stream, where saving and loading are moments apart.
+    Left,
+    /// By the wall clock: for a file, where they may be days apart.
+    WallClock,
+}
+
+/// The deadline here of a hold that had `left_ms` left and was to end at `deadline_unix_ms`. However far the
+/// clocks are apart, a hold gets neither more than its lease nor a time that has passed.
+pub fn deadline_here(lease: Lease, left_ms: u64, deadline_unix_ms: u64, trust: Trust, clock: Clock) -> Moment {
+    let left = match trust {
+        Trust::Left => left_ms,
+        Trust::WallClock => deadline_unix_ms.saturating_sub(clock.unix_ms()),
+    };
+    Lease::ms(left).min(lease).deadline(clock.now)
+}
+
+/// The bytes of a lock that somebody holds.
+pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 + 96 * lock.holds().len());
+    out.push(VERSION);
+    out.extend(clock.unix_ms().to_le_bytes());
+    out.extend(lock.limit().to_le_bytes());
+    out.extend((lock.holds().len() as u32).to_le_bytes());
+    for hold in lock.holds() {
+        let never = hold.deadline == Moment::NEVER;
+        out.extend(hold.fence.get().to_le_bytes());
+        out.extend(hold.permits.to_le_bytes());
+        out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
+        out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
+        for text in [hold.owner.as_bytes(), hold.note()] {
+            out.extend((text.len() as u16).to_le_bytes());
+            out.extend(text);
+        }
+    }
+    out
+}
+
+/// The lock that these bytes stand for; nothing if they break any rule.
+pub fn decode(bytes: &[u8], trust: Trust, clock: Clock) -> Option<Lock> {
+    let mut input = Input(bytes);
+    if input.u8()? != VERSION {
+        return None;
+    }
+    let saved_unix_ms = input.u64()?;
+    let limit = input.u32()?;
+    let count = input.u32()?;
+    if !(1..=HOLDS_MAX).contains(&count) {
+        return None;
+    }
+    // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
+    let mut holds = Vec::new();
+    for _ in 0..count {
+        holds.push(input.hold(saved_unix_ms, trust, clock)?);
+    }
+    input.0.is_empty().then(|| Lock::from_parts(limit, holds))?
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let len = self.array().map(u16::from_le_bytes)?;
+        self.take(usize::from(len))
+    }
+
+    fn hold(&mut self, saved_unix_ms: u64, trust: Trust, clock: Clock) -> Option<Hold> {
+        let fence = Fence::new(self.u64()?).filter(|fence| is_plausible(*fence, clock.unix_us))?;
+        let permits = self.u32()?;
+        let lease = match self.u64()? {
+            NEVER => Lease::NEVER,
+            ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
+        };
+        let left_ms = self.u64()?;
+        if (left_ms == NEVER) != (lease == Lease::NEVER) {
+            return None;
+        }
+        let owner = Owner::new(self.text()?)?;
+        let note = self.text()?;
+        if note.len() > NOTE_BYTES_MAX {
+            return None;
+        }
+        let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), trust, clock);
+        let note = (!note.is_empty()).then(|| note.into());
+        Some(Hold { owner, fence, lease, deadline, note, permits, slot: Slot::NONE })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::primitive::claim::{Claim, ALL};
+
+    const CLOCK: Clock = Clock { now: Moment(5_000_000), unix_us: 1_700_000_000_000_000 };
+
+    fn hold() -> impl Strategy<Value = Hold> {
+        let owner = prop::collection::vec(any::<u8>(), 1..=256);
+        let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
+        let lease = prop::option::of(1..1_000_000_u64);
+        (owner, 1..CLOCK.unix_us, lease, 1..1_000_000_u64, note, 1..4_u32).prop_map(
+            |(owner, fence, lease, left, note, permits)| Hold {
+                owner: Owner::new(&owner).unwrap(),
+                fence: Fence::new(fence).unwrap(),
+                lease: lease.map_or(Lease::NEVER, Lease::ms),
+                deadline: lease.map_or(Moment::NEVER, |lease| CLOCK.now.plus_ms(left.min(lease))),
+                note: (!note.is_empty()).then(|| note.into()),
+                permits,
+                slot: Slot::NONE,
+            },
+        )
+    }
+
+    fn lock() -> impl Strategy<Value = Lock> {
+        let shapes = prop_oneof![Just(ALL), 4..10_u32];
+        (shapes, prop::collection::vec(hold(), 1..4)).prop_filter_map("must fit", |(limit, mut holds)| {
+            if holds.len() == 1 && limit == ALL {
+                holds[0].permits = ALL;
+            }
+            Lock::from_parts(limit, holds)
+        })
+    }
+
+    fn text(lock: &Lock) -> String {
+        format!("{lock:?}")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(lock in lock()) {
+            for trust in [Trust::Left, Trust::WallClock] {
+                let again = decode(&encode(&lock, CLOCK), trust, CLOCK).unwrap();
+                prop_assert_eq!(text(&again), text(&lock));
+            }
+        }
+
+        #[test]
+        fn every_truncation_and_every_extra_byte_is_refused(lock in lock()) {
+            let bytes = encode(&lock, CLOCK);
+            for len in 0..bytes.len() {
+                prop_assert!(decode(&bytes[..len], Trust::Left, CLOCK).is_none());
+            }
+            let longer = [bytes.as_slice(), &[0]].concat();
+            prop_assert!(decode(&longer, Trust::Left, CLOCK).is_none());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_or_break_the_rule_of_permits(
+            lock in lock(), at in any::<usize>(), patch in any::<[u8; 8]>(), len in 1..=8_usize,
+        ) {
+            let mut bytes = encode(&lock, CLOCK);
+            let at = at % bytes.len();
+            let end = bytes.len().min(at + len);
+            bytes[at..end].copy_from_slice(&patch[..end - at]);
+            if let Some(lock) = decode(&bytes, Trust::WallClock, CLOCK) {
+                prop_assert!(!lock.is_free());
+                prop_assert!(lock.used() <= u64::from(lock.limit()));
+                for hold in lock.holds() {
+                    prop_assert!(hold.deadline <= hold.lease.deadline(CLOCK.now));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_follows_the_wall_clock_and_a_stream_the_time_left() {
+        let mut lock = Lock::free();
+        let owner = Owner::new(b"o").unwrap();
+        let fence = Fence::new(7).unwrap();
+        let (lease, slot) = (Lease::ms(10_000), Slot::NONE);
+        let deadline = CLOCK.now.plus_ms(8_000);
+        lock.grant(ALL, Hold { owner, fence, lease, deadline, note: None, permits: ALL, slot });
+        let bytes = encode(&lock, CLOCK);
+        let left = |trust, unix_us| {
+            let clock = Clock { now: Moment(1), unix_us };
+            decode(&bytes, trust, clock).unwrap().holds()[0].deadline.ms_after(clock.now)
+        };
+        let three_seconds_on = CLOCK.unix_us + 3_000_000;
+        assert_eq!(left(Trust::Left, three_seconds_on), 8_000);
+        assert_eq!(left(Trust::WallClock, three_seconds_on), 5_000);
+        assert_eq!(left(Trust::WallClock, CLOCK.unix_us + 60_000_000), 0, "over, and never negative");
+        assert_eq!(left(Trust::WallClock, CLOCK.unix_us - 60_000_000), 10_000, "never more than the lease");
+    }
+
+    #[test]
+    fn a_count_without_bytes_behind_it_takes_no_memory() {
+        let mut bytes = vec![VERSION];
+        bytes.extend(0_u64.to_le_bytes());
+        bytes.extend(ALL.to_le_bytes());
+        bytes.extend(HOLDS_MAX.to_le_bytes());
+        assert!(decode(&bytes, Trust::Left, CLOCK).is_none());
+        assert!(Claim::new(0, 1).is_none());
+    }
+}

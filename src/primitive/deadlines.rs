@@ -1,0 +1,302 @@
+//! Things that fall due: a timing wheel with O(1) insertion and removal, so that a million acquire/release pairs
+//! inside one lease period leave nothing behind.
+//!
+//! Eight levels of 64 buckets. A bucket of level `n` spans 64ⁿ ticks of a millisecond, and an entry lies on the
+//! level of the highest 6-bit digit in which its tick differs from the wheel's. Entries move down a level when
+//! the wheel reaches their bucket, at most seven times in their life. Within a bucket the order is free.
+
+use super::slab::Slab;
+use super::Moment;
+
+pub use super::slab::Slot;
+
+const DIGIT_BITS: u32 = 6;
+const BUCKETS: usize = 1 << DIGIT_BITS;
+const LEVELS: usize = 8;
+/// The last tick that the levels can tell apart, 8,900 years after the machine's start.
+const TICK_MAX: u64 = (1 << (DIGIT_BITS as u64 * LEVELS as u64)) - 1;
+
+/// A set of values, each with the moment at which it falls due.
+pub struct Deadlines<T> {
+    entries: Slab<Entry<T>>,
+    /// First entry of each bucket, level by level.
+    heads: Box<[Slot]>,
+    /// One bit for each bucket that has entries.
+    occupied: [u64; LEVELS],
+    /// Every entry due before this tick has been taken out.
+    tick: u64,
+}
+
+struct Entry<T> {
+    tick: u64,
+    link: Link,
+    next: Slot,
+    value: T,
+}
+
+/// What stands before an entry in its bucket.
+#[derive(Clone, Copy)]
+enum Link {
+    Head { bucket: u16 },
+    After(Slot),
+}
+
+impl<T> Default for Deadlines<T> {
+    fn default() -> Self {
+        Self {
+            entries: Slab::default(),
+            heads: vec![Slot::NONE; BUCKETS * LEVELS].into_boxed_slice(),
+            occupied: [0; LEVELS],
+            tick: 0,
+        }
+    }
+}
+
+impl<T> Deadlines<T> {
+    /// How many entries there are.
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
+    pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
+        let tick = deadline.0.div_ceil(1000);
+        let slot = self.entries.insert(Entry { tick, link: Link::Head { bucket: 0 }, next: Slot::NONE, value });
+        self.link(slot, tick);
+        slot
+    }
+
+    /// Takes a value out before it falls due.
+    pub fn remove(&mut self, slot: Slot) -> Option<T> {
+        self.unlink(slot)?;
+        self.entries.remove(slot).map(|entry| entry.value)
+    }
+
+    /// Moves an entry to another deadline.
+    pub fn reschedule(&mut self, slot: Slot, deadline: Moment) {
+        let tick = deadline.0.div_ceil(1000);
+        if self.unlink(slot).is_some() {
+            if let Some(entry) = self.entries.get_mut(slot) {
+                entry.tick = tick;
+            }
+            self.link(slot, tick);
+        }
+    }
+
+    /// Whether the entry would come out no later than `deadline`.
+    pub fn covers(&self, slot: Slot, deadline: Moment) -> bool {
+        self.entries.get(slot).is_some_and(|entry| entry.tick <= deadline.0.div_ceil(1000))
+    }
+
+    /// The value at this place.
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        self.entries.get(slot).map(|entry| &entry.value)
+    }
+
+    /// All values, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.values_mut().map(|entry| &mut entry.value)
+    }
+
+    /// Takes out every value for which `keep` says no.
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let gone: Vec<Slot> =
+            self.entries.iter().filter(|(_, entry)| !keep(&entry.value)).map(|(slot, _)| slot).collect();
+        for slot in gone {
+            self.remove(slot);
+        }
+    }
+
+    /// Takes out one value that is due at `now`.
+    pub fn pop_due(&mut self, now: Moment) -> Option<T> {
+        let now_tick = now.0 / 1000;
+        while let Some((level, bucket, start)) = self.first_bucket() {
+            if start > now_tick {
+                break;
+            }
+            self.tick = self.tick.max(start);
+            let slot = self.head(bucket);
+            if level == 0 {
+                return self.remove(slot);
+            }
+            self.cascade(bucket);
+        }
+        // Every bucket left starts later, so the wheel may turn this far without passing one.
+        self.tick = self.tick.max(now_tick.min(TICK_MAX));
+        None
+    }
+
+    /// When to call [`Deadlines::pop_due`] next: never later than the first deadline, perhaps somewhat earlier.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.first_bucket().map(|(_, _, start)| Moment(start.saturating_mul(1000)))
+    }
+
+    /// The bucket that falls due first: level, number and first tick. A lower level is always nearer.
+    fn first_bucket(&self) -> Option<(usize, usize, u64)> {
+        let (level, bits) = self.occupied.iter().enumerate().find(|(_, bits)| **bits != 0)?;
+        let digit = bits.trailing_zeros();
+        let shift = DIGIT_BITS * level as u32;
+        let above = (self.tick >> shift >> DIGIT_BITS) << DIGIT_BITS;
+        let start = (above | u64::from(digit)) << shift;
+        Some((level, level * BUCKETS + digit as usize, start))
+    }
+
+    fn cascade(&mut self, bucket: usize) {
+        loop {
+            let slot = self.head(bucket);
+            let Some(entry) = self.entries.get(slot) else { return };
+            let tick = entry.tick;
+            self.unlink(slot);
+            self.link(slot, tick);
+        }
+    }
+
+    fn link(&mut self, slot: Slot, tick: u64) {
+        let tick = tick.clamp(self.tick, TICK_MAX);
+        let differing = tick ^ self.tick;
+        let level = (63 - (differing | 1).leading_zeros()) / DIGIT_BITS;
+        let digit = (tick >> (DIGIT_BITS * level)) & (BUCKETS as u64 - 1);
+        let bucket = level as usize * BUCKETS + digit as usize;
+        let next = self.head(bucket);
+        if let Some(after) = self.entries.get_mut(next) {
+            after.link = Link::After(slot);
+        }
+        if let Some(entry) = self.entries.get_mut(slot) {
+            entry.link = Link::Head { bucket: bucket as u16 };
+            entry.next = next;
+        }
+        self.set_head(bucket, slot);
+    }
+
+    fn unlink(&mut self, slot: Slot) -> Option<()> {
+        let entry = self.entries.get(slot)?;
+        let (link, next) = (entry.link, entry.next);
+        if let Some(after) = self.entries.get_mut(next) {
+            after.link = link;
+        }
+        match link {
+            Link::Head { bucket } => self.set_head(usize::from(bucket), next),
+            Link::After(before) => self.entries.get_mut(before)?.next = next,
+        }
+        Some(())
+    }
+
+    fn head(&self, bucket: usize) -> Slot {
+        self.heads.get(bucket).copied().unwrap_or(Slot::NONE)
+    }
+
+    fn set_head(&mut self, bucket: usize, slot: Slot) {
+        if let Some(head) = self.heads.get_mut(bucket) {
+            *head = slot;
+        }
+        if let Some(bits) = self.occupied.get_mut(bucket / BUCKETS) {
+            let bit = 1 << (bucket % BUCKETS);
+            if slot == Slot::NONE {
+                *bits &= !bit;
+            } else {
+                *bits |= bit;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Insert(u64),
+        Remove(usize),
+        Reschedule(usize, u64),
+        Advance(u64),
+    }
+
+    /// Distances that sit on the seams between levels as often as between them.
+    fn distance() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..200_u64,
+            (0..7_u32, 0..3_u64).prop_map(|(level, off)| (1000 << (DIGIT_BITS * level)) + off * 1000 - 1000),
+            any::<u64>(),
+        ]
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => distance().prop_map(Op::Insert),
+            2 => any::<usize>().prop_map(Op::Remove),
+            1 => (any::<usize>(), distance()).prop_map(|(n, d)| Op::Reschedule(n, d)),
+            3 => prop_oneof![0..100_000_u64, 0..1_000_000_000_000_u64].prop_map(Op::Advance),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_comes_out_on_time_and_once(ops in prop::collection::vec(op(), 1..80)) {
+            let mut wheel = Deadlines::default();
+            let mut now = Moment(0);
+            let mut model: Vec<(u64, usize, Slot)> = Vec::new();
+            for (id, op) in ops.into_iter().enumerate() {
+                match op {
+                    Op::Insert(distance) => {
+                        let due = Moment(now.0.saturating_add(distance));
+                        let slot = wheel.insert(due, id);
+                        model.push((due.0, id, slot));
+                    }
+                    Op::Remove(n) if !model.is_empty() => {
+                        let (_, id, slot) = model.swap_remove(n % model.len());
+                        prop_assert_eq!(wheel.remove(slot), Some(id));
+                    }
+                    Op::Reschedule(n, distance) if !model.is_empty() => {
+                        let at = n % model.len();
+                        let due = Moment(now.0.saturating_add(distance));
+                        wheel.reschedule(model[at].2, due);
+                        model[at].0 = due.0;
+                        prop_assert!(wheel.covers(model[at].2, due));
+                    }
+                    Op::Advance(distance) => {
+                        now = Moment(now.0 + distance);
+                        let out: BTreeSet<usize> = std::iter::from_fn(|| wheel.pop_due(now)).collect();
+                        // A tick is a millisecond, rounded up: what is due comes out within one.
+                        let due = |at: u64| at.div_ceil(1000) <= now.0 / 1000;
+                        let expected = model.iter().filter(|(at, _, _)| due(*at)).map(|(_, id, _)| *id).collect();
+                        prop_assert_eq!(out, expected);
+                        model.retain(|(at, _, _)| !due(*at));
+                    }
+                    Op::Remove(_) | Op::Reschedule(..) => {}
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                let first = model.iter().map(|(at, _, _)| at.div_ceil(1000)).min();
+                match (wheel.next_deadline(), first) {
+                    (Some(wake), Some(first)) => prop_assert!(wake.0 / 1000 <= first.max(now.0 / 1000)),
+                    (wake, first) => prop_assert_eq!(wake.is_some(), first.is_some()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_pairs_inside_one_lease() {
+        let mut wheel = Deadlines::default();
+        for n in 0..1_000_000_u64 {
+            let slot = wheel.insert(Moment(n + 30_000_000), n);
+            assert_eq!(wheel.remove(slot), Some(n));
+        }
+        assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn retain_takes_out_the_rest() {
+        let mut wheel = Deadlines::default();
+        for n in 0..100_u64 {
+            wheel.insert(Moment(n * 1000), n);
+        }
+        wheel.retain(|n| n % 2 == 0);
+        let left: BTreeSet<u64> = std::iter::from_fn(|| wheel.pop_due(Moment(1_000_000))).collect();
+        assert_eq!(left, (0..100).filter(|n| n % 2 == 0).collect());
+    }
+}

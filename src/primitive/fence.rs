@@ -1,0 +1,98 @@
+//! Fencing tokens: a number that only grows, one sequence for the whole server.
+
+use crate::limits::{FENCE_AHEAD_US_MAX, FENCE_MAX};
+
+/// A fencing token. A resource that remembers the newest one it has seen can refuse a holder of yesterday.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fence(u64);
+
+impl Fence {
+    /// The fence with this number, unless it is 0 or too large for clients that keep numbers as doubles.
+    pub fn new(n: u64) -> Option<Self> {
+        (1..=FENCE_MAX).contains(&n).then_some(Self(n))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The number as it stands on the wire.
+    pub fn to_wire(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+}
+
+/// The source of fences: `max(last + 1, unix µs)`. The wall clock keeps the sequence growing when the last
+/// value is lost with the data; `last` keeps it growing when the wall clock is set back.
+#[derive(Debug, Default)]
+pub struct FenceSource {
+    last: u64,
+}
+
+impl FenceSource {
+    /// A fence above all that were made or seen here.
+    pub fn next(&mut self, unix_us: u64) -> Fence {
+        self.last = self.last.saturating_add(1).max(unix_us).min(FENCE_MAX);
+        Fence(self.last)
+    }
+
+    /// Takes note of a fence that came from elsewhere: a replication stream, a file, a RESTORE.
+    pub fn fold(&mut self, seen: Fence) {
+        self.last = self.last.max(seen.0);
+    }
+
+    /// The newest fence made or seen here; 0 when there was none.
+    pub const fn last(&self) -> u64 {
+        self.last
+    }
+}
+
+/// Whether a fence from elsewhere can be true. One that lies far ahead of the clock would push the whole
+/// sequence ahead with it, for ever.
+pub const fn is_plausible(fence: Fence, unix_us: u64) -> bool {
+    fence.0 <= unix_us.saturating_add(FENCE_AHEAD_US_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_when_the_wall_clock_goes_back() {
+        let mut source = FenceSource::default();
+        let first = source.next(5_000);
+        let second = source.next(1_000);
+        assert_eq!((first.get(), second.get()), (5_000, 5_001));
+    }
+
+    #[test]
+    fn follows_the_wall_clock_when_the_last_value_is_lost() {
+        let mut before = FenceSource::default();
+        let old = before.next(5_000);
+        let mut after_restart = FenceSource::default();
+        assert!(after_restart.next(5_001) > old);
+    }
+
+    #[test]
+    fn folds_forward_only() {
+        let mut source = FenceSource::default();
+        source.fold(Fence(9_000));
+        source.fold(Fence(8_000));
+        assert_eq!(source.next(1).get(), 9_001);
+    }
+
+    #[test]
+    fn a_fence_is_a_positive_number_that_a_double_can_hold() {
+        assert_eq!(Fence::new(0), None);
+        assert_eq!(Fence::new(FENCE_MAX).map(Fence::get), Some(FENCE_MAX));
+        assert_eq!(Fence::new(FENCE_MAX + 1), None);
+    }
+
+    #[test]
+    fn a_fence_beyond_the_next_hour_is_not_plausible() {
+        let limit = 1_000 + FENCE_AHEAD_US_MAX;
+        assert!(is_plausible(Fence(limit), 1_000));
+        assert!(!is_plausible(Fence(limit + 1), 1_000));
+    }
+}

@@ -1,0 +1,90 @@
+//! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
+//! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
+
+use std::collections::HashMap;
+
+use super::deadlines::{Deadlines, Slot};
+use super::fence::FenceSource;
+use super::ledger::Ledger;
+use super::wait_queue::Waiters;
+use super::{Fence, Hold, Moment, WaiterId};
+
+/// Where to look when a lease is due.
+#[derive(Debug)]
+pub struct LeaseRef {
+    pub db: i32,
+    pub key: Box<[u8]>,
+    pub fence: Fence,
+}
+
+/// What happened since the module was loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub granted: u64,
+    pub handed_off: u64,
+    pub released: u64,
+    pub renewed: u64,
+    pub expired: u64,
+    pub vanished: u64,
+    pub undone: u64,
+    pub queued: u64,
+    pub timed_out: u64,
+    pub superseded: u64,
+    pub refused: u64,
+}
+
+/// Queues, lease index, fences, losses and counters of one server.
+#[derive(Default)]
+pub struct Memory {
+    pub waiters: Waiters,
+    pub leases: Deadlines<LeaseRef>,
+    pub fences: FenceSource,
+    pub ledger: Ledger,
+    pub stats: Stats,
+    /// Grants handed to a waiter that may not have heard of them yet.
+    pub provisional: HashMap<Fence, WaiterId>,
+}
+
+impl Memory {
+    /// Notes when this hold is due; a hold without expiry never is.
+    pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        if hold.deadline != Moment::NEVER {
+            hold.slot = self.leases.insert(hold.deadline, LeaseRef { db, key: key.into(), fence: hold.fence });
+        }
+    }
+
+    /// Forgets when this hold is due.
+    pub fn unindex(&mut self, hold: &Hold) {
+        if self.is_indexed(hold) {
+            self.leases.remove(hold.slot);
+        }
+    }
+
+    /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline needs
+    /// nothing: the entry comes up early, finds the hold alive and goes in again.
+    pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        if !self.is_indexed(hold) {
+            hold.slot = Slot::NONE;
+            self.index(db, key, hold);
+        } else if !self.leases.covers(hold.slot, hold.deadline) {
+            self.leases.reschedule(hold.slot, hold.deadline);
+        }
+    }
+
+    fn is_indexed(&self, hold: &Hold) -> bool {
+        self.leases.get(hold.slot).is_some_and(|entry| entry.fence == hold.fence)
+    }
+
+    /// The owner has shown that it knows of its hold.
+    pub fn confirm(&mut self, fence: Fence) {
+        if !self.provisional.is_empty() {
+            self.provisional.remove(&fence);
+        }
+    }
+
+    /// When the next lease or wait is due: never later, perhaps somewhat earlier.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let (lease, wait) = (self.leases.next_deadline(), self.waiters.next_deadline());
+        lease.into_iter().chain(wait).min()
+    }
+}

@@ -1,0 +1,29 @@
+//! The pure core: locks, queues, fences, leases and their encoding, as plain values. It knows no server, no
+//! clock and no `unsafe`; time comes in as an argument and what must happen outside goes out as [`Effect`]s.
+
+pub mod claim;
+pub mod codec;
+pub mod deadlines;
+pub mod fence;
+pub mod hold;
+pub mod ledger;
+pub mod lock;
+pub mod memory;
+#[cfg(test)]
+mod model_tests;
+pub mod owner;
+pub mod slab;
+pub mod time;
+pub mod turn;
+pub mod wait_queue;
+
+pub use claim::Claim;
+pub use fence::Fence;
+pub use hold::Hold;
+pub use ledger::End;
+pub use lock::Lock;
+pub use memory::Memory;
+pub use owner::Owner;
+pub use time::{Clock, Lease, Moment};
+pub use turn::{Effect, Turn};
+pub use wait_queue::{Ask, Waiter, WaiterId};

@@ -1,0 +1,31 @@
+//! Who holds or waits: a name chosen by the client, as bytes.
+
+use crate::limits::OWNER_BYTES_MAX;
+
+/// The name of an owner, 1 to [`OWNER_BYTES_MAX`] bytes. It is a name and not a secret: who may act under which
+/// name is a matter of the server's ACL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner(Box<[u8]>);
+
+impl Owner {
+    /// The owner called `name`, unless the name is empty or too long.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        Self::is_valid(name).then(|| Self(name.into()))
+    }
+
+    /// Whether `name` may be an owner's name.
+    pub fn is_valid(name: &[u8]) -> bool {
+        (1..=OWNER_BYTES_MAX).contains(&name.len())
+    }
+
+    /// The name.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Owner {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,154 @@
+//! Numbered places for values. Places are kept in blocks that never move, so that growing by one never copies
+//! what is there: a copy of a million entries would stall every client.
+
+const BLOCK: usize = 1024;
+
+/// A place in a [`Slab`]: a hint that may be stale, so whoever uses it compares what it finds there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+impl Slot {
+    /// No place.
+    pub const NONE: Self = Self(u32::MAX);
+
+    const fn split(self) -> (usize, usize) {
+        (self.0 as usize / BLOCK, self.0 as usize % BLOCK)
+    }
+}
+
+enum Place<T> {
+    Taken(T),
+    Vacant { next: Slot },
+}
+
+/// Values of one kind, each at a [`Slot`]. Freed places are used again, the last freed first.
+pub struct Slab<T> {
+    blocks: Vec<Vec<Place<T>>>,
+    vacant: Slot,
+    len: usize,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { blocks: Vec::new(), vacant: Slot::NONE, len: 0 }
+    }
+}
+
+impl<T> Slab<T> {
+    /// How many values there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a value in.
+    pub fn insert(&mut self, value: T) -> Slot {
+        self.len += 1;
+        let slot = self.vacant;
+        if let Some(place) = self.place_mut(slot) {
+            if let Place::Vacant { next } = *place {
+                *place = Place::Taken(value);
+                self.vacant = next;
+                return slot;
+            }
+        }
+        self.append(value)
+    }
+
+    fn append(&mut self, value: T) -> Slot {
+        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let before = (self.blocks.len() - 1) * BLOCK;
+        let block = self.blocks.last_mut();
+        let at = block.map_or(0, |block| {
+            block.push(Place::Taken(value));
+            block.len() - 1
+        });
+        Slot(u32::try_from(before + at).unwrap_or(u32::MAX))
+    }
+
+    /// Takes the value out.
+    pub fn remove(&mut self, slot: Slot) -> Option<T> {
+        let next = self.vacant;
+        let place = self.place_mut(slot)?;
+        if matches!(place, Place::Vacant { .. }) {
+            return None;
+        }
+        let old = std::mem::replace(place, Place::Vacant { next });
+        self.vacant = slot;
+        self.len -= 1;
+        match old {
+            Place::Taken(value) => Some(value),
+            Place::Vacant { .. } => None,
+        }
+    }
+
+    /// The value at this place.
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        let (block, at) = slot.split();
+        match self.blocks.get(block)?.get(at)? {
+            Place::Taken(value) => Some(value),
+            Place::Vacant { .. } => None,
+        }
+    }
+
+    /// The value at this place, to be changed.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        match self.place_mut(slot)? {
+            Place::Taken(value) => Some(value),
+            Place::Vacant { .. } => None,
+        }
+    }
+
+    /// All values with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
+        self.blocks.iter().flatten().zip(0..).filter_map(|(place, at)| match place {
+            Place::Taken(value) => Some((Slot(at), value)),
+            Place::Vacant { .. } => None,
+        })
+    }
+
+    /// All values, to be changed.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.blocks.iter_mut().flatten().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Vacant { .. } => None,
+        })
+    }
+
+    fn place_mut(&mut self, slot: Slot) -> Option<&mut Place<T>> {
+        let (block, at) = slot.split();
+        self.blocks.get_mut(block)?.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freed_place_is_used_again() {
+        let mut slab = Slab::default();
+        let first = slab.insert("a");
+        let second = slab.insert("b");
+        assert_eq!(slab.remove(first), Some("a"));
+        assert_eq!(slab.insert("c"), first);
+        assert_eq!((slab.get(first), slab.get(second)), (Some(&"c"), Some(&"b")));
+    }
+
+    #[test]
+    fn removing_twice_or_nowhere_is_nothing() {
+        let mut slab = Slab::default();
+        let slot = slab.insert(1);
+        assert_eq!((slab.remove(slot), slab.remove(slot), slab.remove(Slot::NONE)), (Some(1), None, None));
+        assert_eq!(slab.len(), 0);
+    }
+
+    #[test]
+    fn places_outgrow_one_block() {
+        let mut slab = Slab::default();
+        let slots: Vec<_> = (0..3 * BLOCK).map(|n| slab.insert(n)).collect();
+        assert!(slots.iter().enumerate().all(|(n, slot)| slab.get(*slot) == Some(&n)));
+        assert_eq!(slab.iter().count(), 3 * BLOCK);
+    }
+}

@@ -1,0 +1,97 @@
+//! Time as values. Nothing in the pure layers reads a clock: a [`Clock`] comes in as an argument, and the next
+//! deadline goes out as a [`Moment`].
+
+/// A point on the process's monotonic clock, in microseconds. It means nothing on another node or after a
+/// restart, so it never leaves the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Later than every real point: the deadline of a hold without expiry and of a wait for ever.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// This point moved `ms` milliseconds into the future, never wrapping.
+    pub const fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms.saturating_mul(1000)))
+    }
+
+    /// Milliseconds from `now` until this point, rounded up so that a live hold never reads 0.
+    pub const fn ms_after(self, now: Self) -> u64 {
+        self.0.saturating_sub(now.0).div_ceil(1000)
+    }
+
+    /// Whole milliseconds that have passed at `now` since this point.
+    pub const fn ms_until(self, now: Self) -> u64 {
+        now.0.saturating_sub(self.0) / 1000
+    }
+}
+
+/// Both clocks, read together once for each command or timer run.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The monotonic clock: every lease and wait inside the process runs on it.
+    pub now: Moment,
+    /// The wall clock in microseconds since 1970: for fences, and for deadlines that leave the process.
+    pub unix_us: u64,
+}
+
+impl Clock {
+    /// The wall clock in milliseconds since 1970.
+    pub const fn unix_ms(self) -> u64 {
+        self.unix_us / 1000
+    }
+}
+
+/// How long a hold may last, in milliseconds, or without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lease(u64);
+
+impl Lease {
+    /// A hold that only its release ends.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// A lease of `ms` milliseconds.
+    pub const fn ms(ms: u64) -> Self {
+        Self(ms)
+    }
+
+    /// Where a hold with this lease ends when it starts at `now`.
+    pub const fn deadline(self, now: Moment) -> Moment {
+        if self.0 == u64::MAX {
+            Moment::NEVER
+        } else {
+            now.plus_ms(self.0)
+        }
+    }
+
+    /// The number on the wire: milliseconds, or -1 without expiry.
+    pub fn to_wire(self) -> i64 {
+        if self == Self::NEVER {
+            -1
+        } else {
+            i64::try_from(self.0).unwrap_or(i64::MAX)
+        }
+    }
+
+    /// The inverse of [`Lease::to_wire`]; nothing for other negative numbers.
+    pub fn from_wire(n: i64) -> Option<Self> {
+        match n {
+            -1 => Some(Self::NEVER),
+            _ => u64::try_from(n).ok().map(Self),
+        }
+    }
+
+    /// The shorter of this lease and `other`.
+    pub fn min(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
+}
+
+/// What is left until `deadline` on the wire: whole milliseconds rounded up, or -1 for never.
+pub fn left_to_wire(deadline: Moment, now: Moment) -> i64 {
+    if deadline == Moment::NEVER {
+        -1
+    } else {
+        i64::try_from(deadline.ms_after(now)).unwrap_or(i64::MAX)
+    }
+}

@@ -1,0 +1,139 @@
+//! One lock's turn: everything that one request, or one wake-up, may read and change, and the steps that all of
+//! them are made of. Whatever ends a hold serves the queue in the same step, so that no lock is ever free while
+//! somebody who could have it waits.
+
+use super::deadlines::Slot;
+use super::ledger::End;
+use super::wait_queue::{Ask, Caps, Full, Waiter};
+use super::{Clock, Fence, Hold, Lease, Lock, Memory, Moment, WaiterId};
+
+/// What must happen outside, in this order: replicate, notify, wake.
+#[derive(Debug)]
+pub enum Effect {
+    /// A hold began; `to` was waiting for it.
+    Granted { fence: Fence, to: Option<WaiterId> },
+    /// A hold got a new lease or deadline.
+    Renewed { fence: Fence },
+    /// A hold ended.
+    Ended { hold: Hold, how: End },
+    /// A wait ended because its owner asked again elsewhere.
+    Superseded { waiter: WaiterId },
+}
+
+/// One lock at one moment.
+pub struct Turn<'a> {
+    pub clock: Clock,
+    pub db: i32,
+    pub key: &'a [u8],
+    pub lock: &'a mut Lock,
+    pub memory: &'a mut Memory,
+    pub effects: &'a mut Vec<Effect>,
+}
+
+impl Turn<'_> {
+    /// Ends the holds that are over, grants what can be granted, and sees that the lease index knows what is
+    /// left. Every turn begins with it.
+    pub fn settle(&mut self) {
+        while let Some(hold) = self.lock.take_expired(self.clock.now) {
+            self.note_end(hold, End::Expired);
+        }
+        self.serve();
+        for hold in self.lock.holds_mut() {
+            self.memory.keep_indexed(self.db, self.key, hold);
+        }
+    }
+
+    /// Grants to waiters in their order, up to the first that does not fit.
+    pub fn serve(&mut self) {
+        while let Some((id, waiter)) = self.memory.waiters.front(self.db, self.key) {
+            if !self.lock.admits(waiter.ask.claim) {
+                return;
+            }
+            if let Some(waiter) = self.memory.waiters.remove(id) {
+                let fence = self.grant(waiter.ask, Some(id));
+                self.memory.provisional.insert(fence, id);
+                self.memory.stats.handed_off += 1;
+            }
+        }
+    }
+
+    /// Whether a newcomer would have to wait behind somebody.
+    pub fn has_queue(&self) -> bool {
+        self.memory.waiters.front(self.db, self.key).is_some()
+    }
+
+    /// Makes a hold that the lock admits.
+    pub fn grant(&mut self, ask: Ask, to: Option<WaiterId>) -> Fence {
+        let fence = self.memory.fences.next(self.clock.unix_us);
+        let mut hold = Hold {
+            owner: ask.owner,
+            fence,
+            lease: ask.lease,
+            deadline: ask.lease.deadline(self.clock.now),
+            note: ask.note,
+            permits: ask.claim.permits,
+            slot: Slot::NONE,
+        };
+        self.memory.index(self.db, self.key, &mut hold);
+        self.lock.grant(ask.claim.limit, hold);
+        self.memory.stats.granted += 1;
+        self.effects.push(Effect::Granted { fence, to });
+        fence
+    }
+
+    /// Puts a waiter into the queue.
+    pub fn enqueue(&mut self, ask: Ask, deadline: Moment, caps: Caps) -> Result<WaiterId, Full> {
+        let waiters = &mut self.memory.waiters;
+        if waiters.waiter_of(self.db, self.key, ask.owner.as_bytes()).is_none() {
+            waiters.room(self.db, self.key, caps)?;
+        }
+        let queued = waiters.enqueue(self.db, self.key, Waiter { ask, since: self.clock.now, deadline });
+        self.memory.stats.queued += 1;
+        if let Some(waiter) = queued.superseded {
+            self.memory.stats.superseded += 1;
+            self.effects.push(Effect::Superseded { waiter });
+            // The new wait may want less than the one whose place it took.
+            self.serve();
+        }
+        Ok(queued.id)
+    }
+
+    /// Ends the hold that this fence names, and serves the queue.
+    pub fn end(&mut self, fence: Fence, how: End) -> bool {
+        let Some(hold) = self.lock.end(fence) else { return false };
+        self.note_end(hold, how);
+        self.serve();
+        true
+    }
+
+    /// Takes back a grant whose waiter was gone before it could know, unless its owner has been heard of since.
+    pub fn undo(&mut self, fence: Fence) -> bool {
+        self.memory.provisional.remove(&fence).is_some() && self.end(fence, End::Undone)
+    }
+
+    /// Gives the owner's hold a new lease, counted from now.
+    pub fn renew(&mut self, owner: &[u8], lease: Lease) {
+        let Some(hold) = self.lock.hold_of_mut(owner) else { return };
+        hold.lease = lease;
+        hold.deadline = lease.deadline(self.clock.now);
+        self.memory.keep_indexed(self.db, self.key, hold);
+        self.effects.push(Effect::Renewed { fence: hold.fence });
+    }
+
+    fn note_end(&mut self, hold: Hold, how: End) {
+        self.memory.unindex(&hold);
+        self.memory.confirm(hold.fence);
+        let stats = &mut self.memory.stats;
+        match how {
+            End::Released => stats.released += 1,
+            End::Expired => stats.expired += 1,
+            End::Undone => stats.undone += 1,
+            End::Vanished => stats.vanished += 1,
+        }
+        if how == End::Expired {
+            let now = self.clock.now;
+            self.memory.ledger.record(self.db, self.key, &hold.owner, hold.fence, how, now);
+        }
+        self.effects.push(Effect::Ended { hold, how });
+    }
+}
