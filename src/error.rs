@@ -19,14 +19,22 @@ pub enum LockError {
     /// An option, or one that excludes it, was given before.
     Repeated(&'static str),
     /// Not a whole decimal number, or out of range.
-    Number { what: &'static str, min: i64, max: i64 },
+    Number {
+        what: &'static str,
+        min: i64,
+        max: i64,
+    },
     KeyLength,
     OwnerLength,
     NoteLength,
     /// The lock is of another kind than the request.
-    Mode { is: &'static str },
+    Mode {
+        is: &'static str,
+    },
     /// The semaphore has another limit than the request says.
-    Limit { is: u32 },
+    Limit {
+        is: u32,
+    },
     /// No room for another waiter.
     ServerQueueFull(usize),
     KeyQueueFull(usize),
@@ -43,7 +51,9 @@ pub enum LockError {
 impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WrongType => write!(f, "WRONGTYPE the key holds a value that is not a lock; use another key"),
+            Self::WrongType => {
+                write!(f, "WRONGTYPE the key holds a value that is not a lock; use another key")
+            }
             Self::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
             Self::UnknownOption(word) => {
                 write!(f, "BADARG unknown option {}; see LOCK.HELP", Quoted(word))
@@ -66,12 +76,17 @@ impl fmt::Display for LockError {
                 write!(f, "QUEUEFULL {max} clients wait in this server; raise lock.max-waiters or try later")
             }
             Self::KeyQueueFull(max) => {
-                write!(f, "QUEUEFULL {max} clients wait for this lock; raise lock.max-waiters-per-key or try later")
+                write!(
+                    f,
+                    "QUEUEFULL {max} clients wait for this lock; raise lock.max-waiters-per-key or try later"
+                )
             }
             Self::EffectRefused => {
                 write!(f, "NOPERM internal commands are for the replication stream and the AOF; use LOCK.ACQUIRE and LOCK.RELEASE")
             }
-            Self::BadEffect => write!(f, "BADARG the effect has a field that cannot be true; nothing was changed"),
+            Self::BadEffect => {
+                write!(f, "BADARG the effect has a field that cannot be true; nothing was changed")
+            }
             Self::ReadOnly => write!(f, "READONLY this server is a replica; locks change on its primary"),
             Self::Internal => write!(f, "INTERNAL the lock module failed; the server log has the reason"),
         }

@@ -21,11 +21,14 @@ pub const SPEC: Spec = Spec {
     args: &[
         Arg::KEY,
         Arg::string("owner"),
-        Arg::one_of("lease", &[
-            Arg::int("milliseconds").after("PX"),
-            Arg::int("seconds").after("EX"),
-            Arg::word("no-expiry", "NOEXPIRE"),
-        ])
+        Arg::one_of(
+            "lease",
+            &[
+                Arg::int("milliseconds").after("PX"),
+                Arg::int("seconds").after("EX"),
+                Arg::word("no-expiry", "NOEXPIRE"),
+            ],
+        )
         .optional(),
         Arg::int("wait-milliseconds").after("BLOCK").optional(),
         Arg::int("fence").after("FENCE").optional(),
@@ -128,7 +131,13 @@ impl<'a> Acquire<'a> {
     }
 
     /// Puts `owner` into the queue, after [`Acquire::apply`] found the lock busy.
-    pub fn enqueue(&self, owner: &[u8], wait: Wait, turn: &mut Turn, policy: &Policy) -> Result<WaiterId, LockError> {
+    pub fn enqueue(
+        &self,
+        owner: &[u8],
+        wait: Wait,
+        turn: &mut Turn,
+        policy: &Policy,
+    ) -> Result<WaiterId, LockError> {
         let ask = self.ask(owner, policy)?;
         turn.enqueue(ask, wait.deadline(turn.clock.now), policy.caps).map_err(|full| match full {
             Full::Server(max) => LockError::ServerQueueFull(max),
@@ -170,7 +179,10 @@ mod tests {
     #[test]
     fn the_plain_form() {
         let request = parse(&[b"k", b"o"]).unwrap();
-        assert_eq!((request.key, request.owner, request.lease, request.wait), (&b"k"[..], Some(&b"o"[..]), None, None));
+        assert_eq!(
+            (request.key, request.owner, request.lease, request.wait),
+            (&b"k"[..], Some(&b"o"[..]), None, None)
+        );
     }
 
     #[test]
@@ -181,8 +193,12 @@ mod tests {
 
     #[test]
     fn options_in_any_order_and_case() {
-        let one = parse(&[b"k", b"o", b"px", b"5", b"Block", b"0", b"NOTE", b"", b"withinfo", b"fence", b"9"]).unwrap();
-        let other = parse(&[b"k", b"o", b"FENCE", b"9", b"WITHINFO", b"NOTE", b"", b"BLOCK", b"0", b"PX", b"5"]).unwrap();
+        let one =
+            parse(&[b"k", b"o", b"px", b"5", b"Block", b"0", b"NOTE", b"", b"withinfo", b"fence", b"9"])
+                .unwrap();
+        let other =
+            parse(&[b"k", b"o", b"FENCE", b"9", b"WITHINFO", b"NOTE", b"", b"BLOCK", b"0", b"PX", b"5"])
+                .unwrap();
         assert_eq!(one, other);
         assert_eq!((one.lease, one.wait), (Some(Lease::ms(5)), Some(Wait(0))));
     }

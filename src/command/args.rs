@@ -31,12 +31,14 @@ impl<'a> Args<'a> {
 
     /// A key's name.
     pub fn key(&mut self) -> Result<&'a [u8], LockError> {
-        self.required().and_then(|key| if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(LockError::KeyLength) })
+        self.required()
+            .and_then(|key| if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(LockError::KeyLength) })
     }
 
     /// An owner's name.
     pub fn owner(&mut self) -> Result<&'a [u8], LockError> {
-        self.required().and_then(|name| if Owner::is_valid(name) { Ok(name) } else { Err(LockError::OwnerLength) })
+        self.required()
+            .and_then(|name| if Owner::is_valid(name) { Ok(name) } else { Err(LockError::OwnerLength) })
     }
 
     /// The value of `option`.
@@ -47,9 +49,11 @@ impl<'a> Args<'a> {
     /// The value of `option` as a whole number in a range.
     pub fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
         let word = self.value(option)?;
-        parse_i64(word)
-            .filter(|n| (min..=max).contains(n))
-            .ok_or(LockError::Number { what: option, min, max })
+        parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or(LockError::Number {
+            what: option,
+            min,
+            max,
+        })
     }
 
     /// The value of FENCE.
@@ -103,14 +107,35 @@ mod tests {
 
     #[test]
     fn numbers_are_strict() {
-        let good: [(&str, i64); 5] =
-            [("0", 0), ("7", 7), ("-1", -1), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)];
+        let good: [(&str, i64); 5] = [
+            ("0", 0),
+            ("7", 7),
+            ("-1", -1),
+            ("9223372036854775807", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+        ];
         for (text, n) in good {
             assert_eq!(parse_i64(text.as_bytes()), Some(n), "{text}");
         }
         let bad = [
-            "", "-", "-0", "+5", " 5", "5 ", "05", "-05", "0x10", "1e3", "5.0", "NaN", "inf", "٣", "1_000",
-            "9223372036854775808", "18446744073709551616", "99999999999999999999",
+            "",
+            "-",
+            "-0",
+            "+5",
+            " 5",
+            "5 ",
+            "05",
+            "-05",
+            "0x10",
+            "1e3",
+            "5.0",
+            "NaN",
+            "inf",
+            "٣",
+            "1_000",
+            "9223372036854775808",
+            "18446744073709551616",
+            "99999999999999999999",
         ];
         for text in bad {
             assert_eq!(parse_i64(text.as_bytes()), None, "{text}");

@@ -19,12 +19,5 @@ pub use policy::Policy;
 use spec::Spec;
 
 /// The commands for users, in the order of LOCK.HELP.
-pub const PUBLIC: &[Spec] = &[
-    acquire::SPEC,
-    release::SPEC,
-    renew::SPEC,
-    check::SPEC,
-    info::SPEC,
-    waiters::SPEC,
-    help::SPEC,
-];
+pub const PUBLIC: &[Spec] =
+    &[acquire::SPEC, release::SPEC, renew::SPEC, check::SPEC, info::SPEC, waiters::SPEC, help::SPEC];

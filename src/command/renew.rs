@@ -18,11 +18,14 @@ pub const SPEC: Spec = Spec {
     args: &[
         Arg::KEY,
         Arg::string("owner"),
-        Arg::one_of("lease", &[
-            Arg::int("milliseconds").after("PX"),
-            Arg::int("seconds").after("EX"),
-            Arg::word("no-expiry", "NOEXPIRE"),
-        ])
+        Arg::one_of(
+            "lease",
+            &[
+                Arg::int("milliseconds").after("PX"),
+                Arg::int("seconds").after("EX"),
+                Arg::word("no-expiry", "NOEXPIRE"),
+            ],
+        )
         .optional(),
         Arg::int("fence").after("FENCE").optional(),
         Arg::word("with-info", "WITHINFO").optional(),

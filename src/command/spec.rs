@@ -12,6 +12,8 @@ pub struct Spec {
     pub key: Key,
     /// ACL categories, where the server lets modules name them.
     pub acl: &'static str,
+    /// What a call costs, for people.
+    pub complexity: &'static str,
     pub args: &'static [Arg],
 }
 
@@ -25,8 +27,16 @@ pub enum Key {
 
 impl Spec {
     /// The rest of a command that changes its key.
-    pub const WRITES_KEY: Self =
-        Self { name: "", summary: "", flags: "", arity: 0, key: Key::Write, acl: "", args: &[] };
+    pub const WRITES_KEY: Self = Self {
+        name: "",
+        summary: "",
+        flags: "",
+        arity: 0,
+        key: Key::Write,
+        acl: "",
+        complexity: "O(1)",
+        args: &[],
+    };
     /// The rest of a command that reads its key.
     pub const READS_KEY: Self = Self { key: Key::Read, ..Self::WRITES_KEY };
     /// The rest of a command without a key.
@@ -108,7 +118,8 @@ impl Arg {
             Kind::OneOf(choices) => choices.iter().map(Self::syntax).collect::<Vec<_>>().join(" | "),
             Kind::Key | Kind::String | Kind::Integer => self.name.to_owned(),
         };
-        let words: Vec<&str> = self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();
+        let words: Vec<&str> =
+            self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();
         let text = words.join(" ");
         if self.optional {
             format!("[{text}]")

@@ -36,7 +36,13 @@ pub enum Trust {
 
 /// The deadline here of a hold that had `left_ms` left and was to end at `deadline_unix_ms`. However far the
 /// clocks are apart, a hold gets neither more than its lease nor a time that has passed.
-pub fn deadline_here(lease: Lease, left_ms: u64, deadline_unix_ms: u64, trust: Trust, clock: Clock) -> Moment {
+pub fn deadline_here(
+    lease: Lease,
+    left_ms: u64,
+    deadline_unix_ms: u64,
+    trust: Trust,
+    clock: Clock,
+) -> Moment {
     let left = match trust {
         Trust::Left => left_ms,
         Trust::WallClock => deadline_unix_ms.saturating_sub(clock.unix_ms()),

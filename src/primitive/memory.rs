@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use super::deadlines::{Deadlines, Slot};
 use super::fence::FenceSource;
 use super::ledger::Ledger;
+use super::turn::Left;
 use super::wait_queue::Waiters;
 use super::{Fence, Hold, Moment, WaiterId};
 
@@ -33,6 +34,15 @@ pub struct Stats {
     pub refused: u64,
 }
 
+impl Stats {
+    pub fn note_left(&mut self, why: Left) {
+        match why {
+            Left::TimedOut => self.timed_out += 1,
+            Left::Superseded => self.superseded += 1,
+        }
+    }
+}
+
 /// Queues, lease index, fences, losses and counters of one server.
 #[derive(Default)]
 pub struct Memory {
@@ -43,13 +53,17 @@ pub struct Memory {
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: HashMap<Fence, WaiterId>,
+    /// The earliest deadline that was added since somebody looked.
+    soonest: Option<Moment>,
 }
 
 impl Memory {
     /// Notes when this hold is due; a hold without expiry never is.
     pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         if hold.deadline != Moment::NEVER {
-            hold.slot = self.leases.insert(hold.deadline, LeaseRef { db, key: key.into(), fence: hold.fence });
+            self.wake_by(hold.deadline);
+            hold.slot =
+                self.leases.insert(hold.deadline, LeaseRef { db, key: key.into(), fence: hold.fence });
         }
     }
 
@@ -68,6 +82,7 @@ impl Memory {
             self.index(db, key, hold);
         } else if !self.leases.covers(hold.slot, hold.deadline) {
             self.leases.reschedule(hold.slot, hold.deadline);
+            self.wake_by(hold.deadline);
         }
     }
 
@@ -80,6 +95,18 @@ impl Memory {
         if !self.provisional.is_empty() {
             self.provisional.remove(&fence);
         }
+    }
+
+    /// Somebody must look no later than at `deadline`.
+    pub fn wake_by(&mut self, deadline: Moment) {
+        if self.soonest.is_none_or(|soonest| deadline < soonest) {
+            self.soonest = Some(deadline);
+        }
+    }
+
+    /// The earliest deadline that was added since the last call, if any was.
+    pub fn take_soonest(&mut self) -> Option<Moment> {
+        self.soonest.take()
     }
 
     /// When the next lease or wait is due: never later, perhaps somewhat earlier.

@@ -26,4 +26,4 @@ pub use memory::Memory;
 pub use owner::Owner;
 pub use time::{Clock, Lease, Moment};
 pub use turn::{Effect, Turn};
-pub use wait_queue::{Ask, Waiter, WaiterId};
+pub use wait_queue::WaiterId;

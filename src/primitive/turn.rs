@@ -16,8 +16,19 @@ pub enum Effect {
     Renewed { fence: Fence },
     /// A hold ended.
     Ended { hold: Hold, how: End },
-    /// A wait ended because its owner asked again elsewhere.
-    Superseded { waiter: WaiterId },
+    /// Somebody has got in line.
+    Queued,
+    /// A wait ended without a grant.
+    Left { waiter: WaiterId, why: Left },
+}
+
+/// Why a wait ended without a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It took as long as it may.
+    TimedOut,
+    /// Its owner asked again from elsewhere and waits there.
+    Superseded,
 }
 
 /// One lock at one moment.
@@ -43,9 +54,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Grants to waiters in their order, up to the first that does not fit.
+    /// Grants to waiters in their order, up to the first that does not fit. A wait is over at its deadline,
+    /// whether the timer has come round or not.
     pub fn serve(&mut self) {
         while let Some((id, waiter)) = self.memory.waiters.front(self.db, self.key) {
+            if waiter.deadline <= self.clock.now {
+                self.leave(id, Left::TimedOut);
+                continue;
+            }
             if !self.lock.admits(waiter.ask.claim) {
                 return;
             }
@@ -54,6 +70,14 @@ impl Turn<'_> {
                 self.memory.provisional.insert(fence, id);
                 self.memory.stats.handed_off += 1;
             }
+        }
+    }
+
+    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
+    pub fn leave(&mut self, waiter: WaiterId, why: Left) {
+        if self.memory.waiters.remove(waiter).is_some() {
+            self.memory.stats.note_left(why);
+            self.effects.push(Effect::Left { waiter, why });
         }
     }
 
@@ -89,9 +113,11 @@ impl Turn<'_> {
         }
         let queued = waiters.enqueue(self.db, self.key, Waiter { ask, since: self.clock.now, deadline });
         self.memory.stats.queued += 1;
+        self.memory.wake_by(deadline);
+        self.effects.push(Effect::Queued);
         if let Some(waiter) = queued.superseded {
-            self.memory.stats.superseded += 1;
-            self.effects.push(Effect::Superseded { waiter });
+            self.memory.stats.note_left(Left::Superseded);
+            self.effects.push(Effect::Left { waiter, why: Left::Superseded });
             // The new wait may want less than the one whose place it took.
             self.serve();
         }
@@ -118,6 +144,24 @@ impl Turn<'_> {
         hold.deadline = lease.deadline(self.clock.now);
         self.memory.keep_indexed(self.db, self.key, hold);
         self.effects.push(Effect::Renewed { fence: hold.fence });
+    }
+
+    /// Puts a hold in as the primary has it; judges nothing and tells nobody.
+    pub fn impose(&mut self, limit: u32, mut hold: Hold) {
+        self.memory.fences.fold(hold.fence);
+        self.memory.index(self.db, self.key, &mut hold);
+        for gone in self.lock.impose(limit, hold) {
+            self.memory.unindex(&gone);
+        }
+    }
+
+    /// Takes a hold out as the primary did; whether there was one.
+    pub fn free(&mut self, fence: Fence) -> bool {
+        let gone = self.lock.end(fence);
+        gone.is_some_and(|hold| {
+            self.memory.unindex(&hold);
+            true
+        })
     }
 
     fn note_end(&mut self, hold: Hold, how: End) {

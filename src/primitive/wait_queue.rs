@@ -90,11 +90,6 @@ impl Waiters {
         self.entries.len()
     }
 
-    /// Whether nobody waits anywhere.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// How many wait for this lock.
     pub fn waiting_for(&self, db: i32, key: &[u8]) -> usize {
         self.queue(db, key).map_or(0, |queue| queue.order.len())
@@ -122,9 +117,8 @@ impl Waiters {
         self.arrivals += 1;
         let id = WaiterId(self.arrivals);
         let superseded = self.waiter_of(db, key, waiter.ask.owner.as_bytes());
-        let place = superseded
-            .and_then(|old| self.remove_entry(old))
-            .map_or(Place(self.arrivals), |old| old.place);
+        let place =
+            superseded.and_then(|old| self.remove_entry(old)).map_or(Place(self.arrivals), |old| old.place);
         let queues = self.queues.entry(db).or_default();
         let name = queues.get_key_value(key).map_or_else(|| key.into(), |(name, _)| Rc::clone(name));
         let queue = queues.entry(Rc::clone(&name)).or_default();
@@ -220,8 +214,12 @@ mod tests {
     const CAPS: Caps = Caps { all: 3, per_key: 2 };
 
     fn waiter(owner: &[u8], deadline: Moment) -> Waiter {
-        let ask =
-            Ask { owner: Owner::new(owner).unwrap(), claim: Claim::EXCLUSIVE, lease: Lease::ms(1), note: None };
+        let ask = Ask {
+            owner: Owner::new(owner).unwrap(),
+            claim: Claim::EXCLUSIVE,
+            lease: Lease::ms(1),
+            note: None,
+        };
         Waiter { ask, since: Moment(0), deadline }
     }
 

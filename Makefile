@@ -1,0 +1,66 @@
+# The commands a person types, and the only ones CI runs. What a step does stands in tools/; this file says what comes
+# before what. The minimum Rust version stands in Cargo.toml and nowhere else.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build run demo test unit integration matrix bench lint fmt doc clean
+
+# Where `make run` listens; the next free port is taken when this one is in use.
+PORT ?= 6379
+
+# Where cargo builds, and what it builds there.
+BUILD := $(abspath $(or $(CARGO_TARGET_DIR),target))
+export MODULE_PATH := $(BUILD)/release/libredis_lock.so
+
+# The servers to test on: Debian's, and two from the packages pinned in tools/servers.txt.
+SERVERS := $(CURDIR)/target/servers
+export SERVER_BIN ?= $(SERVERS)/debian/redis-server
+ALL_SERVERS := $(SERVERS)/debian/redis-server $(SERVERS)/redis/redis-server $(SERVERS)/valkey/redis-server
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what a build needs, or say in one line what is missing
+	@tools/setup.sh
+
+build: setup ## build the module: target/release/libredis_lock.so
+	cargo build --release --locked --package redis-lock
+
+run: build ## start a server with the module in the foreground (PORT=6379)
+	@tools/run.sh $(PORT)
+
+demo: build ## watch locks wait, expire, survive a restart: a few seconds
+	@tools/demo.sh
+
+test: unit matrix ## run all tests, on all servers
+
+unit: setup ## run the tests that need no server
+	cargo test --locked --workspace --lib --bins
+
+integration: build ## run the server tests on one server (SERVER_BIN=path TESTS=name)
+	@tools/integration.sh $(SERVER_BIN)
+
+matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TESTS=name)
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	@tools/integration.sh $(ALL_SERVERS)
+
+bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
+	cargo run --release --locked --package lock-bench -- $(ARGS)
+
+lint: setup ## check format, lints, documentation and shell syntax
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	for script in .ci/run tools/*.sh; do bash -n "$$script" || exit 1; done
+
+fmt: ## format the code
+	cargo fmt --all
+
+doc: setup ## build the documentation of the code: target/doc
+	cargo doc --locked --workspace --no-deps --document-private-items
+
+clean: ## remove everything that was built or fetched
+	cargo clean
+	rm -rf target

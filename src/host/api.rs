@@ -1,0 +1,118 @@
+//! The server's module API: one macro that calls a function of it, and the few calls that need more than a line.
+//! Functions are found by name when the module is loaded, and an older server has not all of them.
+
+use std::ffi::{c_int, CStr};
+use std::ptr;
+
+pub(super) use redis_module::raw::{
+    RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as Ctx, RedisModuleIO as Io,
+    RedisModuleKey as KeyHandle, RedisModuleString as RString,
+};
+
+/// Calls a function of the module API: `rm!(RedisModule_Name(args))`. One that the server lacks is a fault of
+/// this module, since [`missing`] is asked first.
+macro_rules! rm {
+    ($name:ident ( $($arg:expr),* $(,)? )) => {{
+        // SAFETY: the pointers are written once, when the module is loaded, before anything of it runs.
+        let function = unsafe { redis_module::raw::$name };
+        match function {
+            // SAFETY: every caller passes what the function asks for: a context and handles of this call.
+            Some(function) => unsafe { function($($arg),*) },
+            None => $crate::host::api::absent(stringify!($name)),
+        }
+    }};
+}
+pub(super) use rm;
+
+/// Whether the server has a function.
+macro_rules! has {
+    ($name:ident) => {{
+        // SAFETY: the pointers are written once, when the module is loaded.
+        unsafe { redis_module::raw::$name }.is_some()
+    }};
+}
+pub(super) use has;
+
+/// The answer of [`rm!`] for a function that the server lacks: the panic ends the command, not the server.
+#[cold]
+#[allow(clippy::panic, reason = "caught at the edge of the module; there is no value to go on with")]
+pub(super) fn absent(name: &str) -> ! {
+    panic!("the server has no {name}")
+}
+
+macro_rules! first_missing {
+    ($($name:ident),* $(,)?) => {
+        $( if !has!($name) { return Some(stringify!($name)); } )*
+    };
+}
+
+/// The first function that this module cannot do without and the server lacks.
+pub(super) fn missing() -> Option<&'static str> {
+    first_missing![
+        RedisModule_AvoidReplicaTraffic,
+        RedisModule_BlockClient,
+        RedisModule_CreateTimer,
+        RedisModule_GetClientInfoById,
+        RedisModule_GetDbIdFromOptCtx,
+        RedisModule_GetServerInfo,
+        RedisModule_LoadConfigs,
+        RedisModule_MonotonicMicroseconds,
+        RedisModule_RegisterNumericConfig,
+        RedisModule_ReplyWithMap,
+        RedisModule_SetCommandInfo,
+        RedisModule_SetDisconnectCallback,
+    ];
+    None
+}
+
+/// The API's "done".
+pub(super) const OK: c_int = redis_module::raw::REDISMODULE_OK as c_int;
+/// The API's "not done".
+pub(super) const ERR: c_int = redis_module::raw::REDISMODULE_ERR as c_int;
+
+/// The bytes of a string of the server.
+///
+/// The lifetime is the caller's to choose: arguments live as long as their command.
+pub(super) fn bytes<'a>(string: *const RString) -> &'a [u8] {
+    let mut len = 0;
+    let start = rm!(RedisModule_StringPtrLen(string, &mut len));
+    if start.is_null() {
+        return &[];
+    }
+    // SAFETY: the server gave the start and the length of one string.
+    unsafe { std::slice::from_raw_parts(start.cast(), len) }
+}
+
+/// A string of the server, freed at the end.
+pub(super) struct OwnString {
+    ctx: *mut Ctx,
+    string: *mut RString,
+}
+
+impl OwnString {
+    pub(super) fn new(ctx: *mut Ctx, bytes: &[u8]) -> Self {
+        let string = rm!(RedisModule_CreateString(ctx, bytes.as_ptr().cast(), bytes.len()));
+        Self { ctx, string }
+    }
+
+    pub(super) const fn as_ptr(&self) -> *mut RString {
+        self.string
+    }
+}
+
+impl Drop for OwnString {
+    fn drop(&mut self) {
+        rm!(RedisModule_FreeString(self.ctx, self.string));
+    }
+}
+
+/// Whether any of these context flags is set.
+pub(super) fn has_flags(ctx: *mut Ctx, flags: u32) -> bool {
+    rm!(RedisModule_GetContextFlags(ctx)).unsigned_abs() & flags != 0
+}
+
+/// Writes a line to the server's log.
+pub(super) fn log(level: &CStr, text: &str) {
+    let line: Vec<u8> = text.bytes().map(|byte| if byte == 0 { b'?' } else { byte }).chain(Some(0)).collect();
+    rm!(RedisModule_Log(ptr::null_mut(), level.as_ptr(), c"%s".as_ptr(), line.as_ptr()));
+}

@@ -1,0 +1,132 @@
+//! The settings `lock.*`: registered with the server, readable and writable with CONFIG at run time.
+
+use std::ffi::{c_char, c_int, c_longlong, c_void, CStr};
+use std::ptr;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+use redis_module::raw;
+
+use super::api::{rm, Ctx, OK};
+use super::state;
+use crate::command::Policy;
+use crate::limits;
+use crate::primitive::wait_queue::Caps;
+
+/// A number with its range.
+struct Number {
+    name: &'static CStr,
+    value: AtomicI64,
+    default: i64,
+    min: i64,
+    max: i64,
+}
+
+impl Number {
+    const fn new(name: &'static CStr, default: i64, min: i64, max: i64) -> Self {
+        Self { name, value: AtomicI64::new(default), default, min, max }
+    }
+
+    fn get(&self) -> i64 {
+        self.value.load(Relaxed)
+    }
+}
+
+static DEFAULT_LEASE: Number =
+    Number::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::TIME_MS_CEILING);
+static MAX_LEASE: Number = Number::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::TIME_MS_CEILING);
+static MAX_WAIT: Number = Number::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::TIME_MS_CEILING);
+static MAX_WAITERS: Number = Number::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
+static MAX_WAITERS_PER_KEY: Number =
+    Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
+static LOSS_LEDGER_SIZE: Number =
+    Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
+/// A switch, kept as a number so that one pair of callbacks serves all.
+static EVENTS: Number = Number::new(c"events", 1, 0, 1);
+
+static NUMBERS: [&Number; 6] =
+    [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAIT, &MAX_WAITERS, &MAX_WAITERS_PER_KEY, &LOSS_LEDGER_SIZE];
+
+/// What commands need of it.
+pub(super) fn policy() -> Policy {
+    let max_lease_ms = MAX_LEASE.get();
+    Policy {
+        // A longest lease below the default is the operator's word, too.
+        default_lease_ms: DEFAULT_LEASE.get().min(max_lease_ms),
+        max_lease_ms,
+        max_wait_ms: MAX_WAIT.get(),
+        caps: Caps {
+            all: usize::try_from(MAX_WAITERS.get()).unwrap_or(0),
+            per_key: usize::try_from(MAX_WAITERS_PER_KEY.get()).unwrap_or(0),
+        },
+    }
+}
+
+/// How many lost holds to remember.
+pub(super) fn loss_ledger_size() -> usize {
+    usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0)
+}
+
+/// Whether to publish keyspace events.
+pub(super) fn events() -> bool {
+    EVENTS.get() != 0
+}
+
+/// Tells the server about the settings and takes the values of its configuration file.
+pub(super) fn register(ctx: *mut Ctx) -> bool {
+    let flags = raw::REDISMODULE_CONFIG_DEFAULT;
+    let numbers = NUMBERS.iter().all(|number| {
+        let data = ptr::from_ref(*number).cast_mut().cast();
+        let name = number.name.as_ptr();
+        let (get, set, apply) = (Some(get_number as _), Some(set_number as _), Some(apply as _));
+        let Number { default, min, max, .. } = **number;
+        rm!(RedisModule_RegisterNumericConfig(ctx, name, default, flags, min, max, get, set, apply, data))
+            == OK
+    });
+    let data = ptr::from_ref(&EVENTS).cast_mut().cast();
+    let (get, set) = (Some(get_switch as _), Some(set_switch as _));
+    let events =
+        rm!(RedisModule_RegisterBoolConfig(ctx, EVENTS.name.as_ptr(), 1, flags, get, set, None, data)) == OK;
+    numbers && events && rm!(RedisModule_LoadConfigs(ctx)) == OK
+}
+
+fn number<'a>(data: *mut c_void) -> &'a Number {
+    // SAFETY: the pointer is the one given to the server in `register`, to a static.
+    unsafe { &*data.cast::<Number>() }
+}
+
+unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_longlong {
+    number(data).get()
+}
+
+unsafe extern "C" fn set_number(
+    _name: *const c_char,
+    value: c_longlong,
+    data: *mut c_void,
+    _error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    number(data).value.store(value, Relaxed);
+    OK
+}
+
+unsafe extern "C" fn apply(
+    _ctx: *mut Ctx,
+    _data: *mut c_void,
+    _error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    state::with(|host| host.memory.ledger.set_capacity(loss_ledger_size()));
+    OK
+}
+
+unsafe extern "C" fn get_switch(_name: *const c_char, data: *mut c_void) -> c_int {
+    c_int::from(number(data).get() != 0)
+}
+
+unsafe extern "C" fn set_switch(
+    _name: *const c_char,
+    value: c_int,
+    data: *mut c_void,
+    _error: *mut *mut raw::RedisModuleString,
+) -> c_int {
+    number(data).value.store(i64::from(value), Relaxed);
+    OK
+}

@@ -1,0 +1,181 @@
+//! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
+//! is left for [`deferred`](super::deferred).
+
+use std::ffi::{c_char, c_int, c_void, CStr};
+
+use redis_module::raw;
+
+use super::api::{bytes, has_flags, rm, Ctx, RString, OK};
+use super::entry::guard;
+use super::state::{self, Host};
+use super::{cluster, deferred, key};
+
+type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
+
+/// Asks for the events that we need.
+pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
+    let wanted: [(u64, Handler); 8] = [
+        (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
+        (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
+        (raw::REDISMODULE_EVENT_LOADING, on_loading),
+        (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
+        (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
+        (raw::REDISMODULE_EVENT_EVENTLOOP, on_turn),
+        (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
+        (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
+    ];
+    wanted.into_iter().all(|(id, handler)| {
+        let event = raw::RedisModuleEvent { id, dataver: 1 };
+        rm!(RedisModule_SubscribeToServerEvent(ctx, event, Some(handler))) == OK
+    })
+}
+
+unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+    guard("role", || {
+        state::with(|host| {
+            host.listeners.forget();
+            host.is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
+            if host.is_primary {
+                host.alarm.soon();
+            } else {
+                // The server has sent the waiting clients away already; their queues go with them.
+                host.memory.waiters.clear();
+                host.memory.provisional.clear();
+                host.deferred = state::Deferred::default();
+            }
+        });
+    });
+}
+
+unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, data: *mut c_void) {
+    if what != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
+        return;
+    }
+    guard("flush", || {
+        // SAFETY: for this event the server passes this structure.
+        let flushed = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() }.dbnum;
+        state::with(|host| {
+            let db = (flushed >= 0).then_some(flushed);
+            host.memory.leases.retain(|lease| db.is_some_and(|db| db != lease.db));
+            host.suspect_all(db);
+        });
+    });
+}
+
+unsafe extern "C" fn on_loading(
+    _ctx: *mut Ctx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    _data: *mut c_void,
+) {
+    guard("loading", || {
+        state::with(|host| {
+            host.listeners.forget();
+            host.loads_stream = what == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START;
+            if matches!(
+                what,
+                raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
+            ) {
+                host.suspect_all(None);
+            }
+        });
+    });
+}
+
+unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, data: *mut c_void) {
+    if data.is_null() {
+        return;
+    }
+    guard("swapdb", || {
+        // SAFETY: for this event the server passes this structure.
+        let swapped = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
+        let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
+        state::with(|host| {
+            for lease in host.memory.leases.values_mut() {
+                if lease.db == first {
+                    lease.db = second;
+                } else if lease.db == second {
+                    lease.db = first;
+                }
+            }
+            host.suspect_all(Some(first));
+            host.suspect_all(Some(second));
+        });
+    });
+}
+
+unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+    guard("cron", || {
+        let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
+        state::with(|host| {
+            host.listeners.forget();
+            host.is_primary = is_primary;
+        });
+        cluster::check_queues(ctx);
+        deferred::run(ctx);
+    });
+}
+
+/// The event loop turns: replies have gone out and doomed clients have been closed, and nobody has been heard
+/// since. Whoever is gone now never read its grant; whoever closes later did.
+unsafe extern "C" fn on_turn(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+    if what == raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP {
+        guard("event loop", || state::with(deferred::settle_delivered));
+    }
+}
+
+/// A child was born or died, a replica came or went: somebody may read the stream from here on.
+unsafe extern "C" fn on_new_listener(
+    _ctx: *mut Ctx,
+    _event: raw::RedisModuleEvent,
+    _what: u64,
+    _data: *mut c_void,
+) {
+    guard("listener", || {
+        state::with(|host| host.listeners.forget());
+    });
+}
+
+/// Begins to listen for RENAME and MOVE, which give a lock another name.
+///
+/// Listening costs every DEL and EXPIRE of the server a call, so it begins only when somebody first takes a lock
+/// out of the keyspace; the server does that before it tells of the new name.
+pub(super) fn watch_moves(host: &mut Host) {
+    if host.watches_moves {
+        return;
+    }
+    if let Some(ctx) = host.alarm.ctx() {
+        let class = raw::REDISMODULE_NOTIFY_GENERIC;
+        host.watches_moves = rm!(RedisModule_SubscribeToKeyspaceEvents(ctx, class, Some(on_generic))) == OK;
+    }
+}
+
+unsafe extern "C" fn on_generic(
+    ctx: *mut Ctx,
+    _class: c_int,
+    event: *const c_char,
+    name: *mut RString,
+) -> c_int {
+    // SAFETY: the server passes the event's name, which ends with a NUL.
+    let event = unsafe { CStr::from_ptr(event) };
+    if event == c"rename_to" || event == c"move_to" {
+        guard("rename", || index_again(ctx, name));
+    }
+    OK
+}
+
+/// Notes the leases of a lock under its new name.
+fn index_again(ctx: *mut Ctx, name: *mut RString) {
+    let db = rm!(RedisModule_GetSelectedDb(ctx));
+    key::touch(ctx, name, |lock| {
+        state::with_unless_ours(|host| {
+            for hold in lock.holds_mut() {
+                host.memory.keep_indexed(db, bytes(name), hold);
+            }
+            host.suspect(db, bytes(name));
+            if let Some(deadline) = host.memory.take_soonest() {
+                host.alarm.by(deadline);
+            }
+        });
+    });
+}

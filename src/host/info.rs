@@ -1,0 +1,66 @@
+//! The module's part of INFO.
+
+use std::ffi::{c_int, CStr};
+
+use redis_module::raw;
+
+use super::api::{rm, Ctx};
+use super::blocked::SERVER_BYTES_PER_CLIENT;
+use super::entry::guard;
+use super::{data_type, state};
+
+/// Tells the server about the section.
+pub(super) fn register(ctx: *mut Ctx) -> bool {
+    rm!(RedisModule_RegisterInfoFunc(ctx, Some(on_info))) == super::api::OK
+}
+
+unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_report: c_int) {
+    guard("info", || {
+        state::with_unless_ours(|host| {
+            let (queues, longest) = host.memory.waiters.queue_lengths();
+            let waiting = host.memory.waiters.len();
+            let stats = host.memory.stats;
+            section(
+                ctx,
+                c"state",
+                &[
+                    (c"held", data_type::count() as u64),
+                    (c"waiting", waiting as u64),
+                    (c"queues", queues as u64),
+                    (c"longest_queue", longest as u64),
+                    (c"waiter_bytes", (host.blocked.len() * SERVER_BYTES_PER_CLIENT) as u64),
+                    (c"lease_index_entries", host.memory.leases.len() as u64),
+                    (c"provisional", host.memory.provisional.len() as u64),
+                    (c"last_fence", host.memory.fences.last()),
+                ],
+            );
+            section(
+                ctx,
+                c"stats",
+                &[
+                    (c"granted", stats.granted),
+                    (c"handed_off", stats.handed_off),
+                    (c"released", stats.released),
+                    (c"renewed", stats.renewed),
+                    (c"expired", stats.expired),
+                    (c"vanished", stats.vanished),
+                    (c"undone", stats.undone),
+                    (c"queued", stats.queued),
+                    (c"timed_out", stats.timed_out),
+                    (c"superseded", stats.superseded),
+                    (c"refused", stats.refused),
+                ],
+            );
+        });
+    });
+}
+
+fn section(ctx: *mut raw::RedisModuleInfoCtx, name: &CStr, fields: &[(&CStr, u64)]) {
+    // The server says no when this section was not asked for.
+    if rm!(RedisModule_InfoAddSection(ctx, name.as_ptr())) != super::api::OK {
+        return;
+    }
+    for (field, value) in fields {
+        rm!(RedisModule_InfoAddFieldULongLong(ctx, field.as_ptr(), *value));
+    }
+}

@@ -1,0 +1,97 @@
+//! The server's side: the only part that knows the module API, clocks and `unsafe`.
+
+mod api;
+mod blocked;
+mod clock;
+mod cluster;
+mod config;
+mod data_type;
+mod deferred;
+mod entry;
+mod events;
+mod info;
+mod key;
+mod notify;
+mod obey;
+mod register;
+mod replicate;
+mod reply;
+mod state;
+mod verbs;
+mod wake;
+
+use redis_module::raw;
+use redis_module::{Context, RedisString, Status};
+
+use crate::command::{acquire, check, effect, help, info as lock_info, release, renew, waiters};
+use api::{has, has_flags, log, rm, Ctx, OK};
+
+/// Called by the server when the module is loaded.
+pub(crate) fn load(context: &Context, _args: &[RedisString]) -> Status {
+    match set_up(context.ctx) {
+        Ok(()) => Status::Ok,
+        Err(why) => {
+            log(c"warning", &format!("lock: not loaded: {why}"));
+            Status::Err
+        }
+    }
+}
+
+fn set_up(ctx: *mut Ctx) -> Result<(), String> {
+    if let Some(name) = api::missing() {
+        return Err(format!("this server has no {name}; Redis 7.0.12 or Valkey 8.0 is needed"));
+    }
+    entry::log_panics();
+    let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
+    step(data_type::register(ctx), "the data type")?;
+    step(add_category(ctx), "the ACL category")?;
+    step(add_commands(ctx), "a command")?;
+    step(config::register(ctx), "the settings")?;
+    step(info::register(ctx), "the INFO section")?;
+    step(events::subscribe(ctx), "a server event")?;
+    set_options(ctx);
+    state::with(|host| {
+        host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
+        host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
+        host.memory.ledger.set_capacity(config::loss_ledger_size());
+    });
+    warn_of_eviction(ctx);
+    Ok(())
+}
+
+fn add_category(ctx: *mut Ctx) -> bool {
+    !has!(RedisModule_AddACLCategory)
+        || rm!(RedisModule_AddACLCategory(ctx, register::CATEGORY.as_ptr())) == OK
+}
+
+fn add_commands(ctx: *mut Ctx) -> bool {
+    register::add::<verbs::AcquireVerb>(ctx, &acquire::SPEC)
+        && register::add::<verbs::ReleaseVerb>(ctx, &release::SPEC)
+        && register::add::<verbs::RenewVerb>(ctx, &renew::SPEC)
+        && register::add::<verbs::CheckVerb>(ctx, &check::SPEC)
+        && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
+        && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
+        && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
+        && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)
+        && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
+}
+
+/// Options of the whole module; the call replaces what was set before.
+fn set_options(ctx: *mut Ctx) {
+    /// Loading checks for errors, so a replica may load from the socket.
+    const HANDLE_IO_ERRORS: i32 = 1 << 0;
+    /// WATCH and client caches are told by us, when the holder changes and not at each renewal.
+    const NO_IMPLICIT_SIGNAL_MODIFIED: i32 = 1 << 1;
+    /// Locks may move with their slot in Valkey's atomic migration.
+    const HANDLE_ATOMIC_SLOT_MIGRATION: i32 = 1 << 5;
+    let offered =
+        if has!(RedisModule_GetModuleOptionsAll) { rm!(RedisModule_GetModuleOptionsAll()) } else { 0 };
+    let options = HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED | (offered & HANDLE_ATOMIC_SLOT_MIGRATION);
+    rm!(RedisModule_SetModuleOptions(ctx, options));
+}
+
+fn warn_of_eviction(ctx: *mut Ctx) {
+    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_EVICT) {
+        log(c"warning", "lock: maxmemory-policy may evict locks; use noeviction, or a server of their own");
+    }
+}

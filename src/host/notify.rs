@@ -1,0 +1,37 @@
+//! Keyspace events in the module class (`d` of `notify-keyspace-events`).
+
+use std::ffi::CStr;
+
+use redis_module::raw;
+use smallvec::SmallVec;
+
+use super::api::{rm, Ctx, RString};
+
+/// What can be told about a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    Acquired,
+    Released,
+    Expired,
+    Waiting,
+}
+
+/// What one step has to tell. Published after the step: other modules may listen and call us again.
+pub(super) type Events = SmallVec<[Event; 8]>;
+
+impl Event {
+    const fn name(self) -> &'static CStr {
+        match self {
+            Self::Acquired => c"lock.acquired",
+            Self::Released => c"lock.released",
+            Self::Expired => c"lock.expired",
+            Self::Waiting => c"lock.waiting",
+        }
+    }
+}
+
+pub(super) fn publish(ctx: *mut Ctx, key: *mut RString, events: &Events) {
+    for event in events {
+        rm!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, event.name().as_ptr(), key));
+    }
+}

@@ -1,0 +1,125 @@
+//! What goes to the AOF and to replicas: effects, and never the commands that had them.
+
+use std::ffi::c_int;
+
+use redis_module::raw;
+
+use super::api::{has_flags, rm, Ctx, Io, RString};
+use crate::command::effect::HoldEffect;
+use crate::primitive::Fence;
+
+/// Whether anybody reads the stream.
+///
+/// Putting an effect into words costs more than the rest of an acquire, and the server throws the words away when
+/// there is neither an AOF nor a replica nor a backlog. So we ask it, and forget the answer whenever something
+/// happens that could change it: each reader begins with a fork, a load or a change of role, and the cron asks
+/// anew in any case.
+#[derive(Default)]
+pub(super) struct Listeners {
+    known: Option<bool>,
+}
+
+impl Listeners {
+    /// Something happened: ask again before the next write.
+    pub(super) fn forget(&mut self) {
+        self.known = None;
+    }
+
+    #[inline]
+    pub(super) fn any(&mut self, ctx: *mut Ctx) -> bool {
+        match self.known {
+            Some(any) => any,
+            None => *self.known.insert(ask(ctx)),
+        }
+    }
+}
+
+#[cold]
+fn ask(ctx: *mut Ctx) -> bool {
+    // In a cluster a slot's stream can begin at any time.
+    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF | raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
+        return true;
+    }
+    let info = rm!(RedisModule_GetServerInfo(ctx, c"replication".as_ptr()));
+    let mut wrong: c_int = 0;
+    let mut number = |field: &std::ffi::CStr| {
+        let n = rm!(RedisModule_ServerInfoGetFieldUnsigned(info, field.as_ptr(), &mut wrong));
+        n > 0 || wrong != 0
+    };
+    let any = info.is_null() || number(c"connected_slaves") || number(c"repl_backlog_active");
+    if !info.is_null() {
+        rm!(RedisModule_FreeServerInfo(ctx, info));
+    }
+    any
+}
+
+/// Writes the two effects, either to the replication stream or to a new AOF: both take the same words.
+macro_rules! write_effect {
+    ($function:ident, $to:expr, hold $key:expr, $effect:expr) => {{
+        let e: HoldEffect = $effect;
+        let (owner, owner_len) = (e.owner.as_ptr(), e.owner.len());
+        let (note, note_len) = (e.note.as_ptr(), e.note.len());
+        let (limit, permits) = (i64::from(e.claim.limit), i64::from(e.claim.permits));
+        let (fence, lease) = (e.fence.to_wire(), e.lease.to_wire());
+        let name = c"LOCK._HOLD".as_ptr();
+        if note_len == 0 {
+            rm!($function(
+                $to,
+                name,
+                c"sbllllll".as_ptr(),
+                $key,
+                owner,
+                owner_len,
+                fence,
+                limit,
+                permits,
+                lease,
+                e.left_ms,
+                e.deadline_unix_ms
+            ));
+        } else {
+            rm!($function(
+                $to,
+                name,
+                c"sbllllllb".as_ptr(),
+                $key,
+                owner,
+                owner_len,
+                fence,
+                limit,
+                permits,
+                lease,
+                e.left_ms,
+                e.deadline_unix_ms,
+                note,
+                note_len
+            ));
+        }
+    }};
+}
+
+/// A hold stands.
+pub(super) fn hold(ctx: *mut Ctx, key: *mut RString, effect: HoldEffect) {
+    write_effect!(RedisModule_Replicate, ctx, hold key, effect);
+}
+
+/// A hold has ended.
+pub(super) fn free(ctx: *mut Ctx, key: *mut RString, fence: Fence) {
+    rm!(RedisModule_Replicate(ctx, c"LOCK._FREE".as_ptr(), c"sl".as_ptr(), key, fence.to_wire()));
+}
+
+/// A hold, in an AOF that is being rewritten.
+pub(super) fn rewrite_hold(io: *mut Io, key: *mut RString, effect: HoldEffect) {
+    write_effect!(RedisModule_EmitAOF, io, hold key, effect);
+}
+
+/// Counts one change of the data for the server's save points. Only when nobody listens: the server then drops
+/// the command itself, which must never reach a listener.
+pub(super) fn count_change(ctx: *mut Ctx) {
+    rm!(RedisModule_ReplicateVerbatim(ctx));
+}
+
+/// Hands an effect that came from a primary on, as it came.
+pub(super) fn pass_on(ctx: *mut Ctx) {
+    rm!(RedisModule_ReplicateVerbatim(ctx));
+}

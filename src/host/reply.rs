@@ -1,0 +1,83 @@
+//! Values as replies, in whichever protocol the client speaks.
+
+use std::ffi::{c_long, CString};
+
+use super::api::{rm, Ctx};
+use crate::command::report::Report;
+use crate::error::LockError;
+use crate::primitive::Fence;
+
+/// What a command found, before it is put into words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Nil,
+    Int(i64),
+}
+
+impl From<Fence> for Outcome {
+    fn from(fence: Fence) -> Self {
+        Self::Int(fence.to_wire())
+    }
+}
+
+pub(super) fn outcome(ctx: *mut Ctx, outcome: Outcome) {
+    match outcome {
+        Outcome::Nil => nil(ctx),
+        Outcome::Int(n) => int(ctx, n),
+    }
+}
+
+pub(super) fn int(ctx: *mut Ctx, n: i64) {
+    rm!(RedisModule_ReplyWithLongLong(ctx, n));
+}
+
+pub(super) fn nil(ctx: *mut Ctx) {
+    rm!(RedisModule_ReplyWithNull(ctx));
+}
+
+pub(super) fn text(ctx: *mut Ctx, bytes: &[u8]) {
+    rm!(RedisModule_ReplyWithStringBuffer(ctx, bytes.as_ptr().cast(), bytes.len()));
+}
+
+pub(super) fn array(ctx: *mut Ctx, len: usize) {
+    rm!(RedisModule_ReplyWithArray(ctx, len as c_long));
+}
+
+pub(super) fn map(ctx: *mut Ctx, len: usize) {
+    rm!(RedisModule_ReplyWithMap(ctx, len as c_long));
+}
+
+pub(super) fn error(ctx: *mut Ctx, error: &LockError) {
+    // An error's text has no NUL: clients' bytes stand in it escaped.
+    let line = CString::new(error.to_string()).unwrap_or_default();
+    rm!(RedisModule_ReplyWithError(ctx, line.as_ptr()));
+}
+
+/// A field of a map: a number.
+pub(super) fn int_field(ctx: *mut Ctx, name: &str, n: i64) {
+    text(ctx, name.as_bytes());
+    int(ctx, n);
+}
+
+/// A field of a map: bytes.
+pub(super) fn text_field(ctx: *mut Ctx, name: &str, bytes: &[u8]) {
+    text(ctx, name.as_bytes());
+    text(ctx, bytes);
+}
+
+/// The map of WITHINFO.
+pub(super) fn report(ctx: *mut Ctx, result: Outcome, report: &Report) {
+    let optional = |name: &str, value: Option<i64>| {
+        text(ctx, name.as_bytes());
+        value.map_or_else(|| nil(ctx), |n| int(ctx, n));
+    };
+    map(ctx, 6);
+    text(ctx, b"result");
+    outcome(ctx, result);
+    optional("fence", report.fence.map(Fence::to_wire));
+    optional("lease-ms", report.lease_ms);
+    text_field(ctx, "reason", report.reason.as_bytes());
+    optional("ago-ms", report.ago_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)));
+    text(ctx, b"holder");
+    report.holder.as_ref().map_or_else(|| nil(ctx), |owner| text(ctx, owner.as_bytes()));
+}

@@ -1,0 +1,111 @@
+//! The module's one piece of state, and who may touch it: the server's main thread, one at a time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use lazy_static::lazy_static;
+
+use super::blocked::Blocked;
+use super::config;
+use super::replicate::Listeners;
+use super::wake::Alarm;
+use crate::primitive::{Effect, Fence, Memory};
+
+/// All that the module keeps outside the keyspace.
+pub(super) struct Host {
+    /// What the pure layers work on.
+    pub(super) memory: Memory,
+    /// The clients of the waiters in it.
+    pub(super) blocked: Blocked,
+    /// Work that must not be done inside the callback that found it.
+    pub(super) deferred: Deferred,
+    /// Empty between two steps; kept for its room.
+    pub(super) effects: Vec<Effect>,
+    pub(super) alarm: Alarm,
+    pub(super) listeners: Listeners,
+    /// Only a primary grants, ends and wakes; a replica obeys.
+    pub(super) is_primary: bool,
+    /// Whether the data that is being loaded comes from a primary, and not from this server's disk.
+    pub(super) loads_stream: bool,
+    /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
+    pub(super) watches_moves: bool,
+}
+
+/// Things to look at again once the native command that caused them is over. Hints, all of them.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// Locks that may have changed behind our back.
+    pub(super) suspects: Vec<Suspect>,
+    /// Grants whose reply was given: is the client still there to read it?
+    pub(super) delivered: Vec<Delivered>,
+}
+
+/// A lock to look at.
+pub(super) struct Suspect {
+    pub(super) db: i32,
+    pub(super) key: Rc<[u8]>,
+    /// A grant to take back, if it is still provisional.
+    pub(super) undo: Option<Fence>,
+}
+
+/// A grant whose client has been sent its reply.
+pub(super) struct Delivered {
+    pub(super) client: u64,
+    pub(super) grant: Suspect,
+}
+
+impl Host {
+    fn new() -> Self {
+        let mut memory = Memory::default();
+        memory.ledger.set_capacity(config::loss_ledger_size());
+        Self {
+            memory,
+            blocked: Blocked::default(),
+            deferred: Deferred::default(),
+            effects: Vec::new(),
+            alarm: Alarm::default(),
+            listeners: Listeners::default(),
+            is_primary: true,
+            loads_stream: false,
+            watches_moves: false,
+        }
+    }
+
+    /// Asks for another look at a lock, soon, if somebody waits for it.
+    pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
+        if self.memory.waiters.waiting_for(db, key) > 0 {
+            self.deferred.suspects.push(Suspect { db, key: key.into(), undo: None });
+            self.alarm.soon();
+        }
+    }
+
+    /// The same for all queues of one database, or of all.
+    pub(super) fn suspect_all(&mut self, db: Option<i32>) {
+        let locks = self.memory.waiters.locks(db);
+        self.deferred.suspects.extend(locks.into_iter().map(|(db, key)| Suspect { db, key, undo: None }));
+        self.alarm.soon();
+    }
+}
+
+struct MainThread(RefCell<Host>);
+
+// SAFETY: every entry of this module but the type's `free` runs on the server's main thread, or in a forked child
+// that has a copy of its own; `free` touches nothing of this.
+unsafe impl Sync for MainThread {}
+// SAFETY: as above.
+unsafe impl Send for MainThread {}
+
+lazy_static! {
+    static ref HOST: MainThread = MainThread(RefCell::new(Host::new()));
+}
+
+/// Runs `work` on the state. Work must not call anything that runs callbacks which need the state themselves.
+pub(super) fn with<R>(work: impl FnOnce(&mut Host) -> R) -> R {
+    work(&mut HOST.0.borrow_mut())
+}
+
+/// The same for callbacks that may also run inside our own steps: nothing happens then, since the step knows what
+/// it does.
+pub(super) fn with_unless_ours<R>(work: impl FnOnce(&mut Host) -> R) -> Option<R> {
+    HOST.0.try_borrow_mut().ok().map(|mut host| work(&mut host))
+}

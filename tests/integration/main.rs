@@ -1,0 +1,15 @@
+//! The integration tests: real servers, real sockets. This file only lists the modules.
+//!
+//! Needs `SERVER_BIN` (a Redis or Valkey server binary) and `MODULE_PATH` (the built module); `make integration` and
+//! `make matrix` set both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails; nothing here is loaded into a server"
+)]
+
+mod harness;
+mod support;
+mod transcripts;

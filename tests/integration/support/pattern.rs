@@ -1,0 +1,192 @@
+//! Placeholders for values that differ from run to run, shared by the transcripts and the stream assertions. The table in
+//! CONTRIBUTING.md explains them to authors. Pure text: no server, no file.
+//!
+//! `<ms>` and `<n>` stand for a whole number, each time another; `<text>` for anything on one line. `<fence>` stands for a
+//! number above zero and `<owner>` for 32 hexadecimal digits; these two keep the value they first met, so that the same
+//! name means the same value. A suffix makes another name of the same kind: `<fence-2>`. Two names of one kind never
+//! stand for the same value. Anything else in angle brackets is plain text.
+
+use std::collections::BTreeMap;
+
+/// What the remembered placeholders stood for so far.
+pub(crate) type Bindings = BTreeMap<String, String>;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Number,
+    Text,
+    Fence,
+    Owner,
+}
+
+impl Kind {
+    fn of(name: &str) -> Option<Kind> {
+        match name.split('-').next()? {
+            "ms" | "n" => Some(Kind::Number),
+            "text" => Some(Kind::Text),
+            "fence" => Some(Kind::Fence),
+            "owner" => Some(Kind::Owner),
+            _ => None,
+        }
+    }
+
+    fn remembers(self) -> bool {
+        matches!(self, Kind::Fence | Kind::Owner)
+    }
+
+    fn accepts(self, text: &str) -> bool {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        match self {
+            Kind::Number => digits(text),
+            Kind::Text => true,
+            Kind::Fence => digits(text) && !text.starts_with('0'),
+            Kind::Owner => {
+                text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            }
+        }
+    }
+}
+
+/// The next placeholder of `pattern`: the text before it, its name, the text after it.
+fn split_placeholder(pattern: &str) -> Option<(&str, &str, &str)> {
+    let mut from = 0;
+    while let Some(open) = pattern[from..].find('<').map(|at| from + at) {
+        if let Some(close) = pattern[open..].find('>').map(|at| open + at) {
+            let name = &pattern[open + 1..close];
+            if Kind::of(name).is_some() {
+                return Some((&pattern[..open], name, &pattern[close + 1..]));
+            }
+        }
+        from = open + 1;
+    }
+    None
+}
+
+/// Whether `text` is what `pattern` describes. Bindings made on the way are kept only when it is.
+pub(crate) fn matches(pattern: &str, text: &str, bindings: &mut Bindings) -> bool {
+    let Some((before, name, after)) = split_placeholder(pattern) else { return pattern == text };
+    let (Some(rest), Some(kind)) = (text.strip_prefix(before), Kind::of(name)) else { return false };
+    // The longest candidate first: digits that follow a number belong to it.
+    let ends = (0..=rest.len()).rev().filter(|&end| rest.is_char_boundary(end));
+    for end in ends {
+        let (value, tail) = rest.split_at(end);
+        if !kind.accepts(value) || !may_bind(kind, name, value, bindings) {
+            continue;
+        }
+        let mut attempt = bindings.clone();
+        if kind.remembers() {
+            attempt.insert(name.to_owned(), value.to_owned());
+        }
+        if matches(after, tail, &mut attempt) {
+            *bindings = attempt;
+            return true;
+        }
+    }
+    false
+}
+
+fn may_bind(kind: Kind, name: &str, value: &str, bindings: &Bindings) -> bool {
+    if !kind.remembers() {
+        return true;
+    }
+    match bindings.get(name) {
+        Some(bound) => bound == value,
+        None => !bindings.iter().any(|(other, bound)| Kind::of(other) == Some(kind) && bound == value),
+    }
+}
+
+/// `text` with every remembered placeholder replaced by its value. `Err` is the name of one that has none yet.
+pub(crate) fn substitute(text: &str, bindings: &Bindings) -> Result<String, String> {
+    let Some((before, name, after)) = split_placeholder(text) else { return Ok(text.to_owned()) };
+    let value = bindings.get(name).ok_or_else(|| name.to_owned())?;
+    Ok(format!("{before}{value}{}", substitute(after, bindings)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{matches, substitute, Bindings};
+
+    fn fits(pattern: &str, text: &str) -> bool {
+        matches(pattern, text, &mut Bindings::new())
+    }
+
+    #[test]
+    fn plain_text_must_be_equal() {
+        assert!(fits("(integer) 1", "(integer) 1"));
+        assert!(!fits("(integer) 1", "(integer) 10"));
+        assert!(!fits("(nil)", ""));
+    }
+
+    #[test]
+    fn a_number_is_digits_and_at_least_one() {
+        assert!(fits("(integer) <ms>", "(integer) 29999"));
+        assert!(fits("(integer) <ms>", "(integer) 0"));
+        assert!(!fits("(integer) <ms>", "(integer) -1"));
+        assert!(!fits("(integer) <ms>", "(integer) "));
+        assert!(!fits("(integer) <ms>", "(nil)"));
+    }
+
+    #[test]
+    fn a_placeholder_ends_where_the_text_after_it_begins() {
+        assert!(fits("lock_held:<n> of <n>!", "lock_held:12 of 3!"));
+        assert!(!fits("lock_held:<n>!", "lock_held:12"));
+        assert!(fits("(error) ERR <text> now", "(error) ERR now or now"));
+    }
+
+    #[test]
+    fn a_fence_is_above_zero() {
+        assert!(fits("(integer) <fence>", "(integer) 1700000000000000"));
+        assert!(!fits("(integer) <fence>", "(integer) 0"));
+        assert!(!fits("(integer) <fence>", "(integer) 07"));
+    }
+
+    #[test]
+    fn an_owner_is_32_lower_case_hex_digits() {
+        assert!(fits("1) \"<owner>\"", "1) \"0123456789abcdef0123456789abcdef\""));
+        assert!(!fits("1) \"<owner>\"", "1) \"0123456789ABCDEF0123456789abcdef\""));
+        assert!(!fits("1) \"<owner>\"", "1) \"0123456789abcdef0123456789abcde\""));
+    }
+
+    #[test]
+    fn the_same_name_stands_for_the_same_value() {
+        let mut bindings = Bindings::new();
+        assert!(matches("(integer) <fence>", "(integer) 7", &mut bindings));
+        assert!(matches("(integer) <fence>", "(integer) 7", &mut bindings));
+        assert!(!matches("(integer) <fence>", "(integer) 8", &mut bindings));
+    }
+
+    #[test]
+    fn another_name_stands_for_another_value() {
+        let mut bindings = Bindings::new();
+        assert!(matches("<fence>", "7", &mut bindings));
+        assert!(!matches("<fence-2>", "7", &mut bindings));
+        assert!(matches("<fence-2>", "8", &mut bindings));
+        // Numbers that only vary are free.
+        assert!(matches("<n> <n> <ms>", "7 7 8", &mut bindings));
+    }
+
+    #[test]
+    fn a_failed_match_remembers_nothing() {
+        let mut bindings = Bindings::new();
+        assert!(!matches("<fence> and more", "7", &mut bindings));
+        assert!(bindings.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_are_plain_text() {
+        assert!(fits("LOCK.INFO <key>", "LOCK.INFO <key>"));
+        assert!(!fits("<fense>", "7"));
+        assert!(fits("a < b <n>", "a < b 3"));
+    }
+
+    #[test]
+    fn values_go_back_into_commands() {
+        let bindings = Bindings::from([("fence".to_owned(), "7".to_owned())]);
+        assert_eq!(
+            substitute("LOCK.CHECK k o FENCE <fence>", &bindings),
+            Ok("LOCK.CHECK k o FENCE 7".to_owned())
+        );
+        assert_eq!(substitute("LOCK.CHECK k <owner>", &bindings), Err("owner".to_owned()));
+        assert_eq!(substitute("GET <key>", &bindings), Ok("GET <key>".to_owned()));
+    }
+}

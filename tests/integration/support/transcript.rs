@@ -1,0 +1,181 @@
+//! Transcripts of redis-cli in Markdown: finds them, plays them against a server and compares. CONTRIBUTING.md describes
+//! the format to authors. Which files are looked at, and with which server, is the test's business.
+
+use std::collections::BTreeMap;
+
+use super::cli::Cli;
+use super::pattern::{matches, substitute, Bindings};
+use super::server::Server;
+use super::wait::{poll, DEADLINE};
+
+/// The language tag of a block that is a transcript.
+const TAG: &str = "redis-cli";
+
+/// The expected text of a command that is still waiting.
+const WAITS: &str = "...";
+
+/// A fenced code block with the tag `redis-cli`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Transcript {
+    /// Where it stands: file and line, for messages.
+    pub(crate) place: String,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Step {
+    line: usize,
+    client: String,
+    action: Action,
+    expected: Vec<String>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Action {
+    /// `A> COMMAND …`
+    Type(String),
+    /// `A< reply`: the reply to a command that was left waiting.
+    Receive,
+}
+
+/// All transcripts of one Markdown text, or what is wrong with it.
+pub(crate) fn find(file: &str, markdown: &str) -> Result<Vec<Transcript>, String> {
+    let mut found = Vec::new();
+    let mut lines = markdown.lines().enumerate().map(|(at, line)| (at + 1, line));
+    while let Some((start, line)) = lines.next() {
+        let indent = line.len() - line.trim_start().len();
+        let Some(info) = line.trim_start().strip_prefix("```") else { continue };
+        let mut body = Vec::new();
+        loop {
+            let (at, line) = lines.next().ok_or(format!("{file}:{start}: the code block is not closed"))?;
+            if line.trim() == "```" {
+                break;
+            }
+            body.push((at, line.get(indent..).unwrap_or("").trim_end()));
+        }
+        if info.trim() == TAG {
+            found.push(Transcript { place: format!("{file}:{start}"), steps: parse(file, &body)? });
+        } else if let Some((at, _)) = body.iter().find(|(_, line)| typed(line).is_some()) {
+            return Err(format!(
+                "{file}:{at}: a prompt in a block that is not tagged `{TAG}`, so nobody checks it"
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn parse(file: &str, body: &[(usize, &str)]) -> Result<Vec<Step>, String> {
+    let mut steps: Vec<Step> = Vec::new();
+    for &(line, text) in body.iter().filter(|(_, text)| !text.is_empty()) {
+        if let Some((client, command)) = typed(text) {
+            let (client, action) = (client.to_owned(), Action::Type(command.to_owned()));
+            steps.push(Step { line, client, action, expected: Vec::new() });
+        } else if let Some((client, reply)) = received(text) {
+            let expected = if reply.is_empty() { Vec::new() } else { vec![reply.to_owned()] };
+            steps.push(Step { line, client: client.to_owned(), action: Action::Receive, expected });
+        } else {
+            let step = steps.last_mut().ok_or(format!("{file}:{line}: a reply before any command"))?;
+            step.expected.push(text.to_owned());
+        }
+    }
+    match steps.iter().find(|step| step.expected.is_empty()) {
+        Some(step) => Err(format!("{file}:{}: no reply is shown", step.line)),
+        None if steps.is_empty() => {
+            Err(format!("{file}:{}: an empty transcript", body.first().map_or(0, |at| at.0)))
+        }
+        None => Ok(steps),
+    }
+}
+
+/// `name> command`, where the name may be missing.
+fn typed(line: &str) -> Option<(&str, &str)> {
+    line.split_once("> ").filter(|(name, _)| is_name(name))
+}
+
+/// `name< reply`, or the name alone when the reply starts on the next line.
+fn received(line: &str) -> Option<(&str, &str)> {
+    let (name, reply) = line.split_once('<')?;
+    let reply = if reply.is_empty() { reply } else { reply.strip_prefix(' ')? };
+    (!name.is_empty() && is_name(name)).then_some((name, reply))
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-".contains(&byte))
+}
+
+impl Transcript {
+    /// Plays it, each name on a redis-cli of its own. Stops at the first difference and returns it as text.
+    pub(crate) fn play(&self, server: &Server) -> Result<(), String> {
+        let mut stage =
+            Stage { server, clients: BTreeMap::new(), waiting: Vec::new(), bindings: Bindings::new() };
+        for step in &self.steps {
+            stage.act(step).map_err(|problem| format!("{} (line {}): {problem}", self.place, step.line))?;
+        }
+        match stage.waiting.first() {
+            Some(client) => Err(format!("{}: `{client}` still waits at the end", self.place)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A transcript while it is played.
+struct Stage<'a> {
+    server: &'a Server,
+    clients: BTreeMap<&'a str, Cli>,
+    /// Clients whose last command has not been answered.
+    waiting: Vec<&'a str>,
+    bindings: Bindings,
+}
+
+impl<'a> Stage<'a> {
+    fn act(&mut self, step: &'a Step) -> Result<(), String> {
+        let client = step.client.as_str();
+        let port = self.server.port();
+        let place_in_line = self.waiting.iter().position(|waiting| *waiting == client);
+        let cli = self.clients.entry(client).or_insert_with(|| Cli::start(port));
+        match (&step.action, place_in_line) {
+            (Action::Type(_), Some(_)) => return Err(format!("`{client}` still waits and cannot type")),
+            (Action::Receive, None) => return Err(format!("`{client}` waits for nothing")),
+            (Action::Receive, Some(at)) => {
+                self.waiting.remove(at);
+            }
+            (Action::Type(command), None) => {
+                let unknown = |name| format!("nothing was seen yet that <{name}> stands for");
+                cli.send(&substitute(command, &self.bindings).map_err(unknown)?);
+                if step.expected == [WAITS] {
+                    self.waiting.push(client);
+                    let blocked = || self.server.info_int("clients", "blocked_clients");
+                    let all_wait = || blocked() == self.waiting.len() as i64;
+                    let seen = poll(DEADLINE, || (cli.has_answered() || all_wait()).then_some(()));
+                    return match seen.filter(|()| !cli.has_answered()) {
+                        Some(()) => Ok(()),
+                        None => Err(format!("`{client}` does not wait")),
+                    };
+                }
+            }
+        }
+        compare(&step.expected, &cli.answer()?, &mut self.bindings)
+    }
+}
+
+/// Compares line by line, empty lines aside. The time that redis-cli prints after a slow command is no part of the reply.
+fn compare(expected: &[String], got: &[String], bindings: &mut Bindings) -> Result<(), String> {
+    let got: Vec<&str> =
+        got.iter().map(String::as_str).filter(|line| !line.is_empty() && !is_duration(line)).collect();
+    let same = expected.len() == got.len()
+        && expected.iter().zip(&got).all(|(pattern, line)| matches(pattern, line, bindings));
+    if same {
+        return Ok(());
+    }
+    Err(format!(
+        "expected\n    {}\n  but redis-cli printed\n    {}",
+        expected.join("\n    "),
+        got.join("\n    ")
+    ))
+}
+
+/// `(1.23s)`
+fn is_duration(line: &str) -> bool {
+    let seconds = line.strip_prefix('(').and_then(|rest| rest.strip_suffix("s)"));
+    seconds.is_some_and(|seconds| seconds.contains('.') && seconds.parse::<f64>().is_ok())
+}

@@ -1,0 +1,133 @@
+//! Every redis-cli transcript in the documentation is played against a real server and compared, so that no example can
+//! rot; and the player itself is shown to notice what is wrong.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::server::Setup;
+use crate::support::transcript::{find, Transcript};
+use crate::support::Server;
+
+/// README.md and everything in docs/.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("read docs/").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.sort();
+    paths.insert(0, root.join("README.md"));
+    paths
+}
+
+fn transcripts_of(path: &Path) -> Result<Vec<Transcript>, String> {
+    let name = path.file_name().expect("a file name").to_string_lossy().into_owned();
+    find(&name, &std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?)
+}
+
+#[test]
+fn every_transcript_in_the_documentation_is_true() {
+    let mut played = 0;
+    let mut problems = Vec::new();
+    for path in documents() {
+        match transcripts_of(&path) {
+            Err(problem) => problems.push(problem),
+            Ok(transcripts) => {
+                // A server for each: no example leans on what an earlier one left behind.
+                problems.extend(transcripts.iter().filter_map(|one| one.play(&Server::start()).err()));
+                played += transcripts.len();
+            }
+        }
+    }
+    println!("{played} transcripts played");
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+#[test]
+fn the_readme_holds_a_transcript() {
+    let readme = &documents()[0];
+    assert!(!transcripts_of(readme).unwrap().is_empty(), "no transcript was found in {}", readme.display());
+}
+
+/// Plays one made-up transcript on a server without the module.
+fn play(body: &str) -> Result<(), String> {
+    let transcripts = find("made-up.md", &format!("Text.\n\n```redis-cli\n{body}\n```\n"))?;
+    assert_eq!(transcripts.len(), 1);
+    transcripts[0].play(&Setup::plain().start())
+}
+
+#[test]
+fn a_true_transcript_passes() {
+    play("> SET k v\nOK\n> GET k\n\"v\"\n> RPUSH l a b\n(integer) <n>\n> LRANGE l 0 -1\n1) \"a\"\n2) \"b\"")
+        .unwrap();
+    play("127.0.0.1:6379> GET none\n(nil)").unwrap();
+}
+
+#[test]
+fn a_wrong_reply_is_reported_with_its_place() {
+    let problem = play("> SET k v\nOK\n> GET k\n\"w\"").unwrap_err();
+    assert!(problem.starts_with("made-up.md:3 (line 6): expected"), "{problem}");
+    assert!(problem.contains("\"v\"") && problem.contains("\"w\""), "{problem}");
+}
+
+#[test]
+fn a_missing_or_additional_line_is_reported() {
+    play("> RPUSH l a b\n(integer) 2\n> LRANGE l 0 -1\n1) \"a\"").unwrap_err();
+    play("> SET k v\nOK\nOK").unwrap_err();
+}
+
+#[test]
+fn a_remembered_value_can_be_typed_again() {
+    play("> SET k 17\nOK\n> GET k\n\"<fence>\"\n> ECHO <fence>\n\"17\"").unwrap();
+    let problem = play("> ECHO <fence>\n\"17\"").unwrap_err();
+    assert!(problem.contains("nothing was seen yet that <fence> stands for"), "{problem}");
+}
+
+#[test]
+fn clients_have_connections_of_their_own() {
+    play("A> MULTI\nOK\nB> SET k v\nOK\nA> GET k\nQUEUED\nA> EXEC\n1) \"v\"").unwrap();
+}
+
+#[test]
+fn a_waiting_client_is_answered_later() {
+    play("A> BLPOP l 0\n...\nB> RPUSH l x\n(integer) 1\nA< 1) \"l\"\n2) \"x\"").unwrap();
+    play("A> BLPOP l 0\n...\nB> BLPOP l 0\n...\nC> RPUSH l x y\n(integer) 2\nB<\n1) \"l\"\n2) \"y\"\nA<\n1) \"l\"\n2) \"x\"")
+        .unwrap();
+}
+
+#[test]
+fn a_waiting_client_must_be_answered_and_cannot_type() {
+    let problem = play("A> BLPOP l 0\n...").unwrap_err();
+    assert!(problem.contains("`A` still waits at the end"), "{problem}");
+    let problem = play("A> BLPOP l 0\n...\nA> PING\nPONG").unwrap_err();
+    assert!(problem.contains("`A` still waits and cannot type"), "{problem}");
+    let problem = play("A> PING\n...").unwrap_err();
+    assert!(problem.contains("`A` does not wait"), "{problem}");
+    let problem = play("A> PING\nPONG\nA< PONG").unwrap_err();
+    assert!(problem.contains("`A` waits for nothing"), "{problem}");
+}
+
+#[test]
+fn the_time_of_a_slow_command_is_no_part_of_its_reply() {
+    // redis-cli tells the time of whatever takes half a second or more.
+    play("> BLPOP none 0.6\n(nil)").unwrap();
+}
+
+#[test]
+fn what_cannot_be_played_is_refused() {
+    let problem = |markdown: &str| find("bad.md", markdown).unwrap_err();
+    assert!(problem("```redis-cli\n> PING\nPONG\n").contains("not closed"));
+    assert!(problem("```redis-cli\n> PING\n```").contains("no reply is shown"));
+    assert!(problem("```redis-cli\nPONG\n```").contains("a reply before any command"));
+    assert!(problem("```redis-cli\n```").contains("an empty transcript"));
+    assert!(problem("```\n> PING\nPONG\n```").contains("not tagged"));
+    assert!(problem("```text\n127.0.0.1:6379> PING\nPONG\n```").contains("bad.md:2"));
+}
+
+#[test]
+fn other_code_blocks_are_left_alone() {
+    assert_eq!(find("good.md", "```sh\nmake run > log\necho a -> b\n```\n\n> a quotation\n"), Ok(Vec::new()));
+}
+
+#[test]
+fn a_block_in_a_list_is_found() {
+    assert_eq!(find("good.md", "- item\n\n  ```redis-cli\n  > PING\n  PONG\n  ```\n").unwrap().len(), 1);
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs the integration tests on one server after the other and ends with one line for each.
+# usage: MODULE_PATH=module.so tools/integration.sh SERVER_BIN...
+#   TESTS=name      only tests whose name contains this
+#   TEST_THREADS=4  tests at a time; most of them wait more than they compute
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# "redis-7.0.15" or "valkey-9.1.2"
+name_of() {
+    "$1" --version | sed -nE 's/^(Redis|Valkey) server v=([^ ]+).*/\L\1\E-\2/p'
+}
+
+for server in "$@"; do
+    echo "server to test: $(name_of "$server")"
+done
+cargo test --locked --test integration --no-run
+
+summary=
+failed=0
+for server in "$@"; do
+    name=$(name_of "$server")
+    log=target/integration-$name.log
+    echo "== $name"
+    start=$SECONDS
+    SERVER_BIN=$server cargo test --locked --test integration -- \
+        --test-threads="${TEST_THREADS:-4}" ${TESTS:+"$TESTS"} 2>&1 | tee "$log" || failed=1
+    counts=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 passed, \2 failed/p' "$log")
+    summary+="$name: ${counts:-0 passed, 1 failed}"$'\n'
+    echo "== $name took $((SECONDS - start)) s"
+done
+printf '\n%s' "$summary"
+exit "$failed"
