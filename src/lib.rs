@@ -8,6 +8,8 @@
 //!
 //! `limits` has every maximum, `error` every refusal.
 
+#[cfg(test)]
+mod boundary_tests;
 mod command;
 mod error;
 mod host;

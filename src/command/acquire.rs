@@ -44,6 +44,8 @@ pub struct Acquire<'a> {
     pub key: &'a [u8],
     /// Nothing when the server shall make one up (`*`).
     pub owner: Option<&'a [u8]>,
+    /// The permits that the request wants.
+    pub claim: Claim,
     /// Nothing for the default.
     pub lease: Option<Lease>,
     /// Nothing for a try.
@@ -93,12 +95,13 @@ impl<'a> Acquire<'a> {
             }
         }
         let owner = (owner != b"*").then_some(owner);
-        Ok(Self { key, owner, lease, wait, fence, note, with_info: info.is_some() })
+        let claim = Claim::EXCLUSIVE;
+        Ok(Self { key, owner, claim, lease, wait, fence, note, with_info: info.is_some() })
     }
 
     /// Takes the lock for `owner` if that is possible now.
     pub fn apply(&self, owner: &[u8], turn: &mut Turn, policy: &Policy) -> Result<Acquired, LockError> {
-        let claim = self.claim();
+        let claim = self.claim;
         turn.settle();
         if let Some(hold) = turn.lock.hold_of(owner) {
             let (fence, deadline) = (hold.fence, hold.deadline);
@@ -145,11 +148,6 @@ impl<'a> Acquire<'a> {
         })
     }
 
-    /// The permits that the request wants.
-    const fn claim(&self) -> Claim {
-        Claim::EXCLUSIVE
-    }
-
     fn lease(&self, policy: &Policy) -> Lease {
         self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()))
     }
@@ -157,7 +155,7 @@ impl<'a> Acquire<'a> {
     fn ask(&self, owner: &[u8], policy: &Policy) -> Result<Ask, LockError> {
         Ok(Ask {
             owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
-            claim: self.claim(),
+            claim: self.claim,
             lease: self.lease(policy),
             note: self.note.filter(|note| !note.is_empty()).map(Into::into),
         })

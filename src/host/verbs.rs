@@ -17,7 +17,7 @@ use crate::command::waiters::ListWaiters;
 use crate::command::{check, help, info};
 use crate::error::LockError;
 use crate::primitive::time::left_to_wire;
-use crate::primitive::{Lock, Turn};
+use crate::primitive::{Claim, Fence, Lock, Turn};
 
 fn site(call: &Call) -> Site {
     Site { ctx: call.ctx, db: call.db(), name: call.key(), in_command: true }
@@ -107,7 +107,7 @@ fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8]) -> Report {
     }
 }
 
-fn report_not_held(turn: &Turn, owner: &[u8], fence: Option<crate::primitive::Fence>) -> Report {
+fn report_not_held(turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
     let place = Place { memory: turn.memory, db: turn.db, key: turn.key, now: turn.clock.now };
     Report::not_held(place, Some(turn.lock), owner, fence)
 }
@@ -193,16 +193,16 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
         lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
     let limit = lock.map_or(0, Lock::limit);
     reply::map(ctx, 4);
-    let mode = holds.first().map_or("free", |hold| hold.claim(limit).mode());
-    reply::text_field(ctx, "mode", mode.as_bytes());
-    reply::int_field(ctx, "limit", if holds.is_empty() { 0 } else { i64::from(limit) });
+    let claim = holds.first().map(|hold| hold.claim(limit));
+    reply::text_field(ctx, "mode", claim.map_or("free", Claim::mode).as_bytes());
+    reply::int_field(ctx, "limit", claim.map_or(0, |claim| claim.shown().0));
     reply::text(ctx, b"holds");
     reply::array(ctx, holds.len());
     for hold in holds {
         reply::map(ctx, 6);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
         reply::int_field(ctx, "fence", hold.fence.to_wire());
-        reply::int_field(ctx, "permits", i64::from(hold.permits));
+        reply::int_field(ctx, "permits", hold.claim(limit).shown().1);
         reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
         reply::int_field(ctx, "left-ms", hold.left(now));
         reply::text_field(ctx, "note", hold.note());
@@ -226,7 +226,7 @@ impl Verb for WaitersVerb {
                 reply::map(ctx, 6);
                 reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
                 reply::text_field(ctx, "mode", waiter.ask.claim.mode().as_bytes());
-                reply::int_field(ctx, "permits", i64::from(waiter.ask.claim.permits));
+                reply::int_field(ctx, "permits", waiter.ask.claim.shown().1);
                 reply::int_field(ctx, "waited-ms", waiter.since.ms_until(now) as i64);
                 reply::int_field(ctx, "left-ms", left_to_wire(waiter.deadline, now));
                 reply::text_field(ctx, "note", waiter.ask.note.as_deref().unwrap_or_default());

@@ -26,6 +26,15 @@ impl Claim {
         (1..=limit).contains(&permits).then_some(Self { limit, permits })
     }
 
+    /// Limit and permits as people read them: an exclusive lock is 1 of 1, and a shared one 1 without limit (-1).
+    pub fn shown(self) -> (i64, i64) {
+        match self {
+            Self { limit: ALL, permits: ALL } => (1, 1),
+            Self { limit: ALL, permits } => (-1, i64::from(permits)),
+            Self { limit, permits } => (i64::from(limit), i64::from(permits)),
+        }
+    }
+
     /// The word for it in replies.
     pub const fn mode(self) -> &'static str {
         match self {

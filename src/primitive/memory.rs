@@ -77,8 +77,10 @@ impl Memory {
     /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline needs
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
     pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
-        if !self.is_indexed(hold) {
+        if hold.deadline == Moment::NEVER {
+            self.unindex(hold);
             hold.slot = Slot::NONE;
+        } else if !self.is_indexed(hold) {
             self.index(db, key, hold);
         } else if !self.leases.covers(hold.slot, hold.deadline) {
             self.leases.reschedule(hold.slot, hold.deadline);
