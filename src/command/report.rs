@@ -1,5 +1,6 @@
 //! What WITHINFO adds to a reply: not only whether, but why.
 
+use crate::primitive::turn::Left;
 use crate::primitive::{Fence, Hold, Lock, Memory, Moment, Owner};
 
 /// The fields beside the result.
@@ -33,20 +34,22 @@ impl Report {
         Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() }
     }
 
-    /// The wait came to its end.
-    pub fn timed_out() -> Self {
-        Self { reason: "timeout", ..Self::default() }
-    }
-
-    /// The same owner asked again from elsewhere.
-    pub fn superseded() -> Self {
-        Self { reason: "superseded", ..Self::default() }
+    /// A wait ended without a grant.
+    pub fn left(why: Left, lock: Option<&Lock>, now: Moment) -> Self {
+        let reason = match why {
+            Left::TimedOut => "timeout",
+            Left::Superseded => "superseded",
+        };
+        Self { reason, holder: live_holder(lock, now), ..Self::default() }
     }
 
     /// The owner does not hold the lock: what became of its hold, as far as anyone remembers.
     pub fn not_held(place: Place, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> Self {
         let Place { memory, db, key, now } = place;
-        let holder = live_holder(lock, now).filter(|holder| holder.as_bytes() != owner);
+        let holder = live_holder(lock, now);
+        if holder.as_ref().is_some_and(|holder| holder.as_bytes() == owner) {
+            return Self { reason: "other-fence", holder, ..Self::default() };
+        }
         match memory.ledger.find(db, key, owner, fence) {
             Some(loss) => Self {
                 fence: Some(loss.fence),

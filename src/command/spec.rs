@@ -42,6 +42,11 @@ impl Spec {
     /// The rest of a command without a key.
     pub const KEYLESS: Self = Self { key: Key::None, ..Self::WRITES_KEY };
 
+    /// Whether the command is for the AOF and replicas, and not for users.
+    pub fn is_internal(&self) -> bool {
+        self.name.contains("._")
+    }
+
     /// The command's line in a manual.
     pub fn syntax(&self) -> String {
         let mut line = self.name.to_uppercase();

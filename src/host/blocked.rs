@@ -9,9 +9,11 @@ use std::ffi::{c_int, c_void};
 
 use super::api::{has, rm, BlockedHandle, Ctx, RString, OK};
 use super::entry::guard;
+use super::reply::{self, Outcome};
 use super::state::{self, Delivered, Suspect};
-use super::{clock, key, reply};
+use super::{clock, key};
 use crate::command::report::Report;
+use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
 
 /// How the client wants its reply.
@@ -25,9 +27,8 @@ pub(super) struct Form {
 pub(super) enum Answer {
     /// It has the lock: where to undo that, and the fence.
     Granted(Suspect, Fence),
-    TimedOut,
-    /// The same owner asked again from another connection.
-    Superseded,
+    /// Nothing.
+    Left(Left),
     /// The wait cannot go on: an error with its code word.
     Failed(&'static std::ffi::CStr),
     /// There is no client left to tell.
@@ -88,63 +89,80 @@ impl Blocked {
 unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
     guard("reply", || {
         let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx)) as u64);
-        state::with(|host| {
-            let Some(client) = host.blocked.clients.get_mut(&id) else { return };
-            client.replied = true;
-            reply_to(ctx, client, argv, argc);
-        });
+        tell(ctx, id, Words { argv, argc });
     });
     OK
 }
 
-fn reply_to(ctx: *mut Ctx, client: &Client, argv: *mut *mut RString, argc: c_int) {
-    if client.form.with_info {
-        match &client.answer {
-            Some(Answer::Granted(_, fence)) => return reply_granted(ctx, client, *fence, argv, argc),
-            Some(Answer::TimedOut) => return reply::report(ctx, reply::Outcome::Nil, &Report::timed_out()),
-            Some(Answer::Superseded) => {
-                return reply::report(ctx, reply::Outcome::Nil, &Report::superseded())
-            }
-            _ => {}
+/// Gives a client its reply. Its entry is out of the table meanwhile: looking at the lock can run callbacks.
+fn tell(ctx: *mut Ctx, id: WaiterId, words: Words) {
+    let Some(mut client) = state::with(|host| host.blocked.clients.remove(&id)) else { return };
+    client.replied = true;
+    reply_to(ctx, &client, words);
+    state::with(|host| host.blocked.clients.insert(id, client));
+}
+
+fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
+    let outcome = match &client.answer {
+        Some(Answer::Failed(text)) => {
+            rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
+            return;
         }
-    }
-    match &client.answer {
         Some(Answer::Granted(_, fence)) => {
             if let Some(owner) = &client.form.made_up {
                 reply::array(ctx, 2);
                 reply::text(ctx, owner);
             }
-            reply::int(ctx, fence.to_wire());
+            Outcome::from(*fence)
         }
-        Some(Answer::Failed(text)) => {
-            rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
-        }
-        _ => reply::nil(ctx),
+        _ => Outcome::Nil,
+    };
+    let report = match &client.answer {
+        Some(answer) if client.form.with_info => words.report(ctx, answer),
+        _ => None,
+    };
+    match report {
+        Some(report) => reply::report(ctx, outcome, &report),
+        None => reply::outcome(ctx, outcome),
     }
 }
 
-/// The map for a grant. The lease is read from the lock, as some of it may be gone already.
-fn reply_granted(ctx: *mut Ctx, client: &Client, fence: Fence, argv: *mut *mut RString, argc: c_int) {
-    if let Some(owner) = &client.form.made_up {
-        reply::array(ctx, 2);
-        reply::text(ctx, owner);
-    }
-    let mut report = Report { fence: Some(fence), reason: "granted", ..Report::default() };
-    if argc > 1 {
-        // SAFETY: the server passes the words of the blocked command again, as many as it says.
-        let name = unsafe { *argv.add(1) };
+/// The words of the command that was blocked, which the server passes again.
+struct Words {
+    argv: *mut *mut RString,
+    argc: c_int,
+}
+
+impl Words {
+    /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
+    fn report(&self, ctx: *mut Ctx, answer: &Answer) -> Option<Report> {
+        if self.argc < 2 {
+            return None;
+        }
+        // SAFETY: the server passes as many words as it says, and the second is the key.
+        let name = unsafe { *self.argv.add(1) };
         let now = clock::now();
-        let left = key::read(ctx, name, |lock| Some(lock?.hold_with(fence)?.left(now)));
-        report.lease_ms = left.ok().flatten();
+        let report = key::read(ctx, name, |lock| match answer {
+            Answer::Granted(_, fence) => {
+                let hold = lock.and_then(|lock| lock.hold_with(*fence));
+                let fallback = || Report { fence: Some(*fence), reason: "granted", ..Report::default() };
+                Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
+            }
+            Answer::Left(why) => Some(Report::left(*why, lock, now)),
+            Answer::Failed(_) | Answer::Gone => None,
+        });
+        report.ok().flatten()
     }
-    reply::report(ctx, fence.into(), &report);
 }
 
 /// `CLIENT UNBLOCK id TIMEOUT`: the wait ends with nil, at once.
-unsafe extern "C" fn on_timeout(ctx: *mut Ctx, _argv: *mut *mut RString, _argc: c_int) -> c_int {
+unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
     guard("timeout", || {
-        reply::nil(ctx);
-        leave(rm!(RedisModule_GetBlockedClientHandle(ctx)));
+        let handle = rm!(RedisModule_GetBlockedClientHandle(ctx));
+        leave(handle, Answer::Left(Left::TimedOut));
+        if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
+            tell(ctx, id, Words { argv, argc });
+        }
     });
     OK
 }
@@ -152,17 +170,21 @@ unsafe extern "C" fn on_timeout(ctx: *mut Ctx, _argv: *mut *mut RString, _argc: 
 /// The client is gone, or was unblocked with an error. Nothing may be written here: whatever lock this frees is
 /// looked at later.
 unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
-    guard("disconnect", || leave(handle));
+    guard("disconnect", || leave(handle, Answer::Gone));
 }
 
-fn leave(handle: *mut BlockedHandle) {
+/// Takes the waiter out of its queue, if it is still there.
+fn leave(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
         if let Some((db, key)) = host.memory.waiters.lock_of(id) {
             host.memory.waiters.remove(id);
+            if let Answer::Left(why) = answer {
+                host.memory.stats.note_left(why);
+            }
             host.suspect(db, &key);
         }
-        host.blocked.answer(id, Answer::Gone);
+        host.blocked.answer(id, answer);
     });
 }
 

@@ -60,7 +60,7 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
             let Some((db, key)) = host.memory.waiters.lock_of(id) else { continue };
             host.memory.waiters.remove(id);
             host.memory.stats.note_left(Left::TimedOut);
-            host.blocked.answer(id, Answer::TimedOut);
+            host.blocked.answer(id, Answer::Left(Left::TimedOut));
             host.suspect(db, &key);
         }
     });

@@ -14,7 +14,6 @@ use super::state::{self, Host, Suspect};
 use super::{clock, config};
 use crate::command::effect::HoldEffect;
 use crate::error::LockError;
-use crate::primitive::turn::Left;
 use crate::primitive::{Clock, Effect, End, Lock, Turn};
 
 /// Where a change takes place, and on whose behalf.
@@ -187,13 +186,7 @@ fn carry_out(
                 events.push(if how == End::Expired { Event::Expired } else { Event::Released });
             }
             Effect::Queued => events.push(Event::Waiting),
-            Effect::Left { waiter, why } => {
-                let answer = match why {
-                    Left::TimedOut => Answer::TimedOut,
-                    Left::Superseded => Answer::Superseded,
-                };
-                host.blocked.answer(waiter, answer);
-            }
+            Effect::Left { waiter, why } => host.blocked.answer(waiter, Answer::Left(why)),
         }
     }
     if changed && !listening {

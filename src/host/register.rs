@@ -55,7 +55,8 @@ fn categorize(made: *mut raw::RedisModuleCommand, spec: &Spec, texts: &mut Texts
     if !has!(RedisModule_SetCommandACLCategories) {
         return true;
     }
-    let own = if has!(RedisModule_AddACLCategory) { CATEGORY.to_str().unwrap_or_default() } else { "" };
+    let has_own = has!(RedisModule_AddACLCategory) && !spec.is_internal();
+    let own = if has_own { CATEGORY.to_str().unwrap_or_default() } else { "" };
     let categories = format!("{} {own}", spec.acl);
     rm!(RedisModule_SetCommandACLCategories(made, texts.keep(categories.trim_end()))) == OK
 }
