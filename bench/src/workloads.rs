@@ -1,0 +1,13 @@
+//! The workloads, one file each: what is run, what is compared, and the aim.
+
+pub mod aof;
+pub mod expiry;
+pub mod flat;
+pub mod handoff;
+pub mod memory;
+pub mod pairs;
+pub mod waiters;
+
+mod contend;
+mod holding;
+mod uncontended;

@@ -1,0 +1,49 @@
+//! Very many locks taken and kept, each by an owner of its own, or as many plain keys with the same names.
+
+use crate::peers::owner;
+use anyhow::{ensure, Result};
+use redis::{Connection, Value};
+use std::fmt;
+use std::ops::Range;
+
+const BATCH: usize = 1_000;
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Lock,
+    PlainKey,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lock => "LOCK.ACQUIRE key owner PX",
+            Self::PlainKey => "SET key owner PX",
+        })
+    }
+}
+
+impl Kind {
+    /// Takes the locks of these numbers; `lease_ms` is asked when each batch is built.
+    pub fn take(
+        self,
+        control: &mut Connection,
+        locks: Range<usize>,
+        lease_ms: impl Fn(usize) -> u64,
+    ) -> Result<()> {
+        let command = match self {
+            Self::Lock => "LOCK.ACQUIRE",
+            Self::PlainKey => "SET",
+        };
+        for start in locks.clone().step_by(BATCH) {
+            let mut pipe = redis::pipe();
+            for number in start..locks.end.min(start + BATCH) {
+                let key = format!("lock:{number:07}");
+                pipe.cmd(command).arg(key).arg(owner(number)).arg("PX").arg(lease_ms(number));
+            }
+            let replies: Vec<Value> = pipe.query(control)?;
+            ensure!(!replies.contains(&Value::Nil), "{self}: a free lock was refused");
+        }
+        Ok(())
+    }
+}
