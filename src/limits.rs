@@ -29,8 +29,11 @@ pub const DEFAULT_LEASE_MS: i64 = 30_000;
 /// Longest lease that a client may ask for, in ms: a week. Whoever needs more renews, or says NOEXPIRE.
 pub const MAX_LEASE_MS: i64 = 7 * 24 * 3_600_000;
 
-/// Longest lease or wait that the operator can allow, in ms: ten years, far from any overflow.
-pub const TIME_MS_CEILING: i64 = 10 * 365 * 24 * 3_600_000;
+/// Longest lease there is, in ms: seven weeks, as a lease is kept in 32 bits. NOEXPIRE is longer.
+pub const LEASE_MS_MAX: u32 = 49 * 24 * 3_600_000;
+
+/// Longest wait that the operator can allow, in ms: ten years, far from any overflow.
+pub const WAIT_MS_CEILING: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// Longest wait that a client may ask for, in ms: a day. BLOCK 0 waits for ever.
 pub const MAX_WAIT_MS: i64 = 24 * 3_600_000;

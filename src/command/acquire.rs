@@ -8,6 +8,7 @@ use super::args::{set_once, Args};
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
+use crate::primitive::hold::Note;
 use crate::primitive::lock::Mismatch;
 use crate::primitive::wait_queue::{Ask, Full};
 use crate::primitive::{Claim, Fence, Lease, Owner, Turn, WaiterId};
@@ -108,8 +109,8 @@ impl<'a> Acquire<'a> {
             if self.fence.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
-            if hold.claim(turn.lock.limit()) != claim {
-                return Err(LockError::Mode { is: hold.claim(turn.lock.limit()).mode() });
+            if hold.claim != claim {
+                return Err(LockError::Mode { is: hold.claim.mode() });
             }
             turn.memory.confirm(fence);
             let lease = self.lease(policy);
@@ -157,13 +158,13 @@ impl<'a> Acquire<'a> {
             owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
             claim: self.claim,
             lease: self.lease(policy),
-            note: self.note.filter(|note| !note.is_empty()).map(Into::into),
+            note: self.note.and_then(Note::new),
         })
     }
 }
 
 fn mode_word(turn: &Turn) -> &'static str {
-    turn.lock.holds().first().map_or("free", |hold| hold.claim(turn.lock.limit()).mode())
+    turn.lock.holds().first().map_or("free", |hold| hold.claim.mode())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::limits::NOTE_BYTES_MAX;
 use crate::primitive::codec::{deadline_here, Trust};
 use crate::primitive::deadlines::Slot;
 use crate::primitive::fence::is_plausible;
+use crate::primitive::hold::Note;
 use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
 
 pub const HOLD: Spec = Spec {
@@ -60,13 +61,13 @@ pub struct HoldEffect<'a> {
 
 impl<'a> HoldEffect<'a> {
     /// The effect that states this hold.
-    pub fn of(hold: &'a Hold, limit: u32, clock: Clock) -> Self {
+    pub fn of(hold: &'a Hold, clock: Clock) -> Self {
         let left_ms = hold.left(clock.now);
         let unix_ms = i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX);
         Self {
             owner: hold.owner.as_bytes(),
             fence: hold.fence,
-            claim: hold.claim(limit),
+            claim: hold.claim,
             lease: hold.lease,
             left_ms,
             deadline_unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) },
@@ -128,8 +129,8 @@ impl<'a> HoldEffect<'a> {
             fence: self.fence,
             lease: self.lease,
             deadline,
-            note: (!self.note.is_empty()).then(|| self.note.into()),
-            permits: self.claim.permits,
+            note: Note::new(self.note),
+            claim: self.claim,
             slot: Slot::NONE,
         })
     }
@@ -182,12 +183,12 @@ mod tests {
                 fence: Fence::new(CLOCK.unix_us).unwrap(),
                 lease: Lease::ms(20_000),
                 deadline: CLOCK.now.plus_ms(left),
-                note: note.then(|| b"text".as_slice().into()),
-                permits: 2,
+                note: Note::new(if note { b"text" } else { b"" }),
+                claim: Claim { limit: 5, permits: 2 },
                 slot: Slot::NONE,
             };
             for trust in [Trust::Left, Trust::WallClock] {
-                let there = HoldEffect::of(&hold, 5, CLOCK).to_hold(trust, CLOCK).unwrap();
+                let there = HoldEffect::of(&hold, CLOCK).to_hold(trust, CLOCK).unwrap();
                 prop_assert_eq!(format!("{there:?}"), format!("{hold:?}"));
             }
         }

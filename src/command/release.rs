@@ -56,12 +56,13 @@ impl<'a> Release<'a> {
         Ok(Self { key, owner, fence, with_info: info.is_some() })
     }
 
-    /// Ends the owner's hold; whether there was one.
-    pub fn apply(&self, turn: &mut Turn) -> bool {
+    /// Ends the owner's hold; its fence, if there was one.
+    pub fn apply(&self, turn: &mut Turn) -> Option<Fence> {
         turn.settle();
         let held = turn.lock.hold_of(self.owner).map(|hold| hold.fence);
-        held.filter(|fence| self.fence.is_none_or(|expected| expected == *fence))
-            .is_some_and(|fence| turn.end(fence, End::Released))
+        let fence = held.filter(|fence| self.fence.is_none_or(|expected| expected == *fence))?;
+        turn.end(fence, End::Released);
+        Some(fence)
     }
 }
 

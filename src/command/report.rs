@@ -24,8 +24,8 @@ impl Report {
     }
 
     /// The owner gave the lock back.
-    pub fn released(fence: Option<Fence>) -> Self {
-        Self { fence, reason: "released", ..Self::default() }
+    pub fn released(fence: Fence) -> Self {
+        Self { fence: Some(fence), reason: "released", ..Self::default() }
     }
 
     /// Somebody else has the lock, or comes first.

@@ -32,9 +32,9 @@ impl Number {
 }
 
 static DEFAULT_LEASE: Number =
-    Number::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::TIME_MS_CEILING);
-static MAX_LEASE: Number = Number::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::TIME_MS_CEILING);
-static MAX_WAIT: Number = Number::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::TIME_MS_CEILING);
+    Number::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
+static MAX_LEASE: Number = Number::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
+static MAX_WAIT: Number = Number::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING);
 static MAX_WAITERS: Number = Number::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
 static MAX_WAITERS_PER_KEY: Number =
     Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);

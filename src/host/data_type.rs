@@ -131,7 +131,7 @@ unsafe extern "C" fn aof_rewrite(io: *mut Io, key: *mut RString, value: *mut c_v
     guard("aof_rewrite", || {
         let (lock, clock) = (lock(value), clock::read());
         for hold in lock.holds() {
-            replicate::rewrite_hold(io, key, HoldEffect::of(hold, lock.limit(), clock));
+            replicate::rewrite_hold(io, key, HoldEffect::of(hold, clock));
         }
     });
 }
@@ -153,7 +153,7 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
             for text in [hold.owner.as_bytes(), hold.note()] {
                 rm!(RedisModule_DigestAddStringBuffer(digest, text.as_ptr().cast(), text.len()));
             }
-            for n in [i64::from(hold.permits), hold.fence.to_wire(), hold.lease.to_wire()] {
+            for n in [i64::from(hold.claim.permits), hold.fence.to_wire(), hold.lease.to_wire()] {
                 rm!(RedisModule_DigestAddLongLong(digest, n));
             }
         }
@@ -178,7 +178,7 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
             let now = clock::now();
             let key = if name.is_null() { &[][..] } else { bytes(name) };
             for hold in lock(value).holds() {
-                host.memory.unindex(hold);
+                host.memory.leases.remove(db, hold);
                 host.memory.confirm(hold.fence);
                 if hold.is_live(now) {
                     host.memory.stats.vanished += 1;

@@ -88,8 +88,8 @@ fn next_suspect() -> Option<Suspect> {
 
 /// The next lock with a lease that is due.
 fn next_lease(now: Moment) -> Option<Suspect> {
-    let lease = state::with(|host| host.memory.leases.pop_due(now))?;
-    Some(Suspect { db: lease.db, key: lease.key.into(), undo: None })
+    let (db, lease) = state::with(|host| host.memory.leases.pop_due(now))?;
+    Some(Suspect { db, key: lease.key.as_slice().into(), undo: None })
 }
 
 /// Opens a lock again and does what is due on it. Always true, for loops.

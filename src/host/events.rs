@@ -8,7 +8,7 @@ use redis_module::raw;
 use super::api::{bytes, has_flags, rm, Ctx, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
-use super::{cluster, deferred, key};
+use super::{clock, cluster, deferred, key};
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
@@ -56,7 +56,7 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
         let flushed = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() }.dbnum;
         state::with(|host| {
             let db = (flushed >= 0).then_some(flushed);
-            host.memory.leases.retain(|lease| db.is_some_and(|db| db != lease.db));
+            host.memory.leases.clear(db);
             host.suspect_all(db);
         });
     });
@@ -69,6 +69,7 @@ unsafe extern "C" fn on_loading(
     _data: *mut c_void,
 ) {
     guard("loading", || {
+        clock::set_by_wall();
         state::with(|host| {
             host.listeners.forget();
             host.loads_stream = what == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START;
@@ -91,13 +92,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
         let swapped = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
         let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
         state::with(|host| {
-            for lease in host.memory.leases.values_mut() {
-                if lease.db == first {
-                    lease.db = second;
-                } else if lease.db == second {
-                    lease.db = first;
-                }
-            }
+            host.memory.leases.swap(first, second);
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));
         });
@@ -106,6 +101,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
 
 unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
     guard("cron", || {
+        clock::set_by_wall();
         let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
         state::with(|host| {
             host.listeners.forget();

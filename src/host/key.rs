@@ -163,7 +163,7 @@ fn carry_out(
         match effect {
             Effect::Granted { fence, to } => {
                 if let Some(hold) = lock.hold_with(fence).filter(|_| listening) {
-                    replicate::hold(ctx, name, HoldEffect::of(hold, lock.limit(), clock));
+                    replicate::hold(ctx, name, HoldEffect::of(hold, clock));
                 }
                 (changed, holder_changed) = (true, true);
                 events.push(Event::Acquired);
@@ -174,7 +174,7 @@ fn carry_out(
             }
             Effect::Renewed { fence } => {
                 if let Some(hold) = lock.hold_with(fence).filter(|_| listening) {
-                    replicate::hold(ctx, name, HoldEffect::of(hold, lock.limit(), clock));
+                    replicate::hold(ctx, name, HoldEffect::of(hold, clock));
                 }
                 changed = true;
             }

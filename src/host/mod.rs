@@ -42,6 +42,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
         return Err(format!("this server has no {name}; Redis 7.0.12 or Valkey 8.0 is needed"));
     }
     entry::log_panics();
+    clock::set_by_wall();
     let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
     step(data_type::register(ctx), "the data type")?;
     step(add_category(ctx), "the ACL category")?;

@@ -21,7 +21,7 @@ impl Verb for HoldVerb {
         obey(call, |turn| {
             let trust = if is_loading(call.ctx) { Trust::WallClock } else { Trust::Left };
             let hold = effect.to_hold(trust, turn.clock).ok_or(LockError::BadEffect)?;
-            turn.impose(effect.claim.limit, hold);
+            turn.impose(hold);
             Ok(true)
         })
     }

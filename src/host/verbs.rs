@@ -119,14 +119,12 @@ impl Verb for ReleaseVerb {
         let words = call.words();
         let request = Release::parse(&words)?;
         let (done, report) = change(site(call), |turn, _| {
-            turn.settle();
-            let fence = turn.lock.hold_of(request.owner).map(|hold| hold.fence);
-            let done = request.apply(turn);
-            let report = request.with_info.then(|| match done {
-                true => Report::released(fence),
-                false => report_not_held(turn, request.owner, request.fence),
+            let released = request.apply(turn);
+            let report = request.with_info.then(|| match released {
+                Some(fence) => Report::released(fence),
+                None => report_not_held(turn, request.owner, request.fence),
             });
-            Ok((done, report))
+            Ok((released.is_some(), report))
         })?;
         say(call.ctx, Outcome::Int(i64::from(done)), report);
         Ok(())
@@ -191,9 +189,8 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     let now = clock::now();
     let holds: Vec<_> =
         lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
-    let limit = lock.map_or(0, Lock::limit);
     reply::map(ctx, 4);
-    let claim = holds.first().map(|hold| hold.claim(limit));
+    let claim = holds.first().map(|hold| hold.claim);
     reply::text_field(ctx, "mode", claim.map_or("free", Claim::mode).as_bytes());
     reply::int_field(ctx, "limit", claim.map_or(0, |claim| claim.shown().0));
     reply::text(ctx, b"holds");
@@ -202,7 +199,7 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
         reply::map(ctx, 6);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
         reply::int_field(ctx, "fence", hold.fence.to_wire());
-        reply::int_field(ctx, "permits", hold.claim(limit).shown().1);
+        reply::int_field(ctx, "permits", hold.claim.shown().1);
         reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
         reply::int_field(ctx, "left-ms", hold.left(now));
         reply::text_field(ctx, "note", hold.note());
@@ -229,7 +226,11 @@ impl Verb for WaitersVerb {
                 reply::int_field(ctx, "permits", waiter.ask.claim.shown().1);
                 reply::int_field(ctx, "waited-ms", waiter.since.ms_until(now) as i64);
                 reply::int_field(ctx, "left-ms", left_to_wire(waiter.deadline, now));
-                reply::text_field(ctx, "note", waiter.ask.note.as_deref().unwrap_or_default());
+                reply::text_field(
+                    ctx,
+                    "note",
+                    waiter.ask.note.as_ref().map_or(&[][..], |note| note.as_bytes()),
+                );
             }
         });
         Ok(())

@@ -19,7 +19,8 @@
 
 use super::deadlines::Slot;
 use super::fence::is_plausible;
-use super::{Clock, Fence, Hold, Lease, Lock, Moment, Owner};
+use super::hold::Note;
+use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
 use crate::limits::{HOLDS_MAX, NOTE_BYTES_MAX};
 
 const VERSION: u8 = 1;
@@ -43,6 +44,9 @@ pub fn deadline_here(
     trust: Trust,
     clock: Clock,
 ) -> Moment {
+    if lease == Lease::NEVER {
+        return Moment::NEVER;
+    }
     let left = match trust {
         Trust::Left => left_ms,
         Trust::WallClock => deadline_unix_ms.saturating_sub(clock.unix_ms()),
@@ -60,7 +64,7 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     for hold in lock.holds() {
         let never = hold.deadline == Moment::NEVER;
         out.extend(hold.fence.get().to_le_bytes());
-        out.extend(hold.permits.to_le_bytes());
+        out.extend(hold.claim.permits.to_le_bytes());
         out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
         out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
         for text in [hold.owner.as_bytes(), hold.note()] {
@@ -86,9 +90,9 @@ pub fn decode(bytes: &[u8], trust: Trust, clock: Clock) -> Option<Lock> {
     // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
     let mut holds = Vec::new();
     for _ in 0..count {
-        holds.push(input.hold(saved_unix_ms, trust, clock)?);
+        holds.push(input.hold(limit, saved_unix_ms, trust, clock)?);
     }
-    input.0.is_empty().then(|| Lock::from_parts(limit, holds))?
+    input.0.is_empty().then(|| Lock::from_holds(holds))?
 }
 
 struct Input<'a>(&'a [u8]);
@@ -121,9 +125,9 @@ impl<'a> Input<'a> {
         self.take(usize::from(len))
     }
 
-    fn hold(&mut self, saved_unix_ms: u64, trust: Trust, clock: Clock) -> Option<Hold> {
+    fn hold(&mut self, limit: u32, saved_unix_ms: u64, trust: Trust, clock: Clock) -> Option<Hold> {
         let fence = Fence::new(self.u64()?).filter(|fence| is_plausible(*fence, clock.unix_us))?;
-        let permits = self.u32()?;
+        let claim = Claim::new(limit, self.u32()?)?;
         let lease = match self.u64()? {
             NEVER => Lease::NEVER,
             ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
@@ -138,8 +142,7 @@ impl<'a> Input<'a> {
             return None;
         }
         let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), trust, clock);
-        let note = (!note.is_empty()).then(|| note.into());
-        Some(Hold { owner, fence, lease, deadline, note, permits, slot: Slot::NONE })
+        Some(Hold { owner, fence, lease, deadline, note: Note::new(note), claim, slot: Slot::NONE })
     }
 }
 
@@ -148,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::primitive::claim::{Claim, ALL};
+    use crate::primitive::claim::ALL;
 
     const CLOCK: Clock = Clock { now: Moment(5_000_000), unix_us: 1_700_000_000_000_000 };
 
@@ -162,8 +165,8 @@ mod tests {
                 fence: Fence::new(fence).unwrap(),
                 lease: lease.map_or(Lease::NEVER, Lease::ms),
                 deadline: lease.map_or(Moment::NEVER, |lease| CLOCK.now.plus_ms(left.min(lease))),
-                note: (!note.is_empty()).then(|| note.into()),
-                permits,
+                note: Note::new(&note),
+                claim: Claim { limit: ALL, permits },
                 slot: Slot::NONE,
             },
         )
@@ -172,10 +175,11 @@ mod tests {
     fn lock() -> impl Strategy<Value = Lock> {
         let shapes = prop_oneof![Just(ALL), 4..10_u32];
         (shapes, prop::collection::vec(hold(), 1..4)).prop_filter_map("must fit", |(limit, mut holds)| {
+            holds.iter_mut().for_each(|hold| hold.claim.limit = limit);
             if holds.len() == 1 && limit == ALL {
-                holds[0].permits = ALL;
+                holds[0].claim = Claim::EXCLUSIVE;
             }
-            Lock::from_parts(limit, holds)
+            Lock::from_holds(holds)
         })
     }
 
@@ -227,7 +231,7 @@ mod tests {
         let fence = Fence::new(7).unwrap();
         let (lease, slot) = (Lease::ms(10_000), Slot::NONE);
         let deadline = CLOCK.now.plus_ms(8_000);
-        lock.grant(ALL, Hold { owner, fence, lease, deadline, note: None, permits: ALL, slot });
+        lock.grant(Hold { owner, fence, lease, deadline, note: None, claim: Claim::EXCLUSIVE, slot });
         let bytes = encode(&lock, CLOCK);
         let left = |trust, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };

@@ -94,20 +94,6 @@ impl<T> Deadlines<T> {
         self.entries.get(slot).map(|entry| &entry.value)
     }
 
-    /// All values, to be changed.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.entries.values_mut().map(|entry| &mut entry.value)
-    }
-
-    /// Takes out every value for which `keep` says no.
-    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        let gone: Vec<Slot> =
-            self.entries.iter().filter(|(_, entry)| !keep(&entry.value)).map(|(slot, _)| slot).collect();
-        for slot in gone {
-            self.remove(slot);
-        }
-    }
-
     /// Takes out one value that is due at `now`.
     pub fn pop_due(&mut self, now: Moment) -> Option<T> {
         let now_tick = now.0 / 1000;
@@ -288,16 +274,5 @@ mod tests {
             assert_eq!(wheel.remove(slot), Some(n));
         }
         assert_eq!((wheel.len(), wheel.next_deadline()), (0, None));
-    }
-
-    #[test]
-    fn retain_takes_out_the_rest() {
-        let mut wheel = Deadlines::default();
-        for n in 0..100_u64 {
-            wheel.insert(Moment(n * 1000), n);
-        }
-        wheel.retain(|n| n % 2 == 0);
-        let left: BTreeSet<u64> = std::iter::from_fn(|| wheel.pop_due(Moment(1_000_000))).collect();
-        assert_eq!(left, (0..100).filter(|n| n % 2 == 0).collect());
     }
 }

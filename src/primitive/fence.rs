@@ -1,25 +1,27 @@
 //! Fencing tokens: a number that only grows, one sequence for the whole server.
 
+use std::num::NonZeroU64;
+
 use crate::limits::{FENCE_AHEAD_US_MAX, FENCE_MAX};
 
 /// A fencing token. A resource that remembers the newest one it has seen can refuse a holder of yesterday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fence(u64);
+pub struct Fence(NonZeroU64);
 
 impl Fence {
     /// The fence with this number, unless it is 0 or too large for clients that keep numbers as doubles.
     pub fn new(n: u64) -> Option<Self> {
-        (1..=FENCE_MAX).contains(&n).then_some(Self(n))
+        NonZeroU64::new(n).filter(|n| n.get() <= FENCE_MAX).map(Self)
     }
 
     /// The number.
     pub const fn get(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// The number as it stands on the wire.
     pub fn to_wire(self) -> i64 {
-        i64::try_from(self.0).unwrap_or(i64::MAX)
+        i64::try_from(self.get()).unwrap_or(i64::MAX)
     }
 }
 
@@ -34,12 +36,12 @@ impl FenceSource {
     /// A fence above all that were made or seen here.
     pub fn next(&mut self, unix_us: u64) -> Fence {
         self.last = self.last.saturating_add(1).max(unix_us).min(FENCE_MAX);
-        Fence(self.last)
+        Fence(NonZeroU64::MIN.saturating_add(self.last - 1))
     }
 
     /// Takes note of a fence that came from elsewhere: a replication stream, a file, a RESTORE.
     pub fn fold(&mut self, seen: Fence) {
-        self.last = self.last.max(seen.0);
+        self.last = self.last.max(seen.get());
     }
 
     /// The newest fence made or seen here; 0 when there was none.
@@ -51,7 +53,7 @@ impl FenceSource {
 /// Whether a fence from elsewhere can be true. One that lies far ahead of the clock would push the whole
 /// sequence ahead with it, for ever.
 pub const fn is_plausible(fence: Fence, unix_us: u64) -> bool {
-    fence.0 <= unix_us.saturating_add(FENCE_AHEAD_US_MAX)
+    fence.get() <= unix_us.saturating_add(FENCE_AHEAD_US_MAX)
 }
 
 #[cfg(test)]
@@ -77,8 +79,8 @@ mod tests {
     #[test]
     fn folds_forward_only() {
         let mut source = FenceSource::default();
-        source.fold(Fence(9_000));
-        source.fold(Fence(8_000));
+        source.fold(Fence::new(9_000).unwrap());
+        source.fold(Fence::new(8_000).unwrap());
         assert_eq!(source.next(1).get(), 9_001);
     }
 
@@ -92,7 +94,7 @@ mod tests {
     #[test]
     fn a_fence_beyond_the_next_hour_is_not_plausible() {
         let limit = 1_000 + FENCE_AHEAD_US_MAX;
-        assert!(is_plausible(Fence(limit), 1_000));
-        assert!(!is_plausible(Fence(limit + 1), 1_000));
+        assert!(is_plausible(Fence::new(limit).unwrap(), 1_000));
+        assert!(!is_plausible(Fence::new(limit + 1).unwrap(), 1_000));
     }
 }

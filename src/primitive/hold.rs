@@ -4,6 +4,22 @@ use super::claim::Claim;
 use super::deadlines::Slot;
 use super::{Fence, Lease, Moment, Owner};
 
+/// A text for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(Box<[u8]>);
+
+impl Note {
+    /// The text, unless it is empty.
+    pub fn new(text: &[u8]) -> Option<Box<Self>> {
+        (!text.is_empty()).then(|| Box::new(Self(text.into())))
+    }
+
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// One owner's grant on one lock.
 #[derive(Debug)]
 pub struct Hold {
@@ -14,10 +30,10 @@ pub struct Hold {
     pub lease: Lease,
     /// Where the hold is over, whether anyone has noticed or not.
     pub deadline: Moment,
-    /// Text for operators; empty when there is none.
-    pub note: Option<Box<[u8]>>,
-    /// How much of the lock's limit this hold takes.
-    pub permits: u32,
+    /// Text for operators. Few holds have one, so it costs the others no more than a pointer.
+    pub note: Option<Box<Note>>,
+    /// How much of the lock this hold takes.
+    pub claim: Claim,
     /// Where the lease index keeps this hold; a hint.
     pub slot: Slot,
 }
@@ -33,13 +49,8 @@ impl Hold {
         super::time::left_to_wire(self.deadline, now)
     }
 
-    /// The claim that made this hold, on a lock limited to `limit`.
-    pub const fn claim(&self, limit: u32) -> Claim {
-        Claim { limit, permits: self.permits }
-    }
-
     /// The note's bytes; empty when there is none.
     pub fn note(&self) -> &[u8] {
-        self.note.as_deref().unwrap_or_default()
+        self.note.as_ref().map_or(&[], |note| &note.0)
     }
 }

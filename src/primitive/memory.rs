@@ -3,20 +3,13 @@
 
 use std::collections::HashMap;
 
-use super::deadlines::{Deadlines, Slot};
+use super::deadlines::Slot;
 use super::fence::FenceSource;
+use super::leases::Leases;
 use super::ledger::Ledger;
 use super::turn::Left;
 use super::wait_queue::Waiters;
 use super::{Fence, Hold, Moment, WaiterId};
-
-/// Where to look when a lease is due.
-#[derive(Debug)]
-pub struct LeaseRef {
-    pub db: i32,
-    pub key: Box<[u8]>,
-    pub fence: Fence,
-}
 
 /// What happened since the module was loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +40,7 @@ impl Stats {
 #[derive(Default)]
 pub struct Memory {
     pub waiters: Waiters,
-    pub leases: Deadlines<LeaseRef>,
+    pub leases: Leases,
     pub fences: FenceSource,
     pub ledger: Ledger,
     pub stats: Stats,
@@ -61,16 +54,8 @@ impl Memory {
     /// Notes when this hold is due; a hold without expiry never is.
     pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         if hold.deadline != Moment::NEVER {
+            self.leases.insert(db, key, hold);
             self.wake_by(hold.deadline);
-            hold.slot =
-                self.leases.insert(hold.deadline, LeaseRef { db, key: key.into(), fence: hold.fence });
-        }
-    }
-
-    /// Forgets when this hold is due.
-    pub fn unindex(&mut self, hold: &Hold) {
-        if self.is_indexed(hold) {
-            self.leases.remove(hold.slot);
         }
     }
 
@@ -78,18 +63,13 @@ impl Memory {
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
     pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         if hold.deadline == Moment::NEVER {
-            self.unindex(hold);
+            self.leases.remove(db, hold);
             hold.slot = Slot::NONE;
-        } else if !self.is_indexed(hold) {
+        } else if !self.leases.has(db, hold) {
             self.index(db, key, hold);
-        } else if !self.leases.covers(hold.slot, hold.deadline) {
-            self.leases.reschedule(hold.slot, hold.deadline);
+        } else if self.leases.hasten(db, hold) {
             self.wake_by(hold.deadline);
         }
-    }
-
-    fn is_indexed(&self, hold: &Hold) -> bool {
-        self.leases.get(hold.slot).is_some_and(|entry| entry.fence == hold.fence)
     }
 
     /// The owner has shown that it knows of its hold.

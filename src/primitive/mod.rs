@@ -6,6 +6,8 @@ pub mod codec;
 pub mod deadlines;
 pub mod fence;
 pub mod hold;
+pub mod holds;
+pub mod leases;
 pub mod ledger;
 pub mod lock;
 pub mod memory;

@@ -177,8 +177,8 @@ impl World {
         match effect {
             Effect::Granted { fence, .. } | Effect::Renewed { fence } => {
                 if let Some(hold) = lock.hold_with(*fence) {
-                    let hold = HoldEffect::of(hold, lock.limit(), clock).to_hold(Trust::Left, clock).unwrap();
-                    turn.impose(lock.limit(), hold);
+                    let hold = HoldEffect::of(hold, clock).to_hold(Trust::Left, clock).unwrap();
+                    turn.impose(hold);
                 }
                 if let Effect::Granted { fence, .. } = effect {
                     assert!(fence.get() > self.newest, "fences grow");
@@ -207,7 +207,7 @@ impl World {
                 });
             }
         }
-        while let Some(lease) = self.memory.leases.pop_due(now) {
+        while let Some((_, lease)) = self.memory.leases.pop_due(now) {
             let key = KEYS.iter().position(|key| **key == *lease.key).unwrap();
             self.turn(key, |turn| turn.settle());
         }
@@ -241,7 +241,7 @@ impl Pair {
                 let fence = if right_fence { self.world.fence_of(key, owner) } else { Fence::new(1) };
                 let request = Release { key: KEYS[key], owner: OWNERS[owner], fence, with_info: false };
                 let done = self.world.turn(key, |turn| request.apply(turn));
-                assert_eq!(done, held.is_some(), "release");
+                assert_eq!(done.is_some(), held.is_some(), "release");
             }
             Op::Renew { key, owner, lease } => {
                 let model = &mut self.model[key];
@@ -266,12 +266,12 @@ impl Pair {
                 self.model[key].settle(now);
                 if let Some(lock) = self.world.keyspace.remove(&key) {
                     for hold in lock.holds() {
-                        self.world.memory.unindex(hold);
+                        self.world.memory.leases.remove(0, hold);
                         self.world.memory.confirm(hold.fence);
                     }
                 }
                 self.world.replica.remove(&key).iter().flat_map(|lock| lock.holds()).for_each(|hold| {
-                    self.world.replica_memory.unindex(hold);
+                    self.world.replica_memory.leases.remove(0, hold);
                 });
                 self.world.turn(key, |turn| turn.settle());
             }
@@ -383,9 +383,9 @@ impl Pair {
         let World { keyspace, memory, replica, .. } = &self.world;
         let mut leased = 0;
         for (key, model) in self.model.iter().enumerate() {
-            let holds: Vec<ModelHold> = keyspace.get(&key).map_or(Vec::new(), |lock| {
-                lock.holds().iter().map(|hold| self.seen(hold, lock.limit())).collect()
-            });
+            let holds: Vec<ModelHold> = keyspace
+                .get(&key)
+                .map_or(Vec::new(), |lock| lock.holds().iter().map(|hold| self.seen(hold)).collect());
             assert_eq!(holds, model.holds, "holds of {key}");
             let queue = memory.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.ask.owner.as_bytes());
             assert!(queue.eq(model.queue.iter().map(|waiter| OWNERS[waiter.owner])), "queue of {key}");
@@ -401,8 +401,8 @@ impl Pair {
             let digest = |lock: &Lock| -> Vec<String> {
                 let part = |hold: &super::Hold| {
                     format!(
-                        "{:?} {:?} {} {:?} {:?}",
-                        hold.owner, hold.fence, hold.permits, hold.lease, hold.note
+                        "{:?} {:?} {:?} {:?} {:?}",
+                        hold.owner, hold.fence, hold.claim, hold.lease, hold.note
                     )
                 };
                 let mut parts: Vec<String> = lock.holds().iter().map(part).collect();
@@ -412,9 +412,7 @@ impl Pair {
             assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
             for hold in lock.holds().iter().filter(|hold| hold.deadline != Moment::NEVER) {
                 leased += 1;
-                let entry = memory.leases.get(hold.slot).expect("indexed");
-                assert_eq!((entry.fence, &*entry.key), (hold.fence, KEYS[key]));
-                assert!(memory.leases.covers(hold.slot, hold.deadline), "I7: looked at in time");
+                assert!(memory.leases.has(0, hold), "I7: the lease index knows the hold");
             }
         }
         assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
@@ -422,10 +420,10 @@ impl Pair {
         assert_eq!(memory.waiters.len(), waiting);
     }
 
-    fn seen(&self, hold: &super::Hold, limit: u32) -> ModelHold {
+    fn seen(&self, hold: &super::Hold) -> ModelHold {
         ModelHold {
             owner: OWNERS.iter().position(|owner| *owner == hold.owner.as_bytes()).unwrap(),
-            claim: hold.claim(limit),
+            claim: hold.claim,
             lease: hold.lease,
             deadline: hold.deadline,
             provisional: self.world.memory.provisional.contains_key(&hold.fence),

@@ -1,16 +1,18 @@
 //! Who holds or waits: a name chosen by the client, as bytes.
 
+use smallvec::SmallVec;
+
 use crate::limits::OWNER_BYTES_MAX;
 
 /// The name of an owner, 1 to [`OWNER_BYTES_MAX`] bytes. It is a name and not a secret: who may act under which
-/// name is a matter of the server's ACL.
+/// name is a matter of the server's ACL. A name as long as the server makes them takes no memory of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner(Box<[u8]>);
+pub struct Owner(SmallVec<[u8; 32]>);
 
 impl Owner {
     /// The owner called `name`, unless the name is empty or too long.
     pub fn new(name: &[u8]) -> Option<Self> {
-        Self::is_valid(name).then(|| Self(name.into()))
+        Self::is_valid(name).then(|| Self(SmallVec::from_slice(name)))
     }
 
     /// Whether `name` may be an owner's name.

@@ -100,22 +100,6 @@ impl<T> Slab<T> {
         }
     }
 
-    /// All values with their places.
-    pub fn iter(&self) -> impl Iterator<Item = (Slot, &T)> {
-        self.blocks.iter().flatten().zip(0..).filter_map(|(place, at)| match place {
-            Place::Taken(value) => Some((Slot(at), value)),
-            Place::Vacant { .. } => None,
-        })
-    }
-
-    /// All values, to be changed.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.blocks.iter_mut().flatten().filter_map(|place| match place {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
-        })
-    }
-
     fn place_mut(&mut self, slot: Slot) -> Option<&mut Place<T>> {
         let (block, at) = slot.split();
         self.blocks.get_mut(block)?.get_mut(at)
@@ -149,6 +133,6 @@ mod tests {
         let mut slab = Slab::default();
         let slots: Vec<_> = (0..3 * BLOCK).map(|n| slab.insert(n)).collect();
         assert!(slots.iter().enumerate().all(|(n, slot)| slab.get(*slot) == Some(&n)));
-        assert_eq!(slab.iter().count(), 3 * BLOCK);
+        assert_eq!(slab.len(), 3 * BLOCK);
     }
 }

@@ -1,6 +1,8 @@
 //! Time as values. Nothing in the pure layers reads a clock: a [`Clock`] comes in as an argument, and the next
 //! deadline goes out as a [`Moment`].
 
+use crate::limits::LEASE_MS_MAX;
+
 /// A point on the process's monotonic clock, in microseconds. It means nothing on another node or after a
 /// restart, so it never leaves the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,25 +44,25 @@ impl Clock {
     }
 }
 
-/// How long a hold may last, in milliseconds, or without end.
+/// How long a hold may last: up to [`LEASE_MS_MAX`] milliseconds, or without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lease(u64);
+pub struct Lease(u32);
 
 impl Lease {
     /// A hold that only its release ends.
-    pub const NEVER: Self = Self(u64::MAX);
+    pub const NEVER: Self = Self(u32::MAX);
 
-    /// A lease of `ms` milliseconds.
-    pub const fn ms(ms: u64) -> Self {
-        Self(ms)
+    /// A lease of `ms` milliseconds, or the longest there is.
+    pub fn ms(ms: u64) -> Self {
+        Self(u32::try_from(ms).unwrap_or(LEASE_MS_MAX).min(LEASE_MS_MAX))
     }
 
     /// Where a hold with this lease ends when it starts at `now`.
     pub const fn deadline(self, now: Moment) -> Moment {
-        if self.0 == u64::MAX {
+        if self.0 == Self::NEVER.0 {
             Moment::NEVER
         } else {
-            now.plus_ms(self.0)
+            now.plus_ms(self.0 as u64)
         }
     }
 
@@ -69,15 +71,15 @@ impl Lease {
         if self == Self::NEVER {
             -1
         } else {
-            i64::try_from(self.0).unwrap_or(i64::MAX)
+            i64::from(self.0)
         }
     }
 
-    /// The inverse of [`Lease::to_wire`]; nothing for other negative numbers.
+    /// The inverse of [`Lease::to_wire`]; nothing for numbers that are no lease.
     pub fn from_wire(n: i64) -> Option<Self> {
         match n {
             -1 => Some(Self::NEVER),
-            _ => u64::try_from(n).ok().map(Self),
+            _ => u32::try_from(n).ok().filter(|ms| *ms <= LEASE_MS_MAX).map(Self),
         }
     }
 

@@ -95,11 +95,11 @@ impl Turn<'_> {
             lease: ask.lease,
             deadline: ask.lease.deadline(self.clock.now),
             note: ask.note,
-            permits: ask.claim.permits,
+            claim: ask.claim,
             slot: Slot::NONE,
         };
         self.memory.index(self.db, self.key, &mut hold);
-        self.lock.grant(ask.claim.limit, hold);
+        self.lock.grant(hold);
         self.memory.stats.granted += 1;
         self.effects.push(Effect::Granted { fence, to });
         fence
@@ -147,11 +147,11 @@ impl Turn<'_> {
     }
 
     /// Puts a hold in as the primary has it; judges nothing and tells nobody.
-    pub fn impose(&mut self, limit: u32, mut hold: Hold) {
+    pub fn impose(&mut self, mut hold: Hold) {
         self.memory.fences.fold(hold.fence);
         self.memory.index(self.db, self.key, &mut hold);
-        for gone in self.lock.impose(limit, hold) {
-            self.memory.unindex(&gone);
+        for gone in self.lock.impose(hold) {
+            self.memory.leases.remove(self.db, &gone);
         }
     }
 
@@ -159,13 +159,13 @@ impl Turn<'_> {
     pub fn free(&mut self, fence: Fence) -> bool {
         let gone = self.lock.end(fence);
         gone.is_some_and(|hold| {
-            self.memory.unindex(&hold);
+            self.memory.leases.remove(self.db, &hold);
             true
         })
     }
 
     fn note_end(&mut self, hold: Hold, how: End) {
-        self.memory.unindex(&hold);
+        self.memory.leases.remove(self.db, &hold);
         self.memory.confirm(hold.fence);
         let stats = &mut self.memory.stats;
         match how {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::claim::Claim;
 use super::deadlines::{Deadlines, Slot};
+use super::hold::Note;
 use super::{Lease, Moment, Owner};
 
 /// What somebody asks of a lock.
@@ -17,7 +18,7 @@ pub struct Ask {
     pub claim: Claim,
     /// How long the hold shall last, counted from the grant.
     pub lease: Lease,
-    pub note: Option<Box<[u8]>>,
+    pub note: Option<Box<Note>>,
 }
 
 /// One who waits.
