@@ -10,6 +10,12 @@
     reason = "a panic is how a test fails; nothing here is loaded into a server"
 )]
 
+mod acquire;
+mod blocking;
+mod check;
 mod harness;
+mod release;
+mod renew;
+mod steps;
 mod support;
 mod transcripts;

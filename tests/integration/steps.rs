@@ -1,0 +1,165 @@
+//! The steps that tests of the lock commands are made of: hold a lock, wait for one, see that nothing has changed. Knows
+//! the commands' words and replies; what is right or wrong is for the tests to say.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::support::wait::{wait_waiting_on, DEADLINE};
+use crate::support::{assert_stream, Connection, ReplicaStream, Server, Value};
+
+/// The words of a command without odd bytes.
+pub(crate) fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// Takes a free lock and replies its fence.
+pub(crate) fn hold(server: &Server, key: &str, owner: &str) -> i64 {
+    fence_of(&server.cmd(&["LOCK.ACQUIRE", key, owner]))
+}
+
+/// Gives a held lock back.
+pub(crate) fn release(server: &Server, key: &str, owner: &str) {
+    assert_eq!(server.cmd(&["LOCK.RELEASE", key, owner]), 1, "{owner} does not hold {key}");
+}
+
+/// The fence that a grant was answered with.
+pub(crate) fn fence_of(reply: &Value) -> i64 {
+    let fence = reply.int();
+    assert!(fence > 0, "a fence must be above zero: {fence}");
+    fence
+}
+
+/// A new connection that waits for ever.
+pub(crate) fn wait_for_lock(server: &Server, key: &str, owner: &str) -> Connection {
+    queue_up(server, server.connect(), &["LOCK.ACQUIRE", key, owner, "BLOCK", "0"])
+}
+
+/// Sends a command that will wait, and goes on when its key's queue in the first database has grown.
+pub(crate) fn queue_up(server: &Server, conn: Connection, command: &[&str]) -> Connection {
+    queue_up_beside(&mut server.connect(), conn, command)
+}
+
+/// The same in the database that `looker` has selected.
+pub(crate) fn queue_up_beside(looker: &mut Connection, mut conn: Connection, command: &[&str]) -> Connection {
+    let before = looker.cmd(&["LOCK.INFO", command[1]]).field("waiting").int();
+    conn.send(command);
+    wait_waiting_on(looker, command[1], before + 1);
+    conn
+}
+
+/// Who holds the lock in the first database.
+pub(crate) fn holder(server: &Server, key: &str) -> Option<String> {
+    holder_seen_by(&mut server.connect(), key)
+}
+
+/// Who holds the lock in the database that `looker` has selected.
+pub(crate) fn holder_seen_by(looker: &mut Connection, key: &str) -> Option<String> {
+    let info = looker.cmd(&["LOCK.INFO", key]);
+    info.field("holds").items().first().map(|hold| hold.field("owner").text())
+}
+
+/// How many wait for the lock in the first database.
+pub(crate) fn waiting(server: &Server, key: &str) -> i64 {
+    server.cmd(&["LOCK.INFO", key]).field("waiting").int()
+}
+
+/// The names in the queue, the next one first.
+pub(crate) fn queue(server: &Server, key: &str) -> Vec<String> {
+    let rows = server.cmd(&["LOCK.WAITERS", key]);
+    rows.items().iter().map(|row| row.field("owner").text()).collect()
+}
+
+/// The waiter has its grant: what it was told is what the lock says. Replies the fence.
+pub(crate) fn assert_granted(server: &Server, waiter: &mut Connection, key: &str, owner: &str) -> i64 {
+    let fence = fence_of(&waiter.read());
+    assert_holds(server, key, owner, fence);
+    fence
+}
+
+/// The owner holds the lock with this fence.
+pub(crate) fn assert_holds(server: &Server, key: &str, owner: &str, fence: i64) {
+    assert_eq!(holder(server, key).as_deref(), Some(owner), "who holds {key}");
+    let left = server.cmd(&["LOCK.CHECK", key, owner, "FENCE", &fence.to_string()]);
+    assert!(left.int() != 0, "{owner} does not hold {key} with the fence {fence}");
+}
+
+/// What the server's data are, in one word.
+pub(crate) fn digest(server: &Server) -> String {
+    server.cmd(&["DEBUG", "DIGEST"]).text()
+}
+
+/// Sees to it that what is done meanwhile neither changes the data nor reaches a replica.
+pub(crate) fn assert_changes_nothing(server: &Server, what: impl FnOnce()) {
+    let mut stream = ReplicaStream::attach(server);
+    let before = digest(server);
+    what();
+    assert_eq!(digest(server), before, "the data have changed");
+    assert_stream(&stream.collect(server), &[]);
+}
+
+/// The results of a transaction of these commands.
+pub(crate) fn transaction(conn: &mut Connection, commands: &[&[&str]]) -> Vec<Value> {
+    assert_eq!(conn.cmd(&["MULTI"]), "OK");
+    for command in commands {
+        assert_eq!(conn.cmd(command), "QUEUED");
+    }
+    conn.cmd(&["EXEC"]).items().to_vec()
+}
+
+/// Runs a script with these keys and no other arguments.
+pub(crate) fn eval(server: &Server, script: &str, keys: &[&str]) -> Value {
+    let count = keys.len().to_string();
+    let mut command = vec!["EVAL", script, &count];
+    command.extend(keys);
+    server.cmd(&command)
+}
+
+/// Makes a string of the key.
+pub(crate) fn set_string(server: &Server, key: &str) {
+    assert_eq!(server.cmd(&["SET", key, "text"]), "OK");
+}
+
+/// The wall clock in microseconds since 1970.
+pub(crate) fn unix_us() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
+}
+
+/// What is left of a lease that was given at most as long ago as a slow test may take.
+#[track_caller]
+pub(crate) fn assert_left(reply: &Value, lease_ms: i64) {
+    let left = reply.int();
+    let slack_ms = DEADLINE.as_millis() as i64;
+    assert!(left <= lease_ms && left > lease_ms - slack_ms, "{left} ms are left of {lease_ms}");
+}
+
+/// What a value of another type is answered with.
+pub(crate) const WRONGTYPE: &str = "WRONGTYPE the key holds a value that is not a lock; use another key";
+
+/// What too few or too many words are answered with.
+pub(crate) fn wrong_arity(command: &str) -> String {
+    format!("ERR wrong number of arguments for '{command}' command")
+}
+
+/// Whether the server lets a wait end by CLIENT UNBLOCK without the risk of losing a grant: Redis 7.4, Valkey 8. The same
+/// versions let modules make ACL categories.
+pub(crate) fn is_modern(server: &Server) -> bool {
+    let (major, minor, _) = server.version();
+    (major, minor) >= if server.is_valkey() { (8, 0) } else { (7, 4) }
+}
+
+/// Something that must happen on time is never early, and at most 10 ms late in 99 of 100 cases. `round` measures a
+/// hundred cases or more: how late each was, or nothing for one that came early. A busy machine only ever adds to it, so
+/// the best of a few rounds counts.
+pub(crate) fn assert_punctual(mut round: impl FnMut() -> Vec<Option<Duration>>) {
+    let mut tries = Vec::new();
+    for _ in 0..6 {
+        let mut late: Vec<Duration> = round().into_iter().map(|late| late.expect("it came early")).collect();
+        assert!(late.len() >= 100, "too few to speak of 99 of 100");
+        late.sort_unstable();
+        let p99 = late[late.len() * 99 / 100 - 1];
+        if p99 <= Duration::from_millis(10) {
+            return;
+        }
+        tries.push(p99);
+    }
+    panic!("99 of 100 were at most this late, in several rounds: {tries:?}");
+}
