@@ -89,16 +89,25 @@ pub fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Resu
 
 /// A decimal number as the server itself writes it: no plus sign, no spaces, no leading zeros, no `-0`.
 pub fn parse_i64(word: &[u8]) -> Option<i64> {
-    let digits = word.strip_prefix(b"-").unwrap_or(word);
-    let plain = match digits {
-        [b'0'] => word.len() == 1,
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
+    let (negative, digits) = match word {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
     };
-    if !plain {
-        return None;
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] => {}
+        _ => return None,
     }
-    std::str::from_utf8(word).ok()?.parse().ok()
+    // Counted downwards, as there is one negative number more than positive ones.
+    let down = digits.iter().try_fold(0_i64, |n, digit| {
+        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        n.checked_mul(10)?.checked_sub(digit)
+    })?;
+    if negative {
+        Some(down)
+    } else {
+        down.checked_neg()
+    }
 }
 
 #[cfg(test)]

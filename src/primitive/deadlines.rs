@@ -29,16 +29,10 @@ pub struct Deadlines<T> {
 
 struct Entry<T> {
     tick: u64,
-    link: Link,
+    /// The entry before it; nothing for the first.
+    before: Slot,
     next: Slot,
     value: T,
-}
-
-/// What stands before an entry in its bucket.
-#[derive(Clone, Copy)]
-enum Link {
-    Head { bucket: u16 },
-    After(Slot),
 }
 
 impl<T> Default for Deadlines<T> {
@@ -62,7 +56,7 @@ impl<T> Deadlines<T> {
     pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
         let tick = deadline.0.div_ceil(1000);
         let slot =
-            self.entries.insert(Entry { tick, link: Link::Head { bucket: 0 }, next: Slot::NONE, value });
+            self.entries.insert(Entry { tick, before: Slot::NONE, next: Slot::NONE, value });
         self.link(slot, tick);
         slot
     }
@@ -128,28 +122,34 @@ impl<T> Deadlines<T> {
         Some((level, level * BUCKETS + digit as usize, start))
     }
 
+    /// Spreads the entries of a bucket that the wheel has reached over the levels below.
     fn cascade(&mut self, bucket: usize) {
-        loop {
-            let slot = self.head(bucket);
-            let Some(entry) = self.entries.get(slot) else { return };
-            let tick = entry.tick;
-            self.unlink(slot);
+        let mut slot = self.head(bucket);
+        self.set_head(bucket, Slot::NONE);
+        while let Some(entry) = self.entries.get(slot) {
+            let (tick, next) = (entry.tick, entry.next);
             self.link(slot, tick);
+            slot = next;
         }
     }
 
-    fn link(&mut self, slot: Slot, tick: u64) {
+    /// The bucket in which an entry of this tick lies. It stays the same until the wheel reaches the bucket.
+    fn bucket_of(&self, tick: u64) -> usize {
         let tick = tick.clamp(self.tick, TICK_MAX);
         let differing = tick ^ self.tick;
         let level = (63 - (differing | 1).leading_zeros()) / DIGIT_BITS;
         let digit = (tick >> (DIGIT_BITS * level)) & (BUCKETS as u64 - 1);
-        let bucket = level as usize * BUCKETS + digit as usize;
+        level as usize * BUCKETS + digit as usize
+    }
+
+    fn link(&mut self, slot: Slot, tick: u64) {
+        let bucket = self.bucket_of(tick);
         let next = self.head(bucket);
         if let Some(after) = self.entries.get_mut(next) {
-            after.link = Link::After(slot);
+            after.before = slot;
         }
         if let Some(entry) = self.entries.get_mut(slot) {
-            entry.link = Link::Head { bucket: bucket as u16 };
+            entry.before = Slot::NONE;
             entry.next = next;
         }
         self.set_head(bucket, slot);
@@ -157,13 +157,13 @@ impl<T> Deadlines<T> {
 
     fn unlink(&mut self, slot: Slot) -> Option<()> {
         let entry = self.entries.get(slot)?;
-        let (link, next) = (entry.link, entry.next);
+        let (before, next, tick) = (entry.before, entry.next, entry.tick);
         if let Some(after) = self.entries.get_mut(next) {
-            after.link = link;
+            after.before = before;
         }
-        match link {
-            Link::Head { bucket } => self.set_head(usize::from(bucket), next),
-            Link::After(before) => self.entries.get_mut(before)?.next = next,
+        match self.entries.get_mut(before) {
+            Some(entry) => entry.next = next,
+            None => self.set_head(self.bucket_of(tick), next),
         }
         Some(())
     }
