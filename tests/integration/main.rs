@@ -11,11 +11,16 @@
 )]
 
 mod acquire;
+mod bad_input;
 mod blocking;
 mod check;
+mod databases;
+mod expiry;
 mod harness;
 mod release;
 mod renew;
+mod resp3;
 mod steps;
 mod support;
+mod transactions;
 mod transcripts;

@@ -169,10 +169,10 @@ fn another_lock_in_its_place_is_waited_for() {
     assert_granted(&server, &mut carol, "k", "carol");
 }
 
-/// A hold that came to the place that `looker` has selected, and its last 300 ms: somebody waits there and gets it.
+/// A hold that came to the place that `looker` has selected, and its last 500 ms: somebody waits there and gets it.
 fn assert_lives_on_and_ends(looker: &mut Connection, conn: Connection, key: &str, fence: i64) {
     let check = words(&format!("LOCK.CHECK {key} alice FENCE {fence}")).join(" ");
-    assert_eq!(looker.cmd(&words(&format!("LOCK.RENEW {key} alice"))), 300);
+    assert_eq!(looker.cmd(&words(&format!("LOCK.RENEW {key} alice"))), 500);
     assert!(looker.cmd(&words(&check)).int() > 0);
     let mut waiter = queue_up_beside(looker, conn, &["LOCK.ACQUIRE", key, "eve", "BLOCK", "0"]);
     fence_of(&waiter.read());
@@ -186,7 +186,7 @@ fn a_hold_that_was_taken_elsewhere_lives_on_there() {
         let server = Server::start();
         let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 60000")));
         assert_eq!(server.cmd(&words("LOCK.ACQUIRE k alice PX 1")), fence);
-        assert_eq!(server.cmd(&words("LOCK.RENEW k alice PX 300")), 300);
+        assert_eq!(server.cmd(&words("LOCK.RENEW k alice PX 500")), 500);
         server.cmd(&words(line));
         let mut looker = server.connect().select(db);
         assert_lives_on_and_ends(&mut looker, server.connect().select(db), key, fence);
