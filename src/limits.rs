@@ -20,8 +20,8 @@ pub const FENCE_MAX: u64 = (1 << 53) - 1;
 /// it the fence is a mistake or an attack, and would push every later fence with it.
 pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
 
-/// Most holds of one lock: a load refuses more, so that a damaged payload cannot ask for memory without end.
-pub const HOLDS_MAX: u32 = 1_000_000;
+/// Most holds of one lock. Every step looks at all holds of its lock, and at this many takes about 10 µs.
+pub const HOLDS_MAX: u32 = 10_000;
 
 /// Lease when ACQUIRE names none, in ms.
 pub const DEFAULT_LEASE_MS: i64 = 30_000;

@@ -134,7 +134,15 @@ impl<'a> Acquire<'a> {
         Ok(Acquired::Granted(turn.grant(ask, None)))
     }
 
-    /// Puts `owner` into the queue, after [`Acquire::apply`] found the lock busy.
+    /// Whether `owner` could be put into the queue, after [`Acquire::apply`] found the lock busy.
+    pub fn check_room(&self, owner: &[u8], turn: &Turn, policy: &Policy) -> Result<(), LockError> {
+        turn.check_room(owner, policy.caps).map_err(|full| match full {
+            Full::Server(max) => LockError::ServerQueueFull(max),
+            Full::Key(max) => LockError::KeyQueueFull(max),
+        })
+    }
+
+    /// Puts `owner` into the queue; there must be room.
     pub fn enqueue(
         &self,
         owner: &[u8],
@@ -143,10 +151,7 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
         let ask = self.ask(owner, policy)?;
-        turn.enqueue(ask, wait.deadline(turn.clock.now), policy.caps).map_err(|full| match full {
-            Full::Server(max) => LockError::ServerQueueFull(max),
-            Full::Key(max) => LockError::KeyQueueFull(max),
-        })
+        Ok(turn.enqueue(ask, wait.deadline(turn.clock.now)))
     }
 
     fn lease(&self, policy: &Policy) -> Lease {

@@ -84,25 +84,28 @@ pub(super) fn bytes<'a>(string: *const RString) -> &'a [u8] {
 }
 
 /// A string of the server, freed at the end.
-pub(super) struct OwnString {
-    ctx: *mut Ctx,
-    string: *mut RString,
-}
+pub(super) struct OwnString(*mut RString);
 
 impl OwnString {
-    pub(super) fn new(ctx: *mut Ctx, bytes: &[u8]) -> Self {
-        let string = rm!(RedisModule_CreateString(ctx, bytes.as_ptr().cast(), bytes.len()));
-        Self { ctx, string }
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        Self(rm!(RedisModule_CreateString(ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())))
+    }
+
+    /// Takes over a string that the server made for us.
+    pub(super) const fn adopt(string: *mut RString) -> Self {
+        Self(string)
     }
 
     pub(super) const fn as_ptr(&self) -> *mut RString {
-        self.string
+        self.0
     }
 }
 
 impl Drop for OwnString {
     fn drop(&mut self) {
-        rm!(RedisModule_FreeString(self.ctx, self.string));
+        if !self.0.is_null() {
+            rm!(RedisModule_FreeString(ptr::null_mut(), self.0));
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
-use super::api::{has, rm, BlockedHandle, Ctx, RString, OK};
+use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
 use super::entry::guard;
 use super::reply::{self, Outcome};
 use super::state::{self, Delivered, Suspect};
@@ -38,6 +38,8 @@ pub(super) enum Answer {
 struct Client {
     handle: *mut BlockedHandle,
     id: u64,
+    /// The client's ACL user, by name: rights may be taken away while it waits.
+    user: OwnString,
     form: Form,
     /// Nothing while it waits.
     answer: Option<Answer>,
@@ -69,11 +71,26 @@ impl Blocked {
             return false;
         }
         rm!(RedisModule_SetDisconnectCallback(handle, Some(on_disconnect)));
-        let client =
-            Client { handle, id: rm!(RedisModule_GetClientId(ctx)), form, answer: None, replied: false };
+        let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
+        let number = rm!(RedisModule_GetClientId(ctx));
+        let client = Client { handle, id: number, user, form, answer: None, replied: false };
         self.clients.insert(id, client);
         self.by_handle.insert(handle, id);
         true
+    }
+
+    /// Whether the waiter may still take this lock, by the rights that its user has now.
+    pub(super) fn is_permitted(&self, id: WaiterId, command: *mut RString, key: *mut RString) -> bool {
+        let Some(client) = self.clients.get(&id) else { return true };
+        let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_ptr()));
+        if user.is_null() {
+            return false;
+        }
+        // The key stands for the owner as well: rights do not depend on it.
+        let mut words = [command, key, key];
+        let granted = rm!(RedisModule_ACLCheckCommandPermissions(user, words.as_mut_ptr(), 3)) == OK;
+        rm!(RedisModule_FreeModuleUser(user));
+        granted
     }
 
     /// Ends a wait. Only the first answer counts: a handle must be unblocked once.

@@ -37,7 +37,7 @@ pub(super) fn check_queues(ctx: *mut Ctx) {
     }
     let locks = state::with(|host| host.memory.waiters.locks(None));
     for (db, key) in locks.iter().take(CHECKED_PER_RUN) {
-        let name = OwnString::new(ctx, key);
+        let name = OwnString::new(key);
         if !owns(ctx, name.as_ptr()) {
             turn_away(*db, key);
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{bytes, rm, Ctx, Io, RString, ERR, OK};
+use super::api::{bytes, has_flags, rm, Ctx, Io, RString, ERR, OK};
 use super::entry::guard;
 use super::{clock, events, replicate, state};
 use crate::command::effect::HoldEffect;
@@ -102,17 +102,21 @@ unsafe extern "C" fn rdb_load(io: *mut Io, encoding: c_int) -> *mut c_void {
     guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
-/// Notes fences and leases of a lock that comes from outside. A lock of a load that fails later leaves entries
-/// behind which find nothing.
+/// Notes fences and leases of a lock that comes from a file or a full sync. A single RESTORE may still be refused
+/// after this, so its lock is noted when the server tells that the key is there.
 fn remember(io: *mut Io, lock: &mut Lock) {
+    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    let is_loading = has_flags(rm!(RedisModule_GetContextFromIO(io)), loading);
     let name = rm!(RedisModule_GetKeyNameFromIO(io));
     let db = rm!(RedisModule_GetDbIdFromIO(io));
     state::with(|host| {
+        if !is_loading || name.is_null() {
+            events::watch_moves(host);
+            return;
+        }
         for hold in lock.holds_mut() {
             host.memory.fences.fold(hold.fence);
-            if !name.is_null() {
-                host.memory.index(db, bytes(name), hold);
-            }
+            host.memory.index(db, bytes(name), hold);
         }
         if let Some(deadline) = host.memory.take_soonest() {
             host.alarm.by(deadline);

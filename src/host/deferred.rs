@@ -11,7 +11,7 @@ use super::api::{has_flags, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
 use super::key::{change, Site};
 use super::state::{self, Delivered, Host, Suspect};
-use super::{clock, cluster};
+use super::{clock, cluster, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::turn::Left;
@@ -43,6 +43,13 @@ pub(super) fn run(ctx: *mut Ctx) {
             host.alarm.by(deadline.max(Moment(1)));
         }
     });
+}
+
+/// Counts what was changed while nobody listened.
+pub(super) fn count_changes(ctx: *mut Ctx) {
+    if may_write(ctx) {
+        replicate::count_changes(ctx, state::with(|host| std::mem::take(&mut host.uncounted)));
+    }
 }
 
 fn may_write(ctx: *mut Ctx) -> bool {
@@ -96,7 +103,7 @@ fn next_lease(now: Moment) -> Option<Suspect> {
 fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
     let Suspect { db, key, undo } = suspect;
     rm!(RedisModule_SelectDb(ctx, db));
-    let name = OwnString::new(ctx, &key);
+    let name = OwnString::new(&key);
     if !cluster::owns(ctx, name.as_ptr()) {
         cluster::turn_away(db, &key);
         return true;

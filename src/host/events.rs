@@ -108,6 +108,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
             host.is_primary = is_primary;
         });
         cluster::check_queues(ctx);
+        deferred::count_changes(ctx);
         deferred::run(ctx);
     });
 }
@@ -132,10 +133,10 @@ unsafe extern "C" fn on_new_listener(
     });
 }
 
-/// Begins to listen for RENAME and MOVE, which give a lock another name.
+/// Begins to listen for RENAME, MOVE and RESTORE, which give a lock another name or a new life.
 ///
 /// Listening costs every DEL and EXPIRE of the server a call, so it begins only when somebody first takes a lock
-/// out of the keyspace; the server does that before it tells of the new name.
+/// out of the keyspace or restores one; the server does that before it tells of the name.
 pub(super) fn watch_moves(host: &mut Host) {
     if host.watches_moves {
         return;
@@ -154,18 +155,19 @@ unsafe extern "C" fn on_generic(
 ) -> c_int {
     // SAFETY: the server passes the event's name, which ends with a NUL.
     let event = unsafe { CStr::from_ptr(event) };
-    if event == c"rename_to" || event == c"move_to" {
-        guard("rename", || index_again(ctx, name));
+    if event == c"rename_to" || event == c"move_to" || event == c"restore" {
+        guard("keyspace", || index_again(ctx, name));
     }
     OK
 }
 
-/// Notes the leases of a lock under its new name.
+/// Notes fences and leases of a lock under its new name.
 fn index_again(ctx: *mut Ctx, name: *mut RString) {
     let db = rm!(RedisModule_GetSelectedDb(ctx));
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
             for hold in lock.holds_mut() {
+                host.memory.fences.fold(hold.fence);
                 host.memory.keep_indexed(db, bytes(name), hold);
             }
             host.suspect(db, bytes(name));

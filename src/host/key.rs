@@ -169,7 +169,14 @@ fn carry_out(
                 events.push(Event::Acquired);
                 if let Some(waiter) = to {
                     let grant = Suspect { db, key: bytes(name).into(), undo: Some(fence) };
-                    host.blocked.answer(waiter, Answer::Granted(grant, fence));
+                    if host.blocked.is_permitted(waiter, host.acquire_name.as_ptr(), name) {
+                        host.blocked.answer(waiter, Answer::Granted(grant, fence));
+                    } else {
+                        let text = c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
+                        host.blocked.answer(waiter, Answer::Failed(text));
+                        host.deferred.suspects.push(grant);
+                        host.alarm.soon();
+                    }
                 }
             }
             Effect::Renewed { fence } => {
@@ -190,7 +197,7 @@ fn carry_out(
         }
     }
     if changed && !listening {
-        replicate::count_change(ctx);
+        host.uncounted += 1;
     }
     if holder_changed {
         rm!(RedisModule_SignalModifiedKey(ctx, name));

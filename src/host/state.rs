@@ -5,10 +5,12 @@ use std::rc::Rc;
 
 use lazy_static::lazy_static;
 
+use super::api::OwnString;
 use super::blocked::Blocked;
 use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
+use crate::command::acquire;
 use crate::primitive::{Effect, Fence, Memory};
 
 /// All that the module keeps outside the keyspace.
@@ -19,10 +21,14 @@ pub(super) struct Host {
     pub(super) blocked: Blocked,
     /// Work that must not be done inside the callback that found it.
     pub(super) deferred: Deferred,
+    /// The name of LOCK.ACQUIRE, for asking whether a user may call it.
+    pub(super) acquire_name: OwnString,
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
     pub(super) listeners: Listeners,
+    /// Changes that nobody was told of, as nobody listens.
+    pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
     pub(super) is_primary: bool,
     /// Whether the data that is being loaded comes from a primary, and not from this server's disk.
@@ -62,9 +68,11 @@ impl Host {
             memory,
             blocked: Blocked::default(),
             deferred: Deferred::default(),
+            acquire_name: OwnString::new(acquire::SPEC.name.as_bytes()),
             effects: Vec::new(),
             alarm: Alarm::default(),
             listeners: Listeners::default(),
+            uncounted: 0,
             is_primary: true,
             loads_stream: false,
             watches_moves: false,

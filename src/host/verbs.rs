@@ -51,12 +51,13 @@ impl Verb for AcquireVerb {
         let step = change(site(call), |turn, blocked| {
             let acquired = request.apply(owner, turn, &policy)?;
             if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
-                let id = request.enqueue(owner, wait, turn, &policy)?;
+                request.check_room(owner, turn, &policy)?;
                 let form = Form { made_up: made_up.clone(), with_info: request.with_info };
-                if blocked.block(call.ctx, id, form) {
+                // First the client, then the queue: a client that the server will not block only tries.
+                if blocked.block(call.ctx, turn.memory.waiters.next_id(), form) {
+                    request.enqueue(owner, wait, turn, &policy)?;
                     return Ok(Step::Waits);
                 }
-                turn.memory.waiters.remove(id);
             }
             let report = request.with_info.then(|| report_acquired(acquired, turn, owner));
             let outcome = match acquired {

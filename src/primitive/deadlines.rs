@@ -55,8 +55,7 @@ impl<T> Deadlines<T> {
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
     pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
         let tick = deadline.0.div_ceil(1000);
-        let slot =
-            self.entries.insert(Entry { tick, before: Slot::NONE, next: Slot::NONE, value });
+        let slot = self.entries.insert(Entry { tick, before: Slot::NONE, next: Slot::NONE, value });
         self.link(slot, tick);
         slot
     }

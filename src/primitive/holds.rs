@@ -10,6 +10,18 @@ pub enum Holds {
     Many(Vec<Hold>),
 }
 
+impl From<Vec<Hold>> for Holds {
+    fn from(mut holds: Vec<Hold>) -> Self {
+        match holds.pop() {
+            Some(only) if holds.is_empty() => Self::One(only),
+            last => {
+                holds.extend(last);
+                Self::Many(holds)
+            }
+        }
+    }
+}
+
 impl Holds {
     /// No holds.
     pub const NONE: Self = Self::Many(Vec::new());

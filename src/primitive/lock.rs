@@ -1,9 +1,11 @@
 //! Who has it: one lock with its limit and its holds. This is the value that the keyspace keeps, and a lock
 //! without holds is free and has no key.
 
+use std::collections::HashSet;
+
 use super::claim::{Claim, ALL};
 use super::holds::Holds;
-use super::{Fence, Hold, Moment};
+use super::{Fence, Hold, Moment, Owner};
 
 /// One lock: holds that agree on its limit, and whose permits together never pass it.
 #[derive(Debug)]
@@ -25,15 +27,15 @@ impl Lock {
     }
 
     /// A lock rebuilt from its holds, unless they break the rule of permits or name an owner twice.
-    pub fn from_holds(holds: impl IntoIterator<Item = Hold>) -> Option<Self> {
-        let mut lock = Self::free();
-        for hold in holds {
-            if !lock.admits(hold.claim) || lock.hold_of(hold.owner.as_bytes()).is_some() {
-                return None;
-            }
-            lock.grant(hold);
+    pub fn from_holds(holds: Vec<Hold>) -> Option<Self> {
+        let limit = holds.first()?.claim.limit;
+        let permits: u64 = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
+        let owners: HashSet<&Owner> = holds.iter().map(|hold| &hold.owner).collect();
+        let agree = holds.iter().all(|hold| hold.claim.limit == limit) && permits <= u64::from(limit);
+        if !agree || owners.len() < holds.len() {
+            return None;
         }
-        Some(lock)
+        Some(Self(Holds::from(holds)))
     }
 
     /// Whether nobody has it.

@@ -309,7 +309,8 @@ impl Pair {
         let got = self.world.turn(key, |turn| {
             let got = request.apply(OWNERS[owner], turn, &policy);
             if let (Ok(Acquired::Busy), Some(wait)) = (&got, wait) {
-                request.enqueue(OWNERS[owner], wait, turn, &policy).unwrap();
+                let id = turn.memory.waiters.next_id();
+                assert_eq!(request.enqueue(OWNERS[owner], wait, turn, &policy), Ok(id));
             }
             got
         });

@@ -105,12 +105,19 @@ impl Turn<'_> {
         fence
     }
 
-    /// Puts a waiter into the queue.
-    pub fn enqueue(&mut self, ask: Ask, deadline: Moment, caps: Caps) -> Result<WaiterId, Full> {
-        let waiters = &mut self.memory.waiters;
-        if waiters.waiter_of(self.db, self.key, ask.owner.as_bytes()).is_none() {
-            waiters.room(self.db, self.key, caps)?;
+    /// Whether there is room in the queue for this owner. Who waits already takes no more of it.
+    pub fn check_room(&self, owner: &[u8], caps: Caps) -> Result<(), Full> {
+        let waiters = &self.memory.waiters;
+        match waiters.waiter_of(self.db, self.key, owner) {
+            Some(_) => Ok(()),
+            None => waiters.room(self.db, self.key, caps),
         }
+    }
+
+    /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)
+    /// told.
+    pub fn enqueue(&mut self, ask: Ask, deadline: Moment) -> WaiterId {
+        let waiters = &mut self.memory.waiters;
         let queued = waiters.enqueue(self.db, self.key, Waiter { ask, since: self.clock.now, deadline });
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);
@@ -121,7 +128,7 @@ impl Turn<'_> {
             // The new wait may want less than the one whose place it took.
             self.serve();
         }
-        Ok(queued.id)
+        queued.id
     }
 
     /// Ends the hold that this fence names, and serves the queue.

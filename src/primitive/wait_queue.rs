@@ -113,10 +113,15 @@ impl Waiters {
         }
     }
 
+    /// The number of whoever is put in next.
+    pub const fn next_id(&self) -> WaiterId {
+        WaiterId(self.arrivals + 1)
+    }
+
     /// Puts a waiter at the end of the queue, or into the place of the same owner's earlier wait.
     pub fn enqueue(&mut self, db: i32, key: &[u8], waiter: Waiter) -> Queued {
+        let id = self.next_id();
         self.arrivals += 1;
-        let id = WaiterId(self.arrivals);
         let superseded = self.waiter_of(db, key, waiter.ask.owner.as_bytes());
         let place =
             superseded.and_then(|old| self.remove_entry(old)).map_or(Place(self.arrivals), |old| old.place);
