@@ -47,7 +47,10 @@ matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TE
 	@tools/integration.sh $(ALL_SERVERS)
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
-	cargo run --release --locked --package lock-bench -- $(ARGS)
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	cargo build --release --locked --package lock-bench --examples
+	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)
 
 lint: setup ## check format, lints, documentation and shell syntax
 	cargo fmt --all --check

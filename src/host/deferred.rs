@@ -45,10 +45,11 @@ pub(super) fn run(ctx: *mut Ctx) {
     });
 }
 
-/// Counts what was changed while nobody listened.
+/// Counts what was changed while nobody listened. If somebody does by now, the word that counts would reach it.
 pub(super) fn count_changes(ctx: *mut Ctx) {
-    if may_write(ctx) {
-        replicate::count_changes(ctx, state::with(|host| std::mem::take(&mut host.uncounted)));
+    let changes = state::with(|host| std::mem::take(&mut host.uncounted));
+    if changes > 0 && may_write(ctx) && !state::with(|host| host.listeners.any(ctx)) {
+        replicate::count_changes(ctx, changes);
     }
 }
 

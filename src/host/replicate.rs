@@ -116,8 +116,8 @@ pub(super) fn rewrite_hold(io: *mut Io, key: *mut RString, effect: HoldEffect) {
 /// Most changes that one run of the cron counts.
 const COUNTED_PER_RUN: u64 = 1_000;
 
-/// Counts changes that were not replicated, since nobody listened, for the server's save points. Only replicating
-/// counts, so a word goes out that harms nobody, should somebody listen by now.
+/// Counts changes that were not replicated, since nobody listens, for the server's save points. Only replicating
+/// counts, so a word goes out that the server throws away, and that would harm nobody.
 pub(super) fn count_changes(ctx: *mut Ctx, changes: u64) {
     for _ in 0..changes.min(COUNTED_PER_RUN) {
         rm!(RedisModule_Replicate(ctx, c"PING".as_ptr(), c"".as_ptr()));
