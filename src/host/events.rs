@@ -1,5 +1,5 @@
 //! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
-//! is left for [`deferred`](super::deferred).
+//! is left for [`deferred`].
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 
