@@ -323,7 +323,7 @@ fn when_memory_is_short_a_lock_can_only_be_given_back() {
 #[test]
 fn when_replicas_are_missing_leases_still_end() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 300")));
+    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 500")));
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_eq!(server.cmd(&words("CONFIG SET min-replicas-to-write 1")), "OK");
     for line in ["LOCK.ACQUIRE free alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"] {

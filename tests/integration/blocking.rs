@@ -83,10 +83,10 @@ fn one_wakes_and_all_others_sleep_on() {
 fn the_end_of_a_lease_hands_over_too() {
     let server = Server::start();
     let start = Instant::now();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 100")));
+    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_granted(&server, &mut waiter, "k", "bob");
-    assert!(start.elapsed() >= Duration::from_millis(100));
+    assert!(start.elapsed() >= Duration::from_millis(400));
     assert_eq!(server.cmd(&words("LOCK.RELEASE k alice")), 0);
 }
 
@@ -132,7 +132,7 @@ fn a_wait_that_is_over_is_nil() {
 fn waits_end_on_time() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    assert_punctual(|| {
+    assert_punctual(&server, || {
         let mut waits: Vec<_> = (0..120)
             .map(|n| {
                 let (mut conn, wait) = (server.connect(), Duration::from_millis(100 + 4 * n));
@@ -155,7 +155,7 @@ fn the_end_of_one_wait_is_nothing_to_the_others() {
     let server = Server::start();
     hold(&server, "k", "alice");
     let mut first = wait_for_lock(&server, "k", "bob");
-    let mut second = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 50"));
+    let mut second = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 400"));
     let mut third = wait_for_lock(&server, "k", "dave");
     assert_eq!(second.read(), Value::Nil);
     assert_eq!(queue(&server, "k"), ["bob", "dave"]);
@@ -169,14 +169,14 @@ fn the_end_of_one_wait_is_nothing_to_the_others() {
 fn the_same_owner_elsewhere_takes_the_place_over() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    let mut older = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 200"));
+    let mut older = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 400"));
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut newer = server.connect();
     newer.send(&words("LOCK.ACQUIRE k bob PX 50000 BLOCK 0"));
     assert_eq!(older.read(), Value::Nil);
     assert_eq!(queue(&server, "k"), ["bob", "carol"], "the place is kept");
     // The older wait's end is forgotten with it.
-    wait_out(&server, 250);
+    wait_out(&server, 450);
     assert_eq!(queue(&server, "k"), ["bob", "carol"]);
     release(&server, "k", "alice");
     assert_granted(&server, &mut newer, "k", "bob");

@@ -48,7 +48,7 @@ fn each_has_its_queue() {
 fn a_lease_ends_in_its_own_database() {
     let (server, mut zero, mut five) = two_databases();
     fence_of(&zero.cmd(&words("LOCK.ACQUIRE k alice PX 60000")));
-    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 150")));
+    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let conn = server.connect().select(5);
     let mut waiter = queue_up_beside(&mut five, conn, &words("LOCK.ACQUIRE k bob BLOCK 0 PX 60000"));
     fence_of(&waiter.read());
@@ -82,7 +82,7 @@ fn the_same_owner_may_wait_in_both() {
 #[test]
 fn a_waiter_is_served_where_it_waited_whatever_others_select() {
     let (server, mut zero, mut five) = two_databases();
-    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 100")));
+    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let conn = server.connect().select(5);
     let mut waiter = queue_up_beside(&mut five, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
     // Whoever is busy while the lease ends has selected something else.
@@ -118,7 +118,7 @@ fn a_killed_waiter_of_another_database_leaves_the_right_queue() {
 fn replicas_are_told_the_database() {
     let (server, _zero, mut five) = two_databases();
     hold(&server, "k", "alice");
-    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 100")));
+    fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let conn = server.connect().select(5);
     let mut waiter = queue_up_beside(&mut five, conn, &words("LOCK.ACQUIRE k bob BLOCK 0 NOEXPIRE"));
     let mut stream = ReplicaStream::attach(&server).with_select();

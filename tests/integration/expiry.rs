@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::steps::{
-    assert_granted, assert_holds, assert_punctual, fence_of, hold, holder, release, transaction,
+    assert_granted, assert_holds, assert_punctual, fence_of, hold, holder, queue_up, release, transaction,
     wait_for_lock, words,
 };
 use crate::support::{wait_until, Connection, Server, Value};
@@ -40,7 +40,7 @@ fn leases_end_on_time() {
     let server = Server::start();
     let mut events = listen(&server);
     let mut conn = server.connect();
-    assert_punctual(|| {
+    assert_punctual(&server, || {
         let mut due = HashMap::new();
         for n in 0..120 {
             let (key, lease) = (format!("k{n}"), Duration::from_millis(100 + 4 * n));
@@ -62,7 +62,7 @@ fn leases_end_on_time() {
 #[test]
 fn the_next_one_has_it_on_time() {
     let server = Server::start();
-    assert_punctual(|| {
+    assert_punctual(&server, || {
         const FIRST_LEASE: Duration = Duration::from_millis(500);
         const LEASE: Duration = Duration::from_millis(10);
         let begin = Instant::now();
@@ -88,13 +88,16 @@ fn the_next_one_has_it_on_time() {
 #[test]
 fn renewed_in_time_it_goes_on() {
     let server = Server::start();
-    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 800")));
+    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 1000")));
     let mut waiter = wait_for_lock(&server, "k", "bob");
-    // For thrice the lease, a renewal whenever half of it is over.
+    // Well beyond the first lease, a renewal whenever a tenth of it is over.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(2_400) {
-        wait_until("half of the lease to pass", || server.cmd(&words("LOCK.CHECK k alice")).int() <= 400);
-        assert_eq!(server.cmd(&words("LOCK.RENEW k alice")), 800, "renewed in time");
+    let mut renewed = start;
+    while start.elapsed() < Duration::from_millis(1_600) {
+        wait_until("a part of the lease to pass", || server.cmd(&words("LOCK.CHECK k alice")).int() <= 900);
+        let left = server.cmd(&words("LOCK.RENEW k alice"));
+        assert_eq!(left, 1_000, "it was renewed {:?} ago", renewed.elapsed());
+        renewed = Instant::now();
         waiter.expect_nothing_pending();
     }
     assert_holds(&server, "k", "alice", fence);
@@ -165,12 +168,12 @@ fn at_its_deadline_a_hold_is_over_though_nobody_could_notice() {
 #[test]
 fn who_waits_is_served_first_when_a_lease_ends_unnoticed() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 200")));
+    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let mut waiter = wait_for_lock(&server, "k", "bob");
     let replies = transaction(
         &mut server.connect(),
         &[
-            &words("DEBUG SLEEP 0.22"),
+            &words("DEBUG SLEEP 0.42"),
             &words("LOCK.ACQUIRE k carol"),
             &words("LOCK.ACQUIRE k alice PX 60000"),
         ],
@@ -183,12 +186,11 @@ fn who_waits_is_served_first_when_a_lease_ends_unnoticed() {
 fn a_wait_that_ended_unnoticed_gets_nothing() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    let mut late = server.connect();
-    late.send(&words("LOCK.ACQUIRE k bob BLOCK 200"));
+    let mut late = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 400"));
     let mut patient = wait_for_lock(&server, "k", "carol");
     // The wait is over while the server is busy; the release finds it still in line.
     let replies =
-        transaction(&mut server.connect(), &[&words("DEBUG SLEEP 0.22"), &words("LOCK.RELEASE k alice")]);
+        transaction(&mut server.connect(), &[&words("DEBUG SLEEP 0.42"), &words("LOCK.RELEASE k alice")]);
     assert_eq!(replies[1], 1);
     assert_eq!(late.read(), Value::Nil);
     assert_granted(&server, &mut patient, "k", "carol");

@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails; nothing here is loaded into a server"
 )]
 
+mod acl;
 mod acquire;
 mod bad_input;
 mod blocking;
@@ -17,6 +18,9 @@ mod check;
 mod databases;
 mod expiry;
 mod harness;
+mod inspect;
+mod introspection;
+mod keyspace_events;
 mod release;
 mod renew;
 mod resp3;

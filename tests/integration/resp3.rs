@@ -110,7 +110,8 @@ fn reports_to_those_who_waited() {
         let wait = |line: &str| queue_up(server, connect(), &words(line));
         hold(server, "k", "alice");
 
-        let mut timed_out = wait("LOCK.ACQUIRE k bob BLOCK 30 WITHINFO");
+        let mut timed_out = connect();
+        timed_out.send(&words("LOCK.ACQUIRE k bob BLOCK 30 WITHINFO"));
         let report = told(&mut timed_out, "timeout");
         assert_eq!(report.field("result"), &Value::Nil);
         assert_eq!(report.field("holder"), &"alice");
@@ -179,13 +180,14 @@ fn a_lock_is_shown_as_a_map() {
 fn a_waiter_is_answered_in_the_protocol_it_speaks() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    let mut two = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 40"));
-    let mut three = queue_up(&server, server.connect().hello3(), &words("LOCK.ACQUIRE k carol BLOCK 40"));
+    let (mut two, mut three) = (server.connect(), server.connect().hello3());
+    two.send(&words("LOCK.ACQUIRE k bob BLOCK 40"));
+    three.send(&words("LOCK.ACQUIRE k carol BLOCK 40"));
     three.expect_bytes(b"_\r\n");
     two.expect_bytes(b"$-1\r\n");
     // Back to the older one, for the same connection.
     three.cmd(&["HELLO", "2"]);
-    let mut three = queue_up(&server, three, &words("LOCK.ACQUIRE k carol BLOCK 40"));
+    three.send(&words("LOCK.ACQUIRE k carol BLOCK 40"));
     three.expect_bytes(b"$-1\r\n");
 }
 

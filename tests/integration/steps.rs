@@ -1,10 +1,11 @@
 //! The steps that tests of the lock commands are made of: hold a lock, wait for one, see that nothing has changed. Knows
 //! the commands' words and replies; what is right or wrong is for the tests to say.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::wait::{wait_waiting_on, DEADLINE};
-use crate::support::{assert_stream, Connection, ReplicaStream, Server, Value};
+use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
 
 /// The words of a command without odd bytes.
 pub(crate) fn words(line: &str) -> Vec<&str> {
@@ -147,19 +148,48 @@ pub(crate) fn is_modern(server: &Server) -> bool {
 }
 
 /// Something that must happen on time is never early, and at most 10 ms late in 99 of 100 cases. `round` measures a
-/// hundred cases or more: how late each was, or nothing for one that came early. A busy machine only ever adds to it, so
-/// the best of a few rounds counts.
-pub(crate) fn assert_punctual(mut round: impl FnMut() -> Vec<Option<Duration>>) {
+/// hundred cases or more: how late each was, or nothing for one that came early.
+///
+/// On a busy machine the server itself gets its turn late, so what a PING takes at the same time is allowed for, and the
+/// best of a few rounds counts.
+pub(crate) fn assert_punctual(server: &Server, mut round: impl FnMut() -> Vec<Option<Duration>>) {
     let mut tries = Vec::new();
-    for _ in 0..6 {
-        let mut late: Vec<Duration> = round().into_iter().map(|late| late.expect("it came early")).collect();
+    for _ in 0..5 {
+        let (late, pings) = beside_pings(server, &mut round);
         assert!(late.len() >= 100, "too few to speak of 99 of 100");
-        late.sort_unstable();
-        let p99 = late[late.len() * 99 / 100 - 1];
-        if p99 <= Duration::from_millis(10) {
+        let late = p99(late.into_iter().map(|late| late.expect("it came early")).collect());
+        let ping = p99(pings);
+        if late <= Duration::from_millis(10) + ping {
             return;
         }
-        tries.push(p99);
+        tries.push((late, ping));
     }
-    panic!("99 of 100 were at most this late, in several rounds: {tries:?}");
+    panic!("99 of 100 were at most this late, and such pings took this long, in several rounds: {tries:?}");
+}
+
+/// What `work` comes to, and what pings take meanwhile.
+fn beside_pings<T>(server: &Server, work: impl FnOnce() -> T) -> (T, Vec<Duration>) {
+    let mut conn = server.connect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pings = scope.spawn(|| {
+            let mut pings = Vec::new();
+            wait_until("the measured work to be done", || {
+                let start = Instant::now();
+                assert_eq!(conn.cmd(&["PING"]), "PONG");
+                pings.push(start.elapsed());
+                done.load(Ordering::Relaxed)
+            });
+            pings
+        });
+        let result = work();
+        done.store(true, Ordering::Relaxed);
+        (result, pings.join().expect("the pings"))
+    })
+}
+
+/// The longest of the shortest 99 of 100.
+fn p99(mut spans: Vec<Duration>) -> Duration {
+    spans.sort_unstable();
+    spans[(spans.len() * 99).div_ceil(100) - 1]
 }

@@ -91,11 +91,11 @@ fn watch_sees_each_change_of_the_holder() {
     assert!(!goes_through(server, hand_off), "a deletion and a hand-off");
     release(server, "k", "bob");
 
-    fence_of(&ask("LOCK.ACQUIRE k alice PX 100"));
+    fence_of(&ask("LOCK.ACQUIRE k alice PX 300"));
     let end = || wait_until("the lease to end", || ask("EXISTS k") == 0);
     assert!(!goes_through(server, end), "the end of a lease");
 
-    fence_of(&ask("LOCK.ACQUIRE k alice PX 200"));
+    fence_of(&ask("LOCK.ACQUIRE k alice PX 500"));
     let mut waiter = wait_for_lock(server, "k", "bob");
     assert!(!goes_through(server, || fence_of(&waiter.read())), "a hand-off at the end of a lease");
 
@@ -147,7 +147,7 @@ fn guarded(conn: &mut Connection, owner: &str, fence: i64) -> Value {
 fn a_script_guards_its_writes() {
     let server = Server::start();
     let mut conn = server.connect();
-    let old = fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice PX 200")));
+    let old = fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice PX 500")));
     assert_eq!(guarded(&mut conn, "alice", old), 1);
     assert_eq!(guarded(&mut conn, "bob", old), "NOTHELD the lock is lost");
     let mut bob = wait_for_lock(&server, "k", "bob");

@@ -295,20 +295,3 @@ fn one_that_uses_its_grant_and_hangs_up_at_once() {
         release(&server, "k", "carol");
     }
 }
-
-#[test]
-fn a_user_that_is_deleted_does_not_wait_on() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    assert_eq!(server.cmd(&words("ACL SETUSER temp on nopass ~* +@all")), "OK");
-    let mut conn = server.connect();
-    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
-    let mut doomed = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
-    let mut carol = wait_for_lock(&server, "k", "carol");
-    let mut admin = server.connect();
-    admin.send_together(&[&words("LOCK.RELEASE k alice"), &words("ACL DELUSER temp")]);
-    assert_eq!(admin.read(), 1);
-    assert_eq!(admin.read(), 1);
-    doomed.expect_closed();
-    assert_granted(&server, &mut carol, "k", "carol");
-}

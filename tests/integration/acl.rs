@@ -1,0 +1,258 @@
+//! Who may do what: the keys that a command declares, the rights that it needs, the commands that are not for clients.
+
+use crate::steps::{
+    assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, queue_up, release,
+    wait_for_lock, words, wrong_arity,
+};
+use crate::support::{skip, Connection, Server, Value};
+
+/// Each command with a key, with enough words to be run.
+const WRITERS: [&str; 3] = ["LOCK.ACQUIRE k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"];
+const READERS: [&str; 3] = ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k"];
+
+/// A connection of a user with these rules and nothing else.
+fn user(server: &Server, rules: &str) -> Connection {
+    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
+    let mut conn = server.connect();
+    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
+    conn
+}
+
+/// Whether the server lets this user run the command; what it says beforehand and what it does must be the same.
+fn is_allowed(server: &Server, conn: &mut Connection, line: &str) -> bool {
+    let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
+    let reply = conn.cmd(&words(line));
+    let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
+    assert_eq!(dry_run == "OK", !refused, "{line}: {dry_run:?} before, {reply:?} then");
+    !refused
+}
+
+#[test]
+fn every_command_declares_its_key() {
+    let server = Server::start();
+    let declared = |line: &str, flags: &[&str]| {
+        let keys = server.cmd(&words(&format!("COMMAND GETKEYS {line}")));
+        assert_eq!(keys, Value::Array(vec![Value::bulk("k")]), "{line}");
+        let with_flags = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+        let [key] = with_flags.items() else { panic!("{line}: {with_flags:?}") };
+        assert_eq!(key.items()[0], "k");
+        assert_eq!(key.items()[1].items().iter().map(Value::text).collect::<Vec<_>>(), flags, "{line}");
+    };
+    // Options that look like keys are none, and a key that looks like an option is one.
+    for line in WRITERS.into_iter().chain(["LOCK.ACQUIRE k alice PX 5 BLOCK 0 FENCE 7 NOTE l WITHINFO"]) {
+        declared(line, &["RW", "access", "update"]);
+    }
+    for line in READERS.into_iter().chain(["LOCK.CHECK k l FENCE 7 WITHINFO", "LOCK.WAITERS k COUNT 5"]) {
+        declared(line, &["RO", "access"]);
+    }
+    declared("LOCK._HOLD k alice 7 1 1 -1 -1 -1", &["RW", "access", "update"]);
+    declared("LOCK._FREE k 7", &["RW", "access", "update"]);
+    assert_eq!(server.cmd(&words("COMMAND GETKEYS LOCK.INFO PX")), Value::Array(vec![Value::bulk("PX")]));
+    assert!(matches!(server.cmd(&words("COMMAND GETKEYS LOCK.HELP")), Value::Error(_)));
+}
+
+#[test]
+fn a_key_that_is_not_the_users_is_refused() {
+    let server = Server::start();
+    hold(&server, "k", "bob");
+    hold(&server, "mine:k", "bob");
+    let mut conn = user(&server, "~mine:* +@all");
+    assert_changes_nothing(&server, || {
+        for line in WRITERS.iter().chain(&READERS) {
+            assert!(!is_allowed(&server, &mut conn, line), "{line}");
+            assert!(is_allowed(&server, &mut conn, &line.replace(" k", " mine:k")), "{line}");
+        }
+        let waiting = conn.cmd(&words("LOCK.ACQUIRE k alice BLOCK 0"));
+        assert!(waiting.error().starts_with("NOPERM "), "nobody waits for what it may not have");
+        // A script is no way round.
+        let script = "return redis.pcall('LOCK.CHECK', 'k', 'bob')";
+        assert!(matches!(conn.cmd(&["EVAL", script, "0"]), Value::Error(_)));
+    });
+    assert!(is_allowed(&server, &mut conn, "LOCK.HELP"));
+}
+
+#[test]
+fn a_key_that_may_only_be_read_or_only_be_written() {
+    let server = Server::start();
+    hold(&server, "k", "bob");
+    let mut reads = user(&server, "%R~k +@all");
+    assert!(READERS.iter().all(|line| is_allowed(&server, &mut reads, line)));
+    assert!(!WRITERS.iter().any(|line| is_allowed(&server, &mut reads, line)));
+    // A fence or a 0 tells what is there, so writing takes the right to read.
+    let mut writes = user(&server, "%W~k +@all");
+    assert!(!READERS.iter().chain(&WRITERS).any(|line| is_allowed(&server, &mut writes, line)));
+    let mut both = user(&server, "%R~k %W~k +@all");
+    assert!(READERS.iter().chain(&WRITERS).all(|line| is_allowed(&server, &mut both, line)));
+}
+
+#[test]
+fn commands_can_be_given_by_name() {
+    let server = Server::start();
+    let mut conn = user(&server, "~* +lock.acquire +lock.release +lock.check");
+    for (line, allowed) in [
+        ("LOCK.ACQUIRE k alice", true),
+        ("LOCK.CHECK k alice", true),
+        ("LOCK.RENEW k alice", false),
+        ("LOCK.INFO k", false),
+        ("LOCK.WAITERS k", false),
+        ("LOCK.HELP", false),
+        ("LOCK.RELEASE k alice", true),
+        ("DEL k", false),
+    ] {
+        assert_eq!(is_allowed(&server, &mut conn, line), allowed, "{line}");
+    }
+}
+
+#[test]
+fn commands_can_be_given_by_category() {
+    let server = Server::start();
+    if !is_modern(&server) {
+        return skip("commands_can_be_given_by_category", "this server lets no module make categories");
+    }
+    let mut listed: Vec<String> =
+        server.cmd(&words("ACL CAT lock")).items().iter().map(Value::text).collect();
+    listed.sort_unstable();
+    let public = [
+        "lock.acquire",
+        "lock.check",
+        "lock.help",
+        "lock.info",
+        "lock.release",
+        "lock.renew",
+        "lock.waiters",
+    ];
+    assert_eq!(listed, public, "the internal commands are not among them");
+
+    let commands = || WRITERS.iter().chain(&READERS).chain(&["LOCK.HELP"]);
+    let mut all = user(&server, "~* +@lock");
+    assert!(commands().all(|line| is_allowed(&server, &mut all, line)));
+    assert!(!is_allowed(&server, &mut all, "LOCK._FREE k 7"));
+    let mut none = user(&server, "~* +@all -@lock");
+    assert!(!commands().any(|line| is_allowed(&server, &mut none, line)));
+    let mut reads = user(&server, "~* +@read");
+    assert!(READERS.iter().all(|line| is_allowed(&server, &mut reads, line)));
+    assert!(!WRITERS.iter().any(|line| is_allowed(&server, &mut reads, line)));
+    let mut hasty = user(&server, "~* +@all -@blocking");
+    assert!(!is_allowed(&server, &mut hasty, "LOCK.ACQUIRE k alice BLOCK 5"));
+}
+
+/// What may be said with the internal commands about a lock that alice holds.
+fn internal_commands(fence: i64) -> [String; 3] {
+    [
+        "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
+        "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
+        format!("LOCK._FREE k {fence}"),
+    ]
+}
+
+#[test]
+fn internal_commands_are_not_for_applications() {
+    let server = Server::start();
+    let fence = hold(&server, "k", "alice");
+    let modern = is_modern(&server);
+    // Where there are categories, the usual rule for applications keeps them out; elsewhere nobody gets in.
+    let mut conn = if modern { user(&server, "~* +@all -@dangerous") } else { server.connect() };
+    assert_changes_nothing(&server, || {
+        for line in internal_commands(fence) {
+            if modern {
+                assert!(!is_allowed(&server, &mut conn, &line), "{line}");
+            } else {
+                let text = "NOPERM internal commands are for the replication stream and the AOF; \
+                            use LOCK.ACQUIRE and LOCK.RELEASE";
+                assert_eq!(conn.cmd(&words(&line)), text, "{line}");
+            }
+            let mut script = vec!["EVAL", "return redis.pcall(unpack(ARGV))", "0"];
+            script.extend(words(&line));
+            assert!(matches!(conn.cmd(&script), Value::Error(_)), "{line}");
+        }
+        for line in ["LOCK._HOLD k alice 7 1 1 1 1", "LOCK._FREE k", "LOCK._FREE k 7 7"] {
+            let name = if line.contains("HOLD") { "lock._hold" } else { "lock._free" };
+            let reply = server.cmd(&words(line));
+            assert!(reply == wrong_arity(name).as_str(), "{line}: {reply:?}");
+        }
+    });
+    assert_eq!(holder(&server, "k").as_deref(), Some("alice"));
+}
+
+#[test]
+fn an_administrator_cannot_say_what_cannot_be() {
+    let server = Server::start();
+    if !is_modern(&server) {
+        return skip("an_administrator_cannot_say_what_cannot_be", "nobody may use internal commands here");
+    }
+    let fence = hold(&server, "k", "alice");
+    let before = digest(&server);
+    let bad = "BADARG the effect has a field that cannot be true; nothing was changed";
+    let ahead = fence + 2 * 3_600_000_000;
+    for (line, text) in [
+        ("LOCK._HOLD k bob 0 1 1 -1 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 9007199254740992 1 1 -1 -1 -1".to_owned(), bad),
+        (format!("LOCK._HOLD k bob {ahead} 1 1 -1 -1 -1"), bad),
+        ("LOCK._HOLD k bob 7 0 0 -1 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 1 2 -1 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 4294967296 1 -1 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 1 1 -2 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 1 1 1000 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 1 1 +5 5 5".to_owned(), bad),
+        ("LOCK._HOLD k bob seven 1 1 -1 -1 -1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 1 1 -1 -1 -1 note more".to_owned(), &wrong_arity("lock._hold")),
+        ("LOCK._FREE k 0".to_owned(), bad),
+        ("LOCK._FREE k -7".to_owned(), bad),
+        ("LOCK._FREE k x".to_owned(), bad),
+    ] {
+        assert_eq!(server.cmd(&words(&line)), text, "{line}");
+        assert_eq!(digest(&server), before, "{line}");
+    }
+    assert_eq!(server.cmd(&words("LOCK._FREE k 7")), 0, "there is no such hold");
+    assert!(hold(&server, "l", "alice") < ahead, "no fence was pushed ahead");
+}
+
+#[test]
+fn an_unknown_client_gets_no_lock() {
+    let server = Server::start();
+    assert_eq!(server.cmd(&words("CONFIG SET requirepass secret")), "OK");
+    let mut conn = server.connect();
+    for line in WRITERS.iter().chain(&READERS).chain(&["LOCK.HELP", "LOCK._FREE k 7"]) {
+        assert!(conn.cmd(&words(line)).error().starts_with("NOAUTH "), "{line}");
+    }
+    assert_eq!(conn.cmd(&words("AUTH secret")), "OK");
+    fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice")));
+}
+
+#[test]
+fn a_user_that_is_deleted_does_not_wait_on() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let mut doomed = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    let mut carol = wait_for_lock(&server, "k", "carol");
+    let mut admin = server.connect();
+    // In one packet with the grant, and still too late for the grant to count.
+    admin.send_together(&[&words("LOCK.RELEASE k alice"), &words("ACL DELUSER temp")]);
+    assert_eq!(admin.read(), 1);
+    assert_eq!(admin.read(), 1);
+    doomed.expect_closed();
+    assert_granted(&server, &mut carol, "k", "carol");
+}
+
+#[test]
+fn rights_are_those_of_the_moment_of_asking() {
+    let server = Server::start();
+    for (change, again) in [("-lock.acquire", "LOCK.ACQUIRE k bob"), ("resetkeys", "LOCK.RELEASE k bob")] {
+        hold(&server, "k", "alice");
+        let conn = user(&server, "~* +@all");
+        let mut waiter = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
+        assert_eq!(server.cmd(&["ACL", "SETUSER", "temp", change]), "OK");
+        release(&server, "k", "alice");
+        // This one grant it still gets, and no other word.
+        assert_granted(&server, &mut waiter, "k", "bob");
+        assert!(!is_allowed(&server, &mut waiter, again), "{change}");
+        release(&server, "k", "bob");
+    }
+    // Whoever shall not even have that is cut off.
+    hold(&server, "k", "alice");
+    let mut waiter = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    assert_eq!(server.cmd(&words("CLIENT KILL USER temp")), 1);
+    waiter.expect_closed();
+    release(&server, "k", "alice");
+    assert_eq!(holder(&server, "k"), None);
+}

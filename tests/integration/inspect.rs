@@ -1,0 +1,150 @@
+//! LOCK.INFO, LOCK.WAITERS and LOCK.HELP: what an operator sees. They read and change nothing.
+
+use crate::steps::{
+    assert_changes_nothing, assert_left, eval, hold, queue, queue_up, release, set_string, transaction,
+    wait_for_lock, words, WRONGTYPE,
+};
+use crate::support::{wait_until, Connection, Server, Value};
+
+#[test]
+fn a_free_lock() {
+    let server = Server::start();
+    let info = server.cmd(&words("LOCK.INFO k"));
+    assert_eq!(info.field("mode"), &"free");
+    assert_eq!(info.field("limit"), &0);
+    assert_eq!(info.field("holds"), &Value::Array(vec![]));
+    assert_eq!(info.field("waiting"), &0);
+    assert_eq!(server.cmd(&words("LOCK.WAITERS k")), Value::Array(vec![]));
+    assert_eq!(server.cmd(&["EXISTS", "k"]), 0);
+}
+
+#[test]
+fn a_held_lock() {
+    let server = Server::start();
+    let fence = server.cmd(&words("LOCK.ACQUIRE k alice PX 50000 NOTE nightly")).int();
+    let _waiters = ["bob", "carol"].map(|name| wait_for_lock(&server, "k", name));
+    let info = server.cmd(&words("LOCK.INFO k"));
+    assert_eq!(info.field("mode"), &"exclusive");
+    assert_eq!(info.field("limit"), &1);
+    assert_eq!(info.field("waiting"), &2);
+    let [held] = info.field("holds").items() else { panic!("not one hold: {info:?}") };
+    assert_eq!(held.field("owner"), &"alice");
+    assert_eq!(held.field("fence"), &fence);
+    assert_eq!(held.field("permits"), &1);
+    assert_eq!(held.field("lease-ms"), &50_000);
+    assert_left(held.field("left-ms"), 50_000);
+    assert_eq!(held.field("note"), &"nightly");
+
+    server.cmd(&words("LOCK.ACQUIRE l alice NOEXPIRE"));
+    let info = server.cmd(&words("LOCK.INFO l"));
+    assert_eq!(info.field("holds").items()[0].field("lease-ms"), &-1);
+    assert_eq!(info.field("holds").items()[0].field("left-ms"), &-1);
+}
+
+#[test]
+fn a_queue_the_next_one_first() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let _bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 50000 NOTE import"));
+    let _carol = wait_for_lock(&server, "k", "carol");
+    let rows = server.cmd(&words("LOCK.WAITERS k"));
+    let [bob, carol] = rows.items() else { panic!("not two rows: {rows:?}") };
+    assert_eq!(bob.field("owner"), &"bob");
+    assert_eq!(bob.field("mode"), &"exclusive");
+    assert_eq!(bob.field("permits"), &1);
+    assert_eq!(bob.field("note"), &"import");
+    assert_left(bob.field("left-ms"), 50_000);
+    assert_eq!(carol.field("owner"), &"carol");
+    assert_eq!(carol.field("note"), &"");
+    assert_eq!(carol.field("left-ms"), &-1);
+    let waited = |row: usize, rows: &Value| rows.items()[row].field("waited-ms").int();
+    assert!(waited(0, &rows) >= waited(1, &rows), "who came first has waited longer");
+    wait_until("more time to be shown", || {
+        waited(1, &server.cmd(&words("LOCK.WAITERS k"))) > waited(1, &rows)
+    });
+}
+
+#[test]
+fn as_many_rows_as_asked_for() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let names: Vec<String> = (0..105).map(|n| format!("owner-{n}")).collect();
+    let _waiters: Vec<Connection> = names.iter().map(|name| wait_for_lock(&server, "k", name)).collect();
+    assert_eq!(queue(&server, "k"), names[..100], "a hundred when nothing is said");
+    for count in [1, 7, 105, 10_000] {
+        let rows = server.cmd(&["LOCK.WAITERS", "k", "count", &count.to_string()]);
+        let owners: Vec<String> = rows.items().iter().map(|row| row.field("owner").text()).collect();
+        assert_eq!(owners, names[..count.min(105)]);
+    }
+}
+
+#[test]
+fn looking_changes_nothing() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let mut waiter = wait_for_lock(&server, "k", "bob");
+    assert_changes_nothing(&server, || {
+        for line in ["LOCK.INFO k", "LOCK.INFO free", "LOCK.WAITERS k", "LOCK.WAITERS free", "LOCK.HELP"] {
+            assert!(matches!(server.cmd(&words(line)), Value::Array(_)), "{line}");
+        }
+    });
+    waiter.expect_nothing_pending();
+    release(&server, "k", "alice");
+    waiter.read();
+}
+
+#[test]
+fn another_type_is_refused() {
+    let server = Server::start();
+    set_string(&server, "k");
+    assert_eq!(server.cmd(&words("LOCK.INFO k")), WRONGTYPE);
+    assert_eq!(server.cmd(&words("LOCK.WAITERS k")), WRONGTYPE);
+    assert_eq!(server.cmd(&words("LOCK.WAITERS k COUNT 5")), WRONGTYPE);
+}
+
+#[test]
+fn in_a_transaction_and_in_a_script() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let _waiter = wait_for_lock(&server, "k", "bob");
+    let replies = transaction(
+        &mut server.connect(),
+        &[
+            &words("LOCK.INFO k"),
+            &words("LOCK.WAITERS k"),
+            &words("LOCK.RELEASE k alice"),
+            &words("LOCK.INFO k"),
+        ],
+    );
+    assert_eq!(replies[0].field("holds").items()[0].field("owner"), &"alice");
+    assert_eq!(replies[1].items()[0].field("owner"), &"bob");
+    assert_eq!(replies[3].field("holds").items()[0].field("owner"), &"bob");
+    assert_eq!(replies[3].field("waiting"), &0);
+    // A map is a list of names and values in a script: mode, limit, holds, waiting.
+    let script = "
+        local info = redis.call('LOCK.INFO', KEYS[1])
+        return {info[1], info[2], info[6][1][2], info[8], #redis.call('LOCK.WAITERS', KEYS[1])}";
+    let shown =
+        ["mode", "exclusive", "bob"].map(Value::bulk).into_iter().chain([Value::Int(0), Value::Int(0)]);
+    assert_eq!(eval(&server, script, &["k"]), Value::Array(shown.collect()));
+}
+
+#[test]
+fn help_has_two_lines_for_each_command() {
+    let server = Server::start();
+    let lines: Vec<String> = server.cmd(&["LOCK.HELP"]).items().iter().map(Value::text).collect();
+    let commands: Vec<&str> = lines.iter().step_by(2).map(|line| line.split(' ').next().unwrap()).collect();
+    let expected = [
+        "LOCK.ACQUIRE",
+        "LOCK.RELEASE",
+        "LOCK.RENEW",
+        "LOCK.CHECK",
+        "LOCK.INFO",
+        "LOCK.WAITERS",
+        "LOCK.HELP",
+    ];
+    assert_eq!(commands, expected);
+    for sentence in lines.iter().skip(1).step_by(2) {
+        assert!(sentence.starts_with("    ") && sentence.ends_with('.'), "{sentence}");
+    }
+}

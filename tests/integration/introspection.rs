@@ -1,0 +1,346 @@
+//! What the server itself tells about the module: COMMAND, TYPE and OBJECT, MEMORY, INFO, CONFIG.
+
+use std::collections::BTreeMap;
+
+use crate::steps::{
+    assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, words,
+};
+use crate::support::wait::wait_waiting;
+use crate::support::{wait_until, Server, Stop, Value};
+
+fn texts(list: &Value) -> Vec<String> {
+    let mut texts: Vec<String> = list.items().iter().map(Value::text).collect();
+    texts.sort_unstable();
+    texts
+}
+
+#[test]
+fn command_info_of_every_command() {
+    let server = Server::start();
+    // Name, words at least, flags, categories, whether there is a key and what is done with it.
+    let expected = [
+        (
+            "lock.acquire",
+            -3,
+            "denyoom module write",
+            "@blocking @fast @lock @write",
+            Some("RW access update"),
+        ),
+        ("lock.release", -3, "fast module write", "@fast @lock @write", Some("RW access update")),
+        ("lock.renew", -3, "fast module write", "@fast @lock @write", Some("RW access update")),
+        ("lock.check", -3, "fast module readonly", "@fast @lock @read", Some("RO access")),
+        ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
+        ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
+        ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
+        ("lock._hold", -9, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._free", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+    ];
+    for (name, arity, flags, categories, key) in expected {
+        let reply = server.cmd(&["COMMAND", "INFO", name]);
+        let info = reply.items()[0].items();
+        assert_eq!(info[0], name);
+        assert_eq!(info[1], arity, "{name}");
+        assert_eq!(texts(&info[2]).join(" "), flags, "{name}");
+        let place = i64::from(key.is_some());
+        assert_eq!(info[3..6], [Value::Int(place), Value::Int(place), Value::Int(place)], "{name}");
+        let categories = if is_modern(&server) { categories } else { "" };
+        assert_eq!(texts(&info[6]).join(" "), categories, "{name}");
+        let specs = info[8].items();
+        assert_eq!(specs.len(), usize::from(key.is_some()), "{name}");
+        if let (Some(access), [spec]) = (key, specs) {
+            assert_eq!(
+                spec.field("flags").items().iter().map(Value::text).collect::<Vec<_>>().join(" "),
+                access
+            );
+            assert_eq!(spec.field("begin_search").field("spec").field("index"), &1);
+            let range = spec.field("find_keys").field("spec");
+            assert_eq!((range.field("lastkey"), range.field("keystep")), (&Value::Int(0), &Value::Int(1)));
+        }
+    }
+    let all = server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"));
+    assert_eq!(texts(&all), texts(&Value::Array(expected.map(|(name, ..)| Value::bulk(name)).to_vec())));
+}
+
+/// An argument of COMMAND DOCS as a line of a manual would have it.
+fn syntax(arg: &Value) -> String {
+    let value = match arg.field("type").text().as_str() {
+        "pure-token" => String::new(),
+        "oneof" => arg.field("arguments").items().iter().map(syntax).collect::<Vec<_>>().join(" | "),
+        _ => arg.field("name").text(),
+    };
+    let token = arg.get("token").map(Value::text).unwrap_or_default();
+    let text = [token, value].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+    let optional = arg.get("flags").is_some_and(|flags| texts(flags) == ["optional"]);
+    if optional {
+        format!("[{text}]")
+    } else {
+        text
+    }
+}
+
+#[test]
+fn command_docs_say_what_help_says() {
+    let server = Server::start();
+    let help: Vec<String> = server.cmd(&["LOCK.HELP"]).items().iter().map(Value::text).collect();
+    for lines in help.chunks_exact(2) {
+        let name = lines[0].split(' ').next().unwrap().to_lowercase();
+        let reply = server.cmd(&["COMMAND", "DOCS", &name]);
+        let docs = reply.field(&name);
+        assert_eq!(docs.field("summary").text(), lines[1].trim_start());
+        assert_eq!(docs.field("since"), &env!("CARGO_PKG_VERSION"));
+        assert_eq!(docs.field("module"), &"lock");
+        assert!(docs.field("complexity").text().starts_with("O("), "{name}");
+        let args = docs.get("arguments").map(|args| args.items().iter().map(syntax).collect::<Vec<_>>());
+        let line: Vec<String> = [name.to_uppercase()].into_iter().chain(args.unwrap_or_default()).collect();
+        assert_eq!(line.join(" "), lines[0]);
+    }
+    let reply = server.cmd(&words("COMMAND DOCS lock.check"));
+    let key = &reply.field("lock.check").field("arguments").items()[0];
+    assert_eq!(key.field("type"), &"key");
+    assert_eq!(key.field("key_spec_index"), &0);
+}
+
+#[test]
+fn a_lock_is_a_value_like_others() {
+    let server = Server::start();
+    let ask = |line: &str| server.cmd(&words(line));
+    hold(&server, "k", "alice");
+    assert_eq!(ask("TYPE k"), "redislock");
+    assert_eq!(ask("EXISTS k"), 1);
+    assert_eq!(ask("PTTL k"), -1);
+    assert_eq!(ask("OBJECT ENCODING k"), "raw");
+    assert_eq!(ask("OBJECT REFCOUNT k"), 1);
+    let found = ask("SCAN 0 TYPE redislock COUNT 1000");
+    assert_eq!(found.items()[1], Value::Array(vec![Value::bulk("k")]));
+    for line in ["GET k", "LPUSH k x", "INCR k", "SADD k x", "GETSET k x"] {
+        assert!(ask(line).error().starts_with("WRONGTYPE "), "{line}");
+    }
+}
+
+#[test]
+fn looking_does_not_make_a_lock_look_used() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let ask = |line: &str| server.cmd(&words(line));
+    wait_until("the key to lie idle", || ask("OBJECT IDLETIME k").int() >= 1);
+    ask("TYPE k");
+    assert!(ask("OBJECT IDLETIME k").int() >= 1);
+}
+
+#[test]
+fn memory_usage_counts_owner_and_note() {
+    let server = Server::start();
+    let usage = |key: &str| server.cmd(&["MEMORY", "USAGE", key]).int();
+    let (long, longest) = ("x".repeat(100), "x".repeat(256));
+    hold(&server, "k1", "a");
+    hold(&server, "k2", &long);
+    fence_of(&server.cmd(&["LOCK.ACQUIRE", "k3", &longest, "NOTE", &longest]));
+    let (small, medium, large) = (usage("k1"), usage("k2"), usage("k3"));
+    assert!((40..300).contains(&small), "{small}");
+    assert!((small + 90..small + 200).contains(&medium), "{medium} beside {small}");
+    assert!((small + 500..small + 700).contains(&large), "{large} beside {small}");
+}
+
+/// Both sections of INFO as numbers, without the prefix.
+fn numbers(server: &Server) -> BTreeMap<String, i64> {
+    let sections = [server.info("lock_state"), server.info("lock_stats")];
+    let fields = sections.into_iter().flatten();
+    fields
+        .map(|(name, value)| (name.strip_prefix("lock_").unwrap().to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
+    let mut got = numbers(server);
+    got.remove("last_fence");
+    let mut wanted: BTreeMap<String, i64> = got.keys().map(|name| (name.clone(), 0)).collect();
+    wanted.extend(expected.iter().map(|(name, n)| ((*name).to_owned(), *n)));
+    assert_eq!(got, wanted);
+}
+
+#[test]
+fn info_counts_exactly() {
+    let server = Server::start();
+    let ask = |line: &str| server.cmd(&words(line));
+    assert_eq!(numbers(&server).len(), 19, "fields that this test knows");
+    assert_numbers(&server, &[]);
+
+    // Two grants, a renewal, a raise, and everything that is nothing.
+    let fence = hold(&server, "k", "alice");
+    assert_eq!(numbers(&server)["last_fence"], fence);
+    hold(&server, "l", "alice");
+    ask("LOCK.RENEW k alice PX 50000");
+    ask("LOCK.ACQUIRE k alice PX 60000");
+    for line in
+        ["LOCK.RENEW k bob", "LOCK.RELEASE k bob", "LOCK.ACQUIRE k bob", "LOCK.CHECK k alice", "LOCK.HELP"]
+    {
+        ask(line);
+    }
+    let mut now = vec![("held", 2), ("lease_index_entries", 2), ("granted", 2), ("renewed", 1)];
+    assert_numbers(&server, &now);
+
+    // Refusals of this module; the server's own are its own.
+    set_and_refuse(&server);
+    now.push(("refused", 3));
+    assert_numbers(&server, &now);
+
+    // Three queue for k, one for l.
+    let mut bob = wait_for_lock(&server, "k", "bob");
+    let carol = wait_for_lock(&server, "k", "carol");
+    let mut dave = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k dave BLOCK 800"));
+    let mut elsewhere = wait_for_lock(&server, "l", "bob");
+    now.extend([
+        ("waiting", 4),
+        ("queues", 2),
+        ("longest_queue", 3),
+        ("waiter_bytes", 4 * 35_000),
+        ("queued", 4),
+    ]);
+    assert_numbers(&server, &now);
+
+    // One times out, one hangs up, one is replaced.
+    assert_eq!(dave.read(), Value::Nil);
+    drop(carol);
+    wait_waiting(&server, "k", 1);
+    let mut again = server.connect();
+    again.send(&words("LOCK.ACQUIRE k bob BLOCK 0 PX 500"));
+    assert_eq!(bob.read(), Value::Nil);
+    now.extend([("waiting", 2), ("longest_queue", 1), ("waiter_bytes", 2 * 35_000)]);
+    now.extend([("queued", 5), ("timed_out", 1), ("superseded", 1)]);
+    assert_numbers(&server, &now);
+
+    // A hand-off by release, one by deletion, the end of a lease.
+    release(&server, "k", "alice");
+    assert_granted(&server, &mut again, "k", "bob");
+    assert_eq!(ask("DEL l"), 1);
+    assert_granted(&server, &mut elsewhere, "l", "bob");
+    wait_until("the lease to end", || ask("EXISTS k") == 0);
+    now.extend([("waiting", 0), ("queues", 0), ("longest_queue", 0), ("waiter_bytes", 0)]);
+    now.extend([("granted", 4), ("handed_off", 2), ("released", 1), ("vanished", 1), ("expired", 1)]);
+    now.extend([("held", 1), ("lease_index_entries", 1)]);
+    assert_numbers(&server, &now);
+
+    // A grant to a client that is killed in the same moment.
+    let mut doomed = server.connect();
+    let id = doomed.id().to_string();
+    let mut doomed = queue_up(&server, doomed, &words("LOCK.ACQUIRE l carol BLOCK 0"));
+    let mut conn = server.connect();
+    conn.send_together(&[&words("LOCK.RELEASE l bob"), &["CLIENT", "KILL", "ID", &id]]);
+    doomed.expect_closed();
+    wait_until("the grant to be taken back", || ask("EXISTS l") == 0);
+    now.extend([("queued", 6), ("granted", 5), ("handed_off", 3), ("released", 2), ("undone", 1)]);
+    now.extend([("held", 0), ("lease_index_entries", 0)]);
+    assert_numbers(&server, &now);
+}
+
+/// Three requests that the module refuses, and two that the server does.
+fn set_and_refuse(server: &Server) {
+    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 0")), "OK");
+    for line in [
+        "LOCK.ACQUIRE k bob BLOCK 0",
+        "LOCK.ACQUIRE k bob PX 0",
+        "LOCK.CHECK k bob NX",
+        "LOCK.CHECK k",
+        "LOCK.NO k",
+    ] {
+        assert!(matches!(server.cmd(&words(line)), Value::Error(_)), "{line}");
+    }
+    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 100000")), "OK");
+}
+
+const SETTINGS: [(&str, i64, i64, i64); 6] = [
+    ("lock.default-lease-ms", 30_000, 1, 4_233_600_000),
+    ("lock.max-lease-ms", 604_800_000, 1, 4_233_600_000),
+    ("lock.max-wait-ms", 86_400_000, 1, 315_360_000_000),
+    ("lock.max-waiters", 100_000, 0, 10_000_000),
+    ("lock.max-waiters-per-key", 20_000, 0, 10_000_000),
+    ("lock.loss-ledger-size", 1_024, 0, 1_000_000),
+];
+
+#[test]
+fn settings_have_defaults_and_bounds() {
+    let server = Server::start();
+    assert_eq!(server.cmd(&words("CONFIG GET lock.*")).items().len(), 2 * (SETTINGS.len() + 1));
+    let set = |name: &str, value: &str| server.cmd(&["CONFIG", "SET", name, value]);
+    for (name, default, min, max) in SETTINGS {
+        assert_eq!(server.config(name), default.to_string());
+        for good in [min, max] {
+            assert_eq!(set(name, &good.to_string()), "OK", "{name} {good}");
+            assert_eq!(server.config(name), good.to_string());
+        }
+        let beyond = [min - 1, max + 1, i64::MIN, i64::MAX].map(|n| n.to_string());
+        for bad in ["", "many", "1.5", "0x10", "1e3"].into_iter().chain(beyond.iter().map(String::as_str)) {
+            assert!(matches!(set(name, bad), Value::Error(_)), "{name} {bad}");
+            assert_eq!(server.config(name), max.to_string(), "{name} {bad}");
+        }
+    }
+    assert_eq!(server.config("lock.events"), "yes");
+    assert_eq!(set("lock.events", "no"), "OK");
+    assert!(matches!(set("lock.events", "perhaps"), Value::Error(_)));
+    assert_eq!(server.config("lock.events"), "no");
+}
+
+#[test]
+fn settings_work_from_then_on() {
+    let server = Server::start();
+    let ask = |line: &str| server.cmd(&words(line));
+    hold(&server, "before", "alice");
+    assert_eq!(ask("CONFIG SET lock.default-lease-ms 70000"), "OK");
+    assert_left(&ask("LOCK.CHECK before alice"), 30_000);
+    hold(&server, "k", "alice");
+    assert_left(&ask("LOCK.CHECK k alice"), 70_000);
+    // The longest lease is stronger than the default one, and cuts nothing that was given.
+    assert_eq!(ask("CONFIG SET lock.max-lease-ms 5000"), "OK");
+    hold(&server, "l", "alice");
+    assert_left(&ask("LOCK.CHECK l alice"), 5_000);
+    assert_left(&ask("LOCK.CHECK k alice"), 70_000);
+    assert_eq!(ask("LOCK.ACQUIRE m alice PX 5001"), "BADARG PX must be a whole number from 1 to 5000");
+    assert_eq!(ask("LOCK.RENEW l alice EX 6"), "BADARG EX must be a whole number from 1 to 5");
+    assert_eq!(ask("LOCK.RENEW l alice EX 5"), 5_000);
+    assert_eq!(ask("LOCK.RENEW l alice NOEXPIRE"), -1, "without expiry is another thing");
+    assert_eq!(ask("CONFIG SET lock.max-wait-ms 20"), "OK");
+    assert_eq!(ask("LOCK.ACQUIRE k bob BLOCK 21"), "BADARG BLOCK must be a whole number from 0 to 20");
+    assert_eq!(server.connect().cmd(&words("LOCK.ACQUIRE k bob BLOCK 20")), Value::Nil);
+    let _for_ever = wait_for_lock(&server, "k", "bob");
+}
+
+#[test]
+fn the_ledger_of_losses_has_an_end() {
+    let server = Server::start();
+    let reason = |key: &str| server.cmd(&["LOCK.CHECK", key, "alice", "WITHINFO"]).field("reason").text();
+    assert_eq!(server.cmd(&words("CONFIG SET lock.loss-ledger-size 2")), "OK");
+    for key in ["a", "b", "c"] {
+        hold(&server, key, "alice");
+        assert_eq!(server.cmd(&["DEL", key]), 1);
+    }
+    assert_eq!(["a", "b", "c"].map(reason), ["not-held", "deleted", "deleted"]);
+    assert_eq!(server.cmd(&words("CONFIG SET lock.loss-ledger-size 0")), "OK");
+    assert_eq!(reason("c"), "not-held");
+    hold(&server, "d", "alice");
+    assert_eq!(server.cmd(&["DEL", "d"]), 1);
+    assert_eq!(reason("d"), "not-held");
+}
+
+#[test]
+fn settings_come_from_the_file_and_go_back_into_it() {
+    let mut server = Server::with(&["lock.max-waiters 7", "lock.events no", "lock.default-lease-ms 40000"]);
+    assert_eq!(server.config("lock.max-waiters"), "7");
+    assert_eq!(server.config("lock.events"), "no");
+    hold(&server, "k", "alice");
+    assert_left(&server.cmd(&words("LOCK.CHECK k alice")), 40_000);
+    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 8")), "OK");
+    assert_eq!(server.cmd(&words("CONFIG REWRITE")), "OK");
+    server.restart(Stop::Kill);
+    assert_eq!(server.config("lock.max-waiters"), "8");
+    assert_eq!(server.config("lock.events"), "no");
+    assert_eq!(server.config("lock.default-lease-ms"), "40000");
+}
+
+#[test]
+fn a_wrong_setting_in_the_file_stops_the_start() {
+    for line in ["lock.max-waiters -1", "lock.default-lease-ms 0", "lock.no-such-setting 1"] {
+        let started = crate::support::server::Setup::new().conf(&[line]).try_start();
+        assert!(started.is_err(), "{line}");
+    }
+}
