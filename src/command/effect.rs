@@ -9,9 +9,8 @@ use super::args::{parse_i64, Args};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::NOTE_BYTES_MAX;
-use crate::primitive::codec::{deadline_here, Trust};
+use crate::primitive::codec::{deadline_here, Source};
 use crate::primitive::deadlines::Slot;
-use crate::primitive::fence::is_plausible;
 use crate::primitive::hold::Note;
 use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
 
@@ -118,12 +117,12 @@ impl<'a> HoldEffect<'a> {
     }
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
-    pub fn to_hold(self, trust: Trust, clock: Clock) -> Option<Hold> {
+    pub fn to_hold(self, source: Source, clock: Clock) -> Option<Hold> {
         let deadline = match (u64::try_from(self.left_ms), u64::try_from(self.deadline_unix_ms)) {
-            (Ok(left), Ok(deadline)) => deadline_here(self.lease, left, deadline, trust, clock),
+            (Ok(left), Ok(deadline)) => deadline_here(self.lease, left, deadline, source, clock),
             _ => Moment::NEVER,
         };
-        is_plausible(self.fence, clock.unix_us).then_some(())?;
+        source.believes(self.fence, clock).then_some(())?;
         Some(Hold {
             owner: Owner::new(self.owner)?,
             fence: self.fence,
@@ -187,8 +186,8 @@ mod tests {
                 claim: Claim { limit: 5, permits: 2 },
                 slot: Slot::NONE,
             };
-            for trust in [Trust::Left, Trust::WallClock] {
-                let there = HoldEffect::of(&hold, CLOCK).to_hold(trust, CLOCK).unwrap();
+            for source in [Source::Primary, Source::File] {
+                let there = HoldEffect::of(&hold, CLOCK).to_hold(source, CLOCK).unwrap();
                 prop_assert_eq!(format!("{there:?}"), format!("{hold:?}"));
             }
         }
@@ -222,6 +221,6 @@ mod tests {
         let mut words = good;
         words[2] = tomorrow.as_bytes();
         let (_, effect) = HoldEffect::parse(&words).unwrap();
-        assert!(effect.to_hold(Trust::Left, CLOCK).is_none());
+        assert!(effect.to_hold(Source::Client, CLOCK).is_none());
     }
 }

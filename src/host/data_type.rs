@@ -11,8 +11,7 @@ use super::api::{bytes, has_flags, rm, Ctx, Io, RString, ERR, OK};
 use super::entry::guard;
 use super::{clock, events, replicate, state};
 use crate::command::effect::HoldEffect;
-use crate::primitive::codec::{self, Trust};
-use crate::primitive::fence::is_plausible;
+use crate::primitive::codec::{self, Source};
 use crate::primitive::{End, Fence, Lock};
 
 /// Nine characters, as the server asks; it stands in RDB files and in TYPE.
@@ -92,8 +91,7 @@ unsafe extern "C" fn rdb_load(io: *mut Io, encoding: c_int) -> *mut c_void {
         }
         // SAFETY: the server gave a buffer of this length, which is ours until it is freed below.
         let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) };
-        let trust = if state::with(|host| host.loads_stream) { Trust::Left } else { Trust::WallClock };
-        let decoded = codec::decode(bytes, trust, clock::read());
+        let decoded = codec::decode(bytes, source(io), clock::read());
         rm!(RedisModule_Free(buffer.cast()));
         let mut lock = decoded?;
         remember(io, &mut lock);
@@ -102,11 +100,22 @@ unsafe extern "C" fn rdb_load(io: *mut Io, encoding: c_int) -> *mut c_void {
     guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
+/// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE.
+fn source(io: *mut Io) -> Source {
+    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    if !has_flags(rm!(RedisModule_GetContextFromIO(io)), loading) {
+        Source::Payload
+    } else if state::with(|host| host.loads_stream) {
+        Source::Primary
+    } else {
+        Source::File
+    }
+}
+
 /// Notes fences and leases of a lock that comes from a file or a full sync. A single RESTORE may still be refused
 /// after this, so its lock is noted when the server tells that the key is there.
 fn remember(io: *mut Io, lock: &mut Lock) {
-    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    let is_loading = has_flags(rm!(RedisModule_GetContextFromIO(io)), loading);
+    let is_loading = source(io) != Source::Payload;
     let name = rm!(RedisModule_GetKeyNameFromIO(io));
     let db = rm!(RedisModule_GetDbIdFromIO(io));
     state::with(|host| {
@@ -227,9 +236,7 @@ unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_i
         if encoding != ENCODING || rm!(RedisModule_IsIOError(io)) != 0 {
             return false;
         }
-        let unix_us = clock::read().unix_us;
-        // A fence that cannot be true is not worth refusing the whole file for.
-        if let Some(fence) = Fence::new(last).filter(|fence| is_plausible(*fence, unix_us)) {
+        if let Some(fence) = Fence::new(last) {
             state::with(|host| host.memory.fences.fold(fence));
         }
         true

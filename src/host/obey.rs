@@ -9,7 +9,7 @@ use super::key::LockKey;
 use super::{clock, replicate, reply, state};
 use crate::command::effect::{self, HoldEffect};
 use crate::error::LockError;
-use crate::primitive::codec::Trust;
+use crate::primitive::codec::Source;
 use crate::primitive::Turn;
 
 pub(super) struct HoldVerb;
@@ -19,8 +19,7 @@ impl Verb for HoldVerb {
         let words = call.words();
         let (_, effect) = HoldEffect::parse(&words)?;
         obey(call, |turn| {
-            let trust = if is_loading(call.ctx) { Trust::WallClock } else { Trust::Left };
-            let hold = effect.to_hold(trust, turn.clock).ok_or(LockError::BadEffect)?;
+            let hold = effect.to_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
             turn.impose(hold);
             Ok(true)
         })
@@ -62,6 +61,17 @@ fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) ->
     }
     reply::int(call.ctx, i64::from(changed));
     Ok(())
+}
+
+/// Who speaks: an AOF that is being loaded, the primary, or some client.
+fn source(ctx: *mut Ctx) -> Source {
+    if is_loading(ctx) {
+        Source::File
+    } else if is_stream(ctx) {
+        Source::Primary
+    } else {
+        Source::Client
+    }
 }
 
 fn is_loading(ctx: *mut Ctx) -> bool {

@@ -26,13 +26,31 @@ use crate::limits::{HOLDS_MAX, NOTE_BYTES_MAX};
 const VERSION: u8 = 1;
 const NEVER: u64 = u64::MAX;
 
-/// How to find a hold's deadline on this server.
+/// Where a lock comes from, and so what to believe of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// By the time that was left: for a stream, where saving and loading are moments apart.
-    Left,
-    /// By the wall clock: for a file, where they may be days apart.
-    WallClock,
+pub enum Source {
+    /// The primary, by its stream or a full sync.
+    Primary,
+    /// A file of this server.
+    File,
+    /// A payload that a client restores.
+    Payload,
+    /// An effect that a client sends, as when a slot moves in.
+    Client,
+}
+
+impl Source {
+    /// Whether a hold ends by the time that was left when it was written, as that was moments ago. A file or a
+    /// payload may be days old, and goes by the wall clock.
+    const fn goes_by_time_left(self) -> bool {
+        matches!(self, Self::Primary | Self::Client)
+    }
+
+    /// Whether a fence can be true. Our own data are believed even if the clock was set back since they were
+    /// written; what a client sends must lie near the clock.
+    pub fn believes(self, fence: Fence, clock: Clock) -> bool {
+        matches!(self, Self::Primary | Self::File) || is_plausible(fence, clock.unix_us)
+    }
 }
 
 /// The deadline here of a hold that had `left_ms` left and was to end at `deadline_unix_ms`. However far the
@@ -41,16 +59,14 @@ pub fn deadline_here(
     lease: Lease,
     left_ms: u64,
     deadline_unix_ms: u64,
-    trust: Trust,
+    source: Source,
     clock: Clock,
 ) -> Moment {
     if lease == Lease::NEVER {
         return Moment::NEVER;
     }
-    let left = match trust {
-        Trust::Left => left_ms,
-        Trust::WallClock => deadline_unix_ms.saturating_sub(clock.unix_ms()),
-    };
+    let left =
+        if source.goes_by_time_left() { left_ms } else { deadline_unix_ms.saturating_sub(clock.unix_ms()) };
     Lease::ms(left).min(lease).deadline(clock.now)
 }
 
@@ -76,7 +92,7 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
 }
 
 /// The lock that these bytes stand for; nothing if they break any rule.
-pub fn decode(bytes: &[u8], trust: Trust, clock: Clock) -> Option<Lock> {
+pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
     let mut input = Input(bytes);
     if input.u8()? != VERSION {
         return None;
@@ -90,7 +106,7 @@ pub fn decode(bytes: &[u8], trust: Trust, clock: Clock) -> Option<Lock> {
     // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
     let mut holds = Vec::new();
     for _ in 0..count {
-        holds.push(input.hold(limit, saved_unix_ms, trust, clock)?);
+        holds.push(input.hold(limit, saved_unix_ms, source, clock)?);
     }
     input.0.is_empty().then(|| Lock::from_holds(holds))?
 }
@@ -125,8 +141,8 @@ impl<'a> Input<'a> {
         self.take(usize::from(len))
     }
 
-    fn hold(&mut self, limit: u32, saved_unix_ms: u64, trust: Trust, clock: Clock) -> Option<Hold> {
-        let fence = Fence::new(self.u64()?).filter(|fence| is_plausible(*fence, clock.unix_us))?;
+    fn hold(&mut self, limit: u32, saved_unix_ms: u64, source: Source, clock: Clock) -> Option<Hold> {
+        let fence = Fence::new(self.u64()?).filter(|fence| source.believes(*fence, clock))?;
         let claim = Claim::new(limit, self.u32()?)?;
         let lease = match self.u64()? {
             NEVER => Lease::NEVER,
@@ -141,7 +157,7 @@ impl<'a> Input<'a> {
         if note.len() > NOTE_BYTES_MAX {
             return None;
         }
-        let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), trust, clock);
+        let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), source, clock);
         Some(Hold { owner, fence, lease, deadline, note: Note::new(note), claim, slot: Slot::NONE })
     }
 }
@@ -190,8 +206,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(lock in lock()) {
-            for trust in [Trust::Left, Trust::WallClock] {
-                let again = decode(&encode(&lock, CLOCK), trust, CLOCK).unwrap();
+            for source in [Source::Primary, Source::File, Source::Payload, Source::Client] {
+                let again = decode(&encode(&lock, CLOCK), source, CLOCK).unwrap();
                 prop_assert_eq!(text(&again), text(&lock));
             }
         }
@@ -200,10 +216,10 @@ mod tests {
         fn every_truncation_and_every_extra_byte_is_refused(lock in lock()) {
             let bytes = encode(&lock, CLOCK);
             for len in 0..bytes.len() {
-                prop_assert!(decode(&bytes[..len], Trust::Left, CLOCK).is_none());
+                prop_assert!(decode(&bytes[..len], Source::Primary, CLOCK).is_none());
             }
             let longer = [bytes.as_slice(), &[0]].concat();
-            prop_assert!(decode(&longer, Trust::Left, CLOCK).is_none());
+            prop_assert!(decode(&longer, Source::Primary, CLOCK).is_none());
         }
 
         #[test]
@@ -214,7 +230,7 @@ mod tests {
             let at = at % bytes.len();
             let end = bytes.len().min(at + len);
             bytes[at..end].copy_from_slice(&patch[..end - at]);
-            if let Some(lock) = decode(&bytes, Trust::WallClock, CLOCK) {
+            if let Some(lock) = decode(&bytes, Source::File, CLOCK) {
                 prop_assert!(!lock.is_free());
                 prop_assert!(lock.used() <= u64::from(lock.limit()));
                 for hold in lock.holds() {
@@ -233,15 +249,30 @@ mod tests {
         let deadline = CLOCK.now.plus_ms(8_000);
         lock.grant(Hold { owner, fence, lease, deadline, note: None, claim: Claim::EXCLUSIVE, slot });
         let bytes = encode(&lock, CLOCK);
-        let left = |trust, unix_us| {
+        let left = |source, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };
-            decode(&bytes, trust, clock).unwrap().holds()[0].deadline.ms_after(clock.now)
+            decode(&bytes, source, clock).unwrap().holds()[0].deadline.ms_after(clock.now)
         };
         let three_seconds_on = CLOCK.unix_us + 3_000_000;
-        assert_eq!(left(Trust::Left, three_seconds_on), 8_000);
-        assert_eq!(left(Trust::WallClock, three_seconds_on), 5_000);
-        assert_eq!(left(Trust::WallClock, CLOCK.unix_us + 60_000_000), 0, "over, and never negative");
-        assert_eq!(left(Trust::WallClock, CLOCK.unix_us - 60_000_000), 10_000, "never more than the lease");
+        assert_eq!(left(Source::Primary, three_seconds_on), 8_000);
+        assert_eq!(left(Source::File, three_seconds_on), 5_000);
+        assert_eq!(left(Source::File, CLOCK.unix_us + 60_000_000), 0, "over, and never negative");
+        assert_eq!(left(Source::File, CLOCK.unix_us - 60_000_000), 10_000, "never more than the lease");
+    }
+
+    #[test]
+    fn our_own_data_are_believed_though_the_clock_was_set_back() {
+        let mut lock = Lock::free();
+        let owner = Owner::new(b"o").unwrap();
+        let fence = Fence::new(CLOCK.unix_us + 86_400_000_000).unwrap();
+        let (lease, deadline, claim) = (Lease::NEVER, Moment::NEVER, Claim::EXCLUSIVE);
+        lock.grant(Hold { owner, fence, lease, deadline, note: None, claim, slot: Slot::NONE });
+        let bytes = encode(&lock, CLOCK);
+        for (source, believed) in
+            [(Source::Primary, true), (Source::File, true), (Source::Payload, false), (Source::Client, false)]
+        {
+            assert_eq!(decode(&bytes, source, CLOCK).is_some(), believed, "{source:?}");
+        }
     }
 
     #[test]
@@ -250,7 +281,7 @@ mod tests {
         bytes.extend(0_u64.to_le_bytes());
         bytes.extend(ALL.to_le_bytes());
         bytes.extend(HOLDS_MAX.to_le_bytes());
-        assert!(decode(&bytes, Trust::Left, CLOCK).is_none());
+        assert!(decode(&bytes, Source::Primary, CLOCK).is_none());
         assert!(Claim::new(0, 1).is_none());
     }
 }

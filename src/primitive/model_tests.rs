@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::claim::ALL;
-use super::codec::Trust;
+use super::codec::Source;
 use super::turn::Left;
 use super::{Claim, Clock, Effect, Fence, Lease, Lock, Memory, Moment, Turn, WaiterId};
 use crate::command::acquire::{Acquire, Acquired};
@@ -177,7 +177,7 @@ impl World {
         match effect {
             Effect::Granted { fence, .. } | Effect::Renewed { fence } => {
                 if let Some(hold) = lock.hold_with(*fence) {
-                    let hold = HoldEffect::of(hold, clock).to_hold(Trust::Left, clock).unwrap();
+                    let hold = HoldEffect::of(hold, clock).to_hold(Source::Primary, clock).unwrap();
                     turn.impose(hold);
                 }
                 if let Effect::Granted { fence, .. } = effect {
