@@ -4,7 +4,7 @@ use crate::steps::{
     assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, queue_up, release,
     wait_for_lock, words, wrong_arity,
 };
-use crate::support::{skip, Connection, Server, Value};
+use crate::support::{skip, wait_until, Connection, Server, Value};
 
 /// Each command with a key, with enough words to be run.
 const WRITERS: [&str; 3] = ["LOCK.ACQUIRE k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"];
@@ -235,20 +235,50 @@ fn a_user_that_is_deleted_does_not_wait_on() {
 }
 
 #[test]
-fn rights_are_those_of_the_moment_of_asking() {
+fn a_user_that_may_no_longer_does_not_get_the_lock() {
     let server = Server::start();
-    for (change, again) in [("-lock.acquire", "LOCK.ACQUIRE k bob"), ("resetkeys", "LOCK.RELEASE k bob")] {
+    let taken_away = "NOPERM the right to this lock was taken away while waiting; ask an administrator";
+    for change in ["-lock.acquire", "resetkeys", "resetkeys %R~k", "nocommands"] {
+        // At a release, with somebody behind.
         hold(&server, "k", "alice");
         let conn = user(&server, "~* +@all");
-        let mut waiter = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
-        assert_eq!(server.cmd(&["ACL", "SETUSER", "temp", change]), "OK");
+        let mut barred = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
+        let mut carol = wait_for_lock(&server, "k", "carol");
+        assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+        barred.expect_nothing_pending();
         release(&server, "k", "alice");
-        // This one grant it still gets, and no other word.
-        assert_granted(&server, &mut waiter, "k", "bob");
-        assert!(!is_allowed(&server, &mut waiter, again), "{change}");
-        release(&server, "k", "bob");
+        assert_granted(&server, &mut carol, "k", "carol");
+        assert_eq!(barred.read(), taken_away, "{change}");
+        release(&server, "k", "carol");
+
+        // At the end of a lease, with nobody else.
+        fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
+        let conn = user(&server, "~* +@all");
+        let command = words("LOCK.ACQUIRE k * BLOCK 0 WITHINFO");
+        let mut barred = queue_up(&server, conn, &command);
+        assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+        assert_eq!(barred.read(), taken_away, "{change}");
+        wait_until("the grant to be taken back", || server.cmd(&["EXISTS", "k"]) == 0);
     }
-    // Whoever shall not even have that is cut off.
+    assert_eq!(server.info_int("lock_state", "lock_waiting"), 0);
+}
+
+#[test]
+fn a_user_that_may_still_gets_the_lock() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let mut waiter = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    // Other rights have gone, and these went and came back.
+    for change in ["resetkeys", "~k*", "nocommands", "+lock.acquire"] {
+        assert_eq!(server.cmd(&["ACL", "SETUSER", "temp", change]), "OK");
+    }
+    release(&server, "k", "alice");
+    assert_granted(&server, &mut waiter, "k", "bob");
+}
+
+#[test]
+fn a_user_that_is_cut_off_does_not_wait_on() {
+    let server = Server::start();
     hold(&server, "k", "alice");
     let mut waiter = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
     assert_eq!(server.cmd(&words("CLIENT KILL USER temp")), 1);
