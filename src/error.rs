@@ -24,6 +24,7 @@ pub enum LockError {
         min: i64,
         max: i64,
     },
+    PermitsWithoutLimit,
     KeyLength,
     OwnerLength,
     NoteLength,
@@ -64,6 +65,9 @@ impl fmt::Display for LockError {
             }
             Self::Number { what, min, max } => {
                 write!(f, "BADARG {what} must be a whole number from {min} to {max}")
+            }
+            Self::PermitsWithoutLimit => {
+                write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
             }
             Self::KeyLength => write!(f, "BADARG the key must have at most {KEY_BYTES_MAX} bytes"),
             Self::OwnerLength => write!(f, "BADARG the owner must have 1 to {OWNER_BYTES_MAX} bytes"),

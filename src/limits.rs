@@ -20,7 +20,10 @@ pub const FENCE_MAX: u64 = (1 << 53) - 1;
 /// it the fence is a mistake or an attack, and would push every later fence with it.
 pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
 
-/// Most holds of one lock. Every step looks at all holds of its lock, and at this many takes about 10 µs.
+/// Most permits of a semaphore.
+pub const PERMITS_MAX: u32 = 1_000_000;
+
+/// Most holds of one lock; whoever comes then waits, as for a permit. Every step looks at all holds of its lock, and at this many takes about 10 µs.
 pub const HOLDS_MAX: u32 = 10_000;
 
 /// Lease when ACQUIRE names none, in ms.

@@ -1,4 +1,5 @@
-//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [FENCE n] [NOTE text] [WITHINFO]`
+//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
+//! [NOTE text] [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
 //! lease is raised, never cut, so that a request whose reply was lost can be sent again. With FENCE the request
@@ -8,6 +9,8 @@ use super::args::{set_once, Args};
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
+use crate::limits::PERMITS_MAX;
+use crate::primitive::claim::ALL;
 use crate::primitive::hold::Note;
 use crate::primitive::lock::Mismatch;
 use crate::primitive::wait_queue::{Ask, Full};
@@ -32,6 +35,14 @@ pub const SPEC: Spec = Spec {
         )
         .optional(),
         Arg::int("wait-milliseconds").after("BLOCK").optional(),
+        Arg::one_of("mode", &[
+            Arg::word("shared", "SHARED"),
+            Arg::block("semaphore", &[
+                Arg::int("limit").after("LIMIT"),
+                Arg::int("permits").after("PERMITS").optional(),
+            ]),
+        ])
+        .optional(),
         Arg::int("fence").after("FENCE").optional(),
         Arg::string("note").after("NOTE").optional(),
         Arg::word("with-info", "WITHINFO").optional(),
@@ -76,6 +87,7 @@ impl<'a> Acquire<'a> {
         let key = args.key()?;
         let owner = args.owner()?;
         let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
+        let (mut limit, mut permits) = (None, None);
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"PX") {
                 set_once(&mut lease, "PX", policy.lease_ms(&mut args)?)?;
@@ -85,6 +97,12 @@ impl<'a> Acquire<'a> {
                 set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
             } else if word.eq_ignore_ascii_case(b"BLOCK") {
                 set_once(&mut wait, "BLOCK", policy.wait(&mut args)?)?;
+            } else if word.eq_ignore_ascii_case(b"SHARED") {
+                set_once(&mut limit, "SHARED", ALL)?;
+            } else if word.eq_ignore_ascii_case(b"LIMIT") {
+                set_once(&mut limit, "LIMIT", args.permits("LIMIT", PERMITS_MAX)?)?;
+            } else if word.eq_ignore_ascii_case(b"PERMITS") {
+                set_once(&mut permits, "PERMITS", args.permits("PERMITS", PERMITS_MAX)?)?;
             } else if word.eq_ignore_ascii_case(b"FENCE") {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
             } else if word.eq_ignore_ascii_case(b"NOTE") {
@@ -96,7 +114,7 @@ impl<'a> Acquire<'a> {
             }
         }
         let owner = (owner != b"*").then_some(owner);
-        let claim = Claim::EXCLUSIVE;
+        let claim = claim(limit, permits)?;
         Ok(Self { key, owner, claim, lease, wait, fence, note, with_info: info.is_some() })
     }
 
@@ -168,6 +186,18 @@ impl<'a> Acquire<'a> {
     }
 }
 
+/// The claim of these options; [`ALL`] as a limit stands for SHARED.
+fn claim(limit: Option<u32>, permits: Option<u32>) -> Result<Claim, LockError> {
+    match (limit, permits) {
+        (None, None) => Ok(Claim::EXCLUSIVE),
+        (None | Some(ALL), Some(_)) => Err(LockError::PermitsWithoutLimit),
+        (Some(limit), permits) => {
+            let max = i64::from(limit);
+            Claim::new(limit, permits.unwrap_or(1)).ok_or(LockError::Number { what: "PERMITS", min: 1, max })
+        }
+    }
+}
+
 fn mode_word(turn: &Turn) -> &'static str {
     turn.lock.holds().first().map_or("free", |hold| hold.claim.mode())
 }
@@ -230,6 +260,25 @@ mod tests {
         assert!(parse(&[b"k", b"o", b"BLOCK", b"86400001"]).is_err());
         assert!(parse(&[b"k", b"o", b"PX", b"604800000"]).is_ok());
         assert!(parse(&[b"k", b"o", b"PX", b"604800001"]).is_err());
+    }
+
+    #[test]
+    fn modes_are_claims() {
+        let claim =
+            |words: &[&[u8]]| parse(&[&[&b"k"[..], b"o"], words].concat()).map(|request| request.claim);
+        assert_eq!(claim(&[]), Ok(Claim::EXCLUSIVE));
+        assert_eq!(claim(&[b"SHARED"]), Ok(Claim { limit: ALL, permits: 1 }));
+        assert_eq!(claim(&[b"LIMIT", b"3"]), Ok(Claim { limit: 3, permits: 1 }));
+        assert_eq!(claim(&[b"permits", b"3", b"limit", b"3"]), Ok(Claim { limit: 3, permits: 3 }));
+        let too_many = LockError::Number { what: "PERMITS", min: 1, max: 3 };
+        assert_eq!(claim(&[b"LIMIT", b"3", b"PERMITS", b"4"]), Err(too_many), "it could never be granted");
+        assert_eq!(claim(&[b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(claim(&[b"SHARED", b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(claim(&[b"SHARED", b"LIMIT", b"3"]), Err(LockError::Repeated("LIMIT")));
+        for n in [&b"0"[..], b"-1", b"1000001", b"4294967295", b"9223372036854775808"] {
+            assert!(matches!(claim(&[b"LIMIT", n]), Err(LockError::Number { what: "LIMIT", .. })));
+        }
+        assert!(claim(&[b"LIMIT", b"1000000"]).is_ok());
     }
 
     #[test]

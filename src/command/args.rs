@@ -56,6 +56,12 @@ impl<'a> Args<'a> {
         })
     }
 
+    /// The value of `option` as a number of permits.
+    pub fn permits(&mut self, option: &'static str, max: u32) -> Result<u32, LockError> {
+        let n = self.number(option, 1, i64::from(max))?;
+        Ok(u32::try_from(n).unwrap_or(max))
+    }
+
     /// The value of FENCE.
     pub fn fence(&mut self) -> Result<Fence, LockError> {
         let max = crate::limits::FENCE_MAX as i64;

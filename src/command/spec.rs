@@ -77,6 +77,8 @@ pub enum Kind {
     /// The token alone.
     Word,
     OneOf(&'static [Arg]),
+    /// All of these, in this order.
+    Block(&'static [Arg]),
 }
 
 impl Arg {
@@ -103,6 +105,11 @@ impl Arg {
         Self::new(name, Kind::OneOf(choices))
     }
 
+    /// Several together.
+    pub const fn block(name: &'static str, parts: &'static [Self]) -> Self {
+        Self::new(name, Kind::Block(parts))
+    }
+
     const fn new(name: &'static str, kind: Kind) -> Self {
         Self { name, kind, token: None, optional: false }
     }
@@ -117,10 +124,15 @@ impl Arg {
         Self { optional: true, ..self }
     }
 
+    fn join(args: &[Self], between: &str) -> String {
+        args.iter().map(Self::syntax).collect::<Vec<_>>().join(between)
+    }
+
     fn syntax(&self) -> String {
         let value = match self.kind {
             Kind::Word => String::new(),
-            Kind::OneOf(choices) => choices.iter().map(Self::syntax).collect::<Vec<_>>().join(" | "),
+            Kind::OneOf(choices) => Self::join(choices, " | "),
+            Kind::Block(parts) => Self::join(parts, " "),
             Kind::Key | Kind::String | Kind::Integer => self.name.to_owned(),
         };
         let words: Vec<&str> =
@@ -141,7 +153,7 @@ mod tests {
         assert_eq!(
             super::super::acquire::SPEC.syntax(),
             "LOCK.ACQUIRE key owner [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] \
-             [FENCE fence] [NOTE note] [WITHINFO]"
+             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [NOTE note] [WITHINFO]"
         );
     }
 }

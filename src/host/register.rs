@@ -116,6 +116,9 @@ impl Texts {
             Kind::String => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, ptr::null_mut()),
             Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, ptr::null_mut()),
             Kind::Word => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, ptr::null_mut()),
+            Kind::Block(parts) => {
+                (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK, self.args(parts))
+            }
             Kind::OneOf(choices) => {
                 (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF, self.args(choices))
             }

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::claim::{Claim, ALL};
 use super::holds::Holds;
 use super::{Fence, Hold, Moment, Owner};
+use crate::limits::HOLDS_MAX;
 
 /// One lock: holds that agree on its limit, and whose permits together never pass it.
 #[derive(Debug)]
@@ -88,13 +89,17 @@ impl Lock {
 
     /// Whether the claim fits beside the present holds: the one conflict rule.
     pub fn admits(&self, claim: Claim) -> bool {
+        self.holds().len() < HOLDS_MAX as usize && self.has_room(claim)
+    }
+
+    fn has_room(&self, claim: Claim) -> bool {
         let limit = self.holds().first().map_or(claim.limit, |hold| hold.claim.limit);
         claim.limit == limit && self.used() + u64::from(claim.permits) <= u64::from(limit)
     }
 
     /// Adds a hold that [`Lock::admits`] has let in.
     pub fn grant(&mut self, hold: Hold) {
-        debug_assert!(self.admits(hold.claim));
+        debug_assert!(self.has_room(hold.claim));
         self.0.push(hold);
     }
 
@@ -102,7 +107,7 @@ impl Lock {
     /// replica does, which obeys and does not judge. Replies the holds that had to go.
     pub fn impose(&mut self, hold: Hold) -> Vec<Hold> {
         let mut gone: Vec<Hold> = self.0.take(|other| other.owner == hold.owner).into_iter().collect();
-        if !self.admits(hold.claim) {
+        if !self.has_room(hold.claim) {
             gone.extend(self.0.take_all());
         }
         self.0.push(hold);
