@@ -12,6 +12,7 @@
 
 mod acl;
 mod acquire;
+mod backlog;
 mod bad_input;
 mod blocking;
 mod check;
@@ -21,10 +22,14 @@ mod harness;
 mod inspect;
 mod introspection;
 mod keyspace_events;
+mod listeners;
 mod release;
 mod renew;
+mod replication;
+mod replication_events;
 mod resp3;
 mod steps;
 mod support;
+mod traffic;
 mod transactions;
 mod transcripts;
