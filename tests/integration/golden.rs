@@ -1,0 +1,145 @@
+//! Payloads of DUMP, put together field by field, so that a test can forge any of them. Holds no test.
+
+use std::time::Duration;
+
+use crate::steps::unix_us;
+use crate::support::{Server, Value};
+use crate::traffic::acquire_on;
+
+/// All permits there are: an exclusive lock's limit.
+pub(crate) const EVERYTHING: u32 = u32::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
+/// Marks of the server's own format around the module's bytes: a string comes, nothing more comes.
+const STRING: u8 = 5;
+const END: u8 = 0;
+
+/// One hold as a payload states it.
+#[derive(Clone, Debug)]
+pub(crate) struct GoldenHold {
+    pub(crate) fence: u64,
+    pub(crate) permits: u32,
+    pub(crate) lease_ms: u64,
+    pub(crate) left_ms: u64,
+    pub(crate) owner: Vec<u8>,
+    pub(crate) note: Vec<u8>,
+}
+
+/// A payload taken apart: the server's frame around it, and the fields of the module's own bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Golden {
+    /// Value type and module type, as this server writes them.
+    pub(crate) head: Vec<u8>,
+    /// RDB version, as this server writes it.
+    version: [u8; 2],
+    pub(crate) format: u8,
+    pub(crate) saved_ms: u64,
+    pub(crate) limit: u32,
+    /// How many holds are said to follow, when that is not the truth.
+    pub(crate) count: Option<u32>,
+    pub(crate) holds: Vec<GoldenHold>,
+}
+
+impl Golden {
+    /// A payload that this server accepts. Checksums do not count from here on, and nothing is compressed.
+    pub(crate) fn of(server: &Server) -> Golden {
+        assert_eq!(server.cmd(&["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1"]), "OK");
+        assert_eq!(server.cmd(&["CONFIG", "SET", "rdbcompression", "no"]), "OK");
+        let fence = acquire_on(server, &["golden", "owner", "PX", "600000", "NOTE", "note"]) as u64;
+        let dump = dump(server, "golden");
+        assert_eq!(server.cmd(&["DEL", "golden"]), 1);
+        let hold = GoldenHold {
+            fence,
+            permits: EVERYTHING,
+            lease_ms: 600_000,
+            left_ms: 600_000,
+            owner: b"owner".to_vec(),
+            note: b"note".to_vec(),
+        };
+        let footer = dump.len() - 10;
+        let mut golden = Golden {
+            head: dump[..10].to_vec(),
+            version: [dump[footer], dump[footer + 1]],
+            format: 1,
+            saved_ms: unix_us() as u64 / 1000,
+            limit: EVERYTHING,
+            count: None,
+            holds: vec![hold],
+        };
+        // What was put together by the book is what the server writes, but for the two times.
+        let (times, left) = (13..21, 49..57);
+        golden.saved_ms = u64::from_le_bytes(dump[times].try_into().unwrap());
+        golden.holds[0].left_ms = u64::from_le_bytes(dump[left].try_into().unwrap());
+        assert_eq!(golden.body(), dump[..footer].to_vec());
+        golden
+    }
+
+    pub(crate) fn with(&self, change: impl FnOnce(&mut Golden)) -> Golden {
+        let mut other = self.clone();
+        change(&mut other);
+        other
+    }
+
+    /// The same hold with another field.
+    pub(crate) fn with_hold(&self, change: impl FnOnce(&mut GoldenHold)) -> Golden {
+        self.with(|golden| change(&mut golden.holds[0]))
+    }
+
+    /// A fence that lies ahead of the clock.
+    pub(crate) fn with_fence_ahead(&self, ahead: Duration) -> Golden {
+        self.with_hold(|hold| hold.fence = unix_us() as u64 + ahead.as_micros() as u64)
+    }
+
+    /// The module's own bytes.
+    pub(crate) fn inner(&self) -> Vec<u8> {
+        let mut out = vec![self.format];
+        out.extend(self.saved_ms.to_le_bytes());
+        out.extend(self.limit.to_le_bytes());
+        out.extend(self.count.unwrap_or(self.holds.len() as u32).to_le_bytes());
+        for hold in &self.holds {
+            out.extend(hold.fence.to_le_bytes());
+            out.extend(hold.permits.to_le_bytes());
+            out.extend(hold.lease_ms.to_le_bytes());
+            out.extend(hold.left_ms.to_le_bytes());
+            for text in [&hold.owner, &hold.note] {
+                out.extend((text.len() as u16).to_le_bytes());
+                out.extend(text);
+            }
+        }
+        out
+    }
+
+    /// The server's frame around these bytes, without version and checksum.
+    pub(crate) fn frame(&self, inner: &[u8]) -> Vec<u8> {
+        let length = match inner.len() {
+            short @ 0..64 => vec![short as u8],
+            medium @ 64..16_384 => vec![0x40 | (medium >> 8) as u8, medium as u8],
+            long => [&[0x80][..], &(long as u32).to_be_bytes()].concat(),
+        };
+        [&self.head[..], &[STRING], &length, inner, &[END]].concat()
+    }
+
+    pub(crate) fn body(&self) -> Vec<u8> {
+        self.frame(&self.inner())
+    }
+
+    /// A body with version and a checksum that nobody looks at.
+    pub(crate) fn seal(&self, body: &[u8]) -> Vec<u8> {
+        [body, &self.version, &[0xff; 8]].concat()
+    }
+
+    /// What the server says to a RESTORE of it.
+    pub(crate) fn restore(&self, server: &Server, key: &str) -> Value {
+        restore(server, key, &self.seal(&self.body()))
+    }
+}
+
+pub(crate) fn dump(server: &Server, key: &str) -> Vec<u8> {
+    match server.cmd(&["DUMP", key]) {
+        Value::Bulk(bytes) => bytes,
+        other => panic!("DUMP {key}: {other:?}"),
+    }
+}
+
+pub(crate) fn restore(server: &Server, key: &str, payload: &[u8]) -> Value {
+    server.cmd(&[b"RESTORE", key.as_bytes(), b"0", payload])
+}
