@@ -1,0 +1,247 @@
+//! Steps of the wall clock, by an hour and by a day in both directions: leases and waits end when they were to end, fences
+//! go on growing, and what was saved under a wrong clock can be loaded under the right one.
+
+use std::time::{Duration, Instant};
+
+use crate::clock_shim::{WallClock, DAY, HOUR};
+use crate::steps::{digest, unix_us};
+use crate::support::wait::{let_pass, wait_replica_in_sync};
+use crate::support::{wait_until, Connection, Server, Stop, Value};
+use crate::traffic::{acquire_on, follow, left, lock_stat, wait_quiet, waiter};
+
+/// How late an end may be noticed: module timers follow the wall clock, so after a step back it is the server's cron, ten
+/// times a second, that wakes the module.
+const LATE: Duration = Duration::from_millis(400);
+
+/// Waits for the reply and checks when it came, counted from `start`.
+fn read_at(conn: &mut Connection, start: Instant, due_ms: u64) -> Value {
+    let (due, reply) = (Duration::from_millis(due_ms), conn.read());
+    let after = start.elapsed();
+    assert!(after + Duration::from_millis(5) >= due, "{after:?} after the start, due after {due:?}");
+    assert!(after <= due + LATE, "{after:?} after the start, due after {due:?}");
+    reply
+}
+
+/// The server's own clock agrees that it has been stepped.
+fn assert_stepped(server: &Server, by: i64) {
+    // It may keep its idea of the time until the next run of its cron.
+    wait_until("the step to be seen", || {
+        let theirs: i64 = server.cmd(&["TIME"]).items()[0].text().parse().unwrap();
+        (theirs - unix_us() / 1_000_000 - by).abs() <= 2
+    });
+}
+
+fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
+    let Some(clock) = WallClock::new("leases and waits while the clock steps") else { return };
+    let server = clock.setup().start();
+    acquire_on(&server, &["for-ever", "o", "NOEXPIRE"]);
+    acquire_on(&server, &["long", "o", "PX", "60000"]);
+    let start = Instant::now();
+    let short = acquire_on(&server, &["short", "o", "PX", "1000"]);
+    let mut patient = waiter(&server, &["short", "patient", "BLOCK", "0", "PX", "400"]);
+    let mut last = waiter(&server, &["short", "last", "BLOCK", "86400000"]);
+    let asked = Instant::now();
+    let mut hasty = waiter(&server, &["for-ever", "hasty", "BLOCK", "600"]);
+    let slow = waiter(&server, &["long", "slow", "BLOCK", "0"]);
+
+    clock.set(by);
+    assert_stepped(&server, by);
+    assert!((1..=1000).contains(&left(&server, "short", "o")));
+    assert!((50_000..=60_000).contains(&left(&server, "long", "o")));
+    assert_eq!(left(&server, "for-ever", "o"), -1);
+
+    assert_eq!(read_at(&mut hasty, asked, 600), Value::Nil);
+    let fence = read_at(&mut patient, start, 1000).int();
+    let granted = Instant::now();
+    assert!(fence > short);
+    let mut slow = slow;
+    slow.expect_nothing_pending();
+    assert!(read_at(&mut last, granted, 395).int() > fence);
+
+    // A lease and a wait that begin after the step.
+    let start = Instant::now();
+    acquire_on(&server, &["new", "o", "PX", "300"]);
+    let mut next = waiter(&server, &["new", "next", "BLOCK", "0"]);
+    let asked = Instant::now();
+    let mut timed = waiter(&server, &["for-ever", "timed", "BLOCK", "250"]);
+    assert_eq!(read_at(&mut timed, asked, 250), Value::Nil);
+    assert!(read_at(&mut next, start, 300).int() > fence);
+    assert!((50_000..=60_000).contains(&left(&server, "long", "o")));
+    assert_eq!(server.cmd(&["LOCK.RELEASE", "long", "o"]), 1);
+    assert!(slow.read().int() > fence);
+    wait_quiet(&server);
+}
+
+#[test]
+fn an_hour_ahead() {
+    leases_and_waits_end_on_time_though_the_clock_steps(HOUR);
+}
+
+#[test]
+fn an_hour_back() {
+    leases_and_waits_end_on_time_though_the_clock_steps(-HOUR);
+}
+
+#[test]
+fn a_day_ahead() {
+    leases_and_waits_end_on_time_though_the_clock_steps(DAY);
+}
+
+#[test]
+fn a_day_back() {
+    leases_and_waits_end_on_time_though_the_clock_steps(-DAY);
+}
+
+#[test]
+fn a_clock_that_swings_moves_no_lease() {
+    let Some(clock) = WallClock::new("a swinging clock") else { return };
+    let server = clock.setup().start();
+    let start = Instant::now();
+    acquire_on(&server, &["k", "o", "PX", "1500"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    while start.elapsed() < Duration::from_millis(1400) {
+        let swing = if (start.elapsed().as_millis() / 50).is_multiple_of(2) { 5 } else { -5 };
+        clock.set(swing);
+        assert!(left(&server, "k", "o") > 0);
+    }
+    read_at(&mut next, start, 1500);
+}
+
+#[test]
+fn fences_grow_while_the_clock_steps() {
+    let Some(clock) = WallClock::new("fences while the clock steps") else { return };
+    let server = clock.setup().start();
+    let mut last = 0;
+    for by in [0, HOUR, 0, -HOUR, DAY, -DAY, 0] {
+        clock.set(by);
+        for _ in 0..3 {
+            let fence = acquire_on(&server, &["k", "o"]);
+            assert!(fence > last, "{fence} after {last} with the clock {by} s off");
+            assert!(fence < 1 << 53);
+            last = fence;
+            assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+        }
+    }
+}
+
+#[test]
+fn what_was_saved_while_the_clock_was_ahead_can_be_loaded_when_it_is_right() {
+    let Some(clock) = WallClock::new("a load after the clock was set right") else { return };
+    for conf in [
+        &["appendonly no"][..],
+        &["appendonly yes", "appendfsync always"],
+        &["appendonly yes", "appendfsync always", "aof-use-rdb-preamble no"],
+    ] {
+        clock.set(DAY);
+        let mut server = clock.setup().conf(conf).start();
+        let fence = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+        acquire_on(&server, &["l", "o", "PX", "600000"]);
+        clock.set(0);
+        let before = digest(&server);
+        server.restart(Stop::Save);
+        assert_eq!(digest(&server), before, "{conf:?}");
+        assert_eq!(left(&server, "k", "o"), -1, "{conf:?}");
+        // The wall deadline lies a day ahead, but nobody gets more than the lease.
+        assert!((1..=600_000).contains(&left(&server, "l", "o")), "{conf:?}");
+        assert!(acquire_on(&server, &["m", "o"]) > fence, "{conf:?}");
+        server.cmd(&["DEL", "k", "l", "m"]);
+        server.restart(Stop::Save);
+        assert!(acquire_on(&server, &["k", "o"]) > fence, "{conf:?}: the newest fence was forgotten");
+    }
+}
+
+#[test]
+fn a_reload_in_place_works_after_the_clock_was_set_right() {
+    let Some(clock) = WallClock::new("a reload after the clock was set right") else { return };
+    clock.set(DAY);
+    let server = clock.setup().conf(&["appendonly yes"]).start();
+    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    clock.set(0);
+    let before = digest(&server);
+    for reload in ["RELOAD", "LOADAOF"] {
+        assert_eq!(server.cmd(&["DEBUG", reload]), "OK");
+        assert_eq!(digest(&server), before, "{reload}");
+    }
+}
+
+#[test]
+fn a_file_is_read_by_the_wall_clock_and_never_gives_more_than_the_lease() {
+    let Some(clock) = WallClock::new("a load while the clock steps") else { return };
+    for conf in [&["appendonly no"][..], &["appendonly yes", "appendfsync always"]] {
+        // The server is down for an hour, half an hour, or comes up before it went down.
+        for (by, hold_lasts) in [(HOUR, false), (HOUR / 2, true), (-HOUR / 2, true), (-DAY, true)] {
+            clock.set(0);
+            let mut server = clock.setup().conf(conf).start();
+            let lease_ms = 45 * 60 * 1000;
+            acquire_on(&server, &["k", "o", "PX", &lease_ms.to_string()]);
+            server.stop(Stop::Save);
+            clock.set(by);
+            server.start_again();
+            let left_ms = left(&server, "k", "o");
+            assert_eq!(left_ms > 0, hold_lasts, "{by}: {left_ms} ms");
+            let expected = lease_ms - by.max(0) * 1000;
+            assert!(left_ms <= expected.max(0), "{by}: {left_ms} ms are left");
+            assert!(left_ms > expected - 20_000 || expected < 0, "{by}: {left_ms} ms are left");
+        }
+    }
+}
+
+fn a_replica_with_another_clock_agrees(by: i64) {
+    let Some(theirs) = WallClock::new("a replica with another clock") else { return };
+    theirs.set(by);
+    for early in [true, false] {
+        let (primary, replica) = (Server::start(), theirs.setup().conf(&["appendonly yes"]).start());
+        let take = || {
+            acquire_on(&primary, &["k", "o", "PX", "60000"]);
+            acquire_on(&primary, &["l", "o", "NOEXPIRE", "NOTE", "n"]);
+            acquire_on(&primary, &["m", "o", "PX", "100"])
+        };
+        // The locks come in the snapshot, or one by one.
+        if early {
+            take();
+            follow(&replica, &primary);
+        } else {
+            follow(&replica, &primary);
+            take();
+        }
+        assert_stepped(&replica, by);
+        wait_replica_in_sync(&primary, &replica);
+        assert_eq!(digest(&replica), digest(&primary), "{by}");
+        let (here, there) = (left(&primary, "k", "o"), left(&replica, "k", "o"));
+        assert!((here - there).abs() < 2000, "{here} ms are left here and {there} there");
+        assert_eq!(left(&replica, "l", "o"), -1);
+        let_pass(Duration::from_millis(150));
+        wait_replica_in_sync(&primary, &replica);
+        assert_eq!(digest(&replica), digest(&primary), "{by}");
+        let fence = acquire_on(&primary, &["last", "o"]);
+        wait_replica_in_sync(&primary, &replica);
+        assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
+        assert!(acquire_on(&replica, &["next", "o"]) > fence);
+        assert!(left(&replica, "k", "o") > 40_000);
+    }
+}
+
+#[test]
+fn a_replica_whose_clock_is_ahead_agrees() {
+    a_replica_with_another_clock_agrees(DAY);
+}
+
+#[test]
+fn a_replica_whose_clock_is_behind_agrees() {
+    a_replica_with_another_clock_agrees(-DAY);
+}
+
+#[test]
+fn the_wheel_is_empty_after_all_that() {
+    let Some(clock) = WallClock::new("the lease index after steps of the clock") else { return };
+    let server = clock.setup().start();
+    for by in [0, DAY, -DAY, HOUR] {
+        clock.set(by);
+        for n in 0..20 {
+            acquire_on(&server, &[&format!("k{by}-{n}"), "o", "PX", &(10 + n).to_string()]);
+        }
+    }
+    wait_until("all leases to be over", || lock_stat(&server, "lease_index_entries") == 0);
+    assert_eq!(server.cmd(&["DBSIZE"]), 0);
+    assert_eq!(lock_stat(&server, "expired"), 80);
+}

@@ -1,0 +1,291 @@
+//! Replicas obey and decide nothing; whoever is promoted decides everything from then on; whoever is demoted sends its
+//! waiters away. Loss of what was not replicated yet cannot be helped; fences grow all the same.
+
+use std::time::Duration;
+
+use crate::backlog::{assert_only_effects, commands_in_backlog};
+use crate::steps::digest;
+use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
+use crate::support::{wait_until, Server, Stop, Value};
+use crate::traffic::{
+    acquire, acquire_on, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter, Traffic,
+};
+
+fn promote(server: &Server) {
+    assert_eq!(server.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
+}
+
+#[test]
+fn a_replica_refuses_to_decide_and_tells_what_it_knows() {
+    let (primary, replica) = (Server::start(), Server::start());
+    let fence = acquire_on(&primary, &["k", "o", "PX", "60000", "NOTE", "n"]);
+    follow(&replica, &primary);
+    let before = digest(&replica);
+    for read_only in ["yes", "no"] {
+        assert_eq!(replica.cmd(&["CONFIG", "SET", "replica-read-only", read_only]), "OK");
+        for words in [
+            &["LOCK.ACQUIRE", "free", "p"][..],
+            &["LOCK.ACQUIRE", "k", "p", "BLOCK", "0"],
+            &["LOCK.ACQUIRE", "k", "o"],
+            &["LOCK.RENEW", "k", "o"],
+            &["LOCK.RELEASE", "k", "o"],
+        ] {
+            let reply = replica.cmd(words);
+            assert!(reply.error().starts_with("READONLY "), "{words:?}: {reply:?}");
+        }
+        let script = "return redis.pcall('LOCK.RELEASE', KEYS[1], 'o')";
+        assert!(replica.cmd(&["EVAL", script, "1", "k"]).error().contains("READONLY "));
+        assert!((1..=60_000).contains(&left(&replica, "k", "o")));
+        assert_eq!(left(&replica, "k", "p"), 0);
+        let info = replica.cmd(&["LOCK.INFO", "k"]);
+        let hold = &info.field("holds").items()[0];
+        assert_eq!((hold.field("fence").int(), hold.field("note").text()), (fence, "n".into()));
+        assert_eq!(replica.cmd(&["LOCK.WAITERS", "k"]), Value::Array(vec![]));
+    }
+    assert_eq!(digest(&replica), before);
+    assert_eq!(replica.info_int("clients", "blocked_clients"), 0);
+}
+
+#[test]
+fn a_replica_never_ends_a_lease_by_itself() {
+    let (primary, replica, third) = (Server::start(), Server::start(), Server::start());
+    follow(&replica, &primary);
+    follow(&third, &replica);
+    // In one packet, so that the primary cannot end the lease before it is paused.
+    let mut conn = primary.connect();
+    conn.send_together(&[&["LOCK.ACQUIRE", "k", "o", "PX", "150"], &["CLIENT", "PAUSE", "20000", "WRITE"]]);
+    assert!(conn.read().int() > 0);
+    assert_eq!(conn.read(), "OK");
+    wait_until("the lock to arrive", || third.cmd(&["EXISTS", "k"]) == 1);
+    let before = digest(&replica);
+    let_pass(Duration::from_millis(400));
+    assert_eq!(left(&replica, "k", "o"), 0, "at its deadline a hold is over, swept or not");
+    for server in [&replica, &third] {
+        assert_eq!(server.cmd(&["EXISTS", "k"]), 1);
+        assert_eq!(digest(server), before);
+        assert_eq!((lock_stat(server, "expired"), lock_stat(server, "held")), (0, 1));
+    }
+    assert_eq!(primary.cmd(&["CLIENT", "UNPAUSE"]), "OK");
+    wait_until("the end of the lease", || third.cmd(&["EXISTS", "k"]) == 0);
+    assert_eq!(replica.cmd(&["EXISTS", "k"]), 0);
+}
+
+#[test]
+fn every_kind_of_change_leaves_the_same_data_on_all_replicas() {
+    let (primary, replica, third) = (Server::start(), Server::with(&["appendonly yes"]), Server::start());
+    follow(&replica, &primary);
+    follow(&third, &replica);
+    let mut conn = primary.connect();
+    let check = |what: &str| {
+        wait_replica_in_sync(&primary, &replica);
+        wait_replica_in_sync(&primary, &third);
+        assert_eq!(digest(&replica), digest(&primary), "{what}");
+        assert_eq!(digest(&third), digest(&primary), "{what}");
+        for server in [&replica, &third] {
+            assert_eq!(lock_stat(server, "held"), lock_stat(&primary, "held"), "{what}");
+        }
+    };
+    acquire(&mut conn, &["k", "o", "PX", "60000", "NOTE", "n"]);
+    check("acquire");
+    acquire(&mut conn, &["k", "o", "NOEXPIRE"]);
+    check("raise");
+    assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "o", "PX", "50000"]), 50_000);
+    check("renew");
+    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "PX", "300"]);
+    assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+    next.read().int();
+    check("hand-off");
+    wait_until("the lease to be over", || primary.cmd(&["EXISTS", "k"]) == 0);
+    check("expiry");
+    acquire(&mut conn, &["k", "o"]);
+    assert_eq!(conn.cmd(&["RENAME", "k", "l"]), "OK");
+    check("rename");
+    assert_eq!(conn.cmd(&["MOVE", "l", "5"]), 1);
+    assert_eq!(conn.cmd(&["SWAPDB", "0", "5"]), "OK");
+    check("move and swap");
+    let Value::Bulk(dump) = conn.cmd(&["DUMP", "l"]) else { panic!("no dump") };
+    conn.cmd(&["DEL", "l"]);
+    assert_eq!(conn.cmd(&[b"RESTORE", &b"m"[..], b"0", &dump]), "OK");
+    check("delete and restore");
+    conn.cmd(&["FLUSHALL"]);
+    check("flush");
+}
+
+#[test]
+fn after_a_promotion_leases_end_queues_work_and_the_third_stays_in_sync() {
+    let (mut primary, replica, third) = (Server::start(), Server::start(), Server::start());
+    follow(&replica, &primary);
+    follow(&third, &replica);
+    let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
+    acquire_on(&primary, &["soon", "o", "PX", "2000"]);
+    // In one packet, so that the primary cannot end the lease before it is paused.
+    let mut conn = primary.connect();
+    conn.send_together(&[
+        &["LOCK.ACQUIRE", "over", "o", "PX", "150"],
+        &["CLIENT", "PAUSE", "20000", "WRITE"],
+    ]);
+    assert!(conn.read().int() > newest);
+    assert_eq!(conn.read(), "OK");
+    wait_until("the locks to arrive", || third.cmd(&["EXISTS", "over"]) == 1);
+    primary.stop(Stop::Kill);
+    let_pass(Duration::from_millis(200));
+    assert_eq!(replica.cmd(&["EXISTS", "over"]), 1);
+
+    // The first decisions fall in the packet of the promotion itself.
+    let mut conn = replica.connect();
+    conn.send_together(&[
+        &["REPLICAOF", "NO", "ONE"],
+        &["LOCK.ACQUIRE", "fresh", "o", "NOEXPIRE"],
+        &["LOCK.ACQUIRE", "for-ever", "p"],
+    ]);
+    assert_eq!(conn.read(), "OK");
+    assert!(conn.read().int() > newest);
+    assert_eq!(conn.read(), Value::Nil);
+    let mut next = waiter(&replica, &["soon", "next", "BLOCK", "0", "NOEXPIRE"]);
+    wait_until("the overdue lease to be over", || replica.cmd(&["EXISTS", "over"]) == 0);
+    assert!(next.read().int() > newest, "served when the lease ended that the old primary gave");
+    assert_eq!(conn.cmd(&["LOCK.RELEASE", "for-ever", "o"]), 1);
+    wait_until("the third to be in sync", || digest(&third) == digest(&replica));
+    assert_eq!(left(&third, "soon", "next"), -1);
+    assert_eq!(third.cmd(&["DBSIZE"]), 2);
+    let told = commands_in_backlog(&replica);
+    assert!(told.len() >= 8, "{told:?}");
+    assert_only_effects(&told);
+    wait_quiet(&replica);
+}
+
+#[test]
+fn a_promoted_replica_keeps_what_was_promised() {
+    let (primary, replica) = (Server::start(), Server::start());
+    follow(&replica, &primary);
+    for n in 0..50 {
+        acquire_on(&primary, &[&format!("k{n}"), "o", "PX", &(20_000 + 1000 * n).to_string()]);
+    }
+    wait_replica_in_sync(&primary, &replica);
+    promote(&replica);
+    for n in 0..50 {
+        let key = format!("k{n}");
+        let (here, there) = (left(&primary, &key, "o"), left(&replica, &key, "o"));
+        // The replica's clock starts when the effect arrives, which is later; so its hold lasts longer, not shorter.
+        assert!(there + 5 >= here, "{here} ms are left here and {there} there");
+        assert_eq!(replica.cmd(&["LOCK.ACQUIRE", &key, "p"]), Value::Nil);
+    }
+}
+
+#[test]
+fn fences_grow_over_a_failover_that_lost_grants() {
+    let (primary, replica) = (Server::start(), Server::start());
+    follow(&replica, &primary);
+    acquire_on(&primary, &["k", "o"]);
+    wait_replica_in_sync(&primary, &replica);
+    promote(&replica);
+    let mut lost = 0;
+    for _ in 0..20 {
+        assert_eq!(primary.cmd(&["DEL", "k"]), 1);
+        lost = acquire_on(&primary, &["k", "o"]);
+    }
+    assert_eq!(replica.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+    assert!(acquire_on(&replica, &["k", "p"]) > lost);
+}
+
+#[test]
+fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
+    let (primary, other) = (Server::start(), Server::start());
+    acquire_on(&primary, &["k", "o", "PX", "300"]);
+    let mut waiters: Vec<_> =
+        (0..30).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "60000"])).collect();
+    replica_of(&primary, &other);
+    for waiter in &mut waiters {
+        assert!(waiter.read().error().starts_with("UNBLOCKED "));
+        waiter.expect_closed();
+    }
+    wait_quiet(&primary);
+    assert_eq!(lock_stat(&primary, "waiter_bytes"), 0);
+    wait_replica_in_sync(&other, &primary);
+    assert_eq!(digest(&primary), digest(&other));
+    // It decides again once it may, and nothing of the old queue is left.
+    promote(&primary);
+    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    let mut next = waiter(&primary, &["k", "w0", "BLOCK", "0"]);
+    assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+    assert!(next.read().int() > 0);
+}
+
+#[test]
+fn a_grant_in_the_packet_of_the_demotion_harms_nobody() {
+    let (primary, other) = (Server::start(), Server::start());
+    let mut conn = primary.connect();
+    acquire(&mut conn, &["k", "o"]);
+    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0"]);
+    let port = other.port().to_string();
+    conn.send_together(&[&["LOCK.RELEASE", "k", "o"], &["REPLICAOF", "127.0.0.1", &port]]);
+    assert_eq!(conn.read(), 1);
+    assert_eq!(conn.read(), "OK");
+    // Granted before it was sent away, or sent away before it could hear of the grant.
+    let reply = next.try_read();
+    assert!(matches!(reply, Ok(Value::Int(_)) | Ok(Value::Error(_)) | Err(_)), "{reply:?}");
+    wait_replica_in_sync(&other, &primary);
+    assert_eq!(digest(&primary), digest(&other));
+    wait_quiet(&primary);
+}
+
+#[test]
+fn a_coordinated_failover_with_waiters_and_leases_loses_nothing() {
+    let (primary, replica) = (Server::start(), Server::start());
+    follow(&replica, &primary);
+    let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
+    for n in 0..100 {
+        acquire_on(&primary, &[&format!("k{n}"), "o", "PX", &(100 + 5 * n).to_string()]);
+    }
+    let mut waiters: Vec<_> =
+        (90..100).map(|n| waiter(&primary, &[&format!("k{n}"), "next", "BLOCK", "0", "PX", "100"])).collect();
+    let mut stays = waiter(&primary, &["for-ever", "next", "BLOCK", "0"]);
+    assert_eq!(primary.cmd(&["FAILOVER"]), "OK");
+    wait_until("the roles to change", || {
+        primary.info("replication")["role"] == "slave" && replica.info("replication")["role"] == "master"
+    });
+    // Each was granted before the failover or sent away by it.
+    for waiter in &mut waiters {
+        match waiter.try_read() {
+            Ok(Value::Int(fence)) => assert!(fence > newest),
+            Ok(Value::Error(text)) => assert!(text.starts_with("UNBLOCKED "), "{text}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(stays.read().error().starts_with("UNBLOCKED "));
+    wait_replica_in_sync(&replica, &primary);
+    wait_until("the leases to be over", || replica.cmd(&["DBSIZE"]) == 1);
+    wait_replica_in_sync(&replica, &primary);
+    assert_eq!(digest(&primary), digest(&replica));
+    assert_eq!(left(&replica, "for-ever", "o"), -1);
+    for server in [&primary, &replica] {
+        wait_blocked_clients(server, 0);
+        wait_quiet(server);
+    }
+}
+
+#[test]
+fn the_aof_of_a_replica_holds_the_effects_and_brings_them_back() {
+    for preamble in ["yes", "no"] {
+        let preamble = format!("aof-use-rdb-preamble {preamble}");
+        let (primary, mut replica) =
+            (Server::start(), Server::with(&["appendonly yes", "appendfsync always", &preamble]));
+        follow(&replica, &primary);
+        wait_no_child(&replica);
+        acquire_on(&primary, &["k", "o", "PX", "500000"]);
+        let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "NOEXPIRE", "NOTE", "n"]);
+        assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+        next.read().int();
+        let traffic = Traffic::start(&primary, 2);
+        let_pass(Duration::from_millis(200));
+        traffic.stop();
+        wait_replica_in_sync(&primary, &replica);
+        let before = digest(&primary);
+        assert_eq!(digest(&replica), before);
+        // Alone it is a primary, with what its own file says.
+        replica.restart(Stop::Kill);
+        assert_eq!(replica.info("replication")["role"], "master");
+        assert_eq!(digest(&replica), before);
+        assert_eq!(left(&replica, "k", "next"), -1);
+    }
+}

@@ -1,0 +1,221 @@
+//! While clients are paused nothing may be written: leases that end and waiters that vanish are seen to afterwards. Waits
+//! change no data, so they end in time. A server that stood still makes up for it without doing anything twice.
+
+use std::time::{Duration, Instant};
+
+use crate::steps::digest;
+use crate::support::wait::{let_pass, wait_blocked_clients, wait_waiting};
+use crate::support::{wait_until, ReplicaStream, Server, Value};
+use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, waiter};
+
+/// Longer than anything that is to happen during a pause.
+const PAUSE_MS: &str = "20000";
+
+fn pause(server: &Server) {
+    assert_eq!(server.cmd(&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]), "OK");
+}
+
+fn unpause(server: &Server) {
+    assert_eq!(server.cmd(&["CLIENT", "UNPAUSE"]), "OK");
+}
+
+fn offset(server: &Server) -> i64 {
+    server.info_int("replication", "master_repl_offset")
+}
+
+#[test]
+fn leases_that_end_during_a_pause_are_handed_on_after_it() {
+    let (server, replica) = (Server::with(&["appendonly yes"]), Server::start());
+    follow(&replica, &server);
+    acquire_on(&server, &["k", "o", "PX", "100"]);
+    acquire_on(&server, &["alone", "o", "PX", "100"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
+    pause(&server);
+    let before = offset(&server);
+    let_pass(Duration::from_millis(400));
+    assert_eq!(left(&server, "k", "o"), 0, "over, although nobody may say so");
+    assert_eq!(server.cmd(&["EXISTS", "k", "alone"]), 2);
+    next.expect_nothing_pending();
+    assert_eq!(offset(&server), before, "something was sent during the pause");
+    unpause(&server);
+    let fence = next.read().int();
+    wait_until("the other lease to be over", || server.cmd(&["EXISTS", "alone"]) == 0);
+    assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "next"]), 1);
+    assert!(second.read().int() > fence);
+    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+}
+
+#[test]
+fn waits_end_and_waiters_vanish_during_a_pause() {
+    let server = Server::start();
+    acquire_on(&server, &["k", "o", "PX", "150"]);
+    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "300"]);
+    let closes = waiter(&server, &["k", "closes", "BLOCK", "0"]);
+    let mut killed = server.connect();
+    let id = killed.id().to_string();
+    killed.send(&["LOCK.ACQUIRE", "k", "killed", "BLOCK", "0"]);
+    wait_waiting(&server, "k", 3);
+    let mut last = waiter(&server, &["k", "last", "BLOCK", "0"]);
+    let mut stream = ReplicaStream::attach(&server);
+    pause(&server);
+    drop(closes);
+    assert_eq!(server.cmd(&["CLIENT", "KILL", "ID", &id]), 1);
+    // The lease is over before this wait is, but the lock cannot be handed on.
+    assert_eq!(timed.read(), Value::Nil);
+    wait_waiting(&server, "k", 1);
+    last.expect_nothing_pending();
+    unpause(&server);
+    let fence = last.read().int().to_string();
+    let holds: Vec<_> =
+        stream.collect(&server).into_iter().filter(|words| words[0] == "LOCK._HOLD").collect();
+    assert_eq!(holds.len(), 1, "{holds:?}");
+    assert_eq!(holds[0][3], fence);
+    wait_quiet(&server);
+}
+
+#[test]
+fn a_pause_of_everything_ends_by_itself() {
+    let server = Server::start();
+    acquire_on(&server, &["k", "o", "PX", "100"]);
+    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "150"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let start = Instant::now();
+    assert_eq!(server.cmd(&["CLIENT", "PAUSE", "700", "ALL"]), "OK");
+    let first = timed.read();
+    let fence = next.read().int();
+    assert!(start.elapsed() >= Duration::from_millis(690), "served during the pause");
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    // Its wait was over at 150 ms, when the lock could not be given to anybody.
+    assert_eq!(first, Value::Nil);
+    assert!(fence > 0);
+    assert!(left(&server, "k", "next") > 0);
+}
+
+#[test]
+fn a_pause_that_begins_in_the_transaction_that_grants() {
+    let with_pause: [&[&[&str]]; 4] = [
+        &[&["LOCK.RELEASE", "k", "o"], &["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]],
+        &[&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"], &["LOCK.RELEASE", "k", "o"]],
+        &[&["DEL", "k"], &["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]],
+        &[&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"], &["FLUSHALL"]],
+    ];
+    for commands in with_pause {
+        let (server, replica) = (Server::start(), Server::start());
+        follow(&replica, &server);
+        let mut conn = server.connect();
+        acquire(&mut conn, &["k", "o"]);
+        let mut doomed = server.connect();
+        let id = doomed.id().to_string();
+        doomed.send(&["LOCK.ACQUIRE", "k", "doomed", "BLOCK", "0"]);
+        wait_blocked_clients(&server, 1);
+        let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+        let kill = ["CLIENT", "KILL", "ID", &id];
+        conn.send_together(&[&[&["MULTI"][..]], commands, &[&kill, &["EXEC"]]].concat());
+        (0..commands.len() + 2).for_each(|_| drop(conn.read()));
+        let results = conn.read();
+        assert!(results.items().iter().all(|one| !matches!(one, Value::Error(_))), "{results:?}");
+        // The grant to the killed client, if there was one, can only be taken back after the pause.
+        let before = offset(&server);
+        let_pass(Duration::from_millis(250));
+        assert_eq!(offset(&server), before, "{commands:?}: something was sent during the pause");
+        next.expect_nothing_pending();
+        unpause(&server);
+        assert!(next.read().int() > 0, "{commands:?}");
+        assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "next"]), 1);
+        wait_quiet(&server);
+        wait_until("the replica to follow", || digest(&replica) == digest(&server));
+    }
+}
+
+#[test]
+fn changes_that_nobody_listened_to_wait_for_the_end_of_a_pause_too() {
+    let server = Server::start();
+    let mut conn = server.connect();
+    for n in 0..100 {
+        acquire(&mut conn, &[&format!("k{n}"), "o", "PX", "50"]);
+    }
+    pause(&server);
+    let_pass(Duration::from_millis(300));
+    assert_eq!(server.cmd(&["DBSIZE"]), 100);
+    unpause(&server);
+    wait_until("the leases to be over", || server.cmd(&["DBSIZE"]) == 0);
+    assert_eq!(lock_stat(&server, "expired"), 100);
+}
+
+#[test]
+fn a_shutdown_that_waits_for_a_replica_is_quiet_and_can_be_called_off() {
+    let (server, replica) = (Server::start(), Server::start());
+    follow(&replica, &server);
+    acquire_on(&server, &["k", "o", "PX", "200"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    replica.signal("STOP");
+    // Something that the replica has not confirmed, or the server would not wait for it.
+    assert_eq!(server.cmd(&["SET", "x", "1"]), "OK");
+    let mut killer = server.connect();
+    killer.send(&["SHUTDOWN", "NOSAVE"]);
+    wait_until("the shutdown to wait", || server.log().contains("Waiting for replicas before shutting down"));
+    let before = offset(&server);
+    let_pass(Duration::from_millis(400));
+    assert_eq!(server.cmd(&["EXISTS", "k"]), 1);
+    assert_eq!(offset(&server), before, "something was sent during the shutdown");
+    assert_eq!(server.cmd(&["SHUTDOWN", "ABORT"]), "OK");
+    assert!(next.read().int() > 0);
+    replica.signal("CONT");
+    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+}
+
+#[test]
+fn a_server_that_slept_makes_up_for_it_in_order() {
+    let server = Server::start();
+    let mut conn = server.connect();
+    acquire(&mut conn, &["k", "o", "PX", "100"]);
+    acquire(&mut conn, &["live", "o", "PX", "2500"]);
+    let mut first = waiter(&server, &["k", "first", "BLOCK", "0", "PX", "2000"]);
+    let mut hasty = waiter(&server, &["k", "hasty", "BLOCK", "300"]);
+    let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
+    assert_eq!(server.cmd(&["DEBUG", "SLEEP", "1.2"]), "OK");
+    // While it slept one lease ended and so did one wait. The first in line has a whole lease from its grant on.
+    let fence = first.read().int();
+    let left_ms = left(&server, "k", "first");
+    assert!(left_ms > 1000, "the lease began before the grant: {left_ms} ms are left");
+    assert_eq!(hasty.read(), Value::Nil);
+    assert!(left(&server, "live", "o") > 0, "a live lease was dropped");
+    second.expect_nothing_pending();
+    assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "first"]), 1);
+    assert!(second.read().int() > fence);
+    wait_quiet(&server);
+}
+
+#[test]
+fn a_process_that_was_stopped_makes_up_for_it_too() {
+    let server = Server::start();
+    acquire_on(&server, &["k", "o", "PX", "100"]);
+    acquire_on(&server, &["live", "o", "PX", "5000"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut hasty = waiter(&server, &["live", "hasty", "BLOCK", "200"]);
+    server.signal("STOP");
+    let_pass(Duration::from_millis(600));
+    server.signal("CONT");
+    assert!(next.read().int() > 0);
+    assert_eq!(hasty.read(), Value::Nil);
+    assert!(left(&server, "live", "o") > 0);
+}
+
+#[test]
+fn a_failover_that_is_called_off_goes_on_as_before() {
+    let (server, replica) = (Server::start(), Server::start());
+    follow(&replica, &server);
+    acquire_on(&server, &["k", "o", "PX", "300"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    replica.signal("STOP");
+    assert_eq!(server.cmd(&["SET", "x", "1"]), "OK");
+    assert_eq!(server.cmd(&["FAILOVER"]), "OK");
+    let_pass(Duration::from_millis(500));
+    assert_eq!(server.cmd(&["EXISTS", "k"]), 1, "the stream must be quiet while the replica catches up");
+    next.expect_nothing_pending();
+    assert_eq!(server.cmd(&["FAILOVER", "ABORT"]), "OK");
+    assert!(next.read().int() > 0);
+    replica.signal("CONT");
+    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+}
