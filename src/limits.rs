@@ -7,7 +7,7 @@ pub const OWNER_BYTES_MAX: usize = 256;
 /// Longest note in bytes: a line that an operator can read.
 pub const NOTE_BYTES_MAX: usize = 256;
 
-/// Longest key name in bytes. Queues and the lease index keep a copy of the name.
+/// Longest key name that a lock can be made under, in bytes. Queues and the lease index keep a copy of the name.
 pub const KEY_BYTES_MAX: usize = 1024;
 
 /// Most bytes of a client's text that an error quotes.

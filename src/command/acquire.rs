@@ -84,7 +84,7 @@ impl<'a> Acquire<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
-        let key = args.key()?;
+        let key = args.new_key()?;
         let owner = args.owner()?;
         let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
         let (mut limit, mut permits) = (None, None);

@@ -29,8 +29,13 @@ impl<'a> Args<'a> {
         self.next_word().ok_or(LockError::Arity(self.command))
     }
 
-    /// A key's name.
+    /// The name of a key that may be there: whatever the keyspace has can be told of, given back and replicated.
     pub fn key(&mut self) -> Result<&'a [u8], LockError> {
+        self.required()
+    }
+
+    /// The name of a key that may be made.
+    pub fn new_key(&mut self) -> Result<&'a [u8], LockError> {
         self.required()
             .and_then(|key| if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(LockError::KeyLength) })
     }

@@ -53,6 +53,15 @@ impl LockKey {
         unsafe { self.stored.as_mut() }.unwrap_or(&mut self.fresh)
     }
 
+    /// Takes away a time to live that a stranger gave the key: it was meant for the hold that was there.
+    fn clear_expiry(&self, site: Site) {
+        let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
+        if !self.stored.is_null() && rm!(RedisModule_GetExpire(self.handle)) != never {
+            rm!(RedisModule_SetExpire(self.handle, never));
+            rm!(RedisModule_Replicate(site.ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), site.name));
+        }
+    }
+
     /// Makes the keyspace agree with the lock: a key for a held lock, none for a free one.
     pub(super) fn store(&mut self) {
         match (self.stored.is_null(), self.lock().is_free()) {
@@ -122,11 +131,12 @@ pub(super) fn change<R>(
     work: impl FnOnce(&mut Turn, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
     let mut events = notify::Events::new();
+    // Before the state is taken: opening deletes a key that a stranger's time to live has ended.
+    let mut key = LockKey::open(site.ctx, site.name)?;
     let result = state::with(|host| {
         if !host.is_primary {
             return Err(LockError::ReadOnly);
         }
-        let mut key = LockKey::open(site.ctx, site.name)?;
         let clock = clock::read();
         let mut effects = std::mem::take(&mut host.effects);
         let result = {
@@ -134,6 +144,9 @@ pub(super) fn change<R>(
             let mut turn = Turn { clock, db, key: bytes(site.name), lock: key.lock(), memory, effects };
             work(&mut turn, &mut host.blocked)
         };
+        if effects.iter().any(|effect| matches!(effect, Effect::Granted { .. })) {
+            key.clear_expiry(site);
+        }
         key.store();
         if !effects.is_empty() {
             carry_out(host, site, clock, key.lock(), &mut effects, &mut events);
@@ -141,6 +154,7 @@ pub(super) fn change<R>(
         host.effects = effects;
         result
     });
+    drop(key);
     if config::events() {
         notify::publish(site.ctx, site.name, &events);
     }

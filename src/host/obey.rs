@@ -41,8 +41,8 @@ fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) ->
     if !has!(RedisModule_SetCommandACLCategories) && !is_stream(call.ctx) {
         return Err(LockError::EffectRefused);
     }
+    let mut key = LockKey::open(call.ctx, call.key())?;
     let changed = state::with(|host| {
-        let mut key = LockKey::open(call.ctx, call.key())?;
         let (db, key_bytes) = (call.db(), bytes(call.key()));
         let effects = &mut Vec::new();
         let memory = &mut host.memory;

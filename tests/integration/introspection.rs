@@ -66,6 +66,7 @@ fn syntax(arg: &Value) -> String {
     let value = match arg.field("type").text().as_str() {
         "pure-token" => String::new(),
         "oneof" => arg.field("arguments").items().iter().map(syntax).collect::<Vec<_>>().join(" | "),
+        "block" => arg.field("arguments").items().iter().map(syntax).collect::<Vec<_>>().join(" "),
         _ => arg.field("name").text(),
     };
     let token = arg.get("token").map(Value::text).unwrap_or_default();

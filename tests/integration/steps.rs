@@ -150,15 +150,15 @@ pub(crate) fn is_modern(server: &Server) -> bool {
 /// Something that must happen on time is never early, and at most 10 ms late in 99 of 100 cases. `round` measures a
 /// hundred cases or more: how late each was, or nothing for one that came early.
 ///
-/// On a busy machine the server itself gets its turn late, so what a PING takes at the same time is allowed for, and the
-/// best of a few rounds counts.
+/// On a busy machine everybody gets a turn late, so the longest PING of the same time is allowed for, and the best of a
+/// few rounds counts.
 pub(crate) fn assert_punctual(server: &Server, mut round: impl FnMut() -> Vec<Option<Duration>>) {
     let mut tries = Vec::new();
     for _ in 0..5 {
         let (late, pings) = beside_pings(server, &mut round);
         assert!(late.len() >= 100, "too few to speak of 99 of 100");
         let late = p99(late.into_iter().map(|late| late.expect("it came early")).collect());
-        let ping = p99(pings);
+        let ping = pings.into_iter().max().unwrap_or_default();
         if late <= Duration::from_millis(10) + ping {
             return;
         }
