@@ -200,6 +200,11 @@ impl Connection {
         self.send_bytes(&encode(args));
     }
 
+    /// The same to a server that may be gone.
+    pub(crate) fn try_send<A: AsRef<[u8]>>(&mut self, args: &[A]) -> std::io::Result<()> {
+        self.input.get_mut().write_all(&encode(args))
+    }
+
     /// Sends several commands in one write, so that the server reads them in one turn of its loop.
     pub(crate) fn send_together(&mut self, commands: &[&[&str]]) {
         self.send_bytes(&commands.iter().flat_map(|command| encode(command)).collect::<Vec<_>>());

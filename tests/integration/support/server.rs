@@ -178,7 +178,8 @@ fn ready_connection(port: u16, pid: u32) -> Option<Connection> {
     let mut conn = Connection::open(port).ok()?;
     // Whoever else holds the port may never answer.
     conn.set_deadline(Duration::from_millis(200));
-    conn.send(&["INFO"]);
+    // A server that is about to refuse its configuration may be gone between the two.
+    conn.try_send(&["INFO"]).ok()?;
     let info = conn.try_read().ok()?;
     if !matches!(info, Value::Bulk(_)) {
         return None;
