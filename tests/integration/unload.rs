@@ -5,9 +5,10 @@ use crate::steps::digest;
 use crate::support::{Server, Value};
 use crate::traffic::{acquire_on, left, waiter};
 
-fn modules(server: &Server) -> Vec<String> {
+/// How often the module is loaded. Some servers bring modules of their own.
+fn loaded(server: &Server) -> usize {
     let list = server.cmd(&["MODULE", "LIST"]);
-    list.items().iter().map(|module| module.field("name").text()).collect()
+    list.items().iter().filter(|module| *module.field("name") == "lock").count()
 }
 
 #[test]
@@ -17,7 +18,7 @@ fn it_cannot_be_unloaded_idle_or_busy() {
         let reply = server.cmd(&["MODULE", "UNLOAD", "lock"]);
         let text = reply.error();
         assert!(text.starts_with("ERR ") && text.contains("data types"), "{text}");
-        assert_eq!(modules(&server), ["lock"]);
+        assert_eq!(loaded(&server), 1);
     };
     unload();
     acquire_on(&server, &["k", "o", "NOEXPIRE"]);
@@ -43,7 +44,7 @@ fn it_cannot_be_loaded_twice_from_the_same_file_or_from_another() {
             [&["MODULE", "LOAD", path][..], &["MODULE", "LOADEX", path, "CONFIG", "lock.max-waiters", "3"]]
         {
             assert!(matches!(server.cmd(command), Value::Error(_)), "{command:?}");
-            assert_eq!(modules(&server), ["lock"]);
+            assert_eq!(loaded(&server), 1);
         }
     }
     assert_eq!(server.config("lock.max-waiters"), "100000");
