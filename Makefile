@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit integration matrix bench lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix bench lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -37,6 +37,9 @@ test: unit matrix ## run all tests, on all servers
 
 unit: setup ## run the tests that need no server
 	cargo test --locked --workspace --lib --bins
+
+soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
+	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib model_tests
 
 integration: build ## run the server tests on one server (SERVER_BIN=path TESTS=name)
 	@tools/integration.sh $(SERVER_BIN)

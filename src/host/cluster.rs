@@ -30,13 +30,18 @@ pub(super) fn turn_away(db: i32, key: &Rc<[u8]>) {
     fail_all(db, key, c"TRYAGAIN the lock has moved to another node; ask again");
 }
 
-/// Looks for queues whose lock has moved, a few at a time.
+/// Looks for queues whose lock has moved, a few at a time, going round all of them.
 pub(super) fn check_queues(ctx: *mut Ctx) {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return;
     }
-    let locks = state::with(|host| host.memory.waiters.locks(None));
-    for (db, key) in locks.iter().take(CHECKED_PER_RUN) {
+    let locks = state::with(|host| {
+        let all = host.memory.waiters.locks(None);
+        let start = if host.queues_checked < all.len() { host.queues_checked } else { 0 };
+        host.queues_checked = start + CHECKED_PER_RUN;
+        all.into_iter().skip(start).take(CHECKED_PER_RUN).collect::<Vec<_>>()
+    });
+    for (db, key) in &locks {
         let name = OwnString::new(key);
         if !owns(ctx, name.as_ptr()) {
             turn_away(*db, key);

@@ -27,6 +27,8 @@ pub(super) struct Host {
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
     pub(super) listeners: Listeners,
+    /// How far the search for queues of moved locks has come.
+    pub(super) queues_checked: usize,
     /// Changes that nobody was told of, as nobody listens.
     pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
@@ -72,6 +74,7 @@ impl Host {
             effects: Vec::new(),
             alarm: Alarm::default(),
             listeners: Listeners::default(),
+            queues_checked: 0,
             uncounted: 0,
             is_primary: true,
             loads_stream: false,
