@@ -5,7 +5,7 @@ use crate::steps::{
     assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, holder, release, set_string,
     transaction, unix_us, wait_for_lock, words, wrong_arity, WRONGTYPE,
 };
-use crate::support::{Server, Value};
+use crate::support::{wait_until, Server, Value};
 
 #[test]
 fn a_free_lock_is_granted_with_a_fence_made_of_the_time() {
@@ -209,6 +209,22 @@ fn another_type_is_refused() {
         }
         assert_eq!(server.cmd(&words("LOCK.ACQUIRE k *")), WRONGTYPE);
     });
+}
+
+#[test]
+fn another_value_whose_time_is_up_is_no_longer_there() {
+    let server = Server::start();
+    // The server keeps it until somebody comes for it.
+    assert_eq!(server.cmd(&words("DEBUG SET-ACTIVE-EXPIRE 0")), "OK");
+    for line in ["LOCK.CHECK k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"] {
+        assert_eq!(server.cmd(&words("SET k text PX 1")), "OK");
+        wait_until("the string to be too old", || server.cmd(&words(line)) == 0);
+    }
+    assert_eq!(server.cmd(&words("SET k text PX 1")), "OK");
+    let granted = || matches!(server.cmd(&words("LOCK.ACQUIRE k alice")), Value::Int(_));
+    wait_until("the string to be too old", granted);
+    assert_eq!(server.cmd(&["PTTL", "k"]), -1);
+    release(&server, "k", "alice");
 }
 
 #[test]

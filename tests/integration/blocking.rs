@@ -190,6 +190,19 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
 }
 
 #[test]
+fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    hold(&server, "l", "bob");
+    let mut alice = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE l alice BLOCK 400"));
+    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 60000"));
+    assert_eq!(alice.read(), Value::Nil);
+    // Alice gives up what she has, and with it the knot is undone.
+    assert_eq!(alice.cmd(&words("LOCK.RELEASE k alice")), 1);
+    assert_granted(&server, &mut bob, "k", "bob");
+}
+
+#[test]
 fn a_try_by_a_waiting_owner_leaves_its_wait_alone() {
     let server = Server::start();
     hold(&server, "k", "alice");

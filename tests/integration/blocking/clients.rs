@@ -175,6 +175,25 @@ fn killed_or_unblocked_in_one_step_with_the_grant() {
 }
 
 #[test]
+fn killed_in_one_packet_with_the_end_of_the_key() {
+    let server = Server::start();
+    // A plain FLUSHALL may turn the event loop before the next command of its client.
+    for line in ["DEL k", "FLUSHALL ASYNC", "RENAME k other", "LOCK.RENEW k alice PX 1"] {
+        hold(&server, "k", "alice");
+        let (mut doomed, id) = waiter_with_id(&server, "bob");
+        let mut carol = wait_for_lock(&server, "k", "carol");
+        let mut conn = server.connect();
+        conn.send_together(&[&words(line), &["CLIENT", "KILL", "ID", &id]]);
+        assert!(!matches!(conn.read(), Value::Error(_)), "{line}");
+        assert_eq!(conn.read(), 1);
+        let heard = doomed.try_read();
+        assert!(heard.is_err(), "{line}: {heard:?}");
+        assert_granted(&server, &mut carol, "k", "carol");
+        release(&server, "k", "carol");
+    }
+}
+
+#[test]
 fn a_storm_of_kills_with_the_grant() {
     let server = Server::start();
     hold(&server, "k", "alice");

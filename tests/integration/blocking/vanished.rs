@@ -220,6 +220,23 @@ fn a_time_to_live_that_somebody_set_ends_the_hold_early_and_is_not_renewed() {
     assert_eq!(server.cmd(&["PTTL", "k"]), -1, "the next hold has none");
 }
 
+#[test]
+fn a_time_to_live_that_somebody_set_ends_with_its_hold() {
+    let (server, [mut bob, _carol]) = contended();
+    assert_eq!(server.cmd(&words("PEXPIRE k 60000")), 1);
+    release(&server, "k", "alice");
+    let fence = assert_granted(&server, &mut bob, "k", "bob");
+    assert_eq!(server.cmd(&["PTTL", "k"]), -1, "it was not meant for bob");
+    // The same at the end of a lease.
+    let mut conn = server.connect();
+    conn.send_together(&[&words("LOCK.RENEW k bob PX 100"), &words("PEXPIRE k 60000")]);
+    assert_eq!(conn.read(), 100);
+    assert_eq!(conn.read(), 1);
+    wait_until("carol to have it", || holder(&server, "k").as_deref() == Some("carol"));
+    assert_eq!(server.cmd(&["PTTL", "k"]), -1);
+    assert_eq!(server.cmd(&words(&format!("LOCK.CHECK k bob FENCE {fence}"))), 0);
+}
+
 /// Two databases, each with a lock `k` or something else in its place, and in each of them one who waits.
 struct TwoDatabases {
     server: Server,
