@@ -93,6 +93,14 @@ impl Blocked {
         granted
     }
 
+    /// Ends all waits.
+    pub(super) fn fail_all(&mut self, text: &'static std::ffi::CStr) {
+        let waiting: Vec<WaiterId> = self.clients.keys().copied().collect();
+        for id in waiting {
+            self.answer(id, Answer::Failed(text));
+        }
+    }
+
     /// Ends a wait. Only the first answer counts: a handle must be unblocked once.
     pub(super) fn answer(&mut self, id: WaiterId, answer: Answer) {
         if let Some(client) = self.clients.get_mut(&id).filter(|client| client.answer.is_none()) {

@@ -7,9 +7,9 @@
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, OwnString, OK};
+use super::api::{bytes, has_flags, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
-use super::key::{change, Site};
+use super::key::{change, touch, Site};
 use super::state::{self, Delivered, Host, Suspect};
 use super::{clock, cluster, replicate};
 use crate::error::LockError;
@@ -19,6 +19,9 @@ use crate::primitive::Moment;
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
+
+/// How long to wait, in ms, before looking again at a lock whose slot is not ours.
+const AWAY_MS: u64 = 1_000;
 
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
@@ -107,6 +110,7 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
     let name = OwnString::new(&key);
     if !cluster::owns(ctx, name.as_ptr()) {
         cluster::turn_away(db, &key);
+        look_again(ctx, db, &name);
         return true;
     }
     let site = Site { ctx, db, name: name.as_ptr(), in_command: false };
@@ -121,6 +125,21 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
         fail_all(db, &key, c"WRONGTYPE the key was overwritten with a value that is not a lock");
     }
     true
+}
+
+/// Keeps the leases of a lock that is still here though its slot is not ours for now: the slot may come back, or
+/// be on its way in.
+fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
+    touch(ctx, name.as_ptr(), |lock| {
+        let later = clock::now().plus_ms(AWAY_MS);
+        state::with(|host| {
+            for hold in lock.holds_mut().iter_mut().filter(|hold| hold.deadline != Moment::NEVER) {
+                if !host.memory.leases.has(db, hold) {
+                    host.memory.leases.insert_at(db, bytes(name.as_ptr()), hold, later);
+                }
+            }
+        });
+    });
 }
 
 /// Ends all waits for a lock with an error.

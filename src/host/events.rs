@@ -38,7 +38,8 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
             if host.is_primary {
                 host.alarm.soon();
             } else {
-                // The server has sent the waiting clients away already; their queues go with them.
+                // Most servers have sent the waiting clients away already, but not Valkey in a cluster.
+                host.blocked.fail_all(c"UNBLOCKED this server is a replica now; ask the primary");
                 host.memory.waiters.clear();
                 host.memory.provisional.clear();
                 host.deferred = state::Deferred::default();
@@ -106,6 +107,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
         state::with(|host| {
             host.listeners.forget();
             host.is_primary = is_primary;
+            host.alarm.forget_if_late();
         });
         cluster::check_queues(ctx);
         deferred::count_changes(ctx);

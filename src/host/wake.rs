@@ -45,6 +45,16 @@ impl Alarm {
         }
     }
 
+    /// Gives up a timer that should have fired by now: the wall clock was set back, and the timer with it.
+    pub(super) fn forget_if_late(&mut self) {
+        if let (Some(ctx), Some((timer, deadline))) = (self.ctx, self.armed) {
+            if deadline < clock::now() {
+                rm!(RedisModule_StopTimer(ctx, timer, ptr::null_mut()));
+                self.armed = None;
+            }
+        }
+    }
+
     /// The timer has fired.
     pub(super) fn fired(&mut self) {
         self.armed = None;

@@ -30,12 +30,17 @@ impl Leases {
 
     /// Notes when this hold is due.
     pub fn insert(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        self.insert_at(db, key, hold, hold.deadline);
+    }
+
+    /// Notes to look at this hold at another moment than its deadline.
+    pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
         let lease = LeaseRef { key: SmallVec::from_slice(key), fence: hold.fence };
         if self.wheel(db).is_none() {
             self.wheels.push((db, Deadlines::default()));
         }
         if let Some(wheel) = self.wheel_mut(db) {
-            hold.slot = wheel.insert(hold.deadline, lease);
+            hold.slot = wheel.insert(at, lease);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::backlog::{assert_only_effects, commands_in_backlog};
-use crate::steps::digest;
+use crate::steps::{digest, queue_up};
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Server, Stop, Value};
 use crate::traffic::{
@@ -194,7 +194,14 @@ fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     acquire_on(&primary, &["k", "o", "PX", "300"]);
     let mut waiters: Vec<_> =
         (0..30).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "60000"])).collect();
+    // Some servers tell clients that can be redirected where to go, in place of sending them away.
+    let mut agile = primary.connect();
+    agile.cmd(&["CLIENT", "CAPA", "REDIRECT"]);
+    let mut agile = queue_up(&primary, agile, &["LOCK.ACQUIRE", "k", "agile", "BLOCK", "0"]);
     replica_of(&primary, &other);
+    let reply = agile.read();
+    let text = reply.error();
+    assert!(text.starts_with("UNBLOCKED ") || text.starts_with("REDIRECT "), "{text}");
     for waiter in &mut waiters {
         assert!(waiter.read().error().starts_with("UNBLOCKED "));
         waiter.expect_closed();

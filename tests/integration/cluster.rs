@@ -1,0 +1,292 @@
+//! Cluster mode: commands go to the node that has the slot, a lock moves with its slot, and a node that has lost a slot grants
+//! nothing in it any more. The nodes are this test's own, on loopback, and found by nobody else.
+
+use std::time::{Duration, Instant};
+
+use crate::steps::digest;
+use crate::support::server::Setup;
+use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
+use crate::support::{skip, wait_until, Connection, Server, Value};
+use crate::traffic::{acquire, acquire_on, left, lock_stat, wait_quiet, waiter};
+
+/// Keys of the lower and of the upper half of the slots: 0..=8191 and 8192..=16383. Checked before they are used.
+const LOW: &str = "bar";
+const HIGH: &str = "foo";
+const SLOTS: i64 = 16_384;
+
+fn node(more: &[&str]) -> Server {
+    let conf = ["cluster-enabled yes", "cluster-node-timeout 3000", "cluster-replica-validity-factor 0"];
+    Setup::new().conf(&conf).conf(more).start()
+}
+
+fn ok(server: &Server, words: &[&str]) {
+    assert_eq!(server.cmd(words), "OK", "{words:?}");
+}
+
+fn slot(server: &Server, key: &str) -> i64 {
+    server.cmd(&["CLUSTER", "KEYSLOT", key]).int()
+}
+
+fn id(server: &Server) -> String {
+    server.cmd(&["CLUSTER", "MYID"]).text()
+}
+
+fn wait_cluster_is(server: &Server, state: &str) {
+    let line = format!("cluster_state:{state}");
+    wait_until(&line, || server.cmd(&["CLUSTER", "INFO"]).text().contains(&line));
+}
+
+/// One node with all slots. It serves what it has, also when a slot is missing.
+fn single() -> Server {
+    let server = node(&["cluster-require-full-coverage no"]);
+    ok(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_cluster_is(&server, "ok");
+    server
+}
+
+/// A node with the lower half of the slots and one with the upper half.
+fn pair() -> (Server, Server) {
+    let (low, high) = (node(&[]), node(&[]));
+    ok(&low, &["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]);
+    ok(&high, &["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]);
+    ok(&high, &["CLUSTER", "SET-CONFIG-EPOCH", "2"]);
+    ok(&low, &["CLUSTER", "MEET", "127.0.0.1", &high.port().to_string()]);
+    for server in [&low, &high] {
+        wait_cluster_is(server, "ok");
+    }
+    assert!(slot(&low, LOW) < SLOTS / 2 && slot(&low, HIGH) >= SLOTS / 2);
+    (low, high)
+}
+
+fn assert_turned_away(conn: &mut Connection) {
+    let reply = conn.read();
+    let text = reply.error();
+    assert!(text.starts_with("TRYAGAIN ") || text.starts_with("MOVED "), "{text}");
+}
+
+#[test]
+fn commands_go_to_the_node_that_has_the_slot() {
+    let (low, high) = pair();
+    for (server, own, foreign, other) in [(&low, LOW, HIGH, &high), (&high, HIGH, LOW, &low)] {
+        let moved = format!("MOVED {} 127.0.0.1:{}", slot(server, foreign), other.port());
+        for words in [
+            &["LOCK.ACQUIRE", foreign, "o"][..],
+            &["LOCK.ACQUIRE", foreign, "o", "BLOCK", "0"],
+            &["LOCK.RELEASE", foreign, "o"],
+            &["LOCK.RENEW", foreign, "o"],
+            &["LOCK.CHECK", foreign, "o"],
+            &["LOCK.INFO", foreign],
+            &["LOCK.WAITERS", foreign],
+        ] {
+            assert_eq!(server.cmd(words), moved.as_str(), "{words:?}");
+        }
+        acquire_on(server, &[own, "o"]);
+        // The tag decides, not the rest of the name.
+        acquire_on(server, &[&format!("{{{own}}}:{foreign}"), "o"]);
+        assert_eq!(server.cmd(&["LOCK.RELEASE", own, "o"]), 1);
+    }
+}
+
+#[test]
+fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
+    let server = single();
+    acquire_on(&server, &[LOW, "o", "PX", "400"]);
+    acquire_on(&server, &[HIGH, "o", "NOEXPIRE"]);
+    let mut lost: Vec<_> = (0..5).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
+    let mut stays = waiter(&server, &[HIGH, "w", "BLOCK", "0"]);
+    let granted = lock_stat(&server, "granted");
+    ok(&server, &["CLUSTER", "DELSLOTS", &slot(&server, LOW).to_string()]);
+    lost.iter_mut().for_each(assert_turned_away);
+    // The lease ends meanwhile, and still nobody is granted anything.
+    let_pass(Duration::from_millis(500));
+    assert_eq!(lock_stat(&server, "granted"), granted);
+    assert_eq!(server.cmd(&["LOCK.RELEASE", HIGH, "o"]), 1);
+    assert!(stays.read().int() > 0);
+    wait_quiet(&server);
+}
+
+#[test]
+fn a_lease_that_ends_while_the_slot_is_away_is_seen_to_when_it_comes_back() {
+    let server = single();
+    acquire_on(&server, &[LOW, "o", "PX", "200"]);
+    let slot = slot(&server, LOW).to_string();
+    ok(&server, &["CLUSTER", "DELSLOTS", &slot]);
+    let_pass(Duration::from_millis(400));
+    ok(&server, &["CLUSTER", "ADDSLOTS", &slot]);
+    wait_until("the lock to be free", || server.cmd(&["DBSIZE"]) == 0);
+    assert_eq!(lock_stat(&server, "expired"), 1);
+}
+
+#[test]
+fn a_lease_that_ends_while_the_cluster_is_down_is_seen_to_afterwards() {
+    let server = node(&["cluster-require-full-coverage yes"]);
+    ok(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    wait_cluster_is(&server, "ok");
+    acquire_on(&server, &[HIGH, "o", "PX", "300"]);
+    acquire_on(&server, &["{foo}2", "o", "NOEXPIRE"]);
+    let low = slot(&server, LOW).to_string();
+    ok(&server, &["CLUSTER", "DELSLOTS", &low]);
+    wait_cluster_is(&server, "fail");
+    let_pass(Duration::from_millis(400));
+    ok(&server, &["CLUSTER", "ADDSLOTS", &low]);
+    wait_cluster_is(&server, "ok");
+    wait_until("the lock to be free", || server.cmd(&["DBSIZE"]) == 1);
+    assert_eq!(left(&server, "{foo}2", "o"), -1);
+}
+
+/// Prepares the move of a slot, key by key.
+fn open_slot(key: &str, from: &Server, to: &Server) {
+    let slot = slot(from, key).to_string();
+    ok(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]);
+    ok(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]);
+}
+
+/// Ends the move of a slot.
+fn close_slot(key: &str, from: &Server, to: &Server) {
+    let slot = slot(from, key).to_string();
+    ok(to, &["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
+    ok(from, &["CLUSTER", "SETSLOT", &slot, "NODE", &id(to)]);
+}
+
+fn migrate(key: &str, from: &Server, to: &Server) {
+    ok(from, &["MIGRATE", "127.0.0.1", &to.port().to_string(), key, "0", "5000"]);
+}
+
+#[test]
+fn a_lock_moves_with_its_lease_and_its_fence() {
+    let (low, high) = pair();
+    let fence = acquire_on(&low, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
+    let short = acquire_on(&low, &["{bar}short", "o", "PX", "1500"]);
+    let start = Instant::now();
+    let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
+    let mut second = waiter(&low, &["{bar}short", "second", "BLOCK", "0"]);
+    let granted = lock_stat(&low, "granted");
+
+    open_slot(LOW, &low, &high);
+    // As long as the key is here, so is the lock.
+    assert_eq!(low.cmd(&["LOCK.ACQUIRE", LOW, "p"]), Value::Nil);
+    assert!(left(&low, LOW, "o") > 0);
+    first.expect_nothing_pending();
+    migrate(LOW, &low, &high);
+    migrate("{bar}short", &low, &high);
+    assert_turned_away(&mut first);
+    assert_turned_away(&mut second);
+    assert!(low.cmd(&["LOCK.ACQUIRE", LOW, "p"]).error().starts_with("ASK "));
+    close_slot(LOW, &low, &high);
+    assert!(low.cmd(&["LOCK.ACQUIRE", LOW, "p"]).error().starts_with("MOVED "));
+    assert_eq!(lock_stat(&low, "granted"), granted, "granted on the node that has it no more");
+    assert_eq!((lock_stat(&low, "held"), lock_stat(&low, "lease_index_entries")), (0, 0));
+    wait_quiet(&low);
+
+    let left_ms = left(&high, LOW, "o");
+    assert!(left_ms > 590_000 && left_ms <= 600_000, "{left_ms}");
+    let info = high.cmd(&["LOCK.INFO", LOW]);
+    let hold = &info.field("holds").items()[0];
+    assert_eq!((hold.field("fence").int(), hold.field("note").text()), (fence, "n".into()));
+    let mut next = waiter(&high, &[LOW, "next", "BLOCK", "0"]);
+    let mut after = waiter(&high, &["{bar}short", "after", "BLOCK", "0"]);
+    assert_eq!(high.cmd(&["LOCK.RELEASE", LOW, "o", "FENCE", &fence.to_string()]), 1);
+    assert!(next.read().int() > fence);
+    assert!(after.read().int() > short, "served when the lease ended that came along");
+    assert!(start.elapsed() >= Duration::from_millis(1490), "{:?}", start.elapsed());
+}
+
+#[test]
+fn a_hand_off_in_a_slot_that_is_about_to_move_stays_on_this_node() {
+    let (low, high) = pair();
+    acquire_on(&low, &[LOW, "o", "NOEXPIRE"]);
+    let mut next = waiter(&low, &[LOW, "next", "BLOCK", "0", "NOEXPIRE"]);
+    let mut last = waiter(&low, &[LOW, "last", "BLOCK", "0"]);
+    open_slot(LOW, &low, &high);
+    assert_eq!(low.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
+    let fence = next.read().int();
+    migrate(LOW, &low, &high);
+    assert_turned_away(&mut last);
+    close_slot(LOW, &low, &high);
+    assert_eq!(high.cmd(&["LOCK.CHECK", LOW, "next", "FENCE", &fence.to_string()]), -1);
+    assert_eq!(left(&high, LOW, "next"), -1);
+    wait_quiet(&low);
+}
+
+#[test]
+fn whole_slots_move_at_once_where_the_server_can() {
+    let (low, high) = pair();
+    if !low.is_valkey() {
+        skip("the move of a whole slot at once", "this server has no CLUSTER MIGRATESLOTS");
+        return;
+    }
+    let slot = slot(&low, LOW).to_string();
+    let mut conn = low.connect();
+    let fence = acquire(&mut conn, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
+    let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
+    // Leases that end before, while and after the slot moves.
+    for n in 0..200 {
+        acquire(&mut conn, &[&format!("{{bar}}{n}"), "o", "PX", &(10 + 10 * n).to_string()]);
+    }
+    let mut waiters: Vec<_> = (0..20)
+        .map(|n| waiter(&low, &[&format!("{{bar}}{}", 180 + n), "next", "BLOCK", "0", "PX", "100"]))
+        .collect();
+    ok(&low, &["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", &slot, &slot, "NODE", &id(&high)]);
+    wait_until("the slot to move", || matches!(low.cmd(&["LOCK.INFO", LOW]), Value::Error(_)));
+    wait_until("the slot to arrive", || matches!(high.cmd(&["LOCK.INFO", LOW]), Value::Array(_)));
+    assert_turned_away(&mut first);
+    for waiter in &mut waiters {
+        assert!(matches!(waiter.read(), Value::Int(_) | Value::Error(_)));
+    }
+    assert_eq!(high.cmd(&["LOCK.CHECK", LOW, "o", "FENCE", "1"]), 0);
+    let left_ms = high.cmd(&["LOCK.CHECK", LOW, "o", "FENCE", &fence.to_string()]).int();
+    assert!(left_ms > 590_000 && left_ms <= 600_000, "{left_ms}");
+    wait_until("the other leases to be over", || high.cmd(&["DBSIZE"]) == 1);
+    wait_until("the source to be empty", || low.cmd(&["DBSIZE"]) == 0);
+    assert_eq!(lock_stat(&low, "lease_index_entries"), 0);
+    wait_quiet(&low);
+    let mut next = waiter(&high, &[LOW, "next", "BLOCK", "0"]);
+    assert_eq!(high.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
+    assert!(next.read().int() > fence);
+}
+
+#[test]
+fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
+    let primary = single();
+    let replica = node(&["cluster-require-full-coverage no"]);
+    ok(&primary, &["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]);
+    wait_until("the nodes to know each other", || {
+        replica.cmd(&["CLUSTER", "NODES"]).text().contains(&id(&primary))
+            && replica.cmd(&["CLUSTER", "INFO"]).text().contains("cluster_slots_assigned:16384")
+    });
+    ok(&replica, &["CLUSTER", "REPLICATE", &id(&primary)]);
+    wait_replica_in_sync(&primary, &replica);
+    let theirs = format!("slave {}", id(&primary));
+    wait_until("the primary to know its replica", || {
+        primary.cmd(&["CLUSTER", "NODES"]).text().contains(&theirs)
+    });
+    let fence = acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
+    acquire_on(&primary, &["short", "o", "PX", "700"]);
+    let mut first = waiter(&primary, &[LOW, "first", "BLOCK", "0"]);
+    wait_replica_in_sync(&primary, &replica);
+    // A replica answers for its primary only those who say that they want to read.
+    assert!(replica.cmd(&["LOCK.CHECK", LOW, "o"]).error().starts_with("MOVED "));
+    let mut reader = replica.connect();
+    assert_eq!(reader.cmd(&["READONLY"]), "OK");
+    assert_eq!(reader.cmd(&["LOCK.CHECK", LOW, "o"]), -1);
+
+    wait_until("the failover to be accepted", || replica.cmd(&["CLUSTER", "FAILOVER"]) == "OK");
+    wait_until("the roles to change", || {
+        replica.info("replication")["role"] == "master" && primary.info("replication")["role"] == "slave"
+    });
+    let reply = first.read();
+    let text = reply.error();
+    assert!(text.starts_with("UNBLOCKED ") || text.starts_with("MOVED "), "{text}");
+    wait_quiet(&primary);
+    wait_until("the new primary to serve", || {
+        matches!(replica.cmd(&["LOCK.CHECK", LOW, "o"]), Value::Int(_))
+    });
+    assert_eq!(left(&replica, LOW, "o"), -1);
+    wait_until("the short lease to be over", || replica.cmd(&["DBSIZE"]) == 1);
+    wait_waiting(&replica, LOW, 0);
+    let mut next = waiter(&replica, &[LOW, "next", "BLOCK", "0"]);
+    assert_eq!(replica.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
+    assert!(next.read().int() > fence);
+    wait_replica_in_sync(&replica, &primary);
+    assert_eq!(digest(&primary), digest(&replica));
+}
