@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::clock_shim::{WallClock, DAY, HOUR};
 use crate::steps::{digest, unix_us};
-use crate::support::wait::{let_pass, wait_replica_in_sync};
+use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, lock_stat, wait_quiet, waiter};
+use crate::traffic::{acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
 
-/// How late an end may be noticed: module timers follow the wall clock, so after a step back it is the server's cron, ten
-/// times a second, that wakes the module.
-const LATE: Duration = Duration::from_millis(400);
+/// How late an end may be seen on a busy machine. What would go wrong with the clock goes wrong by an hour.
+const LATE: Duration = Duration::from_secs(2);
 
 /// Waits for the reply and checks when it came, counted from `start`.
 fn read_at(conn: &mut Connection, start: Instant, due_ms: u64) -> Value {
@@ -36,13 +35,14 @@ fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
     let server = clock.setup().start();
     acquire_on(&server, &["for-ever", "o", "NOEXPIRE"]);
     acquire_on(&server, &["long", "o", "PX", "60000"]);
-    let start = Instant::now();
-    let short = acquire_on(&server, &["short", "o", "PX", "1000"]);
+    let short = acquire_on(&server, &["short", "o"]);
     let mut patient = waiter(&server, &["short", "patient", "BLOCK", "0", "PX", "400"]);
     let mut last = waiter(&server, &["short", "last", "BLOCK", "86400000"]);
+    let mut slow = waiter(&server, &["long", "slow", "BLOCK", "0"]);
     let asked = Instant::now();
     let mut hasty = waiter(&server, &["for-ever", "hasty", "BLOCK", "600"]);
-    let slow = waiter(&server, &["long", "slow", "BLOCK", "0"]);
+    let start = Instant::now();
+    assert_eq!(server.cmd(&["LOCK.RENEW", "short", "o", "PX", "1000"]), 1000);
 
     clock.set(by);
     assert_stepped(&server, by);
@@ -52,20 +52,18 @@ fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
 
     assert_eq!(read_at(&mut hasty, asked, 600), Value::Nil);
     let fence = read_at(&mut patient, start, 1000).int();
-    let granted = Instant::now();
     assert!(fence > short);
-    let mut slow = slow;
     slow.expect_nothing_pending();
-    assert!(read_at(&mut last, granted, 395).int() > fence);
+    assert!(read_at(&mut last, start, 1400).int() > fence);
 
     // A lease and a wait that begin after the step.
     let start = Instant::now();
-    acquire_on(&server, &["new", "o", "PX", "300"]);
+    acquire_on(&server, &["new", "o", "PX", "600"]);
     let mut next = waiter(&server, &["new", "next", "BLOCK", "0"]);
     let asked = Instant::now();
-    let mut timed = waiter(&server, &["for-ever", "timed", "BLOCK", "250"]);
-    assert_eq!(read_at(&mut timed, asked, 250), Value::Nil);
-    assert!(read_at(&mut next, start, 300).int() > fence);
+    let mut timed = waiter(&server, &["for-ever", "timed", "BLOCK", "500"]);
+    assert_eq!(read_at(&mut timed, asked, 500), Value::Nil);
+    assert!(read_at(&mut next, start, 600).int() > fence);
     assert!((50_000..=60_000).contains(&left(&server, "long", "o")));
     assert_eq!(server.cmd(&["LOCK.RELEASE", "long", "o"]), 1);
     assert!(slow.read().int() > fence);
@@ -206,13 +204,12 @@ fn a_replica_with_another_clock_agrees(by: i64) {
         }
         assert_stepped(&replica, by);
         wait_replica_in_sync(&primary, &replica);
-        assert_eq!(digest(&replica), digest(&primary), "{by}");
+        wait_same_data(&replica, &primary);
         let (here, there) = (left(&primary, "k", "o"), left(&replica, "k", "o"));
         assert!((here - there).abs() < 2000, "{here} ms are left here and {there} there");
         assert_eq!(left(&replica, "l", "o"), -1);
-        let_pass(Duration::from_millis(150));
-        wait_replica_in_sync(&primary, &replica);
-        assert_eq!(digest(&replica), digest(&primary), "{by}");
+        wait_until("the short lease to be over", || replica.cmd(&["EXISTS", "m"]) == 0);
+        wait_same_data(&replica, &primary);
         let fence = acquire_on(&primary, &["last", "o"]);
         wait_replica_in_sync(&primary, &replica);
         assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");

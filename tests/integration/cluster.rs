@@ -7,7 +7,7 @@ use crate::steps::digest;
 use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, acquire_on, left, lock_stat, wait_quiet, waiter};
+use crate::traffic::{acquire, acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
 
 /// Keys of the lower and of the upper half of the slots: 0..=8191 and 8192..=16383. Checked before they are used.
 const LOW: &str = "bar";
@@ -90,12 +90,13 @@ fn commands_go_to_the_node_that_has_the_slot() {
 #[test]
 fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     let server = single();
-    acquire_on(&server, &[LOW, "o", "PX", "400"]);
+    acquire_on(&server, &[LOW, "o"]);
     acquire_on(&server, &[HIGH, "o", "NOEXPIRE"]);
     let mut lost: Vec<_> = (0..5).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
     let mut stays = waiter(&server, &[HIGH, "w", "BLOCK", "0"]);
     let granted = lock_stat(&server, "granted");
-    ok(&server, &["CLUSTER", "DELSLOTS", &slot(&server, LOW).to_string()]);
+    let slot = slot(&server, LOW).to_string();
+    at_once(&server, &[&["LOCK.RENEW", LOW, "o", "PX", "300"], &["CLUSTER", "DELSLOTS", &slot]]);
     lost.iter_mut().for_each(assert_turned_away);
     // The lease ends meanwhile, and still nobody is granted anything.
     let_pass(Duration::from_millis(500));
@@ -108,9 +109,8 @@ fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
 #[test]
 fn a_lease_that_ends_while_the_slot_is_away_is_seen_to_when_it_comes_back() {
     let server = single();
-    acquire_on(&server, &[LOW, "o", "PX", "200"]);
     let slot = slot(&server, LOW).to_string();
-    ok(&server, &["CLUSTER", "DELSLOTS", &slot]);
+    at_once(&server, &[&["LOCK.ACQUIRE", LOW, "o", "PX", "200"], &["CLUSTER", "DELSLOTS", &slot]]);
     let_pass(Duration::from_millis(400));
     ok(&server, &["CLUSTER", "ADDSLOTS", &slot]);
     wait_until("the lock to be free", || server.cmd(&["DBSIZE"]) == 0);
@@ -122,10 +122,9 @@ fn a_lease_that_ends_while_the_cluster_is_down_is_seen_to_afterwards() {
     let server = node(&["cluster-require-full-coverage yes"]);
     ok(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_cluster_is(&server, "ok");
-    acquire_on(&server, &[HIGH, "o", "PX", "300"]);
     acquire_on(&server, &["{foo}2", "o", "NOEXPIRE"]);
     let low = slot(&server, LOW).to_string();
-    ok(&server, &["CLUSTER", "DELSLOTS", &low]);
+    at_once(&server, &[&["LOCK.ACQUIRE", HIGH, "o", "PX", "300"], &["CLUSTER", "DELSLOTS", &low]]);
     wait_cluster_is(&server, "fail");
     let_pass(Duration::from_millis(400));
     ok(&server, &["CLUSTER", "ADDSLOTS", &low]);
@@ -156,7 +155,7 @@ fn migrate(key: &str, from: &Server, to: &Server) {
 fn a_lock_moves_with_its_lease_and_its_fence() {
     let (low, high) = pair();
     let fence = acquire_on(&low, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
-    let short = acquire_on(&low, &["{bar}short", "o", "PX", "1500"]);
+    let short = acquire_on(&low, &["{bar}short", "o", "PX", "3000"]);
     let start = Instant::now();
     let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
     let mut second = waiter(&low, &["{bar}short", "second", "BLOCK", "0"]);
@@ -188,7 +187,7 @@ fn a_lock_moves_with_its_lease_and_its_fence() {
     assert_eq!(high.cmd(&["LOCK.RELEASE", LOW, "o", "FENCE", &fence.to_string()]), 1);
     assert!(next.read().int() > fence);
     assert!(after.read().int() > short, "served when the lease ended that came along");
-    assert!(start.elapsed() >= Duration::from_millis(1490), "{:?}", start.elapsed());
+    assert!(start.elapsed() >= Duration::from_millis(2990), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -221,7 +220,7 @@ fn whole_slots_move_at_once_where_the_server_can() {
     let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
     // Leases that end before, while and after the slot moves.
     for n in 0..200 {
-        acquire(&mut conn, &[&format!("{{bar}}{n}"), "o", "PX", &(10 + 10 * n).to_string()]);
+        acquire(&mut conn, &[&format!("{{bar}}{n}"), "o", "PX", &(10 + 15 * n).to_string()]);
     }
     let mut waiters: Vec<_> = (0..20)
         .map(|n| waiter(&low, &[&format!("{{bar}}{}", 180 + n), "next", "BLOCK", "0", "PX", "100"]))

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::wait::let_pass;
-use crate::support::{Connection, Server, Stop, Value};
+use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::{acquire_on, lock_stat, try_cmd, wait_no_child};
 
 /// What one client was told before the server was gone.
@@ -53,7 +52,8 @@ fn nothing_that_was_acknowledged_is_lost_by_a_kill() {
                 std::thread::spawn(move || witness(conn, &name))
             })
             .collect();
-        let_pass(Duration::from_millis(150 + 37 * round));
+        // The kill falls where it falls.
+        wait_until("some locks to be granted", || lock_stat(&server, "granted") > 300 + 70 * round);
         if round == 2 {
             server.cmd(&["BGREWRITEAOF"]);
         }
@@ -98,7 +98,7 @@ fn the_holder_of_a_contested_lock_is_the_last_that_was_told() {
                 })
             })
             .collect();
-        let_pass(Duration::from_millis(150));
+        wait_until("some hand-offs", || lock_stat(&server, "handed_off") > 50 + 30 * round);
         server.restart(Stop::Kill);
         let told: Vec<_> =
             clients.into_iter().map(|client| client.join().expect("a client failed")).collect();

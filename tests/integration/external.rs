@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::steps::digest;
 use crate::support::wait::{let_pass, wait_replica_in_sync};
 use crate::support::{wait_until, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_no_child, wait_quiet, waiter};
+use crate::traffic::{
+    acquire, acquire_on, at_once, follow, left, lock_stat, wait_no_child, wait_quiet, waiter,
+};
 
 /// Fills the memory with strings until `done`.
 fn fill_memory_until(server: &Server, mut done: impl FnMut() -> bool) {
@@ -125,15 +127,23 @@ fn a_lock_under_a_name_that_no_client_could_give_it_is_replicated_and_saved() {
 fn leases_end_under_new_names_in_new_databases_and_on_replicas_too() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    let mut conn = primary.connect();
-    for key in ["renamed", "moved", "swapped"] {
-        acquire(&mut conn, &[key, "o", "PX", "600"]);
-    }
-    assert_eq!(conn.cmd(&["RENAME", "renamed", "renamed-2"]), "OK");
-    assert_eq!(conn.cmd(&["MOVE", "moved", "5"]), 1);
-    assert_eq!(conn.cmd(&["SWAPDB", "0", "7"]), "OK");
-    assert_eq!(conn.cmd(&["DBSIZE"]), 0);
-    let fence = acquire(&mut conn, &["renamed", "p", "PX", "600000"]);
+    let replies = at_once(
+        &primary,
+        &[
+            &["LOCK.ACQUIRE", "renamed", "o", "PX", "300"],
+            &["LOCK.ACQUIRE", "moved", "o", "PX", "300"],
+            &["LOCK.ACQUIRE", "swapped", "o", "PX", "300"],
+            &["RENAME", "renamed", "renamed-2"],
+            &["MOVE", "moved", "5"],
+            &["SWAPDB", "0", "7"],
+            &["DBSIZE"],
+        ],
+    );
+    assert_eq!(
+        replies[3..],
+        [Value::Simple("OK".into()), Value::Int(1), Value::Simple("OK".into()), Value::Int(0)]
+    );
+    let fence = acquire_on(&primary, &["renamed", "p", "PX", "600000"]);
     wait_until("the leases to be over", || lock_stat(&primary, "expired") == 3);
     assert_eq!(lock_stat(&primary, "lease_index_entries"), 1);
     wait_replica_in_sync(&primary, &replica);
@@ -141,10 +151,16 @@ fn leases_end_under_new_names_in_new_databases_and_on_replicas_too() {
     assert_eq!(lock_stat(&replica, "held"), 1);
 
     // The replica knows where its leases are as well: once promoted, it ends them by itself.
-    acquire(&mut conn, &["renamed-3", "o", "PX", "700"]);
-    acquire(&mut conn, &["swapped-3", "o", "PX", "700"]);
-    assert_eq!(conn.cmd(&["RENAME", "renamed-3", "renamed-4"]), "OK");
-    assert_eq!(conn.cmd(&["SWAPDB", "0", "9"]), "OK");
+    at_once(
+        &primary,
+        &[
+            &["LOCK.ACQUIRE", "renamed-3", "o", "PX", "300"],
+            &["LOCK.ACQUIRE", "swapped-3", "o", "PX", "300"],
+            &["RENAME", "renamed-3", "renamed-4"],
+            &["SWAPDB", "0", "9"],
+            &["CLIENT", "PAUSE", "20000", "WRITE"],
+        ],
+    );
     wait_replica_in_sync(&primary, &replica);
     assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
     wait_until("the leases to be over", || lock_stat(&replica, "expired") == 2);

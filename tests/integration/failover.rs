@@ -8,7 +8,8 @@ use crate::steps::{digest, queue_up};
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Server, Stop, Value};
 use crate::traffic::{
-    acquire, acquire_on, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter, Traffic,
+    acquire, acquire_on, at_once, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter,
+    Traffic,
 };
 
 fn promote(server: &Server) {
@@ -91,10 +92,11 @@ fn every_kind_of_change_leaves_the_same_data_on_all_replicas() {
     check("raise");
     assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "o", "PX", "50000"]), 50_000);
     check("renew");
-    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "PX", "300"]);
+    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "PX", "40000"]);
     assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     next.read().int();
     check("hand-off");
+    assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "next", "PX", "50"]), 50);
     wait_until("the lease to be over", || primary.cmd(&["EXISTS", "k"]) == 0);
     check("expiry");
     acquire(&mut conn, &["k", "o"]);
@@ -117,7 +119,7 @@ fn after_a_promotion_leases_end_queues_work_and_the_third_stays_in_sync() {
     follow(&replica, &primary);
     follow(&third, &replica);
     let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
-    acquire_on(&primary, &["soon", "o", "PX", "2000"]);
+    acquire_on(&primary, &["soon", "o", "PX", "3000"]);
     // In one packet, so that the primary cannot end the lease before it is paused.
     let mut conn = primary.connect();
     conn.send_together(&[
@@ -191,7 +193,7 @@ fn fences_grow_over_a_failover_that_lost_grants() {
 #[test]
 fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     let (primary, other) = (Server::start(), Server::start());
-    acquire_on(&primary, &["k", "o", "PX", "300"]);
+    acquire_on(&primary, &["k", "o"]);
     let mut waiters: Vec<_> =
         (0..30).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "60000"])).collect();
     // Some servers tell clients that can be redirected where to go, in place of sending them away.
@@ -241,13 +243,20 @@ fn a_coordinated_failover_with_waiters_and_leases_loses_nothing() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
-    for n in 0..100 {
-        acquire_on(&primary, &[&format!("k{n}"), "o", "PX", &(100 + 5 * n).to_string()]);
+    let keys: Vec<String> = (0..100).map(|n| format!("k{n}")).collect();
+    for key in &keys {
+        acquire_on(&primary, &[key, "o"]);
     }
     let mut waiters: Vec<_> =
         (90..100).map(|n| waiter(&primary, &[&format!("k{n}"), "next", "BLOCK", "0", "PX", "100"])).collect();
     let mut stays = waiter(&primary, &["for-ever", "next", "BLOCK", "0"]);
-    assert_eq!(primary.cmd(&["FAILOVER"]), "OK");
+    // Leases that end before, while and after the roles change.
+    let leases: Vec<String> = (0..100).map(|n| (1 + 5 * n).to_string()).collect();
+    let renewals: Vec<_> =
+        keys.iter().zip(&leases).map(|(key, lease)| ["LOCK.RENEW", key, "o", "PX", lease]).collect();
+    let mut commands: Vec<&[&str]> = renewals.iter().map(|words| &words[..]).collect();
+    commands.push(&["FAILOVER"]);
+    assert_eq!(at_once(&primary, &commands).pop(), Some(Value::Simple("OK".into())));
     wait_until("the roles to change", || {
         primary.info("replication")["role"] == "slave" && replica.info("replication")["role"] == "master"
     });

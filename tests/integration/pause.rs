@@ -3,17 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::digest;
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_waiting};
 use crate::support::{wait_until, ReplicaStream, Server, Value};
-use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, waiter};
+use crate::traffic::{
+    acquire, acquire_on, at_once, follow, left, lock_stat, wait_quiet, wait_same_data, waiter,
+};
 
 /// Longer than anything that is to happen during a pause.
 const PAUSE_MS: &str = "20000";
 
-fn pause(server: &Server) {
-    assert_eq!(server.cmd(&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]), "OK");
-}
+const PAUSE: &[&str] = &["CLIENT", "PAUSE", PAUSE_MS, "WRITE"];
 
 fn unpause(server: &Server) {
     assert_eq!(server.cmd(&["CLIENT", "UNPAUSE"]), "OK");
@@ -27,11 +26,13 @@ fn offset(server: &Server) -> i64 {
 fn leases_that_end_during_a_pause_are_handed_on_after_it() {
     let (server, replica) = (Server::with(&["appendonly yes"]), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o", "PX", "100"]);
-    acquire_on(&server, &["alone", "o", "PX", "100"]);
+    acquire_on(&server, &["k", "o"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
     let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
-    pause(&server);
+    at_once(
+        &server,
+        &[&["LOCK.ACQUIRE", "alone", "o", "PX", "100"], &["LOCK.RENEW", "k", "o", "PX", "100"], PAUSE],
+    );
     let before = offset(&server);
     let_pass(Duration::from_millis(400));
     assert_eq!(left(&server, "k", "o"), 0, "over, although nobody may say so");
@@ -43,14 +44,14 @@ fn leases_that_end_during_a_pause_are_handed_on_after_it() {
     wait_until("the other lease to be over", || server.cmd(&["EXISTS", "alone"]) == 0);
     assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "next"]), 1);
     assert!(second.read().int() > fence);
-    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+    wait_same_data(&replica, &server);
 }
 
 #[test]
 fn waits_end_and_waiters_vanish_during_a_pause() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "150"]);
-    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "300"]);
+    acquire_on(&server, &["k", "o"]);
+    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "1000"]);
     let closes = waiter(&server, &["k", "closes", "BLOCK", "0"]);
     let mut killed = server.connect();
     let id = killed.id().to_string();
@@ -58,7 +59,7 @@ fn waits_end_and_waiters_vanish_during_a_pause() {
     wait_waiting(&server, "k", 3);
     let mut last = waiter(&server, &["k", "last", "BLOCK", "0"]);
     let mut stream = ReplicaStream::attach(&server);
-    pause(&server);
+    at_once(&server, &[&["LOCK.RENEW", "k", "o", "PX", "150"], PAUSE]);
     drop(closes);
     assert_eq!(server.cmd(&["CLIENT", "KILL", "ID", &id]), 1);
     // The lease is over before this wait is, but the lock cannot be handed on.
@@ -69,25 +70,27 @@ fn waits_end_and_waiters_vanish_during_a_pause() {
     let fence = last.read().int().to_string();
     let holds: Vec<_> =
         stream.collect(&server).into_iter().filter(|words| words[0] == "LOCK._HOLD").collect();
-    assert_eq!(holds.len(), 1, "{holds:?}");
-    assert_eq!(holds[0][3], fence);
+    // The renewal and the one grant.
+    assert_eq!(holds.len(), 2, "{holds:?}");
+    assert_eq!(holds[1][3], fence);
     wait_quiet(&server);
 }
 
 #[test]
 fn a_pause_of_everything_ends_by_itself() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "100"]);
-    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "150"]);
+    acquire_on(&server, &["k", "o"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut timed = server.connect();
     let start = Instant::now();
-    assert_eq!(server.cmd(&["CLIENT", "PAUSE", "700", "ALL"]), "OK");
-    let first = timed.read();
+    timed.send(&["LOCK.ACQUIRE", "k", "timed", "BLOCK", "400"]);
+    wait_waiting(&server, "k", 2);
+    at_once(&server, &[&["LOCK.RENEW", "k", "o", "PX", "100"], &["CLIENT", "PAUSE", "900", "ALL"]]);
+    // Its wait is over before the pause is.
+    assert_eq!(timed.read(), Value::Nil);
     let fence = next.read().int();
-    assert!(start.elapsed() >= Duration::from_millis(690), "served during the pause");
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
-    // Its wait was over at 150 ms, when the lock could not be given to anybody.
-    assert_eq!(first, Value::Nil);
+    assert!(start.elapsed() >= Duration::from_millis(890), "served during the pause");
+    assert!(start.elapsed() < Duration::from_millis(5000), "{:?}", start.elapsed());
     assert!(fence > 0);
     assert!(left(&server, "k", "next") > 0);
 }
@@ -95,10 +98,10 @@ fn a_pause_of_everything_ends_by_itself() {
 #[test]
 fn a_pause_that_begins_in_the_transaction_that_grants() {
     let with_pause: [&[&[&str]]; 4] = [
-        &[&["LOCK.RELEASE", "k", "o"], &["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]],
-        &[&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"], &["LOCK.RELEASE", "k", "o"]],
-        &[&["DEL", "k"], &["CLIENT", "PAUSE", PAUSE_MS, "WRITE"]],
-        &[&["CLIENT", "PAUSE", PAUSE_MS, "WRITE"], &["FLUSHALL"]],
+        &[&["LOCK.RELEASE", "k", "o"], PAUSE],
+        &[PAUSE, &["LOCK.RELEASE", "k", "o"]],
+        &[&["DEL", "k"], PAUSE],
+        &[PAUSE, &["FLUSHALL"]],
     ];
     for commands in with_pause {
         let (server, replica) = (Server::start(), Server::start());
@@ -124,18 +127,18 @@ fn a_pause_that_begins_in_the_transaction_that_grants() {
         assert!(next.read().int() > 0, "{commands:?}");
         assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "next"]), 1);
         wait_quiet(&server);
-        wait_until("the replica to follow", || digest(&replica) == digest(&server));
+        wait_same_data(&replica, &server);
     }
 }
 
 #[test]
 fn changes_that_nobody_listened_to_wait_for_the_end_of_a_pause_too() {
     let server = Server::start();
-    let mut conn = server.connect();
-    for n in 0..100 {
-        acquire(&mut conn, &[&format!("k{n}"), "o", "PX", "50"]);
-    }
-    pause(&server);
+    let keys: Vec<String> = (0..100).map(|n| format!("k{n}")).collect();
+    let commands: Vec<_> = keys.iter().map(|key| ["LOCK.ACQUIRE", key, "o", "PX", "50"]).collect();
+    let mut commands: Vec<&[&str]> = commands.iter().map(|words| &words[..]).collect();
+    commands.push(PAUSE);
+    at_once(&server, &commands);
     let_pass(Duration::from_millis(300));
     assert_eq!(server.cmd(&["DBSIZE"]), 100);
     unpause(&server);
@@ -147,13 +150,12 @@ fn changes_that_nobody_listened_to_wait_for_the_end_of_a_pause_too() {
 fn a_shutdown_that_waits_for_a_replica_is_quiet_and_can_be_called_off() {
     let (server, replica) = (Server::start(), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o", "PX", "200"]);
+    acquire_on(&server, &["k", "o"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
     replica.signal("STOP");
-    // Something that the replica has not confirmed, or the server would not wait for it.
-    assert_eq!(server.cmd(&["SET", "x", "1"]), "OK");
+    // The renewal is what the replica has not confirmed, or the server would not wait for it.
     let mut killer = server.connect();
-    killer.send(&["SHUTDOWN", "NOSAVE"]);
+    killer.send_together(&[&["LOCK.RENEW", "k", "o", "PX", "200"], &["SHUTDOWN", "NOSAVE"]]);
     wait_until("the shutdown to wait", || server.log().contains("Waiting for replicas before shutting down"));
     let before = offset(&server);
     let_pass(Duration::from_millis(400));
@@ -162,23 +164,24 @@ fn a_shutdown_that_waits_for_a_replica_is_quiet_and_can_be_called_off() {
     assert_eq!(server.cmd(&["SHUTDOWN", "ABORT"]), "OK");
     assert!(next.read().int() > 0);
     replica.signal("CONT");
-    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+    wait_same_data(&replica, &server);
 }
 
 #[test]
 fn a_server_that_slept_makes_up_for_it_in_order() {
     let server = Server::start();
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "o", "PX", "100"]);
-    acquire(&mut conn, &["live", "o", "PX", "2500"]);
-    let mut first = waiter(&server, &["k", "first", "BLOCK", "0", "PX", "2000"]);
-    let mut hasty = waiter(&server, &["k", "hasty", "BLOCK", "300"]);
+    acquire(&mut conn, &["k", "o"]);
+    acquire(&mut conn, &["live", "o"]);
+    let mut first = waiter(&server, &["k", "first", "BLOCK", "0", "PX", "2500"]);
+    let mut hasty = waiter(&server, &["k", "hasty", "BLOCK", "700"]);
     let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
-    assert_eq!(server.cmd(&["DEBUG", "SLEEP", "1.2"]), "OK");
+    let shorten = ["LOCK.RENEW", "k", "o", "PX", "100"];
+    at_once(&server, &[&shorten, &["LOCK.RENEW", "live", "o", "PX", "5000"], &["DEBUG", "SLEEP", "1.2"]]);
     // While it slept one lease ended and so did one wait. The first in line has a whole lease from its grant on.
     let fence = first.read().int();
     let left_ms = left(&server, "k", "first");
-    assert!(left_ms > 1000, "the lease began before the grant: {left_ms} ms are left");
+    assert!(left_ms > 1300, "the lease began before the grant: {left_ms} ms are left");
     assert_eq!(hasty.read(), Value::Nil);
     assert!(left(&server, "live", "o") > 0, "a live lease was dropped");
     second.expect_nothing_pending();
@@ -190,10 +193,11 @@ fn a_server_that_slept_makes_up_for_it_in_order() {
 #[test]
 fn a_process_that_was_stopped_makes_up_for_it_too() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "100"]);
-    acquire_on(&server, &["live", "o", "PX", "5000"]);
+    acquire_on(&server, &["k", "o"]);
+    acquire_on(&server, &["live", "o", "PX", "20000"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
-    let mut hasty = waiter(&server, &["live", "hasty", "BLOCK", "200"]);
+    let mut hasty = waiter(&server, &["live", "hasty", "BLOCK", "500"]);
+    assert_eq!(server.cmd(&["LOCK.RENEW", "k", "o", "PX", "200"]), 200);
     server.signal("STOP");
     let_pass(Duration::from_millis(600));
     server.signal("CONT");
@@ -206,16 +210,16 @@ fn a_process_that_was_stopped_makes_up_for_it_too() {
 fn a_failover_that_is_called_off_goes_on_as_before() {
     let (server, replica) = (Server::start(), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o", "PX", "300"]);
+    acquire_on(&server, &["k", "o"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
     replica.signal("STOP");
-    assert_eq!(server.cmd(&["SET", "x", "1"]), "OK");
-    assert_eq!(server.cmd(&["FAILOVER"]), "OK");
+    let replies = at_once(&server, &[&["LOCK.RENEW", "k", "o", "PX", "200"], &["FAILOVER"]]);
+    assert_eq!(replies[1], "OK");
     let_pass(Duration::from_millis(500));
     assert_eq!(server.cmd(&["EXISTS", "k"]), 1, "the stream must be quiet while the replica catches up");
     next.expect_nothing_pending();
     assert_eq!(server.cmd(&["FAILOVER", "ABORT"]), "OK");
     assert!(next.read().int() > 0);
     replica.signal("CONT");
-    wait_until("the replica to follow", || digest(&replica) == digest(&server));
+    wait_same_data(&replica, &server);
 }

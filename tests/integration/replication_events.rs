@@ -66,13 +66,13 @@ fn the_end_of_a_lease_is_stated_and_hands_the_lock_on() {
         &[&["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "30", "30", "<ms>"], &["LOCK._FREE", "k", &fence]],
     );
 
-    let fence = acquire_on(&server, &["k", "o", "PX", "500"]).to_string();
+    let fence = acquire_on(&server, &["k", "o", "PX", "1000"]).to_string();
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
     let next_fence = next.read().int().to_string();
     assert_stream(
         &stream.collect(&server),
         &[
-            &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "500", "500", "<ms>"],
+            &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "1000", "1000", "<ms>"],
             &["MULTI"],
             &["LOCK._FREE", "k", &fence],
             &["LOCK._HOLD", "k", "next", &next_fence, ALL, ALL, "30000", "30000", "<ms>"],
@@ -133,7 +133,7 @@ fn effects_name_the_database_of_the_lock() {
     let server = Server::start();
     let mut conn = server.connect().select(5);
     let mut stream = ReplicaStream::attach(&server).with_select();
-    let fence = acquire(&mut conn, &["k", "o", "PX", "500"]).to_string();
+    let fence = acquire(&mut conn, &["k", "o", "PX", "1000"]).to_string();
     let mut next = waiter_in(&server, 5, &["k", "next", "BLOCK", "0", "PX", "60"]);
     // The one timer run that ends the first lease knows of no client; the second end has nobody behind it.
     let next_fence = next.read().int().to_string();
@@ -145,7 +145,7 @@ fn effects_name_the_database_of_the_lock() {
             format!("LOCK._HOLD k {owner} {fence} {ALL} {ALL} {lease}")
         };
         [
-            (5, hold("o", &fence, "500")),
+            (5, hold("o", &fence, "1000")),
             (5, "MULTI".into()),
             (5, format!("LOCK._FREE k {fence}")),
             (5, hold("next", &next_fence, "60")),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::steps::queue_up_beside;
+use crate::steps::{digest, queue_up_beside};
 use crate::support::resp::encode;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Value};
@@ -36,6 +36,18 @@ pub(crate) fn waiter(server: &Server, words: &[&str]) -> Connection {
 pub(crate) fn waiter_in(server: &Server, db: u32, words: &[&str]) -> Connection {
     let mut looker = server.connect().select(db);
     queue_up_beside(&mut looker, server.connect().select(db), &[&["LOCK.ACQUIRE"], words].concat())
+}
+
+/// Runs commands that nothing can come between, as they travel in one packet; their replies.
+pub(crate) fn at_once(server: &Server, commands: &[&[&str]]) -> Vec<Value> {
+    let mut conn = server.connect();
+    conn.send_together(commands);
+    commands.iter().map(|_| conn.read()).collect()
+}
+
+/// Until two servers have the same data.
+pub(crate) fn wait_same_data(one: &Server, other: &Server) {
+    wait_until("two servers to have the same data", || digest(one) == digest(other));
 }
 
 /// Sends a command and reads its reply; an error when the connection is gone, which other ways to ask treat as a failure of
