@@ -19,15 +19,17 @@ pub(crate) fn psync(server: &Server, id: &str, from: i64) -> (Connection, String
     (conn, line.trim().to_owned())
 }
 
-/// Reads over the snapshot that comes before the stream.
-pub(crate) fn skip_snapshot(conn: &mut Connection) {
+/// Reads the snapshot that comes before the stream.
+pub(crate) fn read_snapshot(conn: &mut Connection) -> Vec<u8> {
     let mut line = String::new();
     while line.trim().is_empty() {
         line.clear();
         conn.raw().read_line(&mut line).expect("the head of a snapshot");
     }
     let length: usize = line.trim()[1..].parse().expect("the length of a snapshot");
-    conn.raw().read_exact(&mut vec![0; length]).expect("a whole snapshot");
+    let mut snapshot = vec![0; length];
+    conn.raw().read_exact(&mut snapshot).expect("a whole snapshot");
+    snapshot
 }
 
 /// All commands of the stream up to a mark that is put there now.

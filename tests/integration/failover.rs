@@ -175,6 +175,20 @@ fn a_promoted_replica_keeps_what_was_promised() {
 }
 
 #[test]
+fn without_enough_replicas_nothing_is_decided_for_clients_but_leases_still_end() {
+    let server = Server::start();
+    acquire_on(&server, &["k", "o", "PX", "1000"]);
+    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    assert_eq!(server.cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    for words in [&["LOCK.ACQUIRE", "l", "o"][..], &["LOCK.RELEASE", "k", "o"], &["LOCK.RENEW", "k", "o"]] {
+        assert!(server.cmd(words).error().starts_with("NOREPLICAS "), "{words:?}");
+    }
+    assert_eq!(left(&server, "l", "o"), 0);
+    assert!(next.read().int() > 0);
+    assert!(left(&server, "k", "next") > 0);
+}
+
+#[test]
 fn fences_grow_over_a_failover_that_lost_grants() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);

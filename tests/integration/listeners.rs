@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::backlog::{assert_only_effects, commands_in_backlog, commands_up_to_now, psync, skip_snapshot};
+use crate::backlog::{assert_only_effects, commands_in_backlog, commands_up_to_now, psync, read_snapshot};
 use crate::steps::digest;
 use crate::support::aof::read_aof;
 use crate::support::server::Setup;
@@ -210,7 +210,7 @@ fn a_backlog_without_replicas_holds_effects_only() {
     let server = Server::with(&[LONG_BACKLOG]);
     let (mut conn, answer) = psync(&server, "?", -1);
     let [_, id, offset] = answer.split(' ').collect::<Vec<_>>()[..] else { panic!("{answer}") };
-    skip_snapshot(&mut conn);
+    read_snapshot(&mut conn);
     drop(conn);
     wait_until("the replica to be gone", || server.info_int("replication", "connected_slaves") == 0);
     let traffic = Traffic::start(&server, 2);

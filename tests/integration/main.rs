@@ -15,6 +15,7 @@ mod acquire;
 mod backlog;
 mod bad_input;
 mod blocking;
+mod broken_sync;
 mod check;
 mod clock;
 mod clock_shim;

@@ -1,7 +1,8 @@
 //! What remains when locks have come and gone: nothing. And what a waiter costs while it waits.
 
+use crate::steps::digest;
 use crate::support::wait::wait_waiting;
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{skip, wait_until, Connection, Server, Value};
 use crate::traffic::{acquire, acquire_on, lock_stat, wait_quiet};
 
 /// Rounds of acquire and release in one packet.
@@ -45,6 +46,52 @@ fn a_hundred_thousand_locks_that_came_and_went_leave_nothing() {
     assert_eq!(server.cmd(&["DBSIZE"]), 0);
     // Less than a byte for each of them.
     assert!(grown < 100_000, "{grown} bytes are left behind");
+}
+
+#[test]
+fn the_server_is_told_what_a_lock_takes() {
+    let server = Server::start();
+    let usage = |key: &str| server.cmd(&["MEMORY", "USAGE", key]).int();
+    acquire_on(&server, &["plain", "o"]);
+    acquire_on(&server, &["noted", "o", "NOTE", &"n".repeat(200)]);
+    assert!((40..400).contains(&usage("plain")), "{}", usage("plain"));
+    assert!((200..300).contains(&(usage("noted") - usage("plain"))), "{}", usage("noted"));
+}
+
+#[test]
+fn locks_can_be_moved_about_in_memory() {
+    let server = Server::with(&["hz 100"]);
+    let set = ["CONFIG", "SET", "activedefrag", "yes"];
+    if let Value::Error(text) = server.cmd(&set) {
+        skip("active defragmentation", &text);
+        return;
+    }
+    let all = [
+        ("active-defrag-threshold-lower", "0"),
+        ("active-defrag-ignore-bytes", "1"),
+        ("active-defrag-cycle-min", "60"),
+        ("active-defrag-cycle-max", "80"),
+    ];
+    for (name, value) in all {
+        assert_eq!(server.cmd(&["CONFIG", "SET", name, value]), "OK");
+    }
+    let mut conn = server.connect();
+    let note = "n".repeat(100);
+    for n in 0..20_000 {
+        acquire(&mut conn, &[&format!("key-{n}"), "owner", "PX", "600000", "NOTE", &note]);
+    }
+    // Holes all over the place.
+    for n in (0..20_000).filter(|n| n % 4 > 0) {
+        assert_eq!(conn.cmd(&["LOCK.RELEASE", &format!("key-{n}"), "owner"]), 1);
+    }
+    let before = digest(&server);
+    let moved = server.info_int("stats", "active_defrag_key_hits");
+    wait_until("some locks to be moved", || server.info_int("stats", "active_defrag_key_hits") > moved + 500);
+    assert_eq!(digest(&server), before);
+    for n in (0..20_000).filter(|n| n % 4 == 0) {
+        assert_eq!(conn.cmd(&["LOCK.RELEASE", &format!("key-{n}"), "owner"]), 1);
+    }
+    assert_eq!((lock_stat(&server, "held"), lock_stat(&server, "lease_index_entries")), (0, 0));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::digest;
+use crate::steps::{digest, words};
 use crate::support::aof::{read_aof, Base};
 use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_waiting};
@@ -87,8 +87,8 @@ fn a_reload_in_place_changes_nothing_and_keeps_the_queue() {
         let mut first = waiter(&server, &["for-ever", "first", "BLOCK", "0"]);
         let mut second = waiter(&server, &["for-ever", "second", "BLOCK", "0"]);
         let before = digest(&server);
-        for reload in ["RELOAD", "LOADAOF", "RELOAD"] {
-            assert_eq!(server.cmd(&["DEBUG", reload]), "OK");
+        for reload in ["DEBUG RELOAD", "DEBUG LOADAOF", "DEBUG RELOAD NOFLUSH MERGE", "DEBUG RELOAD"] {
+            assert_eq!(server.cmd(&words(reload)), "OK");
             assert_eq!(digest(&server), before, "{reload}");
             assert_locks_are_held(&server);
             wait_waiting(&server, "for-ever", 2);
@@ -205,6 +205,20 @@ fn a_save_point_is_reached_by_lock_changes_alone() {
     wait_no_child(&server);
     server.restart(Stop::Kill);
     assert_eq!((left(&server, "k", "o"), left(&server, "l", "o")), (-1, -1));
+}
+
+#[test]
+fn a_shutdown_with_waiters_is_a_clean_end() {
+    let mut server = Server::start();
+    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    let mut waiters: Vec<_> =
+        (0..20).map(|n| waiter(&server, &["k", &format!("w{n}"), "BLOCK", "0"])).collect();
+    server.stop(Stop::Save);
+    waiters.iter_mut().for_each(|waiter| waiter.expect_closed());
+    assert!(server.log().contains("ready to exit, bye bye"), "{}", server.log());
+    server.start_again();
+    assert_eq!(left(&server, "k", "o"), -1);
+    assert_eq!(lock_stat(&server, "waiting"), 0);
 }
 
 #[test]

@@ -155,8 +155,8 @@ fn check(told: &[Words], grants: &[Grant]) -> usize {
     given.len()
 }
 
-fn rage(keys: u64) {
-    let server = Server::with(&["maxclients 1000"]);
+fn rage(keys: u64, threads: u32) {
+    let server = Server::with(&["maxclients 1000", &format!("io-threads {threads}")]);
     let mut stream = ReplicaStream::attach(&server).with_select();
     let storm = Arc::new(Storm {
         port: server.port(),
@@ -202,12 +202,17 @@ fn rage(keys: u64) {
 
 #[test]
 fn a_storm_on_one_lock() {
-    rage(1);
+    rage(1, 1);
 }
 
 #[test]
 fn a_storm_on_many_locks() {
-    rage(20);
+    rage(20, 1);
+}
+
+#[test]
+fn a_storm_on_a_server_with_threads() {
+    rage(5, 3);
 }
 
 /// The checker is shown to see what it is for.
