@@ -32,6 +32,7 @@ mod inspect;
 mod introspection;
 mod keyspace_events;
 mod listeners;
+mod memory;
 mod modes;
 mod pause;
 mod persistence;
