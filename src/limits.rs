@@ -23,8 +23,9 @@ pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
 /// Most permits of a semaphore.
 pub const PERMITS_MAX: u32 = 1_000_000;
 
-/// Most holds of one lock; whoever comes then waits, as for a permit. Every step looks at all holds of its lock, and at this many takes about 10 µs.
-pub const HOLDS_MAX: u32 = 10_000;
+/// Most holds of one lock; whoever comes then waits, as for a permit. Each step looks at all holds of its lock, and
+/// letting this many in together, or ending them together, takes a few milliseconds.
+pub const HOLDS_MAX: u32 = 1_000;
 
 /// Lease when ACQUIRE names none, in ms.
 pub const DEFAULT_LEASE_MS: i64 = 30_000;

@@ -133,7 +133,7 @@ impl<'a> Acquire<'a> {
             turn.memory.confirm(fence);
             let lease = self.lease(policy);
             if lease.deadline(turn.clock.now) > deadline {
-                turn.renew(owner, lease);
+                turn.raise(owner, lease);
             }
             return Ok(Acquired::Held(fence));
         }

@@ -63,6 +63,11 @@ impl Blocked {
 
     /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
     pub(super) fn block(&mut self, ctx: *mut Ctx, id: WaiterId, form: Form) -> bool {
+        let number = rm!(RedisModule_GetClientId(ctx));
+        // Another module's call has a stand-in for a client, which nobody can find again to tell or to miss.
+        if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
+            return false;
+        }
         // Where the server can lose a grant that meets a timeout, it must not end waits on its own.
         let timeout_is_safe = has!(RedisModule_AddACLCategory);
         let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
@@ -72,7 +77,6 @@ impl Blocked {
         }
         rm!(RedisModule_SetDisconnectCallback(handle, Some(on_disconnect)));
         let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
-        let number = rm!(RedisModule_GetClientId(ctx));
         let client = Client { handle, id: number, user, form, answer: None, replied: false };
         self.clients.insert(id, client);
         self.by_handle.insert(handle, id);
@@ -82,6 +86,9 @@ impl Blocked {
     /// Whether the waiter may still take this lock, by the rights that its user has now.
     pub(super) fn is_permitted(&self, id: WaiterId, command: *mut RString, key: *mut RString) -> bool {
         let Some(client) = self.clients.get(&id) else { return true };
+        if client.user.as_ptr().is_null() {
+            return true;
+        }
         let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_ptr()));
         if user.is_null() {
             return false;
@@ -223,7 +230,7 @@ unsafe extern "C" fn on_free(_ctx: *mut Ctx, data: *mut c_void) {
                 if client.replied {
                     host.deferred.delivered.push(Delivered { client: client.id, grant });
                 } else {
-                    host.deferred.suspects.push(grant);
+                    host.deferred.suspects.push_back(grant);
                     host.alarm.soon();
                 }
             }

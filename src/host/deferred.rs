@@ -85,7 +85,7 @@ pub(super) fn settle_delivered(host: &mut Host) {
         match grant.undo {
             Some(fence) if is_there => host.memory.confirm(fence),
             _ => {
-                host.deferred.suspects.push(grant);
+                host.deferred.suspects.push_back(grant);
                 host.alarm.soon();
             }
         }
@@ -94,7 +94,7 @@ pub(super) fn settle_delivered(host: &mut Host) {
 
 /// The next lock to look at, for whatever reason.
 fn next_suspect() -> Option<Suspect> {
-    state::with(|host| host.deferred.suspects.pop())
+    state::with(|host| host.deferred.suspects.pop_front())
 }
 
 /// The next lock with a lease that is due.
@@ -122,6 +122,9 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
         Ok(())
     });
     if result == Err(LockError::WrongType) {
+        if let Some(fence) = undo {
+            state::with(|host| host.memory.confirm(fence));
+        }
         fail_all(db, &key, c"WRONGTYPE the key was overwritten with a value that is not a lock");
     }
     true

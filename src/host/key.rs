@@ -54,11 +54,13 @@ impl LockKey {
     }
 
     /// Takes away a time to live that a stranger gave the key: it was meant for the hold that was there.
-    fn clear_expiry(&self, site: Site) {
+    fn clear_expiry(&self, site: Site, listening: bool) {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
         if !self.stored.is_null() && rm!(RedisModule_GetExpire(self.handle)) != never {
             rm!(RedisModule_SetExpire(self.handle, never));
-            rm!(RedisModule_Replicate(site.ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), site.name));
+            if listening {
+                rm!(RedisModule_Replicate(site.ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), site.name));
+            }
         }
     }
 
@@ -145,7 +147,8 @@ pub(super) fn change<R>(
             work(&mut turn, &mut host.blocked)
         };
         if effects.iter().any(|effect| matches!(effect, Effect::Granted { .. })) {
-            key.clear_expiry(site);
+            let listening = !site.in_command || host.listeners.any(site.ctx);
+            key.clear_expiry(site, listening);
         }
         key.store();
         if !effects.is_empty() {
@@ -188,7 +191,7 @@ fn carry_out(
                     } else {
                         let text = c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
                         host.blocked.answer(waiter, Answer::Failed(text));
-                        host.deferred.suspects.push(grant);
+                        host.deferred.suspects.push_back(grant);
                         host.alarm.soon();
                     }
                 }

@@ -27,8 +27,14 @@ use crate::command::{acquire, check, effect, help, info as lock_info, release, r
 use api::{has, has_flags, log, rm, Ctx, OK};
 
 /// Called by the server when the module is loaded.
-pub(crate) fn load(context: &Context, _args: &[RedisString]) -> Status {
-    match set_up(context.ctx) {
+pub(crate) fn load(context: &Context, args: &[RedisString]) -> Status {
+    let result =
+        match args {
+            [] => set_up(context.ctx),
+            _ => Err("it takes no arguments; settings are lock.* in the configuration file or CONFIG SET"
+                .to_owned()),
+        };
+    match result {
         Ok(()) => Status::Ok,
         Err(why) => {
             log(c"warning", &format!("lock: not loaded: {why}"));

@@ -9,6 +9,7 @@ use super::key::LockKey;
 use super::{clock, replicate, reply, state};
 use crate::command::effect::{self, HoldEffect};
 use crate::error::LockError;
+use crate::limits::HOLDS_MAX;
 use crate::primitive::codec::Source;
 use crate::primitive::Turn;
 
@@ -20,6 +21,10 @@ impl Verb for HoldVerb {
         let (_, effect) = HoldEffect::parse(&words)?;
         obey(call, |turn| {
             let hold = effect.to_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
+            let is_full = turn.lock.holds().len() >= HOLDS_MAX as usize;
+            if is_full && turn.lock.hold_of(effect.owner).is_none() {
+                return Err(LockError::BadEffect);
+            }
             turn.impose(hold);
             Ok(true)
         })

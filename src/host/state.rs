@@ -1,6 +1,7 @@
 //! The module's one piece of state, and who may touch it: the server's main thread, one at a time.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lazy_static::lazy_static;
@@ -43,7 +44,7 @@ pub(super) struct Host {
 #[derive(Default)]
 pub(super) struct Deferred {
     /// Locks that may have changed behind our back.
-    pub(super) suspects: Vec<Suspect>,
+    pub(super) suspects: VecDeque<Suspect>,
     /// Grants whose reply was given: is the client still there to read it?
     pub(super) delivered: Vec<Delivered>,
 }
@@ -85,7 +86,7 @@ impl Host {
     /// Asks for another look at a lock, soon, if somebody waits for it.
     pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
         if self.memory.waiters.waiting_for(db, key) > 0 {
-            self.deferred.suspects.push(Suspect { db, key: key.into(), undo: None });
+            self.deferred.suspects.push_back(Suspect { db, key: key.into(), undo: None });
             self.alarm.soon();
         }
     }

@@ -76,7 +76,8 @@ impl Lock {
 
     /// The hold that this fence names.
     pub fn hold_with(&self, fence: Fence) -> Option<&Hold> {
-        self.holds().iter().find(|hold| hold.fence == fence)
+        // From the end, where the newest are.
+        self.holds().iter().rev().find(|hold| hold.fence == fence)
     }
 
     /// Why this claim can never sit beside the present holds. A free lock takes any.
@@ -106,6 +107,16 @@ impl Lock {
     /// Puts the hold in as it is, in place of the owner's earlier one and of all that it conflicts with: what a
     /// replica does, which obeys and does not judge. Replies the holds that had to go.
     pub fn impose(&mut self, hold: Hold) -> Vec<Hold> {
+        let used = self.used();
+        let alone = self.holds().len() == 1;
+        if let Some(earlier) = self.holds_mut().iter_mut().find(|other| other.owner == hold.owner) {
+            let rest = used - u64::from(earlier.claim.permits);
+            let same_kind = alone || earlier.claim.limit == hold.claim.limit;
+            if same_kind && rest + u64::from(hold.claim.permits) <= u64::from(hold.claim.limit) {
+                // In its place: the order of holds is part of what two servers agree on.
+                return vec![std::mem::replace(earlier, hold)];
+            }
+        }
         let mut gone: Vec<Hold> = self.0.take(|other| other.owner == hold.owner).into_iter().collect();
         if !self.has_room(hold.claim) {
             gone.extend(self.0.take_all());

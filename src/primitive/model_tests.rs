@@ -324,7 +324,7 @@ impl Pair {
             }
             hold.provisional = false;
             if lease.deadline(now) > hold.deadline {
-                (hold.lease, hold.deadline) = (lease, lease.deadline(now));
+                (hold.lease, hold.deadline) = (hold.lease.max(lease), lease.deadline(now));
             }
             let fence = self.world.fence_of(key, owner).unwrap();
             assert_eq!(got, Ok(Acquired::Held(fence)));
@@ -406,9 +406,7 @@ impl Pair {
                         hold.owner, hold.fence, hold.claim, hold.lease, hold.note
                     )
                 };
-                let mut parts: Vec<String> = lock.holds().iter().map(part).collect();
-                parts.sort();
-                parts
+                lock.holds().iter().map(part).collect()
             };
             assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
             for hold in lock.holds().iter().filter(|hold| hold.deadline != Moment::NEVER) {

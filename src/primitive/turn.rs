@@ -146,9 +146,19 @@ impl Turn<'_> {
 
     /// Gives the owner's hold a new lease, counted from now.
     pub fn renew(&mut self, owner: &[u8], lease: Lease) {
+        self.set_end(owner, lease, lease);
+    }
+
+    /// Lets the owner's hold last for `lease` from now. Later renewals go by the longest lease it has had.
+    pub fn raise(&mut self, owner: &[u8], lease: Lease) {
+        let longest = self.lock.hold_of(owner).map_or(lease, |hold| hold.lease.max(lease));
+        self.set_end(owner, longest, lease);
+    }
+
+    fn set_end(&mut self, owner: &[u8], lease: Lease, from_now: Lease) {
         let Some(hold) = self.lock.hold_of_mut(owner) else { return };
         hold.lease = lease;
-        hold.deadline = lease.deadline(self.clock.now);
+        hold.deadline = from_now.deadline(self.clock.now);
         self.memory.keep_indexed(self.db, self.key, hold);
         self.effects.push(Effect::Renewed { fence: hold.fence });
     }
