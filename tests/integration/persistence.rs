@@ -124,7 +124,8 @@ fn a_lease_goes_on_through_reloads_and_restarts_and_ends_once() {
     assert!(server.cmd(&["LOCK.ACQUIRE", "k", "next", "BLOCK", "0"]).int() > 0);
     let elapsed = granted.elapsed();
     assert!(elapsed >= lease - Duration::from_millis(5), "over after {elapsed:?} only");
-    assert!(elapsed < lease.max(asked) + Duration::from_millis(1000), "{elapsed:?} for a lease of {lease:?}");
+    // The server has just started, perhaps on a busy machine: that the lease ends is the point here, not when.
+    assert!(elapsed < lease.max(asked) + Duration::from_secs(5), "{elapsed:?} for a lease of {lease:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::resp::{Connection, Value};
 use super::server::Server;
 
 /// Long enough for a slow, busy machine; no test waits this long unless it fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Between two looks: short, so that waiting costs a test little.
 const PAUSE: Duration = Duration::from_millis(2);
