@@ -68,6 +68,10 @@ impl Blocked {
         if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
             return false;
         }
+        let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
+        if user.as_ptr().is_null() {
+            return false;
+        }
         // Where the server can lose a grant that meets a timeout, it must not end waits on its own.
         let timeout_is_safe = has!(RedisModule_AddACLCategory);
         let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
@@ -76,7 +80,6 @@ impl Blocked {
             return false;
         }
         rm!(RedisModule_SetDisconnectCallback(handle, Some(on_disconnect)));
-        let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
         let client = Client { handle, id: number, user, form, answer: None, replied: false };
         self.clients.insert(id, client);
         self.by_handle.insert(handle, id);
@@ -86,9 +89,6 @@ impl Blocked {
     /// Whether the waiter may still take this lock, by the rights that its user has now.
     pub(super) fn is_permitted(&self, id: WaiterId, command: *mut RString, key: *mut RString) -> bool {
         let Some(client) = self.clients.get(&id) else { return true };
-        if client.user.as_ptr().is_null() {
-            return true;
-        }
         let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_ptr()));
         if user.is_null() {
             return false;
