@@ -309,7 +309,7 @@ fn the_aof_of_a_replica_holds_the_effects_and_brings_them_back() {
         assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
         next.read().int();
         let traffic = Traffic::start(&primary, 2);
-        let_pass(Duration::from_millis(200));
+        traffic.go_on();
         traffic.stop();
         wait_replica_in_sync(&primary, &replica);
         let before = digest(&primary);

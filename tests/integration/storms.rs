@@ -30,6 +30,9 @@ struct Storm {
     port: u16,
     keys: u64,
     stop: AtomicBool,
+    /// How many grants clients were told of, and how many clients were killed or unblocked.
+    grants: AtomicI64,
+    hits: AtomicI64,
     /// The ids of the connected clients, 0 for none.
     ids: Vec<AtomicI64>,
 }
@@ -58,6 +61,7 @@ fn client(storm: &Storm, number: u64) -> Vec<Grant> {
         }
         match try_cmd(&mut conn, &take) {
             Ok(Value::Int(fence)) => {
+                storm.grants.fetch_add(1, Relaxed);
                 grants.push(Grant { db, key: key.clone(), owner: owner.clone(), fence });
                 match dice.roll(8) {
                     0 => continue,
@@ -93,10 +97,9 @@ fn connect(storm: &Storm, number: u64, dice: &mut Dice) -> std::io::Result<(Conn
     Ok((conn, db))
 }
 
-/// Kills and unblocks whom it meets, until the storm is over; how many it has hit.
-fn trouble(storm: &Storm, mut conn: Connection) -> i64 {
+/// Kills and unblocks whom it meets, until the storm is over.
+fn trouble(storm: &Storm, mut conn: Connection) {
     let mut dice = Dice::new(4711);
-    let mut hits = 0;
     while !storm.stop.load(Relaxed) {
         let id = || storm.ids[dice.roll(CLIENTS) as usize].load(Relaxed).to_string();
         let ids: Vec<String> = std::iter::repeat_with(id).take(4).collect();
@@ -111,9 +114,9 @@ fn trouble(storm: &Storm, mut conn: Connection) -> i64 {
         }
         let packet: Vec<&[&str]> = commands.iter().map(Vec::as_slice).collect();
         conn.send_together(&packet);
-        hits += packet.iter().map(|_| i64::from(matches!(conn.read(), Value::Int(1)))).sum::<i64>();
+        let hits = packet.iter().filter(|_| conn.read() == 1).count();
+        storm.hits.fetch_add(hits as i64, Relaxed);
     }
-    hits
 }
 
 /// Goes through what the server told its replicas, in its order; how many grants there were.
@@ -162,6 +165,8 @@ fn rage(keys: u64, threads: u32) {
         port: server.port(),
         keys,
         stop: AtomicBool::new(false),
+        grants: AtomicI64::new(0),
+        hits: AtomicI64::new(0),
         ids: (0..CLIENTS).map(|_| AtomicI64::new(0)).collect(),
     });
     let clients: Vec<_> = (0..CLIENTS)
@@ -178,10 +183,12 @@ fn rage(keys: u64, threads: u32) {
     let mut told = Vec::new();
     wait_until("the storm to be over", || {
         told.extend(stream.collect(&server));
-        Instant::now() >= end
+        // A busy machine takes longer to make a storm of it.
+        let is_storm = storm.grants.load(Relaxed) > 300 && storm.hits.load(Relaxed) > 100;
+        Instant::now() >= end && is_storm
     });
     storm.stop.store(true, Relaxed);
-    let hits = troubled.join().expect("the trouble failed");
+    troubled.join().expect("the trouble failed");
     let grants: Vec<Grant> =
         clients.into_iter().flat_map(|client| client.join().expect("a client failed")).collect();
 
@@ -191,19 +198,9 @@ fn rage(keys: u64, threads: u32) {
     assert_eq!(lock_stat(&server, "lease_index_entries"), 0);
     told.extend(stream.collect(&server));
     let given = check(&told, &grants);
-    println!(
-        "{given} grants, {} answers with a fence, {hits} clients hit, {} undone",
-        grants.len(),
-        lock_stat(&server, "undone")
-    );
+    let (hits, undone) = (storm.hits.load(Relaxed), lock_stat(&server, "undone"));
+    println!("{given} grants, {} answers with a fence, {hits} clients hit, {undone} undone", grants.len());
     assert_eq!(given as i64, lock_stat(&server, "granted"));
-    // On a machine with few cores the server's own threads leave little to the clients.
-    let floor = if threads > 1 { (100, 5) } else { (300, 100) };
-    assert!(
-        grants.len() > floor.0 && hits > floor.1,
-        "this was no storm: {} grants, {hits} hits",
-        grants.len()
-    );
 }
 
 #[test]

@@ -2,14 +2,18 @@
 //! keeping a server busy. Holds no test; what a step expects of the server it states by a panic.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::steps::{digest, queue_up_beside};
 use crate::support::resp::encode;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Value};
+
+/// A little more than the server's cron takes to come round at its usual ten times a second.
+const CRON: Duration = Duration::from_millis(120);
 
 /// How `limit` and `permits` of an exclusive hold are written in effects: all there are.
 pub(crate) const ALL: &str = "4294967295";
@@ -121,40 +125,53 @@ impl Dice {
 /// Clients that take, renew and give back locks as fast as the server answers, until stopped. They leave some locks held, so
 /// that there is always something to compare.
 pub(crate) struct Traffic {
-    stop: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<u64>>,
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+/// What the clients and the test share.
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    rounds: AtomicU64,
 }
 
 impl Traffic {
     pub(crate) fn start(server: &Server, clients: u64) -> Traffic {
-        let stop = Arc::new(AtomicBool::new(false));
+        let shared = Arc::new(Shared::default());
         let clients = (0..clients).map(|client| {
-            let (stop, conn) = (Arc::clone(&stop), server.connect());
-            std::thread::spawn(move || keep_busy(conn, client, &stop))
+            let (shared, conn) = (Arc::clone(&shared), server.connect());
+            std::thread::spawn(move || keep_busy(conn, client, &shared))
         });
-        Traffic { clients: clients.collect(), stop }
+        Traffic { clients: clients.collect(), shared }
     }
 
-    /// Ends it; how many rounds were made.
-    pub(crate) fn stop(mut self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        self.clients.drain(..).map(|client| client.join().expect("a busy client failed")).sum()
+    /// Lets it go on for hundreds of rounds, and for as long as the server's cron takes to come round.
+    pub(crate) fn go_on(&self) {
+        let rounds = || self.shared.rounds.load(Ordering::Relaxed);
+        let (before, start) = (rounds(), Instant::now());
+        wait_until("the clients to go on", || rounds() >= before + 200 && start.elapsed() > CRON);
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.clients.drain(..).for_each(|client| client.join().expect("a busy client failed"));
     }
 }
 
 /// Without this a test that fails would leave its clients spinning until the server is gone.
 impl Drop for Traffic {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn keep_busy(mut conn: Connection, client: u64, stop: &AtomicBool) -> u64 {
+fn keep_busy(mut conn: Connection, client: u64, shared: &Shared) {
     let mut dice = Dice::new(client + 1);
     let owner = format!("owner-{client}");
-    let mut rounds = 0;
-    while !stop.load(Ordering::Relaxed) {
-        rounds += 1;
+    while !shared.stop.load(Ordering::Relaxed) {
+        shared.rounds.fetch_add(1, Ordering::Relaxed);
         let (own, shared) = (format!("own-{client}-{}", dice.roll(8)), format!("shared-{}", dice.roll(4)));
         // Own locks are nobody else's, so these replies are known; the shared one may be somebody else's.
         conn.send_together(&[
@@ -171,5 +188,4 @@ fn keep_busy(mut conn: Connection, client: u64, stop: &AtomicBool) -> u64 {
             assert_eq!(conn.cmd(&["LOCK.RELEASE", &own, &owner]), 1);
         }
     }
-    rounds
 }
