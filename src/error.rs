@@ -3,7 +3,13 @@
 
 use std::fmt;
 
-use crate::limits::{KEY_BYTES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX};
+use crate::limits::{
+    CYCLE_SHOWN_MAX, ENTRIES_MAX, ENTRY_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX,
+    QUOTE_BYTES_MAX,
+};
+use crate::primitive::deadlock::Link;
+use crate::primitive::wait_queue::Full;
+use crate::primitive::Claim;
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +34,23 @@ pub enum LockError {
     KeyLength,
     OwnerLength,
     NoteLength,
+    EntryLength,
+    /// A key that stands twice in one request.
+    SameKeyTwice(Vec<u8>),
+    /// The owner is in too often.
+    TooManyEntries,
+    /// The hold is to be left under an id.
+    Reentrant,
+    /// The owner holds some of the keys from other requests.
+    OtherGroup,
+    /// Only a lock that is shared or exclusive can be converted.
+    NotConvertible,
+    /// Only a semaphore has a limit.
+    NoLimit {
+        is: &'static str,
+    },
+    /// The wait would never end: who would wait for what, beginning with the one who asks.
+    Deadlock(Vec<Link>),
     /// The lock is of another kind than the request.
     Mode {
         is: &'static str,
@@ -69,6 +92,25 @@ impl fmt::Display for LockError {
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
             }
+            Self::EntryLength => write!(f, "BADARG the id of a re-entry must have 1 to {ENTRY_BYTES_MAX} bytes"),
+            Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
+            Self::TooManyEntries => {
+                write!(f, "LOCKLIMIT the owner is in under {ENTRIES_MAX} ids already; release some of them first")
+            }
+            Self::Reentrant => {
+                write!(f, "LOCKMODE the lock was taken with REENTRANT; release it with REENTRANT and the id, or ALL")
+            }
+            Self::OtherGroup => write!(
+                f,
+                "LOCKMODE the owner holds some of the keys already, and not just these together; release them first"
+            ),
+            Self::NotConvertible => {
+                write!(f, "LOCKMODE the lock is in semaphore use; only shared and exclusive holds can be converted")
+            }
+            Self::NoLimit { is } => {
+                write!(f, "LOCKMODE the lock is in {is} use and has no limit; SETLIMIT is for semaphores")
+            }
+            Self::Deadlock(cycle) => write_cycle(f, cycle),
             Self::KeyLength => write!(f, "BADARG the key must have at most {KEY_BYTES_MAX} bytes"),
             Self::OwnerLength => write!(f, "BADARG the owner must have 1 to {OWNER_BYTES_MAX} bytes"),
             Self::NoteLength => write!(f, "BADARG the note must have at most {NOTE_BYTES_MAX} bytes"),
@@ -97,6 +139,41 @@ impl fmt::Display for LockError {
     }
 }
 
+impl LockError {
+    /// The owner, or somebody else, has the lock under another claim than the one asked for.
+    pub fn other_claim(has: Claim, asked: Claim) -> Self {
+        if has.limit != asked.limit && has.mode() == asked.mode() {
+            Self::Limit { is: has.limit }
+        } else {
+            Self::Mode { is: has.mode() }
+        }
+    }
+}
+
+impl From<Full> for LockError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Server(max) => Self::ServerQueueFull(max),
+            Full::Key(max) => Self::KeyQueueFull(max),
+        }
+    }
+}
+
+fn write_cycle(f: &mut fmt::Formatter<'_>, cycle: &[Link]) -> fmt::Result {
+    f.write_str("DEADLOCK this wait would never end: ")?;
+    let next = cycle.iter().cycle().skip(1);
+    for (at, (link, next)) in cycle.iter().zip(next).take(CYCLE_SHOWN_MAX).enumerate() {
+        let comma = if at == 0 { "" } else { ", " };
+        let (owner, key, next) =
+            (Quoted(link.owner.as_bytes()), Quoted(&link.key), Quoted(next.owner.as_bytes()));
+        write!(f, "{comma}{owner} waits for {key} behind {next}")?;
+    }
+    if cycle.len() > CYCLE_SHOWN_MAX {
+        write!(f, ", and so on, {} owners in all", cycle.len())?;
+    }
+    f.write_str("; release what you hold and begin again")
+}
+
 /// A client's bytes, fit to stand in a reply: printable ASCII as it is, the rest as `\xHH`, and not too much.
 struct Quoted<'a>(&'a [u8]);
 
@@ -117,11 +194,27 @@ impl fmt::Display for Quoted<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::primitive::Owner;
 
     #[test]
     fn a_clients_bytes_cannot_end_the_line() {
         let text = LockError::UnknownOption(b"a\r\n+OK'\\\xff".to_vec()).to_string();
         assert_eq!(text, r"BADARG unknown option 'a\x0d\x0a+OK\x27\x5c\xff'; see LOCK.HELP");
+    }
+
+    #[test]
+    fn a_cycle_is_spelled_out_and_cut_when_it_is_long() {
+        let link = |n: usize| Link {
+            owner: Owner::new(format!("o{n}\n").as_bytes()).unwrap(),
+            key: format!("k{n}").into_bytes().into(),
+        };
+        let text = |n: usize| LockError::Deadlock((0..n).map(link).collect()).to_string();
+        assert_eq!(
+            text(2),
+            r"DEADLOCK this wait would never end: 'o0\x0a' waits for 'k0' behind 'o1\x0a', 'o1\x0a' waits for 'k1' behind 'o0\x0a'; release what you hold and begin again"
+        );
+        assert!(text(100).ends_with("and so on, 100 owners in all; release what you hold and begin again"));
+        assert!(text(100).len() < 2_000);
     }
 
     #[test]

@@ -7,6 +7,15 @@ pub const OWNER_BYTES_MAX: usize = 256;
 /// Longest note in bytes: a line that an operator can read.
 pub const NOTE_BYTES_MAX: usize = 256;
 
+/// Longest id of a re-entry, in bytes: room for a request id or a thread's name.
+pub const ENTRY_BYTES_MAX: usize = 64;
+
+/// Most re-entries of one hold: deeper than calls nest, and few enough to put into one effect.
+pub const ENTRIES_MAX: usize = 256;
+
+/// Most locks that one request can take together. A step on any of them may have to look at all.
+pub const KEYS_MAX: usize = 64;
+
 /// Longest key name that a lock can be made under, in bytes. Queues and the lease index keep a copy of the name.
 pub const KEY_BYTES_MAX: usize = 1024;
 
@@ -61,6 +70,17 @@ pub const LOSS_LEDGER_CEILING: i64 = 1_000_000;
 pub const WAITERS_ROWS_DEFAULT: usize = 100;
 /// See [`WAITERS_ROWS_DEFAULT`].
 pub const WAITERS_ROWS_MAX: usize = 10_000;
+
+/// Most owners that one row of LOCK.WAITERS names as holders in the way, and as waiters before it.
+pub const BLOCKERS_SHOWN_MAX: usize = 16;
+
+/// What one search for a deadlock may cost, in waiters passed by: about 50 ns each, so that it stays below a
+/// millisecond. An owner that is met and waits counts as 41 of them with its lock, so cycles of some 200 owners are
+/// found, and whatever is longer is let in.
+pub const SEARCH_COST_MAX: usize = 10_000;
+
+/// Most owners of a cycle that an error names.
+pub const CYCLE_SHOWN_MAX: usize = 8;
 
 /// How long one run over due work may take before it yields to the clients, in µs.
 pub const RUN_BUDGET_US: u64 = 1_000;

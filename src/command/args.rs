@@ -1,7 +1,9 @@
 //! Reading a command's words: a cursor that hands them out one by one and turns them into values, strictly.
 
+use smallvec::SmallVec;
+
 use crate::error::LockError;
-use crate::limits::{KEY_BYTES_MAX, NOTE_BYTES_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::primitive::{Fence, Owner};
 
 /// The words of a command that have not been read yet.
@@ -72,6 +74,43 @@ impl<'a> Args<'a> {
         let max = crate::limits::FENCE_MAX as i64;
         let n = self.number("FENCE", 1, max)?;
         u64::try_from(n).ok().and_then(Fence::new).ok_or(LockError::Number { what: "FENCE", min: 1, max })
+    }
+
+    /// The value of REENTRANT.
+    pub fn entry(&mut self) -> Result<&'a [u8], LockError> {
+        let id = self.value("REENTRANT")?;
+        if (1..=ENTRY_BYTES_MAX).contains(&id.len()) {
+            Ok(id)
+        } else {
+            Err(LockError::EntryLength)
+        }
+    }
+
+    /// A number of keys and as many of them, no two the same.
+    pub fn keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
+        let numkeys = parse_i64(self.required()?).filter(|n| (1..=KEYS_MAX as i64).contains(n));
+        let count = numkeys.ok_or(LockError::Number { what: "numkeys", min: 1, max: KEYS_MAX as i64 })?;
+        let (keys, rest) =
+            self.rest.split_at_checked(count as usize).ok_or(LockError::Arity(self.command))?;
+        self.rest = rest;
+        let mut sorted: SmallVec<[&[u8]; 8]> = keys.into();
+        sorted.sort_unstable();
+        match sorted.windows(2).find(|pair| matches!(pair, [first, second] if first == second)) {
+            Some(pair) => {
+                Err(LockError::SameKeyTwice(pair.first().map_or_else(Vec::new, |key| key.to_vec())))
+            }
+            None => Ok(keys),
+        }
+    }
+
+    /// The same for keys that may be made.
+    pub fn new_keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
+        let keys = self.keys()?;
+        if keys.iter().all(|key| key.len() <= KEY_BYTES_MAX) {
+            Ok(keys)
+        } else {
+            Err(LockError::KeyLength)
+        }
     }
 
     /// The value of NOTE.

@@ -3,8 +3,9 @@
 //! Replies the ms left of the owner's hold, -1 without expiry, 0 when it does not hold the lock. It reads and
 //! changes nothing, so it may stand in MULTI and in scripts beside the writes that it protects.
 
-use super::release::Release;
+use super::holder::Holder;
 use super::spec::{Arg, Spec};
+use super::terms;
 use crate::error::LockError;
 use crate::primitive::{Lock, Moment};
 
@@ -14,23 +15,16 @@ pub const SPEC: Spec = Spec {
     flags: "readonly fast",
     arity: -3,
     acl: "read fast",
-    args: &[
-        Arg::KEY,
-        Arg::string("owner"),
-        Arg::int("fence").after("FENCE").optional(),
-        Arg::word("with-info", "WITHINFO").optional(),
-    ],
+    args: &[Arg::KEY, Arg::string("owner"), terms::FENCE, terms::WITHINFO],
     ..Spec::READS_KEY
 };
 
 /// Reads the words after the command's name.
-pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Release<'a>, LockError> {
-    Release::parse_as(SPEC.name, words)
+pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
+    Holder::parse(SPEC.name, words, |_, _| Ok(false))
 }
 
 /// What is left of the owner's hold, 0 when there is none.
-pub fn apply(request: &Release, lock: Option<&Lock>, now: Moment) -> i64 {
-    let hold = lock.and_then(|lock| lock.hold_of(request.owner));
-    hold.filter(|hold| request.fence.is_none_or(|expected| expected == hold.fence))
-        .map_or(0, |hold| hold.left(now))
+pub fn apply(holder: &Holder, lock: Option<&Lock>, now: Moment) -> i64 {
+    lock.and_then(|lock| holder.find(lock)).map_or(0, |hold| hold.left(now))
 }

@@ -1,17 +1,22 @@
 //! The internal commands, the only words that go to the AOF and to replicas. Each states a result: absolute, safe
 //! to apply twice, decided without a clock.
 //!
-//! - `LOCK._HOLD key owner fence limit permits lease-ms left-ms deadline-unix-ms [note]`: this hold stands. Both
-//!   times say where it ends; a stream is believed by what is left, a file by the wall clock. -1 is never.
+//! - `LOCK._HOLD key owner fence limit permits lease-ms left-ms deadline-unix-ms [note [keys [id…]]]`: this hold
+//!   stands. Both times say where it ends; a stream is believed by what is left, a file by the wall clock. -1 is
+//!   never. `keys` locks were granted together; the ids are those of re-entry.
 //! - `LOCK._FREE key fence`: this hold has ended.
+//! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
+
+use std::borrow::Cow;
 
 use super::args::{parse_i64, Args};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
-use crate::limits::NOTE_BYTES_MAX;
+use crate::limits::{ENTRY_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
 use crate::primitive::codec::{deadline_here, Source};
 use crate::primitive::deadlines::Slot;
-use crate::primitive::hold::Note;
+use crate::primitive::entries::Entries;
+use crate::primitive::hold::Extra;
 use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
 
 pub const HOLD: Spec = Spec {
@@ -29,7 +34,14 @@ pub const HOLD: Spec = Spec {
         Arg::int("lease-ms"),
         Arg::int("left-ms"),
         Arg::int("deadline-unix-ms"),
-        Arg::string("note").optional(),
+        Arg::block(
+            "extra",
+            &[
+                Arg::string("note"),
+                Arg::block("group", &[Arg::int("keys"), Arg::string("id").optional().many()]).optional(),
+            ],
+        )
+        .optional(),
     ],
     ..Spec::WRITES_KEY
 };
@@ -44,8 +56,19 @@ pub const FREE: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
+pub const LIMIT: Spec = Spec {
+    name: "lock._limit",
+    summary: "Internal: states the limit of a semaphore. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: 3,
+    acl: "admin dangerous write",
+    args: &[Arg::KEY, Arg::int("limit")],
+    complexity: "O(N) with N holds",
+    ..Spec::WRITES_KEY
+};
+
 /// A hold as it stands in the stream, after the key.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HoldEffect<'a> {
     pub owner: &'a [u8],
     pub fence: Fence,
@@ -55,7 +78,7 @@ pub struct HoldEffect<'a> {
     pub left_ms: i64,
     /// ms since 1970, or -1.
     pub deadline_unix_ms: i64,
-    pub note: &'a [u8],
+    pub extra: Option<Cow<'a, Extra>>,
 }
 
 impl<'a> HoldEffect<'a> {
@@ -70,7 +93,7 @@ impl<'a> HoldEffect<'a> {
             lease: hold.lease,
             left_ms,
             deadline_unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) },
-            note: hold.note(),
+            extra: hold.extra.as_deref().map(Cow::Borrowed),
         }
     }
 
@@ -82,24 +105,24 @@ impl<'a> HoldEffect<'a> {
         let mut number = || parse_i64(args.required()?).ok_or(LockError::BadEffect);
         let (fence, limit, permits) = (number()?, number()?, number()?);
         let (lease, left_ms, deadline_unix_ms) = (number()?, number()?, number()?);
-        let note = args.next_word().unwrap_or_default();
-        args.finish()?;
+        let extra = parse_extra(&mut args).ok_or(LockError::BadEffect)?;
         let fields = || {
-            let claim = Claim::new(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
+            let claim = Claim::held(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
             let fence = Fence::new(u64::try_from(fence).ok()?)?;
             let lease = Lease::from_wire(lease)?;
             let endless = lease == Lease::NEVER;
             let times_agree = (left_ms == -1) == endless && (deadline_unix_ms == -1) == endless;
-            let in_range = left_ms >= -1 && deadline_unix_ms >= -1 && note.len() <= NOTE_BYTES_MAX;
+            let in_range = left_ms >= -1 && deadline_unix_ms >= -1;
             (times_agree && in_range).then_some((claim, fence, lease))
         };
         let (claim, fence, lease) = fields().ok_or(LockError::BadEffect)?;
-        Ok((key, Self { owner, fence, claim, lease, left_ms, deadline_unix_ms, note }))
+        let extra = extra.boxed().map(|extra| Cow::Owned(*extra));
+        Ok((key, Self { owner, fence, claim, lease, left_ms, deadline_unix_ms, extra }))
     }
 
     /// The words after the key; the inverse of [`HoldEffect::parse`].
     #[cfg(test)]
-    pub fn to_args(self) -> Vec<Vec<u8>> {
+    pub fn to_args(&self) -> Vec<Vec<u8>> {
         let numbers = [
             self.fence.to_wire(),
             i64::from(self.claim.limit),
@@ -110,14 +133,15 @@ impl<'a> HoldEffect<'a> {
         ];
         let mut words = vec![self.owner.to_vec()];
         words.extend(numbers.iter().map(|n| n.to_string().into_bytes()));
-        if !self.note.is_empty() {
-            words.push(self.note.to_vec());
+        if let Some(extra) = &self.extra {
+            words.extend([extra.note.to_vec(), extra.keys.to_string().into_bytes()]);
+            words.extend(extra.entries.ids().iter().map(|id| id.to_vec()));
         }
         words
     }
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
-    pub fn to_hold(self, source: Source, clock: Clock) -> Option<Hold> {
+    pub fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
         let deadline = match (u64::try_from(self.left_ms), u64::try_from(self.deadline_unix_ms)) {
             (Ok(left), Ok(deadline)) => deadline_here(self.lease, left, deadline, source, clock),
             _ => Moment::NEVER,
@@ -128,11 +152,37 @@ impl<'a> HoldEffect<'a> {
             fence: self.fence,
             lease: self.lease,
             deadline,
-            note: Note::new(self.note),
+            extra: self.extra.map(|extra| Box::new(extra.into_owned())),
             claim: self.claim,
             slot: Slot::NONE,
         })
     }
+}
+
+/// The words of a hold that few have; nothing if they cannot be true.
+fn parse_extra(args: &mut Args) -> Option<Extra> {
+    let mut extra = Extra::default();
+    let Some(note) = args.next_word() else { return Some(extra) };
+    extra.note = (note.len() <= NOTE_BYTES_MAX).then(|| note.into())?;
+    let Some(keys) = args.next_word() else { return Some(extra) };
+    let keys = parse_i64(keys).and_then(|keys| u32::try_from(keys).ok())?;
+    extra.keys = Some(keys).filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
+    let mut ids: Vec<Box<[u8]>> = Vec::new();
+    while let Some(id) = args.next_word() {
+        ids.push((id.len() <= ENTRY_BYTES_MAX).then(|| id.into())?);
+    }
+    extra.entries = Entries::from_ids(ids)?;
+    Some(extra)
+}
+
+/// Reads the words of `LOCK._LIMIT`: the key and its limit.
+pub fn parse_limit<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], u32), LockError> {
+    let mut args = Args::new(LIMIT.name, words);
+    let key = args.key()?;
+    let limit = parse_i64(args.required()?).and_then(|n| u32::try_from(n).ok());
+    args.finish()?;
+    let limit = limit.filter(|limit| (1..=PERMITS_MAX).contains(limit)).ok_or(LockError::BadEffect)?;
+    Ok((key, limit))
 }
 
 /// Reads the words of `LOCK._FREE`: the key and the fence of the hold that ended.
@@ -160,6 +210,8 @@ mod tests {
             limit in 1..=u32::MAX, part in any::<u32>(),
             times in prop::option::of((0..1_000_000_i64, 0..1_000_000_i64, 0..i64::MAX)),
             note in prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX),
+            keys in 1..=KEYS_MAX as u32,
+            id in prop::collection::vec(any::<u8>(), 0..=ENTRY_BYTES_MAX),
         ) {
             let (lease, left_ms, deadline_unix_ms) = times.unwrap_or((-1, -1, -1));
             let effect = HoldEffect {
@@ -167,7 +219,8 @@ mod tests {
                 fence: Fence::new(fence).unwrap(),
                 claim: Claim::new(limit, 1 + part % limit).unwrap(),
                 lease: Lease::from_wire(lease).unwrap(),
-                left_ms, deadline_unix_ms, note: &note,
+                left_ms, deadline_unix_ms,
+                extra: Extra { note: note.into(), keys, entries: Entries::of(&id) }.boxed().map(|extra| Cow::Owned(*extra)),
             };
             let mut words = vec![b"k".to_vec()];
             words.extend(effect.to_args());
@@ -182,12 +235,12 @@ mod tests {
                 fence: Fence::new(CLOCK.unix_us).unwrap(),
                 lease: Lease::ms(20_000),
                 deadline: CLOCK.now.plus_ms(left),
-                note: Note::new(if note { b"text" } else { b"" }),
+                extra: note.then(|| Box::new(Extra { note: b"text"[..].into(), ..Extra::default() })),
                 claim: Claim { limit: 5, permits: 2 },
                 slot: Slot::NONE,
             };
             for source in [Source::Primary, Source::File] {
-                let there = HoldEffect::of(&hold, CLOCK).to_hold(source, CLOCK).unwrap();
+                let there = HoldEffect::of(&hold, CLOCK).into_hold(source, CLOCK).unwrap();
                 prop_assert_eq!(format!("{there:?}"), format!("{hold:?}"));
             }
         }
@@ -204,7 +257,7 @@ mod tests {
             (3, b"0"),
             (3, b"4294967296"),
             (4, b"0"),
-            (4, b"2"),
+            (4, b"1000001"),
             (5, b"-2"),
             (5, b"-1"),
             (6, b"-1"),
@@ -216,11 +269,17 @@ mod tests {
             words[at] = word;
             assert_eq!(HoldEffect::parse(&words), Err(LockError::BadEffect), "{at}");
         }
+        for extra in [&[&b"n"[..], b"0"][..], &[b"n", b"65"], &[b"n", b"1", b""], &[b"n", b"1", b"b", b"a"]] {
+            assert_eq!(HoldEffect::parse(&[&good, extra].concat()), Err(LockError::BadEffect), "{extra:?}");
+        }
         assert_eq!(parse_free(&[b"k", b"0"]), Err(LockError::BadEffect));
+        assert_eq!(parse_limit(&[b"k", b"0"]), Err(LockError::BadEffect));
+        assert_eq!(parse_limit(&[b"k", b"1000001"]), Err(LockError::BadEffect));
+        assert_eq!(parse_limit(&[b"k", b"3"]), Ok((&b"k"[..], 3)));
         let tomorrow = (CLOCK.unix_us + 86_400_000_000).to_string();
         let mut words = good;
         words[2] = tomorrow.as_bytes();
         let (_, effect) = HoldEffect::parse(&words).unwrap();
-        assert!(effect.to_hold(Source::Client, CLOCK).is_none());
+        assert!(effect.into_hold(Source::Client, CLOCK).is_none());
     }
 }

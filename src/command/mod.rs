@@ -4,14 +4,19 @@
 pub mod acquire;
 pub mod args;
 pub mod check;
+pub mod convert;
 pub mod effect;
+pub mod group;
 pub mod help;
+pub mod holder;
 pub mod info;
 pub mod policy;
 pub mod release;
 pub mod renew;
 pub mod report;
+pub mod set_limit;
 pub mod spec;
+pub mod terms;
 pub mod waiters;
 
 pub use policy::Policy;
@@ -19,5 +24,17 @@ pub use policy::Policy;
 use spec::Spec;
 
 /// The commands for users, in the order of LOCK.HELP.
-pub const PUBLIC: &[Spec] =
-    &[acquire::SPEC, release::SPEC, renew::SPEC, check::SPEC, info::SPEC, waiters::SPEC, help::SPEC];
+pub const PUBLIC: &[Spec] = &[
+    acquire::SPEC,
+    release::SPEC,
+    renew::SPEC,
+    check::SPEC,
+    convert::SPEC,
+    set_limit::SPEC,
+    group::ACQUIRE,
+    group::RELEASE,
+    group::RENEW,
+    info::SPEC,
+    waiters::SPEC,
+    help::SPEC,
+];

@@ -1,6 +1,7 @@
 //! What the operator allows, as one value for each command.
 
 use crate::limits;
+use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Caps;
 use crate::primitive::{Lease, Moment};
 
@@ -17,6 +18,8 @@ pub struct Policy {
     /// Longest wait that a client may ask for, in ms; BLOCK 0 is always allowed.
     pub max_wait_ms: i64,
     pub caps: Caps,
+    /// Whether a wait that would close a cycle is refused.
+    pub finds_deadlocks: bool,
 }
 
 impl Default for Policy {
@@ -27,14 +30,28 @@ impl Default for Policy {
             max_lease_ms: limits::MAX_LEASE_MS,
             max_wait_ms: limits::MAX_WAIT_MS,
             caps,
+            finds_deadlocks: true,
         }
     }
 }
 
 impl Policy {
+    /// Refuses a wait that would close a cycle, if the operator has not switched that off.
+    pub fn refuse_cycle(&self, find: impl FnOnce() -> Option<Vec<Link>>) -> Result<(), LockError> {
+        match self.finds_deadlocks.then(find).flatten() {
+            Some(cycle) => Err(LockError::Deadlock(cycle)),
+            None => Ok(()),
+        }
+    }
+
     /// The value of PX.
     pub fn lease_ms(&self, args: &mut Args) -> Result<Lease, LockError> {
-        args.number("PX", 1, self.max_lease_ms).map(|ms| Lease::ms(ms.unsigned_abs()))
+        self.lease_in_ms("PX", args)
+    }
+
+    /// A lease under another name.
+    pub fn lease_in_ms(&self, name: &'static str, args: &mut Args) -> Result<Lease, LockError> {
+        args.number(name, 1, self.max_lease_ms).map(|ms| Lease::ms(ms.unsigned_abs()))
     }
 
     /// The value of EX.

@@ -1,11 +1,15 @@
-//! `LOCK.RELEASE key owner [FENCE n] [WITHINFO]`
+//! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL] [WITHINFO]`
 //!
-//! Replies 1, or 0 when the owner does not hold the lock (with that fence). Sent twice it does no harm: the
-//! second is a 0, and whoever has the lock by then keeps it.
+//! Replies 1, or 0 when the owner does not hold the lock (with that fence, under that id). Sent twice it does no
+//! harm: the second is a 0, and whoever has the lock by then keeps it. A lock that was taken under ids is given
+//! back under them, and ends with the last; ALL gives it back at once.
 
 use super::args::{set_once, Args};
+use super::holder::Holder;
 use super::spec::{Arg, Spec};
+use super::terms;
 use crate::error::LockError;
+use crate::primitive::entries::Exit;
 use crate::primitive::{End, Fence, Turn};
 
 pub const SPEC: Spec = Spec {
@@ -17,52 +21,74 @@ pub const SPEC: Spec = Spec {
     args: &[
         Arg::KEY,
         Arg::string("owner"),
-        Arg::int("fence").after("FENCE").optional(),
-        Arg::word("with-info", "WITHINFO").optional(),
+        terms::FENCE,
+        Arg::one_of("what", &[Arg::string("id").after("REENTRANT"), Arg::word("all", "ALL")]).optional(),
+        terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
 };
 
-/// Who says that it holds which lock: what RELEASE and CHECK have to say, and RENEW begins with.
+/// What the owner gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    /// What it has taken under this id; the empty one if none was named.
+    Entry(&'a [u8]),
+    /// Everything.
+    All,
+}
+
+/// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Release<'a> {
-    pub key: &'a [u8],
-    pub owner: &'a [u8],
-    pub fence: Option<Fence>,
-    pub with_info: bool,
+    pub holder: Holder<'a>,
+    pub what: What<'a>,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// The owner does not hold the lock, or not under that id.
+    NotHeld,
+    /// The owner is still in under other ids.
+    StillHeld(Fence),
+    Ended(Fence),
 }
 
 impl<'a> Release<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        Self::parse_as(SPEC.name, words)
+        let mut what = None;
+        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
+            if word.eq_ignore_ascii_case(b"REENTRANT") {
+                set_once(&mut what, "REENTRANT", What::Entry(args.entry()?)).map(|()| true)
+            } else if word.eq_ignore_ascii_case(b"ALL") {
+                set_once(&mut what, "ALL", What::All).map(|()| true)
+            } else {
+                Ok(false)
+            }
+        })?;
+        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")) })
     }
 
-    /// The same for another command with the same words.
-    pub fn parse_as(command: &'static str, words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(command, words);
-        let key = args.key()?;
-        let owner = args.owner()?;
-        let (mut fence, mut info) = (None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if word.eq_ignore_ascii_case(b"WITHINFO") {
-                set_once(&mut info, "WITHINFO", ())?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
+    /// Ends the owner's hold, or one of its re-entries.
+    pub fn apply(&self, turn: &mut Turn) -> Result<Released, LockError> {
+        turn.settle();
+        let Some(hold) = self.holder.find(turn.lock) else { return Ok(Released::NotHeld) };
+        let fence = hold.fence;
+        turn.memory.confirm(fence);
+        match self.what {
+            What::Entry(b"") if !hold.entries().has(b"") => Err(LockError::Reentrant),
+            What::Entry(id) if !hold.entries().is_plain() => Ok(match turn.exit(self.holder.owner, id) {
+                Exit::Unknown => Released::NotHeld,
+                Exit::StillHeld => Released::StillHeld(fence),
+                Exit::Last => Released::Ended(fence),
+            }),
+            What::Entry(id) if !id.is_empty() => Ok(Released::NotHeld),
+            _ => {
+                turn.end(fence, End::Released);
+                Ok(Released::Ended(fence))
             }
         }
-        Ok(Self { key, owner, fence, with_info: info.is_some() })
-    }
-
-    /// Ends the owner's hold; its fence, if there was one.
-    pub fn apply(&self, turn: &mut Turn) -> Option<Fence> {
-        turn.settle();
-        let held = turn.lock.hold_of(self.owner).map(|hold| hold.fence);
-        let fence = held.filter(|fence| self.fence.is_none_or(|expected| expected == *fence))?;
-        turn.end(fence, End::Released);
-        Some(fence)
     }
 }
 
@@ -73,13 +99,16 @@ mod tests {
     #[test]
     fn words() {
         let request = Release::parse(&[b"k", b"o", b"fence", b"7", b"WITHINFO"]).unwrap();
-        assert_eq!((request.fence, request.with_info), (Fence::new(7), true));
-        assert_eq!(Release::parse(&[b"k"]), Err(LockError::Arity("lock.release")));
-        assert_eq!(Release::parse(&[b"k", b"o", b"FENCE"]), Err(LockError::MissingValue("FENCE")));
-        for n in [&b"0"[..], b"-1", b"9007199254740992", b"x"] {
-            assert!(matches!(Release::parse(&[b"k", b"o", b"FENCE", n]), Err(LockError::Number { .. })));
-        }
-        assert!(Release::parse(&[b"k", b"o", b"FENCE", b"9007199254740991"]).is_ok());
-        assert_eq!(Release::parse(&[b"k", b"o", b"PX", b"7"]), Err(LockError::UnknownOption(b"PX".to_vec())));
+        assert_eq!((request.holder.fence, request.holder.with_info), (Fence::new(7), true));
+        assert_eq!(request.what, What::Entry(b""));
+        let what = |request: Result<Release<'static>, LockError>| request.map(|request| request.what);
+        assert_eq!(what(Release::parse(&[b"k", b"o", b"reentrant", b"x"])), Ok(What::Entry(b"x")));
+        assert_eq!(what(Release::parse(&[b"k", b"o", b"All"])), Ok(What::All));
+        let both = Release::parse(&[b"k", b"o", b"ALL", b"REENTRANT", b"x"]);
+        assert_eq!(what(both), Err(LockError::Repeated("REENTRANT")));
+        let empty = Release::parse(&[b"k", b"o", b"REENTRANT"]);
+        assert_eq!(what(empty), Err(LockError::MissingValue("REENTRANT")));
+        let unknown = Release::parse(&[b"k", b"o", b"PX", b"7"]);
+        assert_eq!(what(unknown), Err(LockError::UnknownOption(b"PX".to_vec())));
     }
 }

@@ -3,11 +3,13 @@
 //! Gives the hold a new lease counted from now; without a time, the lease it has. It sets and never adds, so it
 //! can shorten. Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
 
-use super::args::{set_once, Args};
+use super::args::set_once;
+use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
+use super::terms;
 use crate::error::LockError;
-use crate::primitive::{Fence, Lease, Turn};
+use crate::primitive::{Lease, Turn};
 
 pub const SPEC: Spec = Spec {
     name: "lock.renew",
@@ -15,71 +17,45 @@ pub const SPEC: Spec = Spec {
     flags: "write fast",
     arity: -3,
     acl: "write fast",
-    args: &[
-        Arg::KEY,
-        Arg::string("owner"),
-        Arg::one_of(
-            "lease",
-            &[
-                Arg::int("milliseconds").after("PX"),
-                Arg::int("seconds").after("EX"),
-                Arg::word("no-expiry", "NOEXPIRE"),
-            ],
-        )
-        .optional(),
-        Arg::int("fence").after("FENCE").optional(),
-        Arg::word("with-info", "WITHINFO").optional(),
-    ],
+    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::FENCE, terms::WITHINFO],
     ..Spec::WRITES_KEY
 };
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Renew<'a> {
-    pub key: &'a [u8],
-    pub owner: &'a [u8],
+    pub holder: Holder<'a>,
     /// Nothing for the lease that the hold has.
     pub lease: Option<Lease>,
-    pub fence: Option<Fence>,
-    pub with_info: bool,
 }
 
 impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
-        let key = args.key()?;
-        let owner = args.owner()?;
-        let (mut lease, mut fence, mut info) = (None, None, None);
-        while let Some(word) = args.next_word() {
+        let mut lease = None;
+        let holder = Holder::parse(SPEC.name, words, |word, args| {
             if word.eq_ignore_ascii_case(b"PX") {
-                set_once(&mut lease, "PX", policy.lease_ms(&mut args)?)?;
+                set_once(&mut lease, "PX", policy.lease_ms(args)?)?;
             } else if word.eq_ignore_ascii_case(b"EX") {
-                set_once(&mut lease, "EX", policy.lease_s(&mut args)?)?;
+                set_once(&mut lease, "EX", policy.lease_s(args)?)?;
             } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
                 set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
-            } else if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if word.eq_ignore_ascii_case(b"WITHINFO") {
-                set_once(&mut info, "WITHINFO", ())?;
             } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
+                return Ok(false);
             }
-        }
-        Ok(Self { key, owner, lease, fence, with_info: info.is_some() })
+            Ok(true)
+        })?;
+        Ok(Self { holder, lease })
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
     pub fn apply(&self, turn: &mut Turn) -> i64 {
         turn.settle();
-        let held = turn.lock.hold_of(self.owner);
-        let Some(hold) = held.filter(|hold| self.fence.is_none_or(|expected| expected == hold.fence)) else {
-            return 0;
-        };
+        let Some(hold) = self.holder.find(turn.lock) else { return 0 };
         let (fence, lease) = (hold.fence, self.lease.unwrap_or(hold.lease));
         turn.memory.confirm(fence);
         turn.memory.stats.renewed += 1;
-        turn.renew(self.owner, lease);
+        turn.renew(self.holder.owner, lease);
         lease.to_wire()
     }
 }
@@ -87,12 +63,13 @@ impl<'a> Renew<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::primitive::Fence;
 
     #[test]
     fn words() {
         let policy = Policy::default();
         let request = Renew::parse(&[b"k", b"o", b"NOEXPIRE", b"FENCE", b"7"], &policy).unwrap();
-        assert_eq!((request.lease, request.fence), (Some(Lease::NEVER), Fence::new(7)));
+        assert_eq!((request.lease, request.holder.fence), (Some(Lease::NEVER), Fence::new(7)));
         let twice = Renew::parse(&[b"k", b"o", b"PX", b"7", b"NOEXPIRE"], &policy);
         assert_eq!(twice, Err(LockError::Repeated("NOEXPIRE")));
         let blocking = Renew::parse(&[b"k", b"o", b"BLOCK", b"7"], &policy);

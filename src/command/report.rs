@@ -29,8 +29,10 @@ impl Report {
     }
 
     /// Somebody else has the lock, or comes first.
-    pub fn busy(lock: Option<&Lock>, now: Moment) -> Self {
-        let holder = live_holder(lock, now);
+    pub fn busy(lock: Option<&Lock>, owner: &[u8], now: Moment) -> Self {
+        let mut holds = lock.into_iter().flat_map(|lock| lock.holds());
+        let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
+        let holder = holder.map(|hold| hold.owner.clone());
         Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() }
     }
 
@@ -39,6 +41,8 @@ impl Report {
         let reason = match why {
             Left::TimedOut => "timeout",
             Left::Superseded => "superseded",
+            Left::HoldEnded => "hold-ended",
+            Left::OverLimit(_) => "limit",
         };
         Self { reason, holder: live_holder(lock, now), ..Self::default() }
     }

@@ -17,12 +17,18 @@ pub struct Spec {
     pub args: &'static [Arg],
 }
 
-/// What a command does with its key, which is always the first word.
+/// What a command does with its key, and where that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     None,
+    /// The first word is the key, which is only read.
     Read,
+    /// The first word is the key, which is changed.
     Write,
+    /// A number of keys and as many of them, all changed; the number is this word, counted from the name.
+    Numbered {
+        at: u8,
+    },
 }
 
 impl Spec {
@@ -66,6 +72,8 @@ pub struct Arg {
     /// The option word before it.
     pub token: Option<&'static str>,
     pub optional: bool,
+    /// Whether there can be several, one after the other.
+    pub many: bool,
 }
 
 /// What an argument is.
@@ -111,7 +119,7 @@ impl Arg {
     }
 
     const fn new(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, token: None, optional: false }
+        Self { name, kind, token: None, optional: false, many: false }
     }
 
     /// The same, behind an option word.
@@ -122,6 +130,11 @@ impl Arg {
     /// The same, and one can do without it.
     pub const fn optional(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    /// The same, once or several times.
+    pub const fn many(self) -> Self {
+        Self { many: true, ..self }
     }
 
     fn join(args: &[Self], between: &str) -> String {
@@ -137,7 +150,8 @@ impl Arg {
         };
         let words: Vec<&str> =
             self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();
-        let text = words.join(" ");
+        let more = if self.many { " ..." } else { "" };
+        let text = words.join(" ") + more;
         if self.optional {
             format!("[{text}]")
         } else {
@@ -153,7 +167,7 @@ mod tests {
         assert_eq!(
             super::super::acquire::SPEC.syntax(),
             "LOCK.ACQUIRE key owner [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] \
-             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [NOTE note] [WITHINFO]"
+             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [REENTRANT id] [NOTE note] [WITHINFO]"
         );
     }
 }

@@ -55,6 +55,7 @@ pub(super) fn missing() -> Option<&'static str> {
         RedisModule_GetClientInfoById,
         RedisModule_GetDbIdFromOptCtx,
         RedisModule_GetServerInfo,
+        RedisModule_KeyAtPosWithFlags,
         RedisModule_LoadConfigs,
         RedisModule_MonotonicMicroseconds,
         RedisModule_RegisterNumericConfig,

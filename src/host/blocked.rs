@@ -7,17 +7,48 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
+use smallvec::{smallvec, SmallVec};
+
 use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
 use super::entry::guard;
 use super::reply::{self, Outcome};
 use super::state::{self, Delivered, Suspect};
 use super::{clock, key};
 use crate::command::report::Report;
+use crate::command::{acquire, convert, group};
+use crate::error::LockError;
 use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
 
-/// How the client wants its reply.
+/// The commands that can wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Acquire,
+    Convert,
+    AcquireAll,
+}
+
+impl Asked {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Acquire => acquire::SPEC.name,
+            Self::Convert => convert::SPEC.name,
+            Self::AcquireAll => group::ACQUIRE.name,
+        }
+    }
+
+    /// Which of its words is the first key, counted from the name.
+    const fn first_key(self) -> usize {
+        match self {
+            Self::Acquire | Self::Convert => 1,
+            Self::AcquireAll => 3,
+        }
+    }
+}
+
+/// What the client asked for, and how it wants its reply.
 pub(super) struct Form {
+    pub(super) asked: Asked,
     /// The owner that the server made up, to be named in the reply.
     pub(super) made_up: Option<Box<[u8]>>,
     pub(super) with_info: bool,
@@ -86,16 +117,27 @@ impl Blocked {
         true
     }
 
-    /// Whether the waiter may still take this lock, by the rights that its user has now.
-    pub(super) fn is_permitted(&self, id: WaiterId, command: *mut RString, key: *mut RString) -> bool {
+    /// Whether the waiter may still take these locks, by the rights that its user has now.
+    pub(super) fn is_permitted(&self, id: WaiterId, keys: &[*mut RString]) -> bool {
         let Some(client) = self.clients.get(&id) else { return true };
         let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_ptr()));
         if user.is_null() {
             return false;
         }
-        // The key stands for the owner as well: rights do not depend on it.
-        let mut words = [command, key, key];
-        let granted = rm!(RedisModule_ACLCheckCommandPermissions(user, words.as_mut_ptr(), 3)) == OK;
+        let asked = client.form.asked;
+        let name = OwnString::new(asked.name().as_bytes());
+        let count = OwnString::new(keys.len().to_string().as_bytes());
+        // Any word can stand for the owner: rights do not depend on it.
+        let mut words: SmallVec<[*mut RString; 4]> = match asked {
+            Asked::Acquire | Asked::Convert => smallvec![name.as_ptr()],
+            Asked::AcquireAll => smallvec![name.as_ptr(), name.as_ptr(), count.as_ptr()],
+        };
+        words.extend_from_slice(keys);
+        if asked != Asked::AcquireAll {
+            words.push(name.as_ptr());
+        }
+        let granted =
+            rm!(RedisModule_ACLCheckCommandPermissions(user, words.as_mut_ptr(), words.len() as c_int)) == OK;
         rm!(RedisModule_FreeModuleUser(user));
         granted
     }
@@ -140,6 +182,10 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
             return;
         }
+        Some(Answer::Left(Left::OverLimit(limit))) => {
+            reply::error(ctx, &LockError::Limit { is: *limit });
+            return;
+        }
         Some(Answer::Granted(_, fence)) => {
             if let Some(owner) = &client.form.made_up {
                 reply::array(ctx, 2);
@@ -150,7 +196,7 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
         _ => Outcome::Nil,
     };
     let report = match &client.answer {
-        Some(answer) if client.form.with_info => words.report(ctx, answer),
+        Some(answer) if client.form.with_info => words.report(ctx, client.form.asked, answer),
         _ => None,
     };
     match report {
@@ -167,12 +213,12 @@ struct Words {
 
 impl Words {
     /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
-    fn report(&self, ctx: *mut Ctx, answer: &Answer) -> Option<Report> {
-        if self.argc < 2 {
+    fn report(&self, ctx: *mut Ctx, asked: Asked, answer: &Answer) -> Option<Report> {
+        if usize::try_from(self.argc).is_ok_and(|argc| argc <= asked.first_key()) {
             return None;
         }
-        // SAFETY: the server passes as many words as it says, and the second is the key.
-        let name = unsafe { *self.argv.add(1) };
+        // SAFETY: the server passes as many words as it says, and there are enough.
+        let name = unsafe { *self.argv.add(asked.first_key()) };
         let now = clock::now();
         let report = key::read(ctx, name, |lock| match answer {
             Answer::Granted(_, fence) => {
@@ -209,12 +255,10 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
 fn leave(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        if let Some((db, key)) = host.memory.waiters.lock_of(id) {
-            host.memory.waiters.remove(id);
+        if host.dismiss(id) {
             if let Answer::Left(why) = answer {
                 host.memory.stats.note_left(why);
             }
-            host.suspect(db, &key);
         }
         host.blocked.answer(id, answer);
     });

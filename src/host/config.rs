@@ -40,8 +40,11 @@ static MAX_WAITERS_PER_KEY: Number =
     Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
 static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
-/// A switch, kept as a number so that one pair of callbacks serves all.
+// Switches, kept as numbers so that one pair of callbacks serves all.
 static EVENTS: Number = Number::new(c"events", 1, 0, 1);
+static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
+
+static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
 static NUMBERS: [&Number; 6] =
     [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAIT, &MAX_WAITERS, &MAX_WAITERS_PER_KEY, &LOSS_LEDGER_SIZE];
@@ -58,6 +61,7 @@ pub(super) fn policy() -> Policy {
             all: usize::try_from(MAX_WAITERS.get()).unwrap_or(0),
             per_key: usize::try_from(MAX_WAITERS_PER_KEY.get()).unwrap_or(0),
         },
+        finds_deadlocks: DEADLOCK_DETECTION.get() != 0,
     }
 }
 
@@ -82,11 +86,13 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
         rm!(RedisModule_RegisterNumericConfig(ctx, name, default, flags, min, max, get, set, apply, data))
             == OK
     });
-    let data = ptr::from_ref(&EVENTS).cast_mut().cast();
-    let (get, set) = (Some(get_switch as _), Some(set_switch as _));
-    let events =
-        rm!(RedisModule_RegisterBoolConfig(ctx, EVENTS.name.as_ptr(), 1, flags, get, set, None, data)) == OK;
-    numbers && events && rm!(RedisModule_LoadConfigs(ctx)) == OK
+    let switches = SWITCHES.iter().all(|switch| {
+        let data = ptr::from_ref(*switch).cast_mut().cast();
+        let (name, default) = (switch.name.as_ptr(), switch.default as c_int);
+        let (get, set) = (Some(get_switch as _), Some(set_switch as _));
+        rm!(RedisModule_RegisterBoolConfig(ctx, name, default, flags, get, set, None, data)) == OK
+    });
+    numbers && switches && rm!(RedisModule_LoadConfigs(ctx)) == OK
 }
 
 fn number<'a>(data: *mut c_void) -> &'a Number {

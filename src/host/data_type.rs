@@ -12,7 +12,7 @@ use super::entry::guard;
 use super::{clock, events, replicate, state};
 use crate::command::effect::HoldEffect;
 use crate::primitive::codec::{self, Source};
-use crate::primitive::{End, Fence, Lock};
+use crate::primitive::{End, Fence, Hold, Lock};
 
 /// Nine characters, as the server asks; it stands in RDB files and in TYPE.
 const NAME: &std::ffi::CStr = c"redislock";
@@ -153,8 +153,14 @@ unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
     let holds = lock(value).holds();
     let inline = size_of::<Lock>();
     let beyond = holds.len().saturating_sub(1) * size_of_val(holds) / holds.len().max(1);
-    let texts: usize = holds.iter().map(|hold| hold.owner.as_bytes().len() + hold.note().len()).sum();
+    let texts: usize = holds.iter().map(|hold| hold.owner.as_bytes().len() + extra_bytes(hold)).sum();
     inline + beyond + texts + OWNER_HEADER_BYTES
+}
+
+fn extra_bytes(hold: &Hold) -> usize {
+    let Some(extra) = &hold.extra else { return 0 };
+    let ids = extra.entries.ids();
+    size_of_val(&**extra) + extra.note.len() + size_of_val(ids) + ids.iter().map(|id| id.len()).sum::<usize>()
 }
 
 /// What two servers with the same data agree on: no deadlines, as clocks differ.
@@ -166,8 +172,17 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
             for text in [hold.owner.as_bytes(), hold.note()] {
                 rm!(RedisModule_DigestAddStringBuffer(digest, text.as_ptr().cast(), text.len()));
             }
-            for n in [i64::from(hold.claim.permits), hold.fence.to_wire(), hold.lease.to_wire()] {
+            let numbers = [
+                i64::from(hold.claim.permits),
+                hold.fence.to_wire(),
+                hold.lease.to_wire(),
+                i64::from(hold.keys()),
+            ];
+            for n in numbers {
                 rm!(RedisModule_DigestAddLongLong(digest, n));
+            }
+            for id in hold.entries().ids() {
+                rm!(RedisModule_DigestAddStringBuffer(digest, id.as_ptr().cast(), id.len()));
             }
         }
         rm!(RedisModule_DigestEndSequence(digest));
@@ -192,7 +207,7 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
             let key = if name.is_null() { &[][..] } else { bytes(name) };
             for hold in lock(value).holds() {
                 host.memory.leases.remove(db, hold);
-                host.memory.confirm(hold.fence);
+                host.memory.forget(hold.fence);
                 if hold.is_live(now) {
                     host.memory.stats.vanished += 1;
                     host.memory.ledger.record(db, key, &hold.owner, hold.fence, End::Vanished, now);

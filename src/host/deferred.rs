@@ -9,19 +9,23 @@ use redis_module::raw;
 
 use super::api::{bytes, has_flags, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
-use super::key::{change, touch, Site};
+use super::key::touch;
 use super::state::{self, Delivered, Host, Suspect};
+use super::step::{change, Site};
 use super::{clock, cluster, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::turn::Left;
-use crate::primitive::Moment;
+use crate::primitive::{Moment, WaiterId};
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
 
 /// How long to wait, in ms, before looking again at a lock whose slot is not ours.
 const AWAY_MS: u64 = 1_000;
+
+/// How many of those who wait for several locks one run of the cron looks at.
+const GROUPS_PER_RUN: usize = 20;
 
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
@@ -48,6 +52,20 @@ pub(super) fn run(ctx: *mut Ctx) {
     });
 }
 
+/// Asks for another look at what is kept for those who wait for several locks, a few at a time. A lock that is kept
+/// is free and has no key, so nobody is told when a stranger puts a value of another type there.
+pub(super) fn check_groups() {
+    state::with(|host| {
+        let chosen = host.memory.waiters.groups_after(host.groups_checked).take(GROUPS_PER_RUN);
+        let chosen: Vec<_> = chosen.map(|(id, entry)| (id, entry.db, entry.keys.clone())).collect();
+        let is_end = chosen.len() < GROUPS_PER_RUN;
+        host.groups_checked = chosen.last().filter(|_| !is_end).map_or(WaiterId(0), |(id, ..)| *id);
+        for (_, db, keys) in chosen {
+            keys.iter().for_each(|key| host.suspect(db, key));
+        }
+    });
+}
+
 /// Counts what was changed while nobody listened. If somebody does by now, the word that counts would reach it.
 pub(super) fn count_changes(ctx: *mut Ctx) {
     let changes = state::with(|host| std::mem::take(&mut host.uncounted));
@@ -68,11 +86,10 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
     state::with(|host| {
         while in_budget() {
             let Some(id) = host.memory.waiters.pop_due(now) else { break };
-            let Some((db, key)) = host.memory.waiters.lock_of(id) else { continue };
-            host.memory.waiters.remove(id);
-            host.memory.stats.note_left(Left::TimedOut);
-            host.blocked.answer(id, Answer::Left(Left::TimedOut));
-            host.suspect(db, &key);
+            if host.dismiss(id) {
+                host.memory.stats.note_left(Left::TimedOut);
+                host.blocked.answer(id, Answer::Left(Left::TimedOut));
+            }
         }
     });
 }
@@ -100,32 +117,40 @@ fn next_suspect() -> Option<Suspect> {
 /// The next lock with a lease that is due.
 fn next_lease(now: Moment) -> Option<Suspect> {
     let (db, lease) = state::with(|host| host.memory.leases.pop_due(now))?;
-    Some(Suspect { db, key: lease.key.as_slice().into(), undo: None })
+    Some(Suspect::of(db, lease.key.as_slice().into()))
 }
 
 /// Opens a lock again and does what is due on it. Always true, for loops.
 fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
-    let Suspect { db, key, undo } = suspect;
+    let Suspect { db, keys, undo } = suspect;
     rm!(RedisModule_SelectDb(ctx, db));
-    let name = OwnString::new(&key);
-    if !cluster::owns(ctx, name.as_ptr()) {
-        cluster::turn_away(db, &key);
-        look_again(ctx, db, &name);
-        return true;
-    }
-    let site = Site { ctx, db, name: name.as_ptr(), in_command: false };
-    let result = change(site, |turn, _| {
-        turn.settle();
-        if let Some(fence) = undo {
-            turn.undo(fence);
-        }
-        Ok(())
-    });
-    if result == Err(LockError::WrongType) {
+    let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
+    // Locks that were granted together are in one slot.
+    let is_away = names.first().is_some_and(|name| !cluster::owns(ctx, name.as_ptr()));
+    if is_away {
+        // Whoever owns the slot cannot know of the undo: the lease ends the hold.
         if let Some(fence) = undo {
             state::with(|host| host.memory.confirm(fence));
         }
-        fail_all(db, &key, c"WRONGTYPE the key was overwritten with a value that is not a lock");
+        for (key, name) in keys.iter().zip(&names) {
+            cluster::turn_away(db, key);
+            look_again(ctx, db, name);
+        }
+        return true;
+    }
+    let undo = undo.and_then(|fence| Some((fence, state::with(|host| host.memory.take_undo(fence))?)));
+    let site = Site { ctx, db, in_command: false };
+    for (key, name) in keys.iter().zip(&names) {
+        let result = change(site, name.as_ptr(), |turn, _| {
+            turn.settle();
+            if let Some((fence, how)) = undo {
+                turn.undo(fence, how);
+            }
+            Ok(())
+        });
+        if result == Err(LockError::WrongType) {
+            fail_overwritten(db, key);
+        }
     }
     true
 }
@@ -145,12 +170,17 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
     });
 }
 
+/// Ends all waits for a lock whose key has another type now.
+pub(super) fn fail_overwritten(db: i32, key: &[u8]) {
+    fail_all(db, key, c"WRONGTYPE the key was overwritten with a value that is not a lock");
+}
+
 /// Ends all waits for a lock with an error.
 pub(super) fn fail_all(db: i32, key: &[u8], text: &'static std::ffi::CStr) {
     state::with(|host| {
         let ids: Vec<_> = host.memory.waiters.iter(db, key).map(|(id, _)| id).collect();
         for id in ids {
-            host.memory.waiters.remove(id);
+            host.dismiss(id);
             host.blocked.answer(id, Answer::Failed(text));
         }
     });

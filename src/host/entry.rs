@@ -24,6 +24,11 @@ impl<'a> Call<'a> {
         self.argv.iter().skip(1).map(|word| bytes(*word)).collect()
     }
 
+    /// The same as the server's own strings.
+    pub(super) fn strings(&self) -> &'a [*mut RString] {
+        self.argv.get(1..).unwrap_or_default()
+    }
+
     /// The first word after the name, as the server's own string: the key, in all commands that have one.
     pub(super) fn key(&self) -> *mut RString {
         self.argv.get(1).copied().unwrap_or(std::ptr::null_mut())
@@ -37,7 +42,13 @@ impl<'a> Call<'a> {
 
 /// What a command is for the server: it replies itself, or fails with nothing changed.
 pub(super) trait Verb {
+    /// Whether the server asks the command itself where its keys are.
+    const TELLS_KEYS: bool = false;
+
     fn run(call: &Call) -> Result<(), LockError>;
+
+    /// Tells the server where the keys of this call are.
+    fn tell_keys(_call: &Call) {}
 }
 
 /// The function that the server calls for the command `V`.
@@ -49,6 +60,10 @@ pub(super) unsafe extern "C" fn command<V: Verb>(
     // SAFETY: the server passes as many words as it says, and they live until the command is over.
     let argv = unsafe { std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)) };
     let call = Call { ctx, argv };
+    if V::TELLS_KEYS && rm!(RedisModule_IsKeysPositionRequest(ctx)) != 0 {
+        guard("keys", || V::tell_keys(&call));
+        return OK;
+    }
     match catch_unwind(AssertUnwindSafe(|| V::run(&call))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => refuse(ctx, &error),

@@ -110,6 +110,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
             host.alarm.forget_if_late();
         });
         cluster::check_queues(ctx);
+        deferred::check_groups();
         deferred::count_changes(ctx);
         deferred::run(ctx);
     });

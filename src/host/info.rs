@@ -49,6 +49,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"timed_out", stats.timed_out),
                     (c"superseded", stats.superseded),
                     (c"refused", stats.refused),
+                    (c"deadlocks", stats.deadlocks),
                 ],
             );
         });

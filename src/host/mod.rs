@@ -17,13 +17,16 @@ mod register;
 mod replicate;
 mod reply;
 mod state;
+mod step;
 mod verbs;
 mod wake;
 
 use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
-use crate::command::{acquire, check, effect, help, info as lock_info, release, renew, waiters};
+use crate::command::{
+    acquire, check, convert, effect, group, help, info as lock_info, release, renew, set_limit, waiters,
+};
 use api::{has, has_flags, log, rm, Ctx, OK};
 
 /// Called by the server when the module is loaded.
@@ -76,11 +79,17 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::ReleaseVerb>(ctx, &release::SPEC)
         && register::add::<verbs::RenewVerb>(ctx, &renew::SPEC)
         && register::add::<verbs::CheckVerb>(ctx, &check::SPEC)
+        && register::add::<verbs::ConvertVerb>(ctx, &convert::SPEC)
+        && register::add::<verbs::SetLimitVerb>(ctx, &set_limit::SPEC)
+        && register::add::<verbs::AcquireAllVerb>(ctx, &group::ACQUIRE)
+        && register::add::<verbs::ReleaseAllVerb>(ctx, &group::RELEASE)
+        && register::add::<verbs::RenewAllVerb>(ctx, &group::RENEW)
         && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
         && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
         && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)
         && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
+        && register::add::<obey::LimitVerb>(ctx, &effect::LIMIT)
 }
 
 /// Options of the whole module; the call replaces what was set before.

@@ -14,6 +14,8 @@ pub(super) enum Event {
     Released,
     Expired,
     Waiting,
+    Downgraded,
+    Limited,
 }
 
 /// What one step has to tell. Published after the step: other modules may listen and call us again.
@@ -26,6 +28,8 @@ impl Event {
             Self::Released => c"lock.released",
             Self::Expired => c"lock.expired",
             Self::Waiting => c"lock.waiting",
+            Self::Downgraded => c"lock.downgraded",
+            Self::Limited => c"lock.limited",
         }
     }
 }

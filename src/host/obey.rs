@@ -20,9 +20,9 @@ impl Verb for HoldVerb {
         let words = call.words();
         let (_, effect) = HoldEffect::parse(&words)?;
         obey(call, |turn| {
-            let hold = effect.to_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
+            let hold = effect.into_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
             let is_full = turn.lock.holds().len() >= HOLDS_MAX as usize;
-            if is_full && turn.lock.hold_of(effect.owner).is_none() {
+            if is_full && turn.lock.hold_of(hold.owner.as_bytes()).is_none() {
                 return Err(LockError::BadEffect);
             }
             turn.impose(hold);
@@ -41,13 +41,23 @@ impl Verb for FreeVerb {
     }
 }
 
+pub(super) struct LimitVerb;
+
+impl Verb for LimitVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let (_, limit) = effect::parse_limit(&words)?;
+        obey(call, |turn| Ok(turn.impose_limit(limit)))
+    }
+}
+
 fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) -> Result<(), LockError> {
     // Where ACL categories exist they keep ordinary users out, and a slot that moves in needs these commands.
     if !has!(RedisModule_SetCommandACLCategories) && !is_stream(call.ctx) {
         return Err(LockError::EffectRefused);
     }
     let mut key = LockKey::open(call.ctx, call.key())?;
-    let changed = state::with(|host| {
+    let changed = state::with(|host| -> Result<bool, LockError> {
         let (db, key_bytes) = (call.db(), bytes(call.key()));
         let effects = &mut Vec::new();
         let memory = &mut host.memory;

@@ -24,7 +24,8 @@ static INFO_VERSION: raw::RedisModuleCommandInfoVersion = raw::RedisModuleComman
 pub(super) fn add<V: Verb>(ctx: *mut Ctx, spec: &Spec) -> bool {
     let mut texts = Texts::default();
     let (name, flags) = (texts.keep(spec.name), texts.keep(spec.flags));
-    let at = c_int::from(spec.key != Key::None);
+    // What comes first as a number of keys is described below, and not by positions.
+    let at = c_int::from(matches!(spec.key, Key::Read | Key::Write));
     let made = rm!(RedisModule_CreateCommand(ctx, name, Some(command::<V>), flags, at, at, at)) == OK;
     made && describe(ctx, spec, &mut texts)
 }
@@ -61,11 +62,11 @@ fn categorize(made: *mut raw::RedisModuleCommand, spec: &Spec, texts: &mut Texts
     rm!(RedisModule_SetCommandACLCategories(made, texts.keep(categories.trim_end()))) == OK
 }
 
-/// The key in first place, and the end of the list.
+/// Where the keys stand, and the end of the list.
 fn key_specs(key: Key) -> [raw::RedisModuleCommandKeySpec; 2] {
     let flags = match key {
         Key::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
-        Key::Write | Key::None => {
+        Key::Write | Key::Numbered { .. } | Key::None => {
             raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
         }
     };
@@ -74,11 +75,27 @@ fn key_specs(key: Key) -> [raw::RedisModuleCommandKeySpec; 2] {
     let mut spec = end;
     spec.flags = u64::from(flags);
     spec.begin_search_type = raw::RedisModuleKeySpecBeginSearchType_REDISMODULE_KSPEC_BS_INDEX;
-    spec.bs.index = raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos: 1 };
-    spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
-    spec.fk.range =
-        raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    let pos = if let Key::Numbered { at } = key { c_int::from(at) } else { 1 };
+    spec.bs.index = raw::RedisModuleCommandKeySpec__bindgen_ty_1__bindgen_ty_1 { pos };
+    if let Key::Numbered { .. } = key {
+        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_KEYNUM;
+        spec.fk.keynum = raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_2 {
+            keynumidx: 0,
+            firstkey: 1,
+            keystep: 1,
+        };
+    } else {
+        spec.find_keys_type = raw::RedisModuleKeySpecFindKeysType_REDISMODULE_KSPEC_FK_RANGE;
+        spec.fk.range =
+            raw::RedisModuleCommandKeySpec__bindgen_ty_2__bindgen_ty_1 { lastkey: 0, keystep: 1, limit: 0 };
+    }
     [spec, end]
+}
+
+fn arg_flags(arg: &Arg) -> c_int {
+    let optional = if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL } else { 0 };
+    let many = if arg.many { raw::REDISMODULE_CMD_ARG_MULTIPLE } else { 0 };
+    (optional | many) as c_int
 }
 
 /// Strings and lists that must live until the server has copied them.
@@ -130,7 +147,7 @@ impl Texts {
             token: arg.token.map_or(ptr::null(), |token| self.keep(token)),
             summary: ptr::null(),
             since: ptr::null(),
-            flags: if arg.optional { raw::REDISMODULE_CMD_ARG_OPTIONAL as c_int } else { 0 },
+            flags: arg_flags(arg),
             deprecated_since: ptr::null(),
             subargs,
             display_text: ptr::null(),

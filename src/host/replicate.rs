@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, Io, RString};
+use super::api::{has_flags, rm, Ctx, Io, OwnString, RString};
 use crate::command::effect::HoldEffect;
 use crate::primitive::Fence;
 
@@ -53,54 +53,49 @@ fn ask(ctx: *mut Ctx) -> bool {
     any
 }
 
-/// Writes the two effects, either to the replication stream or to a new AOF: both take the same words.
-macro_rules! write_effect {
-    ($function:ident, $to:expr, hold $key:expr, $effect:expr) => {{
+/// Writes a hold, either to the replication stream or to a new AOF: both take the same words. What few holds have
+/// comes at the end.
+macro_rules! write_hold {
+    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
         let e: HoldEffect = $effect;
-        let (owner, owner_len) = (e.owner.as_ptr(), e.owner.len());
-        let (note, note_len) = (e.note.as_ptr(), e.note.len());
-        let (limit, permits) = (i64::from(e.claim.limit), i64::from(e.claim.permits));
-        let (fence, lease) = (e.fence.to_wire(), e.lease.to_wire());
-        let name = c"LOCK._HOLD".as_ptr();
-        if note_len == 0 {
-            rm!($function(
-                $to,
-                name,
-                c"sbllllll".as_ptr(),
-                $key,
-                owner,
-                owner_len,
-                fence,
-                limit,
-                permits,
-                lease,
-                e.left_ms,
-                e.deadline_unix_ms
-            ));
-        } else {
-            rm!($function(
-                $to,
-                name,
-                c"sbllllllb".as_ptr(),
-                $key,
-                owner,
-                owner_len,
-                fence,
-                limit,
-                permits,
-                lease,
-                e.left_ms,
-                e.deadline_unix_ms,
-                note,
-                note_len
-            ));
-        }
+        match e.extra.as_deref() {
+            None => write_hold!($function, $to, $key, e, c"sbllllll"),
+            Some(extra) if extra.keys == 1 && extra.entries.is_plain() => {
+                write_hold!($function, $to, $key, e, c"sbllllllb", extra.note.as_ptr(), extra.note.len())
+            }
+            Some(extra) => {
+                let ids: Vec<OwnString> = extra.entries.ids().iter().map(|id| OwnString::new(id)).collect();
+                let mut ids: Vec<*mut RString> = ids.iter().map(OwnString::as_ptr).collect();
+                let (note, keys) = (&extra.note, i64::from(extra.keys));
+                let (ids, count) = (ids.as_mut_ptr(), ids.len());
+                write_hold!(
+                    $function, $to, $key, e, c"sbllllllblv", note.as_ptr(), note.len(), keys, ids, count
+                )
+            }
+        };
     }};
+    ($function:ident, $to:expr, $key:expr, $e:ident, $format:expr $(, $more:expr)*) => {
+        rm!($function(
+            $to,
+            c"LOCK._HOLD".as_ptr(),
+            $format.as_ptr(),
+            $key,
+            $e.owner.as_ptr(),
+            $e.owner.len(),
+            $e.fence.to_wire(),
+            i64::from($e.claim.limit),
+            i64::from($e.claim.permits),
+            $e.lease.to_wire(),
+            $e.left_ms,
+            $e.deadline_unix_ms
+            $(, $more)*
+        ))
+    };
 }
 
 /// A hold stands.
 pub(super) fn hold(ctx: *mut Ctx, key: *mut RString, effect: HoldEffect) {
-    write_effect!(RedisModule_Replicate, ctx, hold key, effect);
+    write_hold!(RedisModule_Replicate, ctx, key, effect);
 }
 
 /// A hold has ended.
@@ -108,9 +103,14 @@ pub(super) fn free(ctx: *mut Ctx, key: *mut RString, fence: Fence) {
     rm!(RedisModule_Replicate(ctx, c"LOCK._FREE".as_ptr(), c"sl".as_ptr(), key, fence.to_wire()));
 }
 
+/// A semaphore has another limit.
+pub(super) fn limit(ctx: *mut Ctx, key: *mut RString, limit: u32) {
+    rm!(RedisModule_Replicate(ctx, c"LOCK._LIMIT".as_ptr(), c"sl".as_ptr(), key, i64::from(limit)));
+}
+
 /// A hold, in an AOF that is being rewritten.
 pub(super) fn rewrite_hold(io: *mut Io, key: *mut RString, effect: HoldEffect) {
-    write_effect!(RedisModule_EmitAOF, io, hold key, effect);
+    write_hold!(RedisModule_EmitAOF, io, key, effect);
 }
 
 /// Most changes that one run of the cron counts.

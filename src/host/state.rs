@@ -5,14 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lazy_static::lazy_static;
+use smallvec::smallvec;
 
-use super::api::OwnString;
 use super::blocked::Blocked;
 use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
-use crate::command::acquire;
-use crate::primitive::{Effect, Fence, Memory};
+use crate::primitive::wait_queue::Keys;
+use crate::primitive::{Effect, Fence, Memory, WaiterId};
 
 /// All that the module keeps outside the keyspace.
 pub(super) struct Host {
@@ -22,14 +22,14 @@ pub(super) struct Host {
     pub(super) blocked: Blocked,
     /// Work that must not be done inside the callback that found it.
     pub(super) deferred: Deferred,
-    /// The name of LOCK.ACQUIRE, for asking whether a user may call it.
-    pub(super) acquire_name: OwnString,
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
     pub(super) listeners: Listeners,
     /// How far the search for queues of moved locks has come.
     pub(super) queues_checked: usize,
+    /// The same among those who wait for several locks.
+    pub(super) groups_checked: WaiterId,
     /// Changes that nobody was told of, as nobody listens.
     pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
@@ -49,12 +49,19 @@ pub(super) struct Deferred {
     pub(super) delivered: Vec<Delivered>,
 }
 
-/// A lock to look at.
+/// A lock to look at; several only where a grant of several is to be taken back.
 pub(super) struct Suspect {
     pub(super) db: i32,
-    pub(super) key: Rc<[u8]>,
+    pub(super) keys: Keys,
     /// A grant to take back, if it is still provisional.
     pub(super) undo: Option<Fence>,
+}
+
+impl Suspect {
+    /// A lock that may have changed behind our back.
+    pub(super) fn of(db: i32, key: Rc<[u8]>) -> Self {
+        Self { db, keys: smallvec![key], undo: None }
+    }
 }
 
 /// A grant whose client has been sent its reply.
@@ -71,11 +78,11 @@ impl Host {
             memory,
             blocked: Blocked::default(),
             deferred: Deferred::default(),
-            acquire_name: OwnString::new(acquire::SPEC.name.as_bytes()),
             effects: Vec::new(),
             alarm: Alarm::default(),
             listeners: Listeners::default(),
             queues_checked: 0,
+            groups_checked: WaiterId(0),
             uncounted: 0,
             is_primary: true,
             loads_stream: false,
@@ -86,15 +93,22 @@ impl Host {
     /// Asks for another look at a lock, soon, if somebody waits for it.
     pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
         if self.memory.waiters.waiting_for(db, key) > 0 {
-            self.deferred.suspects.push_back(Suspect { db, key: key.into(), undo: None });
+            self.deferred.suspects.push_back(Suspect::of(db, key.into()));
             self.alarm.soon();
         }
+    }
+
+    /// Takes a waiter out of its queues, and asks for another look at them; whether it was there.
+    pub(super) fn dismiss(&mut self, id: WaiterId) -> bool {
+        let Some(entry) = self.memory.waiters.remove(id) else { return false };
+        entry.keys.iter().for_each(|key| self.suspect(entry.db, key));
+        true
     }
 
     /// The same for all queues of one database, or of all.
     pub(super) fn suspect_all(&mut self, db: Option<i32>) {
         let locks = self.memory.waiters.locks(db);
-        self.deferred.suspects.extend(locks.into_iter().map(|(db, key)| Suspect { db, key, undo: None }));
+        self.deferred.suspects.extend(locks.into_iter().map(|(db, key)| Suspect::of(db, key)));
         self.alarm.soon();
     }
 }

@@ -1,9 +1,11 @@
-//! What a request wants of a lock. One rule serves every mode: a lock has a limit, a hold takes permits, and the
-//! permits of all holds together never pass the limit.
+//! What a request wants of a lock. One rule serves every mode: a lock has a limit, a hold takes permits, and nothing
+//! is granted that would take the permits of all holds together past the limit.
 //!
 //! - exclusive: all permits of an unlimited lock, so nothing fits beside it;
 //! - shared: one permit of an unlimited lock, so any number fits, but not beside an exclusive hold;
 //! - a semaphore: `k` permits of a lock limited to `n`.
+
+use crate::limits::PERMITS_MAX;
 
 /// The number of permits that stands for "all": the limit of a lock that is not a semaphore.
 pub const ALL: u32 = u32::MAX;
@@ -20,10 +22,22 @@ pub struct Claim {
 impl Claim {
     /// Nothing beside it.
     pub const EXCLUSIVE: Self = Self { limit: ALL, permits: ALL };
+    /// Others like it beside it.
+    pub const SHARED: Self = Self { limit: ALL, permits: 1 };
 
     /// The claim with these numbers, unless it could never be granted.
     pub fn new(limit: u32, permits: u32) -> Option<Self> {
         (1..=limit).contains(&permits).then_some(Self { limit, permits })
+    }
+
+    /// What a hold may have: as above, but a semaphore's limit can have been lowered since.
+    pub fn held(limit: u32, permits: u32) -> Option<Self> {
+        let lowered = limit < ALL && (1..=PERMITS_MAX).contains(&permits) && limit >= 1;
+        if lowered {
+            Some(Self { limit, permits })
+        } else {
+            Self::new(limit, permits)
+        }
     }
 
     /// Limit and permits as people read them: an exclusive lock is 1 of 1, and a shared one 1 without limit (-1).

@@ -2,11 +2,11 @@
 //! decoding trusts nothing: every count and length is checked against what is really there before memory is
 //! taken for it.
 //!
-//! Version 1, all numbers little-endian:
+//! Version 2, all numbers little-endian:
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version, 1 |
+//! | 1 | version, 2 |
 //! | 8 | when it was saved, wall clock, ms since 1970 |
 //! | 4 | limit |
 //! | 4 | number of holds, 1 or more |
@@ -16,14 +16,21 @@
 //! | 8 | ms left when it was saved; all ones: never ends |
 //! | 2, then as many | owner |
 //! | 2, then as many | note |
+//! | 4 | locks granted together with it, 1 or more; not in version 1 |
+//! | 2 | number of ids that it was entered under, none for the plain entry; not in version 1 |
+//! | for each id: 2, then as many | id |
 
 use super::deadlines::Slot;
+use super::entries::Entries;
 use super::fence::is_plausible;
-use super::hold::Note;
+use super::hold::Extra;
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
-use crate::limits::{HOLDS_MAX, NOTE_BYTES_MAX};
+use crate::limits::{ENTRIES_MAX, ENTRY_BYTES_MAX, HOLDS_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
-const VERSION: u8 = 1;
+/// What is written.
+const VERSION: u8 = 2;
+/// What is read as well: holds without extras but for a note.
+const OLD_VERSION: u8 = 1;
 const NEVER: u64 = u64::MAX;
 
 /// Where a lock comes from, and so what to believe of it.
@@ -83,18 +90,26 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
         out.extend(hold.claim.permits.to_le_bytes());
         out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
         out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
-        for text in [hold.owner.as_bytes(), hold.note()] {
-            out.extend((text.len() as u16).to_le_bytes());
-            out.extend(text);
-        }
+        put_text(&mut out, hold.owner.as_bytes());
+        put_text(&mut out, hold.note());
+        out.extend(hold.keys().to_le_bytes());
+        let ids = hold.entries().ids();
+        out.extend((ids.len() as u16).to_le_bytes());
+        ids.iter().for_each(|id| put_text(&mut out, id));
     }
     out
+}
+
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text);
 }
 
 /// The lock that these bytes stand for; nothing if they break any rule.
 pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
     let mut input = Input(bytes);
-    if input.u8()? != VERSION {
+    let version = input.u8()?;
+    if ![OLD_VERSION, VERSION].contains(&version) {
         return None;
     }
     let saved_unix_ms = input.u64()?;
@@ -106,7 +121,11 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
     // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
     let mut holds = Vec::new();
     for _ in 0..count {
-        holds.push(input.hold(limit, saved_unix_ms, source, clock)?);
+        let mut hold = input.hold(limit, saved_unix_ms, source, clock)?;
+        let note = input.text(NOTE_BYTES_MAX)?.into();
+        let (keys, entries) = if version == VERSION { input.group()? } else { (1, Entries::PLAIN) };
+        hold.extra = Extra { note, keys, entries }.boxed();
+        holds.push(hold);
     }
     input.0.is_empty().then(|| Lock::from_holds(holds))?
 }
@@ -136,14 +155,30 @@ impl<'a> Input<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let len = self.array().map(u16::from_le_bytes)?;
-        self.take(usize::from(len))
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn text(&mut self, max: usize) -> Option<&'a [u8]> {
+        let len = usize::from(self.u16()?);
+        (len <= max).then(|| self.take(len))?
+    }
+
+    /// How many locks were granted together, and the ids of re-entry.
+    fn group(&mut self) -> Option<(u32, Entries)> {
+        let keys = self.u32().filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
+        let count = usize::from(self.u16()?);
+        if count > ENTRIES_MAX {
+            return None;
+        }
+        let ids: Option<Vec<Box<[u8]>>> =
+            (0..count).map(|_| self.text(ENTRY_BYTES_MAX).map(Box::from)).collect();
+        Some((keys, Entries::from_ids(ids?)?))
     }
 
     fn hold(&mut self, limit: u32, saved_unix_ms: u64, source: Source, clock: Clock) -> Option<Hold> {
         let fence = Fence::new(self.u64()?).filter(|fence| source.believes(*fence, clock))?;
-        let claim = Claim::new(limit, self.u32()?)?;
+        let claim = Claim::held(limit, self.u32()?)?;
         let lease = match self.u64()? {
             NEVER => Lease::NEVER,
             ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
@@ -152,13 +187,9 @@ impl<'a> Input<'a> {
         if (left_ms == NEVER) != (lease == Lease::NEVER) {
             return None;
         }
-        let owner = Owner::new(self.text()?)?;
-        let note = self.text()?;
-        if note.len() > NOTE_BYTES_MAX {
-            return None;
-        }
+        let owner = Owner::new(self.text(OWNER_BYTES_MAX)?)?;
         let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), source, clock);
-        Some(Hold { owner, fence, lease, deadline, note: Note::new(note), claim, slot: Slot::NONE })
+        Some(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE })
     }
 }
 
@@ -171,17 +202,26 @@ mod tests {
 
     const CLOCK: Clock = Clock { now: Moment(5_000_000), unix_us: 1_700_000_000_000_000 };
 
+    fn extra() -> impl Strategy<Value = Extra> {
+        let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
+        let ids = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..=ENTRY_BYTES_MAX), 1..5);
+        (note, 1..=KEYS_MAX as u32, ids).prop_map(|(note, keys, ids)| {
+            let mut entries = Entries::of(&ids[0]);
+            ids.iter().for_each(|id| entries.enter(id));
+            Extra { note: note.into(), keys, entries }
+        })
+    }
+
     fn hold() -> impl Strategy<Value = Hold> {
         let owner = prop::collection::vec(any::<u8>(), 1..=256);
-        let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
         let lease = prop::option::of(1..1_000_000_u64);
-        (owner, 1..CLOCK.unix_us, lease, 1..1_000_000_u64, note, 1..4_u32).prop_map(
-            |(owner, fence, lease, left, note, permits)| Hold {
+        (owner, 1..CLOCK.unix_us, lease, 1..1_000_000_u64, extra(), 1..4_u32).prop_map(
+            |(owner, fence, lease, left, extra, permits)| Hold {
                 owner: Owner::new(&owner).unwrap(),
                 fence: Fence::new(fence).unwrap(),
                 lease: lease.map_or(Lease::NEVER, Lease::ms),
                 deadline: lease.map_or(Moment::NEVER, |lease| CLOCK.now.plus_ms(left.min(lease))),
-                note: Note::new(&note),
+                extra: extra.boxed(),
                 claim: Claim { limit: ALL, permits },
                 slot: Slot::NONE,
             },
@@ -189,7 +229,8 @@ mod tests {
     }
 
     fn lock() -> impl Strategy<Value = Lock> {
-        let shapes = prop_oneof![Just(ALL), 4..10_u32];
+        // A limit below what is held is one that was lowered.
+        let shapes = prop_oneof![Just(ALL), 1..10_u32];
         (shapes, prop::collection::vec(hold(), 1..4)).prop_filter_map("must fit", |(limit, mut holds)| {
             holds.iter_mut().for_each(|hold| hold.claim.limit = limit);
             if holds.len() == 1 && limit == ALL {
@@ -232,7 +273,7 @@ mod tests {
             bytes[at..end].copy_from_slice(&patch[..end - at]);
             if let Some(lock) = decode(&bytes, Source::File, CLOCK) {
                 prop_assert!(!lock.is_free());
-                prop_assert!(lock.used() <= u64::from(lock.limit()));
+                prop_assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL));
                 for hold in lock.holds() {
                     prop_assert!(hold.deadline <= hold.lease.deadline(CLOCK.now));
                 }
@@ -247,7 +288,7 @@ mod tests {
         let fence = Fence::new(7).unwrap();
         let (lease, slot) = (Lease::ms(10_000), Slot::NONE);
         let deadline = CLOCK.now.plus_ms(8_000);
-        lock.grant(Hold { owner, fence, lease, deadline, note: None, claim: Claim::EXCLUSIVE, slot });
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim: Claim::EXCLUSIVE, slot });
         let bytes = encode(&lock, CLOCK);
         let left = |source, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };
@@ -266,7 +307,7 @@ mod tests {
         let owner = Owner::new(b"o").unwrap();
         let fence = Fence::new(CLOCK.unix_us + 86_400_000_000).unwrap();
         let (lease, deadline, claim) = (Lease::NEVER, Moment::NEVER, Claim::EXCLUSIVE);
-        lock.grant(Hold { owner, fence, lease, deadline, note: None, claim, slot: Slot::NONE });
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE });
         let bytes = encode(&lock, CLOCK);
         for (source, believed) in
             [(Source::Primary, true), (Source::File, true), (Source::Payload, false), (Source::Client, false)]

@@ -2,21 +2,30 @@
 
 use super::claim::Claim;
 use super::deadlines::Slot;
+use super::entries::Entries;
 use super::{Fence, Lease, Moment, Owner};
 
-/// A text for operators.
+/// What few holds have, kept apart so that it costs the others no more than a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note(Box<[u8]>);
+pub struct Extra {
+    /// Text for operators.
+    pub note: Box<[u8]>,
+    /// How many locks were granted together under the hold's fence, this one among them.
+    pub keys: u32,
+    /// Under which ids the owner is in.
+    pub entries: Entries,
+}
 
-impl Note {
-    /// The text, unless it is empty.
-    pub fn new(text: &[u8]) -> Option<Box<Self>> {
-        (!text.is_empty()).then(|| Box::new(Self(text.into())))
+impl Default for Extra {
+    fn default() -> Self {
+        Self { note: Box::default(), keys: 1, entries: Entries::default() }
     }
+}
 
-    /// The text.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+impl Extra {
+    /// The same in a box; nothing if there is nothing in it.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
     }
 }
 
@@ -24,14 +33,13 @@ impl Note {
 #[derive(Debug)]
 pub struct Hold {
     pub owner: Owner,
-    /// Made for this hold alone: it names the hold, whatever happens to the key meanwhile.
+    /// Made for this grant alone: it names the hold, whatever happens to the key meanwhile.
     pub fence: Fence,
     /// How long the hold was asked to last, counted from the grant or from the last renewal.
     pub lease: Lease,
     /// Where the hold is over, whether anyone has noticed or not.
     pub deadline: Moment,
-    /// Text for operators. Few holds have one, so it costs the others no more than a pointer.
-    pub note: Option<Box<Note>>,
+    pub extra: Option<Box<Extra>>,
     /// How much of the lock this hold takes.
     pub claim: Claim,
     /// Where the lease index keeps this hold; a hint.
@@ -51,6 +59,25 @@ impl Hold {
 
     /// The note's bytes; empty when there is none.
     pub fn note(&self) -> &[u8] {
-        self.note.as_ref().map_or(&[], |note| &note.0)
+        self.extra.as_ref().map_or(&[], |extra| &extra.note)
+    }
+
+    /// How many locks were granted together under this hold's fence.
+    pub fn keys(&self) -> u32 {
+        self.extra.as_ref().map_or(1, |extra| extra.keys)
+    }
+
+    /// Under which ids the owner is in.
+    pub fn entries(&self) -> &Entries {
+        const PLAIN: &Entries = &Entries::PLAIN;
+        self.extra.as_ref().map_or(PLAIN, |extra| &extra.entries)
+    }
+
+    /// Changes the ids under which the owner is in.
+    pub fn change_entries<R>(&mut self, work: impl FnOnce(&mut Entries) -> R) -> R {
+        let mut extra = self.extra.take().map_or_else(Extra::default, |extra| *extra);
+        let result = work(&mut extra.entries);
+        self.extra = extra.boxed();
+        result
     }
 }

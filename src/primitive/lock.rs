@@ -8,18 +8,10 @@ use super::holds::Holds;
 use super::{Fence, Hold, Moment, Owner};
 use crate::limits::HOLDS_MAX;
 
-/// One lock: holds that agree on its limit, and whose permits together never pass it.
+/// One lock: holds that agree on its limit. Their permits together pass it only where the limit of a semaphore was
+/// lowered below what was held.
 #[derive(Debug)]
 pub struct Lock(Holds);
-
-/// Why a claim can never sit beside what a lock is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mismatch {
-    /// One of the two is a semaphore and the other is not.
-    Mode,
-    /// Both are semaphores, with different limits.
-    Limit,
-}
 
 impl Lock {
     /// A lock that nobody has.
@@ -32,7 +24,8 @@ impl Lock {
         let limit = holds.first()?.claim.limit;
         let permits: u64 = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
         let owners: HashSet<&Owner> = holds.iter().map(|hold| &hold.owner).collect();
-        let agree = holds.iter().all(|hold| hold.claim.limit == limit) && permits <= u64::from(limit);
+        let fit = limit < ALL || permits <= u64::from(ALL);
+        let agree = fit && holds.iter().all(|hold| hold.claim.limit == limit);
         if !agree || owners.len() < holds.len() {
             return None;
         }
@@ -80,14 +73,6 @@ impl Lock {
         self.holds().iter().rev().find(|hold| hold.fence == fence)
     }
 
-    /// Why this claim can never sit beside the present holds. A free lock takes any.
-    pub fn mismatch(&self, claim: Claim) -> Option<Mismatch> {
-        if self.is_free() {
-            return None;
-        }
-        mismatch(self.limit(), claim)
-    }
-
     /// Whether the claim fits beside the present holds: the one conflict rule.
     pub fn admits(&self, claim: Claim) -> bool {
         self.holds().len() < HOLDS_MAX as usize && self.has_room(claim)
@@ -104,25 +89,42 @@ impl Lock {
         self.0.push(hold);
     }
 
+    /// Changes the limit of a semaphore that is held.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.holds_mut().iter_mut().for_each(|hold| hold.claim.limit = limit);
+    }
+
+    /// Whether the hold of this fence is the only one.
+    pub fn is_alone(&self, fence: Fence) -> bool {
+        matches!(self.holds(), [only] if only.fence == fence)
+    }
+
+    /// The hold that this fence names, to be changed in place.
+    pub fn hold_with_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
+        self.holds_mut().iter_mut().rev().find(|hold| hold.fence == fence)
+    }
+
     /// Puts the hold in as it is, in place of the owner's earlier one and of all that it conflicts with: what a
     /// replica does, which obeys and does not judge. Replies the holds that had to go.
     pub fn impose(&mut self, hold: Hold) -> Vec<Hold> {
-        let used = self.used();
-        let alone = self.holds().len() == 1;
-        if let Some(earlier) = self.holds_mut().iter_mut().find(|other| other.owner == hold.owner) {
-            let rest = used - u64::from(earlier.claim.permits);
-            let same_kind = alone || earlier.claim.limit == hold.claim.limit;
-            if same_kind && rest + u64::from(hold.claim.permits) <= u64::from(hold.claim.limit) {
-                // In its place: the order of holds is part of what two servers agree on.
-                return vec![std::mem::replace(earlier, hold)];
+        let others = || self.holds().iter().filter(|other| other.owner != hold.owner);
+        // A semaphore may be over its limit, if that was lowered.
+        let taken: u64 = others().map(|other| u64::from(other.claim.permits)).sum();
+        let fits = hold.claim.limit < ALL || taken + u64::from(hold.claim.permits) <= u64::from(ALL);
+        let go_together = fits && others().all(|other| other.claim.limit == hold.claim.limit);
+        if !go_together {
+            let gone = self.0.take_all();
+            self.0.push(hold);
+            return gone;
+        }
+        match self.holds_mut().iter_mut().find(|other| other.owner == hold.owner) {
+            // In its place: the order of holds is part of what two servers agree on.
+            Some(earlier) => vec![std::mem::replace(earlier, hold)],
+            None => {
+                self.0.push(hold);
+                Vec::new()
             }
         }
-        let mut gone: Vec<Hold> = self.0.take(|other| other.owner == hold.owner).into_iter().collect();
-        if !self.has_room(hold.claim) {
-            gone.extend(self.0.take_all());
-        }
-        self.0.push(hold);
-        gone
     }
 
     /// Ends the hold that this fence names.
@@ -133,16 +135,5 @@ impl Lock {
     /// Takes out one hold that is over at `now`.
     pub fn take_expired(&mut self, now: Moment) -> Option<Hold> {
         self.0.take(|hold| !hold.is_live(now))
-    }
-}
-
-/// Why a claim can never go with a lock of this limit.
-pub const fn mismatch(limit: u32, claim: Claim) -> Option<Mismatch> {
-    if limit == claim.limit {
-        None
-    } else if limit == ALL || claim.limit == ALL {
-        Some(Mismatch::Mode)
-    } else {
-        Some(Mismatch::Limit)
     }
 }

@@ -1,7 +1,8 @@
 //! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
 //! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 
 use super::deadlines::Slot;
 use super::fence::FenceSource;
@@ -9,7 +10,8 @@ use super::leases::Leases;
 use super::ledger::Ledger;
 use super::turn::Left;
 use super::wait_queue::Waiters;
-use super::{Fence, Hold, Moment, WaiterId};
+use super::waiter::{Waiter, WaiterId};
+use super::{Fence, Hold, Moment};
 
 /// What happened since the module was loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +27,7 @@ pub struct Stats {
     pub timed_out: u64,
     pub superseded: u64,
     pub refused: u64,
+    pub deadlocks: u64,
 }
 
 impl Stats {
@@ -32,8 +35,27 @@ impl Stats {
         match why {
             Left::TimedOut => self.timed_out += 1,
             Left::Superseded => self.superseded += 1,
+            Left::HoldEnded | Left::OverLimit(_) => {}
         }
     }
+}
+
+/// How to take back a grant that its waiter may not have heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// The hold ends; several if several locks were granted together, of which so many are left.
+    End { left: u32 },
+    /// The hold was shared before, under this fence, and is again.
+    Downgrade(Fence),
+}
+
+/// What must be looked at before the step that found it is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsettled {
+    /// A waiter for several locks that comes first on one of them, which would admit it.
+    Group(WaiterId),
+    /// A lock whose queue somebody has left from elsewhere.
+    Lock(i32, Rc<[u8]>),
 }
 
 /// Queues, lease index, fences, losses and counters of one server.
@@ -45,7 +67,9 @@ pub struct Memory {
     pub ledger: Ledger,
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
-    pub provisional: HashMap<Fence, WaiterId>,
+    pub provisional: HashMap<Fence, Undo>,
+    /// Empty between two steps.
+    pub unsettled: VecDeque<Unsettled>,
     /// The earliest deadline that was added since somebody looked.
     soonest: Option<Moment>,
 }
@@ -72,11 +96,53 @@ impl Memory {
         }
     }
 
+    /// Takes a waiter out of its queues. Whoever stood behind it may have its turn now: the caller serves the lock
+    /// at hand, and the others are noted.
+    pub fn dismiss(&mut self, id: WaiterId) -> Option<Waiter> {
+        let entry = self.waiters.remove(id)?;
+        if entry.keys.len() > 1 {
+            self.unsettled.extend(entry.keys.into_iter().map(|key| Unsettled::Lock(entry.db, key)));
+        }
+        Some(entry.waiter)
+    }
+
+    /// Notes that a waiter for several locks may have its turn.
+    pub fn call_up(&mut self, id: WaiterId) {
+        let call = Unsettled::Group(id);
+        if !self.unsettled.contains(&call) {
+            self.unsettled.push_back(call);
+        }
+    }
+
+    /// A waiter is handed a grant and may not hear of it.
+    pub fn hand_over(&mut self, fence: Fence, undo: Undo) {
+        self.provisional.insert(fence, undo);
+        self.stats.handed_off += 1;
+    }
+
     /// The owner has shown that it knows of its hold.
     pub fn confirm(&mut self, fence: Fence) {
         if !self.provisional.is_empty() {
             self.provisional.remove(&fence);
         }
+    }
+
+    /// A hold has ended, and its owner need not know of it.
+    pub fn forget(&mut self, fence: Fence) {
+        if self.provisional.is_empty() {
+            return;
+        }
+        match self.provisional.get_mut(&fence) {
+            Some(Undo::End { left }) if *left > 1 => *left -= 1,
+            _ => {
+                self.provisional.remove(&fence);
+            }
+        }
+    }
+
+    /// How to take back a grant, unless its owner has been heard of since.
+    pub fn take_undo(&mut self, fence: Fence) -> Option<Undo> {
+        self.provisional.remove(&fence)
     }
 
     /// Somebody must look no later than at `deadline`.

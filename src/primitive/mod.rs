@@ -4,6 +4,8 @@
 pub mod claim;
 pub mod codec;
 pub mod deadlines;
+pub mod deadlock;
+pub mod entries;
 pub mod fence;
 pub mod hold;
 pub mod holds;
@@ -17,7 +19,9 @@ pub mod owner;
 pub mod slab;
 pub mod time;
 pub mod turn;
+pub mod turns;
 pub mod wait_queue;
+pub mod waiter;
 
 pub use claim::Claim;
 pub use fence::Fence;
@@ -28,4 +32,5 @@ pub use memory::Memory;
 pub use owner::Owner;
 pub use time::{Clock, Lease, Moment};
 pub use turn::{Effect, Turn};
-pub use wait_queue::WaiterId;
+pub use turns::Turns;
+pub use waiter::WaiterId;

@@ -2,18 +2,27 @@
 //! them are made of. Whatever ends a hold serves the queue in the same step, so that no lock is ever free while
 //! somebody who could have it waits.
 
+use super::claim::ALL;
 use super::deadlines::Slot;
+use super::deadlock::{find_cycle, Holds, Link, Near, Want};
+use super::entries::Exit;
 use super::ledger::End;
-use super::wait_queue::{Ask, Caps, Full, Waiter};
-use super::{Clock, Fence, Hold, Lease, Lock, Memory, Moment, WaiterId};
+use super::memory::Undo;
+use super::wait_queue::{Caps, Full, Place};
+use super::waiter::{Ask, Waiter, WaiterId};
+use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
 
 /// What must happen outside, in this order: replicate, notify, wake.
 #[derive(Debug)]
 pub enum Effect {
     /// A hold began; `to` was waiting for it.
     Granted { fence: Fence, to: Option<WaiterId> },
-    /// A hold got a new lease or deadline.
+    /// A hold got a new lease or deadline, or its owner went in or out under another id.
     Renewed { fence: Fence },
+    /// An exclusive hold became a shared one, under this fence.
+    Downgraded { fence: Fence },
+    /// The semaphore has another limit.
+    Limited { limit: u32 },
     /// A hold ended.
     Ended { hold: Hold, how: End },
     /// Somebody has got in line.
@@ -29,6 +38,11 @@ pub enum Left {
     TimedOut,
     /// Its owner asked again from elsewhere and waits there.
     Superseded,
+    /// The hold that was to be upgraded has ended.
+    HoldEnded,
+    /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
+    /// locks with one limit, and they no longer agree.
+    OverLimit(u32),
 }
 
 /// One lock at one moment.
@@ -60,22 +74,32 @@ impl Turn<'_> {
         while let Some((id, waiter)) = self.memory.waiters.front(self.db, self.key) {
             if waiter.deadline <= self.clock.now {
                 self.leave(id, Left::TimedOut);
-                continue;
-            }
-            if !self.lock.admits(waiter.ask.claim) {
+            } else if let Some(fence) = waiter.upgrades {
+                if self.lock.hold_with(fence).is_none() {
+                    self.leave(id, Left::HoldEnded);
+                } else if self.lock.is_alone(fence) {
+                    self.memory.waiters.remove(id);
+                    self.upgrade(fence, Some(id));
+                } else {
+                    return;
+                }
+            } else if !self.lock.admits(waiter.ask.claim) {
                 return;
-            }
-            if let Some(waiter) = self.memory.waiters.remove(id) {
-                let fence = self.grant(waiter.ask, Some(id));
-                self.memory.provisional.insert(fence, id);
-                self.memory.stats.handed_off += 1;
+            } else if self.lock.hold_of(waiter.ask.owner.as_bytes()).is_some() {
+                // It came by the lock otherwise, as by RESTORE; nobody holds a lock twice.
+                self.leave(id, Left::Superseded);
+            } else if waiter.ask.keys() > 1 {
+                self.memory.call_up(id);
+                return;
+            } else if let Some(entry) = self.memory.waiters.remove(id) {
+                self.grant(entry.waiter.ask, Some(id));
             }
         }
     }
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
     pub fn leave(&mut self, waiter: WaiterId, why: Left) {
-        if self.memory.waiters.remove(waiter).is_some() {
+        if self.memory.dismiss(waiter).is_some() {
             self.memory.stats.note_left(why);
             self.effects.push(Effect::Left { waiter, why });
         }
@@ -86,15 +110,24 @@ impl Turn<'_> {
         self.memory.waiters.front(self.db, self.key).is_some()
     }
 
-    /// Makes a hold that the lock admits.
+    /// Makes a hold that the lock admits, for a newcomer or for one who waited.
     pub fn grant(&mut self, ask: Ask, to: Option<WaiterId>) -> Fence {
         let fence = self.memory.fences.next(self.clock.unix_us);
+        if to.is_some() {
+            self.memory.hand_over(fence, Undo::End { left: 1 });
+        }
+        self.grant_as(fence, ask, to);
+        fence
+    }
+
+    /// The same under a fence that was made for several locks together.
+    pub fn grant_as(&mut self, fence: Fence, ask: Ask, to: Option<WaiterId>) {
         let mut hold = Hold {
             owner: ask.owner,
             fence,
             lease: ask.lease,
             deadline: ask.lease.deadline(self.clock.now),
-            note: ask.note,
+            extra: ask.extra,
             claim: ask.claim,
             slot: Slot::NONE,
         };
@@ -102,7 +135,56 @@ impl Turn<'_> {
         self.lock.grant(hold);
         self.memory.stats.granted += 1;
         self.effects.push(Effect::Granted { fence, to });
-        fence
+    }
+
+    /// Makes the only hold of a lock exclusive; its new fence.
+    pub fn upgrade(&mut self, old: Fence, to: Option<WaiterId>) -> Option<Fence> {
+        let fence = self.memory.fences.next(self.clock.unix_us);
+        self.convert(old, fence, Claim::EXCLUSIVE)?;
+        self.memory.confirm(old);
+        if to.is_some() {
+            self.memory.hand_over(fence, Undo::Downgrade(old));
+        }
+        self.memory.stats.granted += 1;
+        self.effects.push(Effect::Granted { fence, to });
+        Some(fence)
+    }
+
+    /// Lets others share what this hold had alone, and serves the queue. The fence may be an earlier one of the
+    /// same owner, when an upgrade is taken back.
+    pub fn downgrade(&mut self, from: Fence, fence: Fence) {
+        if self.convert(from, fence, Claim::SHARED).is_some() {
+            self.effects.push(Effect::Downgraded { fence });
+            self.serve();
+        }
+    }
+
+    fn convert(&mut self, from: Fence, fence: Fence, claim: Claim) -> Option<()> {
+        let hold = self.lock.hold_with_mut(from)?;
+        self.memory.leases.remove(self.db, hold);
+        (hold.fence, hold.claim) = (fence, claim);
+        self.memory.index(self.db, self.key, hold);
+        Some(())
+    }
+
+    /// Gives a held semaphore another limit, and all who wait for it with it, but for those who want more than
+    /// that. Whoever holds permits keeps them. Who wants several locks with one limit cannot have them any more.
+    pub fn set_limit(&mut self, limit: u32) {
+        let old = self.lock.limit();
+        self.lock.set_limit(limit);
+        self.effects.push(Effect::Limited { limit });
+        let waiters = self.memory.waiters.iter(self.db, self.key);
+        let agreed = waiters.filter(|(_, waiter)| waiter.ask.claim.limit == old);
+        let fits = |waiter: &Waiter| waiter.ask.claim.permits <= limit && waiter.ask.keys() == 1;
+        let agreed: Vec<_> = agreed.map(|(id, waiter)| (id, fits(waiter))).collect();
+        for (id, fits) in agreed {
+            if fits {
+                self.memory.waiters.set_limit(id, limit);
+            } else {
+                self.leave(id, Left::OverLimit(limit));
+            }
+        }
+        self.serve();
     }
 
     /// Whether there is room in the queue for this owner. Who waits already takes no more of it.
@@ -114,21 +196,49 @@ impl Turn<'_> {
         }
     }
 
+    /// The cycle that a wait at this place would close.
+    pub fn find_cycle(
+        &mut self,
+        owner: &[u8],
+        claim: Claim,
+        place: Place,
+        others: &mut dyn Holds,
+    ) -> Option<Vec<Link>> {
+        let want = Want { db: self.db, owner, keys: &[self.key], claim, place, without: None };
+        let at_hand = &[(self.key, &*self.lock)];
+        let cycle =
+            find_cycle(&self.memory.waiters, &want, &mut Near { now: self.clock.now, at_hand, others });
+        self.memory.stats.deadlocks += u64::from(cycle.is_some());
+        cycle
+    }
+
     /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)
     /// told.
     pub fn enqueue(&mut self, ask: Ask, deadline: Moment) -> WaiterId {
-        let waiters = &mut self.memory.waiters;
-        let queued = waiters.enqueue(self.db, self.key, Waiter { ask, since: self.clock.now, deadline });
+        let place = self.memory.waiters.place_for(self.db, &[self.key], ask.owner.as_bytes());
+        self.enqueue_at(place, Waiter { ask, since: self.clock.now, deadline, upgrades: None })
+    }
+
+    /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
+    pub fn enqueue_upgrade(&mut self, ask: Ask, fence: Fence, deadline: Moment) -> WaiterId {
+        self.enqueue_at(Place::HEAD, Waiter { ask, since: self.clock.now, deadline, upgrades: Some(fence) })
+    }
+
+    fn enqueue_at(&mut self, place: Place, waiter: Waiter) -> WaiterId {
+        let earlier = self.memory.waiters.earlier_waits(self.db, &[self.key], waiter.ask.owner.as_bytes());
+        for id in &earlier {
+            self.leave(*id, Left::Superseded);
+        }
+        let deadline = waiter.deadline;
+        let id = self.memory.waiters.insert(self.db, &[self.key], place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);
         self.effects.push(Effect::Queued);
-        if let Some(waiter) = queued.superseded {
-            self.memory.stats.note_left(Left::Superseded);
-            self.effects.push(Effect::Left { waiter, why: Left::Superseded });
+        if !earlier.is_empty() {
             // The new wait may want less than the one whose place it took.
             self.serve();
         }
-        queued.id
+        id
     }
 
     /// Ends the hold that this fence names, and serves the queue.
@@ -139,14 +249,44 @@ impl Turn<'_> {
         true
     }
 
-    /// Takes back a grant whose waiter was gone before it could know, unless its owner has been heard of since.
-    pub fn undo(&mut self, fence: Fence) -> bool {
-        self.memory.provisional.remove(&fence).is_some() && self.end(fence, End::Undone)
+    /// Takes back a grant whose waiter was gone before it could know.
+    pub fn undo(&mut self, fence: Fence, how: Undo) {
+        match how {
+            Undo::End { .. } => {
+                self.end(fence, End::Undone);
+            }
+            Undo::Downgrade(old) => {
+                self.memory.stats.undone += 1;
+                self.downgrade(fence, old);
+            }
+        }
     }
 
     /// Gives the owner's hold a new lease, counted from now.
     pub fn renew(&mut self, owner: &[u8], lease: Lease) {
         self.set_end(owner, lease, lease);
+    }
+
+    /// Lets the owner in under this id too, if it is not in already.
+    pub fn enter(&mut self, owner: &[u8], id: &[u8]) {
+        let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| !hold.entries().has(id)) else { return };
+        hold.change_entries(|entries| entries.enter(id));
+        let fence = hold.fence;
+        self.tell_again(fence);
+    }
+
+    /// Lets the owner out under this id; its hold ends with the last one.
+    pub fn exit(&mut self, owner: &[u8], id: &[u8]) -> Exit {
+        let Some(hold) = self.lock.hold_of_mut(owner) else { return Exit::Unknown };
+        let (fence, exit) = (hold.fence, hold.change_entries(|entries| entries.leave(id)));
+        match exit {
+            Exit::Unknown => {}
+            Exit::StillHeld => self.effects.push(Effect::Renewed { fence }),
+            Exit::Last => {
+                self.end(fence, End::Released);
+            }
+        }
+        exit
     }
 
     /// Lets the owner's hold last for `lease` from now. Later renewals go by the longest lease it has had.
@@ -160,7 +300,15 @@ impl Turn<'_> {
         hold.lease = lease;
         hold.deadline = from_now.deadline(self.clock.now);
         self.memory.keep_indexed(self.db, self.key, hold);
-        self.effects.push(Effect::Renewed { fence: hold.fence });
+        let fence = hold.fence;
+        self.tell_again(fence);
+    }
+
+    /// A hold is told of as it stands when the step is over, so once is enough.
+    fn tell_again(&mut self, fence: Fence) {
+        if !matches!(self.effects.last(), Some(Effect::Renewed { fence: told }) if *told == fence) {
+            self.effects.push(Effect::Renewed { fence });
+        }
     }
 
     /// Puts a hold in as the primary has it; judges nothing and tells nobody.
@@ -181,9 +329,18 @@ impl Turn<'_> {
         })
     }
 
+    /// Gives the semaphore the limit that it has on the primary; whether there was one.
+    pub fn impose_limit(&mut self, limit: u32) -> bool {
+        let is_semaphore = !self.lock.is_free() && self.lock.limit() < ALL;
+        if is_semaphore {
+            self.lock.set_limit(limit);
+        }
+        is_semaphore
+    }
+
     fn note_end(&mut self, hold: Hold, how: End) {
         self.memory.leases.remove(self.db, &hold);
-        self.memory.confirm(hold.fence);
+        self.memory.forget(hold.fence);
         let stats = &mut self.memory.stats;
         match how {
             End::Released => stats.released += 1,

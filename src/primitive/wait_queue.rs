@@ -1,38 +1,22 @@
 //! Who wants it: a first-in first-out queue of waiters for each lock that somebody waits for.
 //!
 //! Queues live in memory, on the primary only, and know locks by database and name: they outlast the key, and
-//! are never part of it. A waiter's number is its arrival number and is never used again.
+//! are never part of it. A waiter's number is its arrival number and is never used again. Who waits for several
+//! locks together stands in all their queues at one and the same place, so that no two queues disagree about who
+//! comes first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::rc::Rc;
 
-use super::claim::Claim;
+use smallvec::SmallVec;
+
 use super::deadlines::{Deadlines, Slot};
-use super::hold::Note;
-use super::{Lease, Moment, Owner};
+use super::waiter::{Waiter, WaiterId};
+use super::{Moment, Owner};
 
-/// What somebody asks of a lock.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    pub owner: Owner,
-    pub claim: Claim,
-    /// How long the hold shall last, counted from the grant.
-    pub lease: Lease,
-    pub note: Option<Box<Note>>,
-}
-
-/// One who waits.
-#[derive(Debug)]
-pub struct Waiter {
-    pub ask: Ask,
-    pub since: Moment,
-    /// Where the wait ends without a grant.
-    pub deadline: Moment,
-}
-
-/// Names one wait for as long as the process lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaiterId(pub u64);
+/// The names of the locks that one waiter waits for, in order and each once.
+pub type Keys = SmallVec<[Rc<[u8]>; 1]>;
 
 /// How many may wait.
 #[derive(Clone, Copy, Debug)]
@@ -50,29 +34,29 @@ pub enum Full {
     Key(usize),
 }
 
-/// A waiter that has come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queued {
-    pub id: WaiterId,
-    /// The same owner's earlier wait for this lock, whose place this one took.
-    pub superseded: Option<WaiterId>,
-}
-
-/// Where in its queue somebody stands.
+/// Where in its queues somebody stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(u64);
+pub struct Place(u64);
+
+impl Place {
+    /// Before all who came without a hold.
+    pub const HEAD: Self = Self(0);
+}
 
 #[derive(Default)]
 struct Queue {
     order: BTreeMap<Place, WaiterId>,
     by_owner: HashMap<Owner, WaiterId>,
+    /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
+    links: BTreeSet<Place>,
 }
 
-struct Entry {
-    waiter: Waiter,
-    db: i32,
-    key: Rc<[u8]>,
-    place: Place,
+/// One wait as it stands in the queues.
+pub struct Entry {
+    pub waiter: Waiter,
+    pub db: i32,
+    pub keys: Keys,
+    pub place: Place,
     timer: Slot,
 }
 
@@ -81,6 +65,10 @@ struct Entry {
 pub struct Waiters {
     queues: HashMap<i32, HashMap<Rc<[u8]>, Queue>>,
     entries: HashMap<WaiterId, Entry>,
+    /// All waits of each owner.
+    waits: HashMap<i32, HashMap<Owner, SmallVec<[WaiterId; 2]>>>,
+    /// Those who wait for several locks.
+    groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
     arrivals: u64,
 }
@@ -118,49 +106,114 @@ impl Waiters {
         WaiterId(self.arrivals + 1)
     }
 
-    /// Puts a waiter at the end of the queue, or into the place of the same owner's earlier wait.
-    pub fn enqueue(&mut self, db: i32, key: &[u8], waiter: Waiter) -> Queued {
+    /// The same owner's earlier waits for any of these locks: a new one takes over from them.
+    pub fn earlier_waits(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> SmallVec<[WaiterId; 1]> {
+        let mut ids: SmallVec<[WaiterId; 1]> =
+            keys.iter().filter_map(|key| self.waiter_of(db, key, owner)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// Where a new wait of this owner would stand: in the place of an earlier one if that waits for the same
+    /// locks or more, at the end otherwise.
+    pub fn place_for(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> Place {
+        let earlier = self.earlier_waits(db, keys, owner);
+        let old = if let [only] = earlier.as_slice() { self.entries.get(only) } else { None };
+        old.filter(|old| keys.iter().all(|key| old.keys.iter().any(|known| **known == **key)))
+            .map_or(Place(self.arrivals + 1), |old| old.place)
+    }
+
+    /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
+    pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Place, waiter: Waiter) -> WaiterId {
         let id = self.next_id();
         self.arrivals += 1;
-        let superseded = self.waiter_of(db, key, waiter.ask.owner.as_bytes());
-        let place =
-            superseded.and_then(|old| self.remove_entry(old)).map_or(Place(self.arrivals), |old| old.place);
+        let owner = waiter.ask.owner.clone();
+        let mut names = Keys::new();
         let queues = self.queues.entry(db).or_default();
-        let name = queues.get_key_value(key).map_or_else(|| key.into(), |(name, _)| Rc::clone(name));
-        let queue = queues.entry(Rc::clone(&name)).or_default();
-        queue.order.insert(place, id);
-        queue.by_owner.insert(waiter.ask.owner.clone(), id);
+        for key in keys {
+            let name = queues.get_key_value(*key).map_or_else(|| Rc::from(*key), |(name, _)| Rc::clone(name));
+            let queue = queues.entry(Rc::clone(&name)).or_default();
+            queue.order.insert(place, id);
+            queue.by_owner.insert(owner.clone(), id);
+            names.push(name);
+        }
+        names.sort_unstable();
         let timer = match waiter.deadline {
             Moment::NEVER => Slot::NONE,
             deadline => self.deadlines.insert(deadline, id),
         };
-        self.entries.insert(id, Entry { waiter, db, key: name, place, timer });
-        Queued { id, superseded }
+        if names.len() > 1 {
+            self.groups.insert(id);
+        }
+        self.entries.insert(id, Entry { waiter, db, keys: names, place, timer });
+        let waits = self.waits.entry(db).or_default().entry(owner).or_default();
+        waits.push(id);
+        match *waits.as_slice() {
+            [first, _] => [first, id].into_iter().for_each(|id| self.mark(id, true)),
+            [_] if keys.len() == 1 => {}
+            _ => self.mark(id, true),
+        }
+        id
     }
 
-    /// Takes a waiter out of its queue.
-    pub fn remove(&mut self, id: WaiterId) -> Option<Waiter> {
-        self.remove_entry(id).map(|entry| entry.waiter)
-    }
-
-    fn remove_entry(&mut self, id: WaiterId) -> Option<Entry> {
+    /// Takes a waiter out of its queues.
+    pub fn remove(&mut self, id: WaiterId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
+        self.groups.remove(&id);
+        let owner = &entry.waiter.ask.owner;
         if let Some(queues) = self.queues.get_mut(&entry.db) {
-            if let Some(queue) = queues.get_mut(&entry.key) {
+            for key in &entry.keys {
+                let Some(queue) = queues.get_mut(key) else { continue };
                 queue.order.remove(&entry.place);
-                queue.by_owner.remove(&entry.waiter.ask.owner);
+                queue.links.remove(&entry.place);
+                queue.by_owner.remove(owner);
                 if queue.order.is_empty() {
-                    queues.remove(&entry.key);
+                    queues.remove(key);
                 }
             }
         }
+        self.forget_wait(entry.db, owner, id);
         Some(entry)
     }
 
+    fn forget_wait(&mut self, db: i32, owner: &Owner, id: WaiterId) {
+        let Some(owners) = self.waits.get_mut(&db) else { return };
+        let Some(waits) = owners.get_mut(owner) else { return };
+        waits.retain(|other| *other != id);
+        match *waits.as_slice() {
+            [] => {
+                owners.remove(owner);
+            }
+            [last] => {
+                let is_link = self.entries.get(&last).is_some_and(|last| last.keys.len() > 1);
+                self.mark(last, is_link);
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes in a waiter's queues whether it links them to others.
+    fn mark(&mut self, id: WaiterId, is_link: bool) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let Some(queues) = self.queues.get_mut(&entry.db) else { return };
+        for key in &entry.keys {
+            if let Some(queue) = queues.get_mut(key) {
+                if is_link {
+                    queue.links.insert(entry.place);
+                } else {
+                    queue.links.remove(&entry.place);
+                }
+            }
+        }
+    }
+
     /// Who comes next for this lock.
+    #[inline]
     pub fn front(&self, db: i32, key: &[u8]) -> Option<(WaiterId, &Waiter)> {
-        self.iter(db, key).next()
+        let (_, id) = self.queue(db, key)?.order.first_key_value()?;
+        Some((*id, &self.entries.get(id)?.waiter))
     }
 
     /// Everyone who waits for this lock, first come first.
@@ -169,14 +222,59 @@ impl Waiters {
         order.into_iter().flatten().filter_map(|id| Some((*id, &self.entries.get(id)?.waiter)))
     }
 
+    /// Everyone who waits for this lock between two places, the first of them included, first come first.
+    pub fn between(
+        &self,
+        db: i32,
+        key: &[u8],
+        from: Place,
+        to: Place,
+    ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+        let order = self.queue(db, key).map(|queue| queue.order.range(from..to));
+        order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
+    }
+
+    /// Those of them whose owner waits elsewhere too.
+    pub fn links_between(
+        &self,
+        db: i32,
+        key: &[u8],
+        from: Place,
+        to: Place,
+    ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+        let queue = self.queue(db, key);
+        let links = queue.into_iter().flat_map(move |queue| {
+            queue.links.range(from..to).filter_map(move |place| queue.order.get(place).copied())
+        });
+        links.filter_map(|id| Some((id, &self.entries.get(&id)?.waiter)))
+    }
+
+    /// Those who wait for several locks and came after this one.
+    pub fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &Entry)> {
+        let later = self.groups.range((Bound::Excluded(id), Bound::Unbounded));
+        later.filter_map(|id| Some((*id, self.entries.get(id)?)))
+    }
+
+    /// One wait.
+    pub fn get(&self, id: WaiterId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// All waits of this owner.
+    pub fn waits_of(&self, db: i32, owner: &[u8]) -> &[WaiterId] {
+        self.waits.get(&db).and_then(|owners| owners.get(owner)).map_or(&[], |waits| waits.as_slice())
+    }
+
     /// The wait of this owner for this lock.
     pub fn waiter_of(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<WaiterId> {
         self.queue(db, key)?.by_owner.get(owner).copied()
     }
 
-    /// The lock that this waiter waits for.
-    pub fn lock_of(&self, id: WaiterId) -> Option<(i32, Rc<[u8]>)> {
-        self.entries.get(&id).map(|entry| (entry.db, Rc::clone(&entry.key)))
+    /// Gives this waiter another limit to ask with.
+    pub fn set_limit(&mut self, id: WaiterId, limit: u32) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.waiter.ask.claim.limit = limit;
+        }
     }
 
     /// Someone whose wait is over at `now`; still in the queue.
@@ -205,6 +303,7 @@ impl Waiters {
         *self = Self { arrivals, ..Self::default() };
     }
 
+    #[inline]
     fn queue(&self, db: i32, key: &[u8]) -> Option<&Queue> {
         if self.entries.is_empty() {
             return None;
@@ -215,6 +314,8 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::waiter::Ask;
+    use super::super::{Claim, Lease};
     use super::*;
 
     const CAPS: Caps = Caps { all: 3, per_key: 2 };
@@ -224,20 +325,32 @@ mod tests {
             owner: Owner::new(owner).unwrap(),
             claim: Claim::EXCLUSIVE,
             lease: Lease::ms(1),
-            note: None,
+            extra: None,
         };
-        Waiter { ask, since: Moment(0), deadline }
+        Waiter { ask, since: Moment(0), deadline, upgrades: None }
+    }
+
+    fn enqueue(waiters: &mut Waiters, db: i32, keys: &[&[u8]], owner: &[u8], deadline: Moment) -> WaiterId {
+        let place = waiters.place_for(db, keys, owner);
+        for old in waiters.earlier_waits(db, keys, owner) {
+            waiters.remove(old);
+        }
+        waiters.insert(db, keys, place, waiter(owner, deadline))
     }
 
     fn owners(waiters: &Waiters, key: &[u8]) -> Vec<Vec<u8>> {
         waiters.iter(0, key).map(|(_, waiter)| waiter.ask.owner.as_bytes().to_vec()).collect()
     }
 
+    fn links(waiters: &Waiters, key: &[u8]) -> Vec<WaiterId> {
+        waiters.links_between(0, key, Place::HEAD, Place(u64::MAX)).map(|(id, _)| id).collect()
+    }
+
     #[test]
     fn first_come_first() {
         let mut waiters = Waiters::default();
         for owner in [b"a", b"b", b"c"] {
-            waiters.enqueue(0, b"k", waiter(owner, Moment::NEVER));
+            enqueue(&mut waiters, 0, &[b"k"], owner, Moment::NEVER);
         }
         let (first, _) = waiters.front(0, b"k").unwrap();
         waiters.remove(first);
@@ -247,19 +360,53 @@ mod tests {
     #[test]
     fn the_same_owner_keeps_its_place() {
         let mut waiters = Waiters::default();
-        let first = waiters.enqueue(0, b"k", waiter(b"a", Moment(1000)));
-        waiters.enqueue(0, b"k", waiter(b"b", Moment::NEVER));
-        let again = waiters.enqueue(0, b"k", waiter(b"a", Moment::NEVER));
-        assert_eq!(again.superseded, Some(first.id));
+        enqueue(&mut waiters, 0, &[b"k"], b"a", Moment(1000));
+        enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
+        enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
         assert_eq!(owners(&waiters, b"k"), [b"a", b"b"]);
         assert_eq!(waiters.pop_due(Moment(5000)), None, "the earlier wait's deadline is gone with it");
     }
 
     #[test]
+    fn who_waits_for_several_has_one_place_in_all() {
+        let mut waiters = Waiters::default();
+        enqueue(&mut waiters, 0, &[b"l"], b"a", Moment::NEVER);
+        enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
+        enqueue(&mut waiters, 0, &[b"l", b"k"], b"m", Moment::NEVER);
+        // More than it waited for: it goes to the end, or the two queues would disagree about it and m.
+        enqueue(&mut waiters, 0, &[b"k", b"l"], b"b", Moment::NEVER);
+        assert_eq!(owners(&waiters, b"k"), [b"m", b"b"]);
+        assert_eq!(owners(&waiters, b"l"), [b"a", b"m", b"b"]);
+        // The same, in another order, and then less: it keeps its place.
+        let again = enqueue(&mut waiters, 0, &[b"k", b"l"], b"m", Moment::NEVER);
+        assert_eq!(owners(&waiters, b"l"), [b"a", b"m", b"b"]);
+        assert_eq!(waiters.get(again).map(|entry| entry.keys.len()), Some(2));
+        enqueue(&mut waiters, 0, &[b"l"], b"m", Moment::NEVER);
+        assert_eq!(owners(&waiters, b"k"), [b"b"]);
+        assert_eq!(owners(&waiters, b"l"), [b"a", b"m", b"b"]);
+    }
+
+    #[test]
+    fn links_are_those_who_wait_elsewhere_too() {
+        let mut waiters = Waiters::default();
+        let first = enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
+        assert_eq!(links(&waiters, b"k"), []);
+        let second = enqueue(&mut waiters, 0, &[b"l"], b"a", Moment::NEVER);
+        assert_eq!((links(&waiters, b"k"), links(&waiters, b"l")), (vec![first], vec![second]));
+        let third = enqueue(&mut waiters, 0, &[b"m"], b"a", Moment::NEVER);
+        waiters.remove(second);
+        assert_eq!((links(&waiters, b"k"), links(&waiters, b"m")), (vec![first], vec![third]));
+        waiters.remove(third);
+        assert_eq!(links(&waiters, b"k"), []);
+        let both = enqueue(&mut waiters, 0, &[b"k", b"l"], b"b", Moment::NEVER);
+        assert_eq!((links(&waiters, b"k"), links(&waiters, b"l")), (vec![both], vec![both]));
+    }
+
+    #[test]
     fn queues_of_two_databases_are_two_queues() {
         let mut waiters = Waiters::default();
-        waiters.enqueue(0, b"k", waiter(b"a", Moment::NEVER));
-        waiters.enqueue(5, b"k", waiter(b"a", Moment::NEVER));
+        enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
+        enqueue(&mut waiters, 5, &[b"k"], b"a", Moment::NEVER);
         assert_eq!((waiters.waiting_for(0, b"k"), waiters.waiting_for(5, b"k")), (1, 1));
         assert_eq!(waiters.locks(Some(5)), [(5, Rc::from(&b"k"[..]))]);
     }
@@ -267,19 +414,20 @@ mod tests {
     #[test]
     fn caps_hold_at_the_limit() {
         let mut waiters = Waiters::default();
-        waiters.enqueue(0, b"k", waiter(b"a", Moment::NEVER));
+        enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
         assert_eq!(waiters.room(0, b"k", CAPS), Ok(()));
-        waiters.enqueue(0, b"k", waiter(b"b", Moment::NEVER));
+        enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
         assert_eq!(waiters.room(0, b"k", CAPS), Err(Full::Key(2)));
-        waiters.enqueue(0, b"l", waiter(b"b", Moment::NEVER));
+        enqueue(&mut waiters, 0, &[b"l"], b"b", Moment::NEVER);
         assert_eq!(waiters.room(0, b"m", CAPS), Err(Full::Server(3)));
     }
 
     #[test]
     fn an_emptied_queue_leaves_nothing() {
         let mut waiters = Waiters::default();
-        let queued = waiters.enqueue(0, b"k", waiter(b"a", Moment(1000)));
-        waiters.remove(queued.id);
+        let id = enqueue(&mut waiters, 0, &[b"k", b"l"], b"a", Moment(1000));
+        waiters.remove(id);
         assert_eq!((waiters.queue_lengths(), waiters.next_deadline()), ((0, 0), None));
+        assert!(waiters.waits_of(0, b"a").is_empty());
     }
 }

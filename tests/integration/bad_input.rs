@@ -159,7 +159,7 @@ fn options_that_are_unknown_repeated_or_contradictory() {
         ("LOCK.ACQUIRE k alice FENCE", no_value("FENCE")),
         ("LOCK.ACQUIRE k alice NOTE", no_value("NOTE")),
         ("LOCK.RELEASE k alice PX 5", unknown("PX")),
-        ("LOCK.RELEASE k alice ALL", unknown("ALL")),
+        ("LOCK.CHECK k alice ALL", unknown("ALL")),
         ("LOCK.RELEASE k alice FENCE", no_value("FENCE")),
         ("LOCK.RELEASE k alice FENCE 5 FENCE 5", twice("FENCE")),
         ("LOCK.RENEW k alice 5", unknown("5")),

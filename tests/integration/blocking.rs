@@ -192,6 +192,8 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
 #[test]
 fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
     let server = Server::start();
+    // Otherwise the second is refused at once.
+    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection no")), "OK");
     hold(&server, "k", "alice");
     hold(&server, "l", "bob");
     let mut alice = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE l alice BLOCK 400"));

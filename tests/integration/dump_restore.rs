@@ -140,7 +140,7 @@ fn fields_that_cannot_be_true_are_refused() {
     };
     let bad = [
         ("format 0", golden.with(|golden| golden.format = 0)),
-        ("format 2", golden.with(|golden| golden.format = 2)),
+        ("format 3", golden.with(|golden| golden.format = 3)),
         ("format 255", golden.with(|golden| golden.format = 255)),
         ("no holds", golden.with(|golden| golden.holds.clear())),
         ("a hold more than there is", golden.with(|golden| golden.count = Some(2))),
@@ -161,7 +161,23 @@ fn fields_that_cannot_be_true_are_refused() {
         ("a long note", golden.with_hold(|hold| hold.note = vec![b'n'; 257])),
         ("an endless owner", golden.with_hold(|hold| hold.owner = vec![b'o'; 65_535])),
         ("the same owner twice", second(|hold| hold.owner = b"owner".to_vec())),
-        ("permits beyond the limit", second(|hold| hold.permits = 4)),
+        ("more permits than there can be", second(|hold| hold.permits = 1_000_001)),
+        ("a reader beside a writer", {
+            second(|hold| hold.permits = 1).with(|golden| {
+                golden.limit = EVERYTHING;
+                golden.holds[0].permits = EVERYTHING;
+            })
+        }),
+        ("none together", golden.with_hold(|hold| hold.keys = 0)),
+        ("too many together", golden.with_hold(|hold| hold.keys = 65)),
+        ("a long id", golden.with_hold(|hold| hold.ids = vec![vec![b'x'; 65]])),
+        ("an empty id alone", golden.with_hold(|hold| hold.ids = vec![Vec::new()])),
+        ("ids out of order", golden.with_hold(|hold| hold.ids = vec![b"b".to_vec(), b"a".to_vec()])),
+        ("an id twice", golden.with_hold(|hold| hold.ids = vec![b"a".to_vec(), b"a".to_vec()])),
+        (
+            "too many ids",
+            golden.with_hold(|hold| hold.ids = (0..257_u16).map(|n| n.to_be_bytes().to_vec()).collect()),
+        ),
     ];
     for (what, payload) in &bad {
         assert_refused(&server, &payload.seal(&payload.body()), what);
@@ -190,6 +206,19 @@ fn fields_at_their_limits_are_accepted_and_can_be_loaded_again() {
         ("a long owner", golden.with_hold(|hold| hold.owner = vec![0xff; 256])),
         ("a long note", golden.with_hold(|hold| hold.note = vec![0; 256])),
         ("fence 1", golden.with_hold(|hold| hold.fence = 1)),
+        ("64 together", golden.with_hold(|hold| hold.keys = 64)),
+        (
+            "256 ids",
+            golden.with_hold(|hold| hold.ids = (0..256_u16).map(|n| n.to_be_bytes().to_vec()).collect()),
+        ),
+        ("a long id beside none", golden.with_hold(|hold| hold.ids = vec![Vec::new(), vec![b'x'; 64]])),
+        (
+            "a limit that was lowered",
+            golden.with(|golden| {
+                golden.limit = 1;
+                golden.holds[0].permits = 1_000_000;
+            }),
+        ),
     ];
     for (what, payload) in &odd {
         assert_harmless(&server, &payload.seal(&payload.body()), what);

@@ -13,6 +13,10 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const STRING: u8 = 5;
 const END: u8 = 0;
 
+/// The format that the module writes, and the one before, which it still reads.
+const FORMAT: u8 = 2;
+pub(crate) const OLD_FORMAT: u8 = 1;
+
 /// One hold as a payload states it.
 #[derive(Clone, Debug)]
 pub(crate) struct GoldenHold {
@@ -22,6 +26,10 @@ pub(crate) struct GoldenHold {
     pub(crate) left_ms: u64,
     pub(crate) owner: Vec<u8>,
     pub(crate) note: Vec<u8>,
+    /// Locks granted together with it; from format 2 on, as the next.
+    pub(crate) keys: u32,
+    /// Ids of re-entry.
+    pub(crate) ids: Vec<Vec<u8>>,
 }
 
 /// A payload taken apart: the server's frame around it, and the fields of the module's own bytes.
@@ -54,19 +62,21 @@ impl Golden {
             left_ms: 600_000,
             owner: b"owner".to_vec(),
             note: b"note".to_vec(),
+            keys: 1,
+            ids: Vec::new(),
         };
         let footer = dump.len() - 10;
         let mut golden = Golden {
             head: dump[..10].to_vec(),
             version: [dump[footer], dump[footer + 1]],
-            format: 1,
+            format: FORMAT,
             saved_ms: unix_us() as u64 / 1000,
             limit: EVERYTHING,
             count: None,
             holds: vec![hold],
         };
         // What was put together by the book is what the server writes, but for the two times.
-        let (times, left) = (13..21, 49..57);
+        let (times, left) = (14..22, 50..58);
         golden.saved_ms = u64::from_le_bytes(dump[times].try_into().unwrap());
         golden.holds[0].left_ms = u64::from_le_bytes(dump[left].try_into().unwrap());
         assert_eq!(golden.body(), dump[..footer].to_vec());
@@ -100,9 +110,12 @@ impl Golden {
             out.extend(hold.permits.to_le_bytes());
             out.extend(hold.lease_ms.to_le_bytes());
             out.extend(hold.left_ms.to_le_bytes());
-            for text in [&hold.owner, &hold.note] {
-                out.extend((text.len() as u16).to_le_bytes());
-                out.extend(text);
+            put_text(&mut out, &hold.owner);
+            put_text(&mut out, &hold.note);
+            if self.format != OLD_FORMAT {
+                out.extend(hold.keys.to_le_bytes());
+                out.extend((hold.ids.len() as u16).to_le_bytes());
+                hold.ids.iter().for_each(|id| put_text(&mut out, id));
             }
         }
         out
@@ -131,6 +144,11 @@ impl Golden {
     pub(crate) fn restore(&self, server: &Server, key: &str) -> Value {
         restore(server, key, &self.seal(&self.body()))
     }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text);
 }
 
 pub(crate) fn dump(server: &Server, key: &str) -> Vec<u8> {

@@ -23,17 +23,20 @@ fn command_info_of_every_command() {
             "lock.acquire",
             -3,
             "denyoom module write",
-            "@blocking @fast @lock @write",
+            "@blocking @lock @slow @write",
             Some("RW access update"),
         ),
         ("lock.release", -3, "fast module write", "@fast @lock @write", Some("RW access update")),
         ("lock.renew", -3, "fast module write", "@fast @lock @write", Some("RW access update")),
         ("lock.check", -3, "fast module readonly", "@fast @lock @read", Some("RO access")),
+        ("lock.convert", -4, "module write", "@blocking @lock @slow @write", Some("RW access update")),
+        ("lock.setlimit", 3, "module write", "@lock @slow @write", Some("RW access update")),
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
         ("lock._hold", -9, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._free", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._limit", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
     ];
     for (name, arity, flags, categories, key) in expected {
         let reply = server.cmd(&["COMMAND", "INFO", name]);
@@ -57,8 +60,32 @@ fn command_info_of_every_command() {
             assert_eq!((range.field("lastkey"), range.field("keystep")), (&Value::Int(0), &Value::Int(1)));
         }
     }
+    // Those with a number of keys: name, words at least, flags, categories, where the number stands.
+    let numbered = [
+        ("lock.macquire", -4, "denyoom", "@blocking @lock @slow @write", 2),
+        ("lock.mrelease", -4, "", "@lock @slow @write", 2),
+        ("lock.mrenew", -5, "", "@lock @slow @write", 3),
+    ];
+    for (name, arity, flag, categories, place) in numbered {
+        let reply = server.cmd(&["COMMAND", "INFO", name]);
+        let info = reply.items()[0].items();
+        assert_eq!((&info[0], &info[1]), (&Value::bulk(name), &Value::Int(arity)));
+        let flags = texts(&info[2]);
+        let has = |flag: &str| flags.iter().any(|text| text == flag);
+        assert!(has("write") && has("module") && !has("fast"), "{name}");
+        assert_eq!(has("denyoom"), !flag.is_empty(), "{name}");
+        let categories = if is_modern(&server) { categories } else { "" };
+        assert_eq!(texts(&info[6]).join(" "), categories, "{name}");
+        let [spec] = info[8].items() else { panic!("{name}: one list of keys") };
+        assert_eq!(texts(spec.field("flags")).join(" "), "RW access update");
+        assert_eq!(spec.field("begin_search").field("spec").field("index"), &place, "{name}");
+        let numkeys = spec.field("find_keys").field("spec");
+        assert_eq!((numkeys.field("keynumidx"), numkeys.field("firstkey")), (&Value::Int(0), &Value::Int(1)));
+    }
     let all = server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"));
-    assert_eq!(texts(&all), texts(&Value::Array(expected.map(|(name, ..)| Value::bulk(name)).to_vec())));
+    let mut names: Vec<Value> = expected.map(|(name, ..)| Value::bulk(name)).to_vec();
+    names.extend(numbered.map(|(name, ..)| Value::bulk(name)));
+    assert_eq!(texts(&all), texts(&Value::Array(names)));
 }
 
 /// An argument of COMMAND DOCS as a line of a manual would have it.
@@ -71,8 +98,9 @@ fn syntax(arg: &Value) -> String {
     };
     let token = arg.get("token").map(Value::text).unwrap_or_default();
     let text = [token, value].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
-    let optional = arg.get("flags").is_some_and(|flags| texts(flags) == ["optional"]);
-    if optional {
+    let has = |flag: &str| arg.get("flags").is_some_and(|flags| texts(flags).iter().any(|text| text == flag));
+    let text = if has("multiple") { format!("{text} ...") } else { text };
+    if has("optional") {
         format!("[{text}]")
     } else {
         text
@@ -164,7 +192,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 19, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 20, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
@@ -262,7 +290,9 @@ const SETTINGS: [(&str, i64, i64, i64); 6] = [
 #[test]
 fn settings_have_defaults_and_bounds() {
     let server = Server::start();
-    assert_eq!(server.cmd(&words("CONFIG GET lock.*")).items().len(), 2 * (SETTINGS.len() + 1));
+    let switches = ["lock.events", "lock.deadlock-detection"];
+    let count = SETTINGS.len() + switches.len();
+    assert_eq!(server.cmd(&words("CONFIG GET lock.*")).items().len(), 2 * count);
     let set = |name: &str, value: &str| server.cmd(&["CONFIG", "SET", name, value]);
     for (name, default, min, max) in SETTINGS {
         assert_eq!(server.config(name), default.to_string());
@@ -276,10 +306,12 @@ fn settings_have_defaults_and_bounds() {
             assert_eq!(server.config(name), max.to_string(), "{name} {bad}");
         }
     }
-    assert_eq!(server.config("lock.events"), "yes");
-    assert_eq!(set("lock.events", "no"), "OK");
-    assert!(matches!(set("lock.events", "perhaps"), Value::Error(_)));
-    assert_eq!(server.config("lock.events"), "no");
+    for switch in switches {
+        assert_eq!(server.config(switch), "yes");
+        assert_eq!(set(switch, "no"), "OK");
+        assert!(matches!(set(switch, "perhaps"), Value::Error(_)));
+        assert_eq!(server.config(switch), "no");
+    }
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! `LOCK.CONVERT key owner SHARED|EXCLUSIVE [BLOCK ms] [FENCE n]`
+//!
+//! Turns a hold into the other kind without giving it back; replies its fence, or nil when the owner does not hold
+//! the lock or others share it. To SHARED it goes at once, under the same fence, and waiting readers come in. To
+//! EXCLUSIVE it goes when the other readers have left, before all others who wait, and gets a new fence. Two
+//! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK.
+
+use super::args::set_once;
+use super::holder::Holder;
+use super::policy::{Policy, Wait};
+use super::spec::{Arg, Spec};
+use super::terms;
+use crate::error::LockError;
+use crate::primitive::deadlock::{Holds, Link};
+use crate::primitive::wait_queue::Place;
+use crate::primitive::waiter::Ask;
+use crate::primitive::{Claim, Fence, Hold, Turn, WaiterId};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.convert",
+    summary: "Turns a shared hold into an exclusive one, or back, without giving it up.",
+    flags: "write",
+    arity: -4,
+    acl: "write slow blocking",
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        Arg::one_of("mode", &[Arg::word("shared", "SHARED"), Arg::word("exclusive", "EXCLUSIVE")]),
+        terms::BLOCK,
+        terms::FENCE,
+        terms::WITHINFO,
+    ],
+    ..Spec::WRITES_KEY
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Convert<'a> {
+    pub holder: Holder<'a>,
+    /// What the hold shall become.
+    pub claim: Claim,
+    /// Nothing for a try.
+    pub wait: Option<Wait>,
+}
+
+/// What came of it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Converted {
+    /// The hold was of that kind already.
+    Held(Fence),
+    Done(Fence),
+    /// Others share the lock.
+    Busy,
+    /// The owner does not hold it.
+    NotHeld,
+}
+
+impl<'a> Convert<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+        let (mut claim, mut wait) = (None, None);
+        let holder = Holder::parse(SPEC.name, words, |word, args| {
+            if word.eq_ignore_ascii_case(b"SHARED") {
+                set_once(&mut claim, "SHARED", Claim::SHARED)?;
+            } else if word.eq_ignore_ascii_case(b"EXCLUSIVE") {
+                set_once(&mut claim, "EXCLUSIVE", Claim::EXCLUSIVE)?;
+            } else if word.eq_ignore_ascii_case(b"BLOCK") {
+                set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
+            } else {
+                return Ok(false);
+            }
+            Ok(true)
+        })?;
+        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait })
+    }
+
+    /// Converts the hold if that is possible now.
+    pub fn apply(&self, turn: &mut Turn) -> Result<Converted, LockError> {
+        turn.settle();
+        let Some(hold) = self.holder.find(turn.lock) else { return Ok(Converted::NotHeld) };
+        let (fence, claim) = (hold.fence, hold.claim);
+        if claim == self.claim {
+            turn.memory.confirm(fence);
+            return Ok(Converted::Held(fence));
+        }
+        if ![Claim::SHARED, Claim::EXCLUSIVE].contains(&claim) {
+            return Err(LockError::NotConvertible);
+        }
+        turn.memory.confirm(fence);
+        if self.claim == Claim::SHARED {
+            turn.downgrade(fence, fence);
+            return Ok(Converted::Done(fence));
+        }
+        if !turn.lock.is_alone(fence) {
+            return Ok(Converted::Busy);
+        }
+        Ok(turn.upgrade(fence, None).map_or(Converted::NotHeld, Converted::Done))
+    }
+
+    /// Whether the owner may wait, after [`Convert::apply`] found that others share the lock.
+    pub fn check_wait(
+        &self,
+        turn: &mut Turn,
+        policy: &Policy,
+        others: &mut dyn Holds,
+    ) -> Result<(), LockError> {
+        let owner = self.holder.owner;
+        // Plain to see, whatever the operator says about searching.
+        let front = turn.memory.waiters.front(turn.db, turn.key).map(|(_, waiter)| waiter);
+        if let Some(first) =
+            front.filter(|first| first.upgrades.is_some() && first.ask.owner.as_bytes() != owner)
+        {
+            let names = [Some(&first.ask.owner), turn.lock.hold_of(owner).map(|hold| &hold.owner)];
+            let link = |owner: &crate::primitive::Owner| Link { owner: owner.clone(), key: turn.key.into() };
+            let cycle = names.into_iter().rev().flatten().map(link).collect();
+            turn.memory.stats.deadlocks += 1;
+            return Err(LockError::Deadlock(cycle));
+        }
+        turn.check_room(owner, policy.caps)?;
+        policy.refuse_cycle(|| turn.find_cycle(owner, self.claim, Place::HEAD, others))
+    }
+
+    /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
+    pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Option<WaiterId> {
+        let hold: &Hold = self.holder.find(turn.lock)?;
+        let (fence, owner, lease) = (hold.fence, hold.owner.clone(), hold.lease);
+        let ask = Ask { owner, claim: self.claim, lease, extra: None };
+        Some(turn.enqueue_upgrade(ask, fence, wait.deadline(turn.clock.now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Convert<'a>, LockError> {
+        Convert::parse(words, &Policy::default())
+    }
+
+    #[test]
+    fn words() {
+        let request = parse(&[b"k", b"o", b"exclusive", b"BLOCK", b"0", b"FENCE", b"7"]).unwrap();
+        assert_eq!((request.claim, request.wait), (Claim::EXCLUSIVE, Some(Wait(0))));
+        assert_eq!(request.holder.fence, Fence::new(7));
+        assert_eq!(parse(&[b"k", b"o", b"Shared"]).map(|request| request.claim), Ok(Claim::SHARED));
+        assert_eq!(parse(&[b"k", b"o", b"BLOCK", b"0"]), Err(LockError::Arity("lock.convert")));
+        assert_eq!(parse(&[b"k", b"o", b"SHARED", b"EXCLUSIVE"]), Err(LockError::Repeated("EXCLUSIVE")));
+        assert_eq!(parse(&[b"k", b"o", b"LIMIT"]), Err(LockError::UnknownOption(b"LIMIT".to_vec())));
+    }
+}

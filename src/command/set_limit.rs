@@ -1,0 +1,68 @@
+//! `LOCK.SETLIMIT key limit`
+//!
+//! Gives a held semaphore another limit; replies 1, or 0 when nobody holds it, for then whoever takes it next says
+//! the limit. Whoever holds permits keeps them, even beyond a lower limit: nothing is granted until they fit. Who
+//! waits for more permits than there are now is sent away with LOCKLIMIT.
+
+use super::args::Args;
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::limits::PERMITS_MAX;
+use crate::primitive::claim::ALL;
+use crate::primitive::Turn;
+
+pub const SPEC: Spec = Spec {
+    name: "lock.setlimit",
+    summary: "Gives a held semaphore another limit; whoever waits and fits has its permits at once.",
+    flags: "write",
+    arity: 3,
+    acl: "write slow",
+    complexity: "O(N) with N holds and waiters",
+    args: &[Arg::KEY, Arg::int("limit")],
+    ..Spec::WRITES_KEY
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLimit<'a> {
+    pub key: &'a [u8],
+    pub limit: u32,
+}
+
+impl<'a> SetLimit<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let key = args.key()?;
+        let limit = args.permits("limit", PERMITS_MAX)?;
+        args.finish()?;
+        Ok(Self { key, limit })
+    }
+
+    /// Changes the limit; whether there was one.
+    pub fn apply(&self, turn: &mut Turn) -> Result<bool, LockError> {
+        turn.settle();
+        let Some(hold) = turn.lock.holds().first() else { return Ok(false) };
+        if hold.claim.limit == ALL {
+            return Err(LockError::NoLimit { is: hold.claim.mode() });
+        }
+        if hold.claim.limit != self.limit {
+            turn.set_limit(self.limit);
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        assert_eq!(SetLimit::parse(&[b"k", b"3"]), Ok(SetLimit { key: b"k", limit: 3 }));
+        assert_eq!(SetLimit::parse(&[b"k", b"3", b"4"]), Err(LockError::Arity("lock.setlimit")));
+        for n in [&b"0"[..], b"-1", b"1000001", b"9223372036854775808", b"x"] {
+            assert!(matches!(SetLimit::parse(&[b"k", n]), Err(LockError::Number { .. })));
+        }
+    }
+}

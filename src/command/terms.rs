@@ -1,0 +1,196 @@
+//! How somebody wants a lock: the options that all commands share which take one.
+
+use super::args::{set_once, Args};
+use super::policy::{Policy, Wait};
+use super::spec::Arg;
+use crate::error::LockError;
+use crate::limits::PERMITS_MAX;
+use crate::primitive::claim::ALL;
+use crate::primitive::entries::Entries;
+use crate::primitive::hold::Extra;
+use crate::primitive::waiter::Ask;
+use crate::primitive::{Claim, Fence, Lease, Owner};
+
+/// For how long.
+pub const LEASE: Arg = Arg::one_of(
+    "lease",
+    &[
+        Arg::int("milliseconds").after("PX"),
+        Arg::int("seconds").after("EX"),
+        Arg::word("no-expiry", "NOEXPIRE"),
+    ],
+)
+.optional();
+
+/// For how long to wait.
+pub const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
+
+/// With whom.
+pub const MODE: Arg = Arg::one_of(
+    "mode",
+    &[
+        Arg::word("shared", "SHARED"),
+        Arg::block(
+            "semaphore",
+            &[Arg::int("limit").after("LIMIT"), Arg::int("permits").after("PERMITS").optional()],
+        ),
+    ],
+)
+.optional();
+
+pub const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
+pub const NOTE: Arg = Arg::string("note").after("NOTE").optional();
+pub const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
+pub const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
+
+/// The options of a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms<'a> {
+    /// The permits that the request wants.
+    pub claim: Claim,
+    /// Nothing for the default.
+    pub lease: Option<Lease>,
+    /// Nothing for a try.
+    pub wait: Option<Wait>,
+    pub fence: Option<Fence>,
+    pub note: Option<&'a [u8]>,
+    /// The id to enter under; empty without REENTRANT.
+    pub entry: &'a [u8],
+    pub with_info: bool,
+}
+
+impl<'a> Terms<'a> {
+    /// Reads all words that are left.
+    pub fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
+        let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
+        let (mut limit, mut permits, mut entry) = (None, None, None);
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"PX") {
+                set_once(&mut lease, "PX", policy.lease_ms(args)?)?;
+            } else if word.eq_ignore_ascii_case(b"EX") {
+                set_once(&mut lease, "EX", policy.lease_s(args)?)?;
+            } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
+                set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
+            } else if word.eq_ignore_ascii_case(b"BLOCK") {
+                set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
+            } else if word.eq_ignore_ascii_case(b"SHARED") {
+                set_once(&mut limit, "SHARED", ALL)?;
+            } else if word.eq_ignore_ascii_case(b"LIMIT") {
+                set_once(&mut limit, "LIMIT", args.permits("LIMIT", PERMITS_MAX)?)?;
+            } else if word.eq_ignore_ascii_case(b"PERMITS") {
+                set_once(&mut permits, "PERMITS", args.permits("PERMITS", PERMITS_MAX)?)?;
+            } else if word.eq_ignore_ascii_case(b"FENCE") {
+                set_once(&mut fence, "FENCE", args.fence()?)?;
+            } else if word.eq_ignore_ascii_case(b"REENTRANT") {
+                set_once(&mut entry, "REENTRANT", args.entry()?)?;
+            } else if word.eq_ignore_ascii_case(b"NOTE") {
+                set_once(&mut note, "NOTE", args.note()?)?;
+            } else if word.eq_ignore_ascii_case(b"WITHINFO") {
+                set_once(&mut info, "WITHINFO", ())?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        let (claim, with_info) = (claim(limit, permits)?, info.is_some());
+        Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), with_info })
+    }
+
+    /// How long the hold shall last.
+    pub fn lease(&self, policy: &Policy) -> Lease {
+        self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()))
+    }
+
+    /// What `owner` asks of this many locks.
+    pub fn ask(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<Ask, LockError> {
+        let note = self.note.unwrap_or_default();
+        let is_plain = note.is_empty() && self.entry.is_empty() && keys == 1;
+        let extra =
+            || Extra { note: note.into(), keys: keys as u32, entries: Entries::of(self.entry) }.boxed();
+        Ok(Ask {
+            owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
+            claim: self.claim,
+            lease: self.lease(policy),
+            extra: if is_plain { None } else { extra() },
+        })
+    }
+}
+
+/// The claim of these options; [`ALL`] as a limit stands for SHARED.
+fn claim(limit: Option<u32>, permits: Option<u32>) -> Result<Claim, LockError> {
+    match (limit, permits) {
+        (None, None) => Ok(Claim::EXCLUSIVE),
+        (None | Some(ALL), Some(_)) => Err(LockError::PermitsWithoutLimit),
+        (Some(limit), permits) => {
+            let max = i64::from(limit);
+            Claim::new(limit, permits.unwrap_or(1)).ok_or(LockError::Number { what: "PERMITS", min: 1, max })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Terms<'a>, LockError> {
+        Terms::parse(&mut Args::new("lock.acquire", words), &Policy::default())
+    }
+
+    #[test]
+    fn options_in_any_order_and_case() {
+        let one = parse(&[b"px", b"5", b"Block", b"0", b"NOTE", b"", b"withinfo", b"fence", b"9"]).unwrap();
+        let other = parse(&[b"FENCE", b"9", b"WITHINFO", b"NOTE", b"", b"BLOCK", b"0", b"PX", b"5"]).unwrap();
+        assert_eq!(one, other);
+        assert_eq!((one.lease, one.wait), (Some(Lease::ms(5)), Some(Wait(0))));
+    }
+
+    #[test]
+    fn seconds_are_milliseconds_and_cannot_wrap() {
+        assert_eq!(parse(&[b"EX", b"2"]).unwrap().lease, Some(Lease::ms(2000)));
+        for n in [&b"0"[..], b"-1", b"604801", b"9223372036854775807", b"9223372036854775808"] {
+            let error = LockError::Number { what: "EX", min: 1, max: 604_800 };
+            assert_eq!(parse(&[b"EX", n]), Err(error));
+        }
+    }
+
+    #[test]
+    fn every_limit_at_the_limit_and_one_beyond() {
+        let longest = vec![b'x'; 257];
+        assert!(parse(&[b"NOTE", &longest[..256]]).is_ok());
+        assert_eq!(parse(&[b"NOTE", &longest]), Err(LockError::NoteLength));
+        assert!(parse(&[b"BLOCK", b"86400000"]).is_ok());
+        assert!(parse(&[b"BLOCK", b"86400001"]).is_err());
+        assert!(parse(&[b"PX", b"604800000"]).is_ok());
+        assert!(parse(&[b"PX", b"604800001"]).is_err());
+        assert_eq!(parse(&[b"REENTRANT", &longest[..64]]).map(|terms| terms.entry.len()), Ok(64));
+        assert_eq!(parse(&[b"REENTRANT", &longest[..65]]), Err(LockError::EntryLength));
+        assert_eq!(parse(&[b"REENTRANT", b""]), Err(LockError::EntryLength));
+    }
+
+    #[test]
+    fn modes_are_claims() {
+        let claim = |words: &[&[u8]]| parse(words).map(|terms| terms.claim);
+        assert_eq!(claim(&[]), Ok(Claim::EXCLUSIVE));
+        assert_eq!(claim(&[b"SHARED"]), Ok(Claim { limit: ALL, permits: 1 }));
+        assert_eq!(claim(&[b"LIMIT", b"3"]), Ok(Claim { limit: 3, permits: 1 }));
+        assert_eq!(claim(&[b"permits", b"3", b"limit", b"3"]), Ok(Claim { limit: 3, permits: 3 }));
+        let too_many = LockError::Number { what: "PERMITS", min: 1, max: 3 };
+        assert_eq!(claim(&[b"LIMIT", b"3", b"PERMITS", b"4"]), Err(too_many), "it could never be granted");
+        assert_eq!(claim(&[b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(claim(&[b"SHARED", b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(claim(&[b"SHARED", b"LIMIT", b"3"]), Err(LockError::Repeated("LIMIT")));
+        for n in [&b"0"[..], b"-1", b"1000001", b"4294967295", b"9223372036854775808"] {
+            assert!(matches!(claim(&[b"LIMIT", n]), Err(LockError::Number { what: "LIMIT", .. })));
+        }
+        assert!(claim(&[b"LIMIT", b"1000000"]).is_ok());
+    }
+
+    #[test]
+    fn repeated_and_contradictory_options_are_refused() {
+        assert_eq!(parse(&[b"PX", b"5", b"EX", b"5"]), Err(LockError::Repeated("EX")));
+        assert_eq!(parse(&[b"PX", b"5", b"NOEXPIRE"]), Err(LockError::Repeated("NOEXPIRE")));
+        assert_eq!(parse(&[b"BLOCK", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
+        assert_eq!(parse(&[b"WITHINFO", b"WITHINFO"]), Err(LockError::Repeated("WITHINFO")));
+        assert_eq!(parse(&[b"PX"]), Err(LockError::MissingValue("PX")));
+        assert_eq!(parse(&[b"NX"]), Err(LockError::UnknownOption(b"NX".to_vec())));
+    }
+}

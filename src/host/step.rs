@@ -1,0 +1,245 @@
+//! One step: a lock, or several together, changed by a request or by a wake-up, stored, and the effects carried
+//! out in their order. Nobody else runs until the step is over, and everything that it left undone with it.
+
+use super::api::{bytes, rm, Ctx, OwnString, RString};
+use super::blocked::{Answer, Blocked};
+use super::key::LockKey;
+use super::notify::{self, Event, Events};
+use super::replicate;
+use super::state::{self, Host, Suspect};
+use super::{clock, config, deferred};
+use crate::command::effect::HoldEffect;
+use crate::error::LockError;
+use crate::primitive::memory::Unsettled;
+use crate::primitive::turns::Part;
+use crate::primitive::wait_queue::Keys;
+use crate::primitive::{Clock, Effect, End, Fence, Lock, Turn, Turns, WaiterId};
+
+/// Where a change takes place, and on whose behalf.
+#[derive(Clone, Copy)]
+pub(super) struct Site {
+    pub(super) ctx: *mut Ctx,
+    pub(super) db: i32,
+    /// Whether a client's command is being run, and not work of our own.
+    pub(super) in_command: bool,
+}
+
+/// Lets `work` change a lock, then stores it and carries out what follows. What was due on the lock is done even
+/// if the request itself is refused.
+pub(super) fn change<R>(
+    site: Site,
+    name: *mut RString,
+    work: impl FnOnce(&mut Turn, &mut Blocked) -> Result<R, LockError>,
+) -> Result<R, LockError> {
+    let (result, is_over) = change_one(site, name, work)?;
+    if !is_over {
+        finish(site);
+    }
+    result
+}
+
+/// The same for several locks together, each named once.
+pub(super) fn change_all<R>(
+    site: Site,
+    names: &[*mut RString],
+    work: impl FnOnce(&mut Turns, &mut Blocked) -> Result<R, LockError>,
+) -> Result<R, LockError> {
+    let result = change_group(site, names, work);
+    finish(site);
+    result
+}
+
+/// Looks at the locks that a step has found worth looking at, until there are none.
+fn finish(site: Site) {
+    while let Some(next) = state::with(|host| host.memory.unsettled.pop_front()) {
+        match next {
+            Unsettled::Lock(db, key) => {
+                let name = OwnString::new(&key);
+                let settled = change_one(Site { db, ..site }, name.as_ptr(), |turn, _| {
+                    turn.settle();
+                    Ok(())
+                });
+                if matches!(settled, Err(LockError::WrongType)) {
+                    deferred::fail_overwritten(db, &key);
+                }
+            }
+            Unsettled::Group(id) => {
+                let found = state::with(|host| {
+                    let entry = host.memory.waiters.get(id)?;
+                    Some((entry.db, entry.keys.clone()))
+                });
+                let Some((db, keys)) = found else { continue };
+                let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
+                let names: Vec<*mut RString> = names.iter().map(OwnString::as_ptr).collect();
+                let served = change_group(Site { db, ..site }, &names, |turns, _| {
+                    turns.serve(id);
+                    Ok(())
+                });
+                if served == Err(LockError::WrongType) {
+                    keys.iter().for_each(|key| state::with(|host| host.suspect(db, key)));
+                }
+            }
+        }
+    }
+}
+
+/// The result of the work, and whether it left nothing undone; an error if the lock could not even be opened.
+fn change_one<R>(
+    site: Site,
+    name: *mut RString,
+    work: impl FnOnce(&mut Turn, &mut Blocked) -> Result<R, LockError>,
+) -> Result<(Result<R, LockError>, bool), LockError> {
+    let mut events = Events::new();
+    // Before the state is taken: opening deletes a key that a stranger's time to live has ended.
+    let mut key = LockKey::open(site.ctx, name)?;
+    let result = state::with(|host| {
+        if !host.is_primary {
+            return (Err(LockError::ReadOnly), true);
+        }
+        let clock = clock::read();
+        let mut effects = std::mem::take(&mut host.effects);
+        let result = {
+            let (db, memory, effects) = (site.db, &mut host.memory, &mut effects);
+            let mut turn = Turn { clock, db, key: bytes(name), lock: key.lock(), memory, effects };
+            work(&mut turn, &mut host.blocked)
+        };
+        Carrying { site, clock, name, group: &[name] }.out(host, &mut key, &mut effects, &mut events);
+        host.effects = effects;
+        (result, host.memory.unsettled.is_empty())
+    });
+    drop(key);
+    if config::events() {
+        notify::publish(site.ctx, name, &events);
+    }
+    Ok(result)
+}
+
+fn change_group<R>(
+    site: Site,
+    names: &[*mut RString],
+    work: impl FnOnce(&mut Turns, &mut Blocked) -> Result<R, LockError>,
+) -> Result<R, LockError> {
+    let mut keys = Vec::with_capacity(names.len());
+    for name in names {
+        keys.push(LockKey::open(site.ctx, *name)?);
+    }
+    let mut told: Vec<(*mut RString, Events)> = Vec::new();
+    let result = state::with(|host| {
+        if !host.is_primary {
+            return Err(LockError::ReadOnly);
+        }
+        let clock = clock::read();
+        let parts = names.iter().zip(&mut keys);
+        let parts =
+            parts.map(|(name, key)| Part { key: bytes(*name), lock: key.lock(), effects: Vec::new() });
+        let mut turns = Turns { clock, db: site.db, parts: parts.collect(), memory: &mut host.memory };
+        let result = work(&mut turns, &mut host.blocked);
+        let effects: Vec<Vec<Effect>> = turns.parts.into_iter().map(|part| part.effects).collect();
+        for ((name, key), mut effects) in names.iter().zip(&mut keys).zip(effects) {
+            let mut events = Events::new();
+            let carrying = Carrying { site, clock, name: *name, group: names };
+            carrying.out(host, key, &mut effects, &mut events);
+            told.push((*name, events));
+        }
+        result
+    });
+    drop(keys);
+    if config::events() {
+        told.iter().for_each(|(name, events)| notify::publish(site.ctx, *name, events));
+    }
+    result
+}
+
+/// The effects of a step on one lock, on their way out.
+struct Carrying<'a> {
+    site: Site,
+    clock: Clock,
+    name: *mut RString,
+    /// All locks of the step.
+    group: &'a [*mut RString],
+}
+
+impl Carrying<'_> {
+    /// Stores the lock, replicates, wakes, and collects what to publish.
+    fn out(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
+        let Site { ctx, in_command, .. } = self.site;
+        if effects.is_empty() {
+            key.store();
+            return;
+        }
+        let listening = !in_command || host.listeners.any(ctx);
+        if effects.iter().any(|effect| matches!(effect, Effect::Granted { .. })) {
+            key.clear_expiry(ctx, self.name, listening);
+        }
+        key.store();
+        let lock = key.lock();
+        let (mut changed, mut holder_changed) = (false, false);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Granted { fence, to } => {
+                    self.state(lock, fence, listening);
+                    (changed, holder_changed) = (true, true);
+                    events.push(Event::Acquired);
+                    if let Some(waiter) = to {
+                        let keys: Keys = self.group.iter().map(|name| bytes(*name).into()).collect();
+                        let grant = Suspect { db: self.site.db, keys, undo: Some(fence) };
+                        hand_over(host, waiter, grant, fence, self.group);
+                    }
+                }
+                Effect::Renewed { fence } => {
+                    self.state(lock, fence, listening);
+                    changed = true;
+                }
+                Effect::Downgraded { fence } => {
+                    self.state(lock, fence, listening);
+                    (changed, holder_changed) = (true, true);
+                    events.push(Event::Downgraded);
+                }
+                Effect::Limited { limit } => {
+                    if listening {
+                        replicate::limit(ctx, self.name, limit);
+                    }
+                    (changed, holder_changed) = (true, true);
+                    events.push(Event::Limited);
+                }
+                Effect::Ended { hold, how } => {
+                    if listening {
+                        replicate::free(ctx, self.name, hold.fence);
+                    }
+                    (changed, holder_changed) = (true, true);
+                    events.push(if how == End::Expired { Event::Expired } else { Event::Released });
+                }
+                Effect::Queued => events.push(Event::Waiting),
+                Effect::Left { waiter, why } => host.blocked.answer(waiter, Answer::Left(why)),
+            }
+        }
+        if changed && !listening {
+            host.uncounted += 1;
+        }
+        if holder_changed {
+            rm!(RedisModule_SignalModifiedKey(ctx, self.name));
+        }
+        if let Some(deadline) = host.memory.take_soonest() {
+            host.alarm.by(deadline);
+        }
+    }
+
+    /// Tells whoever listens that a hold stands.
+    fn state(&self, lock: &Lock, fence: Fence, listening: bool) {
+        if let Some(hold) = lock.hold_with(fence).filter(|_| listening) {
+            replicate::hold(self.site.ctx, self.name, HoldEffect::of(hold, self.clock));
+        }
+    }
+}
+
+/// Gives a waiting client its grant, if it may still have it.
+fn hand_over(host: &mut Host, waiter: WaiterId, grant: Suspect, fence: Fence, names: &[*mut RString]) {
+    if host.blocked.is_permitted(waiter, names) {
+        host.blocked.answer(waiter, Answer::Granted(grant, fence));
+    } else {
+        let text = c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
+        host.blocked.answer(waiter, Answer::Failed(text));
+        host.deferred.suspects.push_back(grant);
+        host.alarm.soon();
+    }
+}

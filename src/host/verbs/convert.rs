@@ -1,0 +1,66 @@
+//! LOCK.CONVERT and LOCK.SETLIMIT: another mode or another limit for a lock that is held.
+
+use super::super::blocked::{Asked, Form};
+use super::super::config;
+use super::super::entry::{Call, Verb};
+use super::super::reply::{self, Outcome};
+use super::super::step::change;
+use super::waiting::{conceal, may_block, Keyspace};
+use super::{report_held, report_not_held, say, site, Step};
+use crate::command::convert::{Convert, Converted};
+use crate::command::report::Report;
+use crate::command::set_limit::SetLimit;
+use crate::error::LockError;
+
+pub(in crate::host) struct ConvertVerb;
+
+impl Verb for ConvertVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let policy = config::policy();
+        let request = Convert::parse(&words, &policy)?;
+        let holder = request.holder;
+        let wait = request.wait.filter(|_| may_block(call.ctx));
+        let step = change(site(call), call.key(), |turn, blocked| {
+            let converted = request.apply(turn)?;
+            if let (Converted::Busy, Some(wait)) = (converted, wait) {
+                let mut keyspace = Keyspace::new(call.ctx);
+                let checked = request.check_wait(turn, &policy, &mut keyspace);
+                keyspace.tell(turn.memory, turn.db);
+                checked.map_err(|error| conceal(call.ctx, error))?;
+                let form = Form { asked: Asked::Convert, made_up: None, with_info: holder.with_info };
+                if blocked.block(call.ctx, turn.memory.waiters.next_id(), form) {
+                    request.enqueue(wait, turn);
+                    return Ok(Step::Waits);
+                }
+            }
+            let report = holder.with_info.then(|| match converted {
+                Converted::Held(_) => report_held(turn, holder.owner, "already-held"),
+                Converted::Done(_) => report_held(turn, holder.owner, "converted"),
+                Converted::Busy => Report::busy(Some(turn.lock), holder.owner, turn.clock.now),
+                Converted::NotHeld => report_not_held(turn, holder.owner, holder.fence),
+            });
+            let outcome = match converted {
+                Converted::Held(fence) | Converted::Done(fence) => fence.into(),
+                Converted::Busy | Converted::NotHeld => Outcome::Nil,
+            };
+            Ok(Step::Done(outcome, report))
+        })?;
+        if let Step::Done(outcome, report) = step {
+            say(call.ctx, outcome, report);
+        }
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct SetLimitVerb;
+
+impl Verb for SetLimitVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = SetLimit::parse(&words)?;
+        let done = change(site(call), call.key(), |turn, _| request.apply(turn))?;
+        reply::int(call.ctx, i64::from(done));
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
+
+use super::super::entry::{Call, Verb};
+use super::super::key::read;
+use super::super::reply::Outcome;
+use super::super::step::change;
+use super::super::{clock, config, state};
+use super::{report_held, report_not_held, say, site};
+use crate::command::check;
+use crate::command::release::{Release, Released};
+use crate::command::renew::Renew;
+use crate::command::report::{Place, Report};
+use crate::error::LockError;
+
+pub(in crate::host) struct ReleaseVerb;
+
+impl Verb for ReleaseVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = Release::parse(&words)?;
+        let (done, report) = change(site(call), call.key(), |turn, _| {
+            let released = request.apply(turn)?;
+            let holder = request.holder;
+            let report = holder.with_info.then(|| match released {
+                Released::Ended(fence) => Report::released(fence),
+                Released::StillHeld(_) => report_held(turn, holder.owner, "still-held"),
+                Released::NotHeld => report_not_held(turn, holder.owner, holder.fence),
+            });
+            Ok((released != Released::NotHeld, report))
+        })?;
+        say(call.ctx, Outcome::Int(i64::from(done)), report);
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct RenewVerb;
+
+impl Verb for RenewVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = Renew::parse(&words, &config::policy())?;
+        let (left, report) = change(site(call), call.key(), |turn, _| {
+            let left = request.apply(turn);
+            let holder = request.holder;
+            let report = holder.with_info.then(|| match left {
+                0 => report_not_held(turn, holder.owner, holder.fence),
+                _ => report_held(turn, holder.owner, "renewed"),
+            });
+            Ok((left, report))
+        })?;
+        say(call.ctx, Outcome::Int(left), report);
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct CheckVerb;
+
+impl Verb for CheckVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let holder = check::parse(&words)?;
+        let now = clock::now();
+        let (left, report) = read(call.ctx, call.key(), |lock| {
+            let left = check::apply(&holder, lock, now);
+            let report = holder.with_info.then(|| match lock.and_then(|lock| lock.hold_of(holder.owner)) {
+                Some(hold) if left != 0 => Report::held(hold, "held", now),
+                _ => state::with(|host| {
+                    let place = Place { memory: &host.memory, db: call.db(), key: holder.key, now };
+                    Report::not_held(place, lock, holder.owner, holder.fence)
+                }),
+            });
+            (left, report)
+        })?;
+        say(call.ctx, Outcome::Int(left), report);
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! What only looks: LOCK.INFO, LOCK.WAITERS, LOCK.HELP.
+
+use std::collections::VecDeque;
+
+use super::super::api::Ctx;
+use super::super::entry::{Call, Verb};
+use super::super::key::read;
+use super::super::{clock, reply, state};
+use crate::command::waiters::ListWaiters;
+use crate::command::{help, info};
+use crate::error::LockError;
+use crate::limits::BLOCKERS_SHOWN_MAX;
+use crate::primitive::time::left_to_wire;
+use crate::primitive::waiter::Waiter;
+use crate::primitive::{Claim, Lock, Moment, Owner};
+
+pub(in crate::host) struct InfoVerb;
+
+impl Verb for InfoVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let key = info::parse(&words)?;
+        let waiting = state::with(|host| host.memory.waiters.waiting_for(call.db(), key));
+        read(call.ctx, call.key(), |lock| describe(call.ctx, lock, waiting))
+    }
+}
+
+/// The map of LOCK.INFO. Holds that are over are not shown, swept or not.
+fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
+    let now = clock::now();
+    let holds: Vec<_> =
+        lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
+    reply::map(ctx, 4);
+    let claim = holds.first().map(|hold| hold.claim);
+    reply::text_field(ctx, "mode", claim.map_or("free", Claim::mode).as_bytes());
+    reply::int_field(ctx, "limit", claim.map_or(0, |claim| claim.shown().0));
+    reply::text(ctx, b"holds");
+    reply::array(ctx, holds.len());
+    for hold in holds {
+        reply::map(ctx, 8);
+        reply::text_field(ctx, "owner", hold.owner.as_bytes());
+        reply::int_field(ctx, "fence", hold.fence.to_wire());
+        reply::int_field(ctx, "permits", hold.claim.shown().1);
+        reply::int_field(ctx, "entries", hold.entries().count() as i64);
+        reply::int_field(ctx, "keys", i64::from(hold.keys()));
+        reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
+        reply::int_field(ctx, "left-ms", hold.left(now));
+        reply::text_field(ctx, "note", hold.note());
+    }
+    reply::int_field(ctx, "waiting", waiting as i64);
+}
+
+pub(in crate::host) struct WaitersVerb;
+
+impl Verb for WaitersVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = ListWaiters::parse(&words)?;
+        let (ctx, db, now) = (call.ctx, call.db(), clock::now());
+        read(ctx, call.key(), |lock| {
+            state::with(|host| {
+                let waiters = &host.memory.waiters;
+                reply::array(ctx, waiters.waiting_for(db, request.key).min(request.count));
+                let mut ahead: VecDeque<&Owner> = VecDeque::new();
+                for (_, waiter) in waiters.iter(db, request.key).take(request.count) {
+                    row(ctx, waiter, lock, &ahead, now);
+                    if ahead.len() == BLOCKERS_SHOWN_MAX {
+                        ahead.pop_front();
+                    }
+                    ahead.push_back(&waiter.ask.owner);
+                }
+            });
+        })
+    }
+}
+
+/// One waiter: what it wants, and whom it waits for.
+fn row(ctx: *mut Ctx, waiter: &Waiter, lock: Option<&Lock>, ahead: &VecDeque<&Owner>, now: Moment) {
+    let holders: Vec<&Owner> =
+        lock.into_iter().flat_map(|lock| waiter.blockers(lock, now)).take(BLOCKERS_SHOWN_MAX).collect();
+    reply::map(ctx, 9);
+    reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
+    reply::text_field(ctx, "mode", waiter.ask.claim.mode().as_bytes());
+    reply::int_field(ctx, "permits", waiter.ask.claim.shown().1);
+    reply::int_field(ctx, "keys", i64::from(waiter.ask.keys()));
+    reply::int_field(ctx, "waited-ms", waiter.since.ms_until(now) as i64);
+    reply::int_field(ctx, "left-ms", left_to_wire(waiter.deadline, now));
+    reply::text(ctx, b"blocked-by");
+    reply::array(ctx, holders.len());
+    holders.iter().for_each(|owner| reply::text(ctx, owner.as_bytes()));
+    reply::text(ctx, b"behind");
+    reply::array(ctx, ahead.len());
+    ahead.iter().for_each(|owner| reply::text(ctx, owner.as_bytes()));
+    reply::text_field(ctx, "note", waiter.ask.note());
+}
+
+pub(in crate::host) struct HelpVerb;
+
+impl Verb for HelpVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let lines: Vec<String> = help::lines().collect();
+        reply::array(call.ctx, lines.len());
+        for line in lines {
+            reply::text(call.ctx, line.as_bytes());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! The commands at the server's side: words in, one step on the locks, reply out.
+
+mod convert;
+mod group;
+mod hold;
+mod inspect;
+mod take;
+mod waiting;
+
+pub(super) use convert::{ConvertVerb, SetLimitVerb};
+pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
+pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
+pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
+pub(super) use take::AcquireVerb;
+
+use super::api::Ctx;
+use super::entry::Call;
+use super::reply::{self, Outcome};
+use super::step::Site;
+use crate::command::acquire::Acquired;
+use crate::command::report::{Place, Report};
+use crate::primitive::{Fence, Turn};
+
+fn site(call: &Call) -> Site {
+    Site { ctx: call.ctx, db: call.db(), in_command: true }
+}
+
+/// What a step came to.
+enum Step {
+    Done(Outcome, Option<Report>),
+    /// The client waits; its reply comes later.
+    Waits,
+}
+
+/// Replies, with the report if one was asked for.
+fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Report>) {
+    match report {
+        Some(report) => reply::report(ctx, outcome, &report),
+        None => reply::outcome(ctx, outcome),
+    }
+}
+
+/// Replies to a request for a lock; with the owner's name, if the server has made it up.
+fn say_acquired(ctx: *mut Ctx, step: Step, made_up: Option<&[u8]>) {
+    let Step::Done(outcome, report) = step else { return };
+    if let (Some(owner), true) = (made_up, outcome != Outcome::Nil) {
+        reply::array(ctx, 2);
+        reply::text(ctx, owner);
+    }
+    say(ctx, outcome, report);
+}
+
+impl From<Acquired> for Outcome {
+    fn from(acquired: Acquired) -> Self {
+        match acquired {
+            Acquired::Granted(fence) | Acquired::Held(fence) => fence.into(),
+            Acquired::Busy | Acquired::NotHeld => Self::Nil,
+        }
+    }
+}
+
+fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8]) -> Report {
+    match acquired {
+        Acquired::Granted(_) => report_held(turn, owner, "granted"),
+        Acquired::Held(_) => report_held(turn, owner, "already-held"),
+        Acquired::Busy => Report::busy(Some(turn.lock), owner, turn.clock.now),
+        Acquired::NotHeld => report_not_held(turn, owner, None),
+    }
+}
+
+fn report_held(turn: &Turn, owner: &[u8], reason: &'static str) -> Report {
+    let hold = turn.lock.hold_of(owner);
+    hold.map(|hold| Report::held(hold, reason, turn.clock.now)).unwrap_or_default()
+}
+
+fn report_not_held(turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
+    let place = Place { memory: turn.memory, db: turn.db, key: turn.key, now: turn.clock.now };
+    Report::not_held(place, Some(turn.lock), owner, fence)
+}

@@ -1,0 +1,43 @@
+//! LOCK.ACQUIRE.
+
+use super::super::blocked::{Asked, Form};
+use super::super::config;
+use super::super::entry::{Call, Verb};
+use super::super::step::change;
+use super::waiting::{conceal, make_up_owner, may_block, Keyspace};
+use super::{report_acquired, say_acquired, site, Step};
+use crate::command::acquire::{Acquire, Acquired};
+use crate::error::LockError;
+
+pub(in crate::host) struct AcquireVerb;
+
+impl Verb for AcquireVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let policy = config::policy();
+        let request = Acquire::parse(&words, &policy)?;
+        let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
+        let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
+        let with_info = request.terms.with_info;
+        let wait = request.terms.wait.filter(|_| may_block(call.ctx));
+        let step = change(site(call), call.key(), |turn, blocked| {
+            let acquired = request.apply(owner, turn, &policy)?;
+            if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
+                let mut keyspace = Keyspace::new(call.ctx);
+                let checked = request.check_wait(owner, turn, &policy, &mut keyspace);
+                keyspace.tell(turn.memory, turn.db);
+                checked.map_err(|error| conceal(call.ctx, error))?;
+                let form = Form { asked: Asked::Acquire, made_up: made_up.clone(), with_info };
+                // First the client, then the queue: a client that the server will not block only tries.
+                if blocked.block(call.ctx, turn.memory.waiters.next_id(), form) {
+                    request.enqueue(owner, wait, turn, &policy)?;
+                    return Ok(Step::Waits);
+                }
+            }
+            let report = with_info.then(|| report_acquired(acquired, turn, owner));
+            Ok(Step::Done(acquired.into(), report))
+        })?;
+        say_acquired(call.ctx, step, made_up.as_deref());
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Clients that ask to wait: who can be kept waiting, and what a search for deadlocks needs of the server.
+
+use rand::Rng;
+use redis_module::raw;
+
+use super::super::api::{has_flags, rm, Ctx, OwnString, OK};
+use super::super::key::read;
+use crate::error::LockError;
+use crate::primitive::deadlock::Holds;
+use crate::primitive::memory::Unsettled;
+use crate::primitive::{Hold, Memory, Owner};
+
+/// Whether the client of this call can be kept waiting: not in a transaction or script, and not when the command
+/// comes from somewhere else than a client.
+pub(super) fn may_block(ctx: *mut Ctx) -> bool {
+    !has_flags(
+        ctx,
+        raw::REDISMODULE_CTX_FLAGS_LUA
+            | raw::REDISMODULE_CTX_FLAGS_MULTI
+            | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING
+            | raw::REDISMODULE_CTX_FLAGS_REPLICATED
+            | raw::REDISMODULE_CTX_FLAGS_LOADING,
+    )
+}
+
+/// A name that nobody else has: 128 random bits in hexadecimal digits.
+pub(super) fn make_up_owner() -> Box<[u8]> {
+    let mut bits = [0_u8; 16];
+    rand::rng().fill_bytes(&mut bits);
+    bits.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+/// The locks of one database, read while a step has other locks open.
+pub(super) struct Keyspace {
+    ctx: *mut Ctx,
+    /// Locks that are waited for and not there.
+    missing: Vec<Box<[u8]>>,
+}
+
+impl Keyspace {
+    pub(super) const fn new(ctx: *mut Ctx) -> Self {
+        Self { ctx, missing: Vec::new() }
+    }
+
+    /// Sees that somebody looks at locks that are missing though their first waiter could have them: reading a key
+    /// can delete it, when a stranger has given it a time to live, and nobody hears of that while the step has the
+    /// state.
+    pub(super) fn tell(self, memory: &mut Memory, db: i32) {
+        let is_odd =
+            |key: &[u8]| memory.waiters.front(db, key).is_some_and(|(_, first)| first.ask.keys() == 1);
+        let odd: Vec<Box<[u8]>> = self.missing.into_iter().filter(|key| is_odd(key)).collect();
+        memory.unsettled.extend(odd.into_iter().map(|key| Unsettled::Lock(db, key.into())));
+    }
+}
+
+impl Holds for Keyspace {
+    fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
+        let name = OwnString::new(key);
+        let there = read(self.ctx, name.as_ptr(), |lock| {
+            lock.map(|lock| lock.holds().iter().for_each(each)).is_some()
+        });
+        if there == Ok(false) {
+            self.missing.push(key.into());
+        }
+    }
+}
+
+/// Takes names out of an error that the caller may not see: those of locks that it has no right to read.
+pub(super) fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
+    let LockError::Deadlock(mut cycle) = error else { return error };
+    let name = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
+    let user = rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr()));
+    let may_see = |key: &[u8]| {
+        let key = OwnString::new(key);
+        let access = raw::REDISMODULE_CMD_KEY_ACCESS as i32;
+        !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key.as_ptr(), access)) == OK
+    };
+    let own = cycle.first().map(|link| link.owner.clone());
+    let hidden = Owner::new(b"?");
+    let mut was_seen = true;
+    for link in &mut cycle {
+        let is_seen = may_see(&link.key);
+        // An owner shows up as the one who has the lock before and as the one who waits for the next.
+        if !(is_seen || was_seen) && Some(&link.owner) != own.as_ref() {
+            link.owner = hidden.clone().unwrap_or_else(|| link.owner.clone());
+        }
+        if !is_seen {
+            link.key = b"?"[..].into();
+        }
+        was_seen = is_seen;
+    }
+    if !user.is_null() {
+        rm!(RedisModule_FreeModuleUser(user));
+    }
+    LockError::Deadlock(cycle)
+}

@@ -1,0 +1,113 @@
+//! What can happen.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::{ENTRIES, KEYS, OWNERS};
+use crate::primitive::Claim;
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    Acquire {
+        /// More than one only by MACQUIRE.
+        keys: BTreeSet<usize>,
+        owner: usize,
+        claim: Claim,
+        lease: Option<u64>,
+        wait: Option<u64>,
+        entry: usize,
+    },
+    Release {
+        key: usize,
+        owner: usize,
+        right_fence: bool,
+        /// Nothing for ALL.
+        entry: Option<usize>,
+    },
+    ReleaseAll {
+        keys: BTreeSet<usize>,
+        owner: usize,
+        /// Whether the fence is named that the owner has on the first key.
+        with_fence: bool,
+    },
+    Renew {
+        key: usize,
+        owner: usize,
+        lease: Option<u64>,
+    },
+    RenewAll {
+        keys: BTreeSet<usize>,
+        owner: usize,
+        lease: u64,
+    },
+    Convert {
+        key: usize,
+        owner: usize,
+        claim: Claim,
+        wait: Option<u64>,
+    },
+    SetLimit {
+        key: usize,
+        limit: u32,
+    },
+    /// The client of the n-th waiter goes away.
+    Vanish {
+        nth: usize,
+    },
+    /// The n-th provisional grant was never read.
+    Undo {
+        nth: usize,
+    },
+    /// The key is deleted from outside.
+    Delete {
+        key: usize,
+    },
+    Pass {
+        us: u64,
+    },
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        4 => Just(Claim::EXCLUSIVE),
+        3 => Just(Claim::SHARED),
+        3 => (1..=3_u32).prop_map(|permits| Claim { limit: 3, permits }),
+        1 => Just(Claim { limit: 2, permits: 1 }),
+    ]
+}
+
+fn some_keys() -> impl Strategy<Value = BTreeSet<usize>> {
+    prop::collection::btree_set(0..KEYS.len(), 1..=KEYS.len())
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    let (key, owner) = (0..KEYS.len(), 0..OWNERS.len());
+    let time = || prop::option::weighted(0.8, 1..20_u64);
+    let entry = || prop_oneof![4 => Just(0), 1 => 0..ENTRIES.len()];
+    let one_key = key.clone().prop_map(|key| BTreeSet::from([key]));
+    let either = prop_oneof![1 => Just(Claim::SHARED), 3 => Just(Claim::EXCLUSIVE)];
+    prop_oneof![
+        8 => (one_key, owner.clone(), claim(), time(), time(), entry()).prop_map(
+            |(keys, owner, claim, lease, wait, entry)| Op::Acquire { keys, owner, claim, lease, wait, entry },
+        ),
+        4 => (some_keys(), owner.clone(), claim(), time(), time()).prop_map(
+            |(keys, owner, claim, lease, wait)| Op::Acquire { keys, owner, claim, lease, wait, entry: 0 },
+        ),
+        4 => (key.clone(), owner.clone(), prop::bool::weighted(0.9), prop::option::weighted(0.8, entry()))
+            .prop_map(|(key, owner, right_fence, entry)| Op::Release { key, owner, right_fence, entry }),
+        2 => (some_keys(), owner.clone(), any::<bool>())
+            .prop_map(|(keys, owner, with_fence)| Op::ReleaseAll { keys, owner, with_fence }),
+        2 => (key.clone(), owner.clone(), time())
+            .prop_map(|(key, owner, lease)| Op::Renew { key, owner, lease }),
+        1 => (some_keys(), owner.clone(), 1..20_u64)
+            .prop_map(|(keys, owner, lease)| Op::RenewAll { keys, owner, lease }),
+        3 => (key.clone(), owner, either, time())
+            .prop_map(|(key, owner, claim, wait)| Op::Convert { key, owner, claim, wait }),
+        1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),
+        1 => any::<usize>().prop_map(|nth| Op::Vanish { nth }),
+        1 => any::<usize>().prop_map(|nth| Op::Undo { nth }),
+        1 => key.prop_map(|key| Op::Delete { key }),
+        4 => (0..12_000_u64).prop_map(|us| Op::Pass { us }),
+    ]
+}

@@ -1,0 +1,469 @@
+//! Both, side by side: each step is done by the core and by the model, and then everything is compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::model::{Hold, Model, Undo, Waiter};
+use super::ops::Op;
+use super::world::World;
+use super::{ENTRIES, KEYS, OWNERS};
+use crate::command::acquire::{Acquire, Acquired};
+use crate::command::convert::{Convert, Converted};
+use crate::command::group::{AcquireAll, HeldAll};
+use crate::command::holder::Holder;
+use crate::command::policy::Wait;
+use crate::command::release::{Release, Released, What};
+use crate::command::renew::Renew;
+use crate::command::set_limit::SetLimit;
+use crate::command::terms::Terms;
+use crate::command::Policy;
+use crate::error::LockError;
+use crate::primitive::claim::ALL;
+use crate::primitive::{memory, Claim, Fence, Lease, Lock, Moment};
+
+pub struct Pair {
+    world: World,
+    model: Model,
+    /// Which fence a grant of the model has got.
+    fences: BTreeMap<usize, Fence>,
+}
+
+/// What a wait came to.
+#[derive(Debug, PartialEq)]
+enum Asked<T> {
+    AtOnce(T),
+    Waits,
+    Refused(LockError),
+}
+
+fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
+    Holder { key: KEYS[key], owner: OWNERS[owner], fence, with_info: false }
+}
+
+fn names(keys: &BTreeSet<usize>) -> Vec<&'static [u8]> {
+    keys.iter().map(|key| KEYS[*key]).collect()
+}
+
+/// Whether the request goes by MACQUIRE; one owner asks for single locks that way, too.
+fn is_for_group(waiter: &Waiter) -> bool {
+    waiter.keys.len() > 1 || (waiter.owner == 3 && waiter.entry == 0)
+}
+
+impl Pair {
+    pub fn new() -> Self {
+        Self { world: World::default(), model: Model::new(KEYS.len()), fences: BTreeMap::new() }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.world.now_us)
+    }
+
+    pub fn step(&mut self, op: Op) {
+        let now = self.now();
+        self.model.settle(now);
+        match op {
+            Op::Acquire { keys, owner, claim, lease, wait, entry } => {
+                let lease = lease.map_or(Lease::NEVER, Lease::ms);
+                let deadline = Wait(wait.unwrap_or(0)).deadline(now);
+                let waiter = Waiter { owner, keys, claim, lease, deadline, entry, upgrades: None };
+                self.acquire(waiter, wait.map(Wait));
+            }
+            Op::Release { key, owner, right_fence, entry } => self.release(key, owner, right_fence, entry),
+            Op::ReleaseAll { keys, owner, with_fence } => self.release_all(&keys, owner, with_fence),
+            Op::Renew { key, owner, lease } => {
+                let lease = lease.map(Lease::ms);
+                let mut left = 0;
+                if let Some(hold) = self.model.hold_of_mut(key, owner) {
+                    let lease = lease.unwrap_or(hold.lease);
+                    let grant = hold.grant;
+                    renew(hold, lease, now);
+                    left = lease.to_wire();
+                    self.confirm(grant);
+                }
+                let request = Renew { holder: holder(key, owner, None), lease };
+                assert_eq!(self.world.turn(key, |turn, _| request.apply(turn)), left, "renew");
+            }
+            Op::RenewAll { keys, owner, lease } => {
+                let lease = Lease::ms(lease);
+                let mut left = Vec::new();
+                for key in &keys {
+                    let hold = self.model.hold_of_mut(*key, owner);
+                    left.push(if hold.is_some() { lease.to_wire() } else { 0 });
+                    if let Some(hold) = hold {
+                        let grant = hold.grant;
+                        renew(hold, lease, now);
+                        self.confirm(grant);
+                    }
+                }
+                let keys: Vec<usize> = keys.into_iter().collect();
+                let names: Vec<&[u8]> = keys.iter().map(|key| KEYS[*key]).collect();
+                let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None };
+                assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
+            }
+            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait.map(Wait)),
+            Op::SetLimit { key, limit } => self.set_limit(key, limit),
+            Op::Vanish { nth } => self.vanish(nth),
+            Op::Undo { nth } => self.undo(nth),
+            Op::Delete { key } => self.delete(key),
+            Op::Pass { us } => {
+                self.world.now_us += us;
+                self.world.run_due();
+                let now = self.now();
+                // The timer may look up to a millisecond late; a turn on the lock ends what is over in any case.
+                self.model.waiters.retain(|waiter| waiter.deadline.0.div_ceil(1000) > now.0 / 1000);
+                (0..KEYS.len()).for_each(|key| self.world.settle(key));
+            }
+        }
+        let now = self.now();
+        self.model.settle(now);
+        self.check();
+    }
+
+    /// The owner has been heard of: nothing of this grant is provisional any more.
+    fn confirm(&mut self, grant: usize) {
+        let holds = self.model.holds.iter_mut().flatten();
+        holds.filter(|hold| hold.grant == grant).for_each(|hold| hold.provisional = None);
+    }
+
+    fn acquire(&mut self, waiter: Waiter, wait: Option<Wait>) {
+        let got = self.ask(&waiter, wait);
+        let Waiter { owner, claim, lease, entry, ref keys, .. } = waiter;
+        let now = self.now();
+        let mine: Vec<Hold> =
+            keys.iter().filter_map(|key| self.model.hold_of(*key, owner).cloned()).collect();
+        if let Some(first) = mine.first() {
+            let is_group = mine.len() == keys.len()
+                && mine.iter().all(|hold| hold.grant == first.grant)
+                && (first.keys == keys.len() || !is_for_group(&waiter));
+            if !is_group || first.claim != claim {
+                assert!(matches!(got, Asked::Refused(_)), "other holds: {got:?}");
+                return;
+            }
+            let fence = self.fences[&first.grant];
+            assert_eq!(got, Asked::AtOnce(Acquired::Held(fence)), "the same fence again");
+            self.confirm(first.grant);
+            for key in keys {
+                let hold = self.model.hold_of_mut(*key, owner).unwrap();
+                hold.entries.insert(entry);
+                if lease.deadline(now) > hold.deadline {
+                    (hold.lease, hold.deadline) = (hold.lease.max(lease), lease.deadline(now));
+                }
+            }
+            return;
+        }
+        let limits: Vec<u32> = keys.iter().filter_map(|key| self.model.limit_of(*key)).collect();
+        if limits.iter().any(|limit| *limit != claim.limit) {
+            assert!(matches!(got, Asked::Refused(_)), "another kind of lock: {got:?}");
+            return;
+        }
+        if keys.iter().all(|key| self.model.queue(*key).next().is_none() && self.model.fits(*key, claim)) {
+            self.model.grant(&waiter, now, false);
+            assert!(matches!(got, Asked::AtOnce(Acquired::Granted(_))), "free: {got:?}");
+            return;
+        }
+        match wait {
+            None => assert_eq!(got, Asked::AtOnce(Acquired::Busy)),
+            Some(_) => self.wait(waiter, &got),
+        }
+    }
+
+    /// Sends the request to the core as a client would.
+    fn ask(&mut self, waiter: &Waiter, wait: Option<Wait>) -> Asked<Acquired> {
+        let Waiter { owner, claim, lease, entry, ref keys, .. } = *waiter;
+        let (name, policy) = (OWNERS[owner], Policy::default());
+        let entry = ENTRIES[entry];
+        let terms =
+            Terms { claim, lease: Some(lease), wait, fence: None, note: None, entry, with_info: false };
+        let order: Vec<usize> = keys.iter().copied().collect();
+        let result = if let ([key], false) = (order.as_slice(), is_for_group(waiter)) {
+            let request = Acquire { key: KEYS[*key], owner: Some(name), terms };
+            self.world.turn(*key, |turn, others| {
+                let got = request.apply(name, turn, &policy)?;
+                let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
+                request.check_wait(name, turn, &policy, others)?;
+                let id = turn.memory.waiters.next_id();
+                assert_eq!(request.enqueue(name, wait, turn, &policy), Ok(id));
+                Ok(Asked::Waits)
+            })
+        } else {
+            let names = names(keys);
+            let request = AcquireAll { owner: Some(name), keys: &names, terms };
+            self.world.turns(&order, |turns, others| {
+                let got = request.apply(name, turns, &policy)?;
+                let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
+                request.check_wait(name, turns, &policy, others)?;
+                let id = turns.memory.waiters.next_id();
+                assert_eq!(request.enqueue(name, wait, turns, &policy), Ok(id));
+                Ok(Asked::Waits)
+            })
+        };
+        result.unwrap_or_else(Asked::Refused)
+    }
+
+    /// The model's side of a request that has to wait: in line, or refused if the wait would never end.
+    fn wait<T: std::fmt::Debug>(&mut self, waiter: Waiter, got: &Asked<T>) {
+        let was_clear = self.model.stuck().is_empty();
+        let is_stuck = self.model.would_be_stuck(&waiter);
+        match got {
+            Asked::Refused(LockError::Deadlock(cycle)) => {
+                assert!(is_stuck, "no false alarm: {cycle:?}");
+                assert_eq!(cycle.first().map(|link| link.owner.as_bytes()), Some(OWNERS[waiter.owner]));
+                let links: BTreeSet<_> = cycle.iter().map(|link| link.owner.as_bytes()).collect();
+                assert_eq!(links.len(), cycle.len(), "each owner once: {cycle:?}");
+            }
+            Asked::Waits => {
+                assert!(!(is_stuck && was_clear), "a deadlock was not seen");
+                self.model.enqueue(waiter);
+            }
+            got => panic!("it should wait: {got:?}"),
+        }
+    }
+
+    fn release(&mut self, key: usize, owner: usize, right_fence: bool, entry: Option<usize>) {
+        let fence = if right_fence { self.world.fence_of(key, owner) } else { Fence::new(1) };
+        let what = entry.map_or(What::All, |entry| What::Entry(ENTRIES[entry]));
+        let request = Release { holder: holder(key, owner, fence), what };
+        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        let Some(grant) = self.model.hold_of(key, owner).map(|hold| hold.grant).filter(|_| right_fence)
+        else {
+            assert_eq!(got, Ok(Released::NotHeld));
+            return;
+        };
+        self.confirm(grant);
+        let hold = self.model.hold_of_mut(key, owner).unwrap();
+        let known = entry.is_none_or(|entry| hold.entries.contains(&entry));
+        if let Some(entry) = entry.filter(|_| known && hold.entries.len() > 1) {
+            hold.entries.remove(&entry);
+            assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])));
+        } else if known {
+            self.model.holds[key].retain(|hold| hold.owner != owner);
+            assert_eq!(got, Ok(Released::Ended(self.fences[&grant])));
+        } else if entry == Some(0) {
+            assert_eq!(got, Err(LockError::Reentrant));
+        } else {
+            assert_eq!(got, Ok(Released::NotHeld));
+        }
+    }
+
+    fn release_all(&mut self, keys: &BTreeSet<usize>, owner: usize, with_fence: bool) {
+        let first = *keys.first().unwrap();
+        let fence = self.world.fence_of(first, owner).filter(|_| with_fence);
+        let order: Vec<usize> = keys.iter().copied().collect();
+        let names = names(keys);
+        let request = HeldAll { owner: OWNERS[owner], keys: &names, fence };
+        let got = self.world.turns(&order, |turns, _| request.release(turns));
+        let grant = self.model.hold_of(first, owner).map(|hold| hold.grant).filter(|_| fence.is_some());
+        let mut held: Vec<usize> = order.clone();
+        held.retain(|key| {
+            let hold = self.model.hold_of(*key, owner);
+            hold.is_some_and(|hold| grant.is_none_or(|grant| grant == hold.grant))
+        });
+        if fence.is_some() && held.len() < order.len() {
+            held.clear();
+        }
+        for key in &held {
+            self.confirm(self.model.hold_of(*key, owner).unwrap().grant);
+        }
+        held.retain(|key| self.model.hold_of(*key, owner).is_some_and(|hold| hold.entries.contains(&0)));
+        for key in &held {
+            let hold = self.model.hold_of_mut(*key, owner).unwrap();
+            hold.entries.remove(&0);
+            if hold.entries.is_empty() {
+                self.model.holds[*key].retain(|hold| hold.owner != owner);
+            }
+        }
+        assert_eq!(got, held.len() as i64, "released together");
+    }
+
+    fn convert(&mut self, key: usize, owner: usize, claim: Claim, wait: Option<Wait>) {
+        let now = self.now();
+        let policy = Policy::default();
+        let request = Convert { holder: holder(key, owner, None), claim, wait };
+        let got = self.world.turn(key, |turn, others| {
+            let got = request.apply(turn)?;
+            let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
+            request.check_wait(turn, &policy, others)?;
+            assert!(request.enqueue(wait, turn).is_some());
+            Ok(Asked::Waits)
+        });
+        let got = got.unwrap_or_else(Asked::Refused);
+        let Some(hold) = self.model.hold_of(key, owner).cloned() else {
+            assert_eq!(got, Asked::AtOnce(Converted::NotHeld));
+            return;
+        };
+        let fence = self.fences[&hold.grant];
+        if hold.claim == claim {
+            assert_eq!(got, Asked::AtOnce(Converted::Held(fence)));
+            self.confirm(hold.grant);
+            return;
+        }
+        if hold.claim.limit != ALL {
+            assert_eq!(got, Asked::Refused(LockError::NotConvertible));
+            return;
+        }
+        self.confirm(hold.grant);
+        let lease = hold.lease;
+        let deadline = wait.unwrap_or(Wait(0)).deadline(now);
+        let keys = BTreeSet::from([key]);
+        let waiter = Waiter { owner, keys, claim, lease, deadline, entry: 0, upgrades: Some(hold.grant) };
+        if claim == Claim::SHARED {
+            assert_eq!(got, Asked::AtOnce(Converted::Done(fence)), "down it goes at once");
+            self.model.hold_of_mut(key, owner).unwrap().claim = claim;
+        } else if self.model.holds[key].len() == 1 {
+            let grant = self.model.grant(&waiter, now, false);
+            let Asked::AtOnce(Converted::Done(new)) = got else { panic!("alone: {got:?}") };
+            assert!(new > fence);
+            self.fences.insert(grant, new);
+        } else if wait.is_some() {
+            self.wait(waiter, &got);
+        } else {
+            assert_eq!(got, Asked::AtOnce(Converted::Busy));
+        }
+    }
+
+    fn set_limit(&mut self, key: usize, limit: u32) {
+        let request = SetLimit { key: KEYS[key], limit };
+        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        match self.model.limit_of(key) {
+            None => assert_eq!(got, Ok(false)),
+            Some(ALL) => assert!(matches!(got, Err(LockError::NoLimit { .. }))),
+            Some(old) => {
+                assert_eq!(got, Ok(true));
+                self.model.holds[key].iter_mut().for_each(|hold| hold.claim.limit = limit);
+                let agrees = |waiter: &Waiter| waiter.keys.contains(&key) && waiter.claim.limit == old;
+                if old != limit {
+                    let fits = |waiter: &Waiter| waiter.keys.len() == 1 && waiter.claim.permits <= limit;
+                    self.model.waiters.retain(|waiter| !agrees(waiter) || fits(waiter));
+                }
+                let mine = self.model.waiters.iter_mut().filter(|waiter| agrees(waiter));
+                mine.for_each(|waiter| waiter.claim.limit = limit);
+            }
+        }
+    }
+
+    fn vanish(&mut self, nth: usize) {
+        let count = self.model.waiters.len();
+        if count == 0 {
+            return;
+        }
+        let gone = self.model.waiters.remove(nth % count);
+        let key = *gone.keys.first().unwrap();
+        let id = self.world.memory.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
+        self.world.memory.waiters.remove(id);
+        gone.keys.iter().for_each(|key| self.world.settle(*key));
+    }
+
+    fn undo(&mut self, nth: usize) {
+        let holds = self.model.holds.iter().flatten();
+        let grants: BTreeMap<usize, Undo> =
+            holds.filter_map(|hold| Some((hold.grant, hold.provisional.clone()?))).collect();
+        let Some((grant, undo)) = grants.into_iter().nth(nth % 3) else { return };
+        let fence = self.fences[&grant];
+        let how = self.world.memory.take_undo(fence).expect("it can be undone");
+        for key in 0..KEYS.len() {
+            self.world.turn(key, |turn, _| {
+                turn.settle();
+                turn.undo(fence, how);
+            });
+        }
+        for holds in &mut self.model.holds {
+            match undo {
+                Undo::End => holds.retain(|hold| hold.grant != grant),
+                Undo::Downgrade { grant: old } => {
+                    for hold in holds.iter_mut().filter(|hold| hold.grant == grant) {
+                        (hold.grant, hold.claim, hold.provisional) = (old, Claim::SHARED, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The key goes at once, and the host looks at the queue right after.
+    fn delete(&mut self, key: usize) {
+        self.model.holds[key].clear();
+        if let Some(lock) = self.world.keyspace.remove(&key) {
+            for hold in lock.holds() {
+                self.world.memory.leases.remove(0, hold);
+                self.world.memory.forget(hold.fence);
+            }
+        }
+        self.world.replica.remove(&key).iter().flat_map(|lock| lock.holds()).for_each(|hold| {
+            self.world.replica_memory.leases.remove(0, hold);
+        });
+        self.world.settle(key);
+    }
+
+    /// Core, model and replica agree, and the invariants hold.
+    fn check(&mut self) {
+        let World { keyspace, memory, replica, .. } = &self.world;
+        assert!(memory.unsettled.is_empty(), "nothing is left undone");
+        let mut leased = 0;
+        for (key, expected) in self.model.holds.iter().enumerate() {
+            let lock = keyspace.get(&key);
+            let holds = lock.map_or(&[][..], Lock::holds);
+            assert_eq!(holds.len(), expected.len(), "holds of {key}");
+            for (hold, expected) in holds.iter().zip(expected) {
+                let fence = *self.fences.entry(expected.grant).or_insert(hold.fence);
+                assert_eq!(hold.fence, fence, "one fence for each grant");
+                assert_eq!(seen(hold, memory, expected, &self.fences), *expected, "hold of {key}");
+            }
+            let queue = memory.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.ask.owner.as_bytes());
+            let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
+            assert!(queue.eq(waiting), "queue of {key}");
+            let Some(lock) = lock else {
+                assert!(!replica.contains_key(&key), "the replica has a lock that is free");
+                continue;
+            };
+            assert!(!lock.is_free(), "a free lock has no key");
+            assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL), "I1, I9: never beside a writer");
+            assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
+            for hold in lock.holds().iter().filter(|hold| hold.deadline != Moment::NEVER) {
+                leased += 1;
+                assert!(memory.leases.has(0, hold), "I7: the lease index knows the hold");
+            }
+        }
+        let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
+        assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
+        assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
+        assert_eq!(memory.waiters.len(), self.model.waiters.len());
+    }
+}
+
+fn renew(hold: &mut Hold, lease: Lease, now: Moment) {
+    (hold.lease, hold.deadline) = (lease, lease.deadline(now));
+}
+
+/// What two servers agree on.
+fn digest(lock: &Lock) -> Vec<String> {
+    let part = |hold: &crate::primitive::Hold| {
+        let crate::primitive::Hold { owner, fence, claim, lease, extra, .. } = hold;
+        format!("{owner:?} {fence:?} {claim:?} {lease:?} {extra:?}")
+    };
+    lock.holds().iter().map(part).collect()
+}
+
+/// A hold of the core in the model's words.
+fn seen(
+    hold: &crate::primitive::Hold,
+    memory: &memory::Memory,
+    expected: &Hold,
+    fences: &BTreeMap<usize, Fence>,
+) -> Hold {
+    let entries = (0..ENTRIES.len()).filter(|entry| hold.entries().has(ENTRIES[*entry])).collect();
+    let undo = memory.provisional.get(&hold.fence).map(|undo| match undo {
+        memory::Undo::End { .. } => Undo::End,
+        memory::Undo::Downgrade(old) => {
+            let grant = fences.iter().find(|(_, fence)| *fence == old).map(|(grant, _)| *grant);
+            Undo::Downgrade { grant: grant.unwrap() }
+        }
+    });
+    Hold {
+        owner: OWNERS.iter().position(|owner| *owner == hold.owner.as_bytes()).unwrap(),
+        grant: expected.grant,
+        claim: hold.claim,
+        lease: hold.lease,
+        deadline: hold.deadline,
+        keys: hold.keys() as usize,
+        entries,
+        provisional: undo,
+    }
+}

@@ -1,0 +1,133 @@
+//! Several locks' turn at once: what a request for all of them together is made of. It takes all or none, all
+//! holds of one grant have one fence, and who waits holds nothing meanwhile.
+
+use super::deadlock::{find_cycle, Holds, Link, Near, Want};
+use super::memory::{Undo, Unsettled};
+use super::turn::{Effect, Left, Turn};
+use super::wait_queue::{Caps, Full};
+use super::waiter::{Ask, Waiter, WaiterId};
+use super::{Claim, Clock, Fence, Lease, Lock, Memory, Moment};
+
+/// One of the locks, and what follows for it.
+pub struct Part<'a> {
+    pub key: &'a [u8],
+    pub lock: &'a mut Lock,
+    pub effects: Vec<Effect>,
+}
+
+/// Some locks of one database at one moment, each there once.
+pub struct Turns<'a> {
+    pub clock: Clock,
+    pub db: i32,
+    pub parts: Vec<Part<'a>>,
+    pub memory: &'a mut Memory,
+}
+
+impl Turns<'_> {
+    /// The turn of one of the locks.
+    pub fn each(&mut self, mut work: impl FnMut(&mut Turn)) {
+        let Self { clock, db, parts, memory } = self;
+        for part in parts {
+            work(&mut Turn {
+                clock: *clock,
+                db: *db,
+                key: part.key,
+                lock: part.lock,
+                memory,
+                effects: &mut part.effects,
+            });
+        }
+    }
+
+    /// What every request begins with, for all of the locks.
+    pub fn settle(&mut self) {
+        self.each(|turn| turn.settle());
+    }
+
+    /// Gives a waiter for these locks what it waits for, if it comes first everywhere and all admit it. All must
+    /// be settled.
+    pub fn serve(&mut self, id: WaiterId) {
+        self.settle();
+        // Settling has called it up once more, and this is the answer.
+        self.memory.unsettled.retain(|call| *call != Unsettled::Group(id));
+        let waiters = &self.memory.waiters;
+        let Some(entry) = waiters.get(id) else { return };
+        let is_first = |key| waiters.front(self.db, key).is_some_and(|(first, _)| first == id);
+        let claim = entry.waiter.ask.claim;
+        if !self.parts.iter().all(|part| is_first(part.key) && part.lock.admits(claim)) {
+            return;
+        }
+        if let Some(entry) = self.memory.waiters.remove(id) {
+            self.grant(&entry.waiter.ask, Some(id));
+            self.each(|turn| turn.serve());
+        }
+    }
+
+    /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
+    pub fn grant(&mut self, ask: &Ask, to: Option<WaiterId>) -> Fence {
+        let fence = self.memory.fences.next(self.clock.unix_us);
+        if to.is_some() {
+            self.memory.hand_over(fence, Undo::End { left: ask.keys() });
+        }
+        // The client is told once, with the first.
+        let mut to = to;
+        self.each(|turn| turn.grant_as(fence, ask.clone(), to.take()));
+        fence
+    }
+
+    /// Whether there is room in all queues for this owner.
+    pub fn check_room(&mut self, owner: &[u8], caps: Caps) -> Result<(), Full> {
+        let mut room = Ok(());
+        self.each(|turn| room = room.and_then(|()| turn.check_room(owner, caps)));
+        room
+    }
+
+    /// The cycle that a wait for all of the locks would close.
+    pub fn find_cycle(&mut self, owner: &[u8], claim: Claim, others: &mut dyn Holds) -> Option<Vec<Link>> {
+        let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
+        let at_hand: Vec<(&[u8], &Lock)> = self.parts.iter().map(|part| (part.key, &*part.lock)).collect();
+        let waiters = &self.memory.waiters;
+        let place = waiters.place_for(self.db, &keys, owner);
+        let want = Want { db: self.db, owner, keys: &keys, claim, place, without: None };
+        let mut near = Near { now: self.clock.now, at_hand: &at_hand, others };
+        let cycle = find_cycle(waiters, &want, &mut near);
+        self.memory.stats.deadlocks += u64::from(cycle.is_some());
+        cycle
+    }
+
+    /// Puts a waiter into all of the queues at once.
+    pub fn enqueue(&mut self, ask: Ask, deadline: Moment) -> WaiterId {
+        let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
+        let owner = ask.owner.as_bytes();
+        let place = self.memory.waiters.place_for(self.db, &keys, owner);
+        let earlier = self.memory.waiters.earlier_waits(self.db, &keys, owner);
+        let left = earlier.iter().filter(|id| self.memory.dismiss(**id).is_some());
+        let left: Vec<WaiterId> = left.copied().collect();
+        let waiter = Waiter { ask, since: self.clock.now, deadline, upgrades: None };
+        let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
+        self.memory.stats.queued += 1;
+        self.memory.wake_by(deadline);
+        if let Some(first) = self.parts.first_mut() {
+            for waiter in &left {
+                self.memory.stats.note_left(Left::Superseded);
+                first.effects.push(Effect::Left { waiter: *waiter, why: Left::Superseded });
+            }
+        }
+        self.parts.iter_mut().for_each(|part| part.effects.push(Effect::Queued));
+        if !left.is_empty() {
+            // The new wait may want less than those whose place it took.
+            self.each(|turn| turn.serve());
+        }
+        id
+    }
+
+    /// Lets the owner's holds last for `lease` from now.
+    pub fn raise(&mut self, owner: &[u8], lease: Lease) {
+        self.each(|turn| {
+            let deadline = lease.deadline(turn.clock.now);
+            if turn.lock.hold_of(owner).is_some_and(|hold| deadline > hold.deadline) {
+                turn.raise(owner, lease);
+            }
+        });
+    }
+}

@@ -1,0 +1,56 @@
+//! One who waits, and what it asks for.
+
+use super::claim::Claim;
+use super::hold::Extra;
+use super::{Fence, Lease, Lock, Moment, Owner};
+
+/// What somebody asks of a lock, or of several at once.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub owner: Owner,
+    pub claim: Claim,
+    /// How long the hold shall last, counted from the grant.
+    pub lease: Lease,
+    pub extra: Option<Box<Extra>>,
+}
+
+impl Ask {
+    /// The note's bytes; empty when there is none.
+    pub fn note(&self) -> &[u8] {
+        self.extra.as_ref().map_or(&[], |extra| &extra.note)
+    }
+
+    /// How many locks are asked for together.
+    pub fn keys(&self) -> u32 {
+        self.extra.as_ref().map_or(1, |extra| extra.keys)
+    }
+}
+
+/// One who waits.
+#[derive(Debug)]
+pub struct Waiter {
+    pub ask: Ask,
+    pub since: Moment,
+    /// Where the wait ends without a grant.
+    pub deadline: Moment,
+    /// The shared hold that is to become exclusive, for one who has it already.
+    pub upgrades: Option<Fence>,
+}
+
+impl Waiter {
+    /// The owners whose holds leave it no room: where permits add up to too much, all of them; none if it only
+    /// waits for its turn.
+    pub fn blockers<'l>(&self, lock: &'l Lock, now: Moment) -> impl Iterator<Item = &'l Owner> {
+        let Claim { limit, permits } = self.ask.claim;
+        let upgrades = self.upgrades;
+        let others =
+            move || lock.holds().iter().filter(move |hold| hold.is_live(now) && Some(hold.fence) != upgrades);
+        let taken: u64 = others().map(|hold| u64::from(hold.claim.permits)).sum();
+        let is_full = taken + u64::from(permits) > u64::from(limit) || lock.limit() != limit;
+        others().filter(move |_| is_full).map(|hold| &hold.owner)
+    }
+}
+
+/// Names one wait for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaiterId(pub u64);

@@ -1,0 +1,87 @@
+//! What others notice of a change to a lock: WATCH, keyspace events, the server's word on who may ask. Holds no test; what
+//! is to be noticed is for the tests to say.
+
+use crate::steps::words;
+use crate::support::{Connection, Server, Value};
+
+/// Whether a transaction of a client that watches `k` goes through after `change`.
+pub(crate) fn goes_through<T>(server: &Server, change: impl FnOnce() -> T) -> bool {
+    let mut watcher = server.connect();
+    assert_eq!(watcher.cmd(&["WATCH", "k"]), "OK");
+    change();
+    assert_eq!(watcher.cmd(&["MULTI"]), "OK");
+    assert_eq!(watcher.cmd(&["PING"]), "QUEUED");
+    match watcher.cmd(&["EXEC"]) {
+        Value::Array(_) => true,
+        Value::NilArray => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A subscriber to what is published about the keys of the first database.
+pub(crate) struct Events(Connection);
+
+impl Events {
+    pub(crate) fn listen(server: &Server) -> Events {
+        assert_eq!(server.cmd(&words("CONFIG SET notify-keyspace-events KA")), "OK");
+        let mut conn = server.connect();
+        conn.send(&["PSUBSCRIBE", "__keyspace@0__:*", "end"]);
+        conn.read();
+        conn.read();
+        Events(conn)
+    }
+
+    /// Key and event of everything published so far and not heard before.
+    pub(crate) fn heard(&mut self, server: &Server) -> Vec<String> {
+        server.cmd(&["PUBLISH", "end", ""]);
+        let mut heard = Vec::new();
+        loop {
+            let message = self.0.read();
+            let [_, _, channel, event] = message.items() else { panic!("no message: {message:?}") };
+            match channel.text().strip_prefix("__keyspace@0__:") {
+                Some(key) => heard.push(format!("{key} {}", event.text())),
+                None => return heard,
+            }
+        }
+    }
+}
+
+/// A connection of a user with these rules and nothing else.
+pub(crate) fn user(server: &Server, rules: &str) -> Connection {
+    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
+    let mut conn = server.connect();
+    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
+    conn
+}
+
+/// Whether a user with these rules may run the command; what the server says beforehand and what it does must be the same.
+pub(crate) fn is_allowed(server: &Server, rules: &str, line: &str) -> bool {
+    let mut conn = user(server, rules);
+    let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
+    let reply = conn.cmd(&words(line));
+    let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
+    assert_eq!(dry_run == "OK", !refused, "{rules}: {line}: {dry_run:?} before, {reply:?} then");
+    !refused
+}
+
+/// The command reads and changes `k`, and takes the rights to both; its name alone gives the right to run it.
+pub(crate) fn assert_writes_k(server: &Server, line: &str) {
+    let keys = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+    let [key] = keys.items() else { panic!("{line}: {keys:?}") };
+    let [name, flags] = key.items() else { panic!("{line}: {keys:?}") };
+    assert_eq!(name, &"k");
+    assert_eq!(flags.items().iter().map(Value::text).collect::<Vec<_>>(), ["RW", "access", "update"], "{line}");
+    let name = line.split(' ').next().unwrap().to_lowercase();
+    for (rules, allowed) in [
+        (format!("~k +{name}"), true),
+        (format!("%R~k %W~k +{name}"), true),
+        ("~k +@write".to_owned(), true),
+        (format!("%R~k +{name}"), false),
+        (format!("%W~k +{name}"), false),
+        (format!("~other +{name}"), false),
+        (format!("~* +@all -{name}"), false),
+        ("~* +@all -@write".to_owned(), false),
+    ] {
+        assert_eq!(is_allowed(server, &rules, line), allowed, "{rules}: {line}");
+    }
+}
