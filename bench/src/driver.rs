@@ -44,6 +44,14 @@ pub trait Script {
     fn last(&mut self, _client: usize, _now: Instant) -> &[u8] {
         &[]
     }
+    /// A client that sends although nothing was said to it: a listener heard something, or the time has come.
+    fn wake(&mut self, _now: Instant) -> Option<(usize, &[u8])> {
+        None
+    }
+    /// When `wake` is to be asked even if nothing is heard until then.
+    fn alarm(&self) -> Option<Instant> {
+        None
+    }
     /// From now on replies count (or no longer).
     fn count(&mut self, on: bool);
     /// Finish what is open, then rest.
@@ -53,7 +61,9 @@ pub trait Script {
 pub struct Driver {
     poll: Poll,
     events: Events,
+    /// The clients, then the listeners.
     clients: Vec<Client>,
+    listeners: usize,
     input: Vec<u8>,
     /// Clients that have something open.
     active: usize,
@@ -80,13 +90,8 @@ impl Driver {
         let poll = Poll::new()?;
         let clients = (0..clients)
             .map(|index| {
-                let stream =
-                    std::net::TcpStream::connect(addr).with_context(|| format!("connection {index}"))?;
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                let mut stream = TcpStream::from_std(stream);
-                poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
-                Ok(Client { stream, rest: Vec::new() })
+                let stream = connect(addr).with_context(|| format!("connection {index}"))?;
+                Client::new(stream, index, &poll)
             })
             .collect::<Result<_>>()?;
         let input = vec![0; INPUT_BYTES];
@@ -94,6 +99,7 @@ impl Driver {
             poll,
             events: Events::with_capacity(EVENTS),
             clients,
+            listeners: 0,
             input,
             active: 0,
             last: Vec::new(),
@@ -101,8 +107,26 @@ impl Driver {
         })
     }
 
+    /// Opens one more connection that says `request`, sees the reply, and from then on only listens.
+    /// What it hears goes to the script under a number that follows the clients'. Nobody waits for it.
+    pub fn listen(&mut self, addr: SocketAddr, request: &[u8]) -> Result<()> {
+        let mut stream = connect(addr).context("a listener's connection")?;
+        stream.write_all(request)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        let mut reply = Vec::new();
+        while scan(&reply)?.is_none() {
+            let read = stream.read(&mut self.input).context("the reply to a listener")?;
+            ensure!(read > 0, "the server closed a listener's connection");
+            reply.extend_from_slice(&self.input[..read]);
+        }
+        self.clients.push(Client::new(stream, self.clients.len(), &self.poll)?);
+        self.listeners += 1;
+        Ok(())
+    }
+
+    /// How many clients, without the listeners.
     pub fn len(&self) -> usize {
-        self.clients.len()
+        self.clients.len() - self.listeners
     }
 
     /// Every client begins, in order from `first`.
@@ -128,7 +152,8 @@ impl Driver {
                 break;
             }
             ensure!(now - heard < SILENCE, "no reply for {SILENCE:?}, {} clients wait", self.active);
-            match self.poll.poll(&mut self.events, Some((until - now).min(SILENCE))) {
+            let alarm = script.alarm().map_or(until, |alarm| alarm.min(until));
+            match self.poll.poll(&mut self.events, Some(alarm.saturating_duration_since(now).min(SILENCE))) {
                 Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
                 _ => {}
             }
@@ -142,6 +167,8 @@ impl Driver {
     }
 
     fn take_turn(&mut self, script: &mut impl Script) -> Result<()> {
+        let now = Instant::now();
+        wake(&mut self.clients, script, now)?;
         for event in &self.events {
             let index = event.token().0;
             let client = &mut self.clients[index];
@@ -150,6 +177,7 @@ impl Driver {
                 After::Last => self.last.push(index),
                 After::AtRest => self.active -= 1,
             }
+            wake(&mut self.clients, script, now)?;
         }
         for index in self.last.drain(..) {
             send(&mut self.clients[index].stream, script.last(index, Instant::now()))?;
@@ -167,6 +195,13 @@ impl Driver {
 }
 
 impl Client {
+    fn new(stream: std::net::TcpStream, index: usize, poll: &Poll) -> Result<Self> {
+        stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(index), Interest::READABLE)?;
+        Ok(Self { stream, rest: Vec::new() })
+    }
+
     /// Reads all there is and serves it.
     fn receive(
         &mut self,
@@ -207,6 +242,20 @@ impl Client {
             }
         }
     }
+}
+
+fn connect(addr: SocketAddr) -> Result<std::net::TcpStream> {
+    let stream = std::net::TcpStream::connect(addr)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Sends for everybody who was woken.
+fn wake(clients: &mut [Client], script: &mut impl Script, now: Instant) -> Result<()> {
+    while let Some((client, bytes)) = script.wake(now) {
+        send(&mut clients[client].stream, bytes)?;
+    }
+    Ok(())
 }
 
 /// A request is far smaller than a socket buffer, and that is empty: nothing is open when we send.

@@ -22,10 +22,11 @@ use std::process::ExitCode;
 
 type Run = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 
-const WORKLOADS: [(Work, &str, Run); 8] = [
+const WORKLOADS: [(Work, &str, Run); 9] = [
     (Work::Pairs, "pairs", workloads::pairs::run),
     (Work::Handoff, "handoff", workloads::handoff::run),
     (Work::Locks32, "locks32", workloads::handoff::run_many_locks),
+    (Work::Modes, "modes", workloads::modes::run),
     (Work::Aof, "aof", workloads::aof::run),
     (Work::Waiters, "waiters", workloads::waiters::run),
     (Work::Memory, "memory", workloads::memory::run),

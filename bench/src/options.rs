@@ -51,6 +51,8 @@ pub enum Work {
     Handoff,
     /// Hand-offs of 32 locks among 64 clients
     Locks32,
+    /// Readers with writers, and a semaphore
+    Modes,
     /// Pairs with an append-only file
     Aof,
     /// 10,000 waiters on one lock

@@ -181,6 +181,7 @@ pub fn percent(share: f64) -> String {
 /// Three or four digits that matter, with k and M above ten thousand.
 pub fn number(value: f64) -> String {
     match value.abs() {
+        v if v.is_nan() => "-".into(),
         v if v >= 1e6 => format!("{:.2}M", value / 1e6),
         v if v >= 1e4 => format!("{:.1}k", value / 1e3),
         v if v >= 100.0 => format!("{value:.0}"),

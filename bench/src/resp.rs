@@ -11,6 +11,8 @@ pub enum Reply<'a> {
     Int(i64),
     Bulk(&'a [u8]),
     Array(usize),
+    /// What was published; the array of three that a subscriber of one channel gets.
+    Message(&'a [u8]),
     Nil,
     Push,
 }
@@ -62,13 +64,30 @@ pub fn scan(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>> {
                 let Some(len) = skip(bytes, after, count as usize)? else {
                     return Ok(None);
                 };
-                let reply = if kind == b'>' { Reply::Push } else { Reply::Array(count as usize) };
+                let reply = match message(&bytes[after..len])? {
+                    _ if kind == b'>' => Reply::Push,
+                    Some(payload) => Reply::Message(payload),
+                    None => Reply::Array(count as usize),
+                };
                 return Ok(Some((reply, len)));
             }
         },
         other => bail!("unknown reply type {:?}", other as char),
     };
     Ok(Some((reply, after)))
+}
+
+/// The third of these replies, if the first says that they are a message.
+fn message(replies: &[u8]) -> Result<Option<&[u8]>> {
+    const MESSAGE: &[u8] = b"$7\r\nmessage\r\n";
+    if !replies.starts_with(MESSAGE) {
+        return Ok(None);
+    }
+    let Some(third) = skip(replies, MESSAGE.len(), 1)? else { return Ok(None) };
+    Ok(match scan(&replies[third..])? {
+        Some((Reply::Bulk(payload), _)) => Some(payload),
+        _ => None,
+    })
 }
 
 /// Where `count` replies that start at `from` end.
@@ -103,7 +122,7 @@ mod tests {
 
     #[test]
     fn whole_replies_are_scanned_with_their_length() {
-        let cases: [(&[u8], Reply<'_>, usize); 7] = [
+        let cases: [(&[u8], Reply<'_>, usize); 9] = [
             (b"+OK\r\n:1\r\n", Reply::Status(b"OK"), 5),
             (b"-ERR no\r\n", Reply::Error(b"ERR no"), 9),
             (b":1763835000123456\r\n", Reply::Int(1_763_835_000_123_456), 19),
@@ -111,6 +130,8 @@ mod tests {
             (b"$4\r\na\r\nb\r\n+X", Reply::Bulk(b"a\r\nb"), 10),
             (b"*2\r\n$1\r\nk\r\n*1\r\n:7\r\n", Reply::Array(2), 19),
             (b">1\r\n+x\r\n", Reply::Push, 8),
+            (b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$3\r\none\r\n", Reply::Message(b"one"), 33),
+            (b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", Reply::Array(3), 30),
         ];
         for (bytes, reply, len) in cases {
             assert_eq!(scan(bytes).unwrap(), Some((reply, len)));

@@ -36,6 +36,16 @@ pub struct Sample {
     /// Microseconds × 10, for the precision of short times.
     pub latency: Histogram<u64>,
     pub used: Used,
+    /// Each client's part in it; empty where nobody asks.
+    pub shares: Vec<Share>,
+}
+
+/// What one client got in one round.
+#[derive(Clone, Copy, Default)]
+pub struct Share {
+    pub acquired: u64,
+    /// Also of waits that ended after the round, when everybody was let in.
+    pub longest_wait: Duration,
 }
 
 pub struct Series<C> {
@@ -139,4 +149,13 @@ pub fn record(latencies: &mut Histogram<u64>, latency: Duration) {
 
 pub fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 10.0
+}
+
+/// Jain's index: 1 when all got the same, 1/n when one got everything, not a number when there was nothing.
+pub fn jain(counts: impl Iterator<Item = u64>) -> f64 {
+    let (n, sum, squares) = counts.fold((0.0, 0.0, 0.0), |(n, sum, squares), count| {
+        let count = count as f64;
+        (n + 1.0, sum + count, squares + count * count)
+    });
+    sum * sum / (n * squares)
 }

@@ -5,9 +5,14 @@ pub mod expiry;
 pub mod flat;
 pub mod handoff;
 pub mod memory;
+pub mod modes;
 pub mod pairs;
 pub mod waiters;
 
 mod contend;
+mod crowd;
 mod holding;
+mod inside;
+mod lua;
+mod sleepers;
 mod uncontended;

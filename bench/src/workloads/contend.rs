@@ -7,7 +7,7 @@ use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer};
 use crate::resp::Reply;
-use crate::rounds::{interval, latencies, record, Sample};
+use crate::rounds::{interval, jain, latencies, record, Sample};
 use anyhow::{bail, ensure, Result};
 use hdrhistogram::Histogram;
 use std::mem;
@@ -83,14 +83,13 @@ impl Contend {
         let first = self.locks[0].last.map_or(0, |last| last.holder + 1);
         let used = interval(driver, self, first, gauge, length)?;
         let latency = mem::replace(&mut self.latency, latencies());
-        Ok(Sample { done: mem::take(&mut self.done), acquired: mem::take(&mut self.acquired), latency, used })
+        let (done, acquired) = (mem::take(&mut self.done), mem::take(&mut self.acquired));
+        Ok(Sample { done, acquired, latency, used, shares: Vec::new() })
     }
 
-    /// Jain's index over the clients' acquisitions: 1 when all got the same, 1/n when one got everything.
+    /// Jain's index over the clients' acquisitions.
     pub fn jain(&self) -> f64 {
-        let counts = || self.clients.iter().map(|client| client.acquired as f64);
-        let (sum, squares): (f64, f64) = (counts().sum(), counts().map(|x| x * x).sum());
-        sum * sum / (self.clients.len() as f64 * squares)
+        jain(self.clients.iter().map(|client| client.acquired))
     }
 
     /// How many more acquisitions the luckiest client had than the unluckiest.

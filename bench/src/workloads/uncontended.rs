@@ -75,7 +75,7 @@ impl Uncontended {
         let used = interval(driver, self, 0, gauge, length)?;
         let done = mem::take(&mut self.done);
         let latency = mem::replace(&mut self.latency, latencies());
-        Ok(Sample { done, acquired: done, latency, used })
+        Ok(Sample { done, acquired: done, latency, used, shares: Vec::new() })
     }
 }
 
