@@ -30,6 +30,7 @@ mod failover;
 mod golden;
 mod group;
 mod harness;
+mod incidents;
 mod inspect;
 mod introspection;
 mod keyspace_events;
