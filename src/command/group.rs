@@ -101,8 +101,9 @@ impl<'a> AcquireAll<'a> {
             if !is_group || turns.parts.iter().any(|part| part.lock.hold_with(fence).is_none()) {
                 return Err(LockError::OtherGroup);
             }
-            if first.claim != claim {
-                return Err(LockError::other_claim(first.claim, claim));
+            let mut claims = turns.parts.iter().filter_map(|part| Some(part.lock.hold_of(owner)?.claim));
+            if let Some(other) = claims.find(|other| *other != claim) {
+                return Err(LockError::other_claim(other, claim));
             }
             let entries = || turns.parts.iter().filter_map(|part| Some(part.lock.hold_of(owner)?.entries()));
             if entries().any(|entries| !entries.has(b"") && entries.is_full()) {

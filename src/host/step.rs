@@ -10,8 +10,8 @@ use super::state::{self, Host, Suspect};
 use super::{clock, config, deferred};
 use crate::command::effect::HoldEffect;
 use crate::error::LockError;
-use crate::primitive::memory::Unsettled;
 use crate::primitive::turns::Part;
+use crate::primitive::unsettled::Item;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Clock, Effect, End, Fence, Lock, Turn, Turns, WaiterId};
 
@@ -51,9 +51,9 @@ pub(super) fn change_all<R>(
 
 /// Looks at the locks that a step has found worth looking at, until there are none.
 fn finish(site: Site) {
-    while let Some(next) = state::with(|host| host.memory.unsettled.pop_front()) {
+    while let Some(next) = state::with(|host| host.memory.unsettled.pop()) {
         match next {
-            Unsettled::Lock(db, key) => {
+            Item::Lock(db, key) => {
                 let name = OwnString::new(&key);
                 let settled = change_one(Site { db, ..site }, name.as_ptr(), |turn, _| {
                     turn.settle();
@@ -63,7 +63,7 @@ fn finish(site: Site) {
                     deferred::fail_overwritten(db, &key);
                 }
             }
-            Unsettled::Group(id) => {
+            Item::Group(id) => {
                 let found = state::with(|host| {
                     let entry = host.memory.waiters.get(id)?;
                     Some((entry.db, entry.keys.clone()))

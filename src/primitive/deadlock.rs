@@ -78,16 +78,22 @@ pub fn find_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Ve
     search.could_be_granted(true)?.then_some(cycle)
 }
 
-/// Whether anyone before this wait waits for anything but this: if not, there is nothing to search.
+/// Whether anyone before this wait waits for anything but this: if not, there is nothing to search. With too many
+/// holders to look at it is not worth while either.
 fn somebody_waits_elsewhere(waiters: &Waiters, want: &Want, holds: &mut Near) -> bool {
-    want.keys.iter().any(|key| {
+    let mut spent = 0;
+    let found = want.keys.iter().any(|key| {
         let mut found = waiters.links_between(want.db, key, Place::HEAD, want.place).next().is_some();
         holds.each(key, &mut |hold| {
             let owner = hold.owner.as_bytes();
-            found = found || (owner != want.owner && !waiters.waits_of(want.db, owner).is_empty());
+            if !found && spent <= SEARCH_COST_MAX {
+                spent += cost::WAITER;
+                found = owner != want.owner && !waiters.waits_of(want.db, owner).is_empty();
+            }
         });
         found
-    })
+    });
+    found && spent <= SEARCH_COST_MAX
 }
 
 /// Whoever asks has the first number.
@@ -95,14 +101,16 @@ const ME: usize = 0;
 
 /// What a step costs, in units of [`SEARCH_COST_MAX`].
 mod cost {
-    /// Passing by a waiter.
-    pub const WAITER: usize = 1;
+    /// Passing by somebody who is known.
+    pub const KNOWN: usize = 1;
+    /// Looking at a waiter or a holder.
+    pub const WAITER: usize = 3;
     /// Meeting an owner for the first time.
-    pub const OWNER: usize = 10;
+    pub const OWNER: usize = 25;
     /// Looking at one of its waits.
-    pub const WAIT: usize = 10;
+    pub const WAIT: usize = 25;
     /// Opening a lock.
-    pub const LOCK: usize = 20;
+    pub const LOCK: usize = 50;
 }
 
 struct Person {
@@ -170,6 +178,8 @@ struct Search<'a> {
     /// How many of them are of the one who asks; they come first.
     my_waits: usize,
     known: HashSet<WaiterId>,
+    /// Waiters whose owners were met.
+    met: HashSet<WaiterId>,
     /// Whether anyone found so far waits for the one who asks.
     comes_back: bool,
     spent: usize,
@@ -189,6 +199,7 @@ impl<'a> Search<'a> {
             waits: Vec::new(),
             my_waits: 0,
             known: HashSet::new(),
+            met: HashSet::new(),
             comes_back: false,
             spent: 0,
             want,
@@ -264,14 +275,17 @@ impl<'a> Search<'a> {
             None => self.open(key, holds)?,
         };
         let searched = self.nodes.get(node)?.searched;
+        if !self.afford(cost::WAITER) {
+            return None;
+        }
         if searched < place {
             let waiters = self.waiters;
-            for (id, waiter) in waiters.links_between(self.want.db, key, searched, place) {
-                if !self.afford(cost::WAITER) {
+            for id in waiters.links_between(self.want.db, key, searched, place) {
+                if !self.afford(cost::KNOWN) {
                     return None;
                 }
-                if !self.given_up.contains(&id) {
-                    self.meet(&waiter.ask.owner)?;
+                if self.met.insert(id) && !self.given_up.contains(&id) {
+                    self.meet(&waiters.get(id)?.waiter.ask.owner)?;
                 }
             }
             self.nodes.get_mut(node)?.searched = place;

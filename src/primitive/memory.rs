@@ -1,14 +1,14 @@
 //! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
 //! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::collections::HashMap;
 
 use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
 use super::ledger::Ledger;
 use super::turn::Left;
+use super::unsettled::{Item, Unsettled};
 use super::wait_queue::Waiters;
 use super::waiter::{Waiter, WaiterId};
 use super::{Fence, Hold, Moment};
@@ -49,15 +49,6 @@ pub enum Undo {
     Downgrade(Fence),
 }
 
-/// What must be looked at before the step that found it is over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unsettled {
-    /// A waiter for several locks that comes first on one of them, which would admit it.
-    Group(WaiterId),
-    /// A lock whose queue somebody has left from elsewhere.
-    Lock(i32, Rc<[u8]>),
-}
-
 /// Queues, lease index, fences, losses and counters of one server.
 #[derive(Default)]
 pub struct Memory {
@@ -69,7 +60,7 @@ pub struct Memory {
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: HashMap<Fence, Undo>,
     /// Empty between two steps.
-    pub unsettled: VecDeque<Unsettled>,
+    pub unsettled: Unsettled,
     /// The earliest deadline that was added since somebody looked.
     soonest: Option<Moment>,
 }
@@ -101,17 +92,9 @@ impl Memory {
     pub fn dismiss(&mut self, id: WaiterId) -> Option<Waiter> {
         let entry = self.waiters.remove(id)?;
         if entry.keys.len() > 1 {
-            self.unsettled.extend(entry.keys.into_iter().map(|key| Unsettled::Lock(entry.db, key)));
+            entry.keys.into_iter().for_each(|key| self.unsettled.push(Item::Lock(entry.db, key)));
         }
         Some(entry.waiter)
-    }
-
-    /// Notes that a waiter for several locks may have its turn.
-    pub fn call_up(&mut self, id: WaiterId) {
-        let call = Unsettled::Group(id);
-        if !self.unsettled.contains(&call) {
-            self.unsettled.push_back(call);
-        }
     }
 
     /// A waiter is handed a grant and may not hear of it.

@@ -20,6 +20,7 @@ pub mod slab;
 pub mod time;
 pub mod turn;
 pub mod turns;
+pub mod unsettled;
 pub mod wait_queue;
 pub mod waiter;
 

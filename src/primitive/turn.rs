@@ -8,6 +8,7 @@ use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::entries::Exit;
 use super::ledger::End;
 use super::memory::Undo;
+use super::unsettled::Item;
 use super::wait_queue::{Caps, Full, Place};
 use super::waiter::{Ask, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
@@ -89,7 +90,7 @@ impl Turn<'_> {
                 // It came by the lock otherwise, as by RESTORE; nobody holds a lock twice.
                 self.leave(id, Left::Superseded);
             } else if waiter.ask.keys() > 1 {
-                self.memory.call_up(id);
+                self.memory.unsettled.push(Item::Group(id));
                 return;
             } else if let Some(entry) = self.memory.waiters.remove(id) {
                 self.grant(entry.waiter.ask, Some(id));

@@ -2,8 +2,9 @@
 //! holds of one grant have one fence, and who waits holds nothing meanwhile.
 
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
-use super::memory::{Undo, Unsettled};
+use super::memory::Undo;
 use super::turn::{Effect, Left, Turn};
+use super::unsettled::Item;
 use super::wait_queue::{Caps, Full};
 use super::waiter::{Ask, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Lease, Lock, Memory, Moment};
@@ -49,7 +50,7 @@ impl Turns<'_> {
     pub fn serve(&mut self, id: WaiterId) {
         self.settle();
         // Settling has called it up once more, and this is the answer.
-        self.memory.unsettled.retain(|call| *call != Unsettled::Group(id));
+        self.memory.unsettled.strike(&Item::Group(id));
         let waiters = &self.memory.waiters;
         let Some(entry) = waiters.get(id) else { return };
         let is_first = |key| waiters.front(self.db, key).is_some_and(|(first, _)| first == id);

@@ -48,7 +48,7 @@ struct Queue {
     order: BTreeMap<Place, WaiterId>,
     by_owner: HashMap<Owner, WaiterId>,
     /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
-    links: BTreeSet<Place>,
+    links: BTreeMap<Place, WaiterId>,
 }
 
 /// One wait as it stands in the queues.
@@ -201,7 +201,7 @@ impl Waiters {
         for key in &entry.keys {
             if let Some(queue) = queues.get_mut(key) {
                 if is_link {
-                    queue.links.insert(entry.place);
+                    queue.links.insert(entry.place, id);
                 } else {
                     queue.links.remove(&entry.place);
                 }
@@ -241,12 +241,9 @@ impl Waiters {
         key: &[u8],
         from: Place,
         to: Place,
-    ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
-        let queue = self.queue(db, key);
-        let links = queue.into_iter().flat_map(move |queue| {
-            queue.links.range(from..to).filter_map(move |place| queue.order.get(place).copied())
-        });
-        links.filter_map(|id| Some((id, &self.entries.get(&id)?.waiter)))
+    ) -> impl Iterator<Item = WaiterId> + '_ {
+        let links = self.queue(db, key).map(|queue| queue.links.range(from..to));
+        links.into_iter().flatten().map(|(_, id)| *id)
     }
 
     /// Those who wait for several locks and came after this one.
@@ -343,7 +340,7 @@ mod tests {
     }
 
     fn links(waiters: &Waiters, key: &[u8]) -> Vec<WaiterId> {
-        waiters.links_between(0, key, Place::HEAD, Place(u64::MAX)).map(|(id, _)| id).collect()
+        waiters.links_between(0, key, Place::HEAD, Place(u64::MAX)).collect()
     }
 
     #[test]

@@ -333,3 +333,93 @@ fn when_replicas_are_missing_leases_still_end() {
     let fence = fence_of(&waiter.read());
     assert_holds(&server, "k", "bob", fence);
 }
+
+#[test]
+fn numbers_and_options_of_convert_and_setlimit() {
+    let (wait_max, fence_max) = (24 * 3_600_000, (1 << 53) - 1);
+    let beyond = |numbers: &[i64]| -> Vec<String> { numbers.iter().map(i64::to_string).collect() };
+    let waits = beyond(&[i64::MIN, -1, wait_max + 1, 1 << 31, 1 << 53, i64::MAX]);
+    let fences = beyond(&[i64::MIN, -1, 0, fence_max + 1, i64::MAX]);
+    let commands =
+        ["LOCK.CONVERT k alice SHARED", "LOCK.CONVERT k bob EXCLUSIVE", "LOCK.CONVERT free alice SHARED"];
+    let mut requests = wrong_numbers(&commands, "BLOCK", (0, wait_max), &waits);
+    requests.extend(wrong_numbers(&commands, "FENCE", (1, fence_max), &fences));
+    requests.extend(wrong_numbers(&["LOCK.RELEASE k alice ALL"], "FENCE", (1, fence_max), &fences));
+
+    let limits = beyond(&[i64::MIN, -1, 0, 1_000_001, 1 << 31, 1 << 32, (1 << 32) + 5, i64::MAX]);
+    let limits = NO_NUMBERS.iter().chain(&TOO_LARGE).copied().chain(limits.iter().map(String::as_str));
+    for limit in limits {
+        for key in ["k", "free"] {
+            let request = [b"LOCK.SETLIMIT", key.as_bytes(), limit.as_bytes()];
+            requests
+                .push((request.into(), "BADARG limit must be a whole number from 1 to 1000000".to_owned()));
+        }
+    }
+
+    let unknown = |word: &str| format!("BADARG unknown option '{word}'; see LOCK.HELP");
+    let twice = |word: &str| format!("BADARG {word} is given twice, or beside an option that excludes it");
+    let no_value = |word: &str| format!("BADARG {word} needs a value");
+    let (no_mode, no_limit) = (wrong_arity("lock.convert"), wrong_arity("lock.setlimit"));
+    for (line, text) in [
+        ("LOCK.CONVERT", no_mode.clone()),
+        ("LOCK.CONVERT k alice", no_mode.clone()),
+        ("LOCK.CONVERT k alice BLOCK 0", no_mode.clone()),
+        ("LOCK.CONVERT k alice WITHINFO FENCE 7", no_mode),
+        ("LOCK.CONVERT k alice SHARED EXCLUSIVE", twice("EXCLUSIVE")),
+        ("LOCK.CONVERT k alice EXCLUSIVE SHARED", twice("SHARED")),
+        ("LOCK.CONVERT k alice SHARED shared", twice("SHARED")),
+        ("LOCK.CONVERT k alice SHARED BLOCK 5 BLOCK 5", twice("BLOCK")),
+        ("LOCK.CONVERT k alice SHARED FENCE 5 FENCE 5", twice("FENCE")),
+        ("LOCK.CONVERT k alice SHARED WITHINFO WITHINFO", twice("WITHINFO")),
+        ("LOCK.CONVERT k alice SHARED BLOCK", no_value("BLOCK")),
+        ("LOCK.CONVERT k alice SHARED FENCE", no_value("FENCE")),
+        ("LOCK.CONVERT k alice SHARED PX 5", unknown("PX")),
+        ("LOCK.CONVERT k alice SHARED NOEXPIRE", unknown("NOEXPIRE")),
+        ("LOCK.CONVERT k alice LIMIT 5", unknown("LIMIT")),
+        ("LOCK.CONVERT k alice SHARED REENTRANT id", unknown("REENTRANT")),
+        ("LOCK.CONVERT k alice READ", unknown("READ")),
+        ("LOCK.SETLIMIT", no_limit.clone()),
+        ("LOCK.SETLIMIT k", no_limit.clone()),
+        ("LOCK.SETLIMIT k 5 5", no_limit),
+    ] {
+        requests.push((line.split(' ').map(str::as_bytes).collect(), text));
+    }
+    let long = vec![b'x'; OWNER_MAX + 1];
+    for owner in [&b""[..], &long] {
+        let request = vec![&b"LOCK.CONVERT"[..], b"k", owner, b"SHARED"];
+        requests.push((request, "BADARG the owner must have 1 to 256 bytes".to_owned()));
+    }
+    assert_refused(&requests);
+}
+
+#[test]
+fn ids_of_reentry() {
+    let twice = |word: &str| format!("BADARG {word} is given twice, or beside an option that excludes it");
+    let bad_id = || "BADARG the id of a re-entry must have 1 to 64 bytes".to_owned();
+    let no_value = || "BADARG REENTRANT needs a value".to_owned();
+    let unknown = |word: &str| format!("BADARG unknown option '{word}'; see LOCK.HELP");
+    let long = vec![b'x'; 65];
+    let mut requests: Vec<(Vec<&[u8]>, String)> = Vec::new();
+    for command in [&b"LOCK.ACQUIRE"[..], b"LOCK.RELEASE"] {
+        for id in [&b""[..], &long] {
+            requests.push((vec![command, b"k", b"alice", b"REENTRANT", id], bad_id()));
+            requests.push((vec![command, b"free", b"alice", b"REENTRANT", id], bad_id()));
+        }
+    }
+    for (line, text) in [
+        ("LOCK.ACQUIRE k alice REENTRANT", no_value()),
+        ("LOCK.RELEASE k alice REENTRANT", no_value()),
+        ("LOCK.ACQUIRE k alice REENTRANT a REENTRANT b", twice("REENTRANT")),
+        ("LOCK.RELEASE k alice REENTRANT a reentrant a", twice("REENTRANT")),
+        ("LOCK.RELEASE k alice REENTRANT a ALL", twice("ALL")),
+        ("LOCK.RELEASE k alice ALL REENTRANT a", twice("REENTRANT")),
+        ("LOCK.RELEASE k alice ALL ALL", twice("ALL")),
+        ("LOCK.RELEASE k alice ALL a", unknown("a")),
+        ("LOCK.ACQUIRE k alice ALL", unknown("ALL")),
+        ("LOCK.RENEW k alice REENTRANT a", unknown("REENTRANT")),
+        ("LOCK.CHECK k alice REENTRANT a", unknown("REENTRANT")),
+    ] {
+        requests.push((line.split(' ').map(str::as_bytes).collect(), text));
+    }
+    assert_refused(&requests);
+}

@@ -1,7 +1,7 @@
 //! What others notice of a change to a lock: WATCH, keyspace events, the server's word on who may ask. Holds no test; what
 //! is to be noticed is for the tests to say.
 
-use crate::steps::words;
+use crate::steps::{is_modern, words};
 use crate::support::{Connection, Server, Value};
 
 /// Whether a transaction of a client that watches `k` goes through after `change`.
@@ -64,24 +64,33 @@ pub(crate) fn is_allowed(server: &Server, rules: &str, line: &str) -> bool {
     !refused
 }
 
-/// The command reads and changes `k`, and takes the rights to both; its name alone gives the right to run it.
+/// The command reads and changes `k`, and takes the rights to both; its name alone gives the right to run it, and so do
+/// its categories where modules have any.
 pub(crate) fn assert_writes_k(server: &Server, line: &str) {
     let keys = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
     let [key] = keys.items() else { panic!("{line}: {keys:?}") };
     let [name, flags] = key.items() else { panic!("{line}: {keys:?}") };
     assert_eq!(name, &"k");
-    assert_eq!(flags.items().iter().map(Value::text).collect::<Vec<_>>(), ["RW", "access", "update"], "{line}");
+    assert_eq!(
+        flags.items().iter().map(Value::text).collect::<Vec<_>>(),
+        ["RW", "access", "update"],
+        "{line}"
+    );
     let name = line.split(' ').next().unwrap().to_lowercase();
     for (rules, allowed) in [
         (format!("~k +{name}"), true),
         (format!("%R~k %W~k +{name}"), true),
-        ("~k +@write".to_owned(), true),
         (format!("%R~k +{name}"), false),
         (format!("%W~k +{name}"), false),
         (format!("~other +{name}"), false),
         (format!("~* +@all -{name}"), false),
-        ("~* +@all -@write".to_owned(), false),
     ] {
         assert_eq!(is_allowed(server, &rules, line), allowed, "{rules}: {line}");
+    }
+    if is_modern(server) {
+        for category in ["lock", "write"] {
+            assert!(is_allowed(server, &format!("~k +@{category}"), line), "{line}");
+            assert!(!is_allowed(server, &format!("~* +@all -@{category}"), line), "{line}");
+        }
     }
 }

@@ -16,8 +16,8 @@ pub(crate) fn assert_round_trips(keys: &[&str], prepare: impl Fn(&Server), check
         (server, before)
     };
     for preamble in ["yes", "no"] {
-        let conf =
-            ["appendonly yes", "appendfsync always", &format!("aof-use-rdb-preamble {preamble}")].map(str::to_owned);
+        let conf = ["appendonly yes", "appendfsync always", &format!("aof-use-rdb-preamble {preamble}")]
+            .map(str::to_owned);
         let conf: Vec<&str> = conf.iter().map(String::as_str).collect();
         let (mut server, before) = prepared(&conf);
         server.restart(Stop::Kill);

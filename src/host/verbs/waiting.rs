@@ -7,7 +7,7 @@ use super::super::api::{has_flags, rm, Ctx, OwnString, OK};
 use super::super::key::read;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
-use crate::primitive::memory::Unsettled;
+use crate::primitive::unsettled::Item;
 use crate::primitive::{Hold, Memory, Owner};
 
 /// Whether the client of this call can be kept waiting: not in a transaction or script, and not when the command
@@ -49,7 +49,7 @@ impl Keyspace {
         let is_odd =
             |key: &[u8]| memory.waiters.front(db, key).is_some_and(|(_, first)| first.ask.keys() == 1);
         let odd: Vec<Box<[u8]>> = self.missing.into_iter().filter(|key| is_odd(key)).collect();
-        memory.unsettled.extend(odd.into_iter().map(|key| Unsettled::Lock(db, key.into())));
+        odd.into_iter().for_each(|key| memory.unsettled.push(Item::Lock(db, key.into())));
     }
 }
 

@@ -134,7 +134,7 @@ impl Pair {
             let is_group = mine.len() == keys.len()
                 && mine.iter().all(|hold| hold.grant == first.grant)
                 && (first.keys == keys.len() || !is_for_group(&waiter));
-            if !is_group || first.claim != claim {
+            if !is_group || mine.iter().any(|hold| hold.claim != claim) {
                 assert!(matches!(got, Asked::Refused(_)), "other holds: {got:?}");
                 return;
             }

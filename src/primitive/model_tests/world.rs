@@ -6,9 +6,9 @@ use super::{KEYS, OWNERS};
 use crate::command::effect::HoldEffect;
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::Holds;
-use crate::primitive::memory::Unsettled;
 use crate::primitive::turn::Left;
 use crate::primitive::turns::Part;
+use crate::primitive::unsettled::Item;
 use crate::primitive::{Clock, Effect, Fence, Hold, Lock, Memory, Moment, Turn, Turns};
 
 #[derive(Default)]
@@ -61,10 +61,10 @@ impl World {
     }
 
     fn finish(&mut self) {
-        while let Some(next) = self.memory.unsettled.pop_front() {
+        while let Some(next) = self.memory.unsettled.pop() {
             match next {
-                Unsettled::Lock(_, key) => self.step(number(&key), |turn, _| turn.settle()),
-                Unsettled::Group(id) => {
+                Item::Lock(_, key) => self.step(number(&key), |turn, _| turn.settle()),
+                Item::Group(id) => {
                     let entry = self.memory.waiters.get(id);
                     let keys: Vec<usize> =
                         entry.into_iter().flat_map(|entry| &entry.keys).map(|key| number(key)).collect();

@@ -12,7 +12,14 @@ fn each_conversion_states_the_hold() {
     fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE NOTE why"));
     fence_of(&ask(&server, "LOCK.ACQUIRE l ben PX 60000 REENTRANT id"));
     let mut stream = ReplicaStream::attach(&server);
-    for line in ["k ann EXCLUSIVE", "k ann EXCLUSIVE", "k ann SHARED", "k ann SHARED", "l ben SHARED", "l cleo SHARED"] {
+    for line in [
+        "k ann EXCLUSIVE",
+        "k ann EXCLUSIVE",
+        "k ann SHARED",
+        "k ann SHARED",
+        "l ben SHARED",
+        "l cleo SHARED",
+    ] {
         ask(&server, &format!("LOCK.CONVERT {line}"));
     }
     assert_stream(
@@ -29,8 +36,8 @@ fn each_conversion_states_the_hold() {
 fn a_downgrade_and_those_who_come_in_with_it_are_one_transaction() {
     let server = Server::start();
     fence_of(&ask(&server, "LOCK.ACQUIRE k ann NOEXPIRE"));
-    let mut readers =
-        ["ben", "cleo"].map(|o| wait_in_line(&server, &format!("LOCK.ACQUIRE k {o} SHARED NOEXPIRE BLOCK 0")));
+    let mut readers = ["ben", "cleo"]
+        .map(|o| wait_in_line(&server, &format!("LOCK.ACQUIRE k {o} SHARED NOEXPIRE BLOCK 0")));
     let mut stream = ReplicaStream::attach(&server);
     let fence = fence_of(&ask(&server, "LOCK.CONVERT k ann SHARED")).to_string();
     let [ben, cleo] = readers.each_mut().map(|reader| reader.read().int().to_string());
@@ -105,7 +112,9 @@ fn a_replica_has_the_same_and_converts_nothing() {
     assert_shown(&replica, "exclusive", &["ann"]);
     assert_eq!(ask(&replica, &format!("LOCK.CHECK k ann FENCE {old}")), 0);
     assert!(ask(&replica, &format!("LOCK.CHECK k ann FENCE {new}")).int() > 0);
-    for line in ["LOCK.CONVERT k ann SHARED", "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0", "LOCK.CONVERT free ann SHARED"] {
+    for line in
+        ["LOCK.CONVERT k ann SHARED", "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0", "LOCK.CONVERT free ann SHARED"]
+    {
         assert!(ask(&replica, line).error().starts_with("READONLY "), "{line}");
     }
     fence_of(&ask(&primary, "LOCK.CONVERT k ann SHARED"));

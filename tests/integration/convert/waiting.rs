@@ -4,8 +4,8 @@
 use super::{ask, assert_shown, read, wait_in_line};
 use crate::onlookers::{user, Events};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue, queue_up,
-    release, set_string, transaction, waiting, words,
+    assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue,
+    queue_up, release, set_string, transaction, waiting, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{wait_until, Connection, Server, Value};
@@ -51,7 +51,9 @@ fn assert_reads_on(server: &Server, old: i64, behind: &mut Connection) {
 fn it_has_the_lock_alone_when_the_last_other_reader_has_left() {
     let server = Server::start();
     let old = read(&server, "ann");
-    ["ben", "cleo", "dora"].map(|reader| read(&server, reader));
+    for reader in ["ben", "cleo", "dora"] {
+        read(&server, reader);
+    }
     let mut ann = wait_in_line(&server, UPGRADE);
     for reader in ["cleo", "ben"] {
         release(&server, "k", reader);
@@ -109,7 +111,10 @@ fn the_end_of_the_others_lease_lets_it_through() {
     assert_eq!(ask(&server, "LOCK.RENEW k ben PX 200"), 200);
     let report = ann.read();
     let fence = fence_of(report.field("result"));
-    assert_eq!((report.field("fence"), report.field("reason").text().as_str()), (&Value::Int(fence), "granted"));
+    assert_eq!(
+        (report.field("fence"), report.field("reason").text().as_str()),
+        (&Value::Int(fence), "granted")
+    );
     assert_left(report.field("lease-ms"), 60_000);
     assert_holds(&server, "k", "ann", fence);
 }
@@ -185,7 +190,11 @@ fn when_its_own_hold_ends_the_wait_ends_with_it() {
         assert!(!matches!(ask(&server, line), Value::Error(_)), "{line}");
         let report = ann.read();
         assert_eq!(report.field("result"), &Value::Nil, "{line}");
-        assert_eq!((report.field("reason"), report.field("fence")), (&Value::bulk("hold-ended"), &Value::Nil), "{line}");
+        assert_eq!(
+            (report.field("reason"), report.field("fence")),
+            (&Value::bulk("hold-ended"), &Value::Nil),
+            "{line}"
+        );
         fence_of(&cleo.read());
         assert_shown(&server, "shared", if ben_stays { &["ben", "cleo"] } else { &["cleo"] });
         wait_quiet(&server);
@@ -196,7 +205,11 @@ fn when_its_own_hold_ends_the_wait_ends_with_it() {
 fn another_hold_of_the_same_owner_is_not_the_one_that_waited() {
     let Scene { server, mut ann, .. } = scene(UPGRADE);
     let mut conn = server.connect();
-    conn.send_together(&[&words("LOCK.RELEASE k ann"), &words("LOCK.ACQUIRE k ann SHARED"), &words("LOCK.RELEASE k ben")]);
+    conn.send_together(&[
+        &words("LOCK.RELEASE k ann"),
+        &words("LOCK.ACQUIRE k ann SHARED"),
+        &words("LOCK.RELEASE k ben"),
+    ]);
     assert_eq!(conn.read(), 1);
     fence_of(&conn.read());
     assert_eq!(conn.read(), 1);
@@ -246,7 +259,11 @@ fn the_second_reader_that_wants_to_write_is_refused_searching_or_not() {
         let before = lock_stat(&server, "deadlocks");
         assert_changes_nothing(&server, || {
             for end in ["BLOCK 0", "BLOCK 5 WITHINFO", &format!("BLOCK 0 FENCE {ben}")] {
-                assert_eq!(ask(&server, &format!("LOCK.CONVERT k ben EXCLUSIVE {end}")), DEADLOCK, "{detection}");
+                assert_eq!(
+                    ask(&server, &format!("LOCK.CONVERT k ben EXCLUSIVE {end}")),
+                    DEADLOCK,
+                    "{detection}"
+                );
             }
             assert_eq!(ask(&server, "LOCK.CONVERT k ben EXCLUSIVE"), Value::Nil, "a try never waits");
         });
