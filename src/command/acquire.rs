@@ -20,6 +20,7 @@ pub const SPEC: Spec = Spec {
     flags: "write deny-oom",
     arity: -3,
     acl: "write slow blocking",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[
         Arg::KEY,
         Arg::string("owner"),

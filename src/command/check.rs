@@ -15,6 +15,7 @@ pub const SPEC: Spec = Spec {
     flags: "readonly fast",
     arity: -3,
     acl: "read fast",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY, Arg::string("owner"), terms::FENCE, terms::WITHINFO],
     ..Spec::READS_KEY
 };

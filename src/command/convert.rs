@@ -22,6 +22,7 @@ pub const SPEC: Spec = Spec {
     flags: "write",
     arity: -4,
     acl: "write slow blocking",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[
         Arg::KEY,
         Arg::string("owner"),

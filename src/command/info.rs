@@ -10,6 +10,7 @@ pub const SPEC: Spec = Spec {
     flags: "readonly",
     arity: 2,
     acl: "read",
+    complexity: "O(N) with N holds",
     args: &[Arg::KEY],
     ..Spec::READS_KEY
 };

@@ -18,6 +18,7 @@ pub const SPEC: Spec = Spec {
     flags: "write fast",
     arity: -3,
     acl: "write fast",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[
         Arg::KEY,
         Arg::string("owner"),

@@ -17,6 +17,7 @@ pub const SPEC: Spec = Spec {
     flags: "write fast",
     arity: -3,
     acl: "write fast",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::FENCE, terms::WITHINFO],
     ..Spec::WRITES_KEY
 };

@@ -11,6 +11,7 @@ pub const SPEC: Spec = Spec {
     flags: "readonly",
     arity: -2,
     acl: "read slow",
+    complexity: "O(N) with N holds and rows",
     args: &[Arg::KEY, Arg::int("count").after("COUNT").optional()],
     ..Spec::READS_KEY
 };

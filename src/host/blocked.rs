@@ -142,6 +142,14 @@ impl Blocked {
         granted
     }
 
+    /// Grants that their clients have not heard of.
+    pub(super) fn grants(&mut self) -> impl Iterator<Item = &mut Suspect> {
+        self.clients.values_mut().filter_map(|client| match &mut client.answer {
+            Some(Answer::Granted(grant, _)) => Some(grant),
+            _ => None,
+        })
+    }
+
     /// Ends all waits.
     pub(super) fn fail_all(&mut self, text: &'static std::ffi::CStr) {
         let waiting: Vec<WaiterId> = self.clients.keys().copied().collect();

@@ -5,11 +5,14 @@
 //! Three guards before every write: still primary; no pause or failover that wants the stream quiet; in a
 //! cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
 
+use std::collections::HashSet;
+use std::rc::Rc;
+
 use redis_module::raw;
 
 use super::api::{bytes, has_flags, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
-use super::key::touch;
+use super::key::{read, touch};
 use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
 use super::{clock, cluster, replicate};
@@ -52,18 +55,27 @@ pub(super) fn run(ctx: *mut Ctx) {
     });
 }
 
-/// Asks for another look at what is kept for those who wait for several locks, a few at a time. A lock that is kept
-/// is free and has no key, so nobody is told when a stranger puts a value of another type there.
-pub(super) fn check_groups() {
-    state::with(|host| {
+/// Looks at what is kept for those who wait for several locks, a few at a time. A lock that is kept is free and has no
+/// key, so nobody is told when a stranger puts a value of another type there.
+pub(super) fn check_groups(ctx: *mut Ctx) {
+    let kept: HashSet<(i32, Rc<[u8]>)> = state::with(|host| {
         let chosen = host.memory.waiters.groups_after(host.groups_checked).take(GROUPS_PER_RUN);
-        let chosen: Vec<_> = chosen.map(|(id, entry)| (id, entry.db, entry.keys.clone())).collect();
-        let is_end = chosen.len() < GROUPS_PER_RUN;
-        host.groups_checked = chosen.last().filter(|_| !is_end).map_or(WaiterId(0), |(id, ..)| *id);
-        for (_, db, keys) in chosen {
-            keys.iter().for_each(|key| host.suspect(db, key));
-        }
+        let mut last = WaiterId(0);
+        let chosen = chosen.enumerate().inspect(|(at, (id, _))| {
+            last = if at + 1 < GROUPS_PER_RUN { WaiterId(0) } else { *id };
+        });
+        let kept = chosen.flat_map(|(_, (_, entry))| entry.keys.iter().map(|key| (entry.db, Rc::clone(key))));
+        let kept = kept.collect();
+        host.groups_checked = last;
+        kept
     });
+    for (db, key) in kept {
+        rm!(RedisModule_SelectDb(ctx, db));
+        let name = OwnString::new(&key);
+        if read(ctx, name.as_ptr(), |_| ()) == Err(LockError::WrongType) {
+            state::with(|host| host.suspect(db, &key));
+        }
+    }
 }
 
 /// Counts what was changed while nobody listened. If somebody does by now, the word that counts would reach it.

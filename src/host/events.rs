@@ -94,6 +94,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
         let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
         state::with(|host| {
             host.memory.leases.swap(first, second);
+            host.swap_grants(first, second);
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));
         });
@@ -110,7 +111,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
             host.alarm.forget_if_late();
         });
         cluster::check_queues(ctx);
-        deferred::check_groups();
+        deferred::check_groups(ctx);
         deferred::count_changes(ctx);
         deferred::run(ctx);
     });

@@ -105,6 +105,20 @@ impl Host {
         true
     }
 
+    /// Two databases have changed places: grants that may have to be taken back are in the other one now.
+    pub(super) fn swap_grants(&mut self, first: i32, second: i32) {
+        let deferred = &mut self.deferred;
+        let delivered = deferred.delivered.iter_mut().map(|delivered| &mut delivered.grant);
+        let grants = deferred.suspects.iter_mut().chain(delivered).chain(self.blocked.grants());
+        for grant in grants.filter(|grant| grant.undo.is_some()) {
+            grant.db = match grant.db {
+                db if db == first => second,
+                db if db == second => first,
+                db => db,
+            };
+        }
+    }
+
     /// The same for all queues of one database, or of all.
     pub(super) fn suspect_all(&mut self, db: Option<i32>) {
         let locks = self.memory.waiters.locks(db);

@@ -104,19 +104,21 @@ mod cost {
     /// Passing by somebody who is known.
     pub const KNOWN: usize = 1;
     /// Looking at a waiter or a holder.
-    pub const WAITER: usize = 3;
+    pub const WAITER: usize = 2;
     /// Meeting an owner for the first time.
-    pub const OWNER: usize = 25;
+    pub const OWNER: usize = 20;
     /// Looking at one of its waits.
-    pub const WAIT: usize = 25;
+    pub const WAIT: usize = 8;
     /// Opening a lock.
-    pub const LOCK: usize = 50;
+    pub const LOCK: usize = 20;
 }
 
 struct Person {
     owner: Owner,
     /// Where its waits stand in the list of all waits.
     waits: Range<usize>,
+    /// The locks that it has, of those that were opened.
+    holds: Vec<usize>,
     /// How many of its waits may never end; found anew by each [`Search::could_be_granted`].
     stuck_waits: usize,
 }
@@ -139,6 +141,8 @@ struct Node {
     waits: Vec<(Place, usize, u32)>,
     /// Whether the one who asks could have this lock, and where it would stand.
     want: Option<(Place, bool)>,
+    /// Whether it is to be looked at once more.
+    is_in_line: bool,
 }
 
 /// What stuck people have of one lock, or will have before they let go.
@@ -182,6 +186,8 @@ struct Search<'a> {
     met: HashSet<WaiterId>,
     /// Whether anyone found so far waits for the one who asks.
     comes_back: bool,
+    /// Locks to go along.
+    todo: VecDeque<usize>,
     spent: usize,
 }
 
@@ -192,7 +198,7 @@ impl<'a> Search<'a> {
         Some(Self {
             waiters,
             given_up: given_up.collect(),
-            people: vec![Person { owner: me.clone(), waits: 0..0, stuck_waits: 0 }],
+            people: vec![Person { owner: me.clone(), waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
             by_name: HashMap::from([(me, ME)]),
             nodes: Vec::new(),
             by_key: HashMap::new(),
@@ -201,6 +207,7 @@ impl<'a> Search<'a> {
             known: HashSet::new(),
             met: HashSet::new(),
             comes_back: false,
+            todo: VecDeque::new(),
             spent: 0,
             want,
         })
@@ -301,9 +308,21 @@ impl<'a> Search<'a> {
             None => in_time = false,
         });
         let node = self.nodes.len();
+        for (person, _) in &holders {
+            if let Some(person) = self.people.get_mut(*person) {
+                person.holds.push(node);
+            }
+        }
         self.by_key.insert(key.into(), node);
         let key = key.into();
-        self.nodes.push(Node { key, holders, searched: Place::HEAD, waits: Vec::new(), want: None });
+        self.nodes.push(Node {
+            key,
+            holders,
+            searched: Place::HEAD,
+            waits: Vec::new(),
+            want: None,
+            is_in_line: false,
+        });
         in_time.then_some(node)
     }
 
@@ -317,7 +336,7 @@ impl<'a> Search<'a> {
             return None;
         }
         let person = self.people.len();
-        self.people.push(Person { owner: owner.clone(), waits: 0..0, stuck_waits: 0 });
+        self.people.push(Person { owner: owner.clone(), waits: 0..0, holds: Vec::new(), stuck_waits: 0 });
         self.by_name.insert(owner.clone(), person);
         Some(person)
     }
@@ -341,12 +360,11 @@ impl<'a> Search<'a> {
             me.stuck_waits += usize::from(!i_let_go);
         }
         // Whoever was met last is asked first, as others wait for it.
-        let mut goes_on = true;
-        while goes_on {
-            goes_on = false;
-            for node in (0..self.nodes.len()).rev() {
-                goes_on |= self.walk(node, i_let_go)?;
-            }
+        self.todo = (0..self.nodes.len()).rev().collect();
+        self.nodes.iter_mut().for_each(|node| node.is_in_line = true);
+        while let Some(node) = self.todo.pop_front() {
+            self.nodes.get_mut(node)?.is_in_line = false;
+            self.walk(node, i_let_go)?;
         }
         Some(self.nodes.iter().all(|node| node.want.is_none_or(|(_, is_free)| is_free)))
     }
@@ -355,9 +373,13 @@ impl<'a> Search<'a> {
         self.people.get(person).is_some_and(|person| person.stuck_waits > 0)
     }
 
-    /// Goes along the queue of a lock, by what is known now, as far as waits can be granted; whether one was found
-    /// to be so that was taken for blocked. Nothing if there is no time.
-    fn walk(&mut self, node: usize, i_let_go: bool) -> Option<bool> {
+    /// Goes along the queue of a lock, by what is known now, as far as waits can be granted. Nothing if there is no
+    /// time.
+    fn walk(&mut self, node: usize, i_let_go: bool) -> Option<()> {
+        let holders = self.nodes.get(node)?.holders.len();
+        if !self.afford(cost::WAITER + holders * cost::KNOWN) {
+            return None;
+        }
         let here = self.nodes.get(node)?;
         let mut taken = Taken::default();
         here.holders
@@ -365,17 +387,16 @@ impl<'a> Search<'a> {
             .filter(|(person, _)| self.is_stuck(*person))
             .for_each(|(_, claim)| taken.add(*claim));
         let mut want = here.want;
-        let (mut found, mut from, mut at) = (false, Place::HEAD, 0);
-        let mut free = true;
-        loop {
+        let (mut from, mut at, mut free) = (Place::HEAD, 0, true);
+        while self.afford(cost::WAITER) {
             let next = self.nodes.get(node)?.waits.get(at).copied();
             // Who asks stands between the others, and nobody goes by.
             let my_place =
                 want.map(|(place, _)| place).filter(|mine| next.is_none_or(|(place, ..)| *mine <= place));
             let place = my_place.or(next.map(|(place, ..)| place));
-            let Some(place) = place.filter(|_| free) else { break };
+            let Some(place) = place.filter(|_| free) else { return Some(()) };
             if !self.passes(node, taken, from, place)? {
-                break;
+                return Some(());
             }
             from = place;
             if my_place.is_some() {
@@ -388,7 +409,7 @@ impl<'a> Search<'a> {
                 free = i_let_go;
                 continue;
             }
-            let Some((_, wait, bit)) = next else { break };
+            let (_, wait, bit) = next?;
             at += 1;
             let Wait { person, entry, .. } = *self.waits.get(wait)?;
             if person == ME && i_let_go {
@@ -399,9 +420,9 @@ impl<'a> Search<'a> {
             let own = if upgrades { self.held_by(node, person) } else { 0 };
             let claim = entry.waiter.ask.claim;
             if !taken.leaves_room(claim, own) {
-                break;
+                return Some(());
             }
-            found |= self.unblock(wait, bit);
+            self.unblock(wait, bit);
             free = self.waits.get(wait)?.blocked == 0;
             if self.is_stuck(person) {
                 // It will have its permits, and keep them.
@@ -409,7 +430,7 @@ impl<'a> Search<'a> {
                 taken.add(claim);
             }
         }
-        Some(found)
+        None
     }
 
     /// Whether those of whom nothing is known but this one wait can be granted beside what is taken, from one
@@ -436,16 +457,46 @@ impl<'a> Search<'a> {
         holders.filter(|(holder, _)| *holder == person).map(|(_, claim)| u64::from(claim.permits)).sum()
     }
 
-    /// Notes that a wait can have one of its locks; whether that is new.
-    fn unblock(&mut self, wait: usize, bit: u32) -> bool {
+    /// Notes that a wait can have one of its locks. If it can have all of them by now, others may go on behind it; and
+    /// if that was the last wait of its owner, wherever that has something or will have.
+    fn unblock(&mut self, wait: usize, bit: u32) {
         let Some(wait) = self.waits.get_mut(wait).filter(|wait| wait.blocked & (1 << bit) != 0) else {
-            return false;
+            return;
         };
         wait.blocked &= !(1 << bit);
-        if let Some(person) = self.people.get_mut(wait.person).filter(|_| wait.blocked == 0) {
-            person.stuck_waits -= 1;
+        if wait.blocked != 0 {
+            return;
         }
-        true
+        let (entry, person) = (wait.entry, wait.person);
+        let Some(person) = self.people.get_mut(person) else { return };
+        person.stuck_waits -= 1;
+        if person.stuck_waits > 0 {
+            self.look_again(entry);
+            return;
+        }
+        let waits = person.waits.clone();
+        for node in &person.holds {
+            Self::put_in_line(&mut self.nodes, &mut self.todo, *node);
+        }
+        for at in waits {
+            if let Some(entry) = self.waits.get(at).map(|wait| wait.entry) {
+                self.look_again(entry);
+            }
+        }
+    }
+
+    /// Puts the locks of a wait in line to be gone along once more.
+    fn look_again(&mut self, entry: &Entry) {
+        for node in entry.keys.iter().filter_map(|key| self.by_key.get(key.as_ref())) {
+            Self::put_in_line(&mut self.nodes, &mut self.todo, *node);
+        }
+    }
+
+    fn put_in_line(nodes: &mut [Node], todo: &mut VecDeque<usize>, node: usize) {
+        if let Some(other) = nodes.get_mut(node).filter(|other| !other.is_in_line) {
+            other.is_in_line = true;
+            todo.push_back(node);
+        }
     }
 
     // ---- The way back ----

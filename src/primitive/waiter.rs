@@ -2,7 +2,7 @@
 
 use super::claim::Claim;
 use super::hold::Extra;
-use super::{Fence, Lease, Lock, Moment, Owner};
+use super::{Fence, Hold, Lease, Moment, Owner};
 
 /// What somebody asks of a lock, or of several at once.
 #[derive(Clone, Debug)]
@@ -38,16 +38,16 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// The owners whose holds leave it no room: where permits add up to too much, all of them; none if it only
-    /// waits for its turn.
-    pub fn blockers<'l>(&self, lock: &'l Lock, now: Moment) -> impl Iterator<Item = &'l Owner> {
+    /// The owners whose holds leave it no room, of these holds that are not over: where permits add up to too much,
+    /// all of them; none if it only waits for its turn. `taken` is the sum of their permits.
+    pub fn blockers<'l>(&self, holds: &'l [&Hold], taken: u64) -> impl Iterator<Item = &'l Owner> {
         let Claim { limit, permits } = self.ask.claim;
         let upgrades = self.upgrades;
-        let others =
-            move || lock.holds().iter().filter(move |hold| hold.is_live(now) && Some(hold.fence) != upgrades);
-        let taken: u64 = others().map(|hold| u64::from(hold.claim.permits)).sum();
-        let is_full = taken + u64::from(permits) > u64::from(limit) || lock.limit() != limit;
-        others().filter(move |_| is_full).map(|hold| &hold.owner)
+        let own = upgrades.map_or(0, |_| 1);
+        let is_other_kind = holds.first().is_some_and(|hold| hold.claim.limit != limit);
+        let is_full = is_other_kind || taken - own.min(taken) + u64::from(permits) > u64::from(limit);
+        let others = holds.iter().filter(move |hold| is_full && Some(hold.fence) != upgrades);
+        others.map(|hold| &hold.owner)
     }
 }
 

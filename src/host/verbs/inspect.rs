@@ -12,7 +12,7 @@ use crate::error::LockError;
 use crate::limits::BLOCKERS_SHOWN_MAX;
 use crate::primitive::time::left_to_wire;
 use crate::primitive::waiter::Waiter;
-use crate::primitive::{Claim, Lock, Moment, Owner};
+use crate::primitive::{Claim, Hold, Lock, Moment, Owner};
 
 pub(in crate::host) struct InfoVerb;
 
@@ -58,12 +58,15 @@ impl Verb for WaitersVerb {
         let request = ListWaiters::parse(&words)?;
         let (ctx, db, now) = (call.ctx, call.db(), clock::now());
         read(ctx, call.key(), |lock| {
+            let holds = lock.into_iter().flat_map(|lock| lock.holds()).filter(|hold| hold.is_live(now));
+            let holds: Vec<&Hold> = holds.collect();
+            let taken = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
             state::with(|host| {
                 let waiters = &host.memory.waiters;
                 reply::array(ctx, waiters.waiting_for(db, request.key).min(request.count));
                 let mut ahead: VecDeque<&Owner> = VecDeque::new();
                 for (_, waiter) in waiters.iter(db, request.key).take(request.count) {
-                    row(ctx, waiter, lock, &ahead, now);
+                    row(ctx, waiter, waiter.blockers(&holds, taken), &ahead, now);
                     if ahead.len() == BLOCKERS_SHOWN_MAX {
                         ahead.pop_front();
                     }
@@ -75,9 +78,14 @@ impl Verb for WaitersVerb {
 }
 
 /// One waiter: what it wants, and whom it waits for.
-fn row(ctx: *mut Ctx, waiter: &Waiter, lock: Option<&Lock>, ahead: &VecDeque<&Owner>, now: Moment) {
-    let holders: Vec<&Owner> =
-        lock.into_iter().flat_map(|lock| waiter.blockers(lock, now)).take(BLOCKERS_SHOWN_MAX).collect();
+fn row<'l>(
+    ctx: *mut Ctx,
+    waiter: &Waiter,
+    blockers: impl Iterator<Item = &'l Owner>,
+    ahead: &VecDeque<&Owner>,
+    now: Moment,
+) {
+    let holders: Vec<&Owner> = blockers.take(BLOCKERS_SHOWN_MAX).collect();
     reply::map(ctx, 9);
     reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
     reply::text_field(ctx, "mode", waiter.ask.claim.mode().as_bytes());
