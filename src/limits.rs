@@ -75,9 +75,9 @@ pub const WAITERS_ROWS_MAX: usize = 10_000;
 pub const BLOCKERS_SHOWN_MAX: usize = 16;
 
 /// What one search for a deadlock may cost, in steps of about 20 ns: it stays below a millisecond. An owner that is met
-/// counts nearly a hundred with its wait and its lock, a place in a queue a few: so cycles of some 200 owners are found,
+/// counts nearly a hundred with its wait and its lock, a place in a queue a few: so cycles of some 100 owners are found,
 /// or such as lie behind some thousand places; whatever is longer is let in.
-pub const SEARCH_COST_MAX: usize = 19_000;
+pub const SEARCH_COST_MAX: usize = 10_000;
 
 /// Most owners of a cycle that an error names.
 pub const CYCLE_SHOWN_MAX: usize = 8;

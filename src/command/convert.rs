@@ -14,7 +14,7 @@ use crate::error::LockError;
 use crate::primitive::deadlock::{Holds, Link};
 use crate::primitive::wait_queue::Place;
 use crate::primitive::waiter::Ask;
-use crate::primitive::{Claim, Fence, Hold, Turn, WaiterId};
+use crate::primitive::{Claim, Fence, Hold, Owner, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.convert",
@@ -112,7 +112,7 @@ impl<'a> Convert<'a> {
             front.filter(|first| first.upgrades.is_some() && first.ask.owner.as_bytes() != owner)
         {
             let names = [Some(&first.ask.owner), turn.lock.hold_of(owner).map(|hold| &hold.owner)];
-            let link = |owner: &crate::primitive::Owner| Link { owner: owner.clone(), key: turn.key.into() };
+            let link = |owner: &Owner| Link { owner: owner.clone(), key: turn.key.into() };
             let cycle = names.into_iter().rev().flatten().map(link).collect();
             turn.memory.stats.deadlocks += 1;
             return Err(LockError::Deadlock(cycle));

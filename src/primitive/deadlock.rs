@@ -117,8 +117,8 @@ struct Person {
     owner: Owner,
     /// Where its waits stand in the list of all waits.
     waits: Range<usize>,
-    /// The locks that it has, of those that were opened.
-    holds: Vec<usize>,
+    /// The locks that it has, of those that were opened, and how much of each.
+    holds: Vec<(usize, Claim)>,
     /// How many of its waits may never end; found anew by each [`Search::could_be_granted`].
     stuck_waits: usize,
 }
@@ -133,8 +133,10 @@ struct Wait<'a> {
 /// A lock that somebody who was met waits for.
 struct Node {
     key: Box<[u8]>,
-    /// Who has it, and how much of it.
+    /// Who has it, and how much of it; only those who wait for something.
     holders: Vec<(usize, Claim)>,
+    /// What of that is in the hands of stuck people.
+    taken: Taken,
     /// Up to which place its queue was searched for people that wait elsewhere too.
     searched: Place,
     /// The waits that are known here, with the number of the lock among the locks of each, first come first.
@@ -159,6 +161,11 @@ impl Taken {
         self.is_mixed |= self.limit.is_some_and(|limit| limit != claim.limit);
         self.limit = Some(claim.limit);
         self.permits += u64::from(claim.permits);
+    }
+
+    /// Somebody has let go.
+    fn give_back(&mut self, claim: Claim) {
+        self.permits = self.permits.saturating_sub(u64::from(claim.permits));
     }
 
     /// Whether this claim fits beside what is taken, but for so many permits that are its own.
@@ -308,9 +315,9 @@ impl<'a> Search<'a> {
             None => in_time = false,
         });
         let node = self.nodes.len();
-        for (person, _) in &holders {
+        for (person, claim) in &holders {
             if let Some(person) = self.people.get_mut(*person) {
-                person.holds.push(node);
+                person.holds.push((node, *claim));
             }
         }
         self.by_key.insert(key.into(), node);
@@ -318,6 +325,7 @@ impl<'a> Search<'a> {
         self.nodes.push(Node {
             key,
             holders,
+            taken: Taken::default(),
             searched: Place::HEAD,
             waits: Vec::new(),
             want: None,
@@ -361,7 +369,20 @@ impl<'a> Search<'a> {
         }
         // Whoever was met last is asked first, as others wait for it.
         self.todo = (0..self.nodes.len()).rev().collect();
-        self.nodes.iter_mut().for_each(|node| node.is_in_line = true);
+        let mut holders = 0;
+        for node in &mut self.nodes {
+            node.is_in_line = true;
+            node.taken = Taken::default();
+            holders += node.holders.len();
+            for (person, claim) in &node.holders {
+                if self.people.get(*person).is_some_and(|person| person.stuck_waits > 0) {
+                    node.taken.add(*claim);
+                }
+            }
+        }
+        if !self.afford(holders * cost::KNOWN) {
+            return None;
+        }
         while let Some(node) = self.todo.pop_front() {
             self.nodes.get_mut(node)?.is_in_line = false;
             self.walk(node, i_let_go)?;
@@ -376,16 +397,8 @@ impl<'a> Search<'a> {
     /// Goes along the queue of a lock, by what is known now, as far as waits can be granted. Nothing if there is no
     /// time.
     fn walk(&mut self, node: usize, i_let_go: bool) -> Option<()> {
-        let holders = self.nodes.get(node)?.holders.len();
-        if !self.afford(cost::WAITER + holders * cost::KNOWN) {
-            return None;
-        }
         let here = self.nodes.get(node)?;
-        let mut taken = Taken::default();
-        here.holders
-            .iter()
-            .filter(|(person, _)| self.is_stuck(*person))
-            .for_each(|(_, claim)| taken.add(*claim));
+        let mut taken = here.taken;
         let mut want = here.want;
         let (mut from, mut at, mut free) = (Place::HEAD, 0, true);
         while self.afford(cost::WAITER) {
@@ -475,7 +488,10 @@ impl<'a> Search<'a> {
             return;
         }
         let waits = person.waits.clone();
-        for node in &person.holds {
+        for (node, claim) in &person.holds {
+            if let Some(node) = self.nodes.get_mut(*node) {
+                node.taken.give_back(*claim);
+            }
             Self::put_in_line(&mut self.nodes, &mut self.todo, *node);
         }
         for at in waits {

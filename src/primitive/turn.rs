@@ -282,7 +282,7 @@ impl Turn<'_> {
         let (fence, exit) = (hold.fence, hold.change_entries(|entries| entries.leave(id)));
         match exit {
             Exit::Unknown => {}
-            Exit::StillHeld => self.effects.push(Effect::Renewed { fence }),
+            Exit::StillHeld => self.tell_again(fence),
             Exit::Last => {
                 self.end(fence, End::Released);
             }

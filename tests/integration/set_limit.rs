@@ -353,6 +353,8 @@ fn a_replica_follows_and_sets_nothing() {
     take(&primary, "a", 5, 3);
     take(&primary, "b", 5, 2);
     set_limit(&primary, 2);
+    wait_same_data(&replica, &primary);
+    assert_shown(&replica, 2, &[("a", 3), ("b", 2)]);
     // What happens to a hold beyond the limit goes the same way.
     assert_eq!(ask(&primary, "LOCK.RENEW k a PX 600000"), 600_000);
     fence_of(&ask(&primary, "LOCK.ACQUIRE k b LIMIT 2 PERMITS 2 REENTRANT again"));
