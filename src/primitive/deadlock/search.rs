@@ -1,0 +1,122 @@
+//! The search itself: the part of the waits that can be reached from the one that is asked about, as lists of people,
+//! waits and locks with numbers.
+
+mod gather;
+mod progress;
+mod way_back;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
+
+use super::super::wait_queue::{Entry, Place, Waiters};
+use super::super::{Claim, Owner, WaiterId};
+use super::Want;
+use crate::limits::SEARCH_COST_MAX;
+use progress::Taken;
+
+/// What it costs to look at a holder from outside.
+pub(super) const LOOK_COST: usize = cost::WAITER;
+
+/// Whoever asks has the first number.
+const ME: usize = 0;
+
+/// What a step costs, in units of [`SEARCH_COST_MAX`].
+mod cost {
+    /// Passing by somebody who is known.
+    pub const KNOWN: usize = 1;
+    /// Looking at a waiter or a holder.
+    pub const WAITER: usize = 2;
+    /// Meeting an owner for the first time.
+    pub const OWNER: usize = 20;
+    /// Looking at one of its waits.
+    pub const WAIT: usize = 8;
+    /// Opening a lock.
+    pub const LOCK: usize = 20;
+}
+
+struct Person {
+    owner: Owner,
+    /// Where its waits stand in the list of all waits.
+    waits: Range<usize>,
+    /// The locks that it has, of those that were opened, and how much of each.
+    holds: Vec<(usize, Claim)>,
+    /// How many of its waits may never end; found anew by each [`Search::could_be_granted`].
+    stuck_waits: usize,
+}
+
+struct Wait<'a> {
+    person: usize,
+    entry: &'a Entry,
+    /// A bit for each of its locks that it may never have.
+    blocked: u64,
+}
+
+/// A lock that somebody who was met waits for.
+struct Node {
+    key: Box<[u8]>,
+    /// Who has it, and how much of it; only those who wait for something.
+    holders: Vec<(usize, Claim)>,
+    /// What of that is in the hands of stuck people.
+    taken: Taken,
+    /// Up to which place its queue was searched for people that wait elsewhere too.
+    searched: Place,
+    /// The waits that are known here, with the number of the lock among the locks of each, first come first.
+    waits: Vec<(Place, usize, u32)>,
+    /// Whether the one who asks could have this lock, and where it would stand.
+    want: Option<(Place, bool)>,
+    /// Whether it is to be looked at once more.
+    is_in_line: bool,
+}
+
+/// One search.
+pub(super) struct Search<'a> {
+    waiters: &'a Waiters,
+    want: Want<'a>,
+    /// Waits that end when the one who asks waits anew.
+    given_up: Vec<WaiterId>,
+    people: Vec<Person>,
+    by_name: HashMap<Owner, usize>,
+    nodes: Vec<Node>,
+    by_key: HashMap<Box<[u8]>, usize>,
+    waits: Vec<Wait<'a>>,
+    /// How many of them are of the one who asks; they come first.
+    my_waits: usize,
+    known: HashSet<WaiterId>,
+    /// Waiters whose owners were met.
+    met: HashSet<WaiterId>,
+    /// Whether anyone found so far waits for the one who asks.
+    pub(super) comes_back: bool,
+    /// Locks to go along.
+    todo: VecDeque<usize>,
+    spent: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Nothing is known yet; nothing at all if the asker's name is none.
+    pub(super) fn new(waiters: &'a Waiters, want: Want<'a>) -> Option<Self> {
+        let me = Owner::new(want.owner)?;
+        let given_up = waiters.earlier_waits(want.db, want.keys, want.owner).into_iter().chain(want.without);
+        Some(Self {
+            waiters,
+            given_up: given_up.collect(),
+            people: vec![Person { owner: me.clone(), waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
+            by_name: HashMap::from([(me, ME)]),
+            nodes: Vec::new(),
+            by_key: HashMap::new(),
+            waits: Vec::new(),
+            my_waits: 0,
+            known: HashSet::new(),
+            met: HashSet::new(),
+            comes_back: false,
+            todo: VecDeque::new(),
+            spent: 0,
+            want,
+        })
+    }
+
+    /// Whether there is still time for a step of this cost.
+    fn afford(&mut self, cost: usize) -> bool {
+        self.spent += cost;
+        self.spent <= SEARCH_COST_MAX
+    }
+}
