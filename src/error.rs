@@ -9,7 +9,7 @@ use crate::limits::{
 };
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
-use crate::primitive::Claim;
+use crate::primitive::{Claim, Fence};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum LockError {
     Reentrant,
     /// The owner holds some of the keys from other requests.
     OtherGroup,
+    /// The new owner of a hold has one already.
+    HoldsAlready,
     /// Only a lock that is shared or exclusive can be converted.
     NotConvertible,
     /// Only a semaphore has a limit.
@@ -58,6 +60,18 @@ pub enum LockError {
     /// The semaphore has another limit than the request says.
     Limit {
         is: u32,
+    },
+    /// A command that LOCK.GUARD does not run.
+    NotGuardable {
+        why: &'static str,
+    },
+    /// A command that the server does not have.
+    UnknownCommand(Vec<u8>),
+    /// The owner does not hold the lock that guards the command.
+    NotHeld,
+    /// The owner holds the lock, but not under the fence it named.
+    StaleFence {
+        is: Fence,
     },
     /// No room for another waiter.
     ServerQueueFull(usize),
@@ -104,6 +118,9 @@ impl fmt::Display for LockError {
                 f,
                 "LOCKMODE the owner holds some of the keys already, and not just these together; release them first"
             ),
+            Self::HoldsAlready => {
+                write!(f, "LOCKMODE the new owner holds the lock already; release one of the two holds first")
+            }
             Self::NotConvertible => {
                 write!(f, "LOCKMODE the lock is in semaphore use; only shared and exclusive holds can be converted")
             }
@@ -118,6 +135,16 @@ impl fmt::Display for LockError {
                 write!(f, "LOCKMODE the lock is in {is} use; ask for the same, or wait until it is free")
             }
             Self::Limit { is } => write!(f, "LOCKLIMIT the semaphore has a limit of {is}; ask with the same"),
+            Self::NotGuardable { why } => write!(f, "BADARG {why} cannot be guarded; nothing was done"),
+            Self::UnknownCommand(name) => {
+                write!(f, "ERR unknown command {} under LOCK.GUARD; nothing was done", Quoted(name))
+            }
+            Self::NotHeld => {
+                write!(f, "NOTHELD the owner does not hold the lock; nothing was done, so acquire it again")
+            }
+            Self::StaleFence { is } => {
+                write!(f, "STALEFENCE the owner holds the lock under fence {} by now; nothing was done", is.get())
+            }
             Self::ServerQueueFull(max) => {
                 write!(f, "QUEUEFULL {max} clients wait in this server; raise lock.max-waiters or try later")
             }
@@ -174,8 +201,8 @@ fn write_cycle(f: &mut fmt::Formatter<'_>, cycle: &[Link]) -> fmt::Result {
     f.write_str("; release what you hold and begin again")
 }
 
-/// A client's bytes, fit to stand in a reply: printable ASCII as it is, the rest as `\xHH`, and not too much.
-struct Quoted<'a>(&'a [u8]);
+/// A client's bytes, fit to stand in a reply or in the log: printable ASCII as it is, the rest as `\xHH`, and not too much.
+pub struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

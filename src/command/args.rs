@@ -115,11 +115,26 @@ impl<'a> Args<'a> {
 
     /// The value of NOTE.
     pub fn note(&mut self) -> Result<&'a [u8], LockError> {
-        let note = self.value("NOTE")?;
-        if note.len() <= NOTE_BYTES_MAX {
-            Ok(note)
+        self.text("NOTE")
+    }
+
+    /// The value of `option` as a text for operators.
+    pub fn text(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+        let text = self.value(option)?;
+        if text.len() <= NOTE_BYTES_MAX {
+            Ok(text)
         } else {
             Err(LockError::NoteLength)
+        }
+    }
+
+    /// The value of `option` as an owner's name.
+    pub fn owner_after(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+        let name = self.value(option)?;
+        if Owner::is_valid(name) {
+            Ok(name)
+        } else {
+            Err(LockError::OwnerLength)
         }
     }
 

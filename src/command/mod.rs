@@ -7,9 +7,11 @@ pub mod check;
 pub mod convert;
 pub mod effect;
 pub mod group;
+pub mod guard;
 pub mod help;
 pub mod holder;
 pub mod info;
+pub mod operate;
 pub mod policy;
 pub mod release;
 pub mod renew;
@@ -17,6 +19,7 @@ pub mod report;
 pub mod set_limit;
 pub mod spec;
 pub mod terms;
+pub mod transfer;
 pub mod waiters;
 
 pub use policy::Policy;
@@ -34,6 +37,11 @@ pub const PUBLIC: &[Spec] = &[
     group::ACQUIRE,
     group::RELEASE,
     group::RENEW,
+    guard::SPEC,
+    transfer::SPEC,
+    operate::CANCEL,
+    operate::BREAK,
+    operate::STEAL,
     info::SPEC,
     waiters::SPEC,
     help::SPEC,

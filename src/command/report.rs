@@ -42,6 +42,7 @@ impl Report {
             Left::TimedOut => "timeout",
             Left::Superseded => "superseded",
             Left::HoldEnded => "hold-ended",
+            Left::Cancelled => "cancelled",
             Left::OverLimit(_) => "limit",
         };
         Self { reason, holder: live_holder(lock, now), ..Self::default() }

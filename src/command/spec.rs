@@ -25,6 +25,8 @@ pub enum Key {
     Read,
     /// The first word is the key, which is changed.
     Write,
+    /// The first word is a key that is only read, and the command itself tells of more.
+    ReadAndMore,
     /// A number of keys and as many of them, all changed; the number is this word, counted from the name.
     Numbered {
         at: u8,

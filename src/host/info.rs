@@ -50,6 +50,9 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"superseded", stats.superseded),
                     (c"refused", stats.refused),
                     (c"deadlocks", stats.deadlocks),
+                    (c"broken", stats.broken),
+                    (c"transferred", stats.transferred),
+                    (c"cancelled", stats.cancelled),
                 ],
             );
         });

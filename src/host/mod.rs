@@ -25,7 +25,8 @@ use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
-    acquire, check, convert, effect, group, help, info as lock_info, release, renew, set_limit, waiters,
+    acquire, check, convert, effect, group, guard, help, info as lock_info, operate, release, renew,
+    set_limit, transfer, waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
 
@@ -84,6 +85,11 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::AcquireAllVerb>(ctx, &group::ACQUIRE)
         && register::add::<verbs::ReleaseAllVerb>(ctx, &group::RELEASE)
         && register::add::<verbs::RenewAllVerb>(ctx, &group::RENEW)
+        && register::add::<verbs::GuardVerb>(ctx, &guard::SPEC)
+        && register::add::<verbs::TransferVerb>(ctx, &transfer::SPEC)
+        && register::add::<verbs::CancelVerb>(ctx, &operate::CANCEL)
+        && register::add::<verbs::BreakVerb>(ctx, &operate::BREAK)
+        && register::add::<verbs::StealVerb>(ctx, &operate::STEAL)
         && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
         && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)

@@ -25,7 +25,7 @@ pub(super) fn add<V: Verb>(ctx: *mut Ctx, spec: &Spec) -> bool {
     let mut texts = Texts::default();
     let (name, flags) = (texts.keep(spec.name), texts.keep(spec.flags));
     // What comes first as a number of keys is described below, and not by positions.
-    let at = c_int::from(matches!(spec.key, Key::Read | Key::Write));
+    let at = c_int::from(matches!(spec.key, Key::Read | Key::Write | Key::ReadAndMore));
     let made = rm!(RedisModule_CreateCommand(ctx, name, Some(command::<V>), flags, at, at, at)) == OK;
     made && describe(ctx, spec, &mut texts)
 }
@@ -66,6 +66,12 @@ fn categorize(made: *mut raw::RedisModuleCommand, spec: &Spec, texts: &mut Texts
 fn key_specs(key: Key) -> [raw::RedisModuleCommandKeySpec; 2] {
     let flags = match key {
         Key::Read => raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS,
+        Key::ReadAndMore => {
+            raw::REDISMODULE_CMD_KEY_RO
+                | raw::REDISMODULE_CMD_KEY_ACCESS
+                | raw::REDISMODULE_CMD_KEY_INCOMPLETE
+                | raw::REDISMODULE_CMD_KEY_VARIABLE_FLAGS
+        }
         Key::Write | Key::Numbered { .. } | Key::None => {
             raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE
         }

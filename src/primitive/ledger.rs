@@ -16,6 +16,12 @@ pub enum End {
     Vanished,
     /// It was handed to a client that was gone before it could know.
     Undone,
+    /// An operator ended it.
+    Broken,
+    /// An operator gave the lock to another owner.
+    Stolen,
+    /// Its owner handed it over.
+    Transferred,
 }
 
 impl End {
@@ -26,6 +32,9 @@ impl End {
             Self::Expired => "expired",
             Self::Vanished => "deleted",
             Self::Undone => "undone",
+            Self::Broken => "broken",
+            Self::Stolen => "stolen",
+            Self::Transferred => "transferred",
         }
     }
 }

@@ -83,9 +83,9 @@ impl Lock {
         claim.limit == limit && self.used() + u64::from(claim.permits) <= u64::from(limit)
     }
 
-    /// Adds a hold that [`Lock::admits`] has let in.
+    /// Adds a hold: one that [`Lock::admits`] has let in, or one that takes the place of another.
     pub fn grant(&mut self, hold: Hold) {
-        debug_assert!(self.has_room(hold.claim));
+        debug_assert!(self.hold_of(hold.owner.as_bytes()).is_none(), "nobody holds a lock twice");
         self.0.push(hold);
     }
 

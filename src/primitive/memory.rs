@@ -28,6 +28,9 @@ pub struct Stats {
     pub superseded: u64,
     pub refused: u64,
     pub deadlocks: u64,
+    pub broken: u64,
+    pub transferred: u64,
+    pub cancelled: u64,
 }
 
 impl Stats {
@@ -35,6 +38,7 @@ impl Stats {
         match why {
             Left::TimedOut => self.timed_out += 1,
             Left::Superseded => self.superseded += 1,
+            Left::Cancelled => self.cancelled += 1,
             Left::HoldEnded | Left::OverLimit(_) => {}
         }
     }

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod memory;
 #[cfg(test)]
 mod model_tests;
+pub mod overrule;
 pub mod owner;
 pub mod slab;
 pub mod time;

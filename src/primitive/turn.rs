@@ -41,6 +41,8 @@ pub enum Left {
     Superseded,
     /// The hold that was to be upgraded has ended.
     HoldEnded,
+    /// Somebody ended it from elsewhere.
+    Cancelled,
     /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
     /// locks with one limit, and they no longer agree.
     OverLimit(u32),
@@ -339,7 +341,7 @@ impl Turn<'_> {
         is_semaphore
     }
 
-    fn note_end(&mut self, hold: Hold, how: End) {
+    pub(super) fn note_end(&mut self, hold: Hold, how: End) {
         self.memory.leases.remove(self.db, &hold);
         self.memory.forget(hold.fence);
         let stats = &mut self.memory.stats;
@@ -348,8 +350,10 @@ impl Turn<'_> {
             End::Expired => stats.expired += 1,
             End::Undone => stats.undone += 1,
             End::Vanished => stats.vanished += 1,
+            End::Broken | End::Stolen => stats.broken += 1,
+            End::Transferred => stats.transferred += 1,
         }
-        if how == End::Expired {
+        if !matches!(how, End::Released | End::Undone) {
             let now = self.clock.now;
             self.memory.ledger.record(self.db, self.key, &hold.owner, hold.fence, how, now);
         }

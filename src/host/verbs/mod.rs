@@ -2,15 +2,19 @@
 
 mod convert;
 mod group;
+mod guard;
 mod hold;
 mod inspect;
+mod operate;
 mod take;
 mod waiting;
 
 pub(super) use convert::{ConvertVerb, SetLimitVerb};
 pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
+pub(super) use guard::GuardVerb;
 pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
 pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
+pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
 pub(super) use take::AcquireVerb;
 
 use super::api::Ctx;

@@ -51,6 +51,27 @@ pub enum Op {
         key: usize,
         limit: u32,
     },
+    Break {
+        key: usize,
+        /// Nothing for all.
+        owner: Option<usize>,
+    },
+    Steal {
+        key: usize,
+        owner: usize,
+        claim: Claim,
+        lease: Option<u64>,
+    },
+    Cancel {
+        key: usize,
+        owner: usize,
+    },
+    Transfer {
+        key: usize,
+        from: usize,
+        to: usize,
+        lease: Option<u64>,
+    },
     /// The client of the n-th waiter goes away.
     Vanish {
         nth: usize,
@@ -102,6 +123,12 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(key, owner, lease)| Op::Renew { key, owner, lease }),
         1 => (some_keys(), owner.clone(), 1..20_u64)
             .prop_map(|(keys, owner, lease)| Op::RenewAll { keys, owner, lease }),
+        1 => (key.clone(), prop::option::of(owner.clone())).prop_map(|(key, owner)| Op::Break { key, owner }),
+        1 => (key.clone(), owner.clone(), claim(), time())
+            .prop_map(|(key, owner, claim, lease)| Op::Steal { key, owner, claim, lease }),
+        1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
+        2 => (key.clone(), owner.clone(), owner.clone(), time())
+            .prop_map(|(key, from, to, lease)| Op::Transfer { key, from, to, lease }),
         3 => (key.clone(), owner, either, time())
             .prop_map(|(key, owner, claim, wait)| Op::Convert { key, owner, claim, wait }),
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),

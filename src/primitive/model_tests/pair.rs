@@ -10,11 +10,13 @@ use crate::command::acquire::{Acquire, Acquired};
 use crate::command::convert::{Convert, Converted};
 use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::holder::Holder;
+use crate::command::operate::{cancel, Break, Steal};
 use crate::command::policy::Wait;
 use crate::command::release::{Release, Released, What};
 use crate::command::renew::Renew;
 use crate::command::set_limit::SetLimit;
 use crate::command::terms::Terms;
+use crate::command::transfer::Transfer;
 use crate::command::Policy;
 use crate::error::LockError;
 use crate::primitive::claim::ALL;
@@ -37,6 +39,10 @@ enum Asked<T> {
 
 fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
     Holder { key: KEYS[key], owner: OWNERS[owner], fence, with_info: false }
+}
+
+fn plain_terms(claim: Claim) -> Terms<'static> {
+    Terms { claim, lease: None, wait: None, fence: None, note: None, entry: b"", with_info: false }
 }
 
 fn names(keys: &BTreeSet<usize>) -> Vec<&'static [u8]> {
@@ -101,6 +107,30 @@ impl Pair {
             }
             Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait.map(Wait)),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),
+            Op::Break { key, owner } => {
+                let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };
+                let got = self.world.turn(key, |turn, _| request.apply(turn));
+                let stays = |hold: &Hold| owner.is_some_and(|owner| owner != hold.owner);
+                let before = self.model.holds[key].len();
+                self.model.holds[key].retain(stays);
+                assert_eq!(got, (before - self.model.holds[key].len()) as i64, "broken");
+            }
+            Op::Steal { key, owner, claim, lease } => {
+                let lease = lease.map_or(Lease::NEVER, Lease::ms);
+                let terms = Terms { lease: Some(lease), ..plain_terms(claim) };
+                let request = Steal { key: KEYS[key], owner: OWNERS[owner], terms };
+                let policy = Policy::default();
+                let fence = self.world.turn(key, |turn, _| request.apply(turn, &policy)).unwrap();
+                self.model.holds[key].clear();
+                self.grant_out_of_turn(key, owner, claim, lease, fence);
+            }
+            Op::Cancel { key, owner } => {
+                let got = self.world.turn(key, |turn, _| cancel(OWNERS[owner], turn));
+                let waits = |waiter: &Waiter| waiter.owner == owner && waiter.keys.contains(&key);
+                assert_eq!(got, self.model.waiters.iter().any(waits));
+                self.model.waiters.retain(|waiter| !waits(waiter));
+            }
+            Op::Transfer { key, from, to, lease } => self.transfer(key, from, to, lease.map(Lease::ms)),
             Op::Vanish { nth } => self.vanish(nth),
             Op::Undo { nth } => self.undo(nth),
             Op::Delete { key } => self.delete(key),
@@ -171,8 +201,7 @@ impl Pair {
         let Waiter { owner, claim, lease, entry, ref keys, .. } = *waiter;
         let (name, policy) = (OWNERS[owner], Policy::default());
         let entry = ENTRIES[entry];
-        let terms =
-            Terms { claim, lease: Some(lease), wait, fence: None, note: None, entry, with_info: false };
+        let terms = Terms { lease: Some(lease), wait, entry, ..plain_terms(claim) };
         let order: Vec<usize> = keys.iter().copied().collect();
         let result = if let ([key], false) = (order.as_slice(), is_for_group(waiter)) {
             let request = Acquire { key: KEYS[*key], owner: Some(name), terms };
@@ -337,6 +366,49 @@ impl Pair {
                 let mine = self.model.waiters.iter_mut().filter(|waiter| agrees(waiter));
                 mine.for_each(|waiter| waiter.claim.limit = limit);
             }
+        }
+    }
+
+    fn grant_out_of_turn(&mut self, key: usize, owner: usize, claim: Claim, lease: Lease, fence: Fence) {
+        let now = self.now();
+        let waits = |waiter: &Waiter| waiter.owner == owner && waiter.keys.contains(&key);
+        let waiting = self.model.waiters.iter().position(waits).map(|at| self.model.waiters.remove(at));
+        let is_told = waiting.is_some_and(|waiter| waiter.keys.len() == 1 && waiter.upgrades.is_none());
+        let keys = BTreeSet::from([key]);
+        let deadline = Moment::NEVER;
+        let waiter = Waiter { owner, keys, claim, lease, deadline, entry: 0, upgrades: None };
+        let grant = self.model.grant(&waiter, now, is_told);
+        self.fences.insert(grant, fence);
+    }
+
+    fn transfer(&mut self, key: usize, from: usize, to: usize, lease: Option<Lease>) {
+        let policy = Policy::default();
+        let request = Transfer { holder: holder(key, from, None), to: OWNERS[to], lease };
+        let got = self.world.turn(key, |turn, others| request.apply(turn, &policy, others));
+        let Some(hold) = self.model.hold_of(key, from).cloned() else {
+            assert_eq!(got, Ok(None));
+            return;
+        };
+        self.confirm(hold.grant);
+        if from != to && self.model.hold_of(key, to).is_some() {
+            assert_eq!(got, Err(LockError::HoldsAlready));
+            return;
+        }
+        let was_clear = self.model.stuck().is_empty();
+        let mut next = self.model.clone();
+        next.holds[key].iter_mut().filter(|other| other.owner == from).for_each(|hold| hold.owner = to);
+        next.waiters.retain(|waiter| waiter.owner != to || !waiter.keys.contains(&key));
+        next.waiters.retain(|waiter| waiter.upgrades != Some(hold.grant));
+        let is_stuck = next.stuck().iter().any(|waiter| waiter.owner == to);
+        match got {
+            Ok(Some(fence)) => {
+                assert!(!(is_stuck && was_clear), "a deadlock was not seen");
+                self.model.holds[key].retain(|hold| hold.owner != from);
+                self.confirm(hold.grant);
+                self.grant_out_of_turn(key, to, hold.claim, lease.unwrap_or(hold.lease), fence);
+            }
+            Err(LockError::Deadlock(cycle)) => assert!(is_stuck, "no false alarm: {cycle:?}"),
+            got => panic!("it should change hands: {got:?}"),
         }
     }
 

@@ -1,0 +1,85 @@
+//! `LOCK.GUARD key owner fence|* command [arg…]`
+//!
+//! Runs the command if the owner holds the lock under that fence at this moment, and not otherwise: whoever has
+//! lost its lock without noticing writes nothing. The command's own reply comes back, and its own effects go to the
+//! AOF and to replicas. `*` takes any fence of the owner.
+
+use super::args::Args;
+use super::spec::{Arg, Key, Spec};
+use crate::error::LockError;
+use crate::primitive::{Fence, Lock, Moment};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.guard",
+    summary: "Runs a command if the owner holds the lock at this moment; replies what the command replies.",
+    flags: "write getkeys-api",
+    arity: -5,
+    key: Key::ReadAndMore,
+    acl: "write slow",
+    complexity: "that of the command",
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        Arg::string("fence"),
+        Arg::string("command"),
+        Arg::string("arg").optional().many(),
+    ],
+};
+
+/// How many words come before the command that is guarded, the name among them.
+pub const WORDS_BEFORE_COMMAND: usize = 4;
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guard<'a> {
+    pub key: &'a [u8],
+    pub owner: &'a [u8],
+    /// Nothing for any.
+    pub fence: Option<Fence>,
+    /// The name of the command to be run.
+    pub command: &'a [u8],
+}
+
+impl<'a> Guard<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let key = args.key()?;
+        let owner = args.owner()?;
+        let fence = match words.get(2) {
+            Some(&b"*") => args.next_word().and(None),
+            _ => Some(args.fence()?),
+        };
+        let command = args.required()?;
+        if command.eq_ignore_ascii_case(SPEC.name.as_bytes()) {
+            return Err(LockError::NotGuardable { why: "a guard inside a guard" });
+        }
+        Ok(Self { key, owner, fence, command })
+    }
+
+    /// The fence of the hold that guards the command; an error if there is none.
+    pub fn check(&self, lock: Option<&Lock>, now: Moment) -> Result<Fence, LockError> {
+        let hold = lock.and_then(|lock| lock.hold_of(self.owner)).filter(|hold| hold.is_live(now));
+        let Some(hold) = hold else { return Err(LockError::NotHeld) };
+        if self.fence.is_some_and(|expected| expected != hold.fence) {
+            return Err(LockError::StaleFence { is: hold.fence });
+        }
+        Ok(hold.fence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let request = Guard::parse(&[b"k", b"o", b"7", b"SET", b"x", b"1"]).unwrap();
+        assert_eq!((request.fence, request.command), (Fence::new(7), &b"SET"[..]));
+        assert_eq!(Guard::parse(&[b"k", b"o", b"*", b"GET", b"x"]).unwrap().fence, None);
+        assert!(matches!(Guard::parse(&[b"k", b"o", b"x", b"GET", b"x"]), Err(LockError::Number { .. })));
+        assert_eq!(Guard::parse(&[b"k", b"o", b"7"]), Err(LockError::Arity("lock.guard")));
+        let nested = Guard::parse(&[b"k", b"o", b"7", b"Lock.Guard", b"k"]);
+        assert!(matches!(nested, Err(LockError::NotGuardable { .. })));
+    }
+}

@@ -1,0 +1,162 @@
+//! What operators do to locks of others: `LOCK.BREAK`, `LOCK.STEAL`, `LOCK.CANCEL`.
+//!
+//! - `LOCK.BREAK key [OWNER owner] [REASON text]` ends all holds, or those of one owner; replies how many. Who
+//!   waits comes next.
+//! - `LOCK.STEAL key owner [lease] [mode] [NOTE text]` ends all holds and gives the lock to this owner, before all
+//!   who wait; replies the new fence.
+//! - `LOCK.CANCEL key owner` ends an owner's wait with nil; replies 1, or 0 when it does not wait.
+//!
+//! They are commands of their own, and not options, so that an ACL can keep them from users.
+
+use super::args::{set_once, Args};
+use super::policy::Policy;
+use super::spec::{Arg, Spec};
+use super::terms::{self, Terms};
+use crate::error::LockError;
+use crate::primitive::turn::Left;
+use crate::primitive::{Fence, Turn};
+
+pub const BREAK: Spec = Spec {
+    name: "lock.break",
+    summary: "Ends holds of others, whatever their leases say; replies how many. For operators.",
+    flags: "write admin",
+    arity: -2,
+    acl: "write slow admin dangerous",
+    complexity: "O(N) with N holds",
+    args: &[
+        Arg::KEY,
+        Arg::string("owner").after("OWNER").optional(),
+        Arg::string("text").after("REASON").optional(),
+    ],
+    ..Spec::WRITES_KEY
+};
+
+pub const STEAL: Spec = Spec {
+    name: "lock.steal",
+    summary: "Takes a lock away from whoever has it, before all who wait; replies the new fencing token. For operators.",
+    flags: "write admin deny-oom",
+    arity: -3,
+    acl: "write slow admin dangerous",
+    complexity: "O(N) with N holds",
+    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::MODE, terms::NOTE],
+    ..Spec::WRITES_KEY
+};
+
+pub const CANCEL: Spec = Spec {
+    name: "lock.cancel",
+    summary: "Ends an owner's wait for a lock with nil.",
+    flags: "write fast",
+    arity: 3,
+    acl: "write fast",
+    complexity: "O(log N) with N waiters",
+    args: &[Arg::KEY, Arg::string("owner")],
+    ..Spec::WRITES_KEY
+};
+
+/// `LOCK.BREAK`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Break<'a> {
+    pub key: &'a [u8],
+    /// Nothing for all.
+    pub owner: Option<&'a [u8]>,
+    /// For the log.
+    pub reason: &'a [u8],
+}
+
+impl<'a> Break<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(BREAK.name, words);
+        let key = args.key()?;
+        let (mut owner, mut reason) = (None, None);
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"OWNER") {
+                set_once(&mut owner, "OWNER", args.owner_after("OWNER")?)?;
+            } else if word.eq_ignore_ascii_case(b"REASON") {
+                set_once(&mut reason, "REASON", args.text("REASON")?)?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        Ok(Self { key, owner, reason: reason.unwrap_or_default() })
+    }
+
+    /// Ends the holds; how many.
+    pub fn apply(&self, turn: &mut Turn) -> i64 {
+        turn.settle();
+        turn.break_holds(|hold| self.owner.is_none_or(|owner| owner == hold.owner.as_bytes())) as i64
+    }
+}
+
+/// `LOCK.STEAL`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Steal<'a> {
+    pub key: &'a [u8],
+    pub owner: &'a [u8],
+    pub terms: Terms<'a>,
+}
+
+impl<'a> Steal<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+        let mut args = Args::new(STEAL.name, words);
+        let key = args.new_key()?;
+        let owner = args.owner()?;
+        let terms = Terms::parse(&mut args, policy)?;
+        let unknown = |is_there: bool, word: &str| {
+            if is_there {
+                Err(LockError::UnknownOption(word.into()))
+            } else {
+                Ok(())
+            }
+        };
+        unknown(terms.wait.is_some(), "BLOCK")?;
+        unknown(terms.fence.is_some(), "FENCE")?;
+        unknown(!terms.entry.is_empty(), "REENTRANT")?;
+        unknown(terms.with_info, "WITHINFO")?;
+        Ok(Self { key, owner, terms })
+    }
+
+    /// Takes the lock.
+    pub fn apply(&self, turn: &mut Turn, policy: &Policy) -> Result<Fence, LockError> {
+        turn.settle();
+        let ask = self.terms.ask(self.owner, 1, policy)?;
+        Ok(turn.steal(ask))
+    }
+}
+
+/// Reads the words of `LOCK.CANCEL`: key and owner.
+pub fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), LockError> {
+    let mut args = Args::new(CANCEL.name, words);
+    let (key, owner) = (args.key()?, args.owner()?);
+    args.finish()?;
+    Ok((key, owner))
+}
+
+/// Ends the owner's wait; whether there was one.
+pub fn cancel(owner: &[u8], turn: &mut Turn) -> bool {
+    turn.settle();
+    let Some(id) = turn.memory.waiters.waiter_of(turn.db, turn.key, owner) else { return false };
+    turn.leave(id, Left::Cancelled);
+    turn.serve();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let request = Break::parse(&[b"k", b"reason", b"stuck", b"OWNER", b"o"]).unwrap();
+        assert_eq!((request.owner, request.reason), (Some(&b"o"[..]), &b"stuck"[..]));
+        assert_eq!(Break::parse(&[b"k", b"OWNER"]), Err(LockError::MissingValue("OWNER")));
+        assert_eq!(Break::parse(&[b"k", b"REASON"]), Err(LockError::MissingValue("REASON")));
+        let policy = Policy::default();
+        assert!(Steal::parse(&[b"k", b"o", b"PX", b"5", b"SHARED", b"NOTE", b"n"], &policy).is_ok());
+        for words in [&[&b"k"[..], b"o", b"BLOCK", b"0"][..], &[b"k", b"o", b"FENCE", b"7"]] {
+            assert!(matches!(Steal::parse(words, &policy), Err(LockError::UnknownOption(_))));
+        }
+        assert_eq!(parse_cancel(&[b"k", b"o", b"x"]), Err(LockError::Arity("lock.cancel")));
+    }
+}

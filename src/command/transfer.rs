@@ -1,0 +1,89 @@
+//! `LOCK.TRANSFER key owner newowner [PX ms | EX s | NOEXPIRE] [FENCE n]`
+//!
+//! Hands a hold over to another owner in one step, before all who wait; replies the new fence, or nil when the owner
+//! does not hold the lock. If the new owner waits for the lock, its wait ends with this grant.
+
+use super::args::{set_once, Args};
+use super::holder::Holder;
+use super::policy::Policy;
+use super::spec::{Arg, Spec};
+use super::terms;
+use crate::error::LockError;
+use crate::primitive::deadlock::Holds;
+use crate::primitive::{Fence, Lease, Owner, Turn};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.transfer",
+    summary: "Hands a held lock over to another owner; replies the new fencing token.",
+    flags: "write",
+    arity: -4,
+    acl: "write slow",
+    args: &[Arg::KEY, Arg::string("owner"), Arg::string("new-owner"), terms::LEASE, terms::FENCE],
+    ..Spec::WRITES_KEY
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transfer<'a> {
+    pub holder: Holder<'a>,
+    pub to: &'a [u8],
+    /// Nothing for the lease that the hold has.
+    pub lease: Option<Lease>,
+}
+
+impl<'a> Transfer<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let (key, owner, to) = (args.key()?, args.owner()?, args.owner()?);
+        let (mut lease, mut fence) = (None, None);
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"PX") {
+                set_once(&mut lease, "PX", policy.lease_ms(&mut args)?)?;
+            } else if word.eq_ignore_ascii_case(b"EX") {
+                set_once(&mut lease, "EX", policy.lease_s(&mut args)?)?;
+            } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
+                set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
+            } else if word.eq_ignore_ascii_case(b"FENCE") {
+                set_once(&mut fence, "FENCE", args.fence()?)?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        Ok(Self { holder: Holder { key, owner, fence, with_info: false }, to, lease })
+    }
+
+    /// Hands the hold over; the new fence.
+    pub fn apply(
+        &self,
+        turn: &mut Turn,
+        policy: &Policy,
+        others: &mut dyn Holds,
+    ) -> Result<Option<Fence>, LockError> {
+        turn.settle();
+        let Some(hold) = self.holder.find(turn.lock) else { return Ok(None) };
+        let (fence, lease) = (hold.fence, self.lease.unwrap_or(hold.lease));
+        turn.memory.confirm(fence);
+        if self.to != self.holder.owner && turn.lock.hold_of(self.to).is_some() {
+            return Err(LockError::HoldsAlready);
+        }
+        let to = Owner::new(self.to).ok_or(LockError::OwnerLength)?;
+        policy.refuse_cycle(|| turn.find_cycle_after_transfer(fence, &to, others))?;
+        Ok(turn.transfer(fence, to, lease))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let policy = Policy::default();
+        let request = Transfer::parse(&[b"k", b"a", b"b", b"EX", b"2", b"FENCE", b"7"], &policy).unwrap();
+        assert_eq!((request.to, request.lease), (&b"b"[..], Some(Lease::ms(2000))));
+        assert_eq!(request.holder.fence, Fence::new(7));
+        assert_eq!(Transfer::parse(&[b"k", b"a"], &policy), Err(LockError::Arity("lock.transfer")));
+        assert_eq!(Transfer::parse(&[b"k", b"a", b""], &policy), Err(LockError::OwnerLength));
+    }
+}

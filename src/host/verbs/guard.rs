@@ -1,0 +1,108 @@
+//! LOCK.GUARD: another command, run only under a lock.
+
+use std::ffi::{c_int, CString};
+use std::ptr;
+
+use redis_module::raw;
+
+use super::super::api::{bytes, rm, Ctx, RString};
+use super::super::entry::{Call, Verb};
+use super::super::key::read;
+use super::super::{clock, state};
+use crate::command::guard::{Guard, WORDS_BEFORE_COMMAND};
+use crate::error::LockError;
+
+pub(in crate::host) struct GuardVerb;
+
+impl Verb for GuardVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let inner = call.strings().get(WORDS_BEFORE_COMMAND - 1..).unwrap_or_default();
+        if rm!(RedisModule_IsKeysPositionRequest(call.ctx)) != 0 {
+            tell_keys(call.ctx, inner);
+            return Ok(());
+        }
+        let words = call.words();
+        let request = Guard::parse(&words)?;
+        if blocks(call.ctx, request.command) {
+            return Err(LockError::NotGuardable { why: "a command that can block" });
+        }
+        let fence = read(call.ctx, call.key(), |lock| request.check(lock, clock::now()))??;
+        // The owner knows that it holds the lock.
+        state::with(|host| host.memory.confirm(fence));
+        run(call.ctx, request.command, inner.get(1..).unwrap_or_default())
+    }
+}
+
+/// Runs the command as the caller's user, by the rules for scripts, and passes its reply on.
+fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockError> {
+    let unknown = || LockError::UnknownCommand(command.to_vec());
+    let name = CString::new(command).map_err(|_| unknown())?;
+    // Effects replicated; errors as replies; the caller's rights; memory limit; rules of scripts; its protocol.
+    let format = c"!ECMS0v".as_ptr();
+    let args_ptr = args.as_ptr().cast_mut();
+    let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, args_ptr, args.len()));
+    if reply.is_null() {
+        return Err(unknown());
+    }
+    rm!(RedisModule_ReplyWithCallReply(ctx, reply));
+    rm!(RedisModule_FreeCallReply(reply));
+    Ok(())
+}
+
+/// Tells the server which keys the command would touch: the lock's, and the inner command's own.
+fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
+    let lock = (raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS) as c_int;
+    rm!(RedisModule_KeyAtPosWithFlags(ctx, 1, lock));
+    let (mut count, mut flags) = (0, ptr::null_mut());
+    let (argv, argc) = (inner.as_ptr().cast_mut(), inner.len() as c_int);
+    let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &mut count, &mut flags));
+    if places.is_null() {
+        return;
+    }
+    for at in 0..usize::try_from(count).unwrap_or(0) {
+        // SAFETY: the server gave as many places and flags as it says.
+        let (place, flags) = unsafe { (*places.add(at), *flags.add(at)) };
+        rm!(RedisModule_KeyAtPosWithFlags(ctx, place + WORDS_BEFORE_COMMAND as c_int, flags));
+    }
+    rm!(RedisModule_Free(places.cast()));
+    rm!(RedisModule_Free(flags.cast()));
+}
+
+/// Whether the server says of a command that it can block; asked once for each.
+fn blocks(ctx: *mut Ctx, command: &[u8]) -> bool {
+    let name = command.to_ascii_lowercase();
+    if let Some(blocks) = state::with(|host| host.blocking_commands.get(name.as_slice()).copied()) {
+        return blocks;
+    }
+    let Some(blocks) = ask_whether_it_blocks(ctx, &name) else { return false };
+    state::with(|host| host.blocking_commands.insert(name.into(), blocks));
+    blocks
+}
+
+/// Nothing if there is no such command.
+fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Option<bool> {
+    let format = c"cb".as_ptr();
+    let reply =
+        rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), format, c"INFO".as_ptr(), name.as_ptr(), name.len()));
+    if reply.is_null() {
+        return None;
+    }
+    let info = rm!(RedisModule_CallReplyArrayElement(reply, 0));
+    let flags =
+        if info.is_null() { ptr::null_mut() } else { rm!(RedisModule_CallReplyArrayElement(info, 2)) };
+    let blocks = (!flags.is_null()).then(|| {
+        let count = rm!(RedisModule_CallReplyLength(flags));
+        (0..count).any(|at| {
+            let flag = rm!(RedisModule_CallReplyArrayElement(flags, at));
+            let string = rm!(RedisModule_CreateStringFromCallReply(flag));
+            if string.is_null() {
+                return false;
+            }
+            let is_blocking = bytes(string) == b"blocking";
+            rm!(RedisModule_FreeString(ctx, string));
+            is_blocking
+        })
+    });
+    rm!(RedisModule_FreeCallReply(reply));
+    blocks
+}

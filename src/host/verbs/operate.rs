@@ -1,0 +1,81 @@
+//! Locks that change hands otherwise than by release and lease: LOCK.TRANSFER, LOCK.CANCEL, LOCK.BREAK, LOCK.STEAL.
+
+use super::super::api::{log, rm, Ctx, OwnString};
+use super::super::config;
+use super::super::entry::{Call, Verb};
+use super::super::reply::{self, Outcome};
+use super::super::step::change;
+use super::site;
+use super::waiting::{conceal, Keyspace};
+use crate::command::operate::{cancel, parse_cancel, Break, Steal};
+use crate::command::transfer::Transfer;
+use crate::error::{LockError, Quoted};
+
+pub(in crate::host) struct TransferVerb;
+
+impl Verb for TransferVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let policy = config::policy();
+        let request = Transfer::parse(&words, &policy)?;
+        let fence = change(site(call), call.key(), |turn, _| {
+            let mut keyspace = Keyspace::new(call.ctx);
+            let result = request.apply(turn, &policy, &mut keyspace);
+            keyspace.tell(turn.memory, turn.db);
+            result.map_err(|error| conceal(call.ctx, error))
+        })?;
+        reply::outcome(call.ctx, fence.map_or(Outcome::Nil, Outcome::from));
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct CancelVerb;
+
+impl Verb for CancelVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let (_, owner) = parse_cancel(&words)?;
+        let done = change(site(call), call.key(), |turn, _| Ok(cancel(owner, turn)))?;
+        reply::int(call.ctx, i64::from(done));
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct BreakVerb;
+
+impl Verb for BreakVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = Break::parse(&words)?;
+        let count = change(site(call), call.key(), |turn, _| Ok(request.apply(turn)))?;
+        if count > 0 {
+            let reason = if request.reason.is_empty() { &b"none given"[..] } else { request.reason };
+            let (key, reason) = (Quoted(request.key), Quoted(reason));
+            tell(call.ctx, &format!("broke {count} holds of {key}, reason: {reason}"));
+        }
+        reply::int(call.ctx, count);
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct StealVerb;
+
+impl Verb for StealVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let policy = config::policy();
+        let request = Steal::parse(&words, &policy)?;
+        let fence = change(site(call), call.key(), |turn, _| request.apply(turn, &policy))?;
+        let (key, owner) = (Quoted(request.key), Quoted(request.owner));
+        tell(call.ctx, &format!("gave {key} to {owner}, under fence {}", fence.get()));
+        reply::int(call.ctx, fence.to_wire());
+        Ok(())
+    }
+}
+
+/// Writes down what somebody did to locks of others, and who it was.
+fn tell(ctx: *mut Ctx, what: &str) {
+    let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
+    let user = if user.as_ptr().is_null() { &b"?"[..] } else { super::super::api::bytes(user.as_ptr()) };
+    log(c"notice", &format!("lock: user {} {what}", Quoted(user)));
+}
