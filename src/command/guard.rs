@@ -16,7 +16,7 @@ pub const SPEC: Spec = Spec {
     arity: -5,
     key: Key::ReadAndMore,
     acl: "write slow",
-    complexity: "that of the command",
+    complexity: "O(1), and the cost of the command",
     args: &[
         Arg::KEY,
         Arg::string("owner"),

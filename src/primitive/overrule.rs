@@ -1,6 +1,7 @@
 //! What goes against leases and the order of the queue: holds that are broken, stolen or handed over.
 
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
+use super::entries::Entries;
 use super::hold::Extra;
 use super::turn::Left;
 use super::waiter::Ask;
@@ -40,23 +41,27 @@ impl Turn<'_> {
         Some(self.grant_out_of_turn(ask))
     }
 
-    /// A grant before all who wait. If the owner waits for this lock, its wait ends with it; if it waits for
-    /// others as well, with nothing.
-    fn grant_out_of_turn(&mut self, ask: Ask) -> Fence {
+    /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
+    /// under the id that it asked with. If it waits for something else, as for several locks or in another mode, its
+    /// client must not take this for what it asked for: that wait ends with nothing.
+    fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
         let waiters = &self.memory.waiters;
         let waiting = waiters.waiter_of(self.db, self.key, ask.owner.as_bytes());
-        let is_plain = |id: &WaiterId| {
-            waiters.get(*id).is_some_and(|entry| entry.keys.len() == 1 && entry.waiter.upgrades.is_none())
+        let is_for_this = |id: &WaiterId| {
+            waiters.get(*id).is_some_and(|entry| {
+                let waiter = &entry.waiter;
+                entry.keys.len() == 1 && waiter.upgrades.is_none() && waiter.ask.claim == ask.claim
+            })
         };
-        let plain = waiting.filter(is_plain);
-        match (plain, waiting) {
-            (Some(id), _) => {
-                self.memory.waiters.remove(id);
-            }
-            (None, Some(id)) => self.leave(id, Left::Superseded),
-            (None, None) => {}
+        let told = waiting.filter(is_for_this);
+        if let Some(entry) = told.and_then(|id| self.memory.waiters.remove(id)) {
+            let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);
+            extra.entries = entry.waiter.ask.extra.map_or_else(Entries::default, |asked| asked.entries);
+            ask.extra = extra.boxed();
+        } else if let Some(id) = waiting {
+            self.leave(id, Left::Superseded);
         }
-        let fence = self.grant(ask, plain);
+        let fence = self.grant(ask, told);
         self.serve();
         fence
     }

@@ -51,7 +51,7 @@ impl Verb for BreakVerb {
         if count > 0 {
             let reason = if request.reason.is_empty() { &b"none given"[..] } else { request.reason };
             let (key, reason) = (Quoted(request.key), Quoted(reason));
-            tell(call.ctx, &format!("broke {count} holds of {key}, reason: {reason}"));
+            tell(call.ctx, &format!("broke {key}, holds ended: {count}, reason: {reason}"));
         }
         reply::int(call.ctx, count);
         Ok(())

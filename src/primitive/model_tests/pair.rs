@@ -373,11 +373,14 @@ impl Pair {
         let now = self.now();
         let waits = |waiter: &Waiter| waiter.owner == owner && waiter.keys.contains(&key);
         let waiting = self.model.waiters.iter().position(waits).map(|at| self.model.waiters.remove(at));
-        let is_told = waiting.is_some_and(|waiter| waiter.keys.len() == 1 && waiter.upgrades.is_none());
+        let is_for_this =
+            |waiter: &Waiter| waiter.keys.len() == 1 && waiter.upgrades.is_none() && waiter.claim == claim;
+        let told = waiting.filter(is_for_this);
         let keys = BTreeSet::from([key]);
         let deadline = Moment::NEVER;
-        let waiter = Waiter { owner, keys, claim, lease, deadline, entry: 0, upgrades: None };
-        let grant = self.model.grant(&waiter, now, is_told);
+        let entry = told.as_ref().map_or(0, |waiter| waiter.entry);
+        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, upgrades: None };
+        let grant = self.model.grant(&waiter, now, told.is_some());
         self.fences.insert(grant, fence);
     }
 
