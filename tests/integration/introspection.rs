@@ -31,6 +31,29 @@ fn command_info_of_every_command() {
         ("lock.check", -3, "fast module readonly", "@fast @lock @read", Some("RO access")),
         ("lock.convert", -4, "module write", "@blocking @lock @slow @write", Some("RW access update")),
         ("lock.setlimit", 3, "module write", "@lock @slow @write", Some("RW access update")),
+        ("lock.transfer", -4, "module write", "@lock @slow @write", Some("RW access update")),
+        ("lock.cancel", 3, "fast module write", "@fast @lock @write", Some("RW access update")),
+        (
+            "lock.break",
+            -2,
+            "admin module write",
+            "@admin @dangerous @lock @slow @write",
+            Some("RW access update"),
+        ),
+        (
+            "lock.steal",
+            -3,
+            "admin denyoom module write",
+            "@admin @dangerous @lock @slow @write",
+            Some("RW access update"),
+        ),
+        (
+            "lock.guard",
+            -5,
+            "module movablekeys write",
+            "@lock @slow @write",
+            Some("RO access incomplete variable_flags"),
+        ),
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
@@ -192,7 +215,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 20, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 23, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.

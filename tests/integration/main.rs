@@ -41,6 +41,7 @@ mod memory;
 mod modes;
 mod old_formats;
 mod onlookers;
+mod operate;
 mod pause;
 mod persistence;
 mod reentrant;

@@ -1,0 +1,110 @@
+//! Who may overrule others, and what the log says of it: the line is written for every break and every theft, with the name
+//! of the user, and nobody's bytes can end it.
+
+use super::{ask, take};
+use crate::onlookers::{assert_writes_k, is_allowed, user};
+use crate::steps::{assert_changes_nothing, fence_of, hold, is_modern, words};
+use crate::support::{Server, Value};
+
+/// The lines of the log about breaks and thefts, without what stands before `lock:`.
+fn logged(server: &Server) -> Vec<String> {
+    let log = server.log();
+    let lines = log.lines().filter_map(|line| line.find("lock: user").map(|at| line[at..].to_owned()));
+    lines.collect()
+}
+
+#[test]
+fn the_key_is_declared_and_the_right_to_it_is_needed() {
+    let server = Server::start();
+    hold(&server, "k", "bob");
+    for line in
+        ["LOCK.TRANSFER k nobody eve", "LOCK.CANCEL k bob", "LOCK.BREAK k OWNER nobody", "LOCK.STEAL k eve"]
+    {
+        assert_writes_k(&server, line);
+    }
+}
+
+#[test]
+fn breaking_and_stealing_are_for_administrators() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let overrule = ["LOCK.BREAK k", "LOCK.STEAL k eve"];
+    if is_modern(&server) {
+        for rules in ["~* +@all -@dangerous", "~* +@all -@admin", "~* +@write", "~* +@all -@lock"] {
+            let expected = rules == "~* +@write";
+            for line in overrule {
+                assert_eq!(is_allowed(&server, rules, line), expected, "{rules}: {line}");
+            }
+        }
+        for line in ["LOCK.TRANSFER k alice bob", "LOCK.CANCEL k bob"] {
+            assert!(is_allowed(&server, "~* +@all -@dangerous -@admin", line), "{line}");
+        }
+    }
+    // By name it works everywhere; the rest of the module stays open.
+    let rules = "~* +@all -lock.break -lock.steal";
+    for line in overrule {
+        assert!(!is_allowed(&server, rules, line), "{line}");
+    }
+    assert!(is_allowed(&server, rules, "LOCK.RELEASE k alice"));
+    let mut app = user(&server, rules);
+    let fence = hold(&server, "l", "alice");
+    assert_changes_nothing(&server, || {
+        for line in ["LOCK.BREAK l", "LOCK.STEAL l eve"] {
+            let call = format!("return redis.call('{}')", line.replace(' ', "', '"));
+            assert!(app.cmd(&words(line)).error().starts_with("NOPERM "), "{line}");
+            // In a script the server puts it in other words.
+            assert!(matches!(app.cmd(&["EVAL", &call, "1", "l"]), Value::Error(_)), "{line}");
+        }
+    });
+    assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE l alice")), fence);
+}
+
+#[test]
+fn the_log_says_who_did_what_to_which_lock() {
+    let server = Server::start();
+    assert_eq!(ask(&server, "LOCK.BREAK k"), 0);
+    assert!(logged(&server).is_empty(), "nothing was broken");
+    hold(&server, "k", "alice");
+    assert_eq!(ask(&server, "LOCK.BREAK k OWNER bob"), 0);
+    let first = take(&server, "LOCK.STEAL k eve");
+    let mut admin = user(&server, "~* +@all");
+    assert_eq!(admin.cmd(&["LOCK.BREAK", "k", "REASON", "host db3 is gone"]), 1);
+    // In scripts and transactions too, under the name of who runs them.
+    assert_eq!(admin.cmd(&words("MULTI")), "OK");
+    admin.cmd(&words("LOCK.STEAL k eve"));
+    let second = fence_of(&admin.cmd(&words("EXEC")).items()[0]);
+    assert_eq!(admin.cmd(&["EVAL", "return redis.call('LOCK.BREAK', KEYS[1])", "1", "k"]), 1);
+    take(&server, "LOCK.ACQUIRE k ann SHARED");
+    take(&server, "LOCK.ACQUIRE k ben SHARED");
+    assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
+    // What is not done to others is not written down.
+    hold(&server, "k", "alice");
+    take(&server, "LOCK.TRANSFER k alice bob");
+    assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);
+    assert_eq!(
+        logged(&server),
+        [
+            format!("lock: user 'default' gave 'k' to 'eve', under fence {first}"),
+            "lock: user 'temp' broke 'k', holds ended: 1, reason: 'host db3 is gone'".to_owned(),
+            format!("lock: user 'temp' gave 'k' to 'eve', under fence {second}"),
+            "lock: user 'temp' broke 'k', holds ended: 1, reason: 'none given'".to_owned(),
+            "lock: user 'default' broke 'k', holds ended: 2, reason: 'none given'".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn nobodys_bytes_end_a_line_of_the_log() {
+    let server = Server::start();
+    let odd: &[u8] = b"a\r\nlock: user 'x'\0\xff\\";
+    let shown = r"'a\x0d\x0alock: user \x27x\x27\x00\xff\x5c'";
+    let fence = fence_of(&server.cmd(&[b"LOCK.STEAL", odd, odd]));
+    assert_eq!(server.cmd(&[b"LOCK.BREAK", odd, b"REASON", odd]), 1);
+    let long = "x".repeat(256);
+    assert!(server.cmd(&["LOCK.STEAL", "k", &long]).int() > 0);
+    let logged = logged(&server);
+    assert_eq!(logged[0], format!("lock: user 'default' gave {shown} to {shown}, under fence {fence}"));
+    assert_eq!(logged[1], format!("lock: user 'default' broke {shown}, holds ended: 1, reason: {shown}"));
+    assert!(logged[2].contains(&format!("to '{}...', under", "x".repeat(64))), "{}", logged[2]);
+    assert_eq!(logged.len(), 3);
+}
