@@ -30,6 +30,7 @@ mod external;
 mod failover;
 mod golden;
 mod group;
+mod guard;
 mod harness;
 mod incidents;
 mod inspect;
