@@ -20,6 +20,7 @@
 //! | 2 | number of ids that it was entered under, none for the plain entry; not in version 1 |
 //! | for each id: 2, then as many | id |
 
+use super::bytes::{put_text, Input};
 use super::deadlines::Slot;
 use super::entries::Entries;
 use super::fence::is_plausible;
@@ -100,14 +101,9 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     out
 }
 
-fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    out.extend((text.len() as u16).to_le_bytes());
-    out.extend(text);
-}
-
 /// The lock that these bytes stand for; nothing if they break any rule.
 pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
-    let mut input = Input(bytes);
+    let mut input = Input::new(bytes);
     let version = input.u8()?;
     if ![OLD_VERSION, VERSION].contains(&version) {
         return None;
@@ -127,43 +123,10 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
         hold.extra = Extra { note, keys, entries }.boxed();
         holds.push(hold);
     }
-    input.0.is_empty().then(|| Lock::from_holds(holds))?
+    input.is_empty().then(|| Lock::from_holds(holds))?
 }
 
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn text(&mut self, max: usize) -> Option<&'a [u8]> {
-        let len = usize::from(self.u16()?);
-        (len <= max).then(|| self.take(len))?
-    }
-
+impl Input<'_> {
     /// How many locks were granted together, and the ids of re-entry.
     fn group(&mut self) -> Option<(u32, Entries)> {
         let keys = self.u32().filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;

@@ -1,0 +1,55 @@
+//! The bytes of a stored value, put together and taken apart, all numbers little-endian. Reading trusts nothing: what is
+//! not there ends it, and no memory is taken for what a length only promises.
+
+/// Bytes that somebody wrote, as far as they have not been read.
+pub struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    /// All of these bytes.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    /// What [`put_text`] wrote, unless it is longer than `max`.
+    pub fn text(&mut self, max: usize) -> Option<&'a [u8]> {
+        let len = usize::from(self.u16()?);
+        (len <= max).then(|| self.take(len))?
+    }
+
+    /// Whether nothing is left over.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Writes a text behind its length, which fits 16 bits for every text that this module keeps.
+pub fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u16).to_le_bytes());
+    out.extend(text);
+}
