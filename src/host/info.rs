@@ -7,7 +7,7 @@ use redis_module::raw;
 use super::api::{rm, Ctx};
 use super::blocked::SERVER_BYTES_PER_CLIENT;
 use super::entry::guard;
-use super::{data_type, state};
+use super::{lock_type, state};
 
 /// Tells the server about the section.
 pub(super) fn register(ctx: *mut Ctx) -> bool {
@@ -24,7 +24,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                 ctx,
                 c"state",
                 &[
-                    (c"held", data_type::count() as u64),
+                    (c"held", lock_type::count() as u64),
                     (c"waiting", waiting as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),

@@ -1,0 +1,217 @@
+//! A value of this module in the keyspace, and what all types of them have in common for the server: loading, saving,
+//! rewriting, measuring, freeing, moving. What only one type needs is in `lock_type` and `latch_type`.
+
+use std::ffi::{c_int, c_void, CStr};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+
+use redis_module::raw;
+
+use super::api::{has_flags, rm, Ctx, Io, RString};
+use super::entry::guard;
+use super::{clock, state};
+use crate::error::LockError;
+use crate::primitive::codec::Source;
+use crate::primitive::Clock;
+
+/// Version of the outer encoding; the bytes inside carry their own.
+pub(super) const ENCODING: c_int = 1;
+/// What the server spends on a key apart from the value, roughly: entry, name, object and type pointer.
+const OWNER_HEADER_BYTES: usize = 16;
+
+/// The type as the server knows it, and how many values of it are alive.
+pub(super) struct Kind {
+    name: &'static CStr,
+    handle: AtomicPtr<raw::RedisModuleType>,
+    /// Counted here because values may be freed on another thread.
+    alive: AtomicUsize,
+}
+
+impl Kind {
+    /// A type that the server does not know yet. The name has nine characters, as it asks; it stands in RDB files and in
+    /// TYPE.
+    pub(super) const fn new(name: &'static CStr) -> Self {
+        Self { name, handle: AtomicPtr::new(ptr::null_mut()), alive: AtomicUsize::new(0) }
+    }
+
+    #[inline]
+    pub(super) fn handle(&self) -> *mut raw::RedisModuleType {
+        self.handle.load(Relaxed)
+    }
+
+    /// How many values of this type there are in the keyspace.
+    pub(super) fn count(&self) -> usize {
+        self.alive.load(Relaxed)
+    }
+}
+
+/// What the keyspace can hold.
+pub(super) trait Value: Sized + 'static {
+    fn kind() -> &'static Kind;
+
+    /// What is said of a key that holds something else.
+    fn wrong_type() -> LockError;
+
+    fn encode(&self, clock: Clock) -> Vec<u8>;
+
+    /// The value that these bytes stand for; nothing if they break any rule.
+    fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Self>;
+
+    /// The value has been loaded and is about to get its key.
+    fn loaded(&mut self, _io: *mut Io) {}
+
+    /// Writes the effects that make this value into a new AOF.
+    fn rewrite(&self, io: *mut Io, key: *mut RString);
+
+    /// How many bytes it has allocated.
+    fn bytes_beyond(&self) -> usize;
+
+    /// Tells what two servers with the same data agree on.
+    fn digest(&self, digest: &Digest);
+
+    /// How many allocations there are to free. From some tens on the server may do it on another thread.
+    fn effort(&self) -> usize {
+        1
+    }
+
+    /// The value as one that the keyspace can own.
+    fn into_keyspace(self) -> *mut Self {
+        Self::kind().alive.fetch_add(1, Relaxed);
+        Box::into_raw(Box::new(self))
+    }
+}
+
+/// Tells the server about the type; `change` adds what only this one has.
+pub(super) fn register<V: Value>(
+    ctx: *mut Ctx,
+    change: impl FnOnce(&mut raw::RedisModuleTypeMethods),
+) -> bool {
+    let mut methods = raw::RedisModuleTypeMethods {
+        version: u64::from(raw::REDISMODULE_TYPE_METHOD_VERSION),
+        rdb_load: Some(rdb_load::<V>),
+        rdb_save: Some(rdb_save::<V>),
+        aof_rewrite: Some(aof_rewrite::<V>),
+        mem_usage: Some(mem_usage::<V>),
+        digest: Some(digest::<V>),
+        free: Some(free::<V>),
+        aux_load: None,
+        aux_save: None,
+        aux_save_triggers: 0,
+        free_effort: Some(free_effort::<V>),
+        unlink: None,
+        // No type of this module can be copied: there would be two of what must be one.
+        copy: None,
+        copy2: None,
+        defrag: Some(defrag),
+        mem_usage2: None,
+        free_effort2: None,
+        unlink2: None,
+        aux_save2: None,
+    };
+    change(&mut methods);
+    let kind = V::kind();
+    let made = rm!(RedisModule_CreateDataType(ctx, kind.name.as_ptr(), ENCODING, &mut methods));
+    kind.handle.store(made, Relaxed);
+    !made.is_null()
+}
+
+/// The value behind a pointer of the server.
+pub(super) fn behind<'a, V: Value>(value: *const c_void) -> &'a V {
+    // SAFETY: the server only passes values that `into_keyspace` made, while they live.
+    unsafe { &*value.cast::<V>() }
+}
+
+unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_void {
+    let load = || {
+        if encoding != ENCODING {
+            return None;
+        }
+        let mut len = 0;
+        let buffer = rm!(RedisModule_LoadStringBuffer(io, &mut len));
+        if buffer.is_null() || rm!(RedisModule_IsIOError(io)) != 0 {
+            return None;
+        }
+        // SAFETY: the server gave a buffer of this length, which is ours until it is freed below.
+        let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) };
+        let decoded = V::decode(bytes, source(io), clock::read());
+        rm!(RedisModule_Free(buffer.cast()));
+        let mut value = decoded?;
+        value.loaded(io);
+        Some(value.into_keyspace().cast())
+    };
+    guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
+}
+
+/// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE.
+pub(super) fn source(io: *mut Io) -> Source {
+    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    if !has_flags(rm!(RedisModule_GetContextFromIO(io)), loading) {
+        Source::Payload
+    } else if state::with(|host| host.loads_stream) {
+        Source::Primary
+    } else {
+        Source::File
+    }
+}
+
+unsafe extern "C" fn rdb_save<V: Value>(io: *mut Io, value: *mut c_void) {
+    guard("rdb_save", || {
+        let bytes = behind::<V>(value).encode(clock::read());
+        rm!(RedisModule_SaveStringBuffer(io, bytes.as_ptr().cast(), bytes.len()));
+    });
+}
+
+unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RString, value: *mut c_void) {
+    guard("aof_rewrite", || behind::<V>(value).rewrite(io, key));
+}
+
+unsafe extern "C" fn mem_usage<V: Value>(value: *const c_void) -> usize {
+    size_of::<V>() + behind::<V>(value).bytes_beyond() + OWNER_HEADER_BYTES
+}
+
+unsafe extern "C" fn free_effort<V: Value>(_key: *mut RString, value: *const c_void) -> usize {
+    behind::<V>(value).effort()
+}
+
+unsafe extern "C" fn digest<V: Value>(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
+    guard("digest", || {
+        behind::<V>(value).digest(&Digest(digest));
+        rm!(RedisModule_DigestEndSequence(digest));
+    });
+}
+
+/// What a value says of itself, for the comparison of two servers.
+pub(super) struct Digest(*mut raw::RedisModuleDigest);
+
+impl Digest {
+    pub(super) fn number(&self, n: i64) {
+        rm!(RedisModule_DigestAddLongLong(self.0, n));
+    }
+
+    pub(super) fn text(&self, text: &[u8]) {
+        rm!(RedisModule_DigestAddStringBuffer(self.0, text.as_ptr().cast(), text.len()));
+    }
+}
+
+/// May run on another thread: touches nothing but the value and the counter.
+unsafe extern "C" fn free<V: Value>(value: *mut c_void) {
+    V::kind().alive.fetch_sub(1, Relaxed);
+    // SAFETY: the server gives a value back once, and `into_keyspace` made it from a box.
+    drop(unsafe { Box::from_raw(value.cast::<V>()) });
+}
+
+/// Moves the value to a better place in memory.
+unsafe extern "C" fn defrag(
+    ctx: *mut raw::RedisModuleDefragCtx,
+    _key: *mut RString,
+    value: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the server passes the place where it keeps the pointer to the value.
+    let old = unsafe { *value };
+    let new = rm!(RedisModule_DefragAlloc(ctx, old));
+    if !new.is_null() {
+        // SAFETY: as above; the server has moved the allocation, and nobody else keeps a pointer to it.
+        unsafe { *value = new };
+    }
+    0
+}
