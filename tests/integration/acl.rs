@@ -1,30 +1,57 @@
 //! Who may do what: the keys that a command declares, the rights that it needs, the commands that are not for clients.
 
+use crate::onlookers::{is_allowed, is_allowed_on, user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
     assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, queue_up, release,
     wait_for_lock, words, wrong_arity,
 };
-use crate::support::{skip, wait_until, Connection, Server, Value};
+use crate::support::{skip, wait_until, Server, Value};
 
-/// Each command with a key, with enough words to be run.
-const WRITERS: [&str; 3] = ["LOCK.ACQUIRE k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"];
-const READERS: [&str; 3] = ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k"];
+/// Each command for clients, with enough words to be run: those that change the lock `k`, those that read it, those that
+/// have no key. None of them does anything to a lock that bob holds.
+const WRITERS: [&str; 12] = [
+    "LOCK.ACQUIRE k alice",
+    "LOCK.RELEASE k alice",
+    "LOCK.RENEW k alice",
+    "LOCK.MACQUIRE alice 1 k",
+    "LOCK.MRELEASE alice 1 k",
+    "LOCK.MRENEW alice 5000 1 k",
+    "LOCK.CONVERT k alice SHARED",
+    "LOCK.SETLIMIT k 2",
+    "LOCK.TRANSFER k alice carol",
+    "LOCK.CANCEL k alice",
+    "LOCK.BREAK k OWNER alice",
+    // Not a lease: it is refused as such once the rights are found to be there.
+    "LOCK.STEAL k alice PX 0",
+];
+/// What GUARD runs takes rights of its own; PING takes none.
+const READERS: [&str; 4] =
+    ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k", "LOCK.GUARD k alice 7 PING"];
+const KEYLESS: [&str; 1] = ["LOCK.HELP"];
 
-/// A connection of a user with these rules and nothing else.
-fn user(server: &Server, rules: &str) -> Connection {
-    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
-    let mut conn = server.connect();
-    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
-    conn
+fn for_clients() -> impl Iterator<Item = &'static str> {
+    WRITERS.into_iter().chain(READERS).chain(KEYLESS)
 }
 
-/// Whether the server lets this user run the command; what it says beforehand and what it does must be the same.
-fn is_allowed(server: &Server, conn: &mut Connection, line: &str) -> bool {
-    let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
-    let reply = conn.cmd(&words(line));
-    let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
-    assert_eq!(dry_run == "OK", !refused, "{line}: {dry_run:?} before, {reply:?} then");
-    !refused
+/// The name of a command as the server tells it.
+fn name_of(line: &str) -> String {
+    words(line)[0].to_lowercase()
+}
+
+fn sorted_names(reply: &Value) -> Vec<String> {
+    let mut names: Vec<String> = reply.items().iter().map(Value::text).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn no_command_is_left_out_here() {
+    let server = Server::start();
+    let mut named: Vec<String> = for_clients().map(name_of).collect();
+    named.extend(internal_commands(7).iter().map(|line| name_of(line)));
+    named.sort_unstable();
+    named.dedup();
+    assert_eq!(named, sorted_names(&server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"))));
 }
 
 #[test]
@@ -45,8 +72,9 @@ fn every_command_declares_its_key() {
     for line in READERS.into_iter().chain(["LOCK.CHECK k l FENCE 7 WITHINFO", "LOCK.WAITERS k COUNT 5"]) {
         declared(line, &["RO", "access"]);
     }
-    declared("LOCK._HOLD k alice 7 1 1 -1 -1 -1", &["RW", "access", "update"]);
-    declared("LOCK._FREE k 7", &["RW", "access", "update"]);
+    for line in ["LOCK._HOLD k alice 7 1 1 -1 -1 -1", "LOCK._FREE k 7", "LOCK._LIMIT k 5"] {
+        declared(line, &["RW", "access", "update"]);
+    }
     assert_eq!(server.cmd(&words("COMMAND GETKEYS LOCK.INFO PX")), Value::Array(vec![Value::bulk("PX")]));
     assert!(matches!(server.cmd(&words("COMMAND GETKEYS LOCK.HELP")), Value::Error(_)));
 }
@@ -59,8 +87,8 @@ fn a_key_that_is_not_the_users_is_refused() {
     let mut conn = user(&server, "~mine:* +@all");
     assert_changes_nothing(&server, || {
         for line in WRITERS.iter().chain(&READERS) {
-            assert!(!is_allowed(&server, &mut conn, line), "{line}");
-            assert!(is_allowed(&server, &mut conn, &line.replace(" k", " mine:k")), "{line}");
+            assert!(!is_allowed_on(&server, &mut conn, line), "{line}");
+            assert!(is_allowed_on(&server, &mut conn, &line.replacen(" k", " mine:k", 1)), "{line}");
         }
         let waiting = conn.cmd(&words("LOCK.ACQUIRE k alice BLOCK 0"));
         assert!(waiting.error().starts_with("NOPERM "), "nobody waits for what it may not have");
@@ -68,7 +96,7 @@ fn a_key_that_is_not_the_users_is_refused() {
         let script = "return redis.pcall('LOCK.CHECK', 'k', 'bob')";
         assert!(matches!(conn.cmd(&["EVAL", script, "0"]), Value::Error(_)));
     });
-    assert!(is_allowed(&server, &mut conn, "LOCK.HELP"));
+    assert!(is_allowed_on(&server, &mut conn, "LOCK.HELP"));
 }
 
 #[test]
@@ -76,30 +104,26 @@ fn a_key_that_may_only_be_read_or_only_be_written() {
     let server = Server::start();
     hold(&server, "k", "bob");
     let mut reads = user(&server, "%R~k +@all");
-    assert!(READERS.iter().all(|line| is_allowed(&server, &mut reads, line)));
-    assert!(!WRITERS.iter().any(|line| is_allowed(&server, &mut reads, line)));
+    assert!(READERS.iter().all(|line| is_allowed_on(&server, &mut reads, line)));
+    assert!(!WRITERS.iter().any(|line| is_allowed_on(&server, &mut reads, line)));
     // A fence or a 0 tells what is there, so writing takes the right to read.
     let mut writes = user(&server, "%W~k +@all");
-    assert!(!READERS.iter().chain(&WRITERS).any(|line| is_allowed(&server, &mut writes, line)));
+    assert!(!READERS.iter().chain(&WRITERS).any(|line| is_allowed_on(&server, &mut writes, line)));
     let mut both = user(&server, "%R~k %W~k +@all");
-    assert!(READERS.iter().chain(&WRITERS).all(|line| is_allowed(&server, &mut both, line)));
+    assert!(READERS.iter().chain(&WRITERS).all(|line| is_allowed_on(&server, &mut both, line)));
 }
 
 #[test]
 fn commands_can_be_given_by_name() {
     let server = Server::start();
-    let mut conn = user(&server, "~* +lock.acquire +lock.release +lock.check");
-    for (line, allowed) in [
-        ("LOCK.ACQUIRE k alice", true),
-        ("LOCK.CHECK k alice", true),
-        ("LOCK.RENEW k alice", false),
-        ("LOCK.INFO k", false),
-        ("LOCK.WAITERS k", false),
-        ("LOCK.HELP", false),
-        ("LOCK.RELEASE k alice", true),
-        ("DEL k", false),
-    ] {
-        assert_eq!(is_allowed(&server, &mut conn, line), allowed, "{line}");
+    hold(&server, "k", "bob");
+    for given in for_clients() {
+        let name = name_of(given);
+        let mut only = user(&server, &format!("~* +{name}"));
+        for line in for_clients().chain(["DEL k"]) {
+            assert_eq!(is_allowed_on(&server, &mut only, line), line == given, "+{name}: {line}");
+        }
+        assert!(!is_allowed(&server, &format!("~* +@all -{name}"), given), "-{name}");
     }
 }
 
@@ -109,49 +133,37 @@ fn commands_can_be_given_by_category() {
     if !is_modern(&server) {
         return skip("commands_can_be_given_by_category", "this server lets no module make categories");
     }
-    let mut listed: Vec<String> =
-        server.cmd(&words("ACL CAT lock")).items().iter().map(Value::text).collect();
-    listed.sort_unstable();
-    let public = [
-        "lock.acquire",
-        "lock.break",
-        "lock.cancel",
-        "lock.check",
-        "lock.convert",
-        "lock.guard",
-        "lock.help",
-        "lock.info",
-        "lock.macquire",
-        "lock.mrelease",
-        "lock.mrenew",
-        "lock.release",
-        "lock.renew",
-        "lock.setlimit",
-        "lock.steal",
-        "lock.transfer",
-        "lock.waiters",
-    ];
+    let mut public: Vec<String> = for_clients().map(name_of).collect();
+    public.sort_unstable();
+    let listed = sorted_names(&server.cmd(&words("ACL CAT lock")));
     assert_eq!(listed, public, "the internal commands are not among them");
 
-    let commands = || WRITERS.iter().chain(&READERS).chain(&["LOCK.HELP"]);
-    let mut all = user(&server, "~* +@lock");
-    assert!(commands().all(|line| is_allowed(&server, &mut all, line)));
-    assert!(!is_allowed(&server, &mut all, "LOCK._FREE k 7"));
+    hold(&server, "k", "bob");
+    let mut all = user(&server, "~* +@lock +ping");
+    assert!(for_clients().all(|line| is_allowed_on(&server, &mut all, line)));
+    assert!(!is_allowed_on(&server, &mut all, "LOCK._FREE k 7"));
     let mut none = user(&server, "~* +@all -@lock");
-    assert!(!commands().any(|line| is_allowed(&server, &mut none, line)));
-    let mut reads = user(&server, "~* +@read");
-    assert!(READERS.iter().all(|line| is_allowed(&server, &mut reads, line)));
-    assert!(!WRITERS.iter().any(|line| is_allowed(&server, &mut reads, line)));
+    assert!(!for_clients().any(|line| is_allowed_on(&server, &mut none, line)));
+    // What GUARD runs may be a write.
+    let mut reads = user(&server, "~* +@read +ping");
+    for line in READERS {
+        assert_eq!(is_allowed_on(&server, &mut reads, line), !line.starts_with("LOCK.GUARD"), "{line}");
+    }
+    assert!(!WRITERS.iter().any(|line| is_allowed_on(&server, &mut reads, line)));
     let mut hasty = user(&server, "~* +@all -@blocking");
-    assert!(!is_allowed(&server, &mut hasty, "LOCK.ACQUIRE k alice BLOCK 5"));
+    for line in for_clients() {
+        let may_wait = ["lock.acquire", "lock.convert", "lock.macquire"].contains(&name_of(line).as_str());
+        assert_eq!(is_allowed_on(&server, &mut hasty, line), !may_wait, "{line}");
+    }
 }
 
 /// What may be said with the internal commands about a lock that alice holds.
-fn internal_commands(fence: i64) -> [String; 3] {
+fn internal_commands(fence: i64) -> [String; 4] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
         "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
         format!("LOCK._FREE k {fence}"),
+        "LOCK._LIMIT k 5".to_owned(),
     ]
 }
 
@@ -165,7 +177,7 @@ fn internal_commands_are_not_for_applications() {
     assert_changes_nothing(&server, || {
         for line in internal_commands(fence) {
             if modern {
-                assert!(!is_allowed(&server, &mut conn, &line), "{line}");
+                assert!(!is_allowed_on(&server, &mut conn, &line), "{line}");
             } else {
                 let text = "NOPERM internal commands are for the replication stream and the AOF; \
                             use LOCK.ACQUIRE and LOCK.RELEASE";
@@ -175,10 +187,9 @@ fn internal_commands_are_not_for_applications() {
             script.extend(words(&line));
             assert!(matches!(conn.cmd(&script), Value::Error(_)), "{line}");
         }
-        for line in ["LOCK._HOLD k alice 7 1 1 1 1", "LOCK._FREE k", "LOCK._FREE k 7 7"] {
-            let name = if line.contains("HOLD") { "lock._hold" } else { "lock._free" };
+        for line in ["LOCK._HOLD k alice 7 1 1 1 1", "LOCK._FREE k", "LOCK._FREE k 7 7", "LOCK._LIMIT k"] {
             let reply = server.cmd(&words(line));
-            assert!(reply == wrong_arity(name).as_str(), "{line}: {reply:?}");
+            assert!(reply == wrong_arity(&name_of(line)).as_str(), "{line}: {reply:?}");
         }
     });
     assert_eq!(holder(&server, "k").as_deref(), Some("alice"));
@@ -223,7 +234,7 @@ fn an_unknown_client_gets_no_lock() {
     let server = Server::start();
     assert_eq!(server.cmd(&words("CONFIG SET requirepass secret")), "OK");
     let mut conn = server.connect();
-    for line in WRITERS.iter().chain(&READERS).chain(&["LOCK.HELP", "LOCK._FREE k 7"]) {
+    for line in for_clients().chain(["LOCK._FREE k 7"]) {
         assert!(conn.cmd(&words(line)).error().starts_with("NOAUTH "), "{line}");
     }
     assert_eq!(conn.cmd(&words("AUTH secret")), "OK");
@@ -248,7 +259,6 @@ fn a_user_that_is_deleted_does_not_wait_on() {
 #[test]
 fn a_user_that_may_no_longer_does_not_get_the_lock() {
     let server = Server::start();
-    let taken_away = "NOPERM the right to this lock was taken away while waiting; ask an administrator";
     for change in ["-lock.acquire", "resetkeys", "resetkeys %R~k", "nocommands"] {
         // At a release, with somebody behind.
         hold(&server, "k", "alice");
@@ -259,7 +269,7 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
         barred.expect_nothing_pending();
         release(&server, "k", "alice");
         assert_granted(&server, &mut carol, "k", "carol");
-        assert_eq!(barred.read(), taken_away, "{change}");
+        assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{change}");
         release(&server, "k", "carol");
 
         // At the end of a lease, with nobody else.
@@ -268,7 +278,7 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
         let command = words("LOCK.ACQUIRE k * BLOCK 0 WITHINFO");
         let mut barred = queue_up(&server, conn, &command);
         assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
-        assert_eq!(barred.read(), taken_away, "{change}");
+        assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{change}");
         wait_until("the grant to be taken back", || server.cmd(&["EXISTS", "k"]) == 0);
     }
     assert_eq!(server.info_int("lock_state", "lock_waiting"), 0);

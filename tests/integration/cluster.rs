@@ -37,7 +37,7 @@ fn wait_cluster_is(server: &Server, state: &str) {
 }
 
 /// One node with all slots. It serves what it has, also when a slot is missing.
-fn single() -> Server {
+pub(crate) fn single() -> Server {
     let server = node(&["cluster-require-full-coverage no"]);
     ok(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_cluster_is(&server, "ok");

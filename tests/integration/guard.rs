@@ -3,8 +3,9 @@
 
 mod counting;
 
+use crate::cluster::single;
 use crate::steps::{assert_changes_nothing, digest, eval, hold, is_modern, release, transaction, words};
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
+use crate::support::{assert_stream, ReplicaStream, Server, Stop, Value};
 
 /// LOCK.GUARD with these words.
 fn guard(server: &Server, line: &str) -> Value {
@@ -167,11 +168,7 @@ fn keys_of_the_inner_command_are_declared() {
 
 #[test]
 fn in_a_cluster_all_keys_are_in_one_slot() {
-    let server = Server::with(&["cluster-enabled yes"]);
-    assert_eq!(server.cmd(&words("CLUSTER ADDSLOTSRANGE 0 16383")), "OK");
-    wait_until("the cluster to be up", || {
-        server.cmd(&words("CLUSTER INFO")).text().contains("cluster_state:ok")
-    });
+    let server = single();
     hold(&server, "{t}k", "alice");
     assert_eq!(guard(&server, "{t}k alice * SET {t}x 1"), "OK");
     assert!(guard(&server, "{t}k alice * SET elsewhere 1").error().starts_with("CROSSSLOT "));

@@ -1,45 +1,18 @@
 //! What is published about locks: each event once, in order, for the right key, and nothing when nothing has happened.
 
+use crate::onlookers::Events;
 use crate::steps::{assert_granted, fence_of, hold, queue_up, release, wait_for_lock, words};
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{wait_until, Server, Value};
 
-/// A subscriber to everything that the server publishes about keys.
-struct Listener(Connection);
-
-impl Listener {
-    /// Listens to the events of these classes.
-    fn start(server: &Server, classes: &str) -> Listener {
-        assert_eq!(server.cmd(&["CONFIG", "SET", "notify-keyspace-events", classes]), "OK");
-        let mut conn = server.connect();
-        conn.send(&["PSUBSCRIBE", "__key*__:*", "end"]);
-        conn.read();
-        conn.read();
-        Listener(conn)
-    }
-
-    /// The next message: its channel and its text.
-    fn next(&mut self) -> String {
-        let message = self.0.read();
-        let [_, _, channel, text] = message.items() else { panic!("no message: {message:?}") };
-        format!("{} {}", channel.text(), text.text())
-    }
-
-    /// Everything published so far and not heard before.
-    fn heard(&mut self, server: &Server) -> Vec<String> {
-        server.cmd(&["PUBLISH", "end", ""]);
-        std::iter::from_fn(|| Some(self.next()).filter(|message| message != "end ")).collect()
-    }
-}
-
-/// The events of `k` in the first database, by the channel of the key.
+/// These events of `k` in the first database.
 fn of_k(events: &[&str]) -> Vec<String> {
-    events.iter().map(|event| format!("__keyspace@0__:k {event}")).collect()
+    events.iter().map(|event| format!("k {event}")).collect()
 }
 
 #[test]
 fn a_lock_from_its_grant_to_its_end() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     hold(&server, "k", "alice");
     assert_eq!(listener.heard(&server), of_k(&["lock.acquired"]));
     let mut waiter = wait_for_lock(&server, "k", "bob");
@@ -54,7 +27,7 @@ fn a_lock_from_its_grant_to_its_end() {
 #[test]
 fn the_end_of_a_lease() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let _waiter = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0 PX 30"));
     let events = ["lock.acquired", "lock.waiting", "lock.expired", "lock.acquired", "lock.expired"];
@@ -67,7 +40,7 @@ fn the_end_of_a_lease() {
 fn what_changes_no_holder_is_not_published() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     for line in [
         "LOCK.ACQUIRE k alice PX 60000",
         "LOCK.ACQUIRE k bob",
@@ -94,7 +67,7 @@ fn what_changes_no_holder_is_not_published() {
 #[test]
 fn by_the_channel_of_the_event_too() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "Ed");
+    let mut listener = Events::listen_to(&server, "Ed");
     let odd: &[u8] = b"odd\r\n\0key\xff";
     fence_of(&server.cmd(&[b"LOCK.ACQUIRE", odd, b"alice"]));
     assert_eq!(server.cmd(&[b"LOCK.RELEASE", odd, b"alice"]), 1);
@@ -106,7 +79,7 @@ fn by_the_channel_of_the_event_too() {
 #[test]
 fn of_the_database_in_which_it_happened() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     let mut five = server.connect().select(5);
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 50")));
     assert_eq!(listener.next(), "__keyspace@5__:k lock.acquired");
@@ -117,7 +90,7 @@ fn of_the_database_in_which_it_happened() {
 fn the_module_speaks_for_itself_alone() {
     let server = Server::start();
     // All classes: no `set`, no `del`, no `expired` of the server's own beside those of the module.
-    let mut listener = Listener::start(&server, "KA");
+    let mut listener = Events::listen_to(&server, "KA");
     hold(&server, "k", "alice");
     let _waiter = wait_for_lock(&server, "k", "bob");
     release(&server, "k", "alice");
@@ -130,7 +103,7 @@ fn the_module_speaks_for_itself_alone() {
 #[test]
 fn what_others_do_to_a_key_is_the_servers_to_tell() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "KA");
+    let mut listener = Events::listen_to(&server, "KA");
     hold(&server, "k", "alice");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_eq!(server.cmd(&words("DEL k")), 1);
@@ -146,7 +119,7 @@ fn a_grant_that_is_taken_back() {
     let id = doomed.id().to_string();
     let mut doomed = queue_up(&server, doomed, &words("LOCK.ACQUIRE k bob BLOCK 0"));
     let mut next = wait_for_lock(&server, "k", "carol");
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     let mut conn = server.connect();
     conn.send_together(&[&words("LOCK.RELEASE k alice"), &["CLIENT", "KILL", "ID", &id]]);
     doomed.expect_closed();
@@ -158,7 +131,7 @@ fn a_grant_that_is_taken_back() {
 #[test]
 fn inside_a_transaction_in_the_order_of_the_steps() {
     let server = Server::start();
-    let mut listener = Listener::start(&server, "Kd");
+    let mut listener = Events::listen_to(&server, "Kd");
     let mut conn = server.connect();
     conn.send_together(&[
         &["MULTI"],
@@ -174,7 +147,7 @@ fn inside_a_transaction_in_the_order_of_the_steps() {
 #[test]
 fn switched_off_by_either_side() {
     let server = Server::with(&["lock.events no"]);
-    let mut listener = Listener::start(&server, "KA");
+    let mut listener = Events::listen_to(&server, "KA");
     hold(&server, "k", "alice");
     release(&server, "k", "alice");
     assert!(listener.heard(&server).is_empty());

@@ -18,33 +18,43 @@ pub(crate) fn goes_through<T>(server: &Server, change: impl FnOnce() -> T) -> bo
     }
 }
 
-/// A subscriber to what is published about the keys of the first database.
+/// A subscriber to what is published about keys.
 pub(crate) struct Events(Connection);
 
 impl Events {
+    /// Listens to every class of events, by the channels of the keys.
     pub(crate) fn listen(server: &Server) -> Events {
-        assert_eq!(server.cmd(&words("CONFIG SET notify-keyspace-events KA")), "OK");
+        Events::listen_to(server, "KA")
+    }
+
+    /// Listens to the events of these classes.
+    pub(crate) fn listen_to(server: &Server, classes: &str) -> Events {
+        assert_eq!(server.cmd(&["CONFIG", "SET", "notify-keyspace-events", classes]), "OK");
         let mut conn = server.connect();
-        conn.send(&["PSUBSCRIBE", "__keyspace@0__:*", "end"]);
+        conn.send(&["PSUBSCRIBE", "__key*__:*", "end"]);
         conn.read();
         conn.read();
         Events(conn)
     }
 
-    /// Key and event of everything published so far and not heard before.
+    /// The next event: its channel, of which only the key is named in the first database, and its text.
+    pub(crate) fn next(&mut self) -> String {
+        let message = self.0.read();
+        let [_, _, channel, text] = message.items() else { panic!("no message: {message:?}") };
+        let channel = channel.text();
+        format!("{} {}", channel.strip_prefix("__keyspace@0__:").unwrap_or(&channel), text.text())
+    }
+
+    /// Everything published so far and not heard before.
     pub(crate) fn heard(&mut self, server: &Server) -> Vec<String> {
         server.cmd(&["PUBLISH", "end", ""]);
-        let mut heard = Vec::new();
-        loop {
-            let message = self.0.read();
-            let [_, _, channel, event] = message.items() else { panic!("no message: {message:?}") };
-            match channel.text().strip_prefix("__keyspace@0__:") {
-                Some(key) => heard.push(format!("{key} {}", event.text())),
-                None => return heard,
-            }
-        }
+        std::iter::from_fn(|| Some(self.next()).filter(|message| message != "end ")).collect()
     }
 }
+
+/// What somebody is told who has lost, while waiting, a right that the command needs.
+pub(crate) const RIGHT_TAKEN_AWAY: &str =
+    "NOPERM the right to this lock was taken away while waiting; ask an administrator";
 
 /// A connection of a user with these rules and nothing else.
 pub(crate) fn user(server: &Server, rules: &str) -> Connection {
@@ -54,13 +64,17 @@ pub(crate) fn user(server: &Server, rules: &str) -> Connection {
     conn
 }
 
-/// Whether a user with these rules may run the command; what the server says beforehand and what it does must be the same.
+/// Whether a user with these rules may run the command.
 pub(crate) fn is_allowed(server: &Server, rules: &str, line: &str) -> bool {
-    let mut conn = user(server, rules);
+    is_allowed_on(server, &mut user(server, rules), line)
+}
+
+/// The same for a connection of that user; what the server says beforehand and what it does must be the same.
+pub(crate) fn is_allowed_on(server: &Server, conn: &mut Connection, line: &str) -> bool {
     let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
     let reply = conn.cmd(&words(line));
     let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
-    assert_eq!(dry_run == "OK", !refused, "{rules}: {line}: {dry_run:?} before, {reply:?} then");
+    assert_eq!(dry_run == "OK", !refused, "{line}: {dry_run:?} before, {reply:?} then");
     !refused
 }
 

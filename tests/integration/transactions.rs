@@ -1,6 +1,7 @@
 //! Locks in steps of several commands: MULTI and EXEC, WATCH, scripts and functions. Nothing waits inside such a step, and
 //! nobody comes between a check and the writes that it guards.
 
+use crate::onlookers::goes_through;
 use crate::steps::{
     assert_granted, assert_holds, eval, fence_of, hold, release, transaction, wait_for_lock, waiting, words,
 };
@@ -53,20 +54,6 @@ fn a_refusal_inside_stands_alone() {
     assert!(replies[0].error().starts_with("BADARG "));
     assert_holds(&server, "k", "alice", fence_of(&replies[1]));
     assert!(replies[2].int() > 0);
-}
-
-/// Whether a transaction of a client that watches `k` goes through after `change`.
-fn goes_through<T>(server: &Server, change: impl FnOnce() -> T) -> bool {
-    let mut watcher = server.connect();
-    assert_eq!(watcher.cmd(&["WATCH", "k"]), "OK");
-    change();
-    assert_eq!(watcher.cmd(&["MULTI"]), "OK");
-    assert_eq!(watcher.cmd(&["PING"]), "QUEUED");
-    match watcher.cmd(&["EXEC"]) {
-        Value::Array(_) => true,
-        Value::NilArray => false,
-        other => panic!("{other:?}"),
-    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! that nobody heard of leaves the owner with what it had.
 
 use super::{ask, assert_shown, read, wait_in_line};
-use crate::onlookers::{user, Events};
+use crate::onlookers::{user, Events, RIGHT_TAKEN_AWAY};
 use crate::steps::{
     assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue,
     queue_up, release, set_string, transaction, waiting, words,
@@ -439,8 +439,7 @@ fn who_may_no_longer_convert_reads_on() {
         assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
         ann.expect_nothing_pending();
         release(&server, "k", "ben");
-        let text = "NOPERM the right to this lock was taken away while waiting; ask an administrator";
-        assert_eq!(ann.read(), text, "{change}");
+        assert_eq!(ann.read(), RIGHT_TAKEN_AWAY, "{change}");
         fence_of(&cleo.read());
         assert_shown(&server, "shared", &["ann", "cleo"]);
         assert_holds(&server, "k", "ann", old);

@@ -3,6 +3,7 @@
 
 use super::{cycle, take, wait};
 use crate::group::line_up;
+use crate::onlookers::user;
 use crate::steps::{hold, release, words};
 use crate::support::{Connection, Server, Value};
 
@@ -61,14 +62,6 @@ fn the_shortest_of_two_cycles_is_told() {
     let _waiters = wait(&server, &["LOCK.ACQUIRE k3 b", "LOCK.ACQUIRE k1 d", "LOCK.ACQUIRE k1 c"]);
     let reply = server.cmd(&words("LOCK.ACQUIRE k2 a BLOCK 0"));
     assert_eq!(reply, cycle(&["a", "k2", "c", "k1"]).as_str());
-}
-
-/// A connection of a user with these rules and nothing else.
-fn user(server: &Server, rules: &str) -> Connection {
-    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
-    let mut conn = server.connect();
-    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
-    conn
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Who may ask for several locks: the keys that the commands declare, the rights on each of them, one slot in a cluster.
 
 use super::{assert_all_granted, give_back, in_line, line_up, take};
+use crate::cluster::single;
+use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
     assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, release,
     wait_for_lock, words,
 };
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 /// Each command with the keys `a` and `b` and words behind them that are no keys.
@@ -14,14 +16,6 @@ const COMMANDS: [&str; 3] = [
     "LOCK.MRELEASE o 2 a b FENCE 7",
     "LOCK.MRENEW o 5000 2 a b FENCE 7",
 ];
-
-/// A connection of a user with these rules and nothing else.
-fn user(server: &Server, rules: &str) -> Connection {
-    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
-    let mut conn = server.connect();
-    assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
-    conn
-}
 
 #[test]
 fn every_key_is_declared() {
@@ -96,7 +90,6 @@ fn a_number_of_keys_that_cannot_be_is_no_way_round() {
 #[test]
 fn rights_that_go_while_waiting() {
     let server = Server::start();
-    let taken_away = "NOPERM the right to this lock was taken away while waiting; ask an administrator";
     for change in ["-lock.macquire", "resetkeys ~a", "resetkeys ~a %R~b", "nocommands"] {
         hold(&server, "a", "alice");
         let conn = user(&server, "~* +@all");
@@ -106,7 +99,7 @@ fn rights_that_go_while_waiting() {
         assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
         barred.expect_nothing_pending();
         release(&server, "a", "alice");
-        assert_eq!(barred.read(), taken_away, "{change}");
+        assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{change}");
         assert_granted(&server, &mut on_a, "a", "on-a");
         assert_granted(&server, &mut on_b, "b", "on-b");
         release(&server, "a", "on-a");
@@ -148,19 +141,9 @@ fn they_are_in_the_categories_of_locks() {
     }
 }
 
-/// One node that has all slots.
-fn cluster() -> Server {
-    let server = Server::with(&["cluster-enabled yes"]);
-    assert_eq!(server.cmd(&words("CLUSTER ADDSLOTSRANGE 0 16383")), "OK");
-    wait_until("the cluster to be up", || {
-        server.cmd(&words("CLUSTER INFO")).text().contains("cluster_state:ok")
-    });
-    server
-}
-
 #[test]
 fn in_a_cluster_all_are_in_one_slot() {
-    let server = cluster();
+    let server = single();
     fence_of(&take(&server, "alice 3 {t}a {t}b t"));
     let mut waiter = in_line(&server, "bob 2 {t}a {t}c");
     let before = digest(&server);
@@ -181,8 +164,7 @@ fn in_a_cluster_all_are_in_one_slot() {
 
 #[test]
 fn a_slot_that_is_lost_takes_its_waiters_with_it() {
-    let server = cluster();
-    assert_eq!(server.cmd(&words("CONFIG SET cluster-require-full-coverage no")), "OK");
+    let server = single();
     fence_of(&take(&server, "alice 1 {t}a NOEXPIRE"));
     hold(&server, "other", "alice");
     let mut lost = in_line(&server, "bob 2 {t}a {t}b");
