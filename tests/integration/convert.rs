@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
 use crate::steps::{
-    assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, is_modern, queue, queue_up,
+    ask, assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, is_modern, queue, queue_up,
     release, set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::{wait_until, Connection, Server, Value};
@@ -16,11 +16,6 @@ mod waiting;
 
 const NOT_CONVERTIBLE: &str =
     "LOCKMODE the lock is in semaphore use; only shared and exclusive holds can be converted";
-
-/// Runs one line.
-fn ask(server: &Server, line: &str) -> Value {
-    server.cmd(&words(line))
-}
 
 /// Takes `k` as a reader.
 fn read(server: &Server, owner: &str) -> i64 {

@@ -8,19 +8,14 @@ mod waiting;
 
 use crate::onlookers::{goes_through, Events};
 use crate::steps::{
-    assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, holder, release, transaction,
-    words,
+    ask, assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, holder, release,
+    transaction, words,
 };
 use crate::support::{Server, Value};
 use crate::traffic::lock_stat;
 
 const HOLDS_ALREADY: &str =
     "LOCKMODE the new owner holds the lock already; release one of the two holds first";
-
-/// Runs one line.
-fn ask(server: &Server, line: &str) -> Value {
-    server.cmd(&words(line))
-}
 
 /// Runs a line that must reply a fence.
 fn take(server: &Server, line: &str) -> i64 {

@@ -3,8 +3,8 @@
 
 use crate::onlookers::{goes_through, Events};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, assert_left, eval, fence_of, hold, queue, queue_up,
-    release, transaction, words,
+    ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, eval, fence_of, hold, queue,
+    queue_up, release, transaction, words,
 };
 use crate::support::{Connection, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
@@ -17,11 +17,6 @@ const ID_BYTES_MAX: usize = 64;
 
 const TAKEN_WITH_IDS: &str =
     "LOCKMODE the lock was taken with REENTRANT; release it with REENTRANT and the id, or ALL";
-
-/// Runs one line.
-fn ask(server: &Server, line: &str) -> Value {
-    server.cmd(&words(line))
-}
 
 /// Alice enters `k`.
 fn enter(server: &Server, id: &str) -> i64 {

@@ -4,16 +4,11 @@
 use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
 use crate::round_trips::assert_round_trips;
 use crate::steps::{
-    assert_changes_nothing, digest, eval, fence_of, hold, is_modern, queue, queue_up, release, set_string,
-    transaction, words, wrong_arity, WRONGTYPE,
+    ask, assert_changes_nothing, digest, eval, fence_of, hold, is_modern, queue, queue_up, release,
+    set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_quiet, wait_same_data};
-
-/// Runs one line.
-fn ask(server: &Server, line: &str) -> Value {
-    server.cmd(&words(line))
-}
 
 /// Takes permits of `k`.
 fn take(server: &Server, owner: &str, limit: u32, permits: u32) -> i64 {

@@ -12,6 +12,11 @@ pub(crate) fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
+/// Runs a command without odd bytes.
+pub(crate) fn ask(server: &Server, line: &str) -> Value {
+    server.cmd(&words(line))
+}
+
 /// Takes a free lock and replies its fence.
 pub(crate) fn hold(server: &Server, key: &str, owner: &str) -> i64 {
     fence_of(&server.cmd(&["LOCK.ACQUIRE", key, owner]))
