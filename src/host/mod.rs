@@ -16,6 +16,7 @@ mod obey;
 mod register;
 mod replicate;
 mod reply;
+mod server_reply;
 mod state;
 mod step;
 mod value;

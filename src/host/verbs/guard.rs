@@ -5,9 +5,10 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::super::api::{bytes, rm, Ctx, RString};
+use super::super::api::{rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
+use super::super::server_reply::ServerReply;
 use super::super::{clock, state};
 use crate::command::guard::{Guard, WORDS_BEFORE_COMMAND};
 use crate::error::LockError;
@@ -41,11 +42,7 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
     let format = c"!ECMS0v".as_ptr();
     let args_ptr = args.as_ptr().cast_mut();
     let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, args_ptr, args.len()));
-    if reply.is_null() {
-        return Err(unknown());
-    }
-    rm!(RedisModule_ReplyWithCallReply(ctx, reply));
-    rm!(RedisModule_FreeCallReply(reply));
+    ServerReply::adopt(reply).ok_or_else(unknown)?.pass_on(ctx);
     Ok(())
 }
 
@@ -81,28 +78,9 @@ fn blocks(ctx: *mut Ctx, command: &[u8]) -> bool {
 
 /// Nothing if there is no such command.
 fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Option<bool> {
-    let format = c"cb".as_ptr();
-    let reply =
-        rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), format, c"INFO".as_ptr(), name.as_ptr(), name.len()));
-    if reply.is_null() {
-        return None;
-    }
-    let info = rm!(RedisModule_CallReplyArrayElement(reply, 0));
-    let flags =
-        if info.is_null() { ptr::null_mut() } else { rm!(RedisModule_CallReplyArrayElement(info, 2)) };
-    let blocks = (!flags.is_null()).then(|| {
-        let count = rm!(RedisModule_CallReplyLength(flags));
-        (0..count).any(|at| {
-            let flag = rm!(RedisModule_CallReplyArrayElement(flags, at));
-            let string = rm!(RedisModule_CreateStringFromCallReply(flag));
-            if string.is_null() {
-                return false;
-            }
-            let is_blocking = bytes(string) == b"blocking";
-            rm!(RedisModule_FreeString(ctx, string));
-            is_blocking
-        })
-    });
-    rm!(RedisModule_FreeCallReply(reply));
-    blocks
+    let (info, format) = (c"INFO".as_ptr(), c"cb".as_ptr());
+    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), format, info, name.as_ptr(), name.len()));
+    let reply = ServerReply::adopt(reply)?;
+    let mut flags = reply.root().item(0)?.item(2)?.items();
+    Some(flags.any(|flag| flag.bytes() == Some(b"blocking")))
 }

@@ -1,0 +1,68 @@
+//! What the server replies when this module runs one of its commands.
+
+use std::ffi::c_int;
+use std::marker::PhantomData;
+
+use redis_module::raw;
+
+use super::api::{rm, Ctx};
+
+/// A whole reply, freed at the end.
+pub(super) struct ServerReply(*mut raw::RedisModuleCallReply);
+
+/// A reply or a part of one, as long as the whole lives.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    reply: *mut raw::RedisModuleCallReply,
+    whole: PhantomData<&'a ServerReply>,
+}
+
+impl ServerReply {
+    /// Takes over what `RM_Call` returned; nothing if the server would not run the command.
+    pub(super) fn adopt(reply: *mut raw::RedisModuleCallReply) -> Option<Self> {
+        (!reply.is_null()).then_some(Self(reply))
+    }
+
+    /// Replies the same to the client of this call.
+    pub(super) fn pass_on(&self, ctx: *mut Ctx) {
+        rm!(RedisModule_ReplyWithCallReply(ctx, self.0));
+    }
+
+    pub(super) const fn root(&self) -> Part<'_> {
+        Part { reply: self.0, whole: PhantomData }
+    }
+}
+
+impl Drop for ServerReply {
+    fn drop(&mut self) {
+        rm!(RedisModule_FreeCallReply(self.0));
+    }
+}
+
+impl<'a> Part<'a> {
+    pub(super) fn is_error(self) -> bool {
+        rm!(RedisModule_CallReplyType(self.reply)) == raw::REDISMODULE_REPLY_ERROR as c_int
+    }
+
+    /// The bytes of a string, a status or an error; nothing for anything else, a null among it.
+    pub(super) fn bytes(self) -> Option<&'a [u8]> {
+        let mut len = 0;
+        let start = rm!(RedisModule_CallReplyStringPtr(self.reply, &mut len));
+        if start.is_null() {
+            return None;
+        }
+        // SAFETY: the server gave the start and the length of a string that lives as long as the whole reply.
+        Some(unsafe { std::slice::from_raw_parts(start.cast(), len) })
+    }
+
+    /// One item of an array; nothing if it is none, or has not so many.
+    pub(super) fn item(self, at: usize) -> Option<Self> {
+        let reply = rm!(RedisModule_CallReplyArrayElement(self.reply, at));
+        (!reply.is_null()).then_some(Self { reply, ..self })
+    }
+
+    /// The items of an array.
+    pub(super) fn items(self) -> impl Iterator<Item = Self> {
+        (0..).map_while(move |at| self.item(at))
+    }
+}
