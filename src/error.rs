@@ -73,6 +73,10 @@ pub enum LockError {
     StaleFence {
         is: Fence,
     },
+    /// The key of a register holds something that is not a string.
+    NoRegister,
+    /// The string that should be a register holds no fence.
+    NoFence,
     /// No room for another waiter.
     ServerQueueFull(usize),
     KeyQueueFull(usize),
@@ -144,6 +148,12 @@ impl fmt::Display for LockError {
             }
             Self::StaleFence { is } => {
                 write!(f, "STALEFENCE the owner holds the lock under fence {} by now; nothing was done", is.get())
+            }
+            Self::NoRegister => {
+                write!(f, "WRONGTYPE the key holds a value that is not a string; a register of fences needs another key")
+            }
+            Self::NoFence => {
+                write!(f, "BADVALUE the key holds a text that is not a fence; delete it, or use another key")
             }
             Self::ServerQueueFull(max) => {
                 write!(f, "QUEUEFULL {max} clients wait in this server; raise lock.max-waiters or try later")

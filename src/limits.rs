@@ -25,6 +25,9 @@ pub const QUOTE_BYTES_MAX: usize = 64;
 /// Largest fence: what a client that keeps numbers as doubles can still tell apart, reached in the year 2255.
 pub const FENCE_MAX: u64 = (1 << 53) - 1;
 
+/// Longest time that LOCK.FENCE can be asked to remember a fence, in seconds: ten years, far from any overflow.
+pub const REMEMBER_S_MAX: i64 = 10 * 365 * 24 * 3600;
+
 /// How far ahead of this server's clock a fence from elsewhere may lie, in µs: an hour of clock error. Beyond
 /// it the fence is a mistake or an attack, and would push every later fence with it.
 pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::error::LockError;
-use crate::limits::{ENTRY_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
+use crate::limits::{ENTRY_BYTES_MAX, FENCE_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::primitive::{Fence, Owner};
 
 /// The words of a command that have not been read yet.
@@ -71,9 +71,8 @@ impl<'a> Args<'a> {
 
     /// The value of FENCE.
     pub fn fence(&mut self) -> Result<Fence, LockError> {
-        let max = crate::limits::FENCE_MAX as i64;
-        let n = self.number("FENCE", 1, max)?;
-        u64::try_from(n).ok().and_then(Fence::new).ok_or(LockError::Number { what: "FENCE", min: 1, max })
+        let max = FENCE_MAX as i64;
+        parse_fence(self.value("FENCE")?).ok_or(LockError::Number { what: "FENCE", min: 1, max })
     }
 
     /// The value of REENTRANT.
@@ -150,6 +149,11 @@ pub fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Resu
         return Err(LockError::Repeated(option));
     }
     Ok(())
+}
+
+/// A fence in decimal.
+pub fn parse_fence(word: &[u8]) -> Option<Fence> {
+    parse_i64(word).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new)
 }
 
 /// A decimal number as the server itself writes it: no plus sign, no spaces, no leading zeros, no `-0`.

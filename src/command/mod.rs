@@ -6,6 +6,7 @@ pub mod args;
 pub mod check;
 pub mod convert;
 pub mod effect;
+pub mod fence;
 pub mod group;
 pub mod guard;
 pub mod help;
@@ -38,6 +39,7 @@ pub const PUBLIC: &[Spec] = &[
     group::RELEASE,
     group::RENEW,
     guard::SPEC,
+    fence::SPEC,
     transfer::SPEC,
     operate::CANCEL,
     operate::BREAK,

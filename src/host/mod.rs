@@ -27,7 +27,7 @@ use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
-    acquire, check, convert, effect, group, guard, help, info as lock_info, operate, release, renew,
+    acquire, check, convert, effect, fence, group, guard, help, info as lock_info, operate, release, renew,
     set_limit, transfer, waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
@@ -88,6 +88,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::ReleaseAllVerb>(ctx, &group::RELEASE)
         && register::add::<verbs::RenewAllVerb>(ctx, &group::RENEW)
         && register::add::<verbs::GuardVerb>(ctx, &guard::SPEC)
+        && register::add::<verbs::FenceVerb>(ctx, &fence::SPEC)
         && register::add::<verbs::TransferVerb>(ctx, &transfer::SPEC)
         && register::add::<verbs::CancelVerb>(ctx, &operate::CANCEL)
         && register::add::<verbs::BreakVerb>(ctx, &operate::BREAK)

@@ -9,7 +9,7 @@ use crate::support::{skip, wait_until, Server, Value};
 
 /// Each command for clients, with enough words to be run: those that change the lock `k`, those that read it, those that
 /// have no key. None of them does anything to a lock that bob holds.
-const WRITERS: [&str; 12] = [
+const WRITERS: [&str; 13] = [
     "LOCK.ACQUIRE k alice",
     "LOCK.RELEASE k alice",
     "LOCK.RENEW k alice",
@@ -23,6 +23,8 @@ const WRITERS: [&str; 12] = [
     "LOCK.BREAK k OWNER alice",
     // Not a lease: it is refused as such once the rights are found to be there.
     "LOCK.STEAL k alice PX 0",
+    // A lock is no register.
+    "LOCK.FENCE k 7",
 ];
 /// What GUARD runs takes rights of its own; PING takes none.
 const READERS: [&str; 4] =

@@ -108,6 +108,16 @@ fn fences_and_counts_are_strict_numbers() {
     let commands =
         ["LOCK.ACQUIRE k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice", "LOCK.CHECK k alice"];
     assert_refused(&wrong_numbers(&commands, "FENCE", (1, max), &beyond));
+    let mut registers = wrong_numbers(&["LOCK.FENCE k", "LOCK.FENCE free"], "FENCE", (1, max), &beyond);
+    // There the fence stands by its place, without the word.
+    for (request, _) in &mut registers {
+        request.remove(2);
+    }
+    assert_refused(&registers);
+    let ten_years = 315_360_000;
+    let beyond: Vec<String> =
+        [i64::MIN, -1, 0, ten_years + 1, i64::MAX, i64::MAX / 1000 + 2].iter().map(i64::to_string).collect();
+    assert_refused(&wrong_numbers(&["LOCK.FENCE k 7", "LOCK.FENCE free 7"], "EX", (1, ten_years), &beyond));
     let beyond: Vec<String> = [i64::MIN, -1, 0, 10_001, i64::MAX].iter().map(i64::to_string).collect();
     assert_refused(&wrong_numbers(&["LOCK.WAITERS k"], "COUNT", (1, 10_000), &beyond));
 }

@@ -145,6 +145,7 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.MRELEASE",
         "LOCK.MRENEW",
         "LOCK.GUARD",
+        "LOCK.FENCE",
         "LOCK.TRANSFER",
         "LOCK.CANCEL",
         "LOCK.BREAK",

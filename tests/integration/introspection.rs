@@ -54,6 +54,7 @@ fn command_info_of_every_command() {
             "@lock @slow @write",
             Some("RO access incomplete variable_flags"),
         ),
+        ("lock.fence", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),

@@ -28,6 +28,7 @@ mod durability;
 mod expiry;
 mod external;
 mod failover;
+mod fence;
 mod golden;
 mod group;
 mod guard;

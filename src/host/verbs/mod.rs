@@ -1,6 +1,7 @@
 //! The commands at the server's side: words in, one step on the locks, reply out.
 
 mod convert;
+mod fence;
 mod group;
 mod guard;
 mod hold;
@@ -10,6 +11,7 @@ mod take;
 mod waiting;
 
 pub(super) use convert::{ConvertVerb, SetLimitVerb};
+pub(super) use fence::FenceVerb;
 pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
 pub(super) use guard::GuardVerb;
 pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
