@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::limits::{
-    CYCLE_SHOWN_MAX, ENTRIES_MAX, ENTRY_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX,
+    CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX,
     QUOTE_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
@@ -34,7 +34,7 @@ pub enum LockError {
     KeyLength,
     OwnerLength,
     NoteLength,
-    EntryLength,
+    IdLength,
     /// A key that stands twice in one request.
     SameKeyTwice(Vec<u8>),
     /// The owner is in too often.
@@ -110,7 +110,7 @@ impl fmt::Display for LockError {
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
             }
-            Self::EntryLength => write!(f, "BADARG the id of a re-entry must have 1 to {ENTRY_BYTES_MAX} bytes"),
+            Self::IdLength => write!(f, "BADARG an id must have 1 to {ID_BYTES_MAX} bytes"),
             Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
             Self::TooManyEntries => {
                 write!(f, "LOCKLIMIT the owner is in under {ENTRIES_MAX} ids already; release some of them first")
@@ -165,7 +165,7 @@ impl fmt::Display for LockError {
                 )
             }
             Self::EffectRefused => {
-                write!(f, "NOPERM internal commands are for the replication stream and the AOF; use LOCK.ACQUIRE and LOCK.RELEASE")
+                write!(f, "NOPERM internal commands are for the replication stream and the AOF; LOCK.HELP lists those for clients")
             }
             Self::BadEffect => {
                 write!(f, "BADARG the effect has a field that cannot be true; nothing was changed")

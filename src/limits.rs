@@ -7,8 +7,8 @@ pub const OWNER_BYTES_MAX: usize = 256;
 /// Longest note in bytes: a line that an operator can read.
 pub const NOTE_BYTES_MAX: usize = 256;
 
-/// Longest id of a re-entry, in bytes: room for a request id or a thread's name.
-pub const ENTRY_BYTES_MAX: usize = 64;
+/// Longest id of a re-entry or of a count-down, in bytes: room for a request id or a thread's name.
+pub const ID_BYTES_MAX: usize = 64;
 
 /// Most re-entries of one hold: deeper than calls nest, and few enough to put into one effect.
 pub const ENTRIES_MAX: usize = 256;

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::error::LockError;
-use crate::limits::{ENTRY_BYTES_MAX, FENCE_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
+use crate::limits::{FENCE_MAX, ID_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::primitive::{Fence, Owner};
 
 /// The words of a command that have not been read yet.
@@ -63,8 +63,8 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// The value of `option` as a number of permits.
-    pub fn permits(&mut self, option: &'static str, max: u32) -> Result<u32, LockError> {
+    /// The value of `option` as a number of permits or parties.
+    pub fn count(&mut self, option: &'static str, max: u32) -> Result<u32, LockError> {
         let n = self.number(option, 1, i64::from(max))?;
         Ok(u32::try_from(n).unwrap_or(max))
     }
@@ -77,12 +77,7 @@ impl<'a> Args<'a> {
 
     /// The value of REENTRANT.
     pub fn entry(&mut self) -> Result<&'a [u8], LockError> {
-        let id = self.value("REENTRANT")?;
-        if (1..=ENTRY_BYTES_MAX).contains(&id.len()) {
-            Ok(id)
-        } else {
-            Err(LockError::EntryLength)
-        }
+        self.value("REENTRANT").and_then(id)
     }
 
     /// A number of keys and as many of them, no two the same.
@@ -140,6 +135,15 @@ impl<'a> Args<'a> {
     /// Refuses words that nobody asked for.
     pub fn finish(&mut self) -> Result<(), LockError> {
         self.next_word().map_or(Ok(()), |_| Err(LockError::Arity(self.command)))
+    }
+}
+
+/// The id that a client made up for one request, so that it can be sent again.
+fn id(word: &[u8]) -> Result<&[u8], LockError> {
+    if (1..=ID_BYTES_MAX).contains(&word.len()) {
+        Ok(word)
+    } else {
+        Err(LockError::IdLength)
     }
 }
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use super::args::{parse_i64, Args};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
-use crate::limits::{ENTRY_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
+use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
 use crate::primitive::codec::{deadline_here, Source};
 use crate::primitive::deadlines::Slot;
 use crate::primitive::entries::Entries;
@@ -169,7 +169,7 @@ fn parse_extra(args: &mut Args) -> Option<Extra> {
     extra.keys = Some(keys).filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
     let mut ids: Vec<Box<[u8]>> = Vec::new();
     while let Some(id) = args.next_word() {
-        ids.push((id.len() <= ENTRY_BYTES_MAX).then(|| id.into())?);
+        ids.push((id.len() <= ID_BYTES_MAX).then(|| id.into())?);
     }
     extra.entries = Entries::from_ids(ids)?;
     Some(extra)
@@ -211,7 +211,7 @@ mod tests {
             times in prop::option::of((0..1_000_000_i64, 0..1_000_000_i64, 0..i64::MAX)),
             note in prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX),
             keys in 1..=KEYS_MAX as u32,
-            id in prop::collection::vec(any::<u8>(), 0..=ENTRY_BYTES_MAX),
+            id in prop::collection::vec(any::<u8>(), 0..=ID_BYTES_MAX),
         ) {
             let (lease, left_ms, deadline_unix_ms) = times.unwrap_or((-1, -1, -1));
             let effect = HoldEffect {

@@ -34,7 +34,7 @@ impl<'a> SetLimit<'a> {
     pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
-        let limit = args.permits("limit", PERMITS_MAX)?;
+        let limit = args.count("limit", PERMITS_MAX)?;
         args.finish()?;
         Ok(Self { key, limit })
     }

@@ -76,9 +76,9 @@ impl<'a> Terms<'a> {
             } else if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut limit, "SHARED", ALL)?;
             } else if word.eq_ignore_ascii_case(b"LIMIT") {
-                set_once(&mut limit, "LIMIT", args.permits("LIMIT", PERMITS_MAX)?)?;
+                set_once(&mut limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
             } else if word.eq_ignore_ascii_case(b"PERMITS") {
-                set_once(&mut permits, "PERMITS", args.permits("PERMITS", PERMITS_MAX)?)?;
+                set_once(&mut permits, "PERMITS", args.count("PERMITS", PERMITS_MAX)?)?;
             } else if word.eq_ignore_ascii_case(b"FENCE") {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
             } else if word.eq_ignore_ascii_case(b"REENTRANT") {
@@ -162,8 +162,8 @@ mod tests {
         assert!(parse(&[b"PX", b"604800000"]).is_ok());
         assert!(parse(&[b"PX", b"604800001"]).is_err());
         assert_eq!(parse(&[b"REENTRANT", &longest[..64]]).map(|terms| terms.entry.len()), Ok(64));
-        assert_eq!(parse(&[b"REENTRANT", &longest[..65]]), Err(LockError::EntryLength));
-        assert_eq!(parse(&[b"REENTRANT", b""]), Err(LockError::EntryLength));
+        assert_eq!(parse(&[b"REENTRANT", &longest[..65]]), Err(LockError::IdLength));
+        assert_eq!(parse(&[b"REENTRANT", b""]), Err(LockError::IdLength));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::entries::Entries;
 use super::fence::is_plausible;
 use super::hold::Extra;
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
-use crate::limits::{ENTRIES_MAX, ENTRY_BYTES_MAX, HOLDS_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
+use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
 /// What is written.
 const VERSION: u8 = 2;
@@ -135,7 +135,7 @@ impl Input<'_> {
             return None;
         }
         let ids: Option<Vec<Box<[u8]>>> =
-            (0..count).map(|_| self.text(ENTRY_BYTES_MAX).map(Box::from)).collect();
+            (0..count).map(|_| self.text(ID_BYTES_MAX).map(Box::from)).collect();
         Some((keys, Entries::from_ids(ids?)?))
     }
 
@@ -167,7 +167,7 @@ mod tests {
 
     fn extra() -> impl Strategy<Value = Extra> {
         let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
-        let ids = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..=ENTRY_BYTES_MAX), 1..5);
+        let ids = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..=ID_BYTES_MAX), 1..5);
         (note, 1..=KEYS_MAX as u32, ids).prop_map(|(note, keys, ids)| {
             let mut entries = Entries::of(&ids[0]);
             ids.iter().for_each(|id| entries.enter(id));

@@ -182,7 +182,7 @@ fn internal_commands_are_not_for_applications() {
                 assert!(!is_allowed_on(&server, &mut conn, &line), "{line}");
             } else {
                 let text = "NOPERM internal commands are for the replication stream and the AOF; \
-                            use LOCK.ACQUIRE and LOCK.RELEASE";
+                            LOCK.HELP lists those for clients";
                 assert_eq!(conn.cmd(&words(&line)), text, "{line}");
             }
             let mut script = vec!["EVAL", "return redis.pcall(unpack(ARGV))", "0"];

@@ -405,7 +405,7 @@ fn numbers_and_options_of_convert_and_setlimit() {
 #[test]
 fn ids_of_reentry() {
     let twice = |word: &str| format!("BADARG {word} is given twice, or beside an option that excludes it");
-    let bad_id = || "BADARG the id of a re-entry must have 1 to 64 bytes".to_owned();
+    let bad_id = || "BADARG an id must have 1 to 64 bytes".to_owned();
     let no_value = || "BADARG REENTRANT needs a value".to_owned();
     let unknown = |word: &str| format!("BADARG unknown option '{word}'; see LOCK.HELP");
     let long = vec![b'x'; 65];
