@@ -16,6 +16,10 @@ use crate::primitive::{Claim, Fence};
 pub enum LockError {
     /// The key holds something that is not a lock.
     WrongType,
+    /// The key holds something that is not a latch.
+    WrongTypeForLatch,
+    /// There is no latch to count down.
+    NoLatch,
     /// Too few or too many words; the server's own text, with the command's name.
     Arity(&'static str),
     /// A word that is no option here.
@@ -95,6 +99,12 @@ impl fmt::Display for LockError {
         match self {
             Self::WrongType => {
                 write!(f, "WRONGTYPE the key holds a value that is not a lock; use another key")
+            }
+            Self::WrongTypeForLatch => {
+                write!(f, "WRONGTYPE the key holds a value that is not a latch; use another key")
+            }
+            Self::NoLatch => {
+                write!(f, "NOLATCH there is no latch, or its time is over; set it with LATCH.SET, then count again")
             }
             Self::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
             Self::UnknownOption(word) => {

@@ -35,6 +35,15 @@ pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
 /// Most permits of a semaphore.
 pub const PERMITS_MAX: u32 = 1_000_000;
 
+/// Largest count of a latch: more parties than one server has clients. It remembers no more ids than that.
+pub const LATCH_SIZE_MAX: u32 = 1_000_000;
+
+/// Longest life of a latch, in ms: ten years, far from any overflow.
+pub const LATCH_LIFE_MS_MAX: i64 = 10 * 365 * 24 * 3_600_000;
+
+/// Most ids that LATCH.INFO replies.
+pub const LATCH_IDS_SHOWN_MAX: usize = 1_000;
+
 /// Most holds of one lock; whoever comes then waits, as for a permit. Each step looks at all holds of its lock, and
 /// letting this many in together, or ending them together, takes a few milliseconds.
 pub const HOLDS_MAX: u32 = 1_000;

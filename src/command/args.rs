@@ -80,6 +80,11 @@ impl<'a> Args<'a> {
         self.value("REENTRANT").and_then(id)
     }
 
+    /// An id, if there is one more word.
+    pub fn optional_id(&mut self) -> Result<Option<&'a [u8]>, LockError> {
+        self.next_word().map(id).transpose()
+    }
+
     /// A number of keys and as many of them, no two the same.
     pub fn keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
         let numkeys = parse_i64(self.required()?).filter(|n| (1..=KEYS_MAX as i64).contains(n));

@@ -12,6 +12,8 @@ pub mod guard;
 pub mod help;
 pub mod holder;
 pub mod info;
+pub mod latch;
+pub mod latch_effect;
 pub mod operate;
 pub mod policy;
 pub mod release;
@@ -46,5 +48,8 @@ pub const PUBLIC: &[Spec] = &[
     operate::STEAL,
     info::SPEC,
     waiters::SPEC,
+    latch::SET,
+    latch::DOWN,
+    latch::INFO,
     help::SPEC,
 ];

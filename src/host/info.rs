@@ -7,7 +7,7 @@ use redis_module::raw;
 use super::api::{rm, Ctx};
 use super::blocked::SERVER_BYTES_PER_CLIENT;
 use super::entry::guard;
-use super::{lock_type, state};
+use super::{latch_type, lock_type, state};
 
 /// Tells the server about the section.
 pub(super) fn register(ctx: *mut Ctx) -> bool {
@@ -25,6 +25,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                 c"state",
                 &[
                     (c"held", lock_type::count() as u64),
+                    (c"latches", latch_type::count() as u64),
                     (c"waiting", waiting as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),

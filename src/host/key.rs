@@ -42,6 +42,17 @@ impl<V: Value> OpenKey<V> {
         rm!(RedisModule_ModuleTypeSetValue(self.handle, V::kind().handle(), self.stored.cast()));
     }
 
+    /// Lets the server delete the key after this time; the moment at which it will, in ms since 1970.
+    pub(super) fn expire_after(&mut self, life_ms: i64) -> i64 {
+        rm!(RedisModule_SetExpire(self.handle, life_ms));
+        rm!(RedisModule_GetAbsExpire(self.handle))
+    }
+
+    /// Lets the server delete the key at this moment, in ms since 1970.
+    pub(super) fn expire_at(&mut self, unix_ms: i64) {
+        rm!(RedisModule_SetAbsExpire(self.handle, unix_ms));
+    }
+
     fn delete(&mut self) {
         rm!(RedisModule_DeleteKey(self.handle));
         self.stored = ptr::null_mut();

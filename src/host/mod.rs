@@ -10,6 +10,7 @@ mod entry;
 mod events;
 mod info;
 mod key;
+mod latch_type;
 mod lock_type;
 mod notify;
 mod obey;
@@ -27,8 +28,8 @@ use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
-    acquire, check, convert, effect, fence, group, guard, help, info as lock_info, operate, release, renew,
-    set_limit, transfer, waiters,
+    acquire, check, convert, effect, fence, group, guard, help, info as lock_info, latch, latch_effect,
+    operate, release, renew, set_limit, transfer, waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
 
@@ -56,7 +57,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     entry::log_panics();
     clock::set_by_wall();
     let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
-    step(lock_type::register(ctx), "the data type")?;
+    step(lock_type::register(ctx) && latch_type::register(ctx), "a data type")?;
     step(add_category(ctx), "the ACL category")?;
     step(add_commands(ctx), "a command")?;
     step(config::register(ctx), "the settings")?;
@@ -95,10 +96,15 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::StealVerb>(ctx, &operate::STEAL)
         && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
+        && register::add::<verbs::SetLatchVerb>(ctx, &latch::SET)
+        && register::add::<verbs::CountDownVerb>(ctx, &latch::DOWN)
+        && register::add::<verbs::LatchInfoVerb>(ctx, &latch::INFO)
         && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
         && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)
         && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
         && register::add::<obey::LimitVerb>(ctx, &effect::LIMIT)
+        && register::add::<obey::SetLatchVerb>(ctx, &latch_effect::SET)
+        && register::add::<obey::CountDownVerb>(ctx, &latch_effect::DOWN)
 }
 
 /// Options of the whole module; the call replaces what was set before.

@@ -6,8 +6,9 @@ use redis_module::raw;
 use smallvec::SmallVec;
 
 use super::api::{rm, Ctx, RString};
+use super::config;
 
-/// What can be told about a lock.
+/// What can be told about a lock or a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Acquired,
@@ -16,6 +17,9 @@ pub(super) enum Event {
     Waiting,
     Downgraded,
     Limited,
+    LatchSet,
+    LatchDown,
+    LatchOpen,
 }
 
 /// What one step has to tell. Published after the step: other modules may listen and call us again.
@@ -30,11 +34,17 @@ impl Event {
             Self::Waiting => c"lock.waiting",
             Self::Downgraded => c"lock.downgraded",
             Self::Limited => c"lock.limited",
+            Self::LatchSet => c"latch.set",
+            Self::LatchDown => c"latch.down",
+            Self::LatchOpen => c"latch.open",
         }
     }
 }
 
-pub(super) fn publish(ctx: *mut Ctx, key: *mut RString, events: &Events) {
+pub(super) fn publish(ctx: *mut Ctx, key: *mut RString, events: &[Event]) {
+    if !config::events() {
+        return;
+    }
     for event in events {
         rm!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, event.name().as_ptr(), key));
     }

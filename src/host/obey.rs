@@ -5,12 +5,14 @@ use redis_module::raw;
 
 use super::api::{bytes, has, has_flags, rm, Ctx};
 use super::entry::{Call, Verb};
-use super::key::LockKey;
+use super::key::{LockKey, OpenKey};
 use super::{clock, replicate, reply, state};
 use crate::command::effect::{self, HoldEffect};
+use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
 use crate::limits::HOLDS_MAX;
 use crate::primitive::codec::Source;
+use crate::primitive::latch::Latch;
 use crate::primitive::Turn;
 
 pub(super) struct HoldVerb;
@@ -51,11 +53,44 @@ impl Verb for LimitVerb {
     }
 }
 
-fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) -> Result<(), LockError> {
-    // Where ACL categories exist they keep ordinary users out, and a slot that moves in needs these commands.
-    if !has!(RedisModule_SetCommandACLCategories) && !is_stream(call.ctx) {
-        return Err(LockError::EffectRefused);
+pub(super) struct SetLatchVerb;
+
+impl Verb for SetLatchVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let effect = SetEffect::parse(&words)?;
+        obey_latch(call, |key| {
+            key.put(effect.latch);
+            if let Some(at) = effect.expires_unix_ms {
+                key.expire_at(at);
+            }
+            Ok(true)
+        })
     }
+}
+
+pub(super) struct CountDownVerb;
+
+impl Verb for CountDownVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let effect = DownEffect::parse(&words)?;
+        obey_latch(call, |key| key.value().map_or(Ok(false), |latch| effect.apply(latch)))
+    }
+}
+
+fn obey_latch(
+    call: &Call,
+    work: impl FnOnce(&mut OpenKey<Latch>) -> Result<bool, LockError>,
+) -> Result<(), LockError> {
+    admit(call.ctx)?;
+    let changed = work(&mut OpenKey::open(call.ctx, call.key())?)?;
+    pass_on(call, changed);
+    Ok(())
+}
+
+fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) -> Result<(), LockError> {
+    admit(call.ctx)?;
     let mut key = LockKey::open(call.ctx, call.key())?;
     let changed = state::with(|host| -> Result<bool, LockError> {
         let (db, key_bytes) = (call.db(), bytes(call.key()));
@@ -70,12 +105,27 @@ fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) ->
         }
         Ok(changed)
     })?;
+    pass_on(call, changed);
+    Ok(())
+}
+
+/// Refuses applications. Where ACL categories exist they keep ordinary users out, and a slot that moves in needs these
+/// commands.
+fn admit(ctx: *mut Ctx) -> Result<(), LockError> {
+    if has!(RedisModule_SetCommandACLCategories) || is_stream(ctx) {
+        Ok(())
+    } else {
+        Err(LockError::EffectRefused)
+    }
+}
+
+/// Tells others of what was changed, and replies whether anything was.
+fn pass_on(call: &Call, changed: bool) {
     if changed {
         rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
         replicate::pass_on(call.ctx);
     }
     reply::int(call.ctx, i64::from(changed));
-    Ok(())
 }
 
 /// Who speaks: an AOF that is being loaded, the primary, or some client.

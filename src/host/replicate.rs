@@ -6,6 +6,8 @@ use redis_module::raw;
 
 use super::api::{has_flags, rm, Ctx, Io, OwnString, RString};
 use crate::command::effect::HoldEffect;
+use crate::command::latch_effect::{DownEffect, SetEffect};
+use crate::primitive::latch::Latch;
 use crate::primitive::Fence;
 
 /// Whether anybody reads the stream.
@@ -111,6 +113,34 @@ pub(super) fn limit(ctx: *mut Ctx, key: *mut RString, limit: u32) {
 /// A hold, in an AOF that is being rewritten.
 pub(super) fn rewrite_hold(io: *mut Io, key: *mut RString, effect: HoldEffect) {
     write_hold!(RedisModule_EmitAOF, io, key, effect);
+}
+
+/// A latch stands.
+pub(super) fn latch(ctx: *mut Ctx, key: *mut RString, effect: &SetEffect) {
+    let (size, left) = (i64::from(effect.latch.size()), i64::from(effect.latch.left()));
+    let expires = effect.expires_to_wire();
+    rm!(RedisModule_Replicate(ctx, c"LATCH._SET".as_ptr(), c"slll".as_ptr(), key, size, left, expires));
+}
+
+/// A latch was counted down.
+pub(super) fn count_down(ctx: *mut Ctx, key: *mut RString, effect: DownEffect) {
+    let (command, left) = (c"LATCH._DOWN".as_ptr(), i64::from(effect.left));
+    match effect.id {
+        None => rm!(RedisModule_Replicate(ctx, command, c"sl".as_ptr(), key, left)),
+        Some(id) => {
+            rm!(RedisModule_Replicate(ctx, command, c"slb".as_ptr(), key, left, id.as_ptr(), id.len()))
+        }
+    };
+}
+
+/// A latch, in an AOF that is being rewritten. The server itself writes when the key expires.
+pub(super) fn rewrite_latch(io: *mut Io, key: *mut RString, latch: &Latch) {
+    let (size, left) = (i64::from(latch.size()), i64::from(latch.left()));
+    rm!(RedisModule_EmitAOF(io, c"LATCH._SET".as_ptr(), c"slll".as_ptr(), key, size, left, -1_i64));
+    for id in latch.ids() {
+        let (text, len) = (id.as_ptr(), id.len());
+        rm!(RedisModule_EmitAOF(io, c"LATCH._DOWN".as_ptr(), c"slb".as_ptr(), key, left, text, len));
+    }
 }
 
 /// Most changes that one run of the cron counts.

@@ -7,7 +7,7 @@ use super::key::LockKey;
 use super::notify::{self, Event, Events};
 use super::replicate;
 use super::state::{self, Host, Suspect};
-use super::{clock, config, deferred};
+use super::{clock, deferred};
 use crate::command::effect::HoldEffect;
 use crate::error::LockError;
 use crate::primitive::turns::Part;
@@ -108,9 +108,7 @@ fn change_one<R>(
         (result, host.memory.unsettled.is_empty())
     });
     drop(key);
-    if config::events() {
-        notify::publish(site.ctx, name, &events);
-    }
+    notify::publish(site.ctx, name, &events);
     Ok(result)
 }
 
@@ -144,9 +142,7 @@ fn change_group<R>(
         result
     });
     drop(keys);
-    if config::events() {
-        told.iter().for_each(|(name, events)| notify::publish(site.ctx, *name, events));
-    }
+    told.iter().for_each(|(name, events)| notify::publish(site.ctx, *name, events));
     result
 }
 

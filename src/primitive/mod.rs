@@ -10,6 +10,7 @@ pub mod entries;
 pub mod fence;
 pub mod hold;
 pub mod holds;
+pub mod latch;
 pub mod leases;
 pub mod ledger;
 pub mod lock;

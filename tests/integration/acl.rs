@@ -9,7 +9,7 @@ use crate::support::{skip, wait_until, Server, Value};
 
 /// Each command for clients, with enough words to be run: those that change the lock `k`, those that read it, those that
 /// have no key. None of them does anything to a lock that bob holds.
-const WRITERS: [&str; 13] = [
+const WRITERS: [&str; 15] = [
     "LOCK.ACQUIRE k alice",
     "LOCK.RELEASE k alice",
     "LOCK.RENEW k alice",
@@ -25,10 +25,12 @@ const WRITERS: [&str; 13] = [
     "LOCK.STEAL k alice PX 0",
     // A lock is no register.
     "LOCK.FENCE k 7",
+    "LATCH.SET k 3",
+    "LATCH.DOWN k alice",
 ];
 /// What GUARD runs takes rights of its own; PING takes none.
-const READERS: [&str; 4] =
-    ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k", "LOCK.GUARD k alice 7 PING"];
+const READERS: [&str; 5] =
+    ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k", "LOCK.GUARD k alice 7 PING", "LATCH.INFO k"];
 const KEYLESS: [&str; 1] = ["LOCK.HELP"];
 
 fn for_clients() -> impl Iterator<Item = &'static str> {
@@ -74,7 +76,13 @@ fn every_command_declares_its_key() {
     for line in READERS.into_iter().chain(["LOCK.CHECK k l FENCE 7 WITHINFO", "LOCK.WAITERS k COUNT 5"]) {
         declared(line, &["RO", "access"]);
     }
-    for line in ["LOCK._HOLD k alice 7 1 1 -1 -1 -1", "LOCK._FREE k 7", "LOCK._LIMIT k 5"] {
+    for line in [
+        "LOCK._HOLD k alice 7 1 1 -1 -1 -1",
+        "LOCK._FREE k 7",
+        "LOCK._LIMIT k 5",
+        "LATCH._SET k 3 3 -1",
+        "LATCH._DOWN k 2 l",
+    ] {
         declared(line, &["RW", "access", "update"]);
     }
     assert_eq!(server.cmd(&words("COMMAND GETKEYS LOCK.INFO PX")), Value::Array(vec![Value::bulk("PX")]));
@@ -160,12 +168,14 @@ fn commands_can_be_given_by_category() {
 }
 
 /// What may be said with the internal commands about a lock that alice holds.
-fn internal_commands(fence: i64) -> [String; 4] {
+fn internal_commands(fence: i64) -> [String; 6] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
         "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
         format!("LOCK._FREE k {fence}"),
         "LOCK._LIMIT k 5".to_owned(),
+        "LATCH._SET free 3 0 -1".to_owned(),
+        "LATCH._DOWN k 0 mallory".to_owned(),
     ]
 }
 

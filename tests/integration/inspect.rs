@@ -152,6 +152,9 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.STEAL",
         "LOCK.INFO",
         "LOCK.WAITERS",
+        "LATCH.SET",
+        "LATCH.DOWN",
+        "LATCH.INFO",
         "LOCK.HELP",
     ];
     assert_eq!(commands, expected);

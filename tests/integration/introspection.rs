@@ -57,10 +57,15 @@ fn command_info_of_every_command() {
         ("lock.fence", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
+        ("latch.set", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
+        ("latch.down", -2, "fast module write", "@fast @lock @write", Some("RW access update")),
+        ("latch.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
         ("lock._hold", -9, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._free", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._limit", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("latch._set", 5, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("latch._down", -3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
     ];
     for (name, arity, flags, categories, key) in expected {
         let reply = server.cmd(&["COMMAND", "INFO", name]);
@@ -216,7 +221,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 23, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 24, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.

@@ -37,6 +37,7 @@ mod incidents;
 mod inspect;
 mod introspection;
 mod keyspace_events;
+mod latch;
 mod listeners;
 mod load_refusal;
 mod memory;

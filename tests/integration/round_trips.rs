@@ -6,7 +6,7 @@ use crate::steps::digest;
 use crate::support::{Server, Stop, Value};
 use crate::traffic::{follow, wait_no_child, wait_same_data};
 
-/// Makes locks with `prepare`, on a server for each way there is, and sees that they are the same after it. Then `check`
+/// Makes locks or latches with `prepare`, on a server for each way there is, and sees that they are the same after it. Then `check`
 /// may ask the server what no digest says, and change what it likes.
 pub(crate) fn assert_round_trips(keys: &[&str], prepare: impl Fn(&Server), check: impl Fn(&Server, &str)) {
     let prepared = |conf: &[&str]| {
@@ -58,9 +58,12 @@ pub(crate) fn assert_round_trips(keys: &[&str], prepare: impl Fn(&Server), check
     }
 }
 
-/// The digest of the data, and all that LOCK.INFO shows of the locks but the time.
+/// The digest of the data, and all that INFO shows of the locks and latches but the time.
 fn seen(server: &Server, keys: &[&str]) -> (String, Vec<String>) {
     let info = |key: &&str| {
+        if server.cmd(&["TYPE", key]) == "locklatch" {
+            return format!("{key} {:?}", server.cmd(&["LATCH.INFO", key]));
+        }
         let info = server.cmd(&["LOCK.INFO", key]);
         let holds = info.field("holds").items().iter().map(|hold| {
             let fields = ["owner", "fence", "permits", "entries", "keys", "lease-ms", "note"];

@@ -6,6 +6,7 @@ mod group;
 mod guard;
 mod hold;
 mod inspect;
+mod latch;
 mod operate;
 mod take;
 mod waiting;
@@ -16,6 +17,7 @@ pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
 pub(super) use guard::GuardVerb;
 pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
 pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
+pub(super) use latch::{CountDownVerb, LatchInfoVerb, SetLatchVerb};
 pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
 pub(super) use take::AcquireVerb;
 

@@ -1,0 +1,154 @@
+//! `LATCH.SET key n [PX milliseconds]`, `LATCH.DOWN key [id]`, `LATCH.INFO key`
+//!
+//! A gate that opens when n parties have counted. Each may set it, as only the first is heard, and under an id each counts
+//! once: so every request can be sent again, and the parties may start in any order.
+
+use super::args::{set_once, Args};
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::limits::{LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
+use crate::primitive::latch::Latch;
+
+pub const SET: Spec = Spec {
+    name: "latch.set",
+    summary: "Sets up a count-down latch, unless there is one already.",
+    flags: "write deny-oom fast",
+    arity: -3,
+    acl: "write fast",
+    args: &[Arg::KEY, Arg::int("count"), Arg::int("milliseconds").after("PX").optional()],
+    ..Spec::WRITES_KEY
+};
+
+pub const DOWN: Spec = Spec {
+    name: "latch.down",
+    summary: "Counts a latch down by one, once for each id; replies how many are left.",
+    flags: "write fast",
+    arity: -2,
+    acl: "write fast",
+    complexity: "O(log N) with N ids",
+    args: &[Arg::KEY, Arg::string("id").optional()],
+    ..Spec::WRITES_KEY
+};
+
+pub const INFO: Spec = Spec {
+    name: "latch.info",
+    summary: "Shows a latch: how many it was set to, how many are left, who has counted.",
+    flags: "readonly",
+    arity: 2,
+    acl: "read",
+    complexity: "O(N) with N ids, of which 1000 are shown",
+    args: &[Arg::KEY],
+    ..Spec::READS_KEY
+};
+
+/// A request to set a latch up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLatch<'a> {
+    pub key: &'a [u8],
+    pub size: u32,
+    /// How long the latch shall live; nothing for ever.
+    pub life_ms: Option<i64>,
+}
+
+impl<'a> SetLatch<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SET.name, words);
+        let key = args.new_key()?;
+        let size = args.count("count", LATCH_SIZE_MAX)?;
+        let mut life_ms = None;
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"PX") {
+                set_once(&mut life_ms, "PX", args.number("PX", 1, LATCH_LIFE_MS_MAX)?)?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        Ok(Self { key, size, life_ms })
+    }
+
+    /// The new latch; nothing if there is one.
+    pub fn apply(&self, there: Option<&mut Latch>) -> Option<Latch> {
+        if there.is_some() {
+            return None;
+        }
+        Latch::new(self.size)
+    }
+}
+
+/// A request to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountDown<'a> {
+    pub key: &'a [u8],
+    pub id: Option<&'a [u8]>,
+}
+
+impl<'a> CountDown<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(DOWN.name, words);
+        let key = args.key()?;
+        let id = args.optional_id()?;
+        args.finish()?;
+        Ok(Self { key, id })
+    }
+
+    /// Counts; how many are left, and whether that is news.
+    pub fn apply(&self, there: Option<&mut Latch>) -> Result<(u32, bool), LockError> {
+        let latch = there.ok_or(LockError::NoLatch)?;
+        let counted = latch.count(self.id);
+        Ok((latch.left(), counted))
+    }
+}
+
+/// Reads the words after the name of LATCH.INFO.
+pub fn parse_info<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
+    let mut args = Args::new(INFO.name, words);
+    let key = args.key()?;
+    args.finish()?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let set = |words: &[&[u8]]| SetLatch::parse(words).map(|latch| (latch.size, latch.life_ms));
+        assert_eq!(set(&[b"k", b"3"]), Ok((3, None)));
+        assert_eq!(set(&[b"k", b"1000000", b"px", b"315360000000"]), Ok((1_000_000, Some(315_360_000_000))));
+        assert_eq!(set(&[b"k", b"3", b"PX", b"1", b"PX", b"1"]), Err(LockError::Repeated("PX")));
+        assert_eq!(set(&[b"k", b"3", b"PX"]), Err(LockError::MissingValue("PX")));
+        assert_eq!(set(&[b"k", b"3", b"EX", b"1"]), Err(LockError::UnknownOption(b"EX".to_vec())));
+        assert_eq!(set(&[&[b'k'; 1025], b"3"]), Err(LockError::KeyLength));
+        for n in [&b"0"[..], b"-1", b"1000001", b"03", b"x"] {
+            assert!(matches!(set(&[b"k", n]), Err(LockError::Number { what: "count", .. })));
+        }
+        for n in [&b"0"[..], b"-1", b"315360000001", b"1.5"] {
+            assert!(matches!(set(&[b"k", b"3", b"PX", n]), Err(LockError::Number { what: "PX", .. })));
+        }
+
+        let down = |words: &[&[u8]]| CountDown::parse(words).map(|request| request.id.map(<[u8]>::to_vec));
+        assert_eq!(down(&[b"k"]), Ok(None));
+        assert_eq!(down(&[b"k", &[b'i'; 64]]), Ok(Some(vec![b'i'; 64])));
+        assert_eq!(down(&[b"k", b""]), Err(LockError::IdLength));
+        assert_eq!(down(&[b"k", &[b'i'; 65]]), Err(LockError::IdLength));
+        assert_eq!(down(&[b"k", b"a", b"b"]), Err(LockError::Arity("latch.down")));
+        assert_eq!(parse_info(&[b"k", b"a"]), Err(LockError::Arity("latch.info")));
+    }
+
+    #[test]
+    fn the_first_one_sets_it_and_nobody_counts_what_is_not_there() {
+        let set = SetLatch { key: b"k", size: 2, life_ms: None };
+        let mut latch = set.apply(None).unwrap();
+        let down = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch));
+        assert_eq!(down(&mut latch, Some(b"a")), Ok((1, true)));
+        assert_eq!(down(&mut latch, Some(b"a")), Ok((1, false)));
+        assert_eq!(set.apply(Some(&mut latch)), None);
+        assert_eq!(down(&mut latch, None), Ok((0, true)));
+        assert_eq!(down(&mut latch, Some(b"late")), Ok((0, false)));
+        assert_eq!(latch.ids().collect::<Vec<_>>(), [b"a"]);
+        assert_eq!(CountDown { key: b"k", id: None }.apply(None), Err(LockError::NoLatch));
+    }
+}

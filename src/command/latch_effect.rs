@@ -1,0 +1,130 @@
+//! The internal commands for latches, which go to the AOF and to replicas beside those for locks. Each states a result:
+//! absolute, safe to apply twice, decided without a clock.
+//!
+//! - `LATCH._SET key size left expires-unix-ms`: this latch stands, and nobody has counted it down under an id. -1 is
+//!   never.
+//! - `LATCH._DOWN key left [id]`: no more than so many are left, and this id has counted.
+
+use super::args::{parse_i64, Args};
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::primitive::latch::Latch;
+
+pub const SET: Spec = Spec {
+    name: "latch._set",
+    summary: "Internal: states that a latch stands. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: 5,
+    acl: "admin dangerous write",
+    args: &[Arg::KEY, Arg::int("size"), Arg::int("left"), Arg::int("expires-unix-ms")],
+    ..Spec::WRITES_KEY
+};
+
+pub const DOWN: Spec = Spec {
+    name: "latch._down",
+    summary: "Internal: states how far a latch has been counted down. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: -3,
+    acl: "admin dangerous write",
+    complexity: "O(log N) with N ids",
+    args: &[Arg::KEY, Arg::int("left"), Arg::string("id").optional()],
+    ..Spec::WRITES_KEY
+};
+
+/// A latch as it stands in the stream, after the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetEffect {
+    pub latch: Latch,
+    /// ms since 1970; nothing for never.
+    pub expires_unix_ms: Option<i64>,
+}
+
+impl SetEffect {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SET.name, words);
+        args.key()?;
+        let (size, left, expires) = (number(&mut args)?, number(&mut args)?, number(&mut args)?);
+        args.finish()?;
+        let fields = || {
+            let latch = Latch::counted_to(u32::try_from(size).ok()?, u32::try_from(left).ok()?)?;
+            let expires_unix_ms = Some(expires).filter(|at| *at != -1);
+            expires_unix_ms.is_none_or(|at| at >= 0).then_some(Self { latch, expires_unix_ms })
+        };
+        fields().ok_or(LockError::BadEffect)
+    }
+
+    /// When the latch ends, as a number of the stream.
+    pub fn expires_to_wire(&self) -> i64 {
+        self.expires_unix_ms.unwrap_or(-1)
+    }
+}
+
+/// How far a latch was counted, as it stands in the stream, after the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownEffect<'a> {
+    pub left: u32,
+    pub id: Option<&'a [u8]>,
+}
+
+impl<'a> DownEffect<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(DOWN.name, words);
+        args.key()?;
+        let left = u32::try_from(number(&mut args)?).map_err(|_| LockError::BadEffect)?;
+        let id = args.optional_id().map_err(|_| LockError::BadEffect)?;
+        args.finish()?;
+        Ok(Self { left, id })
+    }
+
+    /// Makes it so; whether that changed anything.
+    pub fn apply(&self, latch: &mut Latch) -> Result<bool, LockError> {
+        latch.impose(self.left, self.id).ok_or(LockError::BadEffect)
+    }
+}
+
+fn number(args: &mut Args) -> Result<i64, LockError> {
+    parse_i64(args.required()?).ok_or(LockError::BadEffect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        let set = |size: &[u8], left: &[u8], expires: &[u8]| {
+            SetEffect::parse(&[b"k", size, left, expires]).map(|effect| {
+                (effect.latch.size(), effect.latch.left(), effect.expires_unix_ms, effect.expires_to_wire())
+            })
+        };
+        assert_eq!(set(b"3", b"3", b"-1"), Ok((3, 3, None, -1)));
+        assert_eq!(set(b"1000000", b"0", b"17"), Ok((1_000_000, 0, Some(17), 17)));
+        let bad: [[&[u8]; 3]; 8] = [
+            [b"0", b"0", b"-1"],
+            [b"1000001", b"0", b"-1"],
+            [b"3", b"4", b"-1"],
+            [b"3", b"-1", b"-1"],
+            [b"3", b"3", b"-2"],
+            [b"3", b"3", b"x"],
+            [b"4294967299", b"3", b"-1"],
+            [b"03", b"3", b"-1"],
+        ];
+        for [size, left, expires] in bad {
+            assert_eq!(set(size, left, expires), Err(LockError::BadEffect));
+        }
+
+        assert_eq!(DownEffect::parse(&[b"k", b"2"]), Ok(DownEffect { left: 2, id: None }));
+        assert_eq!(DownEffect::parse(&[b"k", b"2", b"i"]), Ok(DownEffect { left: 2, id: Some(b"i") }));
+        assert_eq!(DownEffect::parse(&[b"k", b"2", b"i", b"j"]), Err(LockError::Arity("latch._down")));
+        let bad: [&[&[u8]]; 4] =
+            [&[b"k", b"-1"], &[b"k", b"4294967296"], &[b"k", b"2", b""], &[b"k", b"2", &[b'i'; 65]]];
+        for words in bad {
+            assert_eq!(DownEffect::parse(words), Err(LockError::BadEffect));
+        }
+        let mut latch = Latch::counted_to(3, 2).unwrap();
+        assert_eq!(DownEffect { left: 1, id: Some(b"i") }.apply(&mut latch), Ok(true));
+        assert_eq!(DownEffect { left: 1, id: Some(b"i") }.apply(&mut latch), Ok(false));
+    }
+}

@@ -1,0 +1,59 @@
+//! The latch as a data type of the server.
+
+use super::api::{Ctx, Io, RString};
+use super::replicate;
+use super::value::{self, Digest, Kind, Value};
+use crate::error::LockError;
+use crate::primitive::codec::Source;
+use crate::primitive::latch::{codec, Latch};
+use crate::primitive::Clock;
+
+static KIND: Kind = Kind::new(c"locklatch");
+
+/// How many latches there are in the keyspace.
+pub(super) fn count() -> usize {
+    KIND.count()
+}
+
+/// Tells the server about the type.
+pub(super) fn register(ctx: *mut Ctx) -> bool {
+    value::register::<Latch>(ctx, |_| {})
+}
+
+impl Value for Latch {
+    fn kind() -> &'static Kind {
+        &KIND
+    }
+
+    fn wrong_type() -> LockError {
+        LockError::WrongTypeForLatch
+    }
+
+    fn encode(&self, _clock: Clock) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    fn decode(bytes: &[u8], _source: Source, _clock: Clock) -> Option<Self> {
+        codec::decode(bytes)
+    }
+
+    fn rewrite(&self, io: *mut Io, key: *mut RString) {
+        replicate::rewrite_latch(io, key, self);
+    }
+
+    fn bytes_beyond(&self) -> usize {
+        // A tree keeps its places two thirds full, or so.
+        let places = self.ids().len() * size_of::<Box<[u8]>>() * 3 / 2;
+        places + self.ids().map(<[u8]>::len).sum::<usize>()
+    }
+
+    fn digest(&self, digest: &Digest) {
+        digest.number(i64::from(self.size()));
+        digest.number(i64::from(self.left()));
+        self.ids().for_each(|id| digest.text(id));
+    }
+
+    fn effort(&self) -> usize {
+        1 + self.ids().len()
+    }
+}

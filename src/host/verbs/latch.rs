@@ -1,0 +1,91 @@
+//! Count-down latches: LATCH.SET, LATCH.DOWN, LATCH.INFO.
+
+use super::super::api::{rm, Ctx};
+use super::super::entry::{Call, Verb};
+use super::super::key::{read_value, OpenKey};
+use super::super::notify::{publish, Event};
+use super::super::{replicate, reply, state};
+use crate::command::latch::{parse_info, CountDown, SetLatch};
+use crate::command::latch_effect::{DownEffect, SetEffect};
+use crate::error::LockError;
+use crate::limits::LATCH_IDS_SHOWN_MAX;
+use crate::primitive::latch::Latch;
+
+pub(in crate::host) struct SetLatchVerb;
+
+impl Verb for SetLatchVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = SetLatch::parse(&words)?;
+        let mut key = open(call)?;
+        let new = request.apply(key.value());
+        let is_set = new.is_some();
+        if let Some(latch) = new {
+            let mut effect = SetEffect { latch: latch.clone(), expires_unix_ms: None };
+            key.put(latch);
+            effect.expires_unix_ms = request.life_ms.map(|ms| key.expire_after(ms));
+            replicate::latch(call.ctx, call.key(), &effect);
+            changed(call, key, &[Event::LatchSet]);
+        }
+        reply::int(call.ctx, i64::from(is_set));
+        Ok(())
+    }
+}
+
+pub(in crate::host) struct CountDownVerb;
+
+impl Verb for CountDownVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = CountDown::parse(&words)?;
+        let mut key = open(call)?;
+        let (left, is_news) = request.apply(key.value())?;
+        if is_news {
+            replicate::count_down(call.ctx, call.key(), DownEffect { left, id: request.id });
+            let events: &[Event] =
+                if left == 0 { &[Event::LatchDown, Event::LatchOpen] } else { &[Event::LatchDown] };
+            changed(call, key, events);
+        }
+        reply::int(call.ctx, i64::from(left));
+        Ok(())
+    }
+}
+
+/// Opens the latch for change. A replica obeys its primary alone.
+fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
+    if !state::with(|host| host.is_primary) {
+        return Err(LockError::ReadOnly);
+    }
+    OpenKey::open(call.ctx, call.key())
+}
+
+/// Tells onlookers, once the key is closed: other modules may listen and call us again.
+fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
+    drop(key);
+    rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
+    publish(call.ctx, call.key(), events);
+}
+
+pub(in crate::host) struct LatchInfoVerb;
+
+impl Verb for LatchInfoVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        parse_info(&words)?;
+        read_value(call.ctx, call.key(), |latch| match latch {
+            Some(latch) => describe(call.ctx, latch),
+            None => reply::nil(call.ctx),
+        })
+    }
+}
+
+/// The map of LATCH.INFO.
+fn describe(ctx: *mut Ctx, latch: &Latch) {
+    reply::map(ctx, 3);
+    reply::int_field(ctx, "size", i64::from(latch.size()));
+    reply::int_field(ctx, "left", i64::from(latch.left()));
+    reply::text(ctx, b"ids");
+    let shown = latch.ids().len().min(LATCH_IDS_SHOWN_MAX);
+    reply::array(ctx, shown);
+    latch.ids().take(shown).for_each(|id| reply::text(ctx, id));
+}
