@@ -3,7 +3,6 @@
 //! Gives the hold a new lease counted from now; without a time, the lease it has. It sets and never adds, so it
 //! can shorten. Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
 
-use super::args::set_once;
 use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
@@ -35,16 +34,7 @@ impl<'a> Renew<'a> {
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut lease = None;
         let holder = Holder::parse(SPEC.name, words, |word, args| {
-            if word.eq_ignore_ascii_case(b"PX") {
-                set_once(&mut lease, "PX", policy.lease_ms(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"EX") {
-                set_once(&mut lease, "EX", policy.lease_s(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
-                set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
-            } else {
-                return Ok(false);
-            }
-            Ok(true)
+            terms::read_lease(word, args, policy, &mut lease)
         })?;
         Ok(Self { holder, lease })
     }

@@ -65,13 +65,7 @@ impl<'a> Terms<'a> {
         let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
         let (mut limit, mut permits, mut entry) = (None, None, None);
         while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"PX") {
-                set_once(&mut lease, "PX", policy.lease_ms(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"EX") {
-                set_once(&mut lease, "EX", policy.lease_s(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
-                set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
-            } else if word.eq_ignore_ascii_case(b"BLOCK") {
+            if word.eq_ignore_ascii_case(b"BLOCK") {
                 set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
             } else if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut limit, "SHARED", ALL)?;
@@ -87,7 +81,7 @@ impl<'a> Terms<'a> {
                 set_once(&mut note, "NOTE", args.note()?)?;
             } else if word.eq_ignore_ascii_case(b"WITHINFO") {
                 set_once(&mut info, "WITHINFO", ())?;
-            } else {
+            } else if !read_lease(word, args, policy, &mut lease)? {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
@@ -113,6 +107,25 @@ impl<'a> Terms<'a> {
             extra: if is_plain { None } else { extra() },
         })
     }
+}
+
+/// Reads the value of `word` into `lease` if it is an option of [`LEASE`]; whether it was one.
+pub fn read_lease(
+    word: &[u8],
+    args: &mut Args,
+    policy: &Policy,
+    lease: &mut Option<Lease>,
+) -> Result<bool, LockError> {
+    if word.eq_ignore_ascii_case(b"PX") {
+        set_once(lease, "PX", policy.lease_ms(args)?)?;
+    } else if word.eq_ignore_ascii_case(b"EX") {
+        set_once(lease, "EX", policy.lease_s(args)?)?;
+    } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
+        set_once(lease, "NOEXPIRE", Lease::NEVER)?;
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// The claim of these options; [`ALL`] as a limit stands for SHARED.

@@ -38,15 +38,9 @@ impl<'a> Transfer<'a> {
         let (key, owner, to) = (args.key()?, args.owner()?, args.owner()?);
         let (mut lease, mut fence) = (None, None);
         while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"PX") {
-                set_once(&mut lease, "PX", policy.lease_ms(&mut args)?)?;
-            } else if word.eq_ignore_ascii_case(b"EX") {
-                set_once(&mut lease, "EX", policy.lease_s(&mut args)?)?;
-            } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
-                set_once(&mut lease, "NOEXPIRE", Lease::NEVER)?;
-            } else if word.eq_ignore_ascii_case(b"FENCE") {
+            if word.eq_ignore_ascii_case(b"FENCE") {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else {
+            } else if !terms::read_lease(word, &mut args, policy, &mut lease)? {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
