@@ -14,7 +14,7 @@ use crate::error::LockError;
 use crate::primitive::deadlock::{Holds, Link};
 use crate::primitive::wait_queue::Place;
 use crate::primitive::waiter::Ask;
-use crate::primitive::{Claim, Fence, Hold, Owner, Turn, WaiterId};
+use crate::primitive::{Claim, Fence, Owner, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.convert",
@@ -122,11 +122,11 @@ impl<'a> Convert<'a> {
     }
 
     /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
-    pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Option<WaiterId> {
-        let hold: &Hold = self.holder.find(turn.lock)?;
+    pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Result<WaiterId, LockError> {
+        let hold = self.holder.find(turn.lock).ok_or(LockError::Internal)?;
         let (fence, owner, lease) = (hold.fence, hold.owner.clone(), hold.lease);
         let ask = Ask { owner, claim: self.claim, lease, extra: None };
-        Some(turn.enqueue_upgrade(ask, fence, wait.deadline(turn.clock.now)))
+        Ok(turn.enqueue_upgrade(ask, fence, wait.deadline(turn.clock.now)))
     }
 }
 

@@ -33,9 +33,8 @@ impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut lease = None;
-        let holder = Holder::parse(SPEC.name, words, |word, args| {
-            terms::read_lease(word, args, policy, &mut lease)
-        })?;
+        let holder =
+            Holder::parse(SPEC.name, words, |word, args| terms::read_lease(word, args, policy, &mut lease))?;
         Ok(Self { holder, lease })
     }
 

@@ -58,6 +58,12 @@ pub struct Turn<'a> {
     pub effects: &'a mut Vec<Effect>,
 }
 
+impl AsMut<Memory> for Turn<'_> {
+    fn as_mut(&mut self) -> &mut Memory {
+        self.memory
+    }
+}
+
 impl Turn<'_> {
     /// Ends the holds that are over, grants what can be granted, and sees that the lease index knows what is
     /// left. Every turn begins with it.

@@ -24,6 +24,12 @@ pub struct Turns<'a> {
     pub memory: &'a mut Memory,
 }
 
+impl AsMut<Memory> for Turns<'_> {
+    fn as_mut(&mut self) -> &mut Memory {
+        self.memory
+    }
+}
+
 impl Turns<'_> {
     /// The turn of one of the locks.
     pub fn each(&mut self, mut work: impl FnMut(&mut Turn)) {

@@ -5,12 +5,13 @@ use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
 use super::super::step::change;
-use super::waiting::{conceal, may_block, Keyspace};
+use super::waiting::{get_in_line, may_block};
 use super::{report_held, report_not_held, say, site, Step};
 use crate::command::convert::{Convert, Converted};
 use crate::command::report::Report;
 use crate::command::set_limit::SetLimit;
 use crate::error::LockError;
+use crate::primitive::deadlock::Holds;
 
 pub(in crate::host) struct ConvertVerb;
 
@@ -24,13 +25,10 @@ impl Verb for ConvertVerb {
         let step = change(site(call), call.key(), |turn, blocked| {
             let converted = request.apply(turn)?;
             if let (Converted::Busy, Some(wait)) = (converted, wait) {
-                let mut keyspace = Keyspace::new(call.ctx);
-                let checked = request.check_wait(turn, &policy, &mut keyspace);
-                keyspace.tell(turn.memory, turn.db);
-                checked.map_err(|error| conceal(call.ctx, error))?;
                 let form = Form { asked: Asked::Convert, made_up: None, with_info: holder.with_info };
-                if blocked.block(call.ctx, turn.memory.waiters.next_id(), form) {
-                    request.enqueue(wait, turn);
+                let check = |turn: &mut _, others: &mut dyn Holds| request.check_wait(turn, &policy, others);
+                let enqueue = |turn: &mut _| request.enqueue(wait, turn).map(drop);
+                if get_in_line(call, turn, blocked, form, check, enqueue)? {
                     return Ok(Step::Waits);
                 }
             }

@@ -10,13 +10,14 @@ use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply;
 use super::super::step::change_all;
-use super::waiting::{conceal, make_up_owner, may_block, Keyspace};
+use super::waiting::{get_in_line, make_up_owner, may_block};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::Acquired;
 use crate::command::args::parse_i64;
 use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::report::Report;
 use crate::error::LockError;
+use crate::primitive::deadlock::Holds;
 use crate::primitive::{Claim, Turns};
 
 /// The keys of a call, whose first stands at this word after the name.
@@ -59,13 +60,11 @@ impl Verb for AcquireAllVerb {
         let step = change_all(site(call), names, |turns, blocked| {
             let acquired = request.apply(owner, turns, &policy)?;
             if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
-                let mut keyspace = Keyspace::new(call.ctx);
-                let checked = request.check_wait(owner, turns, &policy, &mut keyspace);
-                keyspace.tell(turns.memory, turns.db);
-                checked.map_err(|error| conceal(call.ctx, error))?;
                 let form = Form { asked: Asked::AcquireAll, made_up: made_up.clone(), with_info };
-                if blocked.block(call.ctx, turns.memory.waiters.next_id(), form) {
-                    request.enqueue(owner, wait, turns, &policy)?;
+                let check =
+                    |turns: &mut _, others: &mut dyn Holds| request.check_wait(owner, turns, &policy, others);
+                let enqueue = |turns: &mut _| request.enqueue(owner, wait, turns, &policy).map(drop);
+                if get_in_line(call, turns, blocked, form, check, enqueue)? {
                     return Ok(Step::Waits);
                 }
             }

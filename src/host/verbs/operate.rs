@@ -6,7 +6,7 @@ use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
 use super::super::step::change;
 use super::site;
-use super::waiting::{conceal, Keyspace};
+use super::waiting::judge;
 use crate::command::operate::{cancel, parse_cancel, Break, Steal};
 use crate::command::transfer::Transfer;
 use crate::error::{LockError, Quoted};
@@ -19,10 +19,7 @@ impl Verb for TransferVerb {
         let policy = config::policy();
         let request = Transfer::parse(&words, &policy)?;
         let fence = change(site(call), call.key(), |turn, _| {
-            let mut keyspace = Keyspace::new(call.ctx);
-            let result = request.apply(turn, &policy, &mut keyspace);
-            keyspace.tell(turn.memory, turn.db);
-            result.map_err(|error| conceal(call.ctx, error))
+            judge(call, turn, |turn, others| request.apply(turn, &policy, others))
         })?;
         reply::outcome(call.ctx, fence.map_or(Outcome::Nil, Outcome::from));
         Ok(())

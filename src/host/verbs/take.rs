@@ -4,10 +4,11 @@ use super::super::blocked::{Asked, Form};
 use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::step::change;
-use super::waiting::{conceal, make_up_owner, may_block, Keyspace};
+use super::waiting::{get_in_line, make_up_owner, may_block};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::{Acquire, Acquired};
 use crate::error::LockError;
+use crate::primitive::deadlock::Holds;
 
 pub(in crate::host) struct AcquireVerb;
 
@@ -23,14 +24,11 @@ impl Verb for AcquireVerb {
         let step = change(site(call), call.key(), |turn, blocked| {
             let acquired = request.apply(owner, turn, &policy)?;
             if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
-                let mut keyspace = Keyspace::new(call.ctx);
-                let checked = request.check_wait(owner, turn, &policy, &mut keyspace);
-                keyspace.tell(turn.memory, turn.db);
-                checked.map_err(|error| conceal(call.ctx, error))?;
                 let form = Form { asked: Asked::Acquire, made_up: made_up.clone(), with_info };
-                // First the client, then the queue: a client that the server will not block only tries.
-                if blocked.block(call.ctx, turn.memory.waiters.next_id(), form) {
-                    request.enqueue(owner, wait, turn, &policy)?;
+                let check =
+                    |turn: &mut _, others: &mut dyn Holds| request.check_wait(owner, turn, &policy, others);
+                let enqueue = |turn: &mut _| request.enqueue(owner, wait, turn, &policy).map(drop);
+                if get_in_line(call, turn, blocked, form, check, enqueue)? {
                     return Ok(Step::Waits);
                 }
             }

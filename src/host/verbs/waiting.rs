@@ -1,9 +1,12 @@
-//! Clients that ask to wait: who can be kept waiting, and what a search for deadlocks needs of the server.
+//! Clients that ask to wait: who can be kept waiting, and how it gets into line; what a search for deadlocks needs
+//! of the server.
 
 use rand::Rng;
 use redis_module::raw;
 
 use super::super::api::{has_flags, rm, Ctx, OwnString, OK};
+use super::super::blocked::{Blocked, Form};
+use super::super::entry::Call;
 use super::super::key::read;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
@@ -30,22 +33,49 @@ pub(super) fn make_up_owner() -> Box<[u8]> {
     bits.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
+/// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end; whether it
+/// waits now.
+pub(super) fn get_in_line<T: AsMut<Memory>>(
+    call: &Call,
+    turn: &mut T,
+    blocked: &mut Blocked,
+    form: Form,
+    check: impl FnOnce(&mut T, &mut dyn Holds) -> Result<(), LockError>,
+    enqueue: impl FnOnce(&mut T) -> Result<(), LockError>,
+) -> Result<bool, LockError> {
+    judge(call, turn, check)?;
+    // First the client, then the queue: a client that the server will not block only tries.
+    if !blocked.block(call.ctx, turn.as_mut().waiters.next_id(), form) {
+        return Ok(false);
+    }
+    enqueue(turn)?;
+    Ok(true)
+}
+
+/// Does `work` that looks for deadlocks, and so at other locks than those of its turn.
+pub(super) fn judge<T: AsMut<Memory>, R>(
+    call: &Call,
+    turn: &mut T,
+    work: impl FnOnce(&mut T, &mut dyn Holds) -> Result<R, LockError>,
+) -> Result<R, LockError> {
+    let mut keyspace = Keyspace { ctx: call.ctx, missing: Vec::new() };
+    let result = work(turn, &mut keyspace);
+    keyspace.tell(turn.as_mut(), call.db());
+    result.map_err(|error| conceal(call.ctx, error))
+}
+
 /// The locks of one database, read while a step has other locks open.
-pub(super) struct Keyspace {
+struct Keyspace {
     ctx: *mut Ctx,
     /// Locks that are waited for and not there.
     missing: Vec<Box<[u8]>>,
 }
 
 impl Keyspace {
-    pub(super) const fn new(ctx: *mut Ctx) -> Self {
-        Self { ctx, missing: Vec::new() }
-    }
-
     /// Sees that somebody looks at locks that are missing though their first waiter could have them: reading a key
     /// can delete it, when a stranger has given it a time to live, and nobody hears of that while the step has the
     /// state.
-    pub(super) fn tell(self, memory: &mut Memory, db: i32) {
+    fn tell(self, memory: &mut Memory, db: i32) {
         let is_odd =
             |key: &[u8]| memory.waiters.front(db, key).is_some_and(|(_, first)| first.ask.keys() == 1);
         let odd: Vec<Box<[u8]>> = self.missing.into_iter().filter(|key| is_odd(key)).collect();
@@ -66,7 +96,7 @@ impl Holds for Keyspace {
 }
 
 /// Takes names out of an error that the caller may not see: those of locks that it has no right to read.
-pub(super) fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
+fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
     let LockError::Deadlock(mut cycle) = error else { return error };
     let name = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
     let user = rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr()));

@@ -311,7 +311,7 @@ impl Pair {
             let got = request.apply(turn)?;
             let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
             request.check_wait(turn, &policy, others)?;
-            assert!(request.enqueue(wait, turn).is_some());
+            assert!(request.enqueue(wait, turn).is_ok());
             Ok(Asked::Waits)
         });
         let got = got.unwrap_or_else(Asked::Refused);
