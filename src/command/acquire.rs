@@ -116,8 +116,10 @@ impl<'a> Acquire<'a> {
         others: &mut dyn Holds,
     ) -> Result<(), LockError> {
         turn.check_room(owner, policy.caps)?;
-        let place = turn.memory.waiters.place_for(turn.db, &[turn.key], owner);
-        policy.refuse_cycle(|| turn.find_cycle(owner, self.terms.claim, place, others))
+        policy.refuse_cycle(|| {
+            let place = turn.memory.waiters.place_for(turn.db, &[turn.key], owner);
+            turn.find_cycle(owner, self.terms.claim, place, others)
+        })
     }
 
     /// Puts `owner` into the queue, when [`Acquire::check_wait`] has let it.

@@ -14,7 +14,7 @@ mod search;
 
 use super::wait_queue::{Place, Waiters};
 use super::waiter::WaiterId;
-use super::{Claim, Hold, Lock, Moment, Owner};
+use super::{Claim, Hold, Lock, Memory, Moment, Owner};
 use crate::limits::SEARCH_COST_MAX;
 
 /// The wait that is asked about.
@@ -64,8 +64,14 @@ pub struct Link {
     pub key: Box<[u8]>,
 }
 
-/// The cycle that the wait would close, beginning with the one who asks; nothing if there is none.
-pub fn find_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
+/// The cycle that the wait would close, beginning with the one who asks; nothing if there is none. Each is counted.
+pub fn find_cycle(memory: &mut Memory, want: &Want, mut holds: Near) -> Option<Vec<Link>> {
+    let cycle = look_for_cycle(&memory.waiters, want, &mut holds)?;
+    memory.stats.deadlocks += 1;
+    Some(cycle)
+}
+
+fn look_for_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
     if waiters.len() == 0 || !somebody_waits_elsewhere(waiters, want, holds) {
         return None;
     }

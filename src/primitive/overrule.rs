@@ -1,6 +1,6 @@
 //! What goes against leases and the order of the queue: holds that are broken, stolen or handed over.
 
-use super::deadlock::{find_cycle, Holds, Link, Near, Want};
+use super::deadlock::{Holds, Link, Want};
 use super::entries::Entries;
 use super::hold::Extra;
 use super::turn::Left;
@@ -83,15 +83,13 @@ impl Turn<'_> {
                 // This wait ends with the transfer.
                 return None;
             }
-            let keys: Vec<&[u8]> = entry.keys.iter().map(|key| &**key).collect();
-            let (claim, place) = (entry.waiter.ask.claim, entry.place);
+            let (keys, claim, place) = (entry.keys.clone(), entry.waiter.ask.claim, entry.place);
+            let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
             let want =
                 Want { db: self.db, owner: to.as_bytes(), keys: &keys, claim, place, without: upgrade };
-            let at_hand = &[(self.key, &*self.lock)];
-            find_cycle(&self.memory.waiters, &want, &mut Near { now: self.clock.now, at_hand, others })
+            self.cycle_of(&want, others)
         });
         self.lock.hold_with_mut(fence)?.owner = owner;
-        self.memory.stats.deadlocks += u64::from(cycle.is_some());
         cycle
     }
 }

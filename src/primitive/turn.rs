@@ -214,11 +214,13 @@ impl Turn<'_> {
         others: &mut dyn Holds,
     ) -> Option<Vec<Link>> {
         let want = Want { db: self.db, owner, keys: &[self.key], claim, place, without: None };
+        self.cycle_of(&want, others)
+    }
+
+    /// The same for any wait, with the lock as it is now.
+    pub(super) fn cycle_of(&mut self, want: &Want, others: &mut dyn Holds) -> Option<Vec<Link>> {
         let at_hand = &[(self.key, &*self.lock)];
-        let cycle =
-            find_cycle(&self.memory.waiters, &want, &mut Near { now: self.clock.now, at_hand, others });
-        self.memory.stats.deadlocks += u64::from(cycle.is_some());
-        cycle
+        find_cycle(self.memory, want, Near { now: self.clock.now, at_hand, others })
     }
 
     /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)

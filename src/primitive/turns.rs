@@ -93,13 +93,9 @@ impl Turns<'_> {
     pub fn find_cycle(&mut self, owner: &[u8], claim: Claim, others: &mut dyn Holds) -> Option<Vec<Link>> {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         let at_hand: Vec<(&[u8], &Lock)> = self.parts.iter().map(|part| (part.key, &*part.lock)).collect();
-        let waiters = &self.memory.waiters;
-        let place = waiters.place_for(self.db, &keys, owner);
+        let place = self.memory.waiters.place_for(self.db, &keys, owner);
         let want = Want { db: self.db, owner, keys: &keys, claim, place, without: None };
-        let mut near = Near { now: self.clock.now, at_hand: &at_hand, others };
-        let cycle = find_cycle(waiters, &want, &mut near);
-        self.memory.stats.deadlocks += u64::from(cycle.is_some());
-        cycle
+        find_cycle(self.memory, &want, Near { now: self.clock.now, at_hand: &at_hand, others })
     }
 
     /// Puts a waiter into all of the queues at once.
