@@ -78,17 +78,16 @@ impl<'a> Release<'a> {
         let fence = hold.fence;
         turn.memory.confirm(fence);
         match self.what {
+            What::All => {
+                turn.end(fence, End::Released);
+                Ok(Released::Ended(fence))
+            }
             What::Entry(b"") if !hold.entries().has(b"") => Err(LockError::Reentrant),
-            What::Entry(id) if !hold.entries().is_plain() => Ok(match turn.exit(self.holder.owner, id) {
+            What::Entry(id) => Ok(match turn.exit(self.holder.owner, id) {
                 Exit::Unknown => Released::NotHeld,
                 Exit::StillHeld => Released::StillHeld(fence),
                 Exit::Last => Released::Ended(fence),
             }),
-            What::Entry(id) if !id.is_empty() => Ok(Released::NotHeld),
-            _ => {
-                turn.end(fence, End::Released);
-                Ok(Released::Ended(fence))
-            }
         }
     }
 }
