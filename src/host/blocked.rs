@@ -4,6 +4,7 @@
 //! runs the reply callback, unless the client is gone, and in any case the free callback, which ends the entry.
 //! A grant counts only when its reply was given to a client that was still there.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
@@ -15,6 +16,7 @@ use super::reply::{self, Outcome};
 use super::state::{self, Delivered, Suspect};
 use super::{clock, key};
 use crate::command::report::Report;
+use crate::command::spec::Spec;
 use crate::command::{acquire, convert, group};
 use crate::error::LockError;
 use crate::primitive::turn::Left;
@@ -29,14 +31,6 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Acquire => acquire::SPEC.name,
-            Self::Convert => convert::SPEC.name,
-            Self::AcquireAll => group::ACQUIRE.name,
-        }
-    }
-
     /// Which of its words is the first key, counted from the name.
     const fn first_key(self) -> usize {
         match self {
@@ -77,11 +71,39 @@ struct Client {
     replied: bool,
 }
 
+/// The names of the commands that can wait, as the server's strings. Every hand-off asks for the rights to one.
+struct Names {
+    acquire: OwnString,
+    convert: OwnString,
+    acquire_all: OwnString,
+}
+
+impl Names {
+    fn new() -> Self {
+        let name = |spec: &Spec| OwnString::new(spec.name.as_bytes());
+        Self {
+            acquire: name(&acquire::SPEC),
+            convert: name(&convert::SPEC),
+            acquire_all: name(&group::ACQUIRE),
+        }
+    }
+
+    const fn of(&self, asked: Asked) -> &OwnString {
+        match asked {
+            Asked::Acquire => &self.acquire,
+            Asked::Convert => &self.convert,
+            Asked::AcquireAll => &self.acquire_all,
+        }
+    }
+}
+
 /// All blocked clients.
 #[derive(Default)]
 pub(super) struct Blocked {
     clients: HashMap<WaiterId, Client>,
     by_handle: HashMap<*mut BlockedHandle, WaiterId>,
+    /// Made at the first hand-off.
+    names: OnceCell<Names>,
 }
 
 /// What the server itself spends on a client blocked by a module, in bytes: two spare clients with their buffers.
@@ -125,16 +147,21 @@ impl Blocked {
             return false;
         }
         let asked = client.form.asked;
-        let name = OwnString::new(asked.name().as_bytes());
-        let count = OwnString::new(keys.len().to_string().as_bytes());
+        let name = self.names.get_or_init(Names::new).of(asked).as_ptr();
         // Any word can stand for the owner: rights do not depend on it.
-        let mut words: SmallVec<[*mut RString; 4]> = match asked {
-            Asked::Acquire | Asked::Convert => smallvec![name.as_ptr()],
-            Asked::AcquireAll => smallvec![name.as_ptr(), name.as_ptr(), count.as_ptr()],
-        };
-        words.extend_from_slice(keys);
-        if asked != Asked::AcquireAll {
-            words.push(name.as_ptr());
+        let owner = name;
+        let count;
+        let mut words: SmallVec<[*mut RString; 4]> = smallvec![name];
+        match asked {
+            Asked::Acquire | Asked::Convert => {
+                words.extend_from_slice(keys);
+                words.push(owner);
+            }
+            Asked::AcquireAll => {
+                count = OwnString::new(keys.len().to_string().as_bytes());
+                words.extend([owner, count.as_ptr()]);
+                words.extend_from_slice(keys);
+            }
         }
         let granted =
             rm!(RedisModule_ACLCheckCommandPermissions(user, words.as_mut_ptr(), words.len() as c_int)) == OK;
