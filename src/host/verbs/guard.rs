@@ -16,12 +16,13 @@ use crate::error::LockError;
 pub(in crate::host) struct GuardVerb;
 
 impl Verb for GuardVerb {
+    const TELLS_KEYS: bool = true;
+
+    fn tell_keys(call: &Call) {
+        tell_keys(call.ctx, inner(call));
+    }
+
     fn run(call: &Call) -> Result<(), LockError> {
-        let inner = call.strings().get(WORDS_BEFORE_COMMAND - 1..).unwrap_or_default();
-        if rm!(RedisModule_IsKeysPositionRequest(call.ctx)) != 0 {
-            tell_keys(call.ctx, inner);
-            return Ok(());
-        }
         let words = call.words();
         let request = Guard::parse(&words)?;
         if blocks(call.ctx, request.command) {
@@ -30,8 +31,13 @@ impl Verb for GuardVerb {
         let fence = read(call.ctx, call.key(), |lock| request.check(lock, clock::now()))??;
         // The owner knows that it holds the lock.
         state::with(|host| host.memory.confirm(fence));
-        run(call.ctx, request.command, inner.get(1..).unwrap_or_default())
+        run(call.ctx, request.command, inner(call).get(1..).unwrap_or_default())
     }
+}
+
+/// The inner command: its name and its words.
+fn inner<'a>(call: &Call<'a>) -> &'a [*mut RString] {
+    call.strings().get(WORDS_BEFORE_COMMAND - 1..).unwrap_or_default()
 }
 
 /// Runs the command as the caller's user, by the rules for scripts, and passes its reply on.
