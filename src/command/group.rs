@@ -16,7 +16,7 @@ use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::entries::Exit;
-use crate::primitive::{Fence, Lease, Lock, Turns, WaiterId};
+use crate::primitive::{Fence, Hold, Lease, Lock, Turns, WaiterId};
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
 
@@ -90,23 +90,20 @@ impl<'a> AcquireAll<'a> {
     pub fn apply(&self, owner: &[u8], turns: &mut Turns, policy: &Policy) -> Result<Acquired, LockError> {
         let Terms { claim, fence: expected, .. } = self.terms;
         turns.settle();
-        let mut held = turns.parts.iter().filter_map(|part| part.lock.hold_of(owner));
-        if let Some(first) = held.next() {
-            let fence = first.fence;
+        let held: Vec<&Hold> = turns.parts.iter().filter_map(|part| part.lock.hold_of(owner)).collect();
+        if let Some(first) = held.first() {
+            let (fence, count) = (first.fence, self.keys.len());
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
-            let count = self.keys.len();
-            let is_group = held.all(|hold| hold.fence == fence) && first.keys() as usize == count;
-            if !is_group || turns.parts.iter().any(|part| part.lock.hold_with(fence).is_none()) {
+            let is_same = held.len() == count && held.iter().all(|hold| hold.fence == fence);
+            if !is_same || first.keys() as usize != count {
                 return Err(LockError::OtherGroup);
             }
-            let mut claims = turns.parts.iter().filter_map(|part| Some(part.lock.hold_of(owner)?.claim));
-            if let Some(other) = claims.find(|other| *other != claim) {
-                return Err(LockError::other_claim(other, claim));
+            if let Some(other) = held.iter().find(|hold| hold.claim != claim) {
+                return Err(LockError::other_claim(other.claim, claim));
             }
-            let entries = || turns.parts.iter().filter_map(|part| Some(part.lock.hold_of(owner)?.entries()));
-            if entries().any(|entries| !entries.has(b"") && entries.is_full()) {
+            if held.iter().any(|hold| !hold.entries().has(b"") && hold.entries().is_full()) {
                 return Err(LockError::TooManyEntries);
             }
             turns.memory.confirm(fence);
