@@ -59,15 +59,12 @@ pub(super) fn run(ctx: *mut Ctx) {
 /// key, so nobody is told when a stranger puts a value of another type there.
 pub(super) fn check_groups(ctx: *mut Ctx) {
     let kept: HashSet<(i32, Rc<[u8]>)> = state::with(|host| {
-        let chosen = host.memory.waiters.groups_after(host.groups_checked).take(GROUPS_PER_RUN);
-        let mut last = WaiterId(0);
-        let chosen = chosen.enumerate().inspect(|(at, (id, _))| {
-            last = if at + 1 < GROUPS_PER_RUN { WaiterId(0) } else { *id };
-        });
-        let kept = chosen.flat_map(|(_, (_, entry))| entry.keys.iter().map(|key| (entry.db, Rc::clone(key))));
-        let kept = kept.collect();
-        host.groups_checked = last;
-        kept
+        let groups = host.memory.waiters.groups_after(host.groups_checked);
+        let chosen: Vec<_> = groups.take(GROUPS_PER_RUN).collect();
+        // Where there are no more the next run begins anew.
+        let last = chosen.last().filter(|_| chosen.len() == GROUPS_PER_RUN);
+        host.groups_checked = last.map_or(WaiterId(0), |(id, _)| *id);
+        chosen.iter().flat_map(|(_, entry)| entry.keys.iter().map(|key| (entry.db, Rc::clone(key)))).collect()
     });
     for (db, key) in kept {
         rm!(RedisModule_SelectDb(ctx, db));
