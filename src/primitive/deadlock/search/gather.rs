@@ -1,9 +1,9 @@
 //! Who can be reached: everyone whom the one who asks would wait for, directly or not.
 
-use super::super::super::wait_queue::Place;
-use super::super::super::Owner;
 use super::super::Near;
 use super::{cost, Node, Person, Search, Taken, Wait, ME};
+use crate::primitive::wait_queue::Place;
+use crate::primitive::Owner;
 
 impl Search<'_> {
     /// Meets everyone whom the one who asks would wait for, directly or not; whether there was time for it.

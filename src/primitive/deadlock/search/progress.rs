@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::super::super::wait_queue::{Entry, Place};
-use super::super::super::Claim;
 use super::{cost, Node, Search, Wait, ME};
+use crate::primitive::wait_queue::{Entry, Place};
+use crate::primitive::Claim;
 
 /// What stuck people have of one lock, or will have before they let go.
 #[derive(Clone, Copy, Default)]

@@ -2,9 +2,9 @@
 
 use std::collections::{hash_map, HashMap, VecDeque};
 
-use super::super::super::wait_queue::Place;
 use super::super::Link;
 use super::{cost, Search, Wait, ME};
+use crate::primitive::wait_queue::Place;
 
 impl Search<'_> {
     /// The shortest way from the one who asks over those who are stuck back to it.
