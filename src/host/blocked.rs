@@ -290,7 +290,7 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
 fn leave(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        if host.dismiss(id) {
+        if host.dismiss_between_steps(id) {
             if let Answer::Left(why) = answer {
                 host.memory.stats.note_left(why);
             }

@@ -95,7 +95,7 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
     state::with(|host| {
         while in_budget() {
             let Some(id) = host.memory.waiters.pop_due(now) else { break };
-            if host.dismiss(id) {
+            if host.dismiss_between_steps(id) {
                 host.memory.stats.note_left(Left::TimedOut);
                 host.blocked.answer(id, Answer::Left(Left::TimedOut));
             }
@@ -189,7 +189,7 @@ pub(super) fn fail_all(db: i32, key: &[u8], text: &'static std::ffi::CStr) {
     state::with(|host| {
         let ids: Vec<_> = host.memory.waiters.iter(db, key).map(|(id, _)| id).collect();
         for id in ids {
-            host.dismiss(id);
+            host.dismiss_between_steps(id);
             host.blocked.answer(id, Answer::Failed(text));
         }
     });

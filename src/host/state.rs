@@ -101,8 +101,9 @@ impl Host {
         }
     }
 
-    /// Takes a waiter out of its queues, and asks for another look at them; whether it was there.
-    pub(super) fn dismiss(&mut self, id: WaiterId) -> bool {
+    /// Takes a waiter out of its queues between two steps; whether it was there. Nothing may be granted here, so this
+    /// asks for another look at the queues, soon.
+    pub(super) fn dismiss_between_steps(&mut self, id: WaiterId) -> bool {
         let Some(entry) = self.memory.waiters.remove(id) else { return false };
         entry.keys.iter().for_each(|key| self.suspect(entry.db, key));
         true

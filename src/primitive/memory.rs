@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use super::turn::Left;
 use super::unsettled::{Item, Unsettled};
 use super::wait_queue::Waiters;
-use super::waiter::{Waiter, WaiterId};
+use super::waiter::WaiterId;
 use super::{Fence, Hold, Moment};
 
 /// What happened since the module was loaded.
@@ -91,14 +91,15 @@ impl Memory {
         }
     }
 
-    /// Takes a waiter out of its queues. Whoever stood behind it may have its turn now: the caller serves the lock
-    /// at hand, and the others are noted.
-    pub fn dismiss(&mut self, id: WaiterId) -> Option<Waiter> {
-        let entry = self.waiters.remove(id)?;
+    /// Ends a wait without a grant, in a step; whether there was one. Whoever stood behind it may have its turn now:
+    /// the caller serves the lock at hand, and the others are noted, to be looked at before the step is over.
+    pub fn dismiss_in_step(&mut self, id: WaiterId, why: Left) -> bool {
+        let Some(entry) = self.waiters.remove(id) else { return false };
+        self.stats.note_left(why);
         if entry.keys.len() > 1 {
             entry.keys.into_iter().for_each(|key| self.unsettled.push(Item::Lock(entry.db, key)));
         }
-        Some(entry.waiter)
+        true
     }
 
     /// A waiter is handed a grant and may not hear of it.

@@ -108,8 +108,7 @@ impl Turn<'_> {
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
     pub fn leave(&mut self, waiter: WaiterId, why: Left) {
-        if self.memory.dismiss(waiter).is_some() {
-            self.memory.stats.note_left(why);
+        if self.memory.dismiss_in_step(waiter, why) {
             self.effects.push(Effect::Left { waiter, why });
         }
     }

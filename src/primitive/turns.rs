@@ -104,20 +104,20 @@ impl Turns<'_> {
         let owner = ask.owner.as_bytes();
         let place = self.memory.waiters.place_for(self.db, &keys, owner);
         let earlier = self.memory.waiters.earlier_waits(self.db, &keys, owner);
-        let left = earlier.iter().filter(|id| self.memory.dismiss(**id).is_some());
-        let left: Vec<WaiterId> = left.copied().collect();
+        earlier.iter().for_each(|id| {
+            self.memory.dismiss_in_step(*id, Left::Superseded);
+        });
         let waiter = Waiter { ask, since: self.clock.now, deadline, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);
         if let Some(first) = self.parts.first_mut() {
-            for waiter in &left {
-                self.memory.stats.note_left(Left::Superseded);
+            for waiter in &earlier {
                 first.effects.push(Effect::Left { waiter: *waiter, why: Left::Superseded });
             }
         }
         self.parts.iter_mut().for_each(|part| part.effects.push(Effect::Queued));
-        if !left.is_empty() {
+        if !earlier.is_empty() {
             // The new wait may want less than those whose place it took.
             self.each(|turn| turn.serve());
         }
