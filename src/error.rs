@@ -73,6 +73,8 @@ pub enum LockError {
     UnknownCommand(Vec<u8>),
     /// The owner does not hold the lock that guards the command.
     NotHeld,
+    /// A tie was asked for where there is no connection to tie to.
+    NoTie,
     /// The owner holds the lock, but not under the fence it named.
     StaleFence {
         is: Fence,
@@ -152,6 +154,9 @@ impl fmt::Display for LockError {
             Self::NotGuardable { why } => write!(f, "BADARG {why} cannot be guarded; nothing was done"),
             Self::UnknownCommand(name) => {
                 write!(f, "ERR unknown command {} under LOCK.GUARD; nothing was done", Quoted(name))
+            }
+            Self::NoTie => {
+                write!(f, "NOTIE a script has no connection of its own to tie a hold to; send the command by itself")
             }
             Self::NotHeld => {
                 write!(f, "NOTHELD the owner does not hold the lock; nothing was done, so acquire it again")

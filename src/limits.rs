@@ -78,6 +78,12 @@ pub const LOSS_LEDGER_SIZE: i64 = 1_024;
 /// Most lost holds that the operator can ask to remember.
 pub const LOSS_LEDGER_CEILING: i64 = 1_000_000;
 
+/// How long a lock rests after an abnormal end, in ms: not at all, if the operator does not ask for it.
+pub const LOCK_DELAY_MS: i64 = 0;
+
+/// Longest such rest, in ms: an hour. It is there for owners that do not know yet, and they will not take longer.
+pub const LOCK_DELAY_MS_CEILING: i64 = 3_600_000;
+
 /// Rows that LOCK.WAITERS replies when no COUNT is given, and the most it replies at all.
 pub const WAITERS_ROWS_DEFAULT: usize = 100;
 /// See [`WAITERS_ROWS_DEFAULT`].

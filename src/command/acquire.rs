@@ -1,5 +1,5 @@
 //! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
-//! [REENTRANT id] [NOTE text] [WITHINFO]`
+//! [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text] [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
 //! lease is raised, never cut, so that a request whose reply was lost can be sent again. With FENCE the request
@@ -29,6 +29,9 @@ pub const SPEC: Spec = Spec {
         terms::MODE,
         terms::FENCE,
         terms::REENTRANT,
+        terms::BOUNDS[0],
+        terms::BOUNDS[1],
+        terms::BOUNDS[2],
         terms::NOTE,
         terms::WITHINFO,
     ],
@@ -72,7 +75,7 @@ impl<'a> Acquire<'a> {
         let Terms { claim, fence: expected, entry, .. } = self.terms;
         turn.settle();
         if let Some(hold) = turn.lock.hold_of(owner) {
-            let (fence, deadline) = (hold.fence, hold.deadline);
+            let fence = hold.fence;
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
@@ -87,10 +90,10 @@ impl<'a> Acquire<'a> {
             if is_new {
                 turn.enter(owner, entry);
             }
-            let lease = self.terms.lease(policy);
-            if lease.deadline(turn.clock.now) > deadline {
-                turn.raise(owner, lease);
+            if let Some(tie) = self.terms.span.tie {
+                turn.tie(owner, tie);
             }
+            turn.raise(owner, self.terms.lease(policy));
             return Ok(Acquired::Held(fence));
         }
         if expected.is_some() {

@@ -125,7 +125,7 @@ impl<'a> Convert<'a> {
     pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Result<WaiterId, LockError> {
         let hold = self.holder.find(turn.lock).ok_or(LockError::Internal)?;
         let (fence, owner, lease) = (hold.fence, hold.owner.clone(), hold.lease);
-        let ask = Ask { owner, claim: self.claim, lease, extra: None };
+        let ask = Ask { owner, claim: self.claim, lease, extra: None, span: None };
         Ok(turn.enqueue_upgrade(ask, fence, wait.deadline(turn.clock.now)))
     }
 }

@@ -6,14 +6,20 @@
 //!   never. `keys` locks were granted together; the ids are those of re-entry.
 //! - `LOCK._FREE key fence`: this hold has ended.
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
+//!
+//! The words of what few holds have are in [`bounds`].
+
+pub mod bounds;
 
 use std::borrow::Cow;
+
+use bounds::Stamp;
 
 use super::args::{parse_i64, Args};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
-use crate::primitive::codec::{deadline_here, Source};
+use crate::primitive::codec::Source;
 use crate::primitive::deadlines::Slot;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
@@ -74,25 +80,19 @@ pub struct HoldEffect<'a> {
     pub fence: Fence,
     pub claim: Claim,
     pub lease: Lease,
-    /// ms, or -1.
-    pub left_ms: i64,
-    /// ms since 1970, or -1.
-    pub deadline_unix_ms: i64,
+    pub end: Stamp,
     pub extra: Option<Cow<'a, Extra>>,
 }
 
 impl<'a> HoldEffect<'a> {
     /// The effect that states this hold.
     pub fn of(hold: &'a Hold, clock: Clock) -> Self {
-        let left_ms = hold.left(clock.now);
-        let unix_ms = i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX);
         Self {
             owner: hold.owner.as_bytes(),
             fence: hold.fence,
             claim: hold.claim,
             lease: hold.lease,
-            left_ms,
-            deadline_unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) },
+            end: Stamp::of(hold.deadline, clock),
             extra: hold.extra.as_deref().map(Cow::Borrowed),
         }
     }
@@ -100,24 +100,26 @@ impl<'a> HoldEffect<'a> {
     /// Reads the words after the command's name: the key and the effect.
     pub fn parse(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
         let mut args = Args::new(HOLD.name, words);
-        let key = args.key()?;
-        let owner = args.owner()?;
-        let mut number = || parse_i64(args.required()?).ok_or(LockError::BadEffect);
-        let (fence, limit, permits) = (number()?, number()?, number()?);
-        let (lease, left_ms, deadline_unix_ms) = (number()?, number()?, number()?);
+        let (key, plain) = Self::parse_plain(&mut args)?;
         let extra = parse_extra(&mut args).ok_or(LockError::BadEffect)?;
-        let fields = || {
+        let extra = extra.boxed().map(|extra| Cow::Owned(*extra));
+        Ok((key, Self { extra, ..plain }))
+    }
+
+    /// Reads the words that every hold has.
+    fn parse_plain(args: &mut Args<'a>) -> Result<(&'a [u8], Self), LockError> {
+        let (key, owner) = (args.key()?, args.owner()?);
+        let mut fields = || {
+            let mut number = || parse_i64(args.required().ok()?);
+            let (fence, limit, permits, lease) = (number()?, number()?, number()?, number()?);
             let claim = Claim::held(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
             let fence = Fence::new(u64::try_from(fence).ok()?)?;
-            let lease = Lease::from_wire(lease)?;
-            let endless = lease == Lease::NEVER;
-            let times_agree = (left_ms == -1) == endless && (deadline_unix_ms == -1) == endless;
-            let in_range = left_ms >= -1 && deadline_unix_ms >= -1;
-            (times_agree && in_range).then_some((claim, fence, lease))
+            let (lease, end) = (Lease::from_wire(lease)?, Stamp::parse(args)?);
+            // A hold without expiry can have another end, but no lease is without one.
+            let agree = end.left_ms >= 0 || lease == Lease::NEVER;
+            agree.then_some(Self { owner, fence, claim, lease, end, extra: None })
         };
-        let (claim, fence, lease) = fields().ok_or(LockError::BadEffect)?;
-        let extra = extra.boxed().map(|extra| Cow::Owned(*extra));
-        Ok((key, Self { owner, fence, claim, lease, left_ms, deadline_unix_ms, extra }))
+        Ok((key, fields().ok_or(LockError::BadEffect)?))
     }
 
     /// The words after the key; the inverse of [`HoldEffect::parse`].
@@ -128,8 +130,8 @@ impl<'a> HoldEffect<'a> {
             i64::from(self.claim.limit),
             i64::from(self.claim.permits),
             self.lease.to_wire(),
-            self.left_ms,
-            self.deadline_unix_ms,
+            self.end.left_ms,
+            self.end.unix_ms,
         ];
         let mut words = vec![self.owner.to_vec()];
         words.extend(numbers.iter().map(|n| n.to_string().into_bytes()));
@@ -142,16 +144,13 @@ impl<'a> HoldEffect<'a> {
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
     pub fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
-        let deadline = match (u64::try_from(self.left_ms), u64::try_from(self.deadline_unix_ms)) {
-            (Ok(left), Ok(deadline)) => deadline_here(self.lease, left, deadline, source, clock),
-            _ => Moment::NEVER,
-        };
+        let deadline = self.end.here(source, clock).map(|end| end.min(self.lease.deadline(clock.now)));
         source.believes(self.fence, clock).then_some(())?;
         Some(Hold {
             owner: Owner::new(self.owner)?,
             fence: self.fence,
             lease: self.lease,
-            deadline,
+            deadline: deadline.unwrap_or(Moment::NEVER),
             extra: self.extra.map(|extra| Box::new(extra.into_owned())),
             claim: self.claim,
             slot: Slot::NONE,
@@ -213,14 +212,14 @@ mod tests {
             keys in 1..=KEYS_MAX as u32,
             id in prop::collection::vec(any::<u8>(), 0..=ID_BYTES_MAX),
         ) {
-            let (lease, left_ms, deadline_unix_ms) = times.unwrap_or((-1, -1, -1));
+            let (lease, left_ms, unix_ms) = times.unwrap_or((-1, -1, -1));
             let effect = HoldEffect {
                 owner: &owner,
                 fence: Fence::new(fence).unwrap(),
                 claim: Claim::new(limit, 1 + part % limit).unwrap(),
                 lease: Lease::from_wire(lease).unwrap(),
-                left_ms, deadline_unix_ms,
-                extra: Extra { note: note.into(), keys, entries: Entries::of(&id) }.boxed().map(|extra| Cow::Owned(*extra)),
+                end: Stamp { left_ms, unix_ms },
+                extra: Extra { note: note.into(), keys, entries: Entries::of(&id), ..Extra::default() }.boxed().map(|extra| Cow::Owned(*extra)),
             };
             let mut words = vec![b"k".to_vec()];
             words.extend(effect.to_args());
@@ -250,7 +249,7 @@ mod tests {
     fn effects_that_cannot_be_true_are_refused() {
         let good: [&[u8]; 8] = [b"k", b"o", b"7", b"1", b"1", b"1000", b"900", b"5000"];
         assert!(HoldEffect::parse(&good).is_ok());
-        let bad: [(usize, &[u8]); 12] = [
+        let bad: [(usize, &[u8]); 11] = [
             (2, b"0"),
             (2, b"-7"),
             (2, b"9007199254740992"),
@@ -259,7 +258,6 @@ mod tests {
             (4, b"0"),
             (4, b"1000001"),
             (5, b"-2"),
-            (5, b"-1"),
             (6, b"-1"),
             (7, b"-1"),
             (6, b"x"),

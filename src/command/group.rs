@@ -37,6 +37,9 @@ pub const ACQUIRE: Spec = Spec {
         terms::BLOCK,
         terms::MODE,
         terms::FENCE,
+        terms::BOUNDS[0],
+        terms::BOUNDS[1],
+        terms::BOUNDS[2],
         terms::NOTE,
         terms::WITHINFO,
     ],
@@ -108,7 +111,13 @@ impl<'a> AcquireAll<'a> {
             }
             turns.memory.confirm(fence);
             turns.each(|turn| turn.enter(owner, b""));
-            turns.raise(owner, self.terms.lease(policy));
+            let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
+            turns.each(|turn| {
+                if let Some(tie) = tie {
+                    turn.tie(owner, tie);
+                }
+                turn.raise(owner, lease);
+            });
             return Ok(Acquired::Held(fence));
         }
         if expected.is_some() {
@@ -223,12 +232,11 @@ impl<'a> HeldAll<'a> {
         let mut left = Vec::with_capacity(self.keys.len());
         turns.each(|turn| {
             let fence = self.fence_on(turn.lock).filter(|_| !refused);
-            if let Some(fence) = fence {
+            left.push(fence.map_or(0, |fence| {
                 turn.memory.confirm(fence);
                 turn.memory.stats.renewed += 1;
-                turn.renew(self.owner, lease);
-            }
-            left.push(fence.map_or(0, |_| lease.to_wire()));
+                turn.renew(self.owner, lease)
+            }));
         });
         left
     }

@@ -2,7 +2,7 @@
 //!
 //! - `LOCK.BREAK key [OWNER owner] [REASON text]` ends all holds, or those of one owner; replies how many. Who
 //!   waits comes next.
-//! - `LOCK.STEAL key owner [lease] [mode] [NOTE text]` ends all holds and gives the lock to this owner, before all
+//! - `LOCK.STEAL key owner [lease] [mode] [MAXHOLD ms] [MINHOLD ms] [NOTE text]` ends all holds and gives the lock to this owner, before all
 //!   who wait; replies the new fence.
 //! - `LOCK.CANCEL key owner` ends an owner's wait with nil; replies 1, or 0 when it does not wait.
 //!
@@ -38,7 +38,15 @@ pub const STEAL: Spec = Spec {
     arity: -3,
     acl: "write slow admin dangerous",
     complexity: "O(N) with N holds",
-    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::MODE, terms::NOTE],
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        terms::LEASE,
+        terms::MODE,
+        terms::BOUNDS[1],
+        terms::BOUNDS[2],
+        terms::NOTE,
+    ],
     ..Spec::WRITES_KEY
 };
 
@@ -113,6 +121,7 @@ impl<'a> Steal<'a> {
         unknown(terms.wait.is_some(), "BLOCK")?;
         unknown(terms.fence.is_some(), "FENCE")?;
         unknown(!terms.entry.is_empty(), "REENTRANT")?;
+        unknown(terms.span.tie.is_some(), "TIED")?;
         unknown(terms.with_info, "WITHINFO")?;
         Ok(Self { key, owner, terms })
     }

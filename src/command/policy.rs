@@ -1,6 +1,7 @@
 //! What the operator allows, as one value for each command.
 
 use crate::limits;
+use crate::primitive::bounds::Tie;
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Caps;
 use crate::primitive::{Lease, Moment};
@@ -57,6 +58,12 @@ impl Policy {
     /// The value of EX.
     pub fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
         args.number("EX", 1, self.max_lease_ms / 1000).map(|s| Lease::ms(s.unsigned_abs() * 1000))
+    }
+
+    /// The value of TIED: a tie to nobody yet.
+    pub fn tie(&self, args: &mut Args) -> Result<Tie, LockError> {
+        let grace = args.number("TIED", 0, self.max_lease_ms)?;
+        Ok(Tie::new(0, 0, Lease::ms(grace.unsigned_abs())))
     }
 
     /// The value of BLOCK.

@@ -1,13 +1,16 @@
-//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [WITHINFO]`
+//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [TIED ms] [WITHINFO]`
 //!
 //! Gives the hold a new lease counted from now; without a time, the lease it has. It sets and never adds, so it
-//! can shorten. Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
+//! can shorten, and it lasts no longer than MAXHOLD lets it. With TIED the hold is tied to this connection from now on.
+//! Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
 
+use super::args::set_once;
 use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
+use crate::primitive::bounds::Tie;
 use crate::primitive::{Lease, Turn};
 
 pub const SPEC: Spec = Spec {
@@ -17,7 +20,7 @@ pub const SPEC: Spec = Spec {
     arity: -3,
     acl: "write fast",
     complexity: "O(N) with N holds of the lock, nearly always one",
-    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::FENCE, terms::WITHINFO],
+    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::FENCE, terms::TIED, terms::WITHINFO],
     ..Spec::WRITES_KEY
 };
 
@@ -27,15 +30,22 @@ pub struct Renew<'a> {
     pub holder: Holder<'a>,
     /// Nothing for the lease that the hold has.
     pub lease: Option<Lease>,
+    /// Nothing for the tie that the hold has, if it has one.
+    pub tie: Option<Tie>,
 }
 
 impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut lease = None;
-        let holder =
-            Holder::parse(SPEC.name, words, |word, args| terms::read_lease(word, args, policy, &mut lease))?;
-        Ok(Self { holder, lease })
+        let (mut lease, mut tie) = (None, None);
+        let holder = Holder::parse(SPEC.name, words, |word, args| {
+            if word.eq_ignore_ascii_case(b"TIED") {
+                set_once(&mut tie, "TIED", policy.tie(args)?).map(|()| true)
+            } else {
+                terms::read_lease(word, args, policy, &mut lease)
+            }
+        })?;
+        Ok(Self { holder, lease, tie })
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
@@ -45,8 +55,10 @@ impl<'a> Renew<'a> {
         let (fence, lease) = (hold.fence, self.lease.unwrap_or(hold.lease));
         turn.memory.confirm(fence);
         turn.memory.stats.renewed += 1;
-        turn.renew(self.holder.owner, lease);
-        lease.to_wire()
+        if let Some(tie) = self.tie {
+            turn.tie(self.holder.owner, tie);
+        }
+        turn.renew(self.holder.owner, lease)
     }
 }
 

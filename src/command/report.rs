@@ -7,7 +7,7 @@ use crate::primitive::{Fence, Hold, Lock, Memory, Moment, Owner};
 #[derive(Debug, Default)]
 pub struct Report {
     pub fence: Option<Fence>,
-    /// What is left of the owner's hold: ms, or -1 without expiry.
+    /// What is left of the owner's hold, or of the lock's rest: ms, or -1 without expiry.
     pub lease_ms: Option<i64>,
     /// One word.
     pub reason: &'static str,
@@ -28,12 +28,18 @@ impl Report {
         Self { fence: Some(fence), reason: "released", ..Self::default() }
     }
 
-    /// Somebody else has the lock, or comes first.
-    pub fn busy(lock: Option<&Lock>, owner: &[u8], now: Moment) -> Self {
-        let mut holds = lock.into_iter().flat_map(|lock| lock.holds());
+    /// Somebody else has the lock, or it rests, or somebody comes first.
+    pub fn busy(lock: &Lock, owner: &[u8], now: Moment) -> Self {
+        let mut holds = lock.holds().iter();
         let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
         let holder = holder.map(|hold| hold.owner.clone());
-        Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() }
+        let resting = lock.cooling().iter().max_by_key(|cooling| cooling.hold.deadline);
+        match (&holder, resting) {
+            (None, Some(cooling)) => {
+                Self { lease_ms: Some(cooling.hold.left(now)), reason: cooling.why.word(), ..Self::default() }
+            }
+            _ => Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() },
+        }
     }
 
     /// A wait ended without a grant.

@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(
             super::super::acquire::SPEC.syntax(),
             "LOCK.ACQUIRE key owner [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] \
-             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [REENTRANT id] [NOTE note] [WITHINFO]"
+             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [REENTRANT id] [TIED grace-milliseconds] [MAXHOLD maxhold-milliseconds] [MINHOLD minhold-milliseconds] [NOTE note] [WITHINFO]"
         );
     }
 }

@@ -4,7 +4,8 @@ use super::args::{set_once, Args};
 use super::policy::{Policy, Wait};
 use super::spec::Arg;
 use crate::error::LockError;
-use crate::limits::PERMITS_MAX;
+use crate::limits::{LEASE_MS_MAX, PERMITS_MAX};
+use crate::primitive::bounds::Span;
 use crate::primitive::claim::ALL;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
@@ -38,6 +39,15 @@ pub const MODE: Arg = Arg::one_of(
 )
 .optional();
 
+/// How long at most, how long at least, and with which connection.
+pub const BOUNDS: [Arg; 3] = [
+    TIED,
+    Arg::int("maxhold-milliseconds").after("MAXHOLD").optional(),
+    Arg::int("minhold-milliseconds").after("MINHOLD").optional(),
+];
+
+pub const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
+
 pub const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
 pub const NOTE: Arg = Arg::string("note").after("NOTE").optional();
 pub const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
@@ -56,6 +66,8 @@ pub struct Terms<'a> {
     pub note: Option<&'a [u8]>,
     /// The id to enter under; empty without REENTRANT.
     pub entry: &'a [u8],
+    /// What bounds the hold beside its lease. A tie is to nobody until the connection is known.
+    pub span: Span,
     pub with_info: bool,
 }
 
@@ -64,6 +76,7 @@ impl<'a> Terms<'a> {
     pub fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
         let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
         let (mut limit, mut permits, mut entry) = (None, None, None);
+        let (mut longest, mut shortest, mut tie) = (None, None, None);
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"BLOCK") {
                 set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
@@ -77,6 +90,13 @@ impl<'a> Terms<'a> {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
             } else if word.eq_ignore_ascii_case(b"REENTRANT") {
                 set_once(&mut entry, "REENTRANT", args.entry()?)?;
+            } else if word.eq_ignore_ascii_case(b"TIED") {
+                set_once(&mut tie, "TIED", policy.tie(args)?)?;
+            } else if word.eq_ignore_ascii_case(b"MAXHOLD") {
+                let ms = args.number("MAXHOLD", 1, i64::from(LEASE_MS_MAX))?;
+                set_once(&mut longest, "MAXHOLD", Lease::ms(ms.unsigned_abs()))?;
+            } else if word.eq_ignore_ascii_case(b"MINHOLD") {
+                set_once(&mut shortest, "MINHOLD", policy.lease_in_ms("MINHOLD", args)?)?;
             } else if word.eq_ignore_ascii_case(b"NOTE") {
                 set_once(&mut note, "NOTE", args.note()?)?;
             } else if word.eq_ignore_ascii_case(b"WITHINFO") {
@@ -86,7 +106,9 @@ impl<'a> Terms<'a> {
             }
         }
         let (claim, with_info) = (claim(limit, permits)?, info.is_some());
-        Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), with_info })
+        let span =
+            Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
+        Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), span, with_info })
     }
 
     /// How long the hold shall last.
@@ -98,13 +120,21 @@ impl<'a> Terms<'a> {
     pub fn ask(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<Ask, LockError> {
         let note = self.note.unwrap_or_default();
         let is_plain = note.is_empty() && self.entry.is_empty() && keys == 1;
-        let extra =
-            || Extra { note: note.into(), keys: keys as u32, entries: Entries::of(self.entry) }.boxed();
+        let extra = || {
+            Extra {
+                note: note.into(),
+                keys: keys as u32,
+                entries: Entries::of(self.entry),
+                ..Extra::default()
+            }
+            .boxed()
+        };
         Ok(Ask {
             owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
             claim: self.claim,
             lease: self.lease(policy),
             extra: if is_plain { None } else { extra() },
+            span: (self.span != Span::default()).then(|| Box::new(self.span)),
         })
     }
 }

@@ -11,6 +11,7 @@ use super::state;
 use crate::command::Policy;
 use crate::limits;
 use crate::primitive::wait_queue::Caps;
+use crate::primitive::Memory;
 
 /// A number with its range.
 struct Number {
@@ -40,14 +41,23 @@ static MAX_WAITERS_PER_KEY: Number =
     Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
 static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
+static LOCK_DELAY: Number =
+    Number::new(c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING);
 // Switches, kept as numbers so that one pair of callbacks serves all.
 static EVENTS: Number = Number::new(c"events", 1, 0, 1);
 static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
 
 static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 6] =
-    [&DEFAULT_LEASE, &MAX_LEASE, &MAX_WAIT, &MAX_WAITERS, &MAX_WAITERS_PER_KEY, &LOSS_LEDGER_SIZE];
+static NUMBERS: [&Number; 7] = [
+    &DEFAULT_LEASE,
+    &MAX_LEASE,
+    &MAX_WAIT,
+    &MAX_WAITERS,
+    &MAX_WAITERS_PER_KEY,
+    &LOSS_LEDGER_SIZE,
+    &LOCK_DELAY,
+];
 
 /// What commands need of it.
 pub(super) fn policy() -> Policy {
@@ -65,9 +75,10 @@ pub(super) fn policy() -> Policy {
     }
 }
 
-/// How many lost holds to remember.
-pub(super) fn loss_ledger_size() -> usize {
-    usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0)
+/// Tells the memory what it needs of it.
+pub(super) fn apply_to(memory: &mut Memory) {
+    memory.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
+    memory.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
 }
 
 /// Whether to publish keyspace events.
@@ -119,7 +130,7 @@ unsafe extern "C" fn apply(
     _data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    state::with(|host| host.memory.ledger.set_capacity(loss_ledger_size()));
+    state::with(|host| apply_to(&mut host.memory));
     OK
 }
 

@@ -107,15 +107,18 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
 /// to be taken back otherwise.
 pub(super) fn settle_delivered(host: &mut Host) {
     while let Some(Delivered { client, grant }) = host.deferred.delivered.pop() {
-        let is_there = rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK;
         match grant.undo {
-            Some(fence) if is_there => host.memory.confirm(fence),
+            Some(fence) if is_connected(client) => host.memory.confirm(fence),
             _ => {
                 host.deferred.suspects.push_back(grant);
                 host.alarm.soon();
             }
         }
     }
+}
+
+fn is_connected(client: u64) -> bool {
+    rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
 }
 
 /// The next lock to look at, for whatever reason.
@@ -151,6 +154,8 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
     let site = Site { ctx, db, in_command: false };
     for (key, name) in keys.iter().zip(&names) {
         let result = change(site, name.as_ptr(), |turn, _| {
+            let node = turn.memory.node;
+            turn.cut_ties(|tie| tie.node == node && is_connected(tie.client));
             turn.settle();
             if let Some((fence, how)) = undo {
                 turn.undo(fence, how);

@@ -14,13 +14,14 @@ type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c
 
 /// Asks for the events that we need.
 pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 8] = [
+    let wanted: [(u64, Handler); 9] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
         (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
         (raw::REDISMODULE_EVENT_LOADING, on_loading),
         (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
         (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
         (raw::REDISMODULE_EVENT_EVENTLOOP, on_turn),
+        (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client),
         (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
         (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
     ];
@@ -36,6 +37,7 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
             host.listeners.forget();
             host.is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
             if host.is_primary {
+                host.suspect_ties(None);
                 host.alarm.soon();
             } else {
                 // Most servers have sent the waiting clients away already, but not Valkey in a cluster.
@@ -58,6 +60,7 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
         state::with(|host| {
             let db = (flushed >= 0).then_some(flushed);
             host.memory.leases.clear(db);
+            host.memory.ties.clear(db);
             host.suspect_all(db);
         });
     });
@@ -79,8 +82,21 @@ unsafe extern "C" fn on_loading(
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
                 host.suspect_all(None);
+                host.suspect_ties(None);
             }
         });
+    });
+}
+
+/// A connection is gone: what was tied to it is looked at soon.
+unsafe extern "C" fn on_client(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, data: *mut c_void) {
+    if what != raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || data.is_null() {
+        return;
+    }
+    guard("client", || {
+        // SAFETY: for this event the server passes this structure.
+        let client = unsafe { &*data.cast::<raw::RedisModuleClientInfo>() }.id;
+        state::with(|host| host.suspect_ties(Some(client)));
     });
 }
 
@@ -94,6 +110,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
         let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
         state::with(|host| {
             host.memory.leases.swap(first, second);
+            host.memory.ties.swap(first, second);
             host.swap_grants(first, second);
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));
@@ -170,10 +187,10 @@ fn index_again(ctx: *mut Ctx, name: *mut RString) {
     let db = rm!(RedisModule_GetSelectedDb(ctx));
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
-            for hold in lock.holds_mut() {
+            lock.each_mut(|hold| {
                 host.memory.fences.fold(hold.fence);
                 host.memory.keep_indexed(db, bytes(name), hold);
-            }
+            });
             host.suspect(db, bytes(name));
             if let Some(deadline) = host.memory.take_soonest() {
                 host.alarm.by(deadline);

@@ -9,10 +9,9 @@ use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
 use super::entry::guard;
 use super::value::{self, behind, source, Digest, Kind, Value, ENCODING};
 use super::{clock, events, replicate, state};
-use crate::command::effect::HoldEffect;
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
-use crate::primitive::{Clock, End, Fence, Hold, Lock};
+use crate::primitive::{Clock, Cooling, End, Fence, Hold, Lock};
 
 static KIND: Kind = Kind::new(c"redislock");
 
@@ -61,10 +60,10 @@ impl Value for Lock {
                 events::watch_moves(host);
                 return;
             }
-            for hold in self.holds_mut() {
+            self.each_mut(|hold| {
                 host.memory.fences.fold(hold.fence);
                 host.memory.index(db, bytes(name), hold);
-            }
+            });
             if let Some(deadline) = host.memory.take_soonest() {
                 host.alarm.by(deadline);
             }
@@ -72,17 +71,14 @@ impl Value for Lock {
     }
 
     fn rewrite(&self, io: *mut Io, key: *mut RString) {
-        let clock = clock::read();
-        for hold in self.holds() {
-            replicate::rewrite_hold(io, key, HoldEffect::of(hold, clock));
-        }
+        replicate::rewrite(io, key, self, clock::read());
     }
 
     fn bytes_beyond(&self) -> usize {
-        let holds = self.holds();
-        let beyond = holds.len().saturating_sub(1) * size_of_val(holds) / holds.len().max(1);
-        let texts: usize = holds.iter().map(|hold| hold.owner.as_bytes().len() + extra_bytes(hold)).sum();
-        beyond + texts
+        let (holds, cooling) = (self.holds(), self.cooling());
+        let beyond = holds.len().saturating_sub(1) * size_of::<Hold>() + size_of_val(cooling);
+        let all = holds.iter().chain(cooling.iter().map(|cooling| &cooling.hold));
+        beyond + all.map(|hold| hold.owner.as_bytes().len() + extra_bytes(hold)).sum::<usize>()
     }
 
     /// No deadlines, as clocks differ.
@@ -96,6 +92,11 @@ impl Value for Lock {
             digest.number(hold.lease.to_wire());
             digest.number(i64::from(hold.keys()));
             hold.entries().ids().iter().for_each(|id| digest.text(id));
+        }
+        for Cooling { hold, why } in self.cooling() {
+            digest.number(i64::from(hold.claim.permits));
+            digest.number(hold.fence.to_wire());
+            digest.number(i64::from(why.to_wire()));
         }
     }
 }
@@ -115,8 +116,10 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
         state::with_unless_ours(|host| {
             let now = clock::now();
             let key = if name.is_null() { &[][..] } else { bytes(name) };
-            for hold in behind::<Lock>(value).holds() {
-                host.memory.leases.remove(db, hold);
+            let lock = behind::<Lock>(value);
+            lock.cooling().iter().for_each(|cooling| host.memory.unindex(db, key, &cooling.hold));
+            for hold in lock.holds() {
+                host.memory.unindex(db, key, hold);
                 host.memory.forget(hold.fence);
                 if hold.is_live(now) {
                     host.memory.stats.vanished += 1;

@@ -67,7 +67,8 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     state::with(|host| {
         host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
-        host.memory.ledger.set_capacity(config::loss_ledger_size());
+        host.memory.node = rand::random();
+        config::apply_to(&mut host.memory);
     });
     warn_of_eviction(ctx);
     Ok(())
@@ -101,6 +102,8 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::LatchInfoVerb>(ctx, &latch::INFO)
         && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
         && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)
+        && register::add::<obey::BoundsVerb>(ctx, &effect::bounds::BOUNDS)
+        && register::add::<obey::CoolVerb>(ctx, &effect::bounds::COOL)
         && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
         && register::add::<obey::LimitVerb>(ctx, &effect::LIMIT)
         && register::add::<obey::SetLatchVerb>(ctx, &latch_effect::SET)

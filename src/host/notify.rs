@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::api::{rm, Ctx, RString};
 use super::config;
+use crate::primitive::End;
 
 /// What can be told about a lock or a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,7 @@ pub(super) enum Event {
     Acquired,
     Released,
     Expired,
+    Cooled,
     Waiting,
     Downgraded,
     Limited,
@@ -26,11 +28,23 @@ pub(super) enum Event {
 pub(super) type Events = SmallVec<[Event; 8]>;
 
 impl Event {
+    /// What is told of a hold that ended so.
+    pub(super) const fn of_end(how: End) -> Self {
+        match how {
+            End::Expired | End::Capped | End::Closed => Self::Expired,
+            End::Cooled => Self::Cooled,
+            End::Released | End::Vanished | End::Undone | End::Broken | End::Stolen | End::Transferred => {
+                Self::Released
+            }
+        }
+    }
+
     const fn name(self) -> &'static CStr {
         match self {
             Self::Acquired => c"lock.acquired",
             Self::Released => c"lock.released",
             Self::Expired => c"lock.expired",
+            Self::Cooled => c"lock.cooled",
             Self::Waiting => c"lock.waiting",
             Self::Downgraded => c"lock.downgraded",
             Self::Limited => c"lock.limited",

@@ -7,10 +7,10 @@ use super::api::{bytes, has, has_flags, rm, Ctx};
 use super::entry::{Call, Verb};
 use super::key::{LockKey, OpenKey};
 use super::{clock, replicate, reply, state};
+use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
 use crate::command::effect::{self, HoldEffect};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
-use crate::limits::HOLDS_MAX;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::Latch;
 use crate::primitive::Turn;
@@ -23,11 +23,40 @@ impl Verb for HoldVerb {
         let (_, effect) = HoldEffect::parse(&words)?;
         obey(call, |turn| {
             let hold = effect.into_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
-            let is_full = turn.lock.holds().len() >= HOLDS_MAX as usize;
-            if is_full && turn.lock.hold_of(hold.owner.as_bytes()).is_none() {
+            if turn.lock.is_full() && turn.lock.hold_of(hold.owner.as_bytes()).is_none() {
                 return Err(LockError::BadEffect);
             }
             turn.impose(hold);
+            Ok(true)
+        })
+    }
+}
+
+pub(super) struct BoundsVerb;
+
+impl Verb for BoundsVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let (_, effect) = BoundsEffect::parse(&words)?;
+        obey(call, |turn| {
+            let bounds = effect.into_bounds(source(call.ctx), turn.clock);
+            Ok(turn.impose_bounds(effect.fence, bounds))
+        })
+    }
+}
+
+pub(super) struct CoolVerb;
+
+impl Verb for CoolVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let (_, effect) = CoolEffect::parse(&words)?;
+        obey(call, |turn| {
+            let cooling = effect.into_cooling(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
+            if turn.lock.is_full() && turn.lock.hold_with(cooling.hold.fence).is_none() {
+                return Err(LockError::BadEffect);
+            }
+            turn.impose_cooling(cooling);
             Ok(true)
         })
     }

@@ -5,10 +5,11 @@ use std::ffi::c_int;
 use redis_module::raw;
 
 use super::api::{has_flags, rm, Ctx, Io, OwnString, RString};
+use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
 use crate::command::effect::HoldEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;
-use crate::primitive::Fence;
+use crate::primitive::{Clock, Cooling, Fence, Hold, Lock};
 
 /// Whether anybody reads the stream.
 ///
@@ -88,16 +89,87 @@ macro_rules! write_hold {
             i64::from($e.claim.limit),
             i64::from($e.claim.permits),
             $e.lease.to_wire(),
-            $e.left_ms,
-            $e.deadline_unix_ms
+            $e.end.left_ms,
+            $e.end.unix_ms
             $(, $more)*
         ))
     };
 }
 
-/// A hold stands.
-pub(super) fn hold(ctx: *mut Ctx, key: *mut RString, effect: HoldEffect) {
-    write_hold!(RedisModule_Replicate, ctx, key, effect);
+/// Writes what bounds a hold beside its lease.
+macro_rules! write_bounds {
+    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
+        let e: BoundsEffect = $effect;
+        match e.tie {
+            None => write_bounds!($function, $to, $key, e, c"slllll"),
+            Some(tie) => {
+                let (node, client) = (tie.node.cast_signed(), tie.client.cast_signed());
+                write_bounds!($function, $to, $key, e, c"sllllllll", tie.grace.to_wire(), node, client)
+            }
+        };
+    }};
+    ($function:ident, $to:expr, $key:expr, $e:ident, $format:expr $(, $more:expr)*) => {
+        rm!($function(
+            $to,
+            c"LOCK._BOUNDS".as_ptr(),
+            $format.as_ptr(),
+            $key,
+            $e.fence.to_wire(),
+            $e.cap.left_ms,
+            $e.cap.unix_ms,
+            $e.floor.left_ms,
+            $e.floor.unix_ms
+            $(, $more)*
+        ))
+    };
+}
+
+/// Writes that a lock rests after a hold.
+macro_rules! write_cooling {
+    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
+        let CoolEffect { hold, why }: CoolEffect = $effect;
+        rm!($function(
+            $to,
+            c"LOCK._COOL".as_ptr(),
+            c"sblllllll".as_ptr(),
+            $key,
+            hold.owner.as_ptr(),
+            hold.owner.len(),
+            hold.fence.to_wire(),
+            i64::from(hold.claim.limit),
+            i64::from(hold.claim.permits),
+            hold.lease.to_wire(),
+            hold.end.left_ms,
+            hold.end.unix_ms,
+            i64::from(why.to_wire())
+        ));
+    }};
+}
+
+/// A hold stands, within these bounds.
+pub(super) fn hold(ctx: *mut Ctx, key: *mut RString, hold: &Hold, clock: Clock) {
+    write_hold!(RedisModule_Replicate, ctx, key, HoldEffect::of(hold, clock));
+    if let Some(bounds) = hold.bounds() {
+        write_bounds!(RedisModule_Replicate, ctx, key, BoundsEffect::of(hold.fence, bounds, clock));
+    }
+}
+
+/// A hold has ended, and its lock rests.
+pub(super) fn cooling(ctx: *mut Ctx, key: *mut RString, cooling: &Cooling, clock: Clock) {
+    write_cooling!(RedisModule_Replicate, ctx, key, CoolEffect::of(cooling, clock));
+}
+
+/// A lock, in an AOF that is being rewritten.
+pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock) {
+    for hold in lock.holds() {
+        write_hold!(RedisModule_EmitAOF, io, key, HoldEffect::of(hold, clock));
+        if let Some(bounds) = hold.bounds() {
+            write_bounds!(RedisModule_EmitAOF, io, key, BoundsEffect::of(hold.fence, bounds, clock));
+        }
+    }
+    for cooling in lock.cooling() {
+        write_cooling!(RedisModule_EmitAOF, io, key, CoolEffect::of(cooling, clock));
+    }
 }
 
 /// A hold has ended.
@@ -108,11 +180,6 @@ pub(super) fn free(ctx: *mut Ctx, key: *mut RString, fence: Fence) {
 /// A semaphore has another limit.
 pub(super) fn limit(ctx: *mut Ctx, key: *mut RString, limit: u32) {
     rm!(RedisModule_Replicate(ctx, c"LOCK._LIMIT".as_ptr(), c"sl".as_ptr(), key, i64::from(limit)));
-}
-
-/// A hold, in an AOF that is being rewritten.
-pub(super) fn rewrite_hold(io: *mut Io, key: *mut RString, effect: HoldEffect) {
-    write_hold!(RedisModule_EmitAOF, io, key, effect);
 }
 
 /// A latch stands.

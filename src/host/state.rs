@@ -75,7 +75,7 @@ pub(super) struct Delivered {
 impl Host {
     fn new() -> Self {
         let mut memory = Memory::default();
-        memory.ledger.set_capacity(config::loss_ledger_size());
+        config::apply_to(&mut memory);
         Self {
             memory,
             blocked: Blocked::default(),
@@ -97,6 +97,20 @@ impl Host {
     pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
         if self.memory.waiters.waiting_for(db, key) > 0 {
             self.deferred.suspects.push_back(Suspect::of(db, key.into()));
+            self.alarm.soon();
+        }
+    }
+
+    /// Asks for a look at the holds that are tied to a connection, or at all that are tied to any.
+    pub(super) fn suspect_ties(&mut self, client: Option<u64>) {
+        let ties = &self.memory.ties;
+        let before = self.deferred.suspects.len();
+        let suspects = &mut self.deferred.suspects;
+        match client {
+            Some(client) => suspects.extend(ties.of(client).map(|(db, key)| Suspect::of(db, key))),
+            None => suspects.extend(ties.all().map(|(db, key)| Suspect::of(db, key))),
+        }
+        if self.deferred.suspects.len() > before {
             self.alarm.soon();
         }
     }

@@ -8,12 +8,11 @@ use super::notify::{self, Event, Events};
 use super::replicate;
 use super::state::{self, Host, Suspect};
 use super::{clock, deferred};
-use crate::command::effect::HoldEffect;
 use crate::error::LockError;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, End, Fence, Lock, Turn, Turns, WaiterId};
+use crate::primitive::{Clock, Effect, Fence, Lock, Turn, Turns, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -198,12 +197,10 @@ impl Carrying<'_> {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Limited);
                 }
-                Effect::Ended { hold, how } => {
-                    if listening {
-                        replicate::free(ctx, self.name, hold.fence);
-                    }
+                Effect::Ended { fence, how } => {
+                    self.state_end(lock, fence, listening);
                     (changed, holder_changed) = (true, true);
-                    events.push(if how == End::Expired { Event::Expired } else { Event::Released });
+                    events.push(Event::of_end(how));
                 }
                 Effect::Queued => events.push(Event::Waiting),
                 Effect::Left { waiter, why } => host.blocked.answer(waiter, Answer::Left(why)),
@@ -223,7 +220,16 @@ impl Carrying<'_> {
     /// Tells whoever listens that a hold stands.
     fn state(&self, lock: &Lock, fence: Fence, listening: bool) {
         if let Some(hold) = lock.hold_with(fence).filter(|_| listening) {
-            replicate::hold(self.site.ctx, self.name, HoldEffect::of(hold, self.clock));
+            replicate::hold(self.site.ctx, self.name, hold, self.clock);
+        }
+    }
+
+    /// Tells whoever listens that a hold has ended, and what it leaves behind.
+    fn state_end(&self, lock: &Lock, fence: Fence, listening: bool) {
+        match lock.cooling_with(fence) {
+            _ if !listening => {}
+            Some(cooling) => replicate::cooling(self.site.ctx, self.name, cooling, self.clock),
+            None => replicate::free(self.site.ctx, self.name, fence),
         }
     }
 }

@@ -2,14 +2,14 @@
 //! decoding trusts nothing: every count and length is checked against what is really there before memory is
 //! taken for it.
 //!
-//! Version 2, all numbers little-endian:
+//! Version 3, all numbers little-endian:
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version, 2 |
+//! | 1 | version, 3 |
 //! | 8 | when it was saved, wall clock, ms since 1970 |
 //! | 4 | limit |
-//! | 4 | number of holds, 1 or more |
+//! | 4 | number of holds |
 //! | for each hold: 8 | fence |
 //! | 4 | permits |
 //! | 8 | lease in ms; all ones: never ends |
@@ -19,8 +19,17 @@
 //! | 4 | locks granted together with it, 1 or more; not in version 1 |
 //! | 2 | number of ids that it was entered under, none for the plain entry; not in version 1 |
 //! | for each id: 2, then as many | id |
+//! | 1 | which bounds follow: 1 cap, 2 floor, 4 tie; this and all below not in versions 1 and 2 |
+//! | 8 | cap: ms left when it was saved |
+//! | 8 | floor: the same |
+//! | 8, 8, 4 | tie: process, client id, grace in ms |
+//! | 4 | number of holds that cool; no less than 1 if there are no others |
+//! | for each: | as above: fence, permits, lease, ms left, owner |
+//! | 1 | why it cools |
 
+use super::bounds::{Bounds, Tie};
 use super::bytes::{put_text, Input};
+use super::cooling::{Cooling, Why};
 use super::deadlines::Slot;
 use super::entries::Entries;
 use super::fence::is_plausible;
@@ -28,11 +37,13 @@ use super::hold::Extra;
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
 use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
-/// What is written.
-const VERSION: u8 = 2;
-/// What is read as well: holds without extras but for a note.
-const OLD_VERSION: u8 = 1;
+/// What is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no bounds.
+const VERSION: u8 = 3;
 const NEVER: u64 = u64::MAX;
+/// Which bounds a hold has.
+const HAS_CAP: u8 = 1;
+const HAS_FLOOR: u8 = 2;
+const HAS_TIE: u8 = 4;
 
 /// Where a lock comes from, and so what to believe of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,21 +72,10 @@ impl Source {
     }
 }
 
-/// The deadline here of a hold that had `left_ms` left and was to end at `deadline_unix_ms`. However far the
-/// clocks are apart, a hold gets neither more than its lease nor a time that has passed.
-pub fn deadline_here(
-    lease: Lease,
-    left_ms: u64,
-    deadline_unix_ms: u64,
-    source: Source,
-    clock: Clock,
-) -> Moment {
-    if lease == Lease::NEVER {
-        return Moment::NEVER;
-    }
-    let left =
-        if source.goes_by_time_left() { left_ms } else { deadline_unix_ms.saturating_sub(clock.unix_ms()) };
-    Lease::ms(left).min(lease).deadline(clock.now)
+/// Where a moment lies here that was `left_ms` ahead, at `unix_ms` by the wall clock there.
+pub fn moment_here(left_ms: u64, unix_ms: u64, source: Source, clock: Clock) -> Moment {
+    let left = if source.goes_by_time_left() { left_ms } else { unix_ms.saturating_sub(clock.unix_ms()) };
+    clock.now.plus_ms(left)
 }
 
 /// The bytes of a lock that somebody holds.
@@ -86,73 +86,146 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     out.extend(lock.limit().to_le_bytes());
     out.extend((lock.holds().len() as u32).to_le_bytes());
     for hold in lock.holds() {
-        let never = hold.deadline == Moment::NEVER;
-        out.extend(hold.fence.get().to_le_bytes());
-        out.extend(hold.claim.permits.to_le_bytes());
-        out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
-        out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
-        put_text(&mut out, hold.owner.as_bytes());
+        put_hold(&mut out, hold, clock);
         put_text(&mut out, hold.note());
         out.extend(hold.keys().to_le_bytes());
         let ids = hold.entries().ids();
         out.extend((ids.len() as u16).to_le_bytes());
         ids.iter().for_each(|id| put_text(&mut out, id));
+        put_bounds(&mut out, hold.bounds(), clock);
+    }
+    out.extend((lock.cooling().len() as u32).to_le_bytes());
+    for cooling in lock.cooling() {
+        put_hold(&mut out, &cooling.hold, clock);
+        out.push(cooling.why.to_wire());
     }
     out
 }
 
+/// What every hold has.
+fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
+    let never = hold.deadline == Moment::NEVER;
+    out.extend(hold.fence.get().to_le_bytes());
+    out.extend(hold.claim.permits.to_le_bytes());
+    out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
+    out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
+    put_text(out, hold.owner.as_bytes());
+}
+
+fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
+    let bounds = bounds.copied().unwrap_or_default();
+    let (caps, rests) = (bounds.cap != Moment::NEVER, bounds.floor > clock.now);
+    out.push(
+        if caps { HAS_CAP } else { 0 }
+            | if rests { HAS_FLOOR } else { 0 }
+            | bounds.tie.map_or(0, |_| HAS_TIE),
+    );
+    if caps {
+        out.extend(bounds.cap.ms_after(clock.now).to_le_bytes());
+    }
+    if rests {
+        out.extend(bounds.floor.ms_after(clock.now).to_le_bytes());
+    }
+    if let Some(tie) = bounds.tie {
+        out.extend(tie.node.to_le_bytes());
+        out.extend(tie.client.to_le_bytes());
+        out.extend((tie.grace.to_wire() as u32).to_le_bytes());
+    }
+}
+
 /// The lock that these bytes stand for; nothing if they break any rule.
 pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
-    let mut input = Input::new(bytes);
-    let version = input.u8()?;
-    if ![OLD_VERSION, VERSION].contains(&version) {
-        return None;
-    }
-    let saved_unix_ms = input.u64()?;
-    let limit = input.u32()?;
-    let count = input.u32()?;
-    if !(1..=HOLDS_MAX).contains(&count) {
-        return None;
-    }
+    let mut reader = Reader { input: Input::new(bytes), source, clock, saved_unix_ms: 0 };
+    let version = reader.input.u8().filter(|version| (1..=VERSION).contains(version))?;
+    reader.saved_unix_ms = reader.input.u64()?;
+    let limit = reader.input.u32()?;
+    let count = reader.input.u32().filter(|count| *count <= HOLDS_MAX)?;
     // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
     let mut holds = Vec::new();
     for _ in 0..count {
-        let mut hold = input.hold(limit, saved_unix_ms, source, clock)?;
-        let note = input.text(NOTE_BYTES_MAX)?.into();
-        let (keys, entries) = if version == VERSION { input.group()? } else { (1, Entries::PLAIN) };
-        hold.extra = Extra { note, keys, entries }.boxed();
+        let mut hold = reader.hold(limit)?;
+        let note = reader.input.text(NOTE_BYTES_MAX)?.into();
+        let (keys, entries) = if version > 1 { reader.group()? } else { (1, Entries::PLAIN) };
+        let bounds = if version > 2 { reader.bounds()? } else { Bounds::default() };
+        // Only a bound ends a hold that has no lease to end it.
+        let ends = hold.lease != Lease::NEVER || bounds.cap != Moment::NEVER || bounds.tie.is_some();
+        if !ends && hold.deadline != Moment::NEVER {
+            return None;
+        }
+        hold.extra = Extra { note, keys, entries, bounds: bounds.boxed() }.boxed();
         holds.push(hold);
     }
-    input.is_empty().then(|| Lock::from_holds(holds))?
+    let mut cooling = Vec::new();
+    let count = if version > 2 { reader.input.u32().filter(|more| *more <= HOLDS_MAX - count)? } else { 0 };
+    for _ in 0..count {
+        let hold = reader.hold(limit).filter(|hold| hold.lease != Lease::NEVER)?;
+        cooling.push(Cooling { hold, why: Why::from_wire(i64::from(reader.input.u8()?))? });
+    }
+    reader.input.is_empty().then(|| Lock::rebuilt(holds, cooling))?
 }
 
-impl Input<'_> {
+/// What is left to be read, and what is known of where it comes from.
+struct Reader<'a> {
+    input: Input<'a>,
+    source: Source,
+    clock: Clock,
+    saved_unix_ms: u64,
+}
+
+impl Reader<'_> {
     /// How many locks were granted together, and the ids of re-entry.
     fn group(&mut self) -> Option<(u32, Entries)> {
-        let keys = self.u32().filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
-        let count = usize::from(self.u16()?);
+        let keys = self.input.u32().filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
+        let count = usize::from(self.input.u16()?);
         if count > ENTRIES_MAX {
             return None;
         }
         let ids: Option<Vec<Box<[u8]>>> =
-            (0..count).map(|_| self.text(ID_BYTES_MAX).map(Box::from)).collect();
+            (0..count).map(|_| self.input.text(ID_BYTES_MAX).map(Box::from)).collect();
         Some((keys, Entries::from_ids(ids?)?))
     }
 
-    fn hold(&mut self, limit: u32, saved_unix_ms: u64, source: Source, clock: Clock) -> Option<Hold> {
-        let fence = Fence::new(self.u64()?).filter(|fence| source.believes(*fence, clock))?;
-        let claim = Claim::held(limit, self.u32()?)?;
-        let lease = match self.u64()? {
+    /// A moment that was so many ms ahead when this was saved.
+    fn moment(&mut self, left_ms: u64) -> Moment {
+        moment_here(left_ms, self.saved_unix_ms.saturating_add(left_ms), self.source, self.clock)
+    }
+
+    fn hold(&mut self, limit: u32) -> Option<Hold> {
+        let fence = Fence::new(self.input.u64()?).filter(|fence| self.source.believes(*fence, self.clock))?;
+        let claim = Claim::held(limit, self.input.u32()?)?;
+        let lease = match self.input.u64()? {
             NEVER => Lease::NEVER,
             ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
         };
-        let left_ms = self.u64()?;
-        if (left_ms == NEVER) != (lease == Lease::NEVER) {
-            return None;
-        }
-        let owner = Owner::new(self.text(OWNER_BYTES_MAX)?)?;
-        let deadline = deadline_here(lease, left_ms, saved_unix_ms.saturating_add(left_ms), source, clock);
+        let deadline = match self.input.u64()? {
+            // A hold without expiry can have another end, but no lease is without one.
+            NEVER if lease != Lease::NEVER => return None,
+            NEVER => Moment::NEVER,
+            // However far the clocks are apart, a hold gets neither more than its lease nor a time that has passed.
+            left_ms => self.moment(left_ms).min(lease.deadline(self.clock.now)),
+        };
+        let owner = Owner::new(self.input.text(OWNER_BYTES_MAX)?)?;
         Some(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE })
+    }
+
+    fn bounds(&mut self) -> Option<Bounds> {
+        let which = self.input.u8().filter(|which| *which <= HAS_CAP | HAS_FLOOR | HAS_TIE)?;
+        let mut bounds = Bounds::default();
+        if which & HAS_CAP != 0 {
+            let left_ms = self.input.u64()?;
+            bounds.cap = self.moment(left_ms);
+        }
+        if which & HAS_FLOOR != 0 {
+            let left_ms = self.input.u64()?;
+            bounds.floor = self.moment(left_ms);
+        }
+        if which & HAS_TIE != 0 {
+            let (node, client) = (self.input.u64()?, self.input.u64()?);
+            let grace =
+                Lease::from_wire(i64::from(self.input.u32()?)).filter(|grace| *grace != Lease::NEVER)?;
+            bounds.tie = Some(Tie::new(node, client, grace));
+        }
+        Some(bounds)
     }
 }
 
@@ -168,10 +241,20 @@ mod tests {
     fn extra() -> impl Strategy<Value = Extra> {
         let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
         let ids = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..=ID_BYTES_MAX), 1..5);
-        (note, 1..=KEYS_MAX as u32, ids).prop_map(|(note, keys, ids)| {
+        (note, 1..=KEYS_MAX as u32, ids, bounds()).prop_map(|(note, keys, ids, bounds)| {
             let mut entries = Entries::of(&ids[0]);
             ids.iter().for_each(|id| entries.enter(id));
-            Extra { note: note.into(), keys, entries }
+            Extra { note: note.into(), keys, entries, bounds: bounds.boxed() }
+        })
+    }
+
+    fn bounds() -> impl Strategy<Value = Bounds> {
+        let ms = || prop::option::of(1..1_000_000_u64);
+        let tie = prop::option::of((any::<u64>(), any::<u64>(), 0..1_000_000_u64));
+        (ms(), ms(), tie).prop_map(|(cap, floor, tie)| Bounds {
+            cap: cap.map_or(Moment::NEVER, |ms| CLOCK.now.plus_ms(ms)),
+            floor: floor.map_or(Moment::LONG_AGO, |ms| CLOCK.now.plus_ms(ms)),
+            tie: tie.map(|(node, client, grace)| Tie::new(node, client, Lease::ms(grace))),
         })
     }
 
@@ -199,7 +282,14 @@ mod tests {
             if holds.len() == 1 && limit == ALL {
                 holds[0].claim = Claim::EXCLUSIVE;
             }
-            Lock::from_holds(holds)
+            // Some of them have ended.
+            let (cooling, holds): (Vec<Hold>, Vec<Hold>) =
+                holds.into_iter().partition(|hold| hold.lease != Lease::NEVER && hold.fence.get() % 3 == 0);
+            let cool = |(at, hold): (usize, Hold)| Cooling {
+                hold: Hold { extra: None, ..hold },
+                why: if at == 0 { Why::LockDelay } else { Why::MinHold },
+            };
+            Lock::rebuilt(holds, cooling.into_iter().enumerate().map(cool).collect())
         })
     }
 

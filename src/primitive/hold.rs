@@ -1,8 +1,10 @@
 //! One owner's grant.
 
+use super::bounds::{Bounds, Tie};
 use super::claim::Claim;
 use super::deadlines::Slot;
 use super::entries::Entries;
+use super::ledger::End;
 use super::{Fence, Lease, Moment, Owner};
 
 /// What few holds have, kept apart so that it costs the others no more than a pointer.
@@ -14,11 +16,13 @@ pub struct Extra {
     pub keys: u32,
     /// Under which ids the owner is in.
     pub entries: Entries,
+    /// What bounds the hold's life beside its lease.
+    pub bounds: Option<Box<Bounds>>,
 }
 
 impl Default for Extra {
     fn default() -> Self {
-        Self { note: Box::default(), keys: 1, entries: Entries::default() }
+        Self { note: Box::default(), keys: 1, entries: Entries::default(), bounds: None }
     }
 }
 
@@ -73,11 +77,51 @@ impl Hold {
         self.extra.as_ref().map_or(PLAIN, |extra| &extra.entries)
     }
 
-    /// Changes the ids under which the owner is in.
-    pub fn change_entries<R>(&mut self, work: impl FnOnce(&mut Entries) -> R) -> R {
+    /// What bounds its life beside the lease, if anything does.
+    pub fn bounds(&self) -> Option<&Bounds> {
+        self.extra.as_ref()?.bounds.as_deref()
+    }
+
+    /// The connection that it is tied to, if it is.
+    pub fn tie(&self) -> Option<&Tie> {
+        self.bounds()?.tie.as_ref()
+    }
+
+    /// Where it is over at the latest, however often it is renewed.
+    pub fn end_max(&self) -> Moment {
+        self.bounds().map_or(Moment::NEVER, Bounds::end)
+    }
+
+    /// Lets it last for `lease` from now, as far as its bounds allow.
+    pub fn last(&mut self, lease: Lease, now: Moment) {
+        self.deadline = lease.deadline(now).min(self.end_max());
+    }
+
+    /// How it ended, when it is over by its deadline.
+    pub fn how_over(&self) -> End {
+        match self.bounds() {
+            Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= self.deadline) => End::Closed,
+            Some(bounds) if bounds.cap <= self.deadline => End::Capped,
+            _ => End::Expired,
+        }
+    }
+
+    /// Changes what few holds have.
+    pub fn change_extra<R>(&mut self, work: impl FnOnce(&mut Extra) -> R) -> R {
         let mut extra = self.extra.take().map_or_else(Extra::default, |extra| *extra);
-        let result = work(&mut extra.entries);
+        let result = work(&mut extra);
         self.extra = extra.boxed();
         result
+    }
+
+    /// Bounds its life so, beside the lease that it has.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.change_extra(|extra| extra.bounds = bounds.boxed());
+        self.deadline = self.deadline.min(bounds.end());
+    }
+
+    /// Changes the ids under which the owner is in.
+    pub fn change_entries<R>(&mut self, work: impl FnOnce(&mut Entries) -> R) -> R {
+        self.change_extra(|extra| work(&mut extra.entries))
     }
 }

@@ -1,5 +1,7 @@
-//! The holds of one lock. Nearly every lock has one, which then lies where the lock lies.
+//! The holds of one lock, and the permits that cool after some. Nearly every lock has one hold and nothing that cools; it
+//! then lies where the lock lies.
 
+use super::cooling::Cooling;
 use super::Hold;
 
 /// Some holds, oldest first.
@@ -8,6 +10,15 @@ pub enum Holds {
     One(Hold),
     /// None, or several.
     Many(Vec<Hold>),
+    /// Any number, and others that cool.
+    Resting(Box<Resting>),
+}
+
+/// Holds beside such as cool, of which there is one at least.
+#[derive(Debug)]
+pub struct Resting {
+    holds: Vec<Hold>,
+    cooling: Vec<Cooling>,
 }
 
 impl From<Vec<Hold>> for Holds {
@@ -31,6 +42,7 @@ impl Holds {
         match self {
             Self::One(hold) => std::slice::from_ref(hold),
             Self::Many(holds) => holds,
+            Self::Resting(all) => &all.holds,
         }
     }
 
@@ -39,6 +51,7 @@ impl Holds {
         match self {
             Self::One(hold) => std::slice::from_mut(hold),
             Self::Many(holds) => holds,
+            Self::Resting(all) => &mut all.holds,
         }
     }
 
@@ -47,6 +60,7 @@ impl Holds {
         match self {
             Self::Many(holds) if holds.is_empty() => *self = Self::One(hold),
             Self::Many(holds) => holds.push(hold),
+            Self::Resting(all) => all.holds.push(hold),
             Self::One(_) => {
                 if let Self::One(first) = std::mem::replace(self, Self::NONE) {
                     *self = Self::Many(vec![first, hold]);
@@ -65,14 +79,58 @@ impl Holds {
                 *self = Self::Many(holds);
                 Some(hold)
             }
+            Self::Resting(mut all) => {
+                let hold = all.holds.remove(at);
+                *self = Self::Resting(all);
+                Some(hold)
+            }
         }
     }
 
     /// Takes out all.
     pub fn take_all(&mut self) -> Vec<Hold> {
-        match std::mem::replace(self, Self::NONE) {
-            Self::One(hold) => vec![hold],
-            Self::Many(holds) => holds,
+        match self {
+            Self::Resting(all) => std::mem::take(&mut all.holds),
+            Self::Many(holds) => std::mem::take(holds),
+            Self::One(_) => self.take(|_| true).into_iter().collect(),
         }
+    }
+
+    /// Those that cool, oldest first.
+    pub fn cooling(&self) -> &[Cooling] {
+        match self {
+            Self::Resting(all) => &all.cooling,
+            _ => &[],
+        }
+    }
+
+    /// The same, to be changed in place.
+    pub fn cooling_mut(&mut self) -> &mut [Cooling] {
+        match self {
+            Self::Resting(all) => &mut all.cooling,
+            _ => &mut [],
+        }
+    }
+
+    /// Adds one that cools.
+    pub fn cool(&mut self, cooling: Cooling) {
+        match self {
+            Self::Resting(all) => all.cooling.push(cooling),
+            _ => {
+                let holds = self.take_all();
+                *self = Self::Resting(Box::new(Resting { holds, cooling: vec![cooling] }));
+            }
+        }
+    }
+
+    /// Takes out the first of those that cool that is wanted.
+    pub fn take_cooling(&mut self, wanted: impl FnMut(&Cooling) -> bool) -> Option<Cooling> {
+        let Self::Resting(all) = self else { return None };
+        let at = all.cooling.iter().position(wanted)?;
+        let taken = all.cooling.remove(at);
+        if all.cooling.is_empty() {
+            *self = Self::from(std::mem::take(&mut all.holds));
+        }
+        Some(taken)
     }
 }

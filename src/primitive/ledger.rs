@@ -12,6 +12,10 @@ pub enum End {
     Released,
     /// Its lease ran out.
     Expired,
+    /// It had lasted as long as it was ever to last.
+    Capped,
+    /// The connection that it was tied to was gone, and the grace after it over.
+    Closed,
     /// The key was deleted, overwritten or moved from outside.
     Vanished,
     /// It was handed to a client that was gone before it could know.
@@ -22,6 +26,8 @@ pub enum End {
     Stolen,
     /// Its owner handed it over.
     Transferred,
+    /// It had ended before, and its permits have cooled since.
+    Cooled,
 }
 
 impl End {
@@ -30,12 +36,20 @@ impl End {
         match self {
             Self::Released => "released",
             Self::Expired => "expired",
+            Self::Capped => "max-hold",
+            Self::Closed => "connection-closed",
             Self::Vanished => "deleted",
             Self::Undone => "undone",
             Self::Broken => "broken",
             Self::Stolen => "stolen",
             Self::Transferred => "transferred",
+            Self::Cooled => "cooled",
         }
+    }
+
+    /// Whether the owner may still believe that it has the lock.
+    pub const fn is_abnormal(self) -> bool {
+        matches!(self, Self::Expired | Self::Capped | Self::Closed | Self::Broken)
     }
 }
 

@@ -1,11 +1,11 @@
-//! Who has it: one lock with its limit and its holds. This is the value that the keyspace keeps, and a lock
-//! without holds is free and has no key.
+//! Who has it: one lock with its limit and its holds, and the permits that cool. This is the value that the keyspace
+//! keeps, and a lock without any of them is free and has no key.
 
 use std::collections::HashSet;
 
 use super::claim::{Claim, ALL};
 use super::holds::Holds;
-use super::{Fence, Hold, Moment, Owner};
+use super::{Cooling, Fence, Hold, Moment, Owner};
 use crate::limits::HOLDS_MAX;
 
 /// One lock: holds that agree on its limit. Their permits together pass it only where the limit of a semaphore was
@@ -19,27 +19,32 @@ impl Lock {
         Self(Holds::NONE)
     }
 
-    /// A lock rebuilt from its holds, unless they break the rule of permits or name an owner twice.
-    pub fn from_holds(holds: Vec<Hold>) -> Option<Self> {
-        let limit = holds.first()?.claim.limit;
-        let permits: u64 = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
+    /// A lock rebuilt from its holds and what cools, unless they break the rule of permits or name an owner twice.
+    pub fn rebuilt(holds: Vec<Hold>, cooling: Vec<Cooling>) -> Option<Self> {
         let owners: HashSet<&Owner> = holds.iter().map(|hold| &hold.owner).collect();
-        let fit = limit < ALL || permits <= u64::from(ALL);
-        let agree = fit && holds.iter().all(|hold| hold.claim.limit == limit);
-        if !agree || owners.len() < holds.len() {
-            return None;
-        }
-        Some(Self(Holds::from(holds)))
+        let is_double = owners.len() < holds.len();
+        let mut lock = Self(Holds::from(holds));
+        cooling.into_iter().for_each(|cooling| lock.0.cool(cooling));
+        let limit = lock.limit();
+        let fit = limit < ALL || lock.used() <= u64::from(ALL);
+        let agree = fit && lock.claims().all(|claim| claim.limit == limit);
+        (agree && !is_double && !lock.is_free()).then_some(lock)
     }
 
-    /// Whether nobody has it.
+    /// Whether nobody has it and nothing of it cools.
     pub fn is_free(&self) -> bool {
-        self.holds().is_empty()
+        self.holds().is_empty() && self.cooling().is_empty()
+    }
+
+    /// What is taken: by holds, and by what cools.
+    fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
+        let cooling = self.cooling().iter().map(|cooling| cooling.hold.claim);
+        self.holds().iter().map(|hold| hold.claim).chain(cooling)
     }
 
     /// The limit; [`ALL`] unless the lock is a semaphore.
     pub fn limit(&self) -> u32 {
-        self.holds().first().map_or(ALL, |hold| hold.claim.limit)
+        self.claims().next().map_or(ALL, |claim| claim.limit)
     }
 
     /// The holds, oldest first.
@@ -52,9 +57,25 @@ impl Lock {
         self.0.as_mut_slice()
     }
 
-    /// Permits taken by all holds together.
+    /// Passes each hold to `each`, and each that cools.
+    pub fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
+        self.holds_mut().iter_mut().for_each(&mut each);
+        self.cooling_mut().iter_mut().for_each(|cooling| each(&mut cooling.hold));
+    }
+
+    /// What cools, oldest first.
+    pub fn cooling(&self) -> &[Cooling] {
+        self.0.cooling()
+    }
+
+    /// The same, to be changed in place.
+    pub fn cooling_mut(&mut self) -> &mut [Cooling] {
+        self.0.cooling_mut()
+    }
+
+    /// Permits that are taken, all together.
     pub fn used(&self) -> u64 {
-        self.holds().iter().map(|hold| u64::from(hold.claim.permits)).sum()
+        self.claims().map(|claim| u64::from(claim.permits)).sum()
     }
 
     /// The hold of this owner.
@@ -75,11 +96,16 @@ impl Lock {
 
     /// Whether the claim fits beside the present holds: the one conflict rule.
     pub fn admits(&self, claim: Claim) -> bool {
-        self.holds().len() < HOLDS_MAX as usize && self.has_room(claim)
+        !self.is_full() && self.has_room(claim)
+    }
+
+    /// Whether there are as many holds as a lock can have, with what cools.
+    pub fn is_full(&self) -> bool {
+        self.holds().len() + self.cooling().len() >= HOLDS_MAX as usize
     }
 
     fn has_room(&self, claim: Claim) -> bool {
-        let limit = self.holds().first().map_or(claim.limit, |hold| hold.claim.limit);
+        let limit = self.claims().next().map_or(claim.limit, |claim| claim.limit);
         claim.limit == limit && self.used() + u64::from(claim.permits) <= u64::from(limit)
     }
 
@@ -92,11 +118,12 @@ impl Lock {
     /// Changes the limit of a semaphore that is held.
     pub fn set_limit(&mut self, limit: u32) {
         self.holds_mut().iter_mut().for_each(|hold| hold.claim.limit = limit);
+        self.cooling_mut().iter_mut().for_each(|cooling| cooling.hold.claim.limit = limit);
     }
 
-    /// Whether the hold of this fence is the only one.
+    /// Whether the hold of this fence is all there is.
     pub fn is_alone(&self, fence: Fence) -> bool {
-        matches!(self.holds(), [only] if only.fence == fence)
+        matches!(self.holds(), [only] if only.fence == fence) && self.cooling().is_empty()
     }
 
     /// The hold that this fence names, to be changed in place.
@@ -130,6 +157,21 @@ impl Lock {
     /// Ends the hold that this fence names.
     pub fn end(&mut self, fence: Fence) -> Option<Hold> {
         self.0.take(|hold| hold.fence == fence)
+    }
+
+    /// Lets the permits of a hold that has ended cool.
+    pub fn cool(&mut self, cooling: Cooling) {
+        self.0.cool(cooling);
+    }
+
+    /// What cools of the hold that this fence names.
+    pub fn cooling_with(&self, fence: Fence) -> Option<&Cooling> {
+        self.cooling().iter().find(|cooling| cooling.hold.fence == fence)
+    }
+
+    /// Takes out one of those that cool, if it is wanted.
+    pub fn take_cooling(&mut self, wanted: impl FnMut(&Cooling) -> bool) -> Option<Cooling> {
+        self.0.take_cooling(wanted)
     }
 
     /// Takes out one hold that is over at `now`.

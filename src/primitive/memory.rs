@@ -7,6 +7,7 @@ use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
 use super::ledger::Ledger;
+use super::ties::Ties;
 use super::turn::Left;
 use super::unsettled::{Item, Unsettled};
 use super::wait_queue::Waiters;
@@ -21,6 +22,7 @@ pub struct Stats {
     pub released: u64,
     pub renewed: u64,
     pub expired: u64,
+    pub closed: u64,
     pub vanished: u64,
     pub undone: u64,
     pub queued: u64,
@@ -58,11 +60,16 @@ pub enum Undo {
 pub struct Memory {
     pub waiters: Waiters,
     pub leases: Leases,
+    pub ties: Ties,
+    /// Names this process beside others, for ties.
+    pub node: u64,
     pub fences: FenceSource,
     pub ledger: Ledger,
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: HashMap<Fence, Undo>,
+    /// How long a lock rests after a hold that its owner may not know to be over, in ms.
+    pub lock_delay_ms: u64,
     /// Empty between two steps.
     pub unsettled: Unsettled,
     /// The earliest deadline that was added since somebody looked.
@@ -72,6 +79,7 @@ pub struct Memory {
 impl Memory {
     /// Notes when this hold is due; a hold without expiry never is.
     pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        self.note_tie(db, key, hold);
         if hold.deadline != Moment::NEVER {
             self.leases.insert(db, key, hold);
             self.wake_by(hold.deadline);
@@ -81,6 +89,7 @@ impl Memory {
     /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline needs
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
     pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        self.note_tie(db, key, hold);
         if hold.deadline == Moment::NEVER {
             self.leases.remove(db, hold);
             hold.slot = Slot::NONE;
@@ -88,6 +97,20 @@ impl Memory {
             self.index(db, key, hold);
         } else if self.leases.hasten(db, hold) {
             self.wake_by(hold.deadline);
+        }
+    }
+
+    fn note_tie(&mut self, db: i32, key: &[u8], hold: &Hold) {
+        if let Some(tie) = hold.tie() {
+            self.ties.note(db, key, hold.fence, tie);
+        }
+    }
+
+    /// Forgets a hold.
+    pub fn unindex(&mut self, db: i32, key: &[u8], hold: &Hold) {
+        self.leases.remove(db, hold);
+        if let Some(tie) = hold.tie() {
+            self.ties.forget(db, key, hold.fence, tie);
         }
     }
 

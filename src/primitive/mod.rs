@@ -1,9 +1,11 @@
 //! The pure core: locks, queues, fences, leases and their encoding, as plain values. It knows no server, no
 //! clock and no `unsafe`; time comes in as an argument and what must happen outside goes out as [`Effect`]s.
 
+pub mod bounds;
 pub mod bytes;
 pub mod claim;
 pub mod codec;
+pub mod cooling;
 pub mod deadlines;
 pub mod deadlock;
 pub mod entries;
@@ -17,17 +19,21 @@ pub mod lock;
 pub mod memory;
 #[cfg(test)]
 mod model_tests;
+pub mod obey;
 pub mod overrule;
 pub mod owner;
 pub mod slab;
+pub mod ties;
 pub mod time;
 pub mod turn;
 pub mod turns;
+pub mod tying;
 pub mod unsettled;
 pub mod wait_queue;
 pub mod waiter;
 
 pub use claim::Claim;
+pub use cooling::Cooling;
 pub use fence::Fence;
 pub use hold::Hold;
 pub use ledger::End;

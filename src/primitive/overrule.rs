@@ -1,5 +1,6 @@
 //! What goes against leases and the order of the queue: holds that are broken, stolen or handed over.
 
+use super::bounds::Bounds;
 use super::deadlock::{Holds, Link, Want};
 use super::entries::Entries;
 use super::hold::Extra;
@@ -11,12 +12,14 @@ impl Turn<'_> {
     /// Ends all holds and makes one for somebody else, before all who wait.
     pub fn steal(&mut self, ask: Ask) -> Fence {
         self.end_all(|_| true, End::Stolen);
+        self.end_cooling(|_| true);
         self.grant_out_of_turn(ask)
     }
 
-    /// Ends all holds that are chosen, and serves the queue after the last; how many.
-    pub fn break_holds(&mut self, chosen: impl FnMut(&Hold) -> bool) -> usize {
-        let count = self.end_all(chosen, End::Broken);
+    /// Ends all holds that are chosen, and what cooled of such before, and serves the queue after the last; how many.
+    pub fn break_holds(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
+        let cooled = self.end_cooling(&mut chosen);
+        let count = cooled + self.end_all(chosen, End::Broken);
         self.serve();
         count
     }
@@ -35,14 +38,16 @@ impl Turn<'_> {
     /// Gives the hold to another owner; the new fence.
     pub fn transfer(&mut self, fence: Fence, to: Owner, lease: Lease) -> Option<Fence> {
         let old = self.lock.end(fence)?;
-        let extra = Extra { note: old.note().into(), ..Extra::default() }.boxed();
-        let ask = Ask { owner: to, claim: old.claim, lease, extra };
+        // What bounds the hold stays with it, but for the tie: that was the old owner's.
+        let bounds = old.bounds().and_then(|bounds| Bounds { tie: None, ..*bounds }.boxed());
+        let extra = Extra { note: old.note().into(), bounds, ..Extra::default() }.boxed();
+        let ask = Ask { owner: to, claim: old.claim, lease, extra, span: None };
         self.note_end(old, End::Transferred);
         Some(self.grant_out_of_turn(ask))
     }
 
     /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
-    /// under the id that it asked with. If it waits for something else, as for several locks or in another mode, its
+    /// under the id that it asked with, and bounded as it asked. If it waits for something else, as for several locks or in another mode, its
     /// client must not take this for what it asked for: that wait ends with nothing.
     fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
         let waiters = &self.memory.waiters;
@@ -55,9 +60,11 @@ impl Turn<'_> {
         };
         let told = waiting.filter(is_for_this);
         if let Some(entry) = told.and_then(|id| self.memory.waiters.remove(id)) {
+            let asked = entry.waiter.ask;
             let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);
-            extra.entries = entry.waiter.ask.extra.map_or_else(Entries::default, |asked| asked.entries);
+            extra.entries = asked.extra.map_or_else(Entries::default, |asked| asked.entries);
             ask.extra = extra.boxed();
+            ask.span = asked.span.or(ask.span);
         } else if let Some(id) = waiting {
             self.leave(id, Left::Superseded);
         }

@@ -12,6 +12,9 @@ impl Moment {
     /// Later than every real point: the deadline of a hold without expiry and of a wait for ever.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// Earlier than every real point.
+    pub const LONG_AGO: Self = Self(0);
+
     /// This point moved `ms` milliseconds into the future, never wrapping.
     pub const fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(1000)))
@@ -52,6 +55,9 @@ impl Lease {
     /// A hold that only its release ends.
     pub const NEVER: Self = Self(u32::MAX);
 
+    /// No time at all.
+    pub const NONE: Self = Self(0);
+
     /// A lease of `ms` milliseconds, or the longest there is.
     pub fn ms(ms: u64) -> Self {
         Self(u32::try_from(ms).unwrap_or(LEASE_MS_MAX).min(LEASE_MS_MAX))
@@ -81,11 +87,6 @@ impl Lease {
             -1 => Some(Self::NEVER),
             _ => u32::try_from(n).ok().filter(|ms| *ms <= LEASE_MS_MAX).map(Self),
         }
-    }
-
-    /// The shorter of this lease and `other`.
-    pub fn min(self, other: Self) -> Self {
-        Self(self.0.min(other.0))
     }
 }
 

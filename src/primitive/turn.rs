@@ -2,7 +2,6 @@
 //! them are made of. Whatever ends a hold serves the queue in the same step, so that no lock is ever free while
 //! somebody who could have it waits.
 
-use super::claim::ALL;
 use super::deadlines::Slot;
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::entries::Exit;
@@ -24,8 +23,8 @@ pub enum Effect {
     Downgraded { fence: Fence },
     /// The semaphore has another limit.
     Limited { limit: u32 },
-    /// A hold ended.
-    Ended { hold: Hold, how: End },
+    /// A hold ended, or what cooled after it.
+    Ended { fence: Fence, how: End },
     /// Somebody has got in line.
     Queued,
     /// A wait ended without a grant.
@@ -68,13 +67,15 @@ impl Turn<'_> {
     /// Ends the holds that are over, grants what can be granted, and sees that the lease index knows what is
     /// left. Every turn begins with it.
     pub fn settle(&mut self) {
-        while let Some(hold) = self.lock.take_expired(self.clock.now) {
-            self.note_end(hold, End::Expired);
+        let now = self.clock.now;
+        while let Some(hold) = self.lock.take_expired(now) {
+            let how = hold.how_over();
+            self.note_end(hold, how);
         }
+        self.end_cooling(|hold| !hold.is_live(now));
         self.serve();
-        for hold in self.lock.holds_mut() {
-            self.memory.keep_indexed(self.db, self.key, hold);
-        }
+        let (db, key, memory) = (self.db, self.key, &mut *self.memory);
+        self.lock.each_mut(|hold| memory.keep_indexed(db, key, hold));
     }
 
     /// Grants to waiters in their order, up to the first that does not fit. A wait is over at its deadline,
@@ -139,6 +140,10 @@ impl Turn<'_> {
             claim: ask.claim,
             slot: Slot::NONE,
         };
+        if hold.bounds().is_some() || ask.span.is_some() {
+            let asked = ask.span.map(|span| span.from(self.clock.now)).unwrap_or_default();
+            hold.set_bounds(hold.bounds().copied().unwrap_or_default().and(asked));
+        }
         self.memory.index(self.db, self.key, &mut hold);
         self.lock.grant(hold);
         self.memory.stats.granted += 1;
@@ -169,7 +174,7 @@ impl Turn<'_> {
 
     fn convert(&mut self, from: Fence, fence: Fence, claim: Claim) -> Option<()> {
         let hold = self.lock.hold_with_mut(from)?;
-        self.memory.leases.remove(self.db, hold);
+        self.memory.unindex(self.db, self.key, hold);
         (hold.fence, hold.claim) = (fence, claim);
         self.memory.index(self.db, self.key, hold);
         Some(())
@@ -272,9 +277,10 @@ impl Turn<'_> {
         }
     }
 
-    /// Gives the owner's hold a new lease, counted from now.
-    pub fn renew(&mut self, owner: &[u8], lease: Lease) {
+    /// Gives the owner's hold a new lease, counted from now; what is left of it on the wire.
+    pub fn renew(&mut self, owner: &[u8], lease: Lease) -> i64 {
         self.set_end(owner, lease, lease);
+        self.lock.hold_of(owner).map_or(0, |hold| hold.left(self.clock.now))
     }
 
     /// Lets the owner in under this id too, if it is not in already.
@@ -299,71 +305,51 @@ impl Turn<'_> {
         exit
     }
 
-    /// Lets the owner's hold last for `lease` from now. Later renewals go by the longest lease it has had.
+    /// Lets the owner's hold last for `lease` from now, if that is longer than it would. Later renewals go by the
+    /// longest lease it has had.
     pub fn raise(&mut self, owner: &[u8], lease: Lease) {
-        let longest = self.lock.hold_of(owner).map_or(lease, |hold| hold.lease.max(lease));
-        self.set_end(owner, longest, lease);
+        let Some(hold) = self.lock.hold_of(owner) else { return };
+        if lease.deadline(self.clock.now).min(hold.end_max()) > hold.deadline {
+            let longest = hold.lease.max(lease);
+            self.set_end(owner, longest, lease);
+        }
     }
 
     fn set_end(&mut self, owner: &[u8], lease: Lease, from_now: Lease) {
         let Some(hold) = self.lock.hold_of_mut(owner) else { return };
         hold.lease = lease;
-        hold.deadline = from_now.deadline(self.clock.now);
+        hold.last(from_now, self.clock.now);
         self.memory.keep_indexed(self.db, self.key, hold);
         let fence = hold.fence;
         self.tell_again(fence);
     }
 
     /// A hold is told of as it stands when the step is over, so once is enough.
-    fn tell_again(&mut self, fence: Fence) {
+    pub(super) fn tell_again(&mut self, fence: Fence) {
         if !matches!(self.effects.last(), Some(Effect::Renewed { fence: told }) if *told == fence) {
             self.effects.push(Effect::Renewed { fence });
         }
     }
 
-    /// Puts a hold in as the primary has it; judges nothing and tells nobody.
-    pub fn impose(&mut self, mut hold: Hold) {
-        self.memory.fences.fold(hold.fence);
-        self.memory.index(self.db, self.key, &mut hold);
-        for gone in self.lock.impose(hold) {
-            self.memory.leases.remove(self.db, &gone);
-        }
-    }
-
-    /// Takes a hold out as the primary did; whether there was one.
-    pub fn free(&mut self, fence: Fence) -> bool {
-        let gone = self.lock.end(fence);
-        gone.is_some_and(|hold| {
-            self.memory.leases.remove(self.db, &hold);
-            true
-        })
-    }
-
-    /// Gives the semaphore the limit that it has on the primary; whether there was one.
-    pub fn impose_limit(&mut self, limit: u32) -> bool {
-        let is_semaphore = !self.lock.is_free() && self.lock.limit() < ALL;
-        if is_semaphore {
-            self.lock.set_limit(limit);
-        }
-        is_semaphore
-    }
-
     pub(super) fn note_end(&mut self, hold: Hold, how: End) {
-        self.memory.leases.remove(self.db, &hold);
+        self.memory.unindex(self.db, self.key, &hold);
         self.memory.forget(hold.fence);
         let stats = &mut self.memory.stats;
         match how {
             End::Released => stats.released += 1,
-            End::Expired => stats.expired += 1,
+            End::Expired | End::Capped => stats.expired += 1,
+            End::Closed => stats.closed += 1,
             End::Undone => stats.undone += 1,
             End::Vanished => stats.vanished += 1,
             End::Broken | End::Stolen => stats.broken += 1,
             End::Transferred => stats.transferred += 1,
+            End::Cooled => {}
         }
         if !matches!(how, End::Released | End::Undone) {
             let now = self.clock.now;
             self.memory.ledger.record(self.db, self.key, &hold.owner, hold.fence, how, now);
         }
-        self.effects.push(Effect::Ended { hold, how });
+        self.effects.push(Effect::Ended { fence: hold.fence, how });
+        self.cool_after(hold, how);
     }
 }

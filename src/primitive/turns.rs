@@ -7,7 +7,7 @@ use super::turn::{Effect, Left, Turn};
 use super::unsettled::Item;
 use super::wait_queue::{Caps, Full};
 use super::waiter::{Ask, Waiter, WaiterId};
-use super::{Claim, Clock, Fence, Lease, Lock, Memory, Moment};
+use super::{Claim, Clock, Fence, Lock, Memory, Moment};
 
 /// One of the locks, and what follows for it.
 pub struct Part<'a> {
@@ -122,15 +122,5 @@ impl Turns<'_> {
             self.each(|turn| turn.serve());
         }
         id
-    }
-
-    /// Lets the owner's holds last for `lease` from now.
-    pub fn raise(&mut self, owner: &[u8], lease: Lease) {
-        self.each(|turn| {
-            let deadline = lease.deadline(turn.clock.now);
-            if turn.lock.hold_of(owner).is_some_and(|hold| deadline > hold.deadline) {
-                turn.raise(owner, lease);
-            }
-        });
     }
 }

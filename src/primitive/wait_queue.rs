@@ -323,6 +323,7 @@ mod tests {
             claim: Claim::EXCLUSIVE,
             lease: Lease::ms(1),
             extra: None,
+            span: None,
         };
         Waiter { ask, since: Moment(0), deadline, upgrades: None }
     }

@@ -1,5 +1,6 @@
 //! One who waits, and what it asks for.
 
+use super::bounds::Span;
 use super::claim::Claim;
 use super::hold::Extra;
 use super::{Fence, Hold, Lease, Moment, Owner};
@@ -12,6 +13,8 @@ pub struct Ask {
     /// How long the hold shall last, counted from the grant.
     pub lease: Lease,
     pub extra: Option<Box<Extra>>,
+    /// What bounds the hold beside the lease.
+    pub span: Option<Box<Span>>,
 }
 
 impl Ask {

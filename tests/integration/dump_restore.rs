@@ -123,6 +123,17 @@ fn every_flipped_bit_is_harmless() {
     }
 }
 
+/// One exclusive hold that cools.
+fn rest(ms: u64, why: u8) -> Vec<u8> {
+    let mut out = 1_u32.to_le_bytes().to_vec();
+    out.extend(7_u64.to_le_bytes());
+    out.extend(EVERYTHING.to_le_bytes());
+    out.extend(ms.to_le_bytes());
+    out.extend(ms.to_le_bytes());
+    out.extend([1, 0, b'o', why]);
+    out
+}
+
 #[test]
 fn fields_that_cannot_be_true_are_refused() {
     let server = Server::start();
@@ -140,7 +151,7 @@ fn fields_that_cannot_be_true_are_refused() {
     };
     let bad = [
         ("format 0", golden.with(|golden| golden.format = 0)),
-        ("format 3", golden.with(|golden| golden.format = 3)),
+        ("format 4", golden.with(|golden| golden.format = 4)),
         ("format 255", golden.with(|golden| golden.format = 255)),
         ("no holds", golden.with(|golden| golden.holds.clear())),
         ("a hold more than there is", golden.with(|golden| golden.count = Some(2))),
@@ -174,6 +185,17 @@ fn fields_that_cannot_be_true_are_refused() {
         ("an empty id alone", golden.with_hold(|hold| hold.ids = vec![Vec::new()])),
         ("ids out of order", golden.with_hold(|hold| hold.ids = vec![b"b".to_vec(), b"a".to_vec()])),
         ("an id twice", golden.with_hold(|hold| hold.ids = vec![b"a".to_vec(), b"a".to_vec()])),
+        ("an unknown bound", golden.with_hold(|hold| hold.bounds = vec![8])),
+        ("a cap without its time", golden.with_hold(|hold| hold.bounds = vec![1])),
+        ("a tie without its grace", golden.with_hold(|hold| hold.bounds = [&[4][..], &[0; 16]].concat())),
+        ("a grace without end", {
+            golden.with_hold(|hold| hold.bounds = [&[4][..], &[0; 16], &[0xff; 4]].concat())
+        }),
+        ("a rest that is not there", golden.with(|golden| golden.cooling[0] = 1)),
+        ("four billion rests", golden.with(|golden| golden.cooling = vec![0xff; 4])),
+        ("a rest for no reason", golden.with(|golden| golden.cooling = rest(500, 2))),
+        ("a rest without end", golden.with(|golden| golden.cooling = rest(u64::MAX, 0))),
+        ("a rest beside a writer", golden.with(|golden| golden.cooling = rest(500, 0))),
         (
             "too many ids",
             golden.with_hold(|hold| hold.ids = (0..257_u16).map(|n| n.to_be_bytes().to_vec()).collect()),
@@ -182,6 +204,11 @@ fn fields_that_cannot_be_true_are_refused() {
     for (what, payload) in &bad {
         assert_refused(&server, &payload.seal(&payload.body()), what);
     }
+    // The same without the writer is a lock that rests.
+    let resting = golden.with(|golden| (golden.holds, golden.cooling) = (Vec::new(), rest(500_000, 1)));
+    assert_eq!(resting.restore(&server, "resting"), "OK");
+    assert_eq!(server.cmd(&["LOCK.INFO", "resting"]).field("mode"), &"cooling");
+    assert_eq!(server.cmd(&["DEL", "resting"]), 1);
     let trailing = golden.frame(&[golden.inner(), vec![0]].concat());
     assert_refused(&server, &golden.seal(&trailing), "a byte too many");
     assert_eq!(golden.restore(&server, "k"), "OK", "the untouched payload must pass");

@@ -13,9 +13,8 @@ pub(crate) const NEVER: u64 = u64::MAX;
 const STRING: u8 = 5;
 const END: u8 = 0;
 
-/// The format that the module writes, and the one before, which it still reads.
-const FORMAT: u8 = 2;
-pub(crate) const OLD_FORMAT: u8 = 1;
+/// The format that the module writes. It still reads those before.
+pub(crate) const FORMAT: u8 = 3;
 
 /// One hold as a payload states it.
 #[derive(Clone, Debug)]
@@ -30,6 +29,8 @@ pub(crate) struct GoldenHold {
     pub(crate) keys: u32,
     /// Ids of re-entry.
     pub(crate) ids: Vec<Vec<u8>>,
+    /// What bounds it: which, and their fields; from format 3 on.
+    pub(crate) bounds: Vec<u8>,
 }
 
 /// A payload taken apart: the server's frame around it, and the fields of the module's own bytes.
@@ -45,6 +46,8 @@ pub(crate) struct Golden {
     /// How many holds are said to follow, when that is not the truth.
     pub(crate) count: Option<u32>,
     pub(crate) holds: Vec<GoldenHold>,
+    /// What cools, from format 3 on: how much, and the fields.
+    pub(crate) cooling: Vec<u8>,
 }
 
 impl Golden {
@@ -64,6 +67,7 @@ impl Golden {
             note: b"note".to_vec(),
             keys: 1,
             ids: Vec::new(),
+            bounds: vec![0],
         };
         let footer = dump.len() - 10;
         let mut golden = Golden {
@@ -74,6 +78,7 @@ impl Golden {
             limit: EVERYTHING,
             count: None,
             holds: vec![hold],
+            cooling: vec![0; 4],
         };
         // What was put together by the book is what the server writes, but for the two times.
         let (times, left) = (14..22, 50..58);
@@ -112,11 +117,17 @@ impl Golden {
             out.extend(hold.left_ms.to_le_bytes());
             put_text(&mut out, &hold.owner);
             put_text(&mut out, &hold.note);
-            if self.format != OLD_FORMAT {
+            if self.format > 1 {
                 out.extend(hold.keys.to_le_bytes());
                 out.extend((hold.ids.len() as u16).to_le_bytes());
                 hold.ids.iter().for_each(|id| put_text(&mut out, id));
             }
+            if self.format > 2 {
+                out.extend(&hold.bounds);
+            }
+        }
+        if self.format > 2 {
+            out.extend(&self.cooling);
         }
         out
     }

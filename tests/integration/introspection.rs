@@ -62,6 +62,8 @@ fn command_info_of_every_command() {
         ("latch.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
         ("lock._hold", -9, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._bounds", -7, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._cool", 10, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._free", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._limit", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("latch._set", 5, "admin module write", "@admin @dangerous @write", Some("RW access update")),
@@ -221,7 +223,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 24, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 26, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
@@ -307,13 +309,14 @@ fn set_and_refuse(server: &Server) {
     assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 100000")), "OK");
 }
 
-const SETTINGS: [(&str, i64, i64, i64); 6] = [
+const SETTINGS: [(&str, i64, i64, i64); 7] = [
     ("lock.default-lease-ms", 30_000, 1, 4_233_600_000),
     ("lock.max-lease-ms", 604_800_000, 1, 4_233_600_000),
     ("lock.max-wait-ms", 86_400_000, 1, 315_360_000_000),
     ("lock.max-waiters", 100_000, 0, 10_000_000),
     ("lock.max-waiters-per-key", 20_000, 0, 10_000_000),
     ("lock.loss-ledger-size", 1_024, 0, 1_000_000),
+    ("lock.lock-delay-ms", 0, 0, 3_600_000),
 ];
 
 #[test]

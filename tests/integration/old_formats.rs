@@ -1,15 +1,61 @@
 //! Files of earlier formats, as the module of that time wrote them. `fixtures/format-N` has an RDB file and an AOF,
-//! each with the same locks: an exclusive one with a note, one with two readers, a semaphore; none of them expires.
+//! each with the same locks, none of which expires. Format 1: an exclusive one with a note, one with two readers, a
+//! semaphore. Format 2: one that was entered under two ids, two that were taken together, and a semaphore whose limit was
+//! lowered.
 
 use std::path::{Path, PathBuf};
 
-use crate::golden::{dump, Golden, OLD_FORMAT};
+use crate::golden::{dump, Golden, FORMAT};
 use crate::steps::{digest, fence_of};
 use crate::support::server::Setup;
 use crate::support::{Server, Value};
 
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/fixtures/format-1").join(name)
+fn fixture(format: u8, name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/fixtures");
+    root.join(format!("format-{format}")).join(name)
+}
+
+const AOF: [&str; 2] = ["appendonly yes", "appendfilename appendonly.aof"];
+
+/// Mode and limit of a lock, and of each hold its owner, fence, permits, ids and locks taken together.
+fn shown(server: &Server, key: &str) -> (String, i64, Vec<(String, i64, i64, i64, i64)>) {
+    let info = server.cmd(&["LOCK.INFO", key]);
+    let hold = |hold: &Value| {
+        let number = |field: &str| hold.field(field).int();
+        assert_eq!(number("lease-ms"), -1);
+        assert_eq!((number("max-left-ms"), number("min-left-ms"), number("grace-ms")), (-1, 0, -1));
+        let owner = hold.field("owner").text();
+        (owner, number("fence"), number("permits"), number("entries"), number("keys"))
+    };
+    let holds = info.field("holds").items().iter().map(hold).collect();
+    (info.field("mode").text(), info.field("limit").int(), holds)
+}
+
+/// What stands in both files of format 2.
+fn assert_locks_of_format_2(server: &Server) {
+    let own = str::to_owned;
+    let alice = (own("alice"), 1_795_402_273_379_425, 1, 2, 1);
+    let bob = (own("bob"), 1_795_402_273_474_374, 1, 1, 2);
+    let dave = (own("dave"), 1_795_402_273_493_788, 3, 1, 1);
+    assert_eq!(shown(server, "mutex"), (own("exclusive"), 1, vec![alice]));
+    assert_eq!(shown(server, "left"), (own("shared"), -1, vec![bob.clone()]));
+    assert_eq!(shown(server, "right"), (own("shared"), -1, vec![bob]));
+    assert_eq!(shown(server, "permits"), (own("semaphore"), 2, vec![dave]));
+    assert_eq!(server.cmd(&["DBSIZE"]), 4);
+}
+
+#[test]
+fn files_of_the_second_format_are_loaded_and_saved_in_the_present_one() {
+    let from_rdb = Setup::new().file(&fixture(2, "dump.rdb"), "dump.rdb").start();
+    let from_aof = Setup::new().conf(&AOF).file(&fixture(2, "appendonly.aof"), "appendonly.aof").start();
+    for server in [&from_rdb, &from_aof] {
+        assert_locks_of_format_2(server);
+        let before = digest(server);
+        assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
+        assert_eq!(digest(server), before);
+        assert_locks_of_format_2(server);
+    }
+    assert_eq!(digest(&from_rdb), digest(&from_aof));
 }
 
 /// What stands in both files of format 1.
@@ -42,7 +88,7 @@ fn assert_locks(server: &Server) {
 
 #[test]
 fn an_rdb_file_of_the_first_format_is_loaded_and_saved_in_the_present_one() {
-    let server = Setup::new().file(&fixture("dump.rdb"), "dump.rdb").start();
+    let server = Setup::new().file(&fixture(1, "dump.rdb"), "dump.rdb").start();
     assert_locks(&server);
     let before = digest(&server);
     assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
@@ -55,21 +101,23 @@ fn an_rdb_file_of_the_first_format_is_loaded_and_saved_in_the_present_one() {
 
 #[test]
 fn an_aof_of_the_first_format_is_loaded() {
-    let conf = ["appendonly yes", "appendfilename appendonly.aof"];
-    let server = Setup::new().conf(&conf).file(&fixture("appendonly.aof"), "appendonly.aof").start();
+    let server = Setup::new().conf(&AOF).file(&fixture(1, "appendonly.aof"), "appendonly.aof").start();
     assert_locks(&server);
 }
 
 #[test]
-fn a_payload_of_the_first_format_is_restored_and_dumped_in_the_present_one() {
+fn payloads_of_earlier_formats_are_restored_and_dumped_in_the_present_one() {
     let server = Server::start();
     let golden = Golden::of(&server);
-    let old = golden.with(|golden| golden.format = OLD_FORMAT);
-    assert_eq!(old.restore(&server, "old"), "OK");
     assert_eq!(golden.restore(&server, "new"), "OK");
-    let hold = |key: &str| server.cmd(&["LOCK.INFO", key]).field("holds").items()[0].clone();
-    for field in ["owner", "fence", "permits", "entries", "keys", "lease-ms", "note"] {
-        assert_eq!(hold("old").field(field), hold("new").field(field), "{field}");
+    for format in 1..FORMAT {
+        let old = golden.with(|golden| golden.format = format);
+        assert_eq!(old.restore(&server, "old"), "OK");
+        let hold = |key: &str| server.cmd(&["LOCK.INFO", key]).field("holds").items()[0].clone();
+        for field in ["owner", "fence", "permits", "entries", "keys", "lease-ms", "note"] {
+            assert_eq!(hold("old").field(field), hold("new").field(field), "{field} of format {format}");
+        }
+        assert_eq!(dump(&server, "old").len(), dump(&server, "new").len());
+        assert_eq!(server.cmd(&["DEL", "old"]), 1);
     }
-    assert_eq!(dump(&server, "old").len(), dump(&server, "new").len());
 }

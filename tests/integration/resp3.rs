@@ -168,15 +168,31 @@ fn a_lock_is_shown_as_a_map() {
         let _waiter = queue_up(server, connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));
         let mut conn = connect();
         let info = conn.cmd(&words("LOCK.INFO k"));
-        assert_eq!(names(&info, resp3), ["mode", "limit", "holds", "waiting"]);
+        assert_eq!(names(&info, resp3), ["mode", "limit", "holds", "waiting", "cooling"]);
         let Value::Array(holds) = info.field("holds") else { panic!("no array of holds: {info:?}") };
-        let fields = ["owner", "fence", "permits", "entries", "keys", "lease-ms", "left-ms", "note"];
+        let fields = [
+            "owner",
+            "fence",
+            "permits",
+            "entries",
+            "keys",
+            "lease-ms",
+            "left-ms",
+            "note",
+            "max-left-ms",
+            "min-left-ms",
+            "grace-ms",
+            "client-id",
+        ];
         assert_eq!(names(&holds[0], resp3), fields);
         let Value::Array(waiters) = conn.cmd(&words("LOCK.WAITERS k")) else { panic!("no array of waiters") };
         let fields =
             ["owner", "mode", "permits", "keys", "waited-ms", "left-ms", "blocked-by", "behind", "note"];
         assert_eq!(names(&waiters[0], resp3), fields);
-        assert_eq!(names(&conn.cmd(&words("LOCK.INFO free")), resp3), ["mode", "limit", "holds", "waiting"]);
+        assert_eq!(
+            names(&conn.cmd(&words("LOCK.INFO free")), resp3),
+            ["mode", "limit", "holds", "waiting", "cooling"]
+        );
     });
 }
 

@@ -35,7 +35,7 @@ impl Verb for ConvertVerb {
             let report = holder.with_info.then(|| match converted {
                 Converted::Held(_) => report_held(turn, holder.owner, "already-held"),
                 Converted::Done(_) => report_held(turn, holder.owner, "converted"),
-                Converted::Busy => Report::busy(Some(turn.lock), holder.owner, turn.clock.now),
+                Converted::Busy => Report::busy(turn.lock, holder.owner, turn.clock.now),
                 Converted::NotHeld => report_not_held(turn, holder.owner, holder.fence),
             });
             let outcome = match converted {

@@ -5,6 +5,7 @@ use super::super::key::read;
 use super::super::reply::Outcome;
 use super::super::step::change;
 use super::super::{clock, config, state};
+use super::tying::tie;
 use super::{report_held, report_not_held, say, site};
 use crate::command::check;
 use crate::command::release::{Release, Released};
@@ -38,7 +39,8 @@ pub(in crate::host) struct RenewVerb;
 impl Verb for RenewVerb {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
-        let request = Renew::parse(&words, &config::policy())?;
+        let mut request = Renew::parse(&words, &config::policy())?;
+        tie(call.ctx, &mut request.tie)?;
         let (left, report) = change(site(call), call.key(), |turn, _| {
             let left = request.apply(turn);
             let holder = request.holder;

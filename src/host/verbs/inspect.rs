@@ -10,9 +10,10 @@ use crate::command::waiters::ListWaiters;
 use crate::command::{help, info};
 use crate::error::LockError;
 use crate::limits::BLOCKERS_SHOWN_MAX;
+use crate::primitive::bounds::Bounds;
 use crate::primitive::time::left_to_wire;
 use crate::primitive::waiter::Waiter;
-use crate::primitive::{Claim, Hold, Lock, Moment, Owner};
+use crate::primitive::{Claim, Cooling, Hold, Lock, Moment, Owner};
 
 pub(in crate::host) struct InfoVerb;
 
@@ -30,14 +31,17 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     let now = clock::now();
     let holds: Vec<_> =
         lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
-    reply::map(ctx, 4);
+    let cooling = lock.map(Lock::cooling).unwrap_or_default();
+    let cooling: Vec<_> = cooling.iter().filter(|cooling| cooling.hold.is_live(now)).collect();
+    reply::map(ctx, 5);
     let claim = holds.first().map(|hold| hold.claim);
-    reply::text_field(ctx, "mode", claim.map_or("free", Claim::mode).as_bytes());
+    let idle = if cooling.is_empty() { "free" } else { "cooling" };
+    reply::text_field(ctx, "mode", claim.map_or(idle, Claim::mode).as_bytes());
     reply::int_field(ctx, "limit", claim.map_or(0, |claim| claim.shown().0));
     reply::text(ctx, b"holds");
     reply::array(ctx, holds.len());
     for hold in holds {
-        reply::map(ctx, 8);
+        reply::map(ctx, 12);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
         reply::int_field(ctx, "fence", hold.fence.to_wire());
         reply::int_field(ctx, "permits", hold.claim.shown().1);
@@ -46,8 +50,28 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
         reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
         reply::int_field(ctx, "left-ms", hold.left(now));
         reply::text_field(ctx, "note", hold.note());
+        describe_bounds(ctx, hold.bounds().copied().unwrap_or_default(), now);
     }
     reply::int_field(ctx, "waiting", waiting as i64);
+    reply::text(ctx, b"cooling");
+    reply::array(ctx, cooling.len());
+    for Cooling { hold, why } in cooling {
+        reply::map(ctx, 4);
+        reply::text_field(ctx, "owner", hold.owner.as_bytes());
+        reply::int_field(ctx, "permits", hold.claim.shown().1);
+        reply::text_field(ctx, "reason", why.word().as_bytes());
+        reply::int_field(ctx, "left-ms", hold.left(now));
+    }
+}
+
+/// Four fields of a hold: what is left until it must end, what is left until its lock can be granted again, the grace of
+/// its tie, or -1, and the client that it is tied to, or 0.
+fn describe_bounds(ctx: *mut Ctx, bounds: Bounds, now: Moment) {
+    reply::int_field(ctx, "max-left-ms", left_to_wire(bounds.cap, now));
+    reply::int_field(ctx, "min-left-ms", left_to_wire(bounds.floor, now));
+    reply::int_field(ctx, "grace-ms", bounds.tie.map_or(-1, |tie| tie.grace.to_wire()));
+    let client = bounds.tie.filter(|tie| !tie.is_cut()).map_or(0, |tie| tie.client);
+    reply::int_field(ctx, "client-id", client.cast_signed());
 }
 
 pub(in crate::host) struct WaitersVerb;

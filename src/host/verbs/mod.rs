@@ -9,6 +9,7 @@ mod inspect;
 mod latch;
 mod operate;
 mod take;
+mod tying;
 mod waiting;
 
 pub(super) use convert::{ConvertVerb, SetLimitVerb};
@@ -71,7 +72,7 @@ fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8]) -> Report {
     match acquired {
         Acquired::Granted(_) => report_held(turn, owner, "granted"),
         Acquired::Held(_) => report_held(turn, owner, "already-held"),
-        Acquired::Busy => Report::busy(Some(turn.lock), owner, turn.clock.now),
+        Acquired::Busy => Report::busy(turn.lock, owner, turn.clock.now),
         Acquired::NotHeld => report_not_held(turn, owner, None),
     }
 }

@@ -4,6 +4,7 @@ use super::super::blocked::{Asked, Form};
 use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::step::change;
+use super::tying::tie;
 use super::waiting::{get_in_line, make_up_owner, may_block};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::{Acquire, Acquired};
@@ -16,7 +17,8 @@ impl Verb for AcquireVerb {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
-        let request = Acquire::parse(&words, &policy)?;
+        let mut request = Acquire::parse(&words, &policy)?;
+        tie(call.ctx, &mut request.terms.span.tie)?;
         let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
         let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
         let with_info = request.terms.with_info;

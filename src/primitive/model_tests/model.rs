@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::primitive::{Claim, Lease, Moment};
+use crate::primitive::bounds::{Bounds, Span, Tie};
+use crate::primitive::cooling::Why;
+use crate::primitive::{Claim, End, Lease, Moment};
 
 /// How a grant is taken back that its waiter has not heard of.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +25,41 @@ pub struct Hold {
     pub keys: usize,
     /// The ids of re-entry; 0 is none.
     pub entries: BTreeSet<usize>,
+    pub bounds: Bounds,
     pub provisional: Option<Undo>,
+}
+
+impl Hold {
+    fn end_max(&self) -> Moment {
+        self.bounds.cap.min(self.bounds.tie.map_or(Moment::NEVER, |tie| tie.end))
+    }
+
+    /// Lets it last for `lease` from now.
+    pub fn renew(&mut self, lease: Lease, from_now: Lease, now: Moment) {
+        (self.lease, self.deadline) = (lease, from_now.deadline(now).min(self.end_max()));
+    }
+
+    /// The same, if it lasts longer so.
+    pub fn raise(&mut self, lease: Lease, now: Moment) {
+        if lease.deadline(now).min(self.end_max()) > self.deadline {
+            self.renew(self.lease.max(lease), lease, now);
+        }
+    }
+
+    pub fn tie(&mut self, tie: Tie) {
+        self.bounds.tie = Some(tie);
+        self.deadline = self.deadline.min(self.end_max());
+    }
+}
+
+/// Permits that nobody has and nobody gets before `until`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cooling {
+    pub owner: usize,
+    pub grant: usize,
+    pub claim: Claim,
+    pub until: Moment,
+    pub why: Why,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +70,7 @@ pub struct Waiter {
     pub lease: Lease,
     pub deadline: Moment,
     pub entry: usize,
+    pub span: Span,
     /// The grant of the shared hold that is to become exclusive.
     pub upgrades: Option<usize>,
 }
@@ -42,24 +79,55 @@ pub struct Waiter {
 pub struct Model {
     /// By key.
     pub holds: Vec<Vec<Hold>>,
+    /// By key.
+    pub cooling: Vec<Vec<Cooling>>,
+    /// The delay after abnormal ends.
+    pub delay_ms: u64,
     /// Everyone who waits for anything, first come first; upgrades before all others.
     pub waiters: Vec<Waiter>,
     pub grants: usize,
 }
 
 impl Model {
-    pub fn new(keys: usize) -> Self {
-        Self { holds: vec![Vec::new(); keys], ..Self::default() }
+    pub fn new(keys: usize, delay_ms: u64) -> Self {
+        Self { holds: vec![Vec::new(); keys], cooling: vec![Vec::new(); keys], delay_ms, ..Self::default() }
     }
 
+    /// The limit of those who have it.
     pub fn limit_of(&self, key: usize) -> Option<u32> {
         self.holds[key].first().map(|hold| hold.claim.limit)
     }
 
     pub fn fits(&self, key: usize, claim: Claim) -> bool {
-        let taken: u64 = self.holds[key].iter().map(|hold| u64::from(hold.claim.permits)).sum();
-        let same_kind = self.limit_of(key).is_none_or(|limit| limit == claim.limit);
+        let held = self.holds[key].iter().map(|hold| hold.claim);
+        let claims: Vec<Claim> = held.chain(self.cooling[key].iter().map(|cooling| cooling.claim)).collect();
+        let taken: u64 = claims.iter().map(|claim| u64::from(claim.permits)).sum();
+        let same_kind = claims.iter().all(|other| other.limit == claim.limit);
         same_kind && taken + u64::from(claim.permits) <= u64::from(claim.limit)
+    }
+
+    /// Ends the holds that are chosen; how many.
+    pub fn end(&mut self, key: usize, how: End, now: Moment, chosen: impl Fn(&Hold) -> bool) -> usize {
+        let all = std::mem::take(&mut self.holds[key]);
+        let (gone, stay): (Vec<Hold>, Vec<Hold>) = all.into_iter().partition(chosen);
+        self.holds[key] = stay;
+        let delay = match how {
+            End::Expired | End::Broken => Some(now.plus_ms(self.delay_ms)),
+            End::Released => None,
+            _ => return gone.len(),
+        };
+        for hold in &gone {
+            let floor = hold.bounds.floor;
+            let (until, why) = match delay {
+                Some(delay) if delay > floor => (delay, Why::LockDelay),
+                _ => (floor, Why::MinHold),
+            };
+            if until > now {
+                let Hold { owner, grant, claim, .. } = *hold;
+                self.cooling[key].push(Cooling { owner, grant, claim, until, why });
+            }
+        }
+        gone.len()
     }
 
     pub fn hold_of(&self, key: usize, owner: usize) -> Option<&Hold> {
@@ -81,7 +149,7 @@ impl Model {
     fn is_grantable(&self, at: usize) -> bool {
         let waiter = &self.waiters[at];
         let ready = |key: &usize| match waiter.upgrades {
-            Some(_) => self.holds[*key].len() == 1,
+            Some(_) => self.holds[*key].len() == 1 && self.cooling[*key].is_empty(),
             None => self.fits(*key, waiter.claim),
         };
         waiter.keys.iter().all(|key| self.comes_first(at, *key) && ready(key))
@@ -99,14 +167,23 @@ impl Model {
                 hold.provisional = provisional.then_some(Undo::Downgrade { grant });
                 continue;
             }
+            let bounds = Bounds {
+                cap: waiter.span.longest.deadline(now),
+                floor: match waiter.span.shortest {
+                    Lease::NONE => Moment::LONG_AGO,
+                    shortest => shortest.deadline(now),
+                },
+                tie: waiter.span.tie,
+            };
             self.holds[*key].push(Hold {
                 owner: waiter.owner,
                 grant: self.grants,
                 claim: waiter.claim,
                 lease: waiter.lease,
-                deadline: waiter.lease.deadline(now),
+                deadline: waiter.lease.deadline(now).min(bounds.cap),
                 keys: waiter.keys.len(),
                 entries: BTreeSet::from([waiter.entry]),
+                bounds,
                 provisional: provisional.then_some(Undo::End),
             });
         }
@@ -116,7 +193,10 @@ impl Model {
     /// Ends what is over and grants what can be granted, until there is nothing more.
     pub fn settle(&mut self, now: Moment) {
         loop {
-            self.holds.iter_mut().for_each(|holds| holds.retain(|hold| now < hold.deadline));
+            for key in 0..self.holds.len() {
+                self.end(key, End::Expired, now, |hold| hold.deadline <= now);
+                self.cooling[key].retain(|cooling| cooling.until > now);
+            }
             let is_over = |at: &usize| {
                 let waiter = &self.waiters[*at];
                 let key = *waiter.keys.first().unwrap();
@@ -158,6 +238,7 @@ impl Model {
     /// they wait for ever.
     pub fn stuck(&self) -> Vec<Waiter> {
         let mut rest = self.clone();
+        rest.cooling.iter_mut().for_each(Vec::clear);
         loop {
             let waiting: BTreeSet<usize> = rest.waiters.iter().map(|waiter| waiter.owner).collect();
             rest.holds.iter_mut().for_each(|holds| holds.retain(|hold| waiting.contains(&hold.owner)));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{ENTRIES, KEYS, OWNERS};
+use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
 use crate::primitive::Claim;
 
 #[derive(Clone, Debug)]
@@ -17,6 +17,10 @@ pub enum Op {
         lease: Option<u64>,
         wait: Option<u64>,
         entry: usize,
+        /// MAXHOLD and MINHOLD.
+        most: Option<u64>,
+        least: Option<u64>,
+        tie: Option<(usize, u64)>,
     },
     Release {
         key: usize,
@@ -35,6 +39,11 @@ pub enum Op {
         key: usize,
         owner: usize,
         lease: Option<u64>,
+        tie: Option<(usize, u64)>,
+    },
+    /// A connection closes; the next one takes its place.
+    Disconnect {
+        client: usize,
     },
     RenewAll {
         keys: BTreeSet<usize>,
@@ -98,6 +107,15 @@ fn claim() -> impl Strategy<Value = Claim> {
     ]
 }
 
+fn tie() -> impl Strategy<Value = Option<(usize, u64)>> {
+    prop::option::weighted(0.2, (0..CLIENTS, 0..10_u64))
+}
+
+/// MAXHOLD, MINHOLD and TIED.
+fn span() -> impl Strategy<Value = (Option<u64>, Option<u64>, Option<(usize, u64)>)> {
+    (prop::option::weighted(0.1, 1..20_u64), prop::option::weighted(0.1, 1..10_u64), tie())
+}
+
 fn some_keys() -> impl Strategy<Value = BTreeSet<usize>> {
     prop::collection::btree_set(0..KEYS.len(), 1..=KEYS.len())
 }
@@ -109,18 +127,23 @@ pub fn op() -> impl Strategy<Value = Op> {
     let one_key = key.clone().prop_map(|key| BTreeSet::from([key]));
     let either = prop_oneof![1 => Just(Claim::SHARED), 3 => Just(Claim::EXCLUSIVE)];
     prop_oneof![
-        8 => (one_key, owner.clone(), claim(), time(), time(), entry()).prop_map(
-            |(keys, owner, claim, lease, wait, entry)| Op::Acquire { keys, owner, claim, lease, wait, entry },
+        8 => (one_key, owner.clone(), claim(), time(), time(), entry(), span()).prop_map(
+            |(keys, owner, claim, lease, wait, entry, (most, least, tie))| {
+                Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie }
+            },
         ),
-        4 => (some_keys(), owner.clone(), claim(), time(), time()).prop_map(
-            |(keys, owner, claim, lease, wait)| Op::Acquire { keys, owner, claim, lease, wait, entry: 0 },
+        4 => (some_keys(), owner.clone(), claim(), time(), time(), span()).prop_map(
+            |(keys, owner, claim, lease, wait, (most, least, tie))| {
+                Op::Acquire { keys, owner, claim, lease, wait, entry: 0, most, least, tie }
+            },
         ),
+        2 => (0..CLIENTS).prop_map(|client| Op::Disconnect { client }),
         4 => (key.clone(), owner.clone(), prop::bool::weighted(0.9), prop::option::weighted(0.8, entry()))
             .prop_map(|(key, owner, right_fence, entry)| Op::Release { key, owner, right_fence, entry }),
         2 => (some_keys(), owner.clone(), any::<bool>())
             .prop_map(|(keys, owner, with_fence)| Op::ReleaseAll { keys, owner, with_fence }),
-        2 => (key.clone(), owner.clone(), time())
-            .prop_map(|(key, owner, lease)| Op::Renew { key, owner, lease }),
+        2 => (key.clone(), owner.clone(), time(), tie())
+            .prop_map(|(key, owner, lease, tie)| Op::Renew { key, owner, lease, tie }),
         1 => (some_keys(), owner.clone(), 1..20_u64)
             .prop_map(|(keys, owner, lease)| Op::RenewAll { keys, owner, lease }),
         1 => (key.clone(), prop::option::of(owner.clone())).prop_map(|(key, owner)| Op::Break { key, owner }),

@@ -19,8 +19,10 @@ use crate::command::terms::Terms;
 use crate::command::transfer::Transfer;
 use crate::command::Policy;
 use crate::error::LockError;
+use crate::primitive::bounds::{Span, Tie};
 use crate::primitive::claim::ALL;
-use crate::primitive::{memory, Claim, Fence, Lease, Lock, Moment};
+use crate::primitive::time::left_to_wire;
+use crate::primitive::{memory, Claim, End, Fence, Lease, Lock, Moment};
 
 pub struct Pair {
     world: World,
@@ -42,7 +44,8 @@ fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
 }
 
 fn plain_terms(claim: Claim) -> Terms<'static> {
-    Terms { claim, lease: None, wait: None, fence: None, note: None, entry: b"", with_info: false }
+    let span = Span::default();
+    Terms { claim, lease: None, wait: None, fence: None, note: None, entry: b"", span, with_info: false }
 }
 
 fn names(keys: &BTreeSet<usize>) -> Vec<&'static [u8]> {
@@ -55,8 +58,10 @@ fn is_for_group(waiter: &Waiter) -> bool {
 }
 
 impl Pair {
-    pub fn new() -> Self {
-        Self { world: World::default(), model: Model::new(KEYS.len()), fences: BTreeMap::new() }
+    pub fn new(delay_ms: u64) -> Self {
+        let mut world = World::default();
+        world.memory.lock_delay_ms = delay_ms;
+        Self { world, model: Model::new(KEYS.len(), delay_ms), fences: BTreeMap::new() }
     }
 
     fn now(&self) -> Moment {
@@ -67,38 +72,46 @@ impl Pair {
         let now = self.now();
         self.model.settle(now);
         match op {
-            Op::Acquire { keys, owner, claim, lease, wait, entry } => {
+            Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
                 let deadline = Wait(wait.unwrap_or(0)).deadline(now);
-                let waiter = Waiter { owner, keys, claim, lease, deadline, entry, upgrades: None };
+                let span = Span {
+                    longest: most.map_or(Lease::NEVER, Lease::ms),
+                    shortest: least.map_or(Lease::NONE, Lease::ms),
+                    tie: tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace))),
+                };
+                let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades: None };
                 self.acquire(waiter, wait.map(Wait));
             }
             Op::Release { key, owner, right_fence, entry } => self.release(key, owner, right_fence, entry),
             Op::ReleaseAll { keys, owner, with_fence } => self.release_all(&keys, owner, with_fence),
-            Op::Renew { key, owner, lease } => {
+            Op::Renew { key, owner, lease, tie } => {
                 let lease = lease.map(Lease::ms);
+                let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
                 let mut left = 0;
                 if let Some(hold) = self.model.hold_of_mut(key, owner) {
+                    tie.into_iter().for_each(|tie| hold.tie(tie));
                     let lease = lease.unwrap_or(hold.lease);
+                    hold.renew(lease, lease, now);
+                    left = left_to_wire(hold.deadline, now);
                     let grant = hold.grant;
-                    renew(hold, lease, now);
-                    left = lease.to_wire();
                     self.confirm(grant);
                 }
-                let request = Renew { holder: holder(key, owner, None), lease };
+                let request = Renew { holder: holder(key, owner, None), lease, tie };
                 assert_eq!(self.world.turn(key, |turn, _| request.apply(turn)), left, "renew");
             }
             Op::RenewAll { keys, owner, lease } => {
                 let lease = Lease::ms(lease);
                 let mut left = Vec::new();
                 for key in &keys {
-                    let hold = self.model.hold_of_mut(*key, owner);
-                    left.push(if hold.is_some() { lease.to_wire() } else { 0 });
-                    if let Some(hold) = hold {
-                        let grant = hold.grant;
-                        renew(hold, lease, now);
-                        self.confirm(grant);
-                    }
+                    let Some(hold) = self.model.hold_of_mut(*key, owner) else {
+                        left.push(0);
+                        continue;
+                    };
+                    hold.renew(lease, lease, now);
+                    left.push(left_to_wire(hold.deadline, now));
+                    let grant = hold.grant;
+                    self.confirm(grant);
                 }
                 let keys: Vec<usize> = keys.into_iter().collect();
                 let names: Vec<&[u8]> = keys.iter().map(|key| KEYS[*key]).collect();
@@ -110,10 +123,12 @@ impl Pair {
             Op::Break { key, owner } => {
                 let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };
                 let got = self.world.turn(key, |turn, _| request.apply(turn));
-                let stays = |hold: &Hold| owner.is_some_and(|owner| owner != hold.owner);
-                let before = self.model.holds[key].len();
-                self.model.holds[key].retain(stays);
-                assert_eq!(got, (before - self.model.holds[key].len()) as i64, "broken");
+                let chosen = |of: usize| owner.is_none_or(|owner| owner == of);
+                let before = self.model.cooling[key].len();
+                self.model.cooling[key].retain(|cooling| !chosen(cooling.owner));
+                let cooled = before - self.model.cooling[key].len();
+                let ended = self.model.end(key, End::Broken, now, |hold| chosen(hold.owner));
+                assert_eq!(got, (ended + cooled) as i64, "broken");
             }
             Op::Steal { key, owner, claim, lease } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
@@ -122,6 +137,7 @@ impl Pair {
                 let policy = Policy::default();
                 let fence = self.world.turn(key, |turn, _| request.apply(turn, &policy)).unwrap();
                 self.model.holds[key].clear();
+                self.model.cooling[key].clear();
                 self.grant_out_of_turn(key, owner, claim, lease, fence);
             }
             Op::Cancel { key, owner } => {
@@ -131,6 +147,16 @@ impl Pair {
                 self.model.waiters.retain(|waiter| !waits(waiter));
             }
             Op::Transfer { key, from, to, lease } => self.transfer(key, from, to, lease.map(Lease::ms)),
+            Op::Disconnect { client } => {
+                let gone = self.world.tie(client, Lease::NONE).client;
+                let holds = self.model.holds.iter_mut().flatten();
+                for hold in holds {
+                    if let Some(tie) = hold.bounds.tie.filter(|tie| tie.client == gone && !tie.is_cut()) {
+                        hold.tie(Tie { end: tie.grace.deadline(now), ..tie });
+                    }
+                }
+                self.world.disconnect(client);
+            }
             Op::Vanish { nth } => self.vanish(nth),
             Op::Undo { nth } => self.undo(nth),
             Op::Delete { key } => self.delete(key),
@@ -174,9 +200,8 @@ impl Pair {
             for key in keys {
                 let hold = self.model.hold_of_mut(*key, owner).unwrap();
                 hold.entries.insert(entry);
-                if lease.deadline(now) > hold.deadline {
-                    (hold.lease, hold.deadline) = (hold.lease.max(lease), lease.deadline(now));
-                }
+                waiter.span.tie.into_iter().for_each(|tie| hold.tie(tie));
+                hold.raise(lease, now);
             }
             return;
         }
@@ -198,10 +223,10 @@ impl Pair {
 
     /// Sends the request to the core as a client would.
     fn ask(&mut self, waiter: &Waiter, wait: Option<Wait>) -> Asked<Acquired> {
-        let Waiter { owner, claim, lease, entry, ref keys, .. } = *waiter;
+        let Waiter { owner, claim, lease, entry, span, ref keys, .. } = *waiter;
         let (name, policy) = (OWNERS[owner], Policy::default());
         let entry = ENTRIES[entry];
-        let terms = Terms { lease: Some(lease), wait, entry, ..plain_terms(claim) };
+        let terms = Terms { lease: Some(lease), wait, entry, span, ..plain_terms(claim) };
         let order: Vec<usize> = keys.iter().copied().collect();
         let result = if let ([key], false) = (order.as_slice(), is_for_group(waiter)) {
             let request = Acquire { key: KEYS[*key], owner: Some(name), terms };
@@ -264,7 +289,8 @@ impl Pair {
             hold.entries.remove(&entry);
             assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])));
         } else if known {
-            self.model.holds[key].retain(|hold| hold.owner != owner);
+            let now = self.now();
+            self.model.end(key, End::Released, now, |hold| hold.owner == owner);
             assert_eq!(got, Ok(Released::Ended(self.fences[&grant])));
         } else if entry == Some(0) {
             assert_eq!(got, Err(LockError::Reentrant));
@@ -297,7 +323,8 @@ impl Pair {
             let hold = self.model.hold_of_mut(*key, owner).unwrap();
             hold.entries.remove(&0);
             if hold.entries.is_empty() {
-                self.model.holds[*key].retain(|hold| hold.owner != owner);
+                let now = self.now();
+                self.model.end(*key, End::Released, now, |hold| hold.owner == owner);
             }
         }
         assert_eq!(got, held.len() as i64, "released together");
@@ -333,11 +360,12 @@ impl Pair {
         let lease = hold.lease;
         let deadline = wait.unwrap_or(Wait(0)).deadline(now);
         let keys = BTreeSet::from([key]);
-        let waiter = Waiter { owner, keys, claim, lease, deadline, entry: 0, upgrades: Some(hold.grant) };
+        let (entry, span, upgrades) = (0, Span::default(), Some(hold.grant));
+        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades };
         if claim == Claim::SHARED {
             assert_eq!(got, Asked::AtOnce(Converted::Done(fence)), "down it goes at once");
             self.model.hold_of_mut(key, owner).unwrap().claim = claim;
-        } else if self.model.holds[key].len() == 1 {
+        } else if self.model.holds[key].len() == 1 && self.model.cooling[key].is_empty() {
             let grant = self.model.grant(&waiter, now, false);
             let Asked::AtOnce(Converted::Done(new)) = got else { panic!("alone: {got:?}") };
             assert!(new > fence);
@@ -358,6 +386,7 @@ impl Pair {
             Some(old) => {
                 assert_eq!(got, Ok(true));
                 self.model.holds[key].iter_mut().for_each(|hold| hold.claim.limit = limit);
+                self.model.cooling[key].iter_mut().for_each(|cooling| cooling.claim.limit = limit);
                 let agrees = |waiter: &Waiter| waiter.keys.contains(&key) && waiter.claim.limit == old;
                 if old != limit {
                     let fits = |waiter: &Waiter| waiter.keys.len() == 1 && waiter.claim.permits <= limit;
@@ -378,8 +407,8 @@ impl Pair {
         let told = waiting.filter(is_for_this);
         let keys = BTreeSet::from([key]);
         let deadline = Moment::NEVER;
-        let entry = told.as_ref().map_or(0, |waiter| waiter.entry);
-        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, upgrades: None };
+        let (entry, span) = told.as_ref().map_or((0, Span::default()), |waiter| (waiter.entry, waiter.span));
+        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades: None };
         let grant = self.model.grant(&waiter, now, told.is_some());
         self.fences.insert(grant, fence);
     }
@@ -409,6 +438,10 @@ impl Pair {
                 self.model.holds[key].retain(|hold| hold.owner != from);
                 self.confirm(hold.grant);
                 self.grant_out_of_turn(key, to, hold.claim, lease.unwrap_or(hold.lease), fence);
+                let granted = self.model.hold_of_mut(key, to).unwrap();
+                granted.bounds.cap = granted.bounds.cap.min(hold.bounds.cap);
+                granted.bounds.floor = granted.bounds.floor.max(hold.bounds.floor);
+                granted.deadline = granted.deadline.min(hold.bounds.cap);
             }
             Err(LockError::Deadlock(cycle)) => assert!(is_stuck, "no false alarm: {cycle:?}"),
             got => panic!("it should change hands: {got:?}"),
@@ -455,15 +488,15 @@ impl Pair {
     /// The key goes at once, and the host looks at the queue right after.
     fn delete(&mut self, key: usize) {
         self.model.holds[key].clear();
-        if let Some(lock) = self.world.keyspace.remove(&key) {
-            for hold in lock.holds() {
-                self.world.memory.leases.remove(0, hold);
-                self.world.memory.forget(hold.fence);
-            }
+        self.model.cooling[key].clear();
+        let (memory, replica_memory) = (&mut self.world.memory, &mut self.world.replica_memory);
+        if let Some(mut lock) = self.world.keyspace.remove(&key) {
+            lock.holds().iter().for_each(|hold| memory.forget(hold.fence));
+            lock.each_mut(|hold| memory.unindex(0, KEYS[key], hold));
         }
-        self.world.replica.remove(&key).iter().flat_map(|lock| lock.holds()).for_each(|hold| {
-            self.world.replica_memory.leases.remove(0, hold);
-        });
+        if let Some(mut lock) = self.world.replica.remove(&key) {
+            lock.each_mut(|hold| replica_memory.unindex(0, KEYS[key], hold));
+        }
         self.world.settle(key);
     }
 
@@ -471,7 +504,7 @@ impl Pair {
     fn check(&mut self) {
         let World { keyspace, memory, replica, .. } = &self.world;
         assert!(memory.unsettled.is_empty(), "nothing is left undone");
-        let mut leased = 0;
+        let (mut leased, mut tied) = (0, 0);
         for (key, expected) in self.model.holds.iter().enumerate() {
             let lock = keyspace.get(&key);
             let holds = lock.map_or(&[][..], Lock::holds);
@@ -491,29 +524,60 @@ impl Pair {
             assert!(!lock.is_free(), "a free lock has no key");
             assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL), "I1, I9: never beside a writer");
             assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
-            for hold in lock.holds().iter().filter(|hold| hold.deadline != Moment::NEVER) {
+            let cooling = lock.cooling();
+            let all = lock.holds().iter().chain(cooling.iter().map(|cooling| &cooling.hold));
+            for hold in all.filter(|hold| hold.deadline != Moment::NEVER) {
                 leased += 1;
                 assert!(memory.leases.has(0, hold), "I7: the lease index knows the hold");
             }
+            tied += lock
+                .holds()
+                .iter()
+                .filter_map(crate::primitive::Hold::tie)
+                .filter(|tie| !tie.is_cut())
+                .count();
+            let seen = cooling.iter().map(|cooling| {
+                (
+                    cooling.hold.owner.as_bytes(),
+                    cooling.hold.fence,
+                    cooling.hold.claim,
+                    cooling.hold.deadline,
+                    cooling.why,
+                )
+            });
+            let expected = self.model.cooling[key].iter().map(|cooling| {
+                (
+                    OWNERS[cooling.owner],
+                    self.fences[&cooling.grant],
+                    cooling.claim,
+                    cooling.until,
+                    cooling.why,
+                )
+            });
+            assert!(seen.eq(expected), "what cools of {key}");
         }
         let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
         assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
         assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
+        assert_eq!(memory.ties.len(), tied, "nor of their ties");
         assert_eq!(memory.waiters.len(), self.model.waiters.len());
     }
-}
-
-fn renew(hold: &mut Hold, lease: Lease, now: Moment) {
-    (hold.lease, hold.deadline) = (lease, lease.deadline(now));
 }
 
 /// What two servers agree on.
 fn digest(lock: &Lock) -> Vec<String> {
     let part = |hold: &crate::primitive::Hold| {
         let crate::primitive::Hold { owner, fence, claim, lease, extra, .. } = hold;
-        format!("{owner:?} {fence:?} {claim:?} {lease:?} {extra:?}")
+        let extra = extra.as_ref().map(|extra| (&extra.note, extra.keys, &extra.entries));
+        let tie = hold.tie().map(|tie| (tie.node, tie.client, tie.grace));
+        let capped = hold.bounds().is_some_and(|bounds| bounds.cap != Moment::NEVER);
+        let extra =
+            extra.filter(|(note, keys, entries)| !note.is_empty() || *keys > 1 || !entries.is_plain());
+        format!("{owner:?} {fence:?} {claim:?} {lease:?} {extra:?} {tie:?} {capped}")
     };
-    lock.holds().iter().map(part).collect()
+    let cooling = lock.cooling().iter().map(|cooling| (&cooling.hold, cooling.why));
+    let cooling = cooling.map(|(hold, why)| format!("{} {why:?}", part(hold)));
+    lock.holds().iter().map(part).chain(cooling).collect()
 }
 
 /// A hold of the core in the model's words.
@@ -539,6 +603,7 @@ fn seen(
         deadline: hold.deadline,
         keys: hold.keys() as usize,
         entries,
+        bounds: hold.bounds().copied().unwrap_or_default(),
         provisional: undo,
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{KEYS, OWNERS};
+use super::{CLIENTS, KEYS, OWNERS};
+use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
 use crate::command::effect::HoldEffect;
+use crate::primitive::bounds::{Bounds, Tie};
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::turn::Left;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
-use crate::primitive::{Clock, Effect, Fence, Hold, Lock, Memory, Moment, Turn, Turns};
+use crate::primitive::{Clock, Effect, Fence, Hold, Lease, Lock, Memory, Moment, Turn, Turns};
 
 #[derive(Default)]
 pub struct World {
@@ -18,6 +20,8 @@ pub struct World {
     pub replica: BTreeMap<usize, Lock>,
     pub replica_memory: Memory,
     pub now_us: u64,
+    /// How many connections there were before each of those that are there.
+    closed: [u64; CLIENTS],
     /// The newest fence of each lock.
     newest: BTreeMap<usize, u64>,
 }
@@ -54,6 +58,24 @@ impl World {
         let result = self.step_all(keys, work);
         self.finish();
         result
+    }
+
+    /// A tie to one of the connections.
+    pub fn tie(&self, client: usize, grace: Lease) -> Tie {
+        Tie::new(self.memory.node, self.closed[client] * 10 + client as u64, grace)
+    }
+
+    /// What the host does when a connection closes.
+    pub fn disconnect(&mut self, client: usize) {
+        let gone = self.tie(client, Lease::NONE).client;
+        self.closed[client] += 1;
+        let keys: Vec<_> = self.memory.ties.of(gone).collect();
+        for (_, key) in keys {
+            self.turn(number(&key), |turn, _| {
+                turn.cut_ties(|tie| tie.client != gone);
+                turn.settle();
+            });
+        }
     }
 
     pub fn settle(&mut self, key: usize) {
@@ -118,16 +140,24 @@ impl World {
         match effect {
             Effect::Granted { fence, .. } | Effect::Renewed { fence } | Effect::Downgraded { fence } => {
                 if let Some(hold) = lock.hold_with(*fence) {
+                    let bounds = BoundsEffect::of(*fence, hold.bounds().unwrap_or(&Bounds::default()), clock);
                     let hold = HoldEffect::of(hold, clock).into_hold(Source::Primary, clock).unwrap();
                     turn.impose(hold);
+                    assert!(turn.impose_bounds(*fence, bounds.into_bounds(Source::Primary, clock)));
                 }
             }
             Effect::Limited { limit } => {
                 turn.impose_limit(*limit);
             }
-            Effect::Ended { hold, .. } => {
-                turn.free(hold.fence);
-            }
+            Effect::Ended { fence, .. } => match lock.cooling_with(*fence) {
+                Some(cooling) => {
+                    let effect = CoolEffect::of(cooling, clock);
+                    turn.impose_cooling(effect.into_cooling(Source::Primary, clock).unwrap());
+                }
+                None => {
+                    turn.free(*fence);
+                }
+            },
             Effect::Queued | Effect::Left { .. } => {}
         }
         if let Effect::Granted { fence, .. } = effect {

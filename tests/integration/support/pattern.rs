@@ -1,9 +1,9 @@
 //! Placeholders for values that differ from run to run, shared by the transcripts and the stream assertions. The table in
 //! CONTRIBUTING.md explains them to authors. Pure text: no server, no file.
 //!
-//! `<ms>` and `<n>` stand for a whole number, each time another; `<text>` for anything on one line. `<fence>` stands for a
-//! number above zero and `<owner>` for 32 hexadecimal digits; these two keep the value they first met, so that the same
-//! name means the same value. A suffix makes another name of the same kind: `<fence-2>`. Two names of one kind never
+//! `<ms>` and `<n>` stand for a whole number, each time another; `<text>` for anything on one line. `<fence>` and
+//! `<client>` stand for a number above zero and `<owner>` for 32 hexadecimal digits; these keep the value they first met,
+//! so that the same name means the same value. A suffix makes another name of the same kind: `<fence-2>`. Two names of one kind never
 //! stand for the same value. Anything else in angle brackets is plain text.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ impl Kind {
         match name.split('-').next()? {
             "ms" | "n" => Some(Kind::Number),
             "text" => Some(Kind::Text),
-            "fence" => Some(Kind::Fence),
+            "fence" | "client" => Some(Kind::Fence),
             "owner" => Some(Kind::Owner),
             _ => None,
         }

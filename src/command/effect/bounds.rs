@@ -1,0 +1,229 @@
+//! - `LOCK._BOUNDS key fence cap-left-ms cap-unix-ms floor-left-ms floor-unix-ms [grace-ms node client]`: what bounds this
+//!   hold beside its lease, after the `_HOLD` that states it. -1 is none. The connection of a tie is told by the process
+//!   that it belongs to and its client id there.
+//! - `LOCK._COOL key owner fence limit permits rest-ms left-ms end-unix-ms why`: this hold has ended, and its permits stay
+//!   taken for that long. `why` is 0 for MINHOLD, 1 for the delay after abnormal ends.
+
+use super::super::args::{parse_i64, Args};
+use super::super::spec::{Arg, Spec};
+use super::HoldEffect;
+use crate::error::LockError;
+use crate::primitive::bounds::{Bounds, Tie};
+use crate::primitive::codec::{moment_here, Source};
+use crate::primitive::cooling::Why;
+use crate::primitive::time::left_to_wire;
+use crate::primitive::{Clock, Cooling, Fence, Lease, Moment};
+
+pub const BOUNDS: Spec = Spec {
+    name: "lock._bounds",
+    summary: "Internal: states what bounds a hold beside its lease. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: -7,
+    acl: "admin dangerous write",
+    args: &[
+        Arg::KEY,
+        Arg::int("fence"),
+        Arg::int("cap-left-ms"),
+        Arg::int("cap-unix-ms"),
+        Arg::int("floor-left-ms"),
+        Arg::int("floor-unix-ms"),
+        Arg::block("tie", &[Arg::int("grace-ms"), Arg::int("node"), Arg::int("client")]).optional(),
+    ],
+    ..Spec::WRITES_KEY
+};
+
+pub const COOL: Spec = Spec {
+    name: "lock._cool",
+    summary: "Internal: states that a hold has ended and its lock rests. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: 10,
+    acl: "admin dangerous write",
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        Arg::int("fence"),
+        Arg::int("limit"),
+        Arg::int("permits"),
+        Arg::int("rest-ms"),
+        Arg::int("left-ms"),
+        Arg::int("end-unix-ms"),
+        Arg::int("why"),
+    ],
+    ..Spec::WRITES_KEY
+};
+
+/// A moment as it stands in the stream: what is left of it, and where it is by the wall clock; in ms, -1 for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub left_ms: i64,
+    pub unix_ms: i64,
+}
+
+impl Stamp {
+    const NONE: Self = Self { left_ms: -1, unix_ms: -1 };
+
+    /// A moment; none if it is never.
+    pub fn of(moment: Moment, clock: Clock) -> Self {
+        let left_ms = left_to_wire(moment, clock.now);
+        let unix_ms = i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX);
+        Self { left_ms, unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) } }
+    }
+
+    /// Reads two numbers; nothing if they cannot be true together.
+    pub fn parse(args: &mut Args) -> Option<Self> {
+        let mut number = || parse_i64(args.required().ok()?);
+        let (left_ms, unix_ms) = (number()?, number()?);
+        let in_range = left_ms >= -1 && unix_ms >= -1 && (left_ms == -1) == (unix_ms == -1);
+        in_range.then_some(Self { left_ms, unix_ms })
+    }
+
+    /// The moment here; nothing for none.
+    pub fn here(self, source: Source, clock: Clock) -> Option<Moment> {
+        let left = u64::try_from(self.left_ms).ok()?;
+        Some(moment_here(left, u64::try_from(self.unix_ms).ok()?, source, clock))
+    }
+}
+
+/// What bounds a hold, as it stands in the stream after the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundsEffect {
+    pub fence: Fence,
+    pub cap: Stamp,
+    pub floor: Stamp,
+    pub tie: Option<Tie>,
+}
+
+impl BoundsEffect {
+    /// The effect that states these bounds.
+    pub fn of(fence: Fence, bounds: &Bounds, clock: Clock) -> Self {
+        let floor = if bounds.floor > clock.now { Stamp::of(bounds.floor, clock) } else { Stamp::NONE };
+        Self { fence, cap: Stamp::of(bounds.cap, clock), floor, tie: bounds.tie }
+    }
+
+    /// Reads the words after the command's name: the key and the effect.
+    pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
+        let mut args = Args::new(BOUNDS.name, words);
+        let key = args.key()?;
+        let fence = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new);
+        let mut fields = || {
+            let (cap, floor) = (Stamp::parse(&mut args)?, Stamp::parse(&mut args)?);
+            let Some(grace) = args.next_word() else { return Some((cap, floor, None)) };
+            let grace = Lease::from_wire(parse_i64(grace)?).filter(|grace| *grace != Lease::NEVER)?;
+            // Both numbers use all of their 64 bits.
+            let mut bits = || parse_i64(args.next_word()?).map(i64::cast_unsigned);
+            Some((cap, floor, Some(Tie::new(bits()?, bits()?, grace))))
+        };
+        let (cap, floor, tie) = fields().ok_or(LockError::BadEffect)?;
+        args.finish()?;
+        Ok((key, Self { fence: fence.ok_or(LockError::BadEffect)?, cap, floor, tie }))
+    }
+
+    /// The bounds on this server.
+    pub fn into_bounds(self, source: Source, clock: Clock) -> Bounds {
+        Bounds {
+            cap: self.cap.here(source, clock).unwrap_or(Moment::NEVER),
+            floor: self.floor.here(source, clock).unwrap_or(Moment::LONG_AGO),
+            tie: self.tie,
+        }
+    }
+}
+
+/// Permits that cool, as they stand in the stream after the key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoolEffect<'a> {
+    pub hold: HoldEffect<'a>,
+    pub why: Why,
+}
+
+impl<'a> CoolEffect<'a> {
+    /// The effect that states this.
+    pub fn of(cooling: &'a Cooling, clock: Clock) -> Self {
+        Self { hold: HoldEffect::of(&cooling.hold, clock), why: cooling.why }
+    }
+
+    /// Reads the words after the command's name: the key and the effect.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
+        let mut args = Args::new(COOL.name, words);
+        let (key, hold) = HoldEffect::parse_plain(&mut args)?;
+        let why = parse_i64(args.required()?).and_then(Why::from_wire);
+        args.finish()?;
+        Ok((key, Self { hold, why: why.ok_or(LockError::BadEffect)? }))
+    }
+
+    /// What cools on this server; nothing if its fence cannot be true, or if it would never end.
+    pub fn into_cooling(self, source: Source, clock: Clock) -> Option<Cooling> {
+        let hold = self.hold.into_hold(source, clock)?;
+        (hold.lease != Lease::NEVER).then_some(Cooling { hold, why: self.why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
+
+    fn parse(line: &str) -> Result<BoundsEffect, LockError> {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        BoundsEffect::parse(&words).map(|(_, effect)| effect)
+    }
+
+    #[test]
+    fn bounds_that_cannot_be_true_are_refused() {
+        let tie = Tie::new(u64::MAX, 7, Lease::ms(2_000));
+        let none = Stamp::NONE;
+        let effect = parse("k 5 -1 -1 -1 -1 2000 -1 7").unwrap();
+        assert_eq!(
+            effect,
+            BoundsEffect { fence: Fence::new(5).unwrap(), cap: none, floor: none, tie: Some(tie) }
+        );
+        assert!(parse("k 5 100 200 0 0").is_ok());
+        for line in [
+            "k 0 -1 -1 -1 -1",
+            "k 5 -2 -1 -1 -1",
+            "k 5 -1 7 -1 -1",
+            "k 5 7 -1 -1 -1",
+            "k 5 -1 -1 x -1",
+            "k 5 -1 -1 -1 -1 -1 1 1",
+            "k 5 -1 -1 -1 -1 2000 1",
+            "k 5 -1 -1 -1 -1 2000 1 99999999999999999999",
+        ] {
+            assert_eq!(parse(line), Err(LockError::BadEffect), "{line}");
+        }
+        assert_eq!(parse("k 5 -1 -1 -1 -1 2000 1 1 1"), Err(LockError::Arity("lock._bounds")));
+    }
+
+    #[test]
+    fn a_rest_that_cannot_be_true_is_refused() {
+        let parse = |line: &str| {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            CoolEffect::parse(&words).map(|(_, effect)| effect.into_cooling(Source::Primary, CLOCK).is_some())
+        };
+        assert_eq!(parse("k o 5 1 1 500 400 900 0"), Ok(true));
+        assert_eq!(parse("k o 5 1 1 -1 -1 -1 1"), Ok(false), "it would never end");
+        for line in ["k o 5 1 1 500 400 900 2", "k o 5 1 1 500 400 900 x", "k o 5 1 1 500 -1 -1 0"] {
+            assert_eq!(parse(line), Err(LockError::BadEffect), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_replica_has_the_bounds_that_the_primary_has(
+            cap in prop::option::of(1..1_000_000_u64),
+            floor in prop::option::of(1..1_000_000_u64),
+            tie in prop::option::of((any::<u64>(), any::<u64>(), 0..1_000_000_u64)),
+        ) {
+            let bounds = Bounds {
+                cap: cap.map_or(Moment::NEVER, |ms| CLOCK.now.plus_ms(ms)),
+                floor: floor.map_or(Moment::LONG_AGO, |ms| CLOCK.now.plus_ms(ms)),
+                tie: tie.map(|(node, client, grace)| Tie::new(node, client, Lease::ms(grace))),
+            };
+            for source in [Source::Primary, Source::File] {
+                let effect = BoundsEffect::of(Fence::new(7).unwrap(), &bounds, CLOCK);
+                prop_assert_eq!(effect.into_bounds(source, CLOCK), bounds);
+            }
+        }
+    }
+}

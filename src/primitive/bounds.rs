@@ -1,0 +1,86 @@
+//! What bounds a hold's life beside its lease: an end that no renewal moves, a rest that its lock keeps after it, and
+//! the connection that it is tied to.
+
+use super::{Lease, Moment};
+
+/// What somebody asks for, counted from the grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The hold ends no later than this.
+    pub longest: Lease,
+    /// The lock is not granted again sooner than this, however the hold ends.
+    pub shortest: Lease,
+    pub tie: Option<Tie>,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self { longest: Lease::NEVER, shortest: Lease::NONE, tie: None }
+    }
+}
+
+impl Span {
+    /// The bounds of a hold that is granted at `now`.
+    pub fn from(self, now: Moment) -> Bounds {
+        let floor = if self.shortest == Lease::NONE { Moment::LONG_AGO } else { self.shortest.deadline(now) };
+        Bounds { cap: self.longest.deadline(now), floor, tie: self.tie }
+    }
+}
+
+/// The bounds of one hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// The hold is over here, whatever is renewed.
+    pub cap: Moment,
+    /// The lock is not granted again before this.
+    pub floor: Moment,
+    pub tie: Option<Tie>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { cap: Moment::NEVER, floor: Moment::LONG_AGO, tie: None }
+    }
+}
+
+impl Bounds {
+    /// The same in a box; nothing if they bound nothing.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    /// Both bounds together, with the tie of the second.
+    pub fn and(self, other: Self) -> Self {
+        Self { cap: self.cap.min(other.cap), floor: self.floor.max(other.floor), tie: other.tie }
+    }
+
+    /// Where the hold is over at the latest.
+    pub fn end(&self) -> Moment {
+        self.tie.map_or(Moment::NEVER, |tie| tie.end).min(self.cap)
+    }
+}
+
+/// The connection with which a hold ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// The process that the connection belongs to: client ids begin anew with each.
+    pub node: u64,
+    /// The connection's client id there.
+    pub client: u64,
+    /// How long the hold outlasts the connection.
+    pub grace: Lease,
+    /// Where that time is over; never while the connection is there.
+    pub end: Moment,
+}
+
+impl Tie {
+    /// A tie to a connection that is there.
+    pub const fn new(node: u64, client: u64, grace: Lease) -> Self {
+        Self { node, client, grace, end: Moment::NEVER }
+    }
+
+    /// Whether the connection was found to be gone.
+    pub fn is_cut(&self) -> bool {
+        self.end != Moment::NEVER
+    }
+}

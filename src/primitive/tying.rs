@@ -1,0 +1,33 @@
+//! Holds that are tied to a connection: tied, tied anew, and cut loose when it is gone.
+
+use super::bounds::{Bounds, Tie};
+use super::{Fence, Turn};
+
+impl Turn<'_> {
+    /// Ties the owner's hold to another connection, or unties it from one that is gone.
+    pub fn tie(&mut self, owner: &[u8], tie: Tie) {
+        let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| hold.tie() != Some(&tie)) else { return };
+        let fence = hold.fence;
+        self.retie(fence, tie);
+    }
+
+    /// Gives the holds whose connection is gone the rest of their time.
+    pub fn cut_ties(&mut self, is_there: impl Fn(&Tie) -> bool) {
+        let now = self.clock.now;
+        let tied = self.lock.holds().iter().filter_map(|hold| Some((hold.fence, *hold.tie()?)));
+        let cut: Vec<_> = tied.filter(|(_, tie)| !tie.is_cut() && !is_there(tie)).collect();
+        for (fence, tie) in cut {
+            self.retie(fence, Tie { end: tie.grace.deadline(now), ..tie });
+        }
+    }
+
+    fn retie(&mut self, fence: Fence, tie: Tie) {
+        let (db, key) = (self.db, self.key);
+        let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        self.memory.unindex(db, key, hold);
+        let bounds = hold.bounds().copied().unwrap_or_default();
+        hold.set_bounds(Bounds { tie: Some(tie), ..bounds });
+        self.memory.index(db, key, hold);
+        self.tell_again(fence);
+    }
+}
