@@ -168,7 +168,7 @@ fn commands_can_be_given_by_category() {
 }
 
 /// What may be said with the internal commands about a lock that alice holds.
-fn internal_commands(fence: i64) -> [String; 6] {
+fn internal_commands(fence: i64) -> [String; 8] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
         "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
@@ -176,6 +176,8 @@ fn internal_commands(fence: i64) -> [String; 6] {
         "LOCK._LIMIT k 5".to_owned(),
         "LATCH._SET free 3 0 -1".to_owned(),
         "LATCH._DOWN k 0 mallory".to_owned(),
+        format!("LOCK._BOUNDS k {fence} 10 4102444800000 -1 -1"),
+        format!("LOCK._COOL k alice {fence} 4294967295 4294967295 500 500 4102444800000 0"),
     ]
 }
 
