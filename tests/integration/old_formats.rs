@@ -17,8 +17,11 @@ fn fixture(format: u8, name: &str) -> PathBuf {
 
 const AOF: [&str; 2] = ["appendonly yes", "appendfilename appendonly.aof"];
 
-/// Mode and limit of a lock, and of each hold its owner, fence, permits, ids and locks taken together.
-fn shown(server: &Server, key: &str) -> (String, i64, Vec<(String, i64, i64, i64, i64)>) {
+/// Owner, fence, permits, ids, and locks taken together.
+type Hold = (String, i64, i64, i64, i64);
+
+/// Mode and limit of a lock, and its holds.
+fn shown(server: &Server, key: &str) -> (String, i64, Vec<Hold>) {
     let info = server.cmd(&["LOCK.INFO", key]);
     let hold = |hold: &Value| {
         let number = |field: &str| hold.field(field).int();
