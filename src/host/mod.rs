@@ -17,6 +17,7 @@ mod obey;
 mod register;
 mod replicate;
 mod reply;
+mod rights;
 mod server_reply;
 mod state;
 mod step;

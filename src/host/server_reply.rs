@@ -20,7 +20,8 @@ pub(super) struct Part<'a> {
 impl ServerReply {
     /// Takes over what `RM_Call` returned; nothing if the server would not run the command.
     pub(super) fn adopt(reply: *mut raw::RedisModuleCallReply) -> Option<Self> {
-        (!reply.is_null()).then_some(Self(reply))
+        // Not made before it is known to be one, for making it means freeing it.
+        (!reply.is_null()).then(|| Self(reply))
     }
 
     /// Replies the same to the client of this call.

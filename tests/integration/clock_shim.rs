@@ -1,15 +1,13 @@
-//! A wall clock that a test can step, for the servers it starts. Builds the shim with the machine's C compiler; knows
-//! nothing of locks.
+//! A wall clock that a test can step, for the servers it starts. Knows nothing of locks.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
+use crate::support::compile::shared_object;
 use crate::support::server::Setup;
-use crate::support::skip;
 
 pub(crate) const HOUR: i64 = 3600;
 pub(crate) const DAY: i64 = 24 * HOUR;
@@ -25,22 +23,7 @@ impl WallClock {
     /// A clock that shows the true time; nothing, said aloud, where there is no C compiler.
     pub(crate) fn new(case: &str) -> Option<WallClock> {
         let dir = tempfile::Builder::new().prefix("lock-clock-").tempdir().expect("a directory for the shim");
-        let source =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/support/clockshim/clock.c");
-        let shim = dir.path().join("clock.so");
-        let built = Command::new("cc")
-            .args(["-O1", "-shared", "-fPIC", "-o"])
-            .arg(&shim)
-            .arg(source)
-            .args(["-ldl"])
-            .output();
-        match built {
-            Ok(output) => assert!(output.status.success(), "cc: {}", String::from_utf8_lossy(&output.stderr)),
-            Err(error) => {
-                skip(case, &format!("no C compiler for the clock shim: {error}"));
-                return None;
-            }
-        }
+        let shim = shared_object(case, "clockshim/clock.c", dir.path())?;
         let offset = File::create(dir.path().join("offset")).expect("make the offset file");
         let clock = WallClock { dir, shim, offset };
         clock.set(0);

@@ -45,6 +45,7 @@ mod modes;
 mod old_formats;
 mod onlookers;
 mod operate;
+mod other_module;
 mod pause;
 mod persistence;
 mod reentrant;

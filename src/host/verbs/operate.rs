@@ -1,9 +1,10 @@
 //! Locks that change hands otherwise than by release and lease: LOCK.TRANSFER, LOCK.CANCEL, LOCK.BREAK, LOCK.STEAL.
 
-use super::super::api::{log, rm, Ctx, OwnString};
+use super::super::api::{bytes, log, Ctx};
 use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
+use super::super::rights::user_name;
 use super::super::step::change;
 use super::site;
 use super::waiting::judge;
@@ -72,7 +73,7 @@ impl Verb for StealVerb {
 
 /// Writes down what somebody did to locks of others, and who it was.
 fn tell(ctx: *mut Ctx, what: &str) {
-    let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
-    let user = if user.as_ptr().is_null() { &b"?"[..] } else { super::super::api::bytes(user.as_ptr()) };
+    let user = user_name(ctx);
+    let user = user.as_ref().map_or(&b"?"[..], |name| bytes(name.as_ptr()));
     log(c"notice", &format!("lock: user {} {what}", Quoted(user)));
 }

@@ -4,10 +4,11 @@
 use rand::Rng;
 use redis_module::raw;
 
-use super::super::api::{has_flags, rm, Ctx, OwnString, OK};
+use super::super::api::{has_flags, Ctx, OwnString};
 use super::super::blocked::{Blocked, Form};
 use super::super::entry::Call;
 use super::super::key::read;
+use super::super::rights::Rights;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::unsettled::Item;
@@ -98,18 +99,12 @@ impl Holds for Keyspace {
 /// Takes names out of an error that the caller may not see: those of locks that it has no right to read.
 fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
     let LockError::Deadlock(mut cycle) = error else { return error };
-    let name = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
-    let user = rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr()));
-    let may_see = |key: &[u8]| {
-        let key = OwnString::new(key);
-        let access = raw::REDISMODULE_CMD_KEY_ACCESS as i32;
-        !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key.as_ptr(), access)) == OK
-    };
+    let rights = Rights::of_caller(ctx);
     let own = cycle.first().map(|link| link.owner.clone());
     let hidden = Owner::new(b"?");
     let mut was_seen = true;
     for link in &mut cycle {
-        let is_seen = may_see(&link.key);
+        let is_seen = rights.may_read(OwnString::new(&link.key).as_ptr());
         // An owner shows up as the one who has the lock before and as the one who waits for the next.
         if !(is_seen || was_seen) && Some(&link.owner) != own.as_ref() {
             link.owner = hidden.clone().unwrap_or_else(|| link.owner.clone());
@@ -118,9 +113,6 @@ fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
             link.key = b"?"[..].into();
         }
         was_seen = is_seen;
-    }
-    if !user.is_null() {
-        rm!(RedisModule_FreeModuleUser(user));
     }
     LockError::Deadlock(cycle)
 }

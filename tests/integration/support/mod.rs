@@ -6,6 +6,7 @@ use std::io::Write;
 
 pub(crate) mod aof;
 pub(crate) mod cli;
+pub(crate) mod compile;
 pub(crate) mod pattern;
 pub(crate) mod resp;
 pub(crate) mod server;
