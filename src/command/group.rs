@@ -219,7 +219,7 @@ impl<'a> HeldAll<'a> {
         turns.each(|turn| {
             if let Some(fence) = self.fence_on(turn.lock) {
                 turn.memory.confirm(fence);
-                count += i64::from(turn.exit(self.owner, b"") != Exit::Unknown);
+                count += i64::from(turn.exit(fence, b"") != Exit::Unknown);
             }
         });
         count

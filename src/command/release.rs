@@ -83,7 +83,7 @@ impl<'a> Release<'a> {
                 Ok(Released::Ended(fence))
             }
             What::Entry(b"") if !hold.entries().has(b"") => Err(LockError::Reentrant),
-            What::Entry(id) => Ok(match turn.exit(self.holder.owner, id) {
+            What::Entry(id) => Ok(match turn.exit(fence, id) {
                 Exit::Unknown => Released::NotHeld,
                 Exit::StillHeld => Released::StillHeld(fence),
                 Exit::Last => Released::Ended(fence),

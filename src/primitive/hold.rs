@@ -3,7 +3,7 @@
 use super::bounds::{Bounds, Tie};
 use super::claim::Claim;
 use super::deadlines::Slot;
-use super::entries::Entries;
+use super::entries::{Entries, Exit};
 use super::ledger::End;
 use super::{Fence, Lease, Moment, Owner};
 
@@ -107,7 +107,7 @@ impl Hold {
     }
 
     /// Changes what few holds have.
-    pub fn change_extra<R>(&mut self, work: impl FnOnce(&mut Extra) -> R) -> R {
+    fn change_extra<R>(&mut self, work: impl FnOnce(&mut Extra) -> R) -> R {
         let mut extra = self.extra.take().map_or_else(Extra::default, |extra| *extra);
         let result = work(&mut extra);
         self.extra = extra.boxed();
@@ -120,8 +120,17 @@ impl Hold {
         self.deadline = self.deadline.min(bounds.end());
     }
 
-    /// Changes the ids under which the owner is in.
-    pub fn change_entries<R>(&mut self, work: impl FnOnce(&mut Entries) -> R) -> R {
-        self.change_extra(|extra| work(&mut extra.entries))
+    /// Lets the owner in under this id, which is new.
+    pub fn enter(&mut self, id: &[u8]) {
+        self.change_extra(|extra| extra.entries.enter(id));
+    }
+
+    /// Lets the owner out under this id.
+    pub fn leave(&mut self, id: &[u8]) -> Exit {
+        match self.extra {
+            // The plain way: one id, which is empty, and the last one stays in the list.
+            None => Entries::default().leave(id),
+            Some(_) => self.change_extra(|extra| extra.entries.leave(id)),
+        }
     }
 }

@@ -95,6 +95,7 @@ impl Lock {
     }
 
     /// Whether the claim fits beside the present holds: the one conflict rule.
+    #[inline]
     pub fn admits(&self, claim: Claim) -> bool {
         !self.is_full() && self.has_room(claim)
     }

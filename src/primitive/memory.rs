@@ -100,6 +100,7 @@ impl Memory {
         }
     }
 
+    #[inline]
     fn note_tie(&mut self, db: i32, key: &[u8], hold: &Hold) {
         if let Some(tie) = hold.tie() {
             self.ties.note(db, key, hold.fence, tie);
@@ -107,6 +108,7 @@ impl Memory {
     }
 
     /// Forgets a hold.
+    #[inline]
     pub fn unindex(&mut self, db: i32, key: &[u8], hold: &Hold) {
         self.leases.remove(db, hold);
         if let Some(tie) = hold.tie() {

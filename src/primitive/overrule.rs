@@ -47,8 +47,8 @@ impl Turn<'_> {
     }
 
     /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
-    /// under the id that it asked with, and bounded as it asked. If it waits for something else, as for several locks or in another mode, its
-    /// client must not take this for what it asked for: that wait ends with nothing.
+    /// under the id that it asked with, and bounded as it asked. If it waits for something else, as for several locks
+    /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing.
     fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
         let waiters = &self.memory.waiters;
         let waiting = waiters.waiter_of(self.db, self.key, ask.owner.as_bytes());

@@ -286,15 +286,15 @@ impl Turn<'_> {
     /// Lets the owner in under this id too, if it is not in already.
     pub fn enter(&mut self, owner: &[u8], id: &[u8]) {
         let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| !hold.entries().has(id)) else { return };
-        hold.change_entries(|entries| entries.enter(id));
+        hold.enter(id);
         let fence = hold.fence;
         self.tell_again(fence);
     }
 
-    /// Lets the owner out under this id; its hold ends with the last one.
-    pub fn exit(&mut self, owner: &[u8], id: &[u8]) -> Exit {
-        let Some(hold) = self.lock.hold_of_mut(owner) else { return Exit::Unknown };
-        let (fence, exit) = (hold.fence, hold.change_entries(|entries| entries.leave(id)));
+    /// Lets the owner out of this hold under this id; the hold ends with the last one.
+    pub fn exit(&mut self, fence: Fence, id: &[u8]) -> Exit {
+        let Some(hold) = self.lock.hold_with_mut(fence) else { return Exit::Unknown };
+        let exit = hold.leave(id);
         match exit {
             Exit::Unknown => {}
             Exit::StillHeld => self.tell_again(fence),

@@ -9,6 +9,7 @@ use crate::primitive::bounds::Tie;
 
 /// Ties to the connection of this call, if a tie was asked for. A script has a client of its own, which is not the
 /// caller, and another module's call has a stand-in that nobody will ever miss.
+#[inline]
 pub(super) fn tie(ctx: *mut Ctx, asked: &mut Option<Tie>) -> Result<(), LockError> {
     let Some(tie) = asked else { return Ok(()) };
     let client = rm!(RedisModule_GetClientId(ctx));
