@@ -50,7 +50,7 @@ matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TE
 	@tools/integration.sh $(ALL_SERVERS)
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
-	@tools/setup.sh matrix
+	@tools/setup.sh bench
 	@tools/servers.sh $(SERVERS)
 	cargo build --release --locked --package lock-bench --examples
 	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)

@@ -1,7 +1,8 @@
 //! The benchmark of the lock module: starts servers, runs the workloads, prints the aims with their verdicts.
-//! Layout: `server` and `placement` start processes, `driver` and `resp` load them, `rounds` and `gauge` measure,
+//! Layout: `server` and `placement` start processes, `driver` and `resp` load them, `rounds`, `gauge` and `callgrind` measure,
 //! `peers` names what is compared, `workloads` says what is run, `report` prints. It never links the module.
 
+mod callgrind;
 mod driver;
 mod gauge;
 mod options;
@@ -22,7 +23,8 @@ use std::process::ExitCode;
 
 type Run = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 
-const WORKLOADS: [(Work, &str, Run); 9] = [
+const WORKLOADS: [(Work, &str, Run); 10] = [
+    (Work::Instructions, "instructions", workloads::instructions::run),
     (Work::Pairs, "pairs", workloads::pairs::run),
     (Work::Handoff, "handoff", workloads::handoff::run),
     (Work::Locks32, "locks32", workloads::handoff::run_many_locks),

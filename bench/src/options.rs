@@ -45,6 +45,8 @@ pub struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 pub enum Work {
+    /// Instructions of each command, counted by callgrind
+    Instructions,
     /// Acquire and release of free locks
     Pairs,
     /// Hand-offs of one lock among 2 to 1,000 clients

@@ -4,6 +4,7 @@
 use crate::placement::Placement;
 use anyhow::{bail, ensure, Context, Result};
 use redis::{Connection, InfoDict};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,8 @@ pub struct Launch {
     pub modules: Vec<PathBuf>,
     /// Extra `--option value` words.
     pub options: Vec<String>,
+    /// A program that runs the server, with its own words; none for the server itself.
+    pub under: Vec<String>,
     pub placement: Placement,
 }
 
@@ -39,6 +42,13 @@ impl Launch {
     pub fn with(&self, options: &[&str]) -> Self {
         let mut launch = self.clone();
         launch.options.extend(options.iter().map(|word| (*word).to_string()));
+        launch
+    }
+
+    /// The same server, run by another program.
+    pub fn under(&self, words: &[&str]) -> Self {
+        let mut launch = self.clone();
+        launch.under = words.iter().map(|word| (*word).to_string()).collect();
         launch
     }
 
@@ -57,8 +67,11 @@ impl Launch {
         let dir = TempDir::with_prefix("lock-bench-").context("a directory for the server")?;
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let log = File::create(log_path(dir.path()))?;
-        let mut command = Command::new(&self.binary);
+        let mut words = self.under.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut command = Command::new(words.next().context("a program")?);
         command
+            .args(words)
+            .current_dir(dir.path())
             .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
             .arg("--dir")
             .arg(dir.path())
@@ -81,6 +94,10 @@ impl Launch {
 impl Server {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn addr(&self) -> SocketAddr {

@@ -39,6 +39,7 @@ impl Setting {
             binary: binary.to_path_buf(),
             modules: module.iter().cloned().collect(),
             options: Vec::new(),
+            under: Vec::new(),
             placement,
         };
         let setting = Self {
@@ -66,6 +67,11 @@ impl Setting {
 
     pub fn has_module(&self) -> bool {
         self.module.is_some()
+    }
+
+    /// What the module's file is called, with the directory; empty without a module.
+    pub fn module_file(&self) -> &str {
+        self.module.as_deref().and_then(Path::to_str).unwrap_or_default()
     }
 
     fn print(&self, placement: Placement) -> Result<()> {

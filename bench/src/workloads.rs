@@ -4,6 +4,7 @@ pub mod aof;
 pub mod expiry;
 pub mod flat;
 pub mod handoff;
+pub mod instructions;
 pub mod memory;
 pub mod modes;
 pub mod pairs;

@@ -1,0 +1,118 @@
+//! A server that runs under callgrind: which instructions it executes between two moments, by the file they lie in.
+//! Counts repeat to within a percent on any machine, busy or not, so they show what a clock cannot.
+
+use crate::server::{Launch, Server};
+use anyhow::{ensure, Context, Result};
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+const PROGRAM: &str = "valgrind";
+const CONTROL: &str = "callgrind_control";
+
+/// Instructions executed in each program file and library, by its path.
+pub struct Counts(HashMap<String, u64>);
+
+pub struct Counted {
+    server: Server,
+    dumps: usize,
+}
+
+/// Whether this machine has the tools.
+pub fn is_there() -> bool {
+    let runs = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    runs(PROGRAM) && runs(CONTROL)
+}
+
+impl Counted {
+    pub fn start(launch: &Launch) -> Result<Self> {
+        let under = [PROGRAM, "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out"];
+        Ok(Self { server: launch.under(&under).start()?, dumps: 0 })
+    }
+
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What is executed while `work` runs.
+    pub fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Counts> {
+        self.control("--zero")?;
+        self.control("--instr=on")?;
+        work()?;
+        self.control("--instr=off")?;
+        self.control("--dump")?;
+        self.dumps += 1;
+        let path: PathBuf = self.server.dir().join(format!("callgrind.out.{}", self.dumps));
+        let profile = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(Counts::parse(&profile))
+    }
+
+    fn control(&self, what: &str) -> Result<()> {
+        let pid = self.server.pid().to_string();
+        let done =
+            Command::new(CONTROL).args([what, &pid]).stdout(Stdio::null()).stdin(Stdio::null()).status()?;
+        ensure!(done.success(), "{CONTROL} {what} failed");
+        Ok(())
+    }
+}
+
+impl Counts {
+    /// Adds up the instructions of a profile by object file (valgrind manual, "Callgrind Format Specification").
+    fn parse(profile: &str) -> Self {
+        let mut names = HashMap::new();
+        let mut counts = HashMap::new();
+        let mut object = String::new();
+        let mut is_call = false;
+        for line in profile.lines() {
+            if let Some(name) = line.strip_prefix("ob=") {
+                object = full_name(&mut names, name);
+            } else if let Some(name) = line.strip_prefix("cob=") {
+                full_name(&mut names, name);
+            } else if line.starts_with("calls=") {
+                // The next line is what the callee spent, which is told with the callee as well.
+                is_call = true;
+            } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
+                let cost = line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok());
+                if !std::mem::take(&mut is_call) {
+                    *counts.entry(object.clone()).or_default() += cost.unwrap_or(0);
+                }
+            }
+        }
+        Self(counts)
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Those in files whose path ends like this.
+    pub fn within(&self, file: &str) -> u64 {
+        self.0.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
+    }
+}
+
+/// A name is written out once, after a number in brackets, and told by the number alone from then on.
+fn full_name(names: &mut HashMap<String, String>, text: &str) -> String {
+    match text.split_once(' ') {
+        Some((number, name)) => {
+            names.insert(number.to_owned(), name.to_owned());
+            name.to_owned()
+        }
+        None => names.get(text).cloned().unwrap_or_else(|| text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callee_counts_once_and_where_it_lies() {
+        let profile = "events: Ir\nob=(1) /bin/server\nfn=(1) main\n5 100\n+2 10\ncob=(2) /lib/lock.so\ncfn=(2) f\ncalls=3 7\n\
+            7 900\n\nob=(2)\nfn=(2)\n7 890\n* 10\n";
+        let counts = Counts::parse(profile);
+        assert_eq!((counts.total(), counts.within("/lock.so")), (1_010, 900));
+    }
+}

@@ -1,0 +1,137 @@
+//! What each command costs in instructions, whatever else the machine does: the module's own, and the server's with it.
+//! The budgets lie a few percent above what the code executes now, so that a dearer path shows at once; they say
+//! nothing of time.
+
+use crate::callgrind::{self, Counted};
+use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::setting::Setting;
+use anyhow::{ensure, Result};
+use redis::{Connection, Value};
+
+const TITLE: &str = "instructions";
+const TIMES: usize = 10_000;
+const PIPELINE: usize = 32;
+const OWNER: &str = "owner-0123456789-0123456789-0123";
+
+/// Some commands about one key: `<key>` and `<owner>` stand for the two. Leases are
+/// longer than the workload.
+struct Case {
+    title: &'static str,
+    /// What is done to every key before, uncounted.
+    first: &'static str,
+    counted: &'static str,
+    /// Most instructions in the module's own code, for all that is counted.
+    budget: f64,
+}
+
+const CASES: [Case; 8] = [
+    Case {
+        title: "acquire, release",
+        first: "",
+        counted: "LOCK.ACQUIRE <key> <owner> PX 3600000; LOCK.RELEASE <key> <owner>",
+        budget: 4_000.0,
+    },
+    Case {
+        title: "acquire shared, release",
+        first: "",
+        counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 SHARED; LOCK.RELEASE <key> <owner>",
+        budget: 4_150.0,
+    },
+    Case {
+        title: "acquire 2 of 8 permits, release",
+        first: "",
+        counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 LIMIT 8 PERMITS 2; LOCK.RELEASE <key> <owner>",
+        budget: 4_600.0,
+    },
+    Case {
+        title: "acquire tied, release",
+        first: "",
+        counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 TIED 0; LOCK.RELEASE <key> <owner>",
+        budget: 6_000.0,
+    },
+    Case {
+        title: "renew",
+        first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
+        counted: "LOCK.RENEW <key> <owner> PX 3600000",
+        budget: 1_770.0,
+    },
+    Case {
+        title: "check",
+        first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
+        counted: "LOCK.CHECK <key> <owner>",
+        budget: 440.0,
+    },
+    Case {
+        title: "refused acquire",
+        first: "LOCK.ACQUIRE <key> other PX 3600000",
+        counted: "LOCK.ACQUIRE <key> <owner> PX 3600000",
+        budget: 1_640.0,
+    },
+    Case {
+        title: "guarded SET",
+        first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
+        counted: "LOCK.GUARD <key> <owner> * SET data:<key> value",
+        budget: 980.0,
+    },
+];
+
+pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+    let metric = |case: &Case| format!("{}: in the module", case.title);
+    let missing = if !callgrind::is_there() { Some("no valgrind here") } else { None };
+    let missing = missing.or((!setting.has_module()).then_some("no module"));
+    if let Some(reason) = missing {
+        CASES.iter().for_each(|case| report.skip(TITLE, &metric(case), Aim::AtMost(case.budget), reason));
+        return Ok(());
+    }
+    let mut counted = Counted::start(setting.server())?;
+    let mut control = counted.server().control()?;
+    // Pages are touched and tables grown before the first count.
+    repeat(&mut control, CASES[0].counted)?;
+    let idle = counted.count(|| repeat(&mut control, "PING"))?.total() as f64 / TIMES as f64;
+
+    let mut table = new_table(["instructions of", "in the module", "in all", "above as many PINGs"]);
+    (1..4).for_each(|column| align_right(&mut table, column));
+    for case in &CASES {
+        redis::cmd("FLUSHALL").arg("SYNC").exec(&mut control)?;
+        repeat(&mut control, case.first)?;
+        let counts = counted.count(|| repeat(&mut control, case.counted))?;
+        let (own, all) = (counts.within(setting.module_file()), counts.total());
+        let (own, all) = (own as f64 / TIMES as f64, all as f64 / TIMES as f64);
+        let pings = idle * commands(case.counted).count() as f64;
+        table.add_row([case.title.to_owned(), number(own), number(all), number(all - pings)]);
+        report.check(TITLE, &metric(case), Aim::AtMost(case.budget), &[own]);
+    }
+    println!("\n## {TITLE}, each on {TIMES} keys, pipeline {PIPELINE}\n\n{table}");
+    Ok(())
+}
+
+/// Sends the commands for one key after the other.
+fn repeat(control: &mut Connection, script: &str) -> Result<()> {
+    let commands: Vec<Vec<&str>> = commands(script).collect();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    for batch in (0..TIMES).collect::<Vec<_>>().chunks(PIPELINE) {
+        let mut pipe = redis::pipe();
+        for n in batch {
+            let key = format!("key:{n:06}");
+            for words in &commands {
+                let mut command = redis::Cmd::new();
+                for word in words {
+                    command.arg(word.replace("<key>", &key).replace("<owner>", OWNER));
+                }
+                pipe.add_command(command);
+            }
+        }
+        let replies: Vec<Value> = pipe.query(control)?;
+        ensure!(replies.len() == batch.len() * commands.len(), "a reply for each command");
+    }
+    Ok(())
+}
+
+fn commands(script: &str) -> impl Iterator<Item = Vec<&str>> {
+    script
+        .split(';')
+        .map(|command| command.split_whitespace().collect())
+        .filter(|words: &Vec<_>| !words.is_empty())
+}
