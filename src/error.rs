@@ -35,6 +35,8 @@ pub enum LockError {
         max: i64,
     },
     PermitsWithoutLimit,
+    /// A change, but not of what.
+    ChangedSinceWhen,
     KeyLength,
     OwnerLength,
     NoteLength,
@@ -92,6 +94,8 @@ pub enum LockError {
     BadEffect,
     /// This node is a replica; only its primary changes locks.
     ReadOnly,
+    /// A replica in a cluster is not asked whose a slot is, so what has moved looks free there.
+    CannotWatch,
     /// A fault of this module; the server goes on.
     Internal,
 }
@@ -121,6 +125,9 @@ impl fmt::Display for LockError {
             }
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
+            }
+            Self::ChangedSinceWhen => {
+                write!(f, "BADARG CHANGED needs FENCE, to compare with a hold, or BLOCK, to wait for the next change")
             }
             Self::IdLength => write!(f, "BADARG an id must have 1 to {ID_BYTES_MAX} bytes"),
             Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
@@ -186,6 +193,10 @@ impl fmt::Display for LockError {
                 write!(f, "BADARG the effect has a field that cannot be true; nothing was changed")
             }
             Self::ReadOnly => write!(f, "READONLY this server is a replica; locks change on its primary"),
+            Self::CannotWatch => write!(
+                f,
+                "READONLY this server is a replica in a cluster, where a lock that moves away looks free; wait on the primary"
+            ),
             Self::Internal => write!(f, "INTERNAL the lock module failed; the server log has the reason"),
         }
     }

@@ -14,11 +14,13 @@ pub mod holder;
 pub mod info;
 pub mod latch;
 pub mod latch_effect;
+pub mod observe;
 pub mod operate;
 pub mod policy;
 pub mod release;
 pub mod renew;
 pub mod report;
+pub mod revoke;
 pub mod set_limit;
 pub mod spec;
 pub mod terms;
@@ -46,6 +48,8 @@ pub const PUBLIC: &[Spec] = &[
     operate::CANCEL,
     operate::BREAK,
     operate::STEAL,
+    observe::SPEC,
+    revoke::SPEC,
     info::SPEC,
     waiters::SPEC,
     latch::SET,

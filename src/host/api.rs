@@ -4,6 +4,8 @@
 use std::ffi::{c_int, CStr};
 use std::ptr;
 
+use redis_module::raw;
+
 pub(super) use redis_module::raw::{
     RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as Ctx, RedisModuleIO as Io,
     RedisModuleKey as KeyHandle, RedisModuleString as RString,
@@ -67,9 +69,9 @@ pub(super) fn missing() -> Option<&'static str> {
 }
 
 /// The API's "done".
-pub(super) const OK: c_int = redis_module::raw::REDISMODULE_OK as c_int;
+pub(super) const OK: c_int = raw::REDISMODULE_OK as c_int;
 /// The API's "not done".
-pub(super) const ERR: c_int = redis_module::raw::REDISMODULE_ERR as c_int;
+pub(super) const ERR: c_int = raw::REDISMODULE_ERR as c_int;
 
 /// The bytes of a string of the server.
 ///
@@ -113,6 +115,11 @@ impl Drop for OwnString {
 /// Whether any of these context flags is set.
 pub(super) fn has_flags(ctx: *mut Ctx, flags: u32) -> bool {
     rm!(RedisModule_GetContextFlags(ctx)).unsigned_abs() & flags != 0
+}
+
+/// Whether a file is being loaded, or what a primary sends in place of all data.
+pub(super) fn is_loading(ctx: *mut Ctx) -> bool {
+    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
 }
 
 /// Writes a line to the server's log.

@@ -6,7 +6,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_void, CStr};
 
 use smallvec::{smallvec, SmallVec};
 
@@ -17,7 +17,7 @@ use super::state::{self, Delivered, Suspect};
 use super::{clock, key};
 use crate::command::report::Report;
 use crate::command::spec::Spec;
-use crate::command::{acquire, convert, group};
+use crate::command::{acquire, convert, group, observe};
 use crate::error::LockError;
 use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
@@ -28,13 +28,14 @@ pub(super) enum Asked {
     Acquire,
     Convert,
     AcquireAll,
+    Observe,
 }
 
 impl Asked {
     /// Which of its words is the first key, counted from the name.
     const fn first_key(self) -> usize {
         match self {
-            Self::Acquire | Self::Convert => 1,
+            Self::Acquire | Self::Convert | Self::Observe => 1,
             Self::AcquireAll => 3,
         }
     }
@@ -52,10 +53,12 @@ pub(super) struct Form {
 pub(super) enum Answer {
     /// It has the lock: where to undo that, and the fence.
     Granted(Suspect, Fence),
+    /// What it watched for is so.
+    Met,
     /// Nothing.
     Left(Left),
     /// The wait cannot go on: an error with its code word.
-    Failed(&'static std::ffi::CStr),
+    Failed(&'static CStr),
     /// There is no client left to tell.
     Gone,
 }
@@ -76,6 +79,7 @@ struct Names {
     acquire: OwnString,
     convert: OwnString,
     acquire_all: OwnString,
+    observe: OwnString,
 }
 
 impl Names {
@@ -85,6 +89,7 @@ impl Names {
             acquire: name(&acquire::SPEC),
             convert: name(&convert::SPEC),
             acquire_all: name(&group::ACQUIRE),
+            observe: name(&observe::SPEC),
         }
     }
 
@@ -93,9 +98,16 @@ impl Names {
             Asked::Acquire => &self.acquire,
             Asked::Convert => &self.convert,
             Asked::AcquireAll => &self.acquire_all,
+            Asked::Observe => &self.observe,
         }
     }
 }
+/// Told to a client that may no longer have what it waited for.
+pub(super) const NOT_PERMITTED: &CStr =
+    c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
+
+/// Told to those who wait for a lock whose key has another type now.
+pub(super) const OVERWRITTEN: &CStr = c"WRONGTYPE the key was overwritten with a value that is not a lock";
 
 /// All blocked clients.
 #[derive(Default)]
@@ -153,7 +165,7 @@ impl Blocked {
         let count;
         let mut words: SmallVec<[*mut RString; 4]> = smallvec![name];
         match asked {
-            Asked::Acquire | Asked::Convert => {
+            Asked::Acquire | Asked::Convert | Asked::Observe => {
                 words.extend_from_slice(keys);
                 words.push(owner);
             }
@@ -178,7 +190,7 @@ impl Blocked {
     }
 
     /// Ends all waits.
-    pub(super) fn fail_all(&mut self, text: &'static std::ffi::CStr) {
+    pub(super) fn fail_all(&mut self, text: &'static CStr) {
         let waiting: Vec<WaiterId> = self.clients.keys().copied().collect();
         for id in waiting {
             self.answer(id, Answer::Failed(text));
@@ -228,6 +240,7 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             }
             Outcome::from(*fence)
         }
+        Some(Answer::Met) => Outcome::Int(1),
         _ => Outcome::Nil,
     };
     let report = match &client.answer {
@@ -262,7 +275,7 @@ impl Words {
                 Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
             }
             Answer::Left(why) => Some(Report::left(*why, lock, now)),
-            Answer::Failed(_) | Answer::Gone => None,
+            Answer::Met | Answer::Failed(_) | Answer::Gone => None,
         });
         report.ok().flatten()
     }

@@ -10,12 +10,12 @@ use std::rc::Rc;
 
 use redis_module::raw;
 
-use super::api::{bytes, has_flags, rm, Ctx, OwnString, OK};
-use super::blocked::Answer;
+use super::api::{bytes, has_flags, is_loading, rm, Ctx, OwnString, OK};
+use super::blocked::{Answer, OVERWRITTEN};
 use super::key::{read, touch};
 use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
-use super::{clock, cluster, replicate};
+use super::{clock, cluster, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::turn::Left;
@@ -30,19 +30,32 @@ const AWAY_MS: u64 = 1_000;
 /// How many of those who wait for several locks one run of the cron looks at.
 const GROUPS_PER_RUN: usize = 20;
 
+/// How many of those who only watch.
+const WATCHED_PER_RUN: usize = 100;
+
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
     let start = clock::now();
     let in_budget = || clock::now() < Moment(start.0 + RUN_BUDGET_US);
     end_waits(start, in_budget);
     let may_write = may_write(ctx);
+    let may_look = !is_loading(ctx);
+    while may_look && in_budget() && observe::look_at_next(ctx) {}
+    while in_budget() && observe::tell_next() {}
     if may_write {
         while in_budget() && next_suspect().is_some_and(|suspect| look_at(ctx, suspect)) {}
         while in_budget() && next_lease(start).is_some_and(|suspect| look_at(ctx, suspect)) {}
     }
     state::with(|host| {
+        if may_look && !host.memory.observers.is_quiet() {
+            host.alarm.soon();
+        }
         if !host.is_primary {
             host.deferred = state::Deferred::default();
+            // Those who only watch are all that waits here.
+            if let Some(deadline) = host.memory.observers.next_deadline() {
+                host.alarm.by(deadline.max(Moment(1)));
+            }
             return;
         }
         if !may_write {
@@ -75,6 +88,12 @@ pub(super) fn check_groups(ctx: *mut Ctx) {
     }
 }
 
+/// Looks at keys that are watched, a few at a time: a slot may have moved, and of data that a stranger puts where there was
+/// nothing nobody is told.
+pub(super) fn check_watched() {
+    state::with(|host| host.memory.observers.note_some(WATCHED_PER_RUN));
+}
+
 /// Counts what was changed while nobody listened. If somebody does by now, the word that counts would reach it.
 pub(super) fn count_changes(ctx: *mut Ctx) {
     let changes = state::with(|host| std::mem::take(&mut host.uncounted));
@@ -84,9 +103,8 @@ pub(super) fn count_changes(ctx: *mut Ctx) {
 }
 
 fn may_write(ctx: *mut Ctx) -> bool {
-    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
     has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER)
-        && !has_flags(ctx, loading)
+        && !is_loading(ctx)
         && rm!(RedisModule_AvoidReplicaTraffic()) == 0
 }
 
@@ -94,7 +112,9 @@ fn may_write(ctx: *mut Ctx) -> bool {
 fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
     state::with(|host| {
         while in_budget() {
-            let Some(id) = host.memory.waiters.pop_due(now) else { break };
+            let memory = &mut host.memory;
+            let due = memory.waiters.pop_due(now).or_else(|| memory.observers.pop_due(now));
+            let Some(id) = due else { break };
             if host.dismiss_between_steps(id) {
                 host.memory.stats.note_left(Left::TimedOut);
                 host.blocked.answer(id, Answer::Left(Left::TimedOut));
@@ -186,13 +206,14 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
 
 /// Ends all waits for a lock whose key has another type now.
 pub(super) fn fail_overwritten(db: i32, key: &[u8]) {
-    fail_all(db, key, c"WRONGTYPE the key was overwritten with a value that is not a lock");
+    fail_all(db, key, OVERWRITTEN);
 }
 
 /// Ends all waits for a lock with an error.
 pub(super) fn fail_all(db: i32, key: &[u8], text: &'static std::ffi::CStr) {
     state::with(|host| {
-        let ids: Vec<_> = host.memory.waiters.iter(db, key).map(|(id, _)| id).collect();
+        let waiting = host.memory.waiters.iter(db, key).map(|(id, _)| id);
+        let ids: Vec<_> = waiting.chain(host.memory.observers.of(db, key)).collect();
         for id in ids {
             host.dismiss_between_steps(id);
             host.blocked.answer(id, Answer::Failed(text));

@@ -43,6 +43,7 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
                 // Most servers have sent the waiting clients away already, but not Valkey in a cluster.
                 host.blocked.fail_all(c"UNBLOCKED this server is a replica now; ask the primary");
                 host.memory.waiters.clear();
+                host.memory.observers.clear();
                 host.memory.provisional.clear();
                 host.deferred = state::Deferred::default();
             }
@@ -129,6 +130,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
         });
         cluster::check_queues(ctx);
         deferred::check_groups(ctx);
+        deferred::check_watched();
         deferred::count_changes(ctx);
         deferred::run(ctx);
     });

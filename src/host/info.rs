@@ -27,6 +27,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"held", lock_type::count() as u64),
                     (c"latches", latch_type::count() as u64),
                     (c"waiting", waiting as u64),
+                    (c"observing", host.memory.observers.len() as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),
                     (c"waiter_bytes", (host.blocked.len() * SERVER_BYTES_PER_CLIENT) as u64),
@@ -56,6 +57,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"broken", stats.broken),
                     (c"transferred", stats.transferred),
                     (c"cancelled", stats.cancelled),
+                    (c"observed", stats.observed),
                 ],
             );
         });

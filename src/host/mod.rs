@@ -14,6 +14,7 @@ mod latch_type;
 mod lock_type;
 mod notify;
 mod obey;
+mod observe;
 mod register;
 mod replicate;
 mod reply;
@@ -30,7 +31,7 @@ use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
     acquire, check, convert, effect, fence, group, guard, help, info as lock_info, latch, latch_effect,
-    operate, release, renew, set_limit, transfer, waiters,
+    observe as lock_await, operate, release, renew, revoke, set_limit, transfer, waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
 
@@ -96,6 +97,8 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::CancelVerb>(ctx, &operate::CANCEL)
         && register::add::<verbs::BreakVerb>(ctx, &operate::BREAK)
         && register::add::<verbs::StealVerb>(ctx, &operate::STEAL)
+        && register::add::<verbs::ObserveVerb>(ctx, &lock_await::SPEC)
+        && register::add::<verbs::RevokeVerb>(ctx, &revoke::SPEC)
         && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
         && register::add::<verbs::SetLatchVerb>(ctx, &latch::SET)

@@ -3,7 +3,7 @@
 
 use redis_module::raw;
 
-use super::api::{bytes, has, has_flags, rm, Ctx};
+use super::api::{bytes, has, has_flags, is_loading, rm, Ctx};
 use super::entry::{Call, Verb};
 use super::key::{LockKey, OpenKey};
 use super::{clock, replicate, reply, state};
@@ -166,10 +166,6 @@ fn source(ctx: *mut Ctx) -> Source {
     } else {
         Source::Client
     }
-}
-
-fn is_loading(ctx: *mut Ctx) -> bool {
-    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
 }
 
 fn is_stream(ctx: *mut Ctx) -> bool {

@@ -93,8 +93,11 @@ impl Host {
         }
     }
 
-    /// Asks for another look at a lock, soon, if somebody waits for it.
+    /// Asks for another look at a lock, soon, if somebody waits for it or watches it.
     pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
+        if self.memory.observers.note(db, key) {
+            self.alarm.soon();
+        }
         if self.memory.waiters.waiting_for(db, key) > 0 {
             self.deferred.suspects.push_back(Suspect::of(db, key.into()));
             self.alarm.soon();
@@ -115,10 +118,10 @@ impl Host {
         }
     }
 
-    /// Takes a waiter out of its queues between two steps; whether it was there. Nothing may be granted here, so this
-    /// asks for another look at the queues, soon.
+    /// Takes a waiter out of its queues between two steps, or ends a watch; whether it was there. Nothing may be granted
+    /// here, so this asks for another look at the queues, soon.
     pub(super) fn dismiss_between_steps(&mut self, id: WaiterId) -> bool {
-        let Some(entry) = self.memory.waiters.remove(id) else { return false };
+        let Some(entry) = self.memory.waiters.remove(id) else { return self.memory.observers.remove(id) };
         entry.keys.iter().for_each(|key| self.suspect(entry.db, key));
         true
     }
@@ -137,8 +140,9 @@ impl Host {
         }
     }
 
-    /// The same for all queues of one database, or of all.
+    /// The same for all locks of one database, or of all.
     pub(super) fn suspect_all(&mut self, db: Option<i32>) {
+        self.memory.observers.note_all(db);
         let locks = self.memory.waiters.locks(db);
         self.deferred.suspects.extend(locks.into_iter().map(|(db, key)| Suspect::of(db, key)));
         self.alarm.soon();

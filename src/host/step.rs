@@ -2,12 +2,12 @@
 //! out in their order. Nobody else runs until the step is over, and everything that it left undone with it.
 
 use super::api::{bytes, rm, Ctx, OwnString, RString};
-use super::blocked::{Answer, Blocked};
+use super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::key::LockKey;
 use super::notify::{self, Event, Events};
 use super::replicate;
 use super::state::{self, Host, Suspect};
-use super::{clock, deferred};
+use super::{clock, deferred, observe};
 use crate::error::LockError;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
@@ -80,6 +80,9 @@ fn finish(site: Site) {
             }
         }
     }
+    if !state::with(|host| host.memory.observers.is_quiet()) {
+        observe::after_step(site.ctx);
+    }
 }
 
 /// The result of the work, and whether it left nothing undone; an error if the lock could not even be opened.
@@ -104,7 +107,7 @@ fn change_one<R>(
         };
         Carrying { site, clock, name, group: &[name] }.out(host, &mut key, &mut effects, &mut events);
         host.effects = effects;
-        (result, host.memory.unsettled.is_empty())
+        (result, host.memory.is_settled())
     });
     drop(key);
     notify::publish(site.ctx, name, &events);
@@ -157,7 +160,8 @@ struct Carrying<'a> {
 impl Carrying<'_> {
     /// Stores the lock, replicates, wakes, and collects what to publish.
     fn out(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
-        let Site { ctx, in_command, .. } = self.site;
+        let Site { ctx, db, in_command } = self.site;
+        host.memory.observers.note(db, bytes(self.name));
         if effects.is_empty() {
             key.store();
             return;
@@ -177,7 +181,7 @@ impl Carrying<'_> {
                     events.push(Event::Acquired);
                     if let Some(waiter) = to {
                         let keys: Keys = self.group.iter().map(|name| bytes(*name).into()).collect();
-                        let grant = Suspect { db: self.site.db, keys, undo: Some(fence) };
+                        let grant = Suspect { db, keys, undo: Some(fence) };
                         hand_over(host, waiter, grant, fence, self.group);
                     }
                 }
@@ -203,6 +207,7 @@ impl Carrying<'_> {
                     events.push(Event::of_end(how));
                 }
                 Effect::Queued => events.push(Event::Waiting),
+                Effect::Wanted => events.push(Event::Wanted),
                 Effect::Left { waiter, why } => host.blocked.answer(waiter, Answer::Left(why)),
             }
         }
@@ -239,8 +244,7 @@ fn hand_over(host: &mut Host, waiter: WaiterId, grant: Suspect, fence: Fence, na
     if host.blocked.is_permitted(waiter, names) {
         host.blocked.answer(waiter, Answer::Granted(grant, fence));
     } else {
-        let text = c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
-        host.blocked.answer(waiter, Answer::Failed(text));
+        host.blocked.answer(waiter, Answer::Failed(NOT_PERMITTED));
         host.deferred.suspects.push_back(grant);
         host.alarm.soon();
     }

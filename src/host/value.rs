@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, Io, RString};
+use super::api::{is_loading, rm, Ctx, Io, RString};
 use super::entry::guard;
 use super::{clock, state};
 use crate::error::LockError;
@@ -144,8 +144,7 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
 
 /// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE.
 pub(super) fn source(io: *mut Io) -> Source {
-    let loading = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    if !has_flags(rm!(RedisModule_GetContextFromIO(io)), loading) {
+    if !is_loading(rm!(RedisModule_GetContextFromIO(io))) {
         Source::Payload
     } else if state::with(|host| host.loads_stream) {
         Source::Primary

@@ -18,11 +18,13 @@ pub struct Extra {
     pub entries: Entries,
     /// What bounds the hold's life beside its lease.
     pub bounds: Option<Box<Bounds>>,
+    /// Whether the owner was asked to give it up. Known to this server alone, and not to its files.
+    pub is_wanted: bool,
 }
 
 impl Default for Extra {
     fn default() -> Self {
-        Self { note: Box::default(), keys: 1, entries: Entries::default(), bounds: None }
+        Self { note: Box::default(), keys: 1, entries: Entries::default(), bounds: None, is_wanted: false }
     }
 }
 
@@ -30,6 +32,12 @@ impl Extra {
     /// The same in a box; nothing if there is nothing in it.
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
+    }
+
+    /// Whether there is something in it that others must know.
+    pub fn is_told(&self) -> bool {
+        let Self { note, keys, entries, bounds, is_wanted: _ } = self;
+        !(note.is_empty() && *keys == 1 && entries.is_plain() && bounds.is_none())
     }
 }
 
@@ -77,6 +85,11 @@ impl Hold {
         self.extra.as_ref().map_or(PLAIN, |extra| &extra.entries)
     }
 
+    /// Whether its owner was asked to give it up.
+    pub fn is_wanted(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.is_wanted)
+    }
+
     /// What bounds its life beside the lease, if anything does.
     pub fn bounds(&self) -> Option<&Bounds> {
         self.extra.as_ref()?.bounds.as_deref()
@@ -112,6 +125,11 @@ impl Hold {
         let result = work(&mut extra);
         self.extra = extra.boxed();
         result
+    }
+
+    /// Notes that its owner was asked to give it up.
+    pub fn ask_for(&mut self) {
+        self.change_extra(|extra| extra.is_wanted = true);
     }
 
     /// Bounds its life so, beside the lease that it has.

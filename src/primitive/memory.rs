@@ -7,10 +7,11 @@ use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
 use super::ledger::Ledger;
+use super::observers::Observers;
 use super::ties::Ties;
 use super::turn::Left;
 use super::unsettled::{Item, Unsettled};
-use super::wait_queue::Waiters;
+use super::wait_queue::{Caps, Full, Waiters};
 use super::waiter::WaiterId;
 use super::{Fence, Hold, Moment};
 
@@ -33,6 +34,7 @@ pub struct Stats {
     pub broken: u64,
     pub transferred: u64,
     pub cancelled: u64,
+    pub observed: u64,
 }
 
 impl Stats {
@@ -59,6 +61,7 @@ pub enum Undo {
 #[derive(Default)]
 pub struct Memory {
     pub waiters: Waiters,
+    pub observers: Observers,
     pub leases: Leases,
     pub ties: Ties,
     /// Names this process beside others, for ties.
@@ -127,6 +130,35 @@ impl Memory {
         true
     }
 
+    /// Whether there is room for one more waiter.
+    pub fn room(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+        self.room_in_server(caps)?;
+        self.waiters.room(db, key, caps)
+    }
+
+    /// Whether there is room for one more who watches this key. No key is full for waiters because many watch it.
+    pub fn room_to_watch(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+        self.room_in_server(caps)?;
+        if self.observers.watching(db, key) >= caps.per_key {
+            return Err(Full::Key(caps.per_key));
+        }
+        Ok(())
+    }
+
+    /// A client that is kept waiting costs the same, whatever it waits for.
+    fn room_in_server(&self, caps: Caps) -> Result<(), Full> {
+        if self.waiters.len() + self.observers.len() >= caps.all {
+            return Err(Full::Server(caps.all));
+        }
+        Ok(())
+    }
+
+    /// Whether a step has left nothing to look at.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_empty() && self.observers.is_quiet()
+    }
+
     /// A waiter is handed a grant and may not hear of it.
     pub fn hand_over(&mut self, fence: Fence, undo: Undo) {
         self.provisional.insert(fence, undo);
@@ -172,7 +204,7 @@ impl Memory {
 
     /// When the next lease or wait is due: never later, perhaps somewhat earlier.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let (lease, wait) = (self.leases.next_deadline(), self.waiters.next_deadline());
-        lease.into_iter().chain(wait).min()
+        let waits = self.waiters.next_deadline().into_iter().chain(self.observers.next_deadline());
+        self.leases.next_deadline().into_iter().chain(waits).min()
     }
 }

@@ -5,6 +5,7 @@ pub mod bounds;
 pub mod bytes;
 pub mod claim;
 pub mod codec;
+pub mod condition;
 pub mod cooling;
 pub mod deadlines;
 pub mod deadlock;
@@ -20,6 +21,7 @@ pub mod memory;
 #[cfg(test)]
 mod model_tests;
 pub mod obey;
+pub mod observers;
 pub mod overrule;
 pub mod owner;
 pub mod slab;

@@ -1,10 +1,10 @@
-//! What goes against leases and the order of the queue: holds that are broken, stolen or handed over.
+//! What goes against leases and the order of the queue: holds that are broken, stolen, handed over or asked for.
 
 use super::bounds::Bounds;
 use super::deadlock::{Holds, Link, Want};
 use super::entries::Entries;
 use super::hold::Extra;
-use super::turn::Left;
+use super::turn::{Effect, Left};
 use super::waiter::Ask;
 use super::{End, Fence, Hold, Lease, Owner, Turn, WaiterId};
 
@@ -33,6 +33,17 @@ impl Turn<'_> {
             }
         }
         fences.len()
+    }
+
+    /// Asks all holders to give the lock up; how many there are. It is on them to do it.
+    pub fn revoke(&mut self) -> usize {
+        let holds = self.lock.holds_mut();
+        holds.iter_mut().for_each(Hold::ask_for);
+        let count = holds.len();
+        if count > 0 {
+            self.effects.push(Effect::Wanted);
+        }
+        count
     }
 
     /// Gives the hold to another owner; the new fence.

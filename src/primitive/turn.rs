@@ -27,6 +27,8 @@ pub enum Effect {
     Ended { fence: Fence, how: End },
     /// Somebody has got in line.
     Queued,
+    /// The holders were asked to give the lock up.
+    Wanted,
     /// A wait ended without a grant.
     Left { waiter: WaiterId, why: Left },
 }
@@ -202,10 +204,9 @@ impl Turn<'_> {
 
     /// Whether there is room in the queue for this owner. Who waits already takes no more of it.
     pub fn check_room(&self, owner: &[u8], caps: Caps) -> Result<(), Full> {
-        let waiters = &self.memory.waiters;
-        match waiters.waiter_of(self.db, self.key, owner) {
+        match self.memory.waiters.waiter_of(self.db, self.key, owner) {
             Some(_) => Ok(()),
-            None => waiters.room(self.db, self.key, caps),
+            None => self.memory.room(self.db, self.key, caps),
         }
     }
 

@@ -106,6 +106,13 @@ impl Waiters {
         WaiterId(self.arrivals + 1)
     }
 
+    /// A number for one who waits for something else than a lock.
+    pub fn take_id(&mut self) -> WaiterId {
+        let id = self.next_id();
+        self.arrivals += 1;
+        id
+    }
+
     /// The same owner's earlier waits for any of these locks: a new one takes over from them.
     pub fn earlier_waits(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> SmallVec<[WaiterId; 1]> {
         let mut ids: SmallVec<[WaiterId; 1]> =
@@ -126,8 +133,7 @@ impl Waiters {
 
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
     pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Place, waiter: Waiter) -> WaiterId {
-        let id = self.next_id();
-        self.arrivals += 1;
+        let id = self.take_id();
         let owner = waiter.ask.owner.clone();
         let mut names = Keys::new();
         let queues = self.queues.entry(db).or_default();

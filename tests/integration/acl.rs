@@ -9,7 +9,7 @@ use crate::support::{skip, wait_until, Server, Value};
 
 /// Each command for clients, with enough words to be run: those that change the lock `k`, those that read it, those that
 /// have no key. None of them does anything to a lock that bob holds.
-const WRITERS: [&str; 15] = [
+const WRITERS: [&str; 16] = [
     "LOCK.ACQUIRE k alice",
     "LOCK.RELEASE k alice",
     "LOCK.RENEW k alice",
@@ -25,12 +25,19 @@ const WRITERS: [&str; 15] = [
     "LOCK.STEAL k alice PX 0",
     // A lock is no register.
     "LOCK.FENCE k 7",
+    "LOCK.REVOKE k",
     "LATCH.SET k 3",
     "LATCH.DOWN k alice",
 ];
 /// What GUARD runs takes rights of its own; PING takes none.
-const READERS: [&str; 5] =
-    ["LOCK.CHECK k alice", "LOCK.INFO k", "LOCK.WAITERS k", "LOCK.GUARD k alice 7 PING", "LATCH.INFO k"];
+const READERS: [&str; 6] = [
+    "LOCK.CHECK k alice",
+    "LOCK.INFO k",
+    "LOCK.WAITERS k",
+    "LOCK.AWAIT k FREE",
+    "LOCK.GUARD k alice 7 PING",
+    "LATCH.INFO k",
+];
 const KEYLESS: [&str; 1] = ["LOCK.HELP"];
 
 fn for_clients() -> impl Iterator<Item = &'static str> {
@@ -162,7 +169,8 @@ fn commands_can_be_given_by_category() {
     assert!(!WRITERS.iter().any(|line| is_allowed_on(&server, &mut reads, line)));
     let mut hasty = user(&server, "~* +@all -@blocking");
     for line in for_clients() {
-        let may_wait = ["lock.acquire", "lock.convert", "lock.macquire"].contains(&name_of(line).as_str());
+        let waiting = ["lock.acquire", "lock.await", "lock.convert", "lock.macquire"];
+        let may_wait = waiting.contains(&name_of(line).as_str());
         assert_eq!(is_allowed_on(&server, &mut hasty, line), !may_wait, "{line}");
     }
 }

@@ -97,7 +97,8 @@ fn waits_are_strict_numbers() {
     let max = 24 * 3_600_000;
     let beyond: Vec<String> =
         [i64::MIN, -1, max + 1, 1 << 31, 1 << 53, i64::MAX].iter().map(i64::to_string).collect();
-    let commands = ["LOCK.ACQUIRE k carol", "LOCK.ACQUIRE free alice"];
+    let commands =
+        ["LOCK.ACQUIRE k carol", "LOCK.ACQUIRE free alice", "LOCK.AWAIT k FREE", "LOCK.AWAIT k alice WANTED"];
     assert_refused(&wrong_numbers(&commands, "BLOCK", (0, max), &beyond));
 }
 
@@ -105,8 +106,13 @@ fn waits_are_strict_numbers() {
 fn fences_and_counts_are_strict_numbers() {
     let max = (1 << 53) - 1;
     let beyond: Vec<String> = [i64::MIN, -1, 0, max + 1, i64::MAX].iter().map(i64::to_string).collect();
-    let commands =
-        ["LOCK.ACQUIRE k alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice", "LOCK.CHECK k alice"];
+    let commands = [
+        "LOCK.ACQUIRE k alice",
+        "LOCK.RELEASE k alice",
+        "LOCK.RENEW k alice",
+        "LOCK.CHECK k alice",
+        "LOCK.AWAIT k CHANGED",
+    ];
     assert_refused(&wrong_numbers(&commands, "FENCE", (1, max), &beyond));
     let mut registers = wrong_numbers(&["LOCK.FENCE k", "LOCK.FENCE free"], "FENCE", (1, max), &beyond);
     // There the fence stands by its place, without the word.
@@ -183,6 +189,17 @@ fn options_that_are_unknown_repeated_or_contradictory() {
         ("LOCK.WAITERS k 5", unknown("5")),
         ("LOCK.WAITERS k COUNT", no_value("COUNT")),
         ("LOCK.WAITERS k COUNT 5 COUNT 5", twice("COUNT")),
+        ("LOCK.AWAIT k alice", unknown("alice")),
+        ("LOCK.AWAIT k WANTED", unknown("WANTED")),
+        ("LOCK.AWAIT k FREE FENCE 5", unknown("FENCE")),
+        ("LOCK.AWAIT k FREE CHANGED", unknown("CHANGED")),
+        ("LOCK.AWAIT k alice WANTED FENCE 5", unknown("FENCE")),
+        ("LOCK.AWAIT k FREE BLOCK", no_value("BLOCK")),
+        ("LOCK.AWAIT k FREE BLOCK 5 BLOCK 5", twice("BLOCK")),
+        ("LOCK.AWAIT k CHANGED FENCE", no_value("FENCE")),
+        ("LOCK.AWAIT k CHANGED FENCE 5 FENCE 5", twice("FENCE")),
+        ("LOCK.AWAIT k", wrong_arity("lock.await")),
+        ("LOCK.REVOKE k alice", wrong_arity("lock.revoke")),
         ("LOCK.INFO k alice", wrong_arity("lock.info")),
         ("LOCK.INFO", wrong_arity("lock.info")),
         ("LOCK.WAITERS", wrong_arity("lock.waiters")),
@@ -217,6 +234,8 @@ fn lengths_at_the_limit_and_one_beyond() {
         requests.push((vec![command, b"k", &owner], bad_owner()));
         requests.push((vec![command, b"k", b""], bad_owner()));
     }
+    requests.push((vec![b"LOCK.AWAIT", b"k", &owner, b"WANTED"], bad_owner()));
+    requests.push((vec![b"LOCK.AWAIT", b"k", b"", b"WANTED"], bad_owner()));
     // Only a new lock's name has a bound: RENAME may give one a longer name, and then its owner can give it back.
     requests.push((vec![b"LOCK.ACQUIRE", &key, b"alice"], bad_key));
     requests.push((vec![b"LOCK.ACQUIRE", b"k", b"alice", b"NOTE", &note], bad_note.clone()));

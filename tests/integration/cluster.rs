@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::digest;
+use crate::steps::{digest, watch};
 use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Connection, Server, Value};
@@ -75,6 +75,9 @@ fn commands_go_to_the_node_that_has_the_slot() {
             &["LOCK.RELEASE", foreign, "o"],
             &["LOCK.RENEW", foreign, "o"],
             &["LOCK.CHECK", foreign, "o"],
+            &["LOCK.AWAIT", foreign, "FREE"],
+            &["LOCK.AWAIT", foreign, "CHANGED", "BLOCK", "0"],
+            &["LOCK.REVOKE", foreign],
             &["LOCK.INFO", foreign],
             &["LOCK.WAITERS", foreign],
         ] {
@@ -93,7 +96,10 @@ fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     acquire_on(&server, &[LOW, "o"]);
     acquire_on(&server, &[HIGH, "o", "NOEXPIRE"]);
     let mut lost: Vec<_> = (0..5).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
+    acquire_on(&server, &["{bar}watched", "o", "NOEXPIRE"]);
+    lost.extend([LOW, "{bar}watched"].map(|key| watch(&server, &format!("LOCK.AWAIT {key} FREE BLOCK 0"))));
     let mut stays = waiter(&server, &[HIGH, "w", "BLOCK", "0"]);
+    let mut free = watch(&server, &format!("LOCK.AWAIT {HIGH} FREE BLOCK 0"));
     let granted = lock_stat(&server, "granted");
     let slot = slot(&server, LOW).to_string();
     at_once(&server, &[&["LOCK.RENEW", LOW, "o", "PX", "300"], &["CLUSTER", "DELSLOTS", &slot]]);
@@ -103,6 +109,8 @@ fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     assert_eq!(lock_stat(&server, "granted"), granted);
     assert_eq!(server.cmd(&["LOCK.RELEASE", HIGH, "o"]), 1);
     assert!(stays.read().int() > 0);
+    assert_eq!(server.cmd(&["LOCK.RELEASE", HIGH, "w"]), 1);
+    assert_eq!(free.read(), 1);
     wait_quiet(&server);
 }
 
@@ -159,6 +167,7 @@ fn a_lock_moves_with_its_lease_and_its_fence() {
     let start = Instant::now();
     let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
     let mut second = waiter(&low, &["{bar}short", "second", "BLOCK", "0"]);
+    let mut observer = watch(&low, &format!("LOCK.AWAIT {LOW} FREE BLOCK 0"));
     let granted = lock_stat(&low, "granted");
 
     open_slot(LOW, &low, &high);
@@ -170,6 +179,7 @@ fn a_lock_moves_with_its_lease_and_its_fence() {
     migrate("{bar}short", &low, &high);
     assert_turned_away(&mut first);
     assert_turned_away(&mut second);
+    assert_turned_away(&mut observer);
     assert!(low.cmd(&["LOCK.ACQUIRE", LOW, "p"]).error().starts_with("ASK "));
     close_slot(LOW, &low, &high);
     assert!(low.cmd(&["LOCK.ACQUIRE", LOW, "p"]).error().starts_with("MOVED "));
@@ -218,6 +228,7 @@ fn whole_slots_move_at_once_where_the_server_can() {
     let mut conn = low.connect();
     let fence = acquire(&mut conn, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
     let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
+    let mut observer = watch(&low, &format!("LOCK.AWAIT {LOW} FREE BLOCK 0"));
     // Leases that end before, while and after the slot moves.
     for n in 0..200 {
         acquire(&mut conn, &[&format!("{{bar}}{n}"), "o", "PX", &(10 + 15 * n).to_string()]);
@@ -229,6 +240,7 @@ fn whole_slots_move_at_once_where_the_server_can() {
     wait_until("the slot to move", || matches!(low.cmd(&["LOCK.INFO", LOW]), Value::Error(_)));
     wait_until("the slot to arrive", || matches!(high.cmd(&["LOCK.INFO", LOW]), Value::Array(_)));
     assert_turned_away(&mut first);
+    assert_turned_away(&mut observer);
     for waiter in &mut waiters {
         assert!(matches!(waiter.read(), Value::Int(_) | Value::Error(_)));
     }
@@ -268,6 +280,9 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     let mut reader = replica.connect();
     assert_eq!(reader.cmd(&["READONLY"]), "OK");
     assert_eq!(reader.cmd(&["LOCK.CHECK", LOW, "o"]), -1);
+    assert_eq!(reader.cmd(&["LOCK.AWAIT", LOW, "FREE"]), Value::Nil);
+    let refused = reader.cmd(&["LOCK.AWAIT", LOW, "FREE", "BLOCK", "0"]);
+    assert!(refused.error().starts_with("READONLY this server is a replica in a cluster"), "{refused:?}");
 
     wait_until("the failover to be accepted", || replica.cmd(&["CLUSTER", "FAILOVER"]) == "OK");
     wait_until("the roles to change", || {

@@ -150,6 +150,8 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.CANCEL",
         "LOCK.BREAK",
         "LOCK.STEAL",
+        "LOCK.AWAIT",
+        "LOCK.REVOKE",
         "LOCK.INFO",
         "LOCK.WAITERS",
         "LATCH.SET",

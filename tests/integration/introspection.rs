@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::steps::{
-    assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, words,
+    assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, watch, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{wait_until, Server, Stop, Value};
@@ -55,6 +55,8 @@ fn command_info_of_every_command() {
             Some("RO access incomplete variable_flags"),
         ),
         ("lock.fence", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
+        ("lock.await", -3, "module readonly", "@blocking @lock @read @slow", Some("RO access")),
+        ("lock.revoke", 2, "fast module write", "@fast @lock @write", Some("RW access update")),
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("latch.set", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
@@ -223,7 +225,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 26, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 28, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
@@ -291,6 +293,18 @@ fn info_counts_exactly() {
     wait_until("the grant to be taken back", || ask("EXISTS l") == 0);
     now.extend([("queued", 6), ("granted", 5), ("handed_off", 3), ("released", 2), ("undone", 1)]);
     now.extend([("held", 0), ("lease_index_entries", 0)]);
+    assert_numbers(&server, &now);
+
+    // One who only watches, and is told.
+    hold(&server, "k", "alice");
+    let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
+    now.extend([("held", 1), ("lease_index_entries", 1), ("granted", 6)]);
+    now.extend([("observing", 1), ("waiter_bytes", 35_000)]);
+    assert_numbers(&server, &now);
+    release(&server, "k", "alice");
+    assert_eq!(observer.read(), 1);
+    now.extend([("held", 0), ("lease_index_entries", 0), ("released", 3)]);
+    now.extend([("observing", 0), ("waiter_bytes", 0), ("observed", 1)]);
     assert_numbers(&server, &now);
 }
 

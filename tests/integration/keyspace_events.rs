@@ -37,6 +37,19 @@ fn the_end_of_a_lease() {
 }
 
 #[test]
+fn a_holder_that_is_asked() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let mut listener = Events::listen_to(&server, "Kd");
+    assert_eq!(server.cmd(&words("LOCK.REVOKE k")), 1);
+    assert_eq!(listener.heard(&server), of_k(&["lock.wanted"]));
+    release(&server, "k", "alice");
+    assert_eq!(listener.heard(&server), of_k(&["lock.released"]));
+    assert_eq!(server.cmd(&words("LOCK.REVOKE k")), 0);
+    assert!(listener.heard(&server).is_empty(), "nobody was asked");
+}
+
+#[test]
 fn what_changes_no_holder_is_not_published() {
     let server = Server::start();
     hold(&server, "k", "alice");

@@ -42,6 +42,7 @@ mod listeners;
 mod load_refusal;
 mod memory;
 mod modes;
+mod observe;
 mod old_formats;
 mod onlookers;
 mod operate;

@@ -52,6 +52,24 @@ pub(crate) fn queue_up_beside(looker: &mut Connection, mut conn: Connection, com
     conn
 }
 
+/// A new connection that waits by this `LOCK.AWAIT` for what is not so yet, and goes on when it watches.
+pub(crate) fn watch(server: &Server, line: &str) -> Connection {
+    watch_from(server, server.connect(), line)
+}
+
+/// The same on this connection.
+pub(crate) fn watch_from(server: &Server, mut conn: Connection, line: &str) -> Connection {
+    let before = observing(server);
+    conn.send(&words(line));
+    wait_until(&format!("`{line}` to watch"), || observing(server) == before + 1);
+    conn
+}
+
+/// How many watch in the whole server.
+pub(crate) fn observing(server: &Server) -> i64 {
+    server.info_int("lock_state", "lock_observing")
+}
+
 /// Who holds the lock in the first database.
 pub(crate) fn holder(server: &Server, key: &str) -> Option<String> {
     holder_seen_by(&mut server.connect(), key)

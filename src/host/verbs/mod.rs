@@ -7,6 +7,7 @@ mod guard;
 mod hold;
 mod inspect;
 mod latch;
+mod observe;
 mod operate;
 mod take;
 mod tying;
@@ -19,6 +20,7 @@ pub(super) use guard::GuardVerb;
 pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
 pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
 pub(super) use latch::{CountDownVerb, LatchInfoVerb, SetLatchVerb};
+pub(super) use observe::{ObserveVerb, RevokeVerb};
 pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
 pub(super) use take::AcquireVerb;
 

@@ -4,6 +4,7 @@
 mod model;
 mod ops;
 mod pair;
+mod watch;
 mod world;
 
 use proptest::prelude::*;

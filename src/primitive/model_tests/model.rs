@@ -26,6 +26,8 @@ pub struct Hold {
     /// The ids of re-entry; 0 is none.
     pub entries: BTreeSet<usize>,
     pub bounds: Bounds,
+    /// Whether its owner was asked to give it up.
+    pub is_wanted: bool,
     pub provisional: Option<Undo>,
 }
 
@@ -184,6 +186,7 @@ impl Model {
                 keys: waiter.keys.len(),
                 entries: BTreeSet::from([waiter.entry]),
                 bounds,
+                is_wanted: false,
                 provisional: provisional.then_some(Undo::End),
             });
         }

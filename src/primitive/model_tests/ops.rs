@@ -71,6 +71,9 @@ pub enum Op {
         claim: Claim,
         lease: Option<u64>,
     },
+    Revoke {
+        key: usize,
+    },
     Cancel {
         key: usize,
         owner: usize,
@@ -149,6 +152,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (key.clone(), prop::option::of(owner.clone())).prop_map(|(key, owner)| Op::Break { key, owner }),
         1 => (key.clone(), owner.clone(), claim(), time())
             .prop_map(|(key, owner, claim, lease)| Op::Steal { key, owner, claim, lease }),
+        1 => key.clone().prop_map(|key| Op::Revoke { key }),
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
         2 => (key.clone(), owner.clone(), owner.clone(), time())
             .prop_map(|(key, from, to, lease)| Op::Transfer { key, from, to, lease }),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Hold, Model, Undo, Waiter};
 use super::ops::Op;
+use super::watch;
 use super::world::World;
 use super::{ENTRIES, KEYS, OWNERS};
 use crate::command::acquire::{Acquire, Acquired};
@@ -14,6 +15,7 @@ use crate::command::operate::{cancel, Break, Steal};
 use crate::command::policy::Wait;
 use crate::command::release::{Release, Released, What};
 use crate::command::renew::Renew;
+use crate::command::revoke;
 use crate::command::set_limit::SetLimit;
 use crate::command::terms::Terms;
 use crate::command::transfer::Transfer;
@@ -139,6 +141,12 @@ impl Pair {
                 self.model.holds[key].clear();
                 self.model.cooling[key].clear();
                 self.grant_out_of_turn(key, owner, claim, lease, fence);
+            }
+            Op::Revoke { key } => {
+                let asked = self.world.turn(key, |turn, _| revoke::apply(turn));
+                let holds = &mut self.model.holds[key];
+                holds.iter_mut().for_each(|hold| hold.is_wanted = true);
+                assert_eq!(asked, holds.len() as i64);
             }
             Op::Cancel { key, owner } => {
                 let got = self.world.turn(key, |turn, _| cancel(OWNERS[owner], turn));
@@ -556,6 +564,7 @@ impl Pair {
             });
             assert!(seen.eq(expected), "what cools of {key}");
         }
+        watch::check(&self.world, &self.model, &self.fences);
         let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
         assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
         assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
@@ -604,6 +613,7 @@ fn seen(
         keys: hold.keys() as usize,
         entries,
         bounds: hold.bounds().copied().unwrap_or_default(),
+        is_wanted: hold.is_wanted(),
         provisional: undo,
     }
 }

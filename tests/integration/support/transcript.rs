@@ -144,10 +144,15 @@ impl<'a> Stage<'a> {
                 cli.send(&substitute(command, &self.bindings).map_err(unknown)?);
                 if step.expected == [WAITS] {
                     self.waiting.push(client);
-                    let blocked = || self.server.info_int("clients", "blocked_clients");
-                    let all_wait = || blocked() == self.waiting.len() as i64;
-                    let seen = poll(DEADLINE, || (cli.has_answered() || all_wait()).then_some(()));
-                    return match seen.filter(|()| !cli.has_answered()) {
+                    let clients = &mut self.clients;
+                    let mut has_answered = |name| clients.get_mut(name).is_some_and(Cli::has_answered);
+                    let seen = poll(DEADLINE, || {
+                        // Its wait may be just what another one waited for.
+                        let waiting = self.waiting.iter().filter(|name| !has_answered(**name)).count();
+                        let blocked = self.server.info_int("clients", "blocked_clients");
+                        (has_answered(client) || blocked == waiting as i64).then_some(())
+                    });
+                    return match seen.filter(|()| !has_answered(client)) {
                         Some(()) => Ok(()),
                         None => Err(format!("`{client}` does not wait")),
                     };

@@ -1,0 +1,158 @@
+//! Waiting without taking: `LOCK.AWAIT`.
+//!
+//! - `LOCK.AWAIT key FREE [BLOCK ms]`: until nobody holds the lock and it does not rest.
+//! - `LOCK.AWAIT key CHANGED [FENCE n] [BLOCK ms]`: until the newest hold has another fence than this, or there is none;
+//!   without one, than it has now.
+//! - `LOCK.AWAIT key owner WANTED [BLOCK ms]`: for a holder, until somebody wants what it has.
+//!
+//! Replies 1 when it is so, and nil when the time is over. Without BLOCK it tells whether it is so now. It only reads,
+//! stands in no queue and is in nobody's way.
+
+use super::args::{set_once, Args};
+use super::policy::{Policy, Wait};
+use super::spec::{Arg, Spec};
+use super::terms;
+use crate::error::LockError;
+use crate::primitive::condition::{Condition, View};
+use crate::primitive::{Fence, Lock};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.await",
+    summary: "Waits until a lock is free, or has changed hands, or until somebody wants it from its owner; takes nothing.",
+    flags: "readonly",
+    arity: -3,
+    acl: "read slow blocking",
+    complexity: "O(N) with N holds of the lock, nearly always one",
+    args: &[
+        Arg::KEY,
+        Arg::one_of(
+            "condition",
+            &[
+                Arg::word("free", "FREE"),
+                Arg::block("changed", &[Arg::word("changed", "CHANGED"), terms::FENCE]),
+                Arg::block("wanted", &[Arg::string("owner"), Arg::word("wanted", "WANTED")]),
+            ],
+        ),
+        terms::BLOCK,
+    ],
+    ..Spec::READS_KEY
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe<'a> {
+    pub key: &'a [u8],
+    pub what: What<'a>,
+    pub wait: Option<Wait>,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    Free,
+    Changed(Option<Fence>),
+    /// Somebody wants what this owner has.
+    Wanted(&'a [u8]),
+}
+
+impl<'a> Observe<'a> {
+    /// Reads the words after the command's name. The word after FREE, CHANGED or an owner says which of them it is,
+    /// so an owner can have any name.
+    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let key = args.key()?;
+        let mut what = if words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"WANTED")) {
+            let owner = args.owner()?;
+            args.next_word();
+            What::Wanted(owner)
+        } else {
+            match args.required()? {
+                word if word.eq_ignore_ascii_case(b"FREE") => What::Free,
+                word if word.eq_ignore_ascii_case(b"CHANGED") => What::Changed(None),
+                word => return Err(LockError::UnknownOption(word.to_vec())),
+            }
+        };
+        let mut wait = None;
+        while let Some(word) = args.next_word() {
+            match &mut what {
+                _ if word.eq_ignore_ascii_case(b"BLOCK") => {
+                    set_once(&mut wait, "BLOCK", policy.wait(&mut args)?)?
+                }
+                What::Changed(fence) if word.eq_ignore_ascii_case(b"FENCE") => {
+                    set_once(fence, "FENCE", args.fence()?)?;
+                }
+                _ => return Err(LockError::UnknownOption(word.to_vec())),
+            }
+        }
+        if what == What::Changed(None) && wait.is_none() {
+            return Err(LockError::ChangedSinceWhen);
+        }
+        Ok(Self { key, what, wait })
+    }
+
+    /// What is to be true of the lock, which is seen like this by now.
+    pub fn condition(&self, lock: Option<&Lock>, view: &View) -> Result<Condition, LockError> {
+        Ok(match self.what {
+            What::Free => Condition::Free,
+            What::Changed(fence) => Condition::Changed(fence.or_else(|| view.newest())),
+            What::Wanted(owner) => {
+                let hold = lock.and_then(|lock| lock.hold_of(owner));
+                Condition::Wanted(hold.ok_or(LockError::NotHeld)?.fence)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Observe<'a>, LockError> {
+        Observe::parse(words, &Policy::default())
+    }
+
+    fn what<'a>(words: &'a [&'a [u8]]) -> Result<(What<'a>, Option<Wait>), LockError> {
+        parse(words).map(|request| (request.what, request.wait))
+    }
+
+    #[test]
+    fn three_forms() {
+        let (fence, wait) = (Fence::new(7), Some(Wait(5)));
+        assert_eq!(what(&[b"k", b"free"]), Ok((What::Free, None)));
+        assert_eq!(what(&[b"k", b"FREE", b"BLOCK", b"5"]), Ok((What::Free, wait)));
+        assert_eq!(what(&[b"k", b"changed", b"fence", b"7"]), Ok((What::Changed(fence), None)));
+        assert_eq!(
+            what(&[b"k", b"CHANGED", b"BLOCK", b"5", b"FENCE", b"7"]),
+            Ok((What::Changed(fence), wait))
+        );
+        assert_eq!(what(&[b"k", b"CHANGED", b"BLOCK", b"5"]), Ok((What::Changed(None), wait)));
+        assert_eq!(what(&[b"k", b"o", b"wanted", b"BLOCK", b"5"]), Ok((What::Wanted(b"o"), wait)));
+    }
+
+    #[test]
+    fn an_owner_can_have_the_name_of_an_option() {
+        for owner in [&b"FREE"[..], b"CHANGED", b"WANTED", b"BLOCK"] {
+            assert_eq!(what(&[b"k", owner, b"WANTED"]), Ok((What::Wanted(owner), None)));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense() {
+        let unknown = |word: &[u8]| Err(LockError::UnknownOption(word.to_vec()));
+        assert_eq!(what(&[b"k"]), Err(LockError::Arity("lock.await")));
+        assert_eq!(what(&[b"k", b"o"]), unknown(b"o"));
+        assert_eq!(what(&[b"k", b"WANTED"]), unknown(b"WANTED"));
+        assert_eq!(what(&[b"k", b"FREE", b"FENCE", b"7"]), unknown(b"FENCE"));
+        assert_eq!(what(&[b"k", b"o", b"WANTED", b"FENCE", b"7"]), unknown(b"FENCE"));
+        assert_eq!(what(&[b"k", b"", b"WANTED"]), Err(LockError::OwnerLength));
+        assert_eq!(what(&[b"k", b"CHANGED"]), Err(LockError::ChangedSinceWhen));
+        assert_eq!(what(&[b"k", b"CHANGED", b"FENCE"]), Err(LockError::MissingValue("FENCE")));
+        for option in [&b"BLOCK"[..], b"FENCE"] {
+            let words = [&b"k"[..], b"CHANGED", option, b"7", option, b"7"];
+            assert!(matches!(parse(&words), Err(LockError::Repeated(_))));
+        }
+        for ms in [&b"-1"[..], b"x", b"86400001", b"9223372036854775808"] {
+            assert!(matches!(what(&[b"k", b"FREE", b"BLOCK", ms]), Err(LockError::Number { .. })));
+        }
+    }
+}

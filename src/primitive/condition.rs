@@ -1,0 +1,90 @@
+//! What one can watch a lock for, and whether it is so.
+
+use smallvec::SmallVec;
+
+use super::waiter::Waiter;
+use super::{Fence, Lock, Moment};
+
+/// What somebody watches a key for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// The lock is free: nobody holds it, and nothing of it cools.
+    Free,
+    /// The newest hold has another fence than this, or is there no more; nothing stands for no hold. Every grant has a
+    /// larger fence than those before, so no grant goes unseen, however late one looks.
+    Changed(Option<Fence>),
+    /// Somebody wants what the hold of this fence has.
+    Wanted(Fence),
+}
+
+/// What became of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is so.
+    Met,
+    /// It can no longer be: the hold that it is about has ended.
+    HoldEnded,
+    /// It can no longer be: the key holds something else.
+    WrongType,
+}
+
+/// A lock at one moment, as those see it who only watch. A hold is over at its deadline, swept or not.
+#[derive(Debug)]
+pub struct View {
+    /// The holds, and whether somebody has asked for each of them.
+    holds: SmallVec<[(Fence, bool); 2]>,
+    is_free: bool,
+    first: Option<First>,
+}
+
+/// Who comes first in the queue, and has to wait.
+#[derive(Debug)]
+struct First {
+    upgrades: Option<Fence>,
+}
+
+impl View {
+    /// What is seen of a lock at `now`. `first` is who comes next for it.
+    pub fn of(lock: Option<&Lock>, first: Option<&Waiter>, now: Moment) -> Self {
+        let all = lock.map_or(&[][..], Lock::holds);
+        let live = all.iter().filter(|hold| hold.is_live(now));
+        let holds: SmallVec<_> = live.map(|hold| (hold.fence, hold.is_wanted())).collect();
+        // A hand-off may be due that has not come round yet. Only who waits for several locks can leave one of them free
+        // for long. And what is over may have to cool, so that it is free only when it has been swept.
+        let is_due = first.is_some_and(|first| first.ask.keys() == 1);
+        let is_free = lock.is_none_or(Lock::is_free) && !is_due;
+        // What the queue does is only known when the holds that are over have been swept.
+        let is_swept = holds.len() == all.len();
+        let first = first.filter(|first| is_swept && now < first.deadline);
+        let waits = |first: &Waiter| match (lock, first.upgrades) {
+            (Some(lock), Some(fence)) => !lock.is_alone(fence),
+            (Some(lock), None) => !lock.admits(first.ask.claim),
+            (None, _) => false,
+        };
+        let first = first.filter(|first| waits(first)).map(|first| First { upgrades: first.upgrades });
+        Self { holds, is_free, first }
+    }
+
+    /// The fence of the newest hold.
+    pub fn newest(&self) -> Option<Fence> {
+        self.holds.iter().map(|(fence, _)| *fence).max()
+    }
+
+    /// What there is to say of a condition by now.
+    pub fn judge(&self, condition: Condition) -> Option<Verdict> {
+        let is_met = match condition {
+            Condition::Free => self.is_free,
+            Condition::Changed(from) => self.newest() != from,
+            Condition::Wanted(fence) => match self.holds.iter().find(|hold| hold.0 == fence) {
+                Some((_, was_asked)) => *was_asked || self.is_in_the_way(fence),
+                None => return Some(Verdict::HoldEnded),
+            },
+        };
+        is_met.then_some(Verdict::Met)
+    }
+
+    /// Who comes first does not fit beside the holds, so each of them is in its way, but for one that is its own.
+    fn is_in_the_way(&self, fence: Fence) -> bool {
+        self.first.as_ref().is_some_and(|first| first.upgrades != Some(fence))
+    }
+}
