@@ -183,7 +183,7 @@ impl fmt::Display for LockError {
             Self::KeyQueueFull(max) => {
                 write!(
                     f,
-                    "QUEUEFULL {max} clients wait for this lock; raise lock.max-waiters-per-key or try later"
+                    "QUEUEFULL {max} clients wait for this key; raise lock.max-waiters-per-key or try later"
                 )
             }
             Self::EffectRefused => {
@@ -195,7 +195,7 @@ impl fmt::Display for LockError {
             Self::ReadOnly => write!(f, "READONLY this server is a replica; locks change on its primary"),
             Self::CannotWatch => write!(
                 f,
-                "READONLY this server is a replica in a cluster, where a lock that moves away looks free; wait on the primary"
+                "READONLY this server is a replica in a cluster and cannot tell what has moved away; wait on the primary"
             ),
             Self::Internal => write!(f, "INTERNAL the lock module failed; the server log has the reason"),
         }

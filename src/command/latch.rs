@@ -1,10 +1,12 @@
-//! `LATCH.SET key n [PX milliseconds]`, `LATCH.DOWN key [id]`, `LATCH.INFO key`
+//! `LATCH.SET key n [PX milliseconds]`, `LATCH.DOWN key [id]`, `LATCH.AWAIT key [BLOCK milliseconds]`, `LATCH.INFO key`
 //!
 //! A gate that opens when n parties have counted. Each may set it, as only the first is heard, and under an id each counts
 //! once: so every request can be sent again, and the parties may start in any order.
 
 use super::args::{set_once, Args};
+use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
+use super::terms;
 use crate::error::LockError;
 use crate::limits::{LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
 use crate::primitive::latch::Latch;
@@ -28,6 +30,16 @@ pub const DOWN: Spec = Spec {
     complexity: "O(log N) with N ids",
     args: &[Arg::KEY, Arg::string("id").optional()],
     ..Spec::WRITES_KEY
+};
+
+pub const AWAIT: Spec = Spec {
+    name: "latch.await",
+    summary: "Waits until a latch has been counted down; replies nil if it has not.",
+    flags: "readonly",
+    arity: -2,
+    acl: "read slow blocking",
+    args: &[Arg::KEY, terms::BLOCK],
+    ..Spec::READS_KEY
 };
 
 pub const INFO: Spec = Spec {
@@ -101,6 +113,30 @@ impl<'a> CountDown<'a> {
     }
 }
 
+/// A request to be told when the latch is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AwaitLatch<'a> {
+    pub key: &'a [u8],
+    pub wait: Option<Wait>,
+}
+
+impl<'a> AwaitLatch<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+        let mut args = Args::new(AWAIT.name, words);
+        let key = args.key()?;
+        let mut wait = None;
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"BLOCK") {
+                set_once(&mut wait, "BLOCK", policy.wait(&mut args)?)?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        Ok(Self { key, wait })
+    }
+}
+
 /// Reads the words after the name of LATCH.INFO.
 pub fn parse_info<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
     let mut args = Args::new(INFO.name, words);
@@ -135,6 +171,19 @@ mod tests {
         assert_eq!(down(&[b"k", b""]), Err(LockError::IdLength));
         assert_eq!(down(&[b"k", &[b'i'; 65]]), Err(LockError::IdLength));
         assert_eq!(down(&[b"k", b"a", b"b"]), Err(LockError::Arity("latch.down")));
+
+        let policy = Policy::default();
+        let wait = |words: &[&[u8]]| AwaitLatch::parse(words, &policy).map(|request| request.wait);
+        assert_eq!(wait(&[b"k"]), Ok(None));
+        assert_eq!(wait(&[b"k", b"block", b"0"]), Ok(Some(Wait(0))));
+        assert_eq!(wait(&[b"k", b"BLOCK", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
+        assert_eq!(wait(&[b"k", b"BLOCK"]), Err(LockError::MissingValue("BLOCK")));
+        assert_eq!(wait(&[b"k", b"5"]), Err(LockError::UnknownOption(b"5".to_vec())));
+        assert_eq!(wait(&[]), Err(LockError::Arity("latch.await")));
+        for ms in [&b"-1"[..], b"86400001", b"x"] {
+            assert!(matches!(wait(&[b"k", b"BLOCK", ms]), Err(LockError::Number { what: "BLOCK", .. })));
+        }
+
         assert_eq!(parse_info(&[b"k", b"a"]), Err(LockError::Arity("latch.info")));
     }
 

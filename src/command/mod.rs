@@ -54,6 +54,7 @@ pub const PUBLIC: &[Spec] = &[
     waiters::SPEC,
     latch::SET,
     latch::DOWN,
+    latch::AWAIT,
     latch::INFO,
     help::SPEC,
 ];

@@ -17,7 +17,7 @@ use super::state::{self, Delivered, Suspect};
 use super::{clock, key};
 use crate::command::report::Report;
 use crate::command::spec::Spec;
-use crate::command::{acquire, convert, group, observe};
+use crate::command::{acquire, convert, group, latch, observe};
 use crate::error::LockError;
 use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
@@ -29,13 +29,14 @@ pub(super) enum Asked {
     Convert,
     AcquireAll,
     Observe,
+    AwaitLatch,
 }
 
 impl Asked {
     /// Which of its words is the first key, counted from the name.
     const fn first_key(self) -> usize {
         match self {
-            Self::Acquire | Self::Convert | Self::Observe => 1,
+            Self::Acquire | Self::Convert | Self::Observe | Self::AwaitLatch => 1,
             Self::AcquireAll => 3,
         }
     }
@@ -80,6 +81,7 @@ struct Names {
     convert: OwnString,
     acquire_all: OwnString,
     observe: OwnString,
+    await_latch: OwnString,
 }
 
 impl Names {
@@ -90,6 +92,7 @@ impl Names {
             convert: name(&convert::SPEC),
             acquire_all: name(&group::ACQUIRE),
             observe: name(&observe::SPEC),
+            await_latch: name(&latch::AWAIT),
         }
     }
 
@@ -99,15 +102,16 @@ impl Names {
             Asked::Convert => &self.convert,
             Asked::AcquireAll => &self.acquire_all,
             Asked::Observe => &self.observe,
+            Asked::AwaitLatch => &self.await_latch,
         }
     }
 }
 /// Told to a client that may no longer have what it waited for.
 pub(super) const NOT_PERMITTED: &CStr =
-    c"NOPERM the right to this lock was taken away while waiting; ask an administrator";
+    c"NOPERM the right to this key was taken away while waiting; ask an administrator";
 
 /// Told to those who wait for a lock whose key has another type now.
-pub(super) const OVERWRITTEN: &CStr = c"WRONGTYPE the key was overwritten with a value that is not a lock";
+pub(super) const NOT_A_LOCK: &CStr = c"WRONGTYPE the key was overwritten with a value that is not a lock";
 
 /// All blocked clients.
 #[derive(Default)]
@@ -165,7 +169,7 @@ impl Blocked {
         let count;
         let mut words: SmallVec<[*mut RString; 4]> = smallvec![name];
         match asked {
-            Asked::Acquire | Asked::Convert | Asked::Observe => {
+            Asked::Acquire | Asked::Convert | Asked::Observe | Asked::AwaitLatch => {
                 words.extend_from_slice(keys);
                 words.push(owner);
             }

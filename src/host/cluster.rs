@@ -5,7 +5,7 @@ use std::rc::Rc;
 use redis_module::raw;
 
 use super::api::{has_flags, rm, Ctx, OwnString, RString};
-use super::deferred::fail_all;
+use super::deferred::fail;
 use super::state;
 
 /// Most locks checked in one run of the cron.
@@ -25,9 +25,14 @@ pub(super) fn owns(ctx: *mut Ctx, name: *mut RString) -> bool {
     true
 }
 
-/// Ends the waits for a lock that has moved; a cluster client then asks again and is sent to the new node.
+/// Sends those away who wait for a key that has moved or watch it; a cluster client then asks again and is sent to the new
+/// node.
 pub(super) fn turn_away(db: i32, key: &Rc<[u8]>) {
-    fail_all(db, key, c"TRYAGAIN the lock has moved to another node; ask again");
+    state::with(|host| {
+        let waiting = host.memory.waiters.iter(db, key).map(|(id, _)| id);
+        let ids = waiting.chain(host.memory.observers.of(db, key)).collect();
+        fail(host, ids, c"TRYAGAIN the key has moved to another node; ask again");
+    });
 }
 
 /// Looks for queues whose lock has moved, a few at a time, going round all of them.

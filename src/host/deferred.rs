@@ -6,12 +6,13 @@
 //! cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::rc::Rc;
 
 use redis_module::raw;
 
 use super::api::{bytes, has_flags, is_loading, rm, Ctx, OwnString, OK};
-use super::blocked::{Answer, OVERWRITTEN};
+use super::blocked::{Answer, NOT_A_LOCK};
 use super::key::{read, touch};
 use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
@@ -204,19 +205,18 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
     });
 }
 
-/// Ends all waits for a lock whose key has another type now.
+/// Ends all waits for a lock whose key has another type now. Those who only watch the key are told when it is looked at.
 pub(super) fn fail_overwritten(db: i32, key: &[u8]) {
-    fail_all(db, key, OVERWRITTEN);
+    state::with(|host| {
+        let ids = host.memory.waiters.iter(db, key).map(|(id, _)| id).collect();
+        fail(host, ids, NOT_A_LOCK);
+    });
 }
 
-/// Ends all waits for a lock with an error.
-pub(super) fn fail_all(db: i32, key: &[u8], text: &'static std::ffi::CStr) {
-    state::with(|host| {
-        let waiting = host.memory.waiters.iter(db, key).map(|(id, _)| id);
-        let ids: Vec<_> = waiting.chain(host.memory.observers.of(db, key)).collect();
-        for id in ids {
-            host.dismiss_between_steps(id);
-            host.blocked.answer(id, Answer::Failed(text));
-        }
-    });
+/// Ends waits with an error.
+pub(super) fn fail(host: &mut Host, ids: Vec<WaiterId>, text: &'static CStr) {
+    for id in ids {
+        host.dismiss_between_steps(id);
+        host.blocked.answer(id, Answer::Failed(text));
+    }
 }

@@ -103,6 +103,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
         && register::add::<verbs::SetLatchVerb>(ctx, &latch::SET)
         && register::add::<verbs::CountDownVerb>(ctx, &latch::DOWN)
+        && register::add::<verbs::AwaitLatchVerb>(ctx, &latch::AWAIT)
         && register::add::<verbs::LatchInfoVerb>(ctx, &latch::INFO)
         && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
         && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)

@@ -114,6 +114,7 @@ fn obey_latch(
 ) -> Result<(), LockError> {
     admit(call.ctx)?;
     let changed = work(&mut OpenKey::open(call.ctx, call.key())?)?;
+    state::with(|host| host.suspect(call.db(), bytes(call.key())));
     pass_on(call, changed);
     Ok(())
 }

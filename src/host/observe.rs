@@ -3,13 +3,20 @@
 
 use super::api::{rm, Ctx, OwnString};
 use super::blocked::{self, Answer};
-use super::key::read;
+use super::key::{read, read_value};
 use super::state::{self, Host};
 use super::{clock, cluster};
-use crate::error::LockError;
 use crate::limits::OBSERVED_PER_STEP;
-use crate::primitive::condition::{Verdict, View};
+use crate::primitive::condition::{Seen, Verdict, View};
+use crate::primitive::latch::Latch;
 use crate::primitive::observers::Told;
+
+/// A key was changed by a step that is not about locks.
+pub(super) fn changed(ctx: *mut Ctx, db: i32, key: &[u8]) {
+    if state::with(|host| host.memory.observers.note(db, key)) {
+        after_step(ctx);
+    }
+}
 
 /// Looks at the keys that a step has noted, and tells those whom it concerns. Where there are too many, the rest is
 /// left for later, the newest keys and the longest waits not.
@@ -39,16 +46,15 @@ pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
         return true;
     }
     let now = clock::now();
-    let seen = read(ctx, name.as_ptr(), |lock| {
+    let lock = read(ctx, name.as_ptr(), |lock| {
         state::with(|Host { memory, .. }| {
             let first = memory.waiters.front(db, &key).map(|(_, first)| first);
-            let view = View::of(lock, first, now);
-            memory.observers.judge(db, &key, |condition| view.judge(condition));
-        });
+            View::of(lock, first, now)
+        })
     });
-    if seen == Err(LockError::WrongType) {
-        state::with(|host| host.memory.observers.judge(db, &key, |_| Some(Verdict::WrongType)));
-    }
+    let latch = read_value(ctx, name.as_ptr(), |latch| latch.is_some_and(Latch::is_open));
+    let seen = Seen { lock: lock.ok(), latch: latch.ok() };
+    state::with(|host| host.memory.observers.judge(db, &key, |condition| seen.judge(condition)));
     true
 }
 
@@ -63,7 +69,10 @@ pub(super) fn tell_next() -> bool {
             }
             Verdict::Met => Answer::Failed(blocked::NOT_PERMITTED),
             Verdict::HoldEnded => Answer::Failed(c"NOTHELD the hold has ended; acquire the lock again"),
-            Verdict::WrongType => Answer::Failed(blocked::OVERWRITTEN),
+            Verdict::NotALock => Answer::Failed(blocked::NOT_A_LOCK),
+            Verdict::NotALatch => {
+                Answer::Failed(c"WRONGTYPE the key was overwritten with a value that is not a latch")
+            }
         };
         host.blocked.answer(id, answer);
         true

@@ -93,7 +93,7 @@ impl Host {
         }
     }
 
-    /// Asks for another look at a lock, soon, if somebody waits for it or watches it.
+    /// Asks for another look at a key, soon, if somebody waits for its lock or watches it.
     pub(super) fn suspect(&mut self, db: i32, key: &[u8]) {
         if self.memory.observers.note(db, key) {
             self.alarm.soon();

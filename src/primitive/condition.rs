@@ -1,4 +1,4 @@
-//! What one can watch a lock for, and whether it is so.
+//! What one can watch a lock or a latch for, and whether it is so.
 
 use smallvec::SmallVec;
 
@@ -15,6 +15,8 @@ pub enum Condition {
     Changed(Option<Fence>),
     /// Somebody wants what the hold of this fence has.
     Wanted(Fence),
+    /// The latch is there, and all have counted.
+    Open,
 }
 
 /// What became of a condition.
@@ -24,11 +26,36 @@ pub enum Verdict {
     Met,
     /// It can no longer be: the hold that it is about has ended.
     HoldEnded,
-    /// It can no longer be: the key holds something else.
-    WrongType,
+    /// It can no longer be: the key holds something that is no lock.
+    NotALock,
+    /// The same for a latch.
+    NotALatch,
 }
 
-/// A lock at one moment, as those see it who only watch. A hold is over at its deadline, swept or not.
+/// A key at one moment, as those see it who only watch. Of a key that is not there both is seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Nothing if the key holds something else.
+    pub lock: Option<View>,
+    /// Whether the latch is open; nothing if the key holds something else.
+    pub latch: Option<bool>,
+}
+
+impl Seen {
+    /// What there is to say of a condition by now.
+    pub fn judge(&self, condition: Condition) -> Option<Verdict> {
+        let lock = self.lock.as_ref().ok_or(Verdict::NotALock);
+        let is_met = match condition {
+            Condition::Free => lock.map(|lock| lock.is_free),
+            Condition::Changed(from) => lock.map(|lock| lock.newest() != from),
+            Condition::Wanted(fence) => lock.and_then(|lock| lock.is_wanted(fence).ok_or(Verdict::HoldEnded)),
+            Condition::Open => self.latch.ok_or(Verdict::NotALatch),
+        };
+        is_met.map_or_else(Some, |is_met| is_met.then_some(Verdict::Met))
+    }
+}
+
+/// A lock at one moment. A hold is over at its deadline, swept or not.
 #[derive(Debug)]
 pub struct View {
     /// The holds, and whether somebody has asked for each of them.
@@ -70,17 +97,10 @@ impl View {
         self.holds.iter().map(|(fence, _)| *fence).max()
     }
 
-    /// What there is to say of a condition by now.
-    pub fn judge(&self, condition: Condition) -> Option<Verdict> {
-        let is_met = match condition {
-            Condition::Free => self.is_free,
-            Condition::Changed(from) => self.newest() != from,
-            Condition::Wanted(fence) => match self.holds.iter().find(|hold| hold.0 == fence) {
-                Some((_, was_asked)) => *was_asked || self.is_in_the_way(fence),
-                None => return Some(Verdict::HoldEnded),
-            },
-        };
-        is_met.then_some(Verdict::Met)
+    /// Whether somebody wants what the hold of this fence has; nothing if the hold is over.
+    fn is_wanted(&self, fence: Fence) -> Option<bool> {
+        let (_, was_asked) = self.holds.iter().find(|hold| hold.0 == fence)?;
+        Some(*was_asked || self.is_in_the_way(fence))
     }
 
     /// Who comes first does not fit beside the holds, so each of them is in its way, but for one that is its own.

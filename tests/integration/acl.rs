@@ -30,12 +30,13 @@ const WRITERS: [&str; 16] = [
     "LATCH.DOWN k alice",
 ];
 /// What GUARD runs takes rights of its own; PING takes none.
-const READERS: [&str; 6] = [
+const READERS: [&str; 7] = [
     "LOCK.CHECK k alice",
     "LOCK.INFO k",
     "LOCK.WAITERS k",
     "LOCK.AWAIT k FREE",
     "LOCK.GUARD k alice 7 PING",
+    "LATCH.AWAIT k",
     "LATCH.INFO k",
 ];
 const KEYLESS: [&str; 1] = ["LOCK.HELP"];
@@ -169,7 +170,7 @@ fn commands_can_be_given_by_category() {
     assert!(!WRITERS.iter().any(|line| is_allowed_on(&server, &mut reads, line)));
     let mut hasty = user(&server, "~* +@all -@blocking");
     for line in for_clients() {
-        let waiting = ["lock.acquire", "lock.await", "lock.convert", "lock.macquire"];
+        let waiting = ["lock.acquire", "lock.await", "lock.convert", "lock.macquire", "latch.await"];
         let may_wait = waiting.contains(&name_of(line).as_str());
         assert_eq!(is_allowed_on(&server, &mut hasty, line), !may_wait, "{line}");
     }

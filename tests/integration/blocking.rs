@@ -263,7 +263,7 @@ fn the_queue_of_a_lock_has_an_end() {
     hold(&server, "l", "alice");
     let bob = wait_for_lock(&server, "k", "bob");
     let _carol = wait_for_lock(&server, "k", "carol");
-    let full = "QUEUEFULL 2 clients wait for this lock; raise lock.max-waiters-per-key or try later";
+    let full = "QUEUEFULL 2 clients wait for this key; raise lock.max-waiters-per-key or try later";
     assert_changes_nothing(&server, || {
         assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave BLOCK 0")), full);
     });

@@ -77,6 +77,7 @@ fn commands_go_to_the_node_that_has_the_slot() {
             &["LOCK.CHECK", foreign, "o"],
             &["LOCK.AWAIT", foreign, "FREE"],
             &["LOCK.AWAIT", foreign, "CHANGED", "BLOCK", "0"],
+            &["LATCH.AWAIT", foreign, "BLOCK", "0"],
             &["LOCK.REVOKE", foreign],
             &["LOCK.INFO", foreign],
             &["LOCK.WAITERS", foreign],
@@ -98,6 +99,7 @@ fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     let mut lost: Vec<_> = (0..5).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
     acquire_on(&server, &["{bar}watched", "o", "NOEXPIRE"]);
     lost.extend([LOW, "{bar}watched"].map(|key| watch(&server, &format!("LOCK.AWAIT {key} FREE BLOCK 0"))));
+    lost.push(watch(&server, "LATCH.AWAIT {bar}latch BLOCK 0"));
     let mut stays = waiter(&server, &[HIGH, "w", "BLOCK", "0"]);
     let mut free = watch(&server, &format!("LOCK.AWAIT {HIGH} FREE BLOCK 0"));
     let granted = lock_stat(&server, "granted");
@@ -281,8 +283,12 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     assert_eq!(reader.cmd(&["READONLY"]), "OK");
     assert_eq!(reader.cmd(&["LOCK.CHECK", LOW, "o"]), -1);
     assert_eq!(reader.cmd(&["LOCK.AWAIT", LOW, "FREE"]), Value::Nil);
-    let refused = reader.cmd(&["LOCK.AWAIT", LOW, "FREE", "BLOCK", "0"]);
-    assert!(refused.error().starts_with("READONLY this server is a replica in a cluster"), "{refused:?}");
+    for request in
+        [&["LOCK.AWAIT", LOW, "FREE", "BLOCK", "0"][..], &["LATCH.AWAIT", "{bar}latch", "BLOCK", "0"]]
+    {
+        let refused = reader.cmd(request);
+        assert!(refused.error().starts_with("READONLY this server is a replica in a cluster"), "{refused:?}");
+    }
 
     wait_until("the failover to be accepted", || replica.cmd(&["CLUSTER", "FAILOVER"]) == "OK");
     wait_until("the roles to change", || {

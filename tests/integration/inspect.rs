@@ -156,6 +156,7 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.WAITERS",
         "LATCH.SET",
         "LATCH.DOWN",
+        "LATCH.AWAIT",
         "LATCH.INFO",
         "LOCK.HELP",
     ];

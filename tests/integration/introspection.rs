@@ -61,6 +61,7 @@ fn command_info_of_every_command() {
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("latch.set", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
         ("latch.down", -2, "fast module write", "@fast @lock @write", Some("RW access update")),
+        ("latch.await", -2, "module readonly", "@blocking @lock @read @slow", Some("RO access")),
         ("latch.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
         ("lock._hold", -9, "admin module write", "@admin @dangerous @write", Some("RW access update")),

@@ -1,7 +1,9 @@
 //! Count-down latches: LATCH.SET, LATCH.DOWN, LATCH.INFO. What is set and counted, what is refused, and what onlookers notice.
+//! Copies and files (`copies`, `payloads`) and LATCH.AWAIT (`waiting`) have files of their own.
 
 mod copies;
 mod payloads;
+mod waiting;
 
 use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
 use crate::steps::{
@@ -275,9 +277,12 @@ fn who_may_set_it_count_it_and_look() {
     set(&server, "k 3");
     assert_writes_k(&server, "LATCH.SET k 3");
     assert_writes_k(&server, "LATCH.DOWN k me");
-    assert!(is_allowed(&server, "%R~k +latch.info", "LATCH.INFO k"));
-    assert!(!is_allowed(&server, "%W~k +latch.info", "LATCH.INFO k"));
-    assert!(!is_allowed(&server, "%R~other +latch.info", "LATCH.INFO k"));
+    for name in ["info", "await"] {
+        let line = format!("LATCH.{} k", name.to_uppercase());
+        assert!(is_allowed(&server, &format!("%R~k +latch.{name}"), &line));
+        assert!(!is_allowed(&server, &format!("%W~k +latch.{name}"), &line));
+        assert!(!is_allowed(&server, &format!("%R~other +latch.{name}"), &line));
+    }
 }
 
 #[test]

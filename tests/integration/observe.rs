@@ -295,7 +295,7 @@ fn there_is_room_for_so_many() {
     hold(&server, "l", "alice");
     let mut observers = [(); 2].map(|()| watch(&server, "LOCK.AWAIT k FREE BLOCK 0"));
     let full = ask(&server, "LOCK.AWAIT k FREE BLOCK 0");
-    assert!(full.error().starts_with("QUEUEFULL 2 clients wait for this lock"), "{full:?}");
+    assert!(full.error().starts_with("QUEUEFULL 2 clients wait for this key"), "{full:?}");
     // Those who want the lock have a room of their own, and share that of the server.
     let _bob = wait_for_lock(&server, "k", "bob");
     let _carol = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 0"));

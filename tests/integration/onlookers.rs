@@ -54,7 +54,7 @@ impl Events {
 
 /// What somebody is told who has lost, while waiting, a right that the command needs.
 pub(crate) const RIGHT_TAKEN_AWAY: &str =
-    "NOPERM the right to this lock was taken away while waiting; ask an administrator";
+    "NOPERM the right to this key was taken away while waiting; ask an administrator";
 
 /// A connection of a user with these rules and nothing else.
 pub(crate) fn user(server: &Server, rules: &str) -> Connection {

@@ -1,14 +1,17 @@
-//! Count-down latches: LATCH.SET, LATCH.DOWN, LATCH.INFO.
+//! Count-down latches: LATCH.SET, LATCH.DOWN, LATCH.AWAIT, LATCH.INFO.
 
-use super::super::api::{rm, Ctx};
+use super::super::api::{bytes, rm, Ctx};
+use super::super::blocked::Asked;
 use super::super::entry::{Call, Verb};
 use super::super::key::{read_value, OpenKey};
 use super::super::notify::{publish, Event};
-use super::super::{replicate, reply, state};
-use crate::command::latch::{parse_info, CountDown, SetLatch};
+use super::super::{config, observe, replicate, reply, state};
+use super::observe::watch;
+use crate::command::latch::{parse_info, AwaitLatch, CountDown, SetLatch};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
 use crate::limits::LATCH_IDS_SHOWN_MAX;
+use crate::primitive::condition::{Condition, Seen};
 use crate::primitive::latch::Latch;
 
 pub(in crate::host) struct SetLatchVerb;
@@ -59,11 +62,24 @@ fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
     OpenKey::open(call.ctx, call.key())
 }
 
-/// Tells onlookers, once the key is closed: other modules may listen and call us again.
+/// Tells onlookers and those who wait, once the key is closed: other modules may listen and call us again.
 fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
     drop(key);
     rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
     publish(call.ctx, call.key(), events);
+    observe::changed(call.ctx, call.db(), bytes(call.key()));
+}
+
+pub(in crate::host) struct AwaitLatchVerb;
+
+impl Verb for AwaitLatchVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = AwaitLatch::parse(&words, &config::policy())?;
+        let is_open = read_value(call.ctx, call.key(), |latch| latch.is_some_and(Latch::is_open))?;
+        let seen = Seen { latch: Some(is_open), ..Seen::default() };
+        watch(call, Asked::AwaitLatch, Condition::Open, &seen, request.wait)
+    }
 }
 
 pub(in crate::host) struct LatchInfoVerb;

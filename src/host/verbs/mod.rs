@@ -19,7 +19,7 @@ pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
 pub(super) use guard::GuardVerb;
 pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
 pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
-pub(super) use latch::{CountDownVerb, LatchInfoVerb, SetLatchVerb};
+pub(super) use latch::{AwaitLatchVerb, CountDownVerb, LatchInfoVerb, SetLatchVerb};
 pub(super) use observe::{ObserveVerb, RevokeVerb};
 pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
 pub(super) use take::AcquireVerb;

@@ -1,8 +1,9 @@
-//! LOCK.AWAIT and LOCK.REVOKE: waiting without taking, and asking without taking away.
+//! LOCK.AWAIT and LOCK.REVOKE: waiting without taking, and asking without taking away; what LATCH.AWAIT has in common
+//! with the first.
 
 use redis_module::raw;
 
-use super::super::api::has_flags;
+use super::super::api::{bytes, has_flags};
 use super::super::blocked::{Asked, Form};
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
@@ -13,10 +14,10 @@ use super::super::{clock, config};
 use super::site;
 use super::waiting::may_block;
 use crate::command::observe::{Observe, What};
+use crate::command::policy::Wait;
 use crate::command::revoke;
 use crate::error::LockError;
-use crate::primitive::condition::{Condition, Verdict, View};
-use crate::primitive::Moment;
+use crate::primitive::condition::{Condition, Seen, Verdict, View};
 
 pub(in crate::host) struct ObserveVerb;
 
@@ -26,7 +27,7 @@ impl Verb for ObserveVerb {
         let policy = config::policy();
         let request = Observe::parse(&words, &policy)?;
         let (db, now) = (call.db(), clock::now());
-        let (condition, verdict) = read(call.ctx, call.key(), |lock| {
+        let (condition, view) = read(call.ctx, call.key(), |lock| {
             state::with(|Host { memory, is_primary, .. }| {
                 if !*is_primary && matches!(request.what, What::Wanted(_)) {
                     return Err(LockError::ReadOnly);
@@ -34,35 +35,50 @@ impl Verb for ObserveVerb {
                 let first = memory.waiters.front(db, request.key).map(|(_, first)| first);
                 let view = View::of(lock, first, now);
                 let condition = request.condition(lock, &view)?;
-                Ok((condition, view.judge(condition)))
+                Ok((condition, view))
             })
         })??;
-        let wait = request.wait.filter(|_| may_block(call.ctx));
-        let outcome = match (verdict, wait) {
-            (Some(Verdict::Met), _) => Outcome::Int(1),
-            (Some(Verdict::HoldEnded), _) => return Err(LockError::NotHeld),
-            (Some(Verdict::WrongType), _) => return Err(LockError::WrongType),
-            (None, Some(wait)) if block(call, request.key, condition, wait.deadline(now))? => return Ok(()),
-            (None, _) => Outcome::Nil,
-        };
-        reply::outcome(call.ctx, outcome);
-        Ok(())
+        let seen = Seen { lock: Some(view), ..Seen::default() };
+        watch(call, Asked::Observe, condition, &seen, request.wait)
     }
 }
 
+/// Tells what is so of the key of this call, or keeps the client until the condition is met.
+pub(super) fn watch(
+    call: &Call,
+    asked: Asked,
+    condition: Condition,
+    seen: &Seen,
+    wait: Option<Wait>,
+) -> Result<(), LockError> {
+    let wait = wait.filter(|_| may_block(call.ctx));
+    let outcome = match (seen.judge(condition), wait) {
+        (Some(Verdict::Met), _) => Outcome::Int(1),
+        (Some(Verdict::HoldEnded), _) => return Err(LockError::NotHeld),
+        (Some(Verdict::NotALock), _) => return Err(LockError::WrongType),
+        (Some(Verdict::NotALatch), _) => return Err(LockError::WrongTypeForLatch),
+        (None, Some(wait)) if block(call, asked, condition, wait)? => return Ok(()),
+        (None, _) => Outcome::Nil,
+    };
+    reply::outcome(call.ctx, outcome);
+    Ok(())
+}
+
 /// Keeps the client of this call until the condition is met; false if the server will not have it blocked.
-fn block(call: &Call, key: &[u8], condition: Condition, deadline: Moment) -> Result<bool, LockError> {
+fn block(call: &Call, asked: Asked, condition: Condition, wait: Wait) -> Result<bool, LockError> {
     if has_flags(call.ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) && !state::with(|host| host.is_primary) {
         return Err(LockError::CannotWatch);
     }
     state::with(|Host { memory, blocked, alarm, .. }| {
-        memory.room_to_watch(call.db(), key, config::policy().caps)?;
+        let (db, key) = (call.db(), bytes(call.key()));
+        memory.room_to_watch(db, key, config::policy().caps)?;
         let id = memory.waiters.take_id();
-        let form = Form { asked: Asked::Observe, made_up: None, with_info: false };
+        let form = Form { asked, made_up: None, with_info: false };
         if !blocked.block(call.ctx, id, form) {
             return Ok(false);
         }
-        memory.observers.insert(id, call.db(), key, condition, deadline);
+        let deadline = wait.deadline(clock::now());
+        memory.observers.insert(id, db, key, condition, deadline);
         alarm.by(deadline);
         Ok(true)
     })

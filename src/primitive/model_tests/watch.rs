@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::model::{Hold, Model, Waiter};
 use super::world::World;
 use super::KEYS;
-use crate::primitive::condition::{Condition, Verdict, View};
+use crate::primitive::condition::{Condition, Seen, Verdict, View};
 use crate::primitive::{Fence, Moment};
 
 /// Each condition is judged as the model would.
@@ -13,11 +13,12 @@ pub fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
     for (key, holds) in model.holds.iter().enumerate() {
         let first = world.memory.waiters.front(0, KEYS[key]).map(|(_, first)| first);
         let view = View::of(world.keyspace.get(&key), first, Moment(world.now_us));
-        let is_met = |condition| view.judge(condition).is_some_and(|verdict| verdict == Verdict::Met);
+        let newest = view.newest();
+        let seen = Seen { lock: Some(view), ..Seen::default() };
+        let is_met = |condition| seen.judge(condition).is_some_and(|verdict| verdict == Verdict::Met);
         let is_free = holds.is_empty() && model.cooling[key].is_empty();
         assert_eq!(is_met(Condition::Free), is_free, "free {key}");
-        let newest = holds.iter().map(|hold| fences[&hold.grant]).max();
-        assert_eq!(view.newest(), newest);
+        assert_eq!(newest, holds.iter().map(|hold| fences[&hold.grant]).max());
         for fence in fences.values().map(|fence| Some(*fence)).chain([None]) {
             assert_eq!(is_met(Condition::Changed(fence)), fence != newest, "changed {key}");
         }
@@ -27,7 +28,7 @@ pub fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
                 None => Some(Verdict::HoldEnded),
                 Some(hold) => is_wanted(model, key, hold).then_some(Verdict::Met),
             };
-            assert_eq!(view.judge(Condition::Wanted(*fence)), expected, "wanted {key}");
+            assert_eq!(seen.judge(Condition::Wanted(*fence)), expected, "wanted {key}");
         }
     }
 }

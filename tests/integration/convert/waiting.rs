@@ -324,7 +324,7 @@ fn there_must_be_room_in_the_line() {
     read(&server, "ben");
     let _wilma = wait_in_line(&server, "LOCK.ACQUIRE k wilma BLOCK 0");
     assert_eq!(ask(&server, "CONFIG SET lock.max-waiters-per-key 1"), "OK");
-    let full = "QUEUEFULL 1 clients wait for this lock; raise lock.max-waiters-per-key or try later";
+    let full = "QUEUEFULL 1 clients wait for this key; raise lock.max-waiters-per-key or try later";
     assert_changes_nothing(&server, || assert_eq!(ask(&server, UPGRADE), full));
     assert_eq!(queue(&server, "k"), ["wilma"]);
 }

@@ -290,7 +290,7 @@ fn where_one_queue_is_full_none_is_joined() {
     assert_changes_nothing(&server, || {
         for keys in ["2 a b", "2 b a"] {
             let reply = take(&server, &format!("w3 {keys} BLOCK 0"));
-            assert!(reply.error().starts_with("QUEUEFULL 2 clients wait for this lock"), "{reply:?}");
+            assert!(reply.error().starts_with("QUEUEFULL 2 clients wait for this key"), "{reply:?}");
         }
     });
     assert_eq!(waiting(&server, "b"), 0);

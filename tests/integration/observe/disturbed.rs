@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::onlookers::user;
+use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
     ask, assert_granted, fence_of, hold, is_modern, observing, queue_up, release, set_string, wait_for_lock,
     watch, watch_from, words,
@@ -194,10 +194,9 @@ fn unblocked_by_an_operator() {
 #[test]
 fn who_may_not_read_the_lock_any_more_is_told_nothing() {
     let server = Server::start();
-    let taken_away = "NOPERM the right to this lock was taken away while waiting; ask an administrator";
     for (change, reply) in [
-        ("-lock.await", Value::Error(taken_away.into())),
-        ("resetkeys", Value::Error(taken_away.into())),
+        ("-lock.await", Value::Error(RIGHT_TAKEN_AWAY.into())),
+        ("resetkeys", Value::Error(RIGHT_TAKEN_AWAY.into())),
         ("resetkeys %R~k", Value::Int(1)),
         ("resetkeys ~k -lock.acquire", Value::Int(1)),
     ] {

@@ -5,7 +5,7 @@ use crate::steps::{
     ask, assert_changes_nothing, assert_granted, eval, fence_of, hold, observing, queue_up, release,
     set_string, transaction, wait_for_lock, watch, words, wrong_arity, WRONGTYPE,
 };
-use crate::support::{Server, Value};
+use crate::support::{ReplicaStream, Server, Value};
 
 const NOT_HELD: &str = "NOTHELD the owner does not hold the lock; nothing was done, so acquire it again";
 const HOLD_ENDED: &str = "NOTHELD the hold has ended; acquire the lock again";
@@ -198,7 +198,12 @@ fn what_was_asked_is_not_stored() {
     let server = Server::start();
     hold(&server, "k", "alice");
     let before = ask(&server, "DEBUG DIGEST-VALUE k");
+    let mut stream = ReplicaStream::attach(&server);
     assert_eq!(ask(&server, "LOCK.REVOKE k"), 1);
+    assert_eq!(ask(&server, "LOCK.RENEW k alice PX 30000"), 30_000);
+    let sent = stream.collect(&server);
+    let [hold] = &sent[..] else { panic!("only the renewal is told: {sent:?}") };
+    assert_eq!(hold.len(), 9, "and nothing more than of a plain hold: {hold:?}");
     assert_eq!(ask(&server, "DEBUG DIGEST-VALUE k"), before);
     assert_eq!(ask(&server, "DEBUG RELOAD"), "OK");
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED"), Value::Nil, "it is a hint, and ends with the load");
