@@ -3,6 +3,7 @@
 use redis_module::raw;
 
 use super::super::api::{has_flags, rm, Ctx, OK};
+use super::super::server_reply::ServerReply;
 use super::super::state;
 use crate::error::LockError;
 use crate::primitive::bounds::Tie;
@@ -13,10 +14,23 @@ use crate::primitive::bounds::Tie;
 pub(super) fn tie(ctx: *mut Ctx, asked: &mut Option<Tie>) -> Result<(), LockError> {
     let Some(tie) = asked else { return Ok(()) };
     let client = rm!(RedisModule_GetClientId(ctx));
-    let is_known = rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK;
-    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA) || !is_known {
+    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA) || !is_connection(ctx, client) {
         return Err(LockError::NoTie);
     }
     (tie.node, tie.client) = (state::with(|host| host.memory.node), client);
     Ok(())
+}
+
+fn is_connection(ctx: *mut Ctx, client: u64) -> bool {
+    rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
+        && (!has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING) || is_listed(ctx, client))
+}
+
+/// Whether the server lists this client. Valkey knows a stand-in by its id for as long as it is at work, and would crash
+/// when asked for more about it; but it lists connections alone. A stand-in is never let wait, so nobody else pays.
+fn is_listed(ctx: *mut Ctx, client: u64) -> bool {
+    let (list, id) = (c"LIST".as_ptr(), c"ID".as_ptr());
+    let reply =
+        rm!(RedisModule_Call(ctx, c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client.cast_signed()));
+    ServerReply::adopt(reply).is_some_and(|reply| reply.root().bytes().is_some_and(|line| !line.is_empty()))
 }
