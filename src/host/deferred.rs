@@ -20,7 +20,7 @@ use super::{clock, cluster, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::turn::Left;
-use crate::primitive::{Moment, WaiterId};
+use crate::primitive::{Hold, Moment, WaiterId};
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
@@ -190,13 +190,14 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
     true
 }
 
-/// Keeps the leases of a lock that is still here though its slot is not ours for now: the slot may come back, or
+/// Keeps the leases and ties of a lock that is still here though its slot is not ours for now: the slot may come back, or
 /// be on its way in.
 fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
     touch(ctx, name.as_ptr(), |lock| {
         let later = clock::now().plus_ms(AWAY_MS);
         state::with(|host| {
-            for hold in lock.holds_mut().iter_mut().filter(|hold| hold.deadline != Moment::NEVER) {
+            let is_due = |hold: &&mut Hold| hold.deadline != Moment::NEVER || hold.tie().is_some();
+            for hold in lock.holds_mut().iter_mut().filter(is_due) {
                 if !host.memory.leases.has(db, hold) {
                     host.memory.leases.insert_at(db, bytes(name.as_ptr()), hold, later);
                 }

@@ -115,6 +115,8 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
             host.swap_grants(first, second);
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));
+            // Whoever was found to be gone is looked for in the other database by now.
+            host.suspect_ties(None);
         });
     });
 }
@@ -193,7 +195,7 @@ fn index_again(ctx: *mut Ctx, name: *mut RString) {
                 host.memory.fences.fold(hold.fence);
                 host.memory.keep_indexed(db, bytes(name), hold);
             });
-            host.suspect(db, bytes(name));
+            host.suspect_newcomer(db, bytes(name), lock);
             if let Some(deadline) = host.memory.take_soonest() {
                 host.alarm.by(deadline);
             }

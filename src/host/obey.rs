@@ -129,7 +129,11 @@ fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) ->
         let mut turn = Turn { clock: clock::read(), db, key: key_bytes, lock: key.lock(), memory, effects };
         let changed = work(&mut turn)?;
         key.store();
-        host.suspect(db, key_bytes);
+        if source(call.ctx) == Source::Client {
+            host.suspect_newcomer(db, key_bytes, key.lock());
+        } else {
+            host.suspect(db, key_bytes);
+        }
         if let Some(deadline) = host.memory.take_soonest().filter(|_| host.is_primary) {
             host.alarm.by(deadline);
         }

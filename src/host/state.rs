@@ -12,7 +12,7 @@ use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Effect, Fence, Memory, WaiterId};
+use crate::primitive::{Effect, Fence, Lock, Memory, WaiterId};
 
 /// All that the module keeps outside the keyspace.
 pub(super) struct Host {
@@ -99,9 +99,23 @@ impl Host {
             self.alarm.soon();
         }
         if self.memory.waiters.waiting_for(db, key) > 0 {
-            self.deferred.suspects.push_back(Suspect::of(db, key.into()));
-            self.alarm.soon();
+            self.look_soon(db, key);
         }
+    }
+
+    /// Asks for another look at a lock that has come here from elsewhere, soon, if somebody waits for it, or if it is
+    /// tied to a connection: that may be another server's, or gone.
+    pub(super) fn suspect_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) {
+        if lock.holds().iter().any(|hold| hold.tie().is_some()) {
+            self.look_soon(db, key);
+        } else {
+            self.suspect(db, key);
+        }
+    }
+
+    fn look_soon(&mut self, db: i32, key: &[u8]) {
+        self.deferred.suspects.push_back(Suspect::of(db, key.into()));
+        self.alarm.soon();
     }
 
     /// Asks for a look at the holds that are tied to a connection, or at all that are tied to any.
