@@ -20,6 +20,12 @@ impl Default for Span {
 }
 
 impl Span {
+    /// What both ask for together, with the tie of the second.
+    pub fn and(self, other: Self) -> Self {
+        let (longest, shortest) = (self.longest.min(other.longest), self.shortest.max(other.shortest));
+        Self { longest, shortest, tie: other.tie }
+    }
+
     /// The bounds of a hold that is granted at `now`.
     pub fn from(self, now: Moment) -> Bounds {
         let floor = if self.shortest == Lease::NONE { Moment::LONG_AGO } else { self.shortest.deadline(now) };

@@ -58,7 +58,7 @@ impl Turn<'_> {
     }
 
     /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
-    /// under the id that it asked with, and bounded as it asked. If it waits for something else, as for several locks
+    /// under the id that it asked with, and bounded as it asked, too. If it waits for something else, as for several locks
     /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing.
     fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
         let waiters = &self.memory.waiters;
@@ -75,7 +75,10 @@ impl Turn<'_> {
             let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);
             extra.entries = asked.extra.map_or_else(Entries::default, |asked| asked.entries);
             ask.extra = extra.boxed();
-            ask.span = asked.span.or(ask.span);
+            ask.span = match (ask.span, asked.span) {
+                (Some(span), Some(asked)) => Some(Box::new(span.and(*asked))),
+                (span, asked) => asked.or(span),
+            };
         } else if let Some(id) = waiting {
             self.leave(id, Left::Superseded);
         }
