@@ -1,7 +1,8 @@
 //! Holds that are tied to a connection: tied, tied anew, and cut loose when it is gone.
 
 use super::bounds::{Bounds, Tie};
-use super::{Fence, Turn};
+use super::memory::Undo;
+use super::{End, Fence, Turn};
 
 impl Turn<'_> {
     /// Ties the owner's hold to another connection, or unties it from one that is gone.
@@ -11,13 +12,18 @@ impl Turn<'_> {
         self.retie(fence, tie);
     }
 
-    /// Gives the holds whose connection is gone the rest of their time.
+    /// Gives the holds whose connection is gone the rest of their time. One that was just handed to that connection,
+    /// which has not been heard of since, never was a hold to its owner: it is taken back.
     pub fn cut_ties(&mut self, is_there: impl Fn(&Tie) -> bool) {
         let now = self.clock.now;
         let tied = self.lock.holds().iter().filter_map(|hold| Some((hold.fence, *hold.tie()?)));
         let cut: Vec<_> = tied.filter(|(_, tie)| !tie.is_cut() && !is_there(tie)).collect();
         for (fence, tie) in cut {
-            self.retie(fence, Tie { end: tie.grace.deadline(now), ..tie });
+            if matches!(self.memory.provisional.get(&fence), Some(Undo::End { .. })) {
+                self.end(fence, End::Undone);
+            } else {
+                self.retie(fence, Tie { end: tie.grace.deadline(now), ..tie });
+            }
         }
     }
 

@@ -70,6 +70,8 @@ pub enum Op {
         owner: usize,
         claim: Claim,
         lease: Option<u64>,
+        most: Option<u64>,
+        least: Option<u64>,
     },
     Revoke {
         key: usize,
@@ -150,9 +152,10 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (some_keys(), owner.clone(), 1..20_u64)
             .prop_map(|(keys, owner, lease)| Op::RenewAll { keys, owner, lease }),
         1 => (key.clone(), prop::option::of(owner.clone())).prop_map(|(key, owner)| Op::Break { key, owner }),
-        1 => (key.clone(), owner.clone(), claim(), time())
-            .prop_map(|(key, owner, claim, lease)| Op::Steal { key, owner, claim, lease }),
         1 => key.clone().prop_map(|key| Op::Revoke { key }),
+        1 => (key.clone(), owner.clone(), claim(), time(), span()).prop_map(
+            |(key, owner, claim, lease, (most, least, _))| Op::Steal { key, owner, claim, lease, most, least },
+        ),
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
         2 => (key.clone(), owner.clone(), owner.clone(), time())
             .prop_map(|(key, from, to, lease)| Op::Transfer { key, from, to, lease }),

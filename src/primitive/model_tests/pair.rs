@@ -21,7 +21,7 @@ use crate::command::terms::Terms;
 use crate::command::transfer::Transfer;
 use crate::command::Policy;
 use crate::error::LockError;
-use crate::primitive::bounds::{Span, Tie};
+use crate::primitive::bounds::{Bounds, Span, Tie};
 use crate::primitive::claim::ALL;
 use crate::primitive::time::left_to_wire;
 use crate::primitive::{memory, Claim, End, Fence, Lease, Lock, Moment};
@@ -48,6 +48,11 @@ fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
 fn plain_terms(claim: Claim) -> Terms<'static> {
     let span = Span::default();
     Terms { claim, lease: None, wait: None, fence: None, note: None, entry: b"", span, with_info: false }
+}
+
+fn span(most: Option<u64>, least: Option<u64>, tie: Option<Tie>) -> Span {
+    let longest = most.map_or(Lease::NEVER, Lease::ms);
+    Span { longest, shortest: least.map_or(Lease::NONE, Lease::ms), tie }
 }
 
 fn names(keys: &BTreeSet<usize>) -> Vec<&'static [u8]> {
@@ -77,11 +82,8 @@ impl Pair {
             Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
                 let deadline = Wait(wait.unwrap_or(0)).deadline(now);
-                let span = Span {
-                    longest: most.map_or(Lease::NEVER, Lease::ms),
-                    shortest: least.map_or(Lease::NONE, Lease::ms),
-                    tie: tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace))),
-                };
+                let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
+                let span = span(most, least, tie);
                 let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades: None };
                 self.acquire(waiter, wait.map(Wait));
             }
@@ -132,15 +134,17 @@ impl Pair {
                 let ended = self.model.end(key, End::Broken, now, |hold| chosen(hold.owner));
                 assert_eq!(got, (ended + cooled) as i64, "broken");
             }
-            Op::Steal { key, owner, claim, lease } => {
+            Op::Steal { key, owner, claim, lease, most, least } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
-                let terms = Terms { lease: Some(lease), ..plain_terms(claim) };
+                let span = span(most, least, None);
+                let terms = Terms { lease: Some(lease), span, ..plain_terms(claim) };
                 let request = Steal { key: KEYS[key], owner: OWNERS[owner], terms };
                 let policy = Policy::default();
                 let fence = self.world.turn(key, |turn, _| request.apply(turn, &policy)).unwrap();
                 self.model.holds[key].clear();
                 self.model.cooling[key].clear();
                 self.grant_out_of_turn(key, owner, claim, lease, fence);
+                self.bound(key, owner, span.from(now));
             }
             Op::Revoke { key } => {
                 let asked = self.world.turn(key, |turn, _| revoke::apply(turn));
@@ -155,16 +159,7 @@ impl Pair {
                 self.model.waiters.retain(|waiter| !waits(waiter));
             }
             Op::Transfer { key, from, to, lease } => self.transfer(key, from, to, lease.map(Lease::ms)),
-            Op::Disconnect { client } => {
-                let gone = self.world.tie(client, Lease::NONE).client;
-                let holds = self.model.holds.iter_mut().flatten();
-                for hold in holds {
-                    if let Some(tie) = hold.bounds.tie.filter(|tie| tie.client == gone && !tie.is_cut()) {
-                        hold.tie(Tie { end: tie.grace.deadline(now), ..tie });
-                    }
-                }
-                self.world.disconnect(client);
-            }
+            Op::Disconnect { client } => self.disconnect(client),
             Op::Vanish { nth } => self.vanish(nth),
             Op::Undo { nth } => self.undo(nth),
             Op::Delete { key } => self.delete(key),
@@ -421,6 +416,14 @@ impl Pair {
         self.fences.insert(grant, fence);
     }
 
+    /// The hold has these bounds beside its own.
+    fn bound(&mut self, key: usize, owner: usize, more: Bounds) {
+        let hold = self.model.hold_of_mut(key, owner).unwrap();
+        hold.bounds.cap = hold.bounds.cap.min(more.cap);
+        hold.bounds.floor = hold.bounds.floor.max(more.floor);
+        hold.deadline = hold.deadline.min(more.cap);
+    }
+
     fn transfer(&mut self, key: usize, from: usize, to: usize, lease: Option<Lease>) {
         let policy = Policy::default();
         let request = Transfer { holder: holder(key, from, None), to: OWNERS[to], lease };
@@ -446,14 +449,37 @@ impl Pair {
                 self.model.holds[key].retain(|hold| hold.owner != from);
                 self.confirm(hold.grant);
                 self.grant_out_of_turn(key, to, hold.claim, lease.unwrap_or(hold.lease), fence);
-                let granted = self.model.hold_of_mut(key, to).unwrap();
-                granted.bounds.cap = granted.bounds.cap.min(hold.bounds.cap);
-                granted.bounds.floor = granted.bounds.floor.max(hold.bounds.floor);
-                granted.deadline = granted.deadline.min(hold.bounds.cap);
+                self.bound(key, to, hold.bounds);
             }
             Err(LockError::Deadlock(cycle)) => assert!(is_stuck, "no false alarm: {cycle:?}"),
             got => panic!("it should change hands: {got:?}"),
         }
+    }
+
+    /// Its waits end, and so do grants that it has not heard of; its other holds have their grace.
+    fn disconnect(&mut self, client: usize) {
+        let (now, gone) = (self.now(), self.world.tie(client, Lease::NONE).client);
+        let waits = |waiter: &Waiter| waiter.span.tie.is_some_and(|tie| tie.client == gone);
+        let (waiting, others): (Vec<_>, Vec<_>) = self.model.waiters.drain(..).partition(waits);
+        self.model.waiters = others;
+        let is_tied = |hold: &Hold| hold.bounds.tie.filter(|tie| tie.client == gone && !tie.is_cut());
+        for holds in &mut self.model.holds {
+            holds.retain(|hold| is_tied(hold).is_none() || hold.provisional != Some(Undo::End));
+            for hold in holds {
+                is_tied(hold)
+                    .into_iter()
+                    .for_each(|tie| hold.tie(Tie { end: tie.grace.deadline(now), ..tie }));
+            }
+        }
+        waiting.iter().for_each(|waiter| self.forget_waiter(waiter));
+        self.world.disconnect(client);
+        (0..KEYS.len()).for_each(|key| self.world.settle(key));
+    }
+
+    fn forget_waiter(&mut self, gone: &Waiter) {
+        let key = *gone.keys.first().unwrap();
+        let id = self.world.memory.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
+        self.world.memory.waiters.remove(id);
     }
 
     fn vanish(&mut self, nth: usize) {
@@ -462,9 +488,7 @@ impl Pair {
             return;
         }
         let gone = self.model.waiters.remove(nth % count);
-        let key = *gone.keys.first().unwrap();
-        let id = self.world.memory.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
-        self.world.memory.waiters.remove(id);
+        self.forget_waiter(&gone);
         gone.keys.iter().for_each(|key| self.world.settle(*key));
     }
 
