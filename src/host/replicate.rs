@@ -62,11 +62,7 @@ macro_rules! write_hold {
     ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
         let e: HoldEffect = $effect;
         match e.extra.as_deref() {
-            None => write_hold!($function, $to, $key, e, c"sbllllll"),
-            Some(extra) if extra.keys == 1 && extra.entries.is_plain() => {
-                write_hold!($function, $to, $key, e, c"sbllllllb", extra.note.as_ptr(), extra.note.len())
-            }
-            Some(extra) => {
+            Some(extra) if extra.keys > 1 || !extra.entries.is_plain() => {
                 let ids: Vec<OwnString> = extra.entries.ids().iter().map(|id| OwnString::new(id)).collect();
                 let mut ids: Vec<*mut RString> = ids.iter().map(OwnString::as_ptr).collect();
                 let (note, keys) = (&extra.note, i64::from(extra.keys));
@@ -75,6 +71,10 @@ macro_rules! write_hold {
                     $function, $to, $key, e, c"sbllllllblv", note.as_ptr(), note.len(), keys, ids, count
                 )
             }
+            Some(extra) if !extra.note.is_empty() => {
+                write_hold!($function, $to, $key, e, c"sbllllllb", extra.note.as_ptr(), extra.note.len())
+            }
+            _ => write_hold!($function, $to, $key, e, c"sbllllll"),
         };
     }};
     ($function:ident, $to:expr, $key:expr, $e:ident, $format:expr $(, $more:expr)*) => {
