@@ -104,7 +104,9 @@ impl Value for Lock {
 fn extra_bytes(hold: &Hold) -> usize {
     let Some(extra) = &hold.extra else { return 0 };
     let ids = extra.entries.ids();
-    size_of_val(&**extra) + extra.note.len() + size_of_val(ids) + ids.iter().map(|id| id.len()).sum::<usize>()
+    let bounds = extra.bounds.as_deref().map_or(0, size_of_val);
+    let text = extra.note.len() + ids.iter().map(|id| id.len()).sum::<usize>();
+    size_of_val(&**extra) + bounds + size_of_val(ids) + text
 }
 
 /// The value leaves its key: deleted, overwritten, evicted, renamed or moved. What we delete ourselves comes by
