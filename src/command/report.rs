@@ -61,6 +61,18 @@ impl Report {
         if holder.as_ref().is_some_and(|holder| holder.as_bytes() == owner) {
             return Self { reason: "other-fence", holder, ..Self::default() };
         }
+        let over = lock.and_then(|lock| lock.hold_of(owner));
+        if let Some(over) = over.filter(|over| fence.is_none_or(|fence| fence == over.fence)) {
+            // Nobody has ended it yet; on a replica, nobody will before the primary says so.
+            let ago_ms = Some(over.deadline.ms_until(now));
+            return Self {
+                fence: Some(over.fence),
+                reason: over.how_over().word(),
+                ago_ms,
+                holder,
+                ..Self::default()
+            };
+        }
         match memory.ledger.find(db, key, owner, fence) {
             Some(loss) => Self {
                 fence: Some(loss.fence),

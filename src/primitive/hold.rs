@@ -112,9 +112,11 @@ impl Hold {
 
     /// How it ended, when it is over by its deadline.
     pub fn how_over(&self) -> End {
+        // A replica is told of the deadline and of the bounds one after the other.
+        let end = self.deadline.plus_ms(1);
         match self.bounds() {
-            Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= self.deadline) => End::Closed,
-            Some(bounds) if bounds.cap <= self.deadline => End::Capped,
+            Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= end) => End::Closed,
+            Some(bounds) if bounds.cap <= end => End::Capped,
             _ => End::Expired,
         }
     }
