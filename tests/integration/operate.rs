@@ -18,7 +18,7 @@ const HOLDS_ALREADY: &str =
     "LOCKMODE the new owner holds the lock already; release one of the two holds first";
 
 /// Runs a line that must reply a fence.
-fn take(server: &Server, line: &str) -> i64 {
+pub(crate) fn take(server: &Server, line: &str) -> i64 {
     fence_of(&ask(server, line))
 }
 
@@ -29,7 +29,7 @@ fn owners(server: &Server) -> Vec<String> {
 }
 
 /// A field of the only hold of `k`.
-fn shown(server: &Server, field: &str) -> Value {
+pub(crate) fn shown(server: &Server, field: &str) -> Value {
     let info = ask(server, "LOCK.INFO k");
     let [hold] = info.field("holds").items() else { panic!("not one hold: {info:?}") };
     hold.field(field).clone()

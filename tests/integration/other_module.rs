@@ -6,14 +6,14 @@ use crate::support::server::Setup;
 use crate::support::{assert_stream, ReplicaStream, Server, Value};
 
 /// A server with a module that runs what it is told to run; nothing, said aloud, where that cannot be built.
-fn with_caller(case: &str) -> Option<Server> {
+pub(crate) fn with_caller(case: &str) -> Option<Server> {
     let dir = tempfile::Builder::new().prefix("lock-caller-").tempdir().expect("a directory");
     let caller = shared_object(case, "caller/caller.c", dir.path())?;
     Some(Setup::new().conf(&[format!("loadmodule {}", caller.display())]).start())
 }
 
 /// What another module gets when it runs a command on its own account, or, with `C`, as the user who called it.
-fn run(server: &Server, format: &str, line: &str) -> Value {
+pub(crate) fn run(server: &Server, format: &str, line: &str) -> Value {
     ask(server, &format!("CALLER.RUN {format} {line}"))
 }
 

@@ -6,7 +6,7 @@ use crate::support::{wait_until, Connection, Server, Value};
 const REPORT: [&str; 6] = ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"];
 
 /// The names of a map, which must be one in this protocol.
-fn names(reply: &Value, resp3: bool) -> Vec<String> {
+pub(crate) fn names(reply: &Value, resp3: bool) -> Vec<String> {
     match reply {
         Value::Map(pairs) if resp3 => pairs.iter().map(|(name, _)| name.text()).collect(),
         Value::Array(items) if !resp3 => items.chunks_exact(2).map(|pair| pair[0].text()).collect(),
