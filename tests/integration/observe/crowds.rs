@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::{fence_of, hold, observing, release, words};
+use crate::steps::{ask, fence_of, hold, observing, release, watch, words};
 use crate::support::{wait_until, Connection, Server, Value};
+use crate::traffic::at_once;
 
 /// So many new connections that watch by this line.
 fn crowd(server: &Server, count: usize, line: impl Fn(usize) -> String) -> Vec<Connection> {
@@ -46,6 +47,48 @@ fn all_locks_that_are_flushed_are_told_of() {
     assert_eq!(conn.read(), "OK");
     fence_of(&conn.read());
     observers.iter_mut().for_each(|observer| assert_eq!(observer.read(), 1));
+}
+
+/// The step itself does it: what comes next in the same packet finds nobody watching.
+#[test]
+fn whoever_watches_is_told_within_the_step() {
+    let server = Server::start();
+    for (make, what, change) in [
+        ("LOCK.ACQUIRE k alice", "LOCK.AWAIT k FREE", "LOCK.RELEASE k alice"),
+        ("LOCK.ACQUIRE k alice", "LOCK.AWAIT k CHANGED", "LOCK.TRANSFER k alice bob"),
+        ("LOCK.ACQUIRE k alice", "LOCK.AWAIT k alice WANTED", "LOCK.REVOKE k"),
+        ("LOCK.MACQUIRE alice 2 j k", "LOCK.AWAIT k FREE", "LOCK.MRELEASE alice 2 j k"),
+        ("LATCH.SET k 1", "LATCH.AWAIT k", "LATCH.DOWN k"),
+    ] {
+        ask(&server, make);
+        let mut observer = watch(&server, &format!("{what} BLOCK 0"));
+        let replies = at_once(&server, &[&words(change), &["INFO", "lock_state"]]);
+        assert!(replies[1].text().contains("lock_observing:0"), "{change}");
+        assert_eq!(observer.read(), 1, "{what}");
+        assert_eq!(ask(&server, "DEL k"), i64::from(!change.contains("RELEASE")));
+    }
+}
+
+/// The cron looks at all keys in turn, and takes long with so many; nobody waits for that.
+#[test]
+fn whoever_watches_is_told_soon_of_what_others_do_to_the_key() {
+    let server = Server::start();
+    assert_eq!(ask(&server, "CONFIG SET hz 1"), "OK");
+    hold(&server, "other", "alice");
+    let _crowd = crowd(&server, 800, |_| "LOCK.AWAIT other CHANGED BLOCK 0".into());
+    for line in ["DEL k", "RENAME k l", "MOVE k 5", "SET k v", "PEXPIREAT k 1000", "SWAPDB 0 6"] {
+        hold(&server, "k", "alice");
+        let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
+        let start = Instant::now();
+        assert!(!matches!(ask(&server, line), Value::Error(_)), "{line}");
+        match observer.read() {
+            Value::Error(text) if line == "SET k v" => assert!(text.starts_with("WRONGTYPE "), "{text}"),
+            reply => assert_eq!(reply, 1, "{line}"),
+        }
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(1_500), "{line}: {took:?}, and the cron takes two seconds");
+        ask(&server, "DEL k");
+    }
 }
 
 #[test]
