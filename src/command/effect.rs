@@ -93,7 +93,7 @@ impl<'a> HoldEffect<'a> {
             claim: hold.claim,
             lease: hold.lease,
             end: Stamp::of(hold.deadline, clock),
-            extra: hold.extra.as_deref().filter(|extra| extra.is_told()).map(Cow::Borrowed),
+            extra: hold.extra.as_deref().map(Cow::Borrowed),
         }
     }
 

@@ -33,12 +33,6 @@ impl Extra {
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
-
-    /// Whether there is something in it that others must know.
-    pub fn is_told(&self) -> bool {
-        let Self { note, keys, entries, bounds, is_wanted: _ } = self;
-        !(note.is_empty() && *keys == 1 && entries.is_plain() && bounds.is_none())
-    }
 }
 
 /// One owner's grant on one lock.
