@@ -206,7 +206,12 @@ fn a_watch_that_is_over_is_nil() {
 fn watches_end_on_time() {
     let server = Server::start();
     hold(&server, "k", "alice");
-    assert_punctual(&server, || {
+    assert_watches_end_on_time(&server);
+}
+
+/// Somebody holds `k` meanwhile.
+fn assert_watches_end_on_time(server: &Server) {
+    assert_punctual(server, || {
         let mut watches: Vec<_> = (0..120)
             .map(|n| {
                 let (mut conn, wait) = (server.connect(), Duration::from_millis(100 + 4 * n));

@@ -1,5 +1,6 @@
 //! Watching where nothing is decided: on replicas, in a server that becomes one or ceases to be one.
 
+use super::assert_watches_end_on_time;
 use crate::steps::{ask, fence_of, hold, observing, release, wait_for_lock, watch, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Server, Value};
@@ -39,6 +40,12 @@ fn a_replica_tells_of_what_its_primary_does() {
     let mut free = watch(&replica, "LOCK.AWAIT k FREE BLOCK 0");
     assert_eq!(ask(&primary, "FLUSHALL"), "OK");
     assert_eq!(free.read(), 1);
+}
+
+#[test]
+fn watches_on_a_replica_end_on_time() {
+    let (_primary, replica, _) = two();
+    assert_watches_end_on_time(&replica);
 }
 
 #[test]
