@@ -2,6 +2,7 @@
 //! all that can befall it; those who wait, copies, failover, refusals and crowds have a file each.
 
 mod copies;
+mod crowds;
 mod failover;
 mod refusals;
 mod waiting;
