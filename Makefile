@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix bench lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix bench compare lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -54,6 +54,11 @@ bench: build ## measure speed and memory against other ways to lock (ARGS=--help
 	@tools/servers.sh $(SERVERS)
 	cargo build --release --locked --package lock-bench --examples
 	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)
+
+compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 prints the same from short runs)
+	@source tools/compare.sh target/compare/peers; \
+	cargo run --release --locked --manifest-path compare/Cargo.toml --target-dir $(BUILD)/compare -- \
+		$(if $(QUICK),--quick,--write docs/comparison.md) $(ARGS)
 
 lint: setup ## check format, lints, documentation and shell syntax
 	cargo fmt --all --check

@@ -1,0 +1,74 @@
+//! What this module is to reach beside the others, and whether it did.
+
+use crate::document::{median, number, rate, ratios};
+use crate::peers::Peer;
+use crate::series::Fast;
+use anyhow::Result;
+use std::fmt::Write;
+
+/// A lock, a work, and how many times as fast as that lock this module is to be.
+type Aim = (Peer, &'static str, f64);
+
+const ONE: &str = "free locks, 50 clients";
+const HELD: &str = "held for 5 ms, 16 clients";
+const CROWDS: [&str; 3] = ["one lock, 2 clients", "one lock, 16 clients", "one lock, 64 clients"];
+
+/// For 2, 16 and 64 clients on one lock.
+const HAND_OFFS: [(Peer, [f64; 3]); 6] = [
+    (Peer::RedissonLock, [20.0, 4.0, 12.0]),
+    (Peer::RedissonFair, [1.9, 2.7, 5.0]),
+    (Peer::MariaGetLock, [1.3, 1.2, 1.5]),
+    (Peer::PgAdvisory, [1.05, 1.3, 1.9]),
+    (Peer::ZooRecipe, [10.0, 10.0, 10.0]),
+    (Peer::Etcd, [60.0, 60.0, 20.0]),
+];
+
+const OTHERS: [Aim; 7] = [
+    (Peer::RedissonFair, "one lock, 1000 clients", 25.0),
+    (Peer::RedisSet, HELD, 3.5),
+    (Peer::RedissonLock, ONE, 1.7),
+    (Peer::MariaGetLock, ONE, 2.0),
+    (Peer::PgAdvisory, ONE, 2.8),
+    (Peer::ZooRecipe, ONE, 9.0),
+    (Peer::Etcd, ONE, 10.0),
+];
+
+pub fn table(fast: &Fast) -> Result<String> {
+    let mut out = String::from("| Work | Beside | aim | measured | |\n|---|---|--:|--:|---|\n");
+    let crowds = HAND_OFFS
+        .into_iter()
+        .flat_map(|(peer, aims)| CROWDS.into_iter().zip(aims).map(move |(work, aim)| (peer, work, aim)));
+    for (peer, work, aim) in crowds.chain(OTHERS) {
+        let series = fast.series.iter().find(|series| series.title == work);
+        let reached = series.and_then(|series| Some(median(ratios(series, peer, |s| rate(series.work, s))?)));
+        row(&mut out, work, peer, &format!("≥ {}", number(aim)), reached, |reached| reached >= aim)?;
+    }
+    for work in CROWDS {
+        let Some(series) = fast.series.iter().find(|series| series.title == work) else { continue };
+        let others = series.rows.iter().filter(|(peer, _)| *peer != Peer::Module);
+        let cost = |peer| ratios(series, peer, |s| s.cpu_ms).map(median);
+        // The one that ours costs most beside.
+        let cheapest =
+            others.filter_map(|(peer, _)| Some((*peer, cost(*peer)?))).max_by(|a, b| a.1.total_cmp(&b.1));
+        if let Some((peer, reached)) = cheapest {
+            let work = format!("server CPU per acquisition, {work}");
+            row(&mut out, &work, peer, "≤ 1", Some(reached), |reached| reached <= 1.0)?;
+        }
+    }
+    Ok(out)
+}
+
+fn row(
+    out: &mut String,
+    work: &str,
+    peer: Peer,
+    aim: &str,
+    reached: Option<f64>,
+    met: impl Fn(f64) -> bool,
+) -> Result<()> {
+    let (value, verdict) = match reached.filter(|reached| reached.is_finite()) {
+        Some(reached) => (number(reached), if met(reached) { "met" } else { "missed" }),
+        None => ("–".into(), "not measured"),
+    };
+    Ok(writeln!(out, "| {work} | {peer} | {aim} | {value} | {verdict} |")?)
+}

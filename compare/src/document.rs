@@ -1,0 +1,296 @@
+//! The document: three tables, what they stand on, and what was not measured.
+
+use crate::aims;
+use crate::fast::{Sample, Work};
+use crate::peers::Peer;
+use crate::plot::CHARTS;
+use crate::right::Seen;
+use crate::series::{Fast, Outcome, Plan, Right, Series};
+use crate::servers::{Servers, KINDS};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+/// Above this load the rates are not those of an idle machine.
+const BUSY: f64 = 1.0;
+
+pub struct Document<'a> {
+    pub quick: bool,
+    /// Whether the plots lie beside the document.
+    pub plots: bool,
+    pub plan: &'a Plan,
+    pub servers: &'a Servers,
+    pub right: &'a Right,
+    pub fast: &'a Fast,
+    /// What else ran on the machine when the run began.
+    pub load: f64,
+    /// The table of features.
+    pub features: &'a str,
+}
+
+impl Document<'_> {
+    pub fn text(&self, took: Duration) -> Result<String> {
+        let mut out = String::new();
+        self.head(&mut out, took)?;
+        self.right(&mut out)?;
+        self.fast(&mut out)?;
+        let features = self.features;
+        writeln!(out, "## What for?\n\nEach of ours leads to the test that proves it.\n\n{features}")?;
+        self.ground(&mut out)?;
+        Ok(out)
+    }
+
+    fn head(&self, out: &mut String, took: Duration) -> Result<()> {
+        let date = run("date", &["-u", "+%Y-%m-%d"])?;
+        writeln!(out, "# Side by side\n")?;
+        writeln!(
+            out,
+            "This module beside the locks that people use today: the same work, on real servers. `make compare` wrote\n\
+             this page on {date}; `make compare QUICK=1` prints the same tables from short runs.{}\n",
+            if self.quick { " These are short runs." } else { "" }
+        )?;
+        write!(out, "The run took {} minutes.", took.as_secs().div_ceil(60))?;
+        if self.load > BUSY {
+            write!(
+                out,
+                " **The machine was busy with other work** (load {} on {} CPUs when it began): read the counts and\n\
+                 the ratios, not the rates, and take the ratios as a first look.",
+                number(self.load),
+                cpus()?
+            )?;
+        }
+        writeln!(out, "\n")?;
+        Ok(())
+    }
+
+    fn right(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## Right?\n")?;
+        writeln!(
+            out,
+            "Five clients, each a process of its own, add 1 to a number in another server: take the lock, read, write,\n\
+             release. Leases and sessions are one second (etcd's least is two), and whoever polls does so every 5 ms.\n\
+             \"Killed\": a holder gets SIGKILL. \"Paused\": a holder gets SIGSTOP between its read and its write, for\n\
+             3.5 s. A lock that numbers its grants shows the number to the store with each read and write, and the\n\
+             store refuses one that is older than the newest it was shown.\n"
+        )?;
+        writeln!(
+            out,
+            "- **two inside**: grants while another client was inside and its lease was not over.\n\
+             - **lost**: writes that were acknowledged and are not in the number.\n\
+             - **refused**: late writes that the fence kept out; nothing was lost by them.\n\
+             - **stuck**: nobody got the lock for 8 s.\n\
+             - **recovery**: the longest time from a kill to the next grant.\n"
+        )?;
+        writeln!(
+            out,
+            "| Lock | acquired | two inside | lost | killed: lost | stuck | recovery s | paused: two inside | outlived | lost | refused |"
+        )?;
+        writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
+        for (peer, [plain, kill, pause]) in &self.right.rows {
+            let cell = |seen: &Outcome<Seen>, value: &dyn Fn(&Seen) -> String| match seen {
+                Ok(seen) => value(seen),
+                Err(_) => "–".into(),
+            };
+            let of = |seen: &Seen, count: u64| format!("{count} in {}", seen.rounds);
+            let cells = [
+                cell(plain, &|s| s.acquired.to_string()),
+                cell(plain, &|s| s.violations.to_string()),
+                cell(plain, &|s| s.lost.to_string()),
+                cell(kill, &|s| s.lost.to_string()),
+                cell(kill, &|s| of(s, s.stuck)),
+                cell(kill, &|s| if s.stuck > 0 { "never".into() } else { number(s.recovery.as_secs_f64()) }),
+                cell(pause, &|s| s.violations.to_string()),
+                cell(pause, &|s| s.outlived.to_string()),
+                cell(pause, &|s| s.lost.to_string()),
+                cell(pause, &|s| s.refused.to_string()),
+            ];
+            writeln!(out, "| {} | {} |", bold(*peer), cells.join(" | "))?;
+        }
+        writeln!(out)?;
+        for (peer, outcomes) in &self.right.rows {
+            if let Some(reason) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+                writeln!(out, "- Not measured: {peer}: {reason}.")?;
+            }
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    fn fast(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## Fast?\n")?;
+        if self.plots {
+            for (file, caption, _, _) in CHARTS {
+                writeln!(out, "![{caption}](comparison/{file}.svg)\n")?;
+            }
+        }
+        writeln!(
+            out,
+            "All clients live in one process with one thread, each with a connection of its own. Leases are 30 s, and\n\
+             whoever polls does so every 100 ms. {} rounds of {} s; in each round every lock has its turn, and \"ours is\n\
+             ×\" is the median of the ratios inside the rounds. With one client all are a round trip. A hand-off is an\n\
+             acquisition whose holder is another one than before; its time runs from sending the release to the grant\n\
+             of a client that was already waiting. Acquisitions that are no hand-offs are a client that takes what it\n\
+             has just given back. Clients in Python, Java and Go take part in the table above only. The database lock\n\
+             as taught refuses nobody, so its speed says nothing.\n",
+            self.plan.rounds,
+            number(self.plan.length.as_secs_f64())
+        )?;
+        for series in &self.fast.series {
+            write_series(out, series)?;
+        }
+        writeln!(out, "### Aims\n\nThis module divided by the other, as the median over the rounds.\n")?;
+        writeln!(out, "{}", aims::table(self.fast)?)?;
+        writeln!(out, "### Memory in the server\n")?;
+        writeln!(out, "| Lock | bytes per held lock | bytes per waiting client |\n|---|--:|--:|")?;
+        for (peer, memory) in &self.fast.memory {
+            let cell = |value: Option<f64>| value.map_or("–".into(), number);
+            match memory {
+                Ok(memory) => {
+                    writeln!(out, "| {} | {} | {} |", bold(*peer), cell(memory.held), cell(memory.waiter))?
+                }
+                Err(reason) => writeln!(out, "| {peer} | {reason} | |")?,
+            }
+        }
+        writeln!(out)?;
+        Ok(())
+    }
+
+    fn ground(&self, out: &mut String) -> Result<()> {
+        writeln!(out, "## Servers and machine\n\n| Server | Version | Settings |\n|---|---|---|")?;
+        for kind in KINDS {
+            match self.servers.group(kind) {
+                Ok(group) => writeln!(out, "| {kind:?} | {} | {} |", group.version, group.settings)?,
+                Err(reason) => {
+                    writeln!(out, "| {kind:?} | not there | {} |", reason.lines().next().unwrap_or_default())?
+                }
+            }
+        }
+        writeln!(out, "\n{}", machine()?)?;
+        Ok(())
+    }
+}
+
+fn write_series(out: &mut String, series: &Series) -> Result<()> {
+    writeln!(out, "### {}\n", capital(&series.title))?;
+    let rate = |sample: &Sample| rate(series.work, sample);
+    if series.work.shared {
+        writeln!(
+            out,
+            "| Lock | hand-offs/s | ours is × | acquisitions/s | hand-off p50 µs | p99 µs | longest wait ms | Jain | \
+             server CPU ms per 1,000 | commands |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+        )?;
+    } else {
+        writeln!(
+            out,
+            "| Lock | pairs/s | ours is × | p50 µs | p99 µs | server CPU ms per 1,000 | commands |\n\
+             |---|--:|--:|--:|--:|--:|--:|"
+        )?;
+    }
+    for (peer, row) in &series.rows {
+        let Ok(samples) = row else { continue };
+        let median_of = |value: fn(&Sample) -> f64| number(median(samples.iter().map(value).collect()));
+        let ratio = ratios(series, *peer, rate).map_or("–".into(), |ratios| number(median(ratios)));
+        let mut cells = vec![number(median(samples.iter().map(rate).collect())), ratio];
+        if series.work.shared {
+            cells.push(median_of(|s| s.acquired));
+        }
+        cells.extend([median_of(|s| s.p50), median_of(|s| s.p99)]);
+        if series.work.shared {
+            cells.extend([
+                median_of(|s| s.longest_ms),
+                format!("{:.2}", median(samples.iter().map(|s| s.jain).collect())),
+            ]);
+        }
+        cells.extend([median_of(|s| s.cpu_ms), median_of(|s| s.commands)]);
+        writeln!(out, "| {} | {} |", bold(*peer), cells.join(" | "))?;
+    }
+    writeln!(out)?;
+    for (peer, row) in &series.rows {
+        if let Err(reason) = row {
+            writeln!(out, "- Not measured: {peer}: {reason}.")?;
+        }
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+/// What a row of such a work is sorted and compared by.
+pub fn rate(work: Work, sample: &Sample) -> f64 {
+    if work.shared {
+        sample.handed
+    } else {
+        sample.acquired
+    }
+}
+
+/// This module divided by a peer, once for each round; nothing if either did not run.
+pub fn ratios(series: &Series, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<Vec<f64>> {
+    let row =
+        |of: Peer| series.rows.iter().find(|(peer, _)| *peer == of).and_then(|(_, row)| row.as_ref().ok());
+    let (ours, theirs) = (row(Peer::Module)?, row(peer)?);
+    Some(ours.iter().zip(theirs).map(|(a, b)| value(a) / value(b)).collect())
+}
+
+fn bold(peer: Peer) -> String {
+    if peer == Peer::Module {
+        format!("**{peer}**")
+    } else {
+        peer.to_string()
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.retain(|value| value.is_finite());
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        even if even % 2 == 0 => (values[half - 1] + values[half]) / 2.0,
+        _ => values[half],
+    }
+}
+
+/// Three digits that matter.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        v if v.is_nan() => "–".into(),
+        v if v >= 1e6 => format!("{:.2}M", value / 1e6),
+        v if v >= 1e4 => format!("{:.1}k", value / 1e3),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// Processes that run or want to, over the last minute.
+pub fn load() -> Result<f64> {
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(load.split_whitespace().next().context("no load")?.parse()?)
+}
+
+fn cpus() -> Result<usize> {
+    let info = fs::read_to_string("/proc/cpuinfo")?;
+    Ok(info.lines().filter(|line| line.starts_with("processor")).count())
+}
+
+fn machine() -> Result<String> {
+    let info = fs::read_to_string("/proc/cpuinfo")?;
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")).context("no model")?;
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kib: f64 = memory.split_whitespace().nth(1).context("no memory")?.parse()?;
+    let gib = kib / f64::from(1 << 20);
+    Ok(format!("{} CPUs ({model}), {gib:.0} GiB, Linux {}.", cpus()?, run("uname", &["-r"])?))
+}
+
+fn run(program: &str, words: &[&str]) -> Result<String> {
+    let output = Command::new(program).args(words).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}

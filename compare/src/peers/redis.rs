@@ -1,0 +1,222 @@
+//! Locks in Redis: this module, GET and SET as they are taught, SET NX with a script, and that on three servers.
+
+use super::{Lock, Terms};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use redis::aio::MultiplexedConnection;
+use redis::{cmd, AsyncConnectionConfig, Script};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+const COMPARE_AND_DELETE: &str =
+    "if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
+
+/// Of the lease, for clocks that run at different speeds.
+const DRIFT: f64 = 0.01;
+
+/// One connection for each client, as clients on different machines have it.
+async fn connect(port: u16) -> Result<MultiplexedConnection> {
+    let client = redis::Client::open(("127.0.0.1", port))?;
+    // A wait in the server may take as long as it takes.
+    let config = AsyncConnectionConfig::new().set_response_timeout(None);
+    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+}
+
+fn only(ports: &[u16]) -> Result<u16> {
+    ports.first().copied().context("no port")
+}
+
+pub struct Module {
+    link: MultiplexedConnection,
+    terms: Terms,
+    sent: u64,
+}
+
+impl Module {
+    pub async fn connect(terms: Terms) -> Result<Self> {
+        Ok(Self { link: connect(only(&terms.ports)?).await?, terms, sent: 0 })
+    }
+}
+
+#[async_trait(?Send)]
+impl Lock for Module {
+    async fn acquire(&mut self) -> Result<Option<i64>> {
+        self.sent += 1;
+        let mut ask = cmd("LOCK.ACQUIRE");
+        ask.arg(&self.terms.name).arg(&self.terms.owner).arg("PX").arg(self.terms.lease.as_millis() as u64);
+        Ok(Some(ask.arg("BLOCK").arg(0).query_async(&mut self.link).await?))
+    }
+
+    async fn release(&mut self) -> Result<bool> {
+        self.sent += 1;
+        let mut give = cmd("LOCK.RELEASE");
+        Ok(give.arg(&self.terms.name).arg(&self.terms.owner).query_async(&mut self.link).await?)
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.terms.name = name.into();
+    }
+}
+
+pub struct Taught {
+    link: MultiplexedConnection,
+    terms: Terms,
+    sent: u64,
+}
+
+impl Taught {
+    pub async fn connect(terms: Terms) -> Result<Self> {
+        Ok(Self { link: connect(only(&terms.ports)?).await?, terms, sent: 0 })
+    }
+}
+
+#[async_trait(?Send)]
+impl Lock for Taught {
+    async fn acquire(&mut self) -> Result<Option<i64>> {
+        loop {
+            self.sent += 1;
+            let held: Option<String> = cmd("GET").arg(&self.terms.name).query_async(&mut self.link).await?;
+            if held.is_none() {
+                self.sent += 1;
+                let mut set = cmd("SET");
+                set.arg(&self.terms.name).arg("1").arg("PX").arg(self.terms.lease.as_millis() as u64);
+                set.exec_async(&mut self.link).await?;
+                return Ok(None);
+            }
+            sleep(self.terms.poll).await;
+        }
+    }
+
+    async fn release(&mut self) -> Result<bool> {
+        self.sent += 1;
+        cmd("DEL").arg(&self.terms.name).exec_async(&mut self.link).await?;
+        // Nobody can tell whose it was.
+        Ok(true)
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.terms.name = name.into();
+    }
+}
+
+pub struct Set {
+    link: MultiplexedConnection,
+    terms: Terms,
+    script: Script,
+    sent: u64,
+}
+
+impl Set {
+    pub async fn connect(terms: Terms) -> Result<Self> {
+        let link = connect(only(&terms.ports)?).await?;
+        Ok(Self { link, terms, script: Script::new(COMPARE_AND_DELETE), sent: 0 })
+    }
+
+    async fn take(&mut self) -> Result<bool> {
+        self.sent += 1;
+        let mut set = cmd("SET");
+        set.arg(&self.terms.name).arg(&self.terms.owner).arg("NX").arg("PX");
+        let reply: Option<String> =
+            set.arg(self.terms.lease.as_millis() as u64).query_async(&mut self.link).await?;
+        Ok(reply.is_some())
+    }
+
+    async fn give(&mut self) -> Result<bool> {
+        self.sent += 1;
+        let mut call = self.script.key(&self.terms.name);
+        Ok(call.arg(&self.terms.owner).invoke_async(&mut self.link).await?)
+    }
+}
+
+#[async_trait(?Send)]
+impl Lock for Set {
+    async fn acquire(&mut self) -> Result<Option<i64>> {
+        while !self.take().await? {
+            sleep(self.terms.poll).await;
+        }
+        Ok(None)
+    }
+
+    async fn release(&mut self) -> Result<bool> {
+        self.give().await
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.terms.name = name.into();
+    }
+}
+
+/// The algorithm of the Redis documentation: a majority, in less time than the lease.
+pub struct Redlock {
+    nodes: [Set; 3],
+    lease: Duration,
+    poll: Duration,
+    tries: u64,
+}
+
+impl Redlock {
+    pub async fn connect(terms: Terms) -> Result<Self> {
+        let node = |at: usize| {
+            let ports = terms.ports.get(at).copied().into_iter().collect();
+            Set::connect(Terms { ports, ..terms.clone() })
+        };
+        let nodes = [node(0).await?, node(1).await?, node(2).await?];
+        Ok(Self { nodes, lease: terms.lease, poll: terms.poll, tries: 0 })
+    }
+
+    async fn give(&mut self) -> Result<usize> {
+        let [a, b, c] = &mut self.nodes;
+        let (a, b, c) = tokio::join!(a.give(), b.give(), c.give());
+        Ok([a?, b?, c?].into_iter().filter(|given| *given).count())
+    }
+
+    /// Not all at the same moment, or two clients with half of the servers each refuse each other for ever.
+    fn pause(&mut self) -> Duration {
+        self.tries += 1;
+        let spread = (self.nodes[0].terms.owner.len() as u64 * 7 + self.tries * 13) % 11;
+        self.poll.mul_f64(0.5 + spread as f64 / 10.0)
+    }
+}
+
+#[async_trait(?Send)]
+impl Lock for Redlock {
+    async fn acquire(&mut self) -> Result<Option<i64>> {
+        loop {
+            let asked = Instant::now();
+            let [a, b, c] = &mut self.nodes;
+            let (a, b, c) = tokio::join!(a.take(), b.take(), c.take());
+            let got = [a?, b?, c?].into_iter().filter(|got| *got).count();
+            if got >= 2 && asked.elapsed() < self.lease.mul_f64(1.0 - DRIFT) {
+                return Ok(None);
+            }
+            self.give().await?;
+            sleep(self.pause()).await;
+        }
+    }
+
+    async fn release(&mut self) -> Result<bool> {
+        Ok(self.give().await? >= 2)
+    }
+
+    fn sent(&self) -> u64 {
+        self.nodes.iter().map(|node| node.sent).sum()
+    }
+
+    fn rename(&mut self, name: &str) {
+        for node in &mut self.nodes {
+            node.rename(name);
+        }
+    }
+}

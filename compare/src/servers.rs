@@ -1,0 +1,314 @@
+//! The real servers: each on loopback, with a directory and a port of its own, ended by its process id.
+//! A server that is not installed is a reason, not an error: its peers are then named as not measured.
+
+use anyhow::{ensure, Context, Result};
+use nix::sys::signal::{kill, Signal};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::{Pid, Uid};
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The Java server and a first start of MariaDB take seconds on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+/// PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65_534;
+const CLIENTS: &str = "1200";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Redis with this module.
+    Module,
+    /// Redis alone.
+    Redis,
+    /// Three of them that know nothing of each other.
+    Redlock,
+    MariaDb,
+    Postgres,
+    Etcd,
+    ZooKeeper,
+    /// Redis, for what the locks protect.
+    Store,
+}
+
+pub const KINDS: [Kind; 8] = [
+    Kind::Module,
+    Kind::Redis,
+    Kind::Redlock,
+    Kind::MariaDb,
+    Kind::Postgres,
+    Kind::Etcd,
+    Kind::ZooKeeper,
+    Kind::Store,
+];
+
+/// Where the programs are.
+pub struct Programs {
+    pub module: PathBuf,
+    pub redis: PathBuf,
+    pub etcd: PathBuf,
+}
+
+pub struct Servers {
+    groups: Vec<(Kind, Result<Group>)>,
+}
+
+/// The processes of one kind.
+pub struct Group {
+    processes: Vec<Process>,
+    pub version: String,
+    pub settings: &'static str,
+}
+
+struct Process {
+    child: Child,
+    port: u16,
+    ends: Signal,
+    dir: TempDir,
+}
+
+impl Servers {
+    pub fn start(programs: &Programs) -> Self {
+        let start = |kind| {
+            eprintln!("starting {kind:?}");
+            (kind, Group::start(kind, programs))
+        };
+        Self { groups: KINDS.into_iter().map(start).collect() }
+    }
+
+    /// The group, or why there is none.
+    pub fn group(&self, kind: Kind) -> Result<&Group, String> {
+        let (_, group) = self.groups.iter().find(|(of, _)| *of == kind).ok_or("not asked for")?;
+        group.as_ref().map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl Group {
+    fn start(kind: Kind, programs: &Programs) -> Result<Self> {
+        let redis = |options: &[&str]| start_redis(&programs.redis, options);
+        let module = programs.module.to_str().context("a path of the module in UTF-8")?;
+        let redis_version = || version(&programs.redis, "--version");
+        let (processes, version, settings) = match kind {
+            Kind::Module => (
+                vec![redis(&["--loadmodule", module])?],
+                redis_version()? + ", with this module",
+                "no persistence",
+            ),
+            Kind::Redis | Kind::Store => (vec![redis(&[])?], redis_version()?, "no persistence"),
+            Kind::Redlock => (
+                vec![redis(&[])?, redis(&[])?, redis(&[])?],
+                redis_version()?,
+                "three servers, no persistence",
+            ),
+            Kind::MariaDb => (
+                vec![start_mariadb()?],
+                version(Path::new("mariadbd"), "--version")?,
+                "compiled defaults: every commit is synced to disk; GET_LOCK touches no disk",
+            ),
+            Kind::Postgres => (
+                vec![start_postgres()?],
+                version(&postgres("postgres")?, "--version")?,
+                "defaults: fsync, synchronous_commit; advisory locks write nothing",
+            ),
+            Kind::Etcd => (
+                vec![start_etcd(&programs.etcd)?],
+                version(&programs.etcd, "--version")?,
+                "defaults, one member: fsync",
+            ),
+            Kind::ZooKeeper => (
+                vec![start_zookeeper()?],
+                zookeeper_version(),
+                "one server, fsync, tickTime 500, maxClientCnxns 0, heap 1 GiB",
+            ),
+        };
+        Ok(Self { processes, version, settings })
+    }
+
+    pub fn ports(&self) -> Vec<u16> {
+        self.processes.iter().map(|process| process.port).collect()
+    }
+
+    /// CPU time of all processes and of the children that serve single clients.
+    pub fn cpu(&self) -> Duration {
+        self.pids()
+            .into_iter()
+            .filter_map(|pid| clock_getcpuclockid(Pid::from_raw(pid)).ok()?.now().ok())
+            .map(Duration::from)
+            .sum()
+    }
+
+    /// Resident memory, with shared pages counted once.
+    pub fn memory(&self) -> u64 {
+        let of = |pid: i32| -> Option<u64> {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        self.pids().into_iter().filter_map(of).sum::<u64>() * 1024
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        self.processes.iter().flat_map(|process| family(process.child.id())).collect()
+    }
+}
+
+/// A process and its children.
+fn family(pid: u32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+    std::iter::once(pid as i32).chain(children).collect()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing on disk is wanted, so the quick way that leaves no shared memory behind.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), self.ends);
+        let _ = self.child.wait();
+    }
+}
+
+fn start_redis(program: &Path, options: &[&str]) -> Result<Process> {
+    let dir = directory()?;
+    let port = free_port()?;
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "4000"]);
+    command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir.path()).args(options);
+    spawn(command, port, Signal::SIGKILL, dir)
+}
+
+fn start_mariadb() -> Result<Process> {
+    let dir = directory()?;
+    let port = free_port()?;
+    let data = format!("--datadir={}", dir.path().join("data").display());
+    let user = if Uid::effective().is_root() { "root" } else { "" };
+    let user = format!("--user={user}");
+    run(Command::new("mariadb-install-db").args([
+        "--no-defaults",
+        &data,
+        &user,
+        "--auth-root-authentication-method=normal",
+        "--skip-test-db",
+    ]))?;
+    let mut command = Command::new("mariadbd");
+    command
+        .args(["--no-defaults", &data, &user, "--bind-address=127.0.0.1"])
+        .arg(format!("--port={port}"))
+        .arg(format!("--socket={}", dir.path().join("socket").display()))
+        .arg(format!("--max-connections={CLIENTS}"));
+    spawn(command, port, Signal::SIGKILL, dir)
+}
+
+fn start_postgres() -> Result<Process> {
+    let dir = directory()?;
+    let port = free_port()?;
+    let as_nobody = |program: PathBuf| {
+        let mut command = Command::new(program);
+        if Uid::effective().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    };
+    if Uid::effective().is_root() {
+        chown(dir.path(), Some(NOBODY), Some(NOBODY))?;
+    }
+    let data = dir.path().join("data");
+    run(as_nobody(postgres("initdb")?)
+        .current_dir(dir.path())
+        .args(["-A", "trust", "-U", "postgres", "-D"])
+        .arg(&data))?;
+    let mut command = as_nobody(postgres("postgres")?);
+    command.current_dir(dir.path()).arg("-D").arg(&data).arg("-p").arg(port.to_string());
+    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=1200"] {
+        command.args(["-c", setting]);
+    }
+    // An immediate shutdown, which the children follow.
+    spawn(command, port, Signal::SIGQUIT, dir)
+}
+
+fn start_etcd(program: &Path) -> Result<Process> {
+    let dir = directory()?;
+    let (port, peer) = (free_port()?, free_port()?);
+    let (client_url, peer_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+    let mut command = Command::new(program);
+    command.arg("--data-dir").arg(dir.path().join("data"));
+    command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
+    command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
+    command.args(["--initial-cluster", &format!("default={peer_url}")]);
+    spawn(command, port, Signal::SIGKILL, dir)
+}
+
+fn start_zookeeper() -> Result<Process> {
+    const JARS: &str = "/usr/share/java/zookeeper.jar";
+    ensure!(Path::new(JARS).exists(), "the package zookeeper is not installed");
+    let dir = directory()?;
+    let port = free_port()?;
+    let config = dir.path().join("zoo.cfg");
+    let data = dir.path().join("data");
+    let lines = format!(
+        "tickTime=500\nminSessionTimeout=1000\nmaxClientCnxns=0\nadmin.enableServer=false\n\
+         clientPortAddress=127.0.0.1\nclientPort={port}\ndataDir={}\n",
+        data.display()
+    );
+    fs::write(&config, lines)?;
+    let mut command = Command::new("java");
+    command.args(["-Xmx1g", "-cp", JARS, "org.apache.zookeeper.server.ZooKeeperServerMain"]).arg(config);
+    spawn(command, port, Signal::SIGKILL, dir)
+}
+
+/// Starts it and waits until it listens; that it answers, the first client finds out.
+fn spawn(mut command: Command, port: u16, ends: Signal, dir: TempDir) -> Result<Process> {
+    let log = fs::File::create(dir.path().join("log"))?;
+    command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
+    let name = command.get_program().to_string_lossy().into_owned();
+    let child = command.spawn().with_context(|| format!("{name} does not start"))?;
+    let mut process = Process { child, port, ends, dir };
+    let deadline = Instant::now() + START_TIMEOUT;
+    while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
+        let log = || fs::read_to_string(process.dir.path().join("log")).unwrap_or_default();
+        ensure!(process.child.try_wait()?.is_none(), "{name} ended at once:\n{}", log());
+        ensure!(Instant::now() < deadline, "{name} does not listen:\n{}", log());
+        std::thread::sleep(POLL);
+    }
+    Ok(process)
+}
+
+fn run(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{name} is not installed"))?;
+    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The first thing with a digit and a dot in the first line that has one.
+fn version(program: &Path, option: &str) -> Result<String> {
+    let text = run(Command::new(program).arg(option))?;
+    let is_version = |word: &&str| word.contains('.') && word.chars().any(|c| c.is_ascii_digit());
+    let word = text.split([' ', '\n', '=']).find(|word| is_version(word) && !word.contains('/'));
+    Ok(word.unwrap_or("unknown").trim_end_matches(',').split('-').next().unwrap_or_default().to_string())
+}
+
+fn zookeeper_version() -> String {
+    let package = run(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "zookeeper"]));
+    package.unwrap_or_else(|_| "unknown".into()).split('-').next().unwrap_or_default().to_string()
+}
+
+/// Debian keeps PostgreSQL's programs apart from the others.
+fn postgres(program: &str) -> Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").context("the package postgresql is not installed")?;
+    let newest = versions.flatten().map(|entry| entry.path()).max().context("no version of PostgreSQL")?;
+    Ok(newest.join("bin").join(program))
+}
+
+fn directory() -> Result<TempDir> {
+    Ok(TempDir::with_prefix("lock-compare-")?)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Brings what the comparison needs and the machine does not have: servers from Debian's packages, clients in Python, Java
+# and Go from their registries, all but Debian's packages under DIR. What cannot be had is said, and then not measured.
+# usage: source tools/compare.sh DIR    sets ETCD_BIN and COMPARE_{PYTHON,JAVA,GO}
+compare_dir=$(realpath -m "$1")
+clients=$PWD/compare/clients
+mkdir -p "$compare_dir"
+
+say() {
+    echo "compare: $*" >&2
+}
+
+compare_missing() {
+    command -v mariadbd >/dev/null || echo mariadb-server-core
+    command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
+    [ -e /usr/share/java/zookeeper.jar ] || echo zookeeper
+    # A build of the client of etcd makes it from the definitions of its protocol.
+    command -v protoc >/dev/null || echo protobuf-compiler
+}
+
+compare_debian() {
+    local packages
+    read -r -a packages <<<"$(compare_missing | tr '\n' ' ')"
+    [ "${#packages[@]}" -gt 0 ] || return 0
+    say "installing ${packages[*]}"
+    apt-get update -qq </dev/null && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null ||
+        say "could not install ${packages[*]}"
+}
+
+# The package would start a service; the program alone is wanted.
+compare_etcd() {
+    [ -x "$compare_dir/etcd/usr/bin/etcd" ] && return
+    (cd "$compare_dir" && apt-get download -qq etcd-server 2>/dev/null && dpkg -x etcd-server_*.deb etcd) ||
+        say "no etcd"
+}
+
+compare_python() {
+    [ -x "$compare_dir/python/bin/python" ] && return
+    python3 -m venv "$compare_dir/python" &&
+        "$compare_dir/python/bin/python" -m pip install --quiet -r "$clients/requirements.txt" ||
+        { say "no clients in Python" && rm -rf "$compare_dir/python"; }
+}
+
+compare_java() {
+    [ -e "$compare_dir/java/classpath" ] && return
+    mkdir -p "$compare_dir/java"
+    mvn -q -B -f "$clients/java/pom.xml" dependency:build-classpath \
+        -Dmdep.outputFile="$compare_dir/java/jars" -DincludeScope=runtime &&
+        javac -cp "$(<"$compare_dir/java/jars")" -d "$compare_dir/java" "$clients/java/src/main/java/Locks.java" &&
+        echo "$compare_dir/java:$(<"$compare_dir/java/jars")" >"$compare_dir/java/classpath" ||
+        say "no clients in Java"
+}
+
+compare_go() {
+    [ -x "$compare_dir/go-locks" ] && return
+    (cd "$clients/go" && go build -o "$compare_dir/go-locks" .) || say "no client in Go"
+}
+
+compare_debian
+compare_etcd
+compare_python
+compare_java
+compare_go
+export ETCD_BIN=$compare_dir/etcd/usr/bin/etcd
+[ ! -x "$compare_dir/python/bin/python" ] || export COMPARE_PYTHON=$compare_dir/python/bin/python
+[ ! -e "$compare_dir/java/classpath" ] || COMPARE_JAVA=$(<"$compare_dir/java/classpath")
+[ -z "${COMPARE_JAVA:-}" ] || export COMPARE_JAVA
+[ ! -x "$compare_dir/go-locks" ] || export COMPARE_GO=$compare_dir/go-locks
