@@ -6,6 +6,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::process::signal;
 use crate::support::{Connection, Server, Value};
 
 const CLIENTS: usize = 4;
@@ -61,11 +62,6 @@ impl Crowd {
         Crowd((0..CLIENTS).map(child).collect())
     }
 
-    fn signal(&self, which: usize, name: &str) {
-        let pid = self.0[which].id().to_string();
-        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
     fn all_done(&mut self) -> bool {
         self.0.iter_mut().all(|child| child.try_wait().unwrap().is_some())
     }
@@ -78,10 +74,10 @@ impl Crowd {
             assert!(Instant::now() < end, "not done in {deadline:?}");
             let which = stops % CLIENTS;
             if self.0[which].try_wait().unwrap().is_none() {
-                self.signal(which, "-STOP");
+                signal(self.0[which].id(), "STOP");
                 // The fault itself: it lasts longer than a lease.
                 std::thread::sleep(Duration::from_millis(STOPPED_MS));
-                self.signal(which, "-CONT");
+                signal(self.0[which].id(), "CONT");
             }
             stops += 1;
         }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
 
+use super::process::signal;
 use super::wait::DEADLINE;
 
 /// A line that redis-cli refuses by itself, without asking the server, and what it prints then. Sent after each command,
@@ -48,6 +49,11 @@ impl Cli {
     /// Types one line and does not wait for the answer.
     pub(crate) fn send(&mut self, line: &str) {
         writeln!(self.stdin, "{line}\n{REFUSED_LINE}").expect("redis-cli has ended");
+    }
+
+    /// Sends the process a signal by name, such as `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 
     /// Whether an answer is there already.

@@ -8,6 +8,7 @@ pub(crate) mod aof;
 pub(crate) mod cli;
 pub(crate) mod compile;
 pub(crate) mod pattern;
+pub(crate) mod process;
 pub(crate) mod resp;
 pub(crate) mod server;
 pub(crate) mod stream;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::process::signal;
 use super::resp::{Connection, Value};
 use super::wait::{poll, wait_for, DEADLINE};
 
@@ -312,8 +313,7 @@ impl Server {
 
     /// Sends the process a signal by name, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
-        assert!(status.expect("run kill").success(), "kill -{name} failed");
+        signal(self.pid(), name);
     }
 
     /// Stops the process and leaves its directory as it is.
