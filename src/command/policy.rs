@@ -55,6 +55,14 @@ impl Policy {
         args.number(name, 1, self.max_lease_ms).map(|ms| Lease::ms(ms.unsigned_abs()))
     }
 
+    /// The lease that a hold has, once more: no longer than a client may ask for by now. Without expiry is always allowed.
+    pub fn again(&self, lease: Lease) -> Lease {
+        match lease {
+            Lease::NEVER => lease,
+            _ => lease.min(Lease::ms(self.max_lease_ms.unsigned_abs())),
+        }
+    }
+
     /// The value of EX.
     pub fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
         args.number("EX", 1, self.max_lease_ms / 1000).map(|s| Lease::ms(s.unsigned_abs() * 1000))

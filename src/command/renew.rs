@@ -49,10 +49,10 @@ impl<'a> Renew<'a> {
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
-    pub fn apply(&self, turn: &mut Turn) -> i64 {
+    pub fn apply(&self, turn: &mut Turn, policy: &Policy) -> i64 {
         turn.settle();
         let Some(hold) = self.holder.find(turn.lock) else { return 0 };
-        let (fence, lease) = (hold.fence, self.lease.unwrap_or(hold.lease));
+        let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
         turn.memory.confirm(fence);
         turn.memory.stats.renewed += 1;
         if let Some(tie) = self.tie {

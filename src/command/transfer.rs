@@ -56,7 +56,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<Option<Fence>, LockError> {
         turn.settle();
         let Some(hold) = self.holder.find(turn.lock) else { return Ok(None) };
-        let (fence, lease) = (hold.fence, self.lease.unwrap_or(hold.lease));
+        let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
         turn.memory.confirm(fence);
         if self.to != self.holder.owner && turn.lock.hold_of(self.to).is_some() {
             return Err(LockError::HoldsAlready);

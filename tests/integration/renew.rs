@@ -1,8 +1,8 @@
 //! LOCK.RENEW: it sets the lease of a hold and never makes one.
 
 use crate::steps::{
-    assert_changes_nothing, assert_holds, assert_left, eval, hold, release, set_string, transaction, words,
-    wrong_arity, WRONGTYPE,
+    ask, assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, release, set_string,
+    transaction, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::{wait_until, Server, Value};
 
@@ -37,6 +37,26 @@ fn without_a_time_it_is_the_holds_own_lease_again() {
     assert_eq!(server.cmd(&words("LOCK.RENEW k alice")), 60_000);
     server.cmd(&words("LOCK.ACQUIRE l alice NOEXPIRE"));
     assert_eq!(server.cmd(&words("LOCK.RENEW l alice")), -1);
+}
+
+#[test]
+fn a_lease_that_is_too_long_by_now_is_not_given_again() {
+    let server = Server::start();
+    for (key, lease) in
+        [("renewed", "PX 60000"), ("handed-over", "PX 60000"), ("shorter", "PX 20000"), ("never", "NOEXPIRE")]
+    {
+        fence_of(&ask(&server, &format!("LOCK.ACQUIRE {key} alice {lease}")));
+    }
+    assert_eq!(ask(&server, "CONFIG SET lock.max-lease-ms 30000"), "OK");
+    assert!(ask(&server, "LOCK.CHECK renewed alice").int() > 50_000, "what runs is not cut");
+    assert_eq!(ask(&server, "LOCK.RENEW renewed alice"), 30_000);
+    assert_eq!(ask(&server, "LOCK.RENEW shorter alice"), 20_000);
+    assert_eq!(ask(&server, "LOCK.RENEW never alice"), -1);
+    fence_of(&ask(&server, "LOCK.TRANSFER handed-over alice bob"));
+    assert_left(&ask(&server, "LOCK.CHECK handed-over bob"), 30_000);
+    // The hold has the shorter lease from now on.
+    assert_eq!(ask(&server, "CONFIG SET lock.max-lease-ms 90000"), "OK");
+    assert_eq!(ask(&server, "LOCK.RENEW renewed alice"), 30_000);
 }
 
 #[test]

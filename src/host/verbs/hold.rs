@@ -39,10 +39,11 @@ pub(in crate::host) struct RenewVerb;
 impl Verb for RenewVerb {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
-        let mut request = Renew::parse(&words, &config::policy())?;
+        let policy = config::policy();
+        let mut request = Renew::parse(&words, &policy)?;
         tie(call.ctx, &mut request.tie)?;
         let (left, report) = change(site(call), call.key(), |turn, _| {
-            let left = request.apply(turn);
+            let left = request.apply(turn, &policy);
             let holder = request.holder;
             let report = holder.with_info.then(|| match left {
                 0 => report_not_held(turn, holder.owner, holder.fence),

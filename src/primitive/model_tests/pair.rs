@@ -102,7 +102,8 @@ impl Pair {
                     self.confirm(grant);
                 }
                 let request = Renew { holder: holder(key, owner, None), lease, tie };
-                assert_eq!(self.world.turn(key, |turn, _| request.apply(turn)), left, "renew");
+                let policy = Policy::default();
+                assert_eq!(self.world.turn(key, |turn, _| request.apply(turn, &policy)), left, "renew");
             }
             Op::RenewAll { keys, owner, lease } => {
                 let lease = Lease::ms(lease);
