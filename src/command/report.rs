@@ -49,6 +49,7 @@ impl Report {
             Left::Superseded => "superseded",
             Left::HoldEnded => "hold-ended",
             Left::Cancelled => "cancelled",
+            Left::Gone | Left::Failed => "ended",
             Left::OverLimit(_) => "limit",
         };
         Self { reason, holder: live_holder(lock, now), ..Self::default() }

@@ -307,11 +307,8 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
 fn leave(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        if host.dismiss_between_steps(id) {
-            if let Answer::Left(why) = answer {
-                host.memory.stats.note_left(why);
-            }
-        }
+        let why = if let Answer::Left(why) = answer { why } else { Left::Gone };
+        host.dismiss_between_steps(id, why);
         host.blocked.answer(id, answer);
     });
 }

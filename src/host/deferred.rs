@@ -116,8 +116,7 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
             let memory = &mut host.memory;
             let due = memory.waiters.pop_due(now).or_else(|| memory.observers.pop_due(now));
             let Some(id) = due else { break };
-            if host.dismiss_between_steps(id) {
-                host.memory.stats.note_left(Left::TimedOut);
+            if host.dismiss_between_steps(id, Left::TimedOut) {
                 host.blocked.answer(id, Answer::Left(Left::TimedOut));
             }
         }
@@ -217,7 +216,7 @@ pub(super) fn fail_overwritten(db: i32, key: &[u8]) {
 /// Ends waits with an error.
 pub(super) fn fail(host: &mut Host, ids: Vec<WaiterId>, text: &'static CStr) {
     for id in ids {
-        host.dismiss_between_steps(id);
+        host.dismiss_between_steps(id, Left::Failed);
         host.blocked.answer(id, Answer::Failed(text));
     }
 }

@@ -42,6 +42,8 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
             } else {
                 // Most servers have sent the waiting clients away already, but not Valkey in a cluster.
                 host.blocked.fail_all(c"UNBLOCKED this server is a replica now; ask the primary");
+                let waiting = host.memory.waiters.len() as u64;
+                host.memory.stats.failed += waiting;
                 host.memory.waiters.clear();
                 host.memory.observers.clear();
                 host.memory.provisional.clear();

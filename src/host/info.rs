@@ -57,7 +57,10 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"broken", stats.broken),
                     (c"transferred", stats.transferred),
                     (c"cancelled", stats.cancelled),
+                    (c"abandoned", stats.abandoned),
+                    (c"failed", stats.failed),
                     (c"observed", stats.observed),
+                    (c"unobserved", stats.unobserved),
                 ],
             );
         });

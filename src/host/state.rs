@@ -11,6 +11,7 @@ use super::blocked::Blocked;
 use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
+use crate::primitive::turn::Left;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Effect, Fence, Lock, Memory, WaiterId};
 
@@ -134,8 +135,13 @@ impl Host {
 
     /// Takes a waiter out of its queues between two steps, or ends a watch; whether it was there. Nothing may be granted
     /// here, so this asks for another look at the queues, soon.
-    pub(super) fn dismiss_between_steps(&mut self, id: WaiterId) -> bool {
-        let Some(entry) = self.memory.waiters.remove(id) else { return self.memory.observers.remove(id) };
+    pub(super) fn dismiss_between_steps(&mut self, id: WaiterId, why: Left) -> bool {
+        let Some(entry) = self.memory.waiters.remove(id) else {
+            let was_there = self.memory.observers.remove(id);
+            self.memory.stats.unobserved += u64::from(was_there && why == Left::TimedOut);
+            return was_there;
+        };
+        self.memory.stats.note_left(why);
         entry.keys.iter().for_each(|key| self.suspect(entry.db, key));
         true
     }

@@ -34,16 +34,21 @@ pub struct Stats {
     pub broken: u64,
     pub transferred: u64,
     pub cancelled: u64,
+    pub abandoned: u64,
+    pub failed: u64,
     pub observed: u64,
+    pub unobserved: u64,
 }
 
 impl Stats {
+    /// One of these, or a hand-off, is counted for every wait that is over.
     pub fn note_left(&mut self, why: Left) {
         match why {
             Left::TimedOut => self.timed_out += 1,
             Left::Superseded => self.superseded += 1,
             Left::Cancelled => self.cancelled += 1,
-            Left::HoldEnded | Left::OverLimit(_) => {}
+            Left::Gone => self.abandoned += 1,
+            Left::HoldEnded | Left::OverLimit(_) | Left::Failed => self.failed += 1,
         }
     }
 }

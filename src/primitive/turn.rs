@@ -44,6 +44,10 @@ pub enum Left {
     HoldEnded,
     /// Somebody ended it from elsewhere.
     Cancelled,
+    /// Its client is gone, or was sent away.
+    Gone,
+    /// What it waits for is not to be had here any more: another type, another server.
+    Failed,
     /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
     /// locks with one limit, and they no longer agree.
     OverLimit(u32),

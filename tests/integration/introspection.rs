@@ -226,7 +226,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 28, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 31, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
@@ -270,7 +270,7 @@ fn info_counts_exactly() {
     again.send(&words("LOCK.ACQUIRE k bob BLOCK 0 PX 500"));
     assert_eq!(bob.read(), Value::Nil);
     now.extend([("waiting", 2), ("longest_queue", 1), ("waiter_bytes", 2 * 35_000)]);
-    now.extend([("queued", 5), ("timed_out", 1), ("superseded", 1)]);
+    now.extend([("queued", 5), ("timed_out", 1), ("superseded", 1), ("abandoned", 1)]);
     assert_numbers(&server, &now);
 
     // A hand-off by release, one by deletion, the end of a lease.

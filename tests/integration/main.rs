@@ -66,3 +66,4 @@ mod traffic;
 mod transactions;
 mod transcripts;
 mod unload;
+mod wait_counts;

@@ -199,7 +199,7 @@ fn a_watch_that_is_over_is_nil() {
         observer.expect_bytes(b"_\r\n");
     }
     assert_eq!(observing(&server), 0);
-    assert_eq!(server.info_int("lock_stats", "lock_timed_out"), 8);
+    assert_eq!(server.info_int("lock_stats", "lock_unobserved"), 8);
 }
 
 #[test]
