@@ -9,12 +9,14 @@ pub(crate) mod cli;
 pub(crate) mod compile;
 pub(crate) mod pattern;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod resp;
 pub(crate) mod server;
 pub(crate) mod stream;
 pub(crate) mod transcript;
 pub(crate) mod wait;
 
+pub(crate) use proxy::Proxy;
 pub(crate) use resp::{Connection, Value};
 pub(crate) use server::{Server, Stop};
 pub(crate) use stream::{assert_stream, ReplicaStream};
