@@ -37,6 +37,8 @@ pub enum LockError {
     PermitsWithoutLimit,
     /// A change, but not of what.
     ChangedSinceWhen,
+    /// A ticket for an owner that its client cannot know.
+    TicketWithoutOwner,
     KeyLength,
     OwnerLength,
     NoteLength,
@@ -88,6 +90,7 @@ pub enum LockError {
     /// No room for another waiter.
     ServerQueueFull(usize),
     KeyQueueFull(usize),
+    TicketsFull(usize),
     /// An internal command from a client that is not this server's primary.
     EffectRefused,
     /// An effect with numbers that cannot be true.
@@ -130,6 +133,9 @@ impl fmt::Display for LockError {
                 write!(f, "BADARG CHANGED needs FENCE, to compare with a hold, or BLOCK, to wait for the next change")
             }
             Self::IdLength => write!(f, "BADARG an id must have 1 to {ID_BYTES_MAX} bytes"),
+            Self::TicketWithoutOwner => {
+                write!(f, "BADARG QUEUE needs an owner to ask again with; choose a name of your own instead of *")
+            }
             Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
             Self::TooManyEntries => {
                 write!(f, "LOCKLIMIT the owner is in under {ENTRIES_MAX} ids already; release some of them first")
@@ -186,6 +192,9 @@ impl fmt::Display for LockError {
                     "QUEUEFULL {max} clients wait for this key; raise lock.max-waiters-per-key or try later"
                 )
             }
+            Self::TicketsFull(max) => {
+                write!(f, "QUEUEFULL {max} tickets wait in this server; raise lock.max-tickets or try later")
+            }
             Self::EffectRefused => {
                 write!(f, "NOPERM internal commands are for the replication stream and the AOF; LOCK.HELP lists those for clients")
             }
@@ -218,6 +227,7 @@ impl From<Full> for LockError {
         match full {
             Full::Server(max) => Self::ServerQueueFull(max),
             Full::Key(max) => Self::KeyQueueFull(max),
+            Full::Tickets(max) => Self::TicketsFull(max),
         }
     }
 }

@@ -73,7 +73,17 @@ pub const MAX_WAITERS_PER_KEY: i64 = 20_000;
 /// it, between the clients. Telling a client takes about a microsecond in the step, and some more when it is answered.
 pub const OBSERVED_PER_STEP: usize = 100;
 
-/// Most waiters that the operator can allow.
+/// Most tickets in the server. Each costs some hundred bytes, so this many take less than 100 MB. One connection can make
+/// all of them, where a waiter needs one of its own.
+pub const MAX_TICKETS: i64 = 200_000;
+
+/// How long what a ticket was given may stay unclaimed, in ms: some round trips, and little for the next in line.
+pub const CLAIM_MS: i64 = 1_000;
+
+/// Longest time for a claim that the operator can allow, in ms: a day.
+pub const CLAIM_MS_CEILING: i64 = 24 * 3_600_000;
+
+/// Most waiters, and most tickets, that the operator can allow.
 pub const WAITERS_CEILING: i64 = 10_000_000;
 
 /// Lost holds that are remembered, so that a late RELEASE can be told what happened.

@@ -1,10 +1,11 @@
-//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
+//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms | QUEUE ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
 //! [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text] [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
 //! lease is raised, never cut, so that a request whose reply was lost can be sent again. With FENCE the request
 //! only ever confirms the hold of that fence. With REENTRANT the owner is in once for each id, and the hold lasts
-//! until it has left under all of them.
+//! until it has left under all of them. With QUEUE a ticket waits in line in place of the client, and the same request
+//! again asks what has become of it.
 
 use super::args::Args;
 use super::policy::{Policy, Wait};
@@ -12,6 +13,7 @@ use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
+use crate::primitive::turn::To;
 use crate::primitive::{Fence, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
@@ -25,7 +27,7 @@ pub const SPEC: Spec = Spec {
         Arg::KEY,
         Arg::string("owner"),
         terms::LEASE,
-        terms::BLOCK,
+        terms::WAIT,
         terms::MODE,
         terms::FENCE,
         terms::REENTRANT,
@@ -50,12 +52,14 @@ pub struct Acquire<'a> {
 /// What came of it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquired {
-    /// A new hold.
+    /// A new hold, or one that was given to the owner's ticket and is claimed with this.
     Granted(Fence),
     /// The hold that the owner had already.
     Held(Fence),
     /// Somebody else has it, or comes first.
     Busy,
+    /// The same, and the owner has a ticket.
+    Queued,
     /// The owner does not hold the lock with the fence it named.
     NotHeld,
 }
@@ -67,7 +71,7 @@ impl<'a> Acquire<'a> {
         let key = args.new_key()?;
         let owner = args.owner()?;
         let terms = Terms::parse(&mut args, policy)?;
-        Ok(Self { key, owner: (owner != b"*").then_some(owner), terms })
+        Ok(Self { key, owner: terms.owner(owner)?, terms })
     }
 
     /// Takes the lock for `owner` if that is possible now.
@@ -86,7 +90,8 @@ impl<'a> Acquire<'a> {
             if is_new && hold.entries().is_full() {
                 return Err(LockError::TooManyEntries);
             }
-            turn.memory.confirm(fence);
+            let is_claim = hold.is_unclaimed();
+            turn.confirm(fence);
             if is_new {
                 turn.enter(owner, entry);
             }
@@ -94,7 +99,7 @@ impl<'a> Acquire<'a> {
                 turn.tie(owner, tie);
             }
             turn.raise(owner, self.terms.lease(policy));
-            return Ok(Acquired::Held(fence));
+            return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
@@ -106,7 +111,7 @@ impl<'a> Acquire<'a> {
             return Ok(Acquired::Busy);
         }
         let ask = self.terms.ask(owner, 1, policy)?;
-        Ok(Acquired::Granted(turn.grant(ask, None)))
+        Ok(Acquired::Granted(turn.grant(ask, To::Caller)))
     }
 
     /// Whether `owner` may wait, after [`Acquire::apply`] found the lock busy: there is room in the queue, and the
@@ -114,11 +119,12 @@ impl<'a> Acquire<'a> {
     pub fn check_wait(
         &self,
         owner: &[u8],
+        wait: Wait,
         turn: &mut Turn,
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<(), LockError> {
-        turn.check_room(owner, policy.caps)?;
+        turn.check_room(owner, wait.kind, policy.caps)?;
         policy.refuse_cycle(|| {
             let place = turn.memory.waiters.place_for(turn.db, &[turn.key], owner);
             turn.find_cycle(owner, self.terms.claim, place, others)
@@ -134,7 +140,29 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
         let ask = self.terms.ask(owner, 1, policy)?;
-        Ok(turn.enqueue(ask, wait.deadline(turn.clock.now)))
+        Ok(turn.enqueue(ask, wait.kind, wait.deadline(turn.clock.now)))
+    }
+
+    /// Gives `owner` a ticket, or keeps the one that it has, after [`Acquire::apply`] found the lock busy.
+    pub fn queue(
+        &self,
+        owner: &[u8],
+        wait: Wait,
+        turn: &mut Turn,
+        policy: &Policy,
+        others: &mut dyn Holds,
+    ) -> Result<Acquired, LockError> {
+        let ask = self.terms.ticket(owner, 1, policy)?;
+        if turn.memory.keep_ticket(turn.db, &[turn.key], &ask, wait.deadline(turn.clock.now)) {
+            return Ok(Acquired::Queued);
+        }
+        self.check_wait(owner, wait, turn, policy, others)?;
+        turn.enqueue(ask, wait.kind, wait.deadline(turn.clock.now));
+        match turn.lock.hold_of(owner) {
+            // In the place of an earlier wait for more, it has had its turn at once.
+            Some(_) => self.apply(owner, turn, policy),
+            None => Ok(Acquired::Queued),
+        }
     }
 }
 
@@ -160,6 +188,7 @@ mod tests {
     fn a_star_asks_for_an_owner() {
         assert_eq!(parse(&[b"k", b"*"]).unwrap().owner, None);
         assert_eq!(parse(&[b"k", b"**"]).unwrap().owner, Some(&b"**"[..]));
+        assert_eq!(parse(&[b"k", b"*", b"QUEUE", b"5"]), Err(LockError::TicketWithoutOwner));
     }
 
     #[test]

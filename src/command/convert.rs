@@ -12,8 +12,9 @@ use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
 use crate::primitive::deadlock::{Holds, Link};
+use crate::primitive::turn::To;
 use crate::primitive::wait_queue::Place;
-use crate::primitive::waiter::Ask;
+use crate::primitive::waiter::{Ask, Kind};
 use crate::primitive::{Claim, Fence, Owner, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
@@ -81,13 +82,13 @@ impl<'a> Convert<'a> {
         let Some(hold) = self.holder.find(turn.lock) else { return Ok(Converted::NotHeld) };
         let (fence, claim) = (hold.fence, hold.claim);
         if claim == self.claim {
-            turn.memory.confirm(fence);
+            turn.confirm(fence);
             return Ok(Converted::Held(fence));
         }
         if ![Claim::SHARED, Claim::EXCLUSIVE].contains(&claim) {
             return Err(LockError::NotConvertible);
         }
-        turn.memory.confirm(fence);
+        turn.confirm(fence);
         if self.claim == Claim::SHARED {
             turn.downgrade(fence, fence);
             return Ok(Converted::Done(fence));
@@ -95,7 +96,7 @@ impl<'a> Convert<'a> {
         if !turn.lock.is_alone(fence) {
             return Ok(Converted::Busy);
         }
-        Ok(turn.upgrade(fence, None).map_or(Converted::NotHeld, Converted::Done))
+        Ok(turn.upgrade(fence, To::Caller).map_or(Converted::NotHeld, Converted::Done))
     }
 
     /// Whether the owner may wait, after [`Convert::apply`] found that others share the lock.
@@ -117,7 +118,7 @@ impl<'a> Convert<'a> {
             turn.memory.stats.deadlocks += 1;
             return Err(LockError::Deadlock(cycle));
         }
-        turn.check_room(owner, policy.caps)?;
+        turn.check_room(owner, Kind::Client, policy.caps)?;
         policy.refuse_cycle(|| turn.find_cycle(owner, self.claim, Place::HEAD, others))
     }
 
@@ -141,7 +142,7 @@ mod tests {
     #[test]
     fn words() {
         let request = parse(&[b"k", b"o", b"exclusive", b"BLOCK", b"0", b"FENCE", b"7"]).unwrap();
-        assert_eq!((request.claim, request.wait), (Claim::EXCLUSIVE, Some(Wait(0))));
+        assert_eq!((request.claim, request.wait), (Claim::EXCLUSIVE, Some(Wait::block(0))));
         assert_eq!(request.holder.fence, Fence::new(7));
         assert_eq!(parse(&[b"k", b"o", b"Shared"]).map(|request| request.claim), Ok(Claim::SHARED));
         assert_eq!(parse(&[b"k", b"o", b"BLOCK", b"0"]), Err(LockError::Arity("lock.convert")));

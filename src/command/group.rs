@@ -16,6 +16,7 @@ use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::entries::Exit;
+use crate::primitive::turn::To;
 use crate::primitive::{Fence, Hold, Lease, Lock, Turns, WaiterId};
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
@@ -34,7 +35,7 @@ pub const ACQUIRE: Spec = Spec {
         KEYS[0],
         KEYS[1],
         terms::LEASE,
-        terms::BLOCK,
+        terms::WAIT,
         terms::MODE,
         terms::FENCE,
         terms::BOUNDS[0],
@@ -86,7 +87,7 @@ impl<'a> AcquireAll<'a> {
         if !terms.entry.is_empty() {
             return Err(LockError::UnknownOption(b"REENTRANT".to_vec()));
         }
-        Ok(Self { owner: (owner != b"*").then_some(owner), keys, terms })
+        Ok(Self { owner: terms.owner(owner)?, keys, terms })
     }
 
     /// Takes the locks for `owner` if that is possible now.
@@ -109,7 +110,8 @@ impl<'a> AcquireAll<'a> {
             if held.iter().any(|hold| !hold.entries().has(b"") && hold.entries().is_full()) {
                 return Err(LockError::TooManyEntries);
             }
-            turns.memory.confirm(fence);
+            let is_claim = first.is_unclaimed();
+            turns.confirm(fence);
             turns.each(|turn| turn.enter(owner, b""));
             let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
             turns.each(|turn| {
@@ -118,7 +120,7 @@ impl<'a> AcquireAll<'a> {
                 }
                 turn.raise(owner, lease);
             });
-            return Ok(Acquired::Held(fence));
+            return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
@@ -134,18 +136,19 @@ impl<'a> AcquireAll<'a> {
             return Ok(Acquired::Busy);
         }
         let ask = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(Acquired::Granted(turns.grant(&ask, None)))
+        Ok(Acquired::Granted(turns.grant(&ask, To::Caller)))
     }
 
     /// Whether `owner` may wait, after [`AcquireAll::apply`] found some of the locks busy.
     pub fn check_wait(
         &self,
         owner: &[u8],
+        wait: Wait,
         turns: &mut Turns,
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<(), LockError> {
-        turns.check_room(owner, policy.caps)?;
+        turns.check_room(owner, wait.kind, policy.caps)?;
         policy.refuse_cycle(|| turns.find_cycle(owner, self.terms.claim, others))
     }
 
@@ -158,7 +161,30 @@ impl<'a> AcquireAll<'a> {
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
         let ask = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(turns.enqueue(ask, wait.deadline(turns.clock.now)))
+        Ok(turns.enqueue(ask, wait.kind, wait.deadline(turns.clock.now)))
+    }
+
+    /// Gives `owner` a ticket, or keeps the one that it has, after [`AcquireAll::apply`] found some of the locks busy.
+    pub fn queue(
+        &self,
+        owner: &[u8],
+        wait: Wait,
+        turns: &mut Turns,
+        policy: &Policy,
+        others: &mut dyn Holds,
+    ) -> Result<Acquired, LockError> {
+        let ask = self.terms.ticket(owner, self.keys.len(), policy)?;
+        if turns.memory.keep_ticket(turns.db, self.keys, &ask, wait.deadline(turns.clock.now)) {
+            return Ok(Acquired::Queued);
+        }
+        self.check_wait(owner, wait, turns, policy, others)?;
+        let id = turns.enqueue(ask, wait.kind, wait.deadline(turns.clock.now));
+        // In the place of an earlier wait for more, it may have its turn at once.
+        turns.serve(id);
+        match turns.parts.first().and_then(|part| part.lock.hold_of(owner)) {
+            Some(_) => self.apply(owner, turns, policy),
+            None => Ok(Acquired::Queued),
+        }
     }
 }
 
@@ -233,7 +259,7 @@ impl<'a> HeldAll<'a> {
         turns.each(|turn| {
             let fence = self.fence_on(turn.lock).filter(|_| !refused);
             left.push(fence.map_or(0, |fence| {
-                turn.memory.confirm(fence);
+                turn.confirm(fence);
                 turn.memory.stats.renewed += 1;
                 turn.renew(self.owner, lease)
             }));
@@ -255,8 +281,9 @@ mod tests {
     fn words() {
         let request = parse(&[b"o", b"2", b"k", b"BLOCK", b"SHARED", b"BLOCK", b"0"]).unwrap();
         assert_eq!(request.keys, [&b"k"[..], b"BLOCK"], "a key may be called like an option");
-        assert_eq!((request.owner, request.terms.wait), (Some(&b"o"[..]), Some(Wait(0))));
+        assert_eq!((request.owner, request.terms.wait), (Some(&b"o"[..]), Some(Wait::block(0))));
         assert_eq!(parse(&[b"*", b"1", b"k"]).unwrap().owner, None);
+        assert_eq!(parse(&[b"*", b"1", b"k", b"QUEUE", b"5"]), Err(LockError::TicketWithoutOwner));
         assert_eq!(parse(&[b"o", b"2", b"k"]), Err(LockError::Arity("lock.macquire")));
         assert_eq!(parse(&[b"o", b"2", b"k", b"k"]), Err(LockError::SameKeyTwice(b"k".to_vec())));
         let reentrant = parse(&[b"o", b"1", b"k", b"REENTRANT", b"x"]);

@@ -175,7 +175,7 @@ mod tests {
         let policy = Policy::default();
         let wait = |words: &[&[u8]]| AwaitLatch::parse(words, &policy).map(|request| request.wait);
         assert_eq!(wait(&[b"k"]), Ok(None));
-        assert_eq!(wait(&[b"k", b"block", b"0"]), Ok(Some(Wait(0))));
+        assert_eq!(wait(&[b"k", b"block", b"0"]), Ok(Some(Wait::block(0))));
         assert_eq!(wait(&[b"k", b"BLOCK", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
         assert_eq!(wait(&[b"k", b"BLOCK"]), Err(LockError::MissingValue("BLOCK")));
         assert_eq!(wait(&[b"k", b"5"]), Err(LockError::UnknownOption(b"5".to_vec())));

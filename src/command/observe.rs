@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn three_forms() {
-        let (fence, wait) = (Fence::new(7), Some(Wait(5)));
+        let (fence, wait) = (Fence::new(7), Some(Wait::block(5)));
         assert_eq!(what(&[b"k", b"free"]), Ok((What::Free, None)));
         assert_eq!(what(&[b"k", b"FREE", b"BLOCK", b"5"]), Ok((What::Free, wait)));
         assert_eq!(what(&[b"k", b"changed", b"fence", b"7"]), Ok((What::Changed(fence), None)));

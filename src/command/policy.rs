@@ -4,6 +4,7 @@ use crate::limits;
 use crate::primitive::bounds::Tie;
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Caps;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Lease, Moment};
 
 use super::args::Args;
@@ -25,7 +26,11 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let caps = Caps { all: limits::MAX_WAITERS as usize, per_key: limits::MAX_WAITERS_PER_KEY as usize };
+        let caps = Caps {
+            all: limits::MAX_WAITERS as usize,
+            per_key: limits::MAX_WAITERS_PER_KEY as usize,
+            tickets: limits::MAX_TICKETS as usize,
+        };
         Self {
             default_lease_ms: limits::DEFAULT_LEASE_MS,
             max_lease_ms: limits::MAX_LEASE_MS,
@@ -76,21 +81,35 @@ impl Policy {
 
     /// The value of BLOCK.
     pub fn wait(&self, args: &mut Args) -> Result<Wait, LockError> {
-        args.number("BLOCK", 0, self.max_wait_ms).map(|ms| Wait(ms.unsigned_abs()))
+        args.number("BLOCK", 0, self.max_wait_ms).map(|ms| Wait::block(ms.unsigned_abs()))
+    }
+
+    /// The value of QUEUE. A ticket that nobody asks for must end some day.
+    pub fn ticket(&self, args: &mut Args) -> Result<Wait, LockError> {
+        args.number("QUEUE", 1, self.max_wait_ms).map(|ms| Wait { ms: ms.unsigned_abs(), kind: Kind::Ticket })
     }
 }
 
-/// How long a client is ready to wait, in ms; 0 is for ever.
+/// How long somebody is ready to wait, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait(pub u64);
+pub struct Wait {
+    /// 0 is for ever.
+    pub ms: u64,
+    pub kind: Kind,
+}
 
 impl Wait {
+    /// A client that is kept waiting for so many ms.
+    pub const fn block(ms: u64) -> Self {
+        Self { ms, kind: Kind::Client }
+    }
+
     /// Where a wait that begins at `now` ends.
     pub const fn deadline(self, now: Moment) -> Moment {
-        if self.0 == 0 {
+        if self.ms == 0 {
             Moment::NEVER
         } else {
-            now.plus_ms(self.0)
+            now.plus_ms(self.ms)
         }
     }
 }

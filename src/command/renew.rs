@@ -52,8 +52,9 @@ impl<'a> Renew<'a> {
     pub fn apply(&self, turn: &mut Turn, policy: &Policy) -> i64 {
         turn.settle();
         let Some(hold) = self.holder.find(turn.lock) else { return 0 };
-        let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
-        turn.memory.confirm(fence);
+        let (fence, lease) =
+            (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.unclaimed().unwrap_or(hold.lease))));
+        turn.confirm(fence);
         turn.memory.stats.renewed += 1;
         if let Some(tie) = self.tie {
             turn.tie(self.holder.owner, tie);

@@ -42,6 +42,11 @@ impl Report {
         }
     }
 
+    /// The owner has a ticket.
+    pub fn queued(lock: &Lock, owner: &[u8], now: Moment) -> Self {
+        Self { reason: "queued", ..Self::busy(lock, owner, now) }
+    }
+
     /// A wait ended without a grant.
     pub fn left(why: Left, lock: Option<&Lock>, now: Moment) -> Self {
         let reason = match why {

@@ -9,7 +9,7 @@ use crate::primitive::bounds::Span;
 use crate::primitive::claim::ALL;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
-use crate::primitive::waiter::Ask;
+use crate::primitive::waiter::{Ask, Kind};
 use crate::primitive::{Claim, Fence, Lease, Owner};
 
 /// For how long.
@@ -23,8 +23,15 @@ pub const LEASE: Arg = Arg::one_of(
 )
 .optional();
 
-/// For how long to wait.
+/// For how long to wait, on the connection.
 pub const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
+
+/// For how long to wait, on the connection or with a ticket.
+pub const WAIT: Arg = Arg::one_of(
+    "wait",
+    &[Arg::int("wait-milliseconds").after("BLOCK"), Arg::int("ticket-milliseconds").after("QUEUE")],
+)
+.optional();
 
 /// With whom.
 pub const MODE: Arg = Arg::one_of(
@@ -80,6 +87,8 @@ impl<'a> Terms<'a> {
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"BLOCK") {
                 set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
+            } else if word.eq_ignore_ascii_case(b"QUEUE") {
+                set_once(&mut wait, "QUEUE", policy.ticket(args)?)?;
             } else if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut limit, "SHARED", ALL)?;
             } else if word.eq_ignore_ascii_case(b"LIMIT") {
@@ -111,6 +120,17 @@ impl<'a> Terms<'a> {
         Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), span, with_info })
     }
 
+    /// Who asks; nothing when the server shall make a name up (`*`).
+    pub fn owner(&self, word: &'a [u8]) -> Result<Option<&'a [u8]>, LockError> {
+        if word != b"*" {
+            Ok(Some(word))
+        } else if self.wait.is_some_and(|wait| wait.kind == Kind::Ticket) {
+            Err(LockError::TicketWithoutOwner)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// How long the hold shall last.
     pub fn lease(&self, policy: &Policy) -> Lease {
         self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()))
@@ -136,6 +156,11 @@ impl<'a> Terms<'a> {
             extra: if is_plain { None } else { extra() },
             span: (self.span != Span::default()).then(|| Box::new(self.span)),
         })
+    }
+
+    /// What a ticket of `owner` asks for. It is the claim that ties a hold to a connection.
+    pub fn ticket(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<Ask, LockError> {
+        Self { span: Span { tie: None, ..self.span }, ..*self }.ask(owner, keys, policy)
     }
 }
 
@@ -183,7 +208,7 @@ mod tests {
         let one = parse(&[b"px", b"5", b"Block", b"0", b"NOTE", b"", b"withinfo", b"fence", b"9"]).unwrap();
         let other = parse(&[b"FENCE", b"9", b"WITHINFO", b"NOTE", b"", b"BLOCK", b"0", b"PX", b"5"]).unwrap();
         assert_eq!(one, other);
-        assert_eq!((one.lease, one.wait), (Some(Lease::ms(5)), Some(Wait(0))));
+        assert_eq!((one.lease, one.wait), (Some(Lease::ms(5)), Some(Wait::block(0))));
     }
 
     #[test]
@@ -202,6 +227,11 @@ mod tests {
         assert_eq!(parse(&[b"NOTE", &longest]), Err(LockError::NoteLength));
         assert!(parse(&[b"BLOCK", b"86400000"]).is_ok());
         assert!(parse(&[b"BLOCK", b"86400001"]).is_err());
+        assert!(parse(&[b"QUEUE", b"86400000"]).is_ok());
+        for n in [&b"86400001"[..], b"0", b"-1", b"x"] {
+            let error = LockError::Number { what: "QUEUE", min: 1, max: 86_400_000 };
+            assert_eq!(parse(&[b"QUEUE", n]), Err(error), "a ticket that nobody asks for must end");
+        }
         assert!(parse(&[b"PX", b"604800000"]).is_ok());
         assert!(parse(&[b"PX", b"604800001"]).is_err());
         assert_eq!(parse(&[b"REENTRANT", &longest[..64]]).map(|terms| terms.entry.len()), Ok(64));
@@ -232,6 +262,8 @@ mod tests {
         assert_eq!(parse(&[b"PX", b"5", b"EX", b"5"]), Err(LockError::Repeated("EX")));
         assert_eq!(parse(&[b"PX", b"5", b"NOEXPIRE"]), Err(LockError::Repeated("NOEXPIRE")));
         assert_eq!(parse(&[b"BLOCK", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
+        assert_eq!(parse(&[b"BLOCK", b"5", b"QUEUE", b"5"]), Err(LockError::Repeated("QUEUE")));
+        assert_eq!(parse(&[b"QUEUE", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
         assert_eq!(parse(&[b"WITHINFO", b"WITHINFO"]), Err(LockError::Repeated("WITHINFO")));
         assert_eq!(parse(&[b"PX"]), Err(LockError::MissingValue("PX")));
         assert_eq!(parse(&[b"NX"]), Err(LockError::UnknownOption(b"NX".to_vec())));

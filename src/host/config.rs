@@ -36,9 +36,11 @@ static DEFAULT_LEASE: Number =
     Number::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
 static MAX_LEASE: Number = Number::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
 static MAX_WAIT: Number = Number::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING);
+static CLAIM: Number = Number::new(c"claim-ms", limits::CLAIM_MS, 1, limits::CLAIM_MS_CEILING);
 static MAX_WAITERS: Number = Number::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
 static MAX_WAITERS_PER_KEY: Number =
     Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
+static MAX_TICKETS: Number = Number::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
 static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
 static LOCK_DELAY: Number =
@@ -49,12 +51,14 @@ static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
 
 static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 7] = [
+static NUMBERS: [&Number; 9] = [
     &DEFAULT_LEASE,
     &MAX_LEASE,
     &MAX_WAIT,
+    &CLAIM,
     &MAX_WAITERS,
     &MAX_WAITERS_PER_KEY,
+    &MAX_TICKETS,
     &LOSS_LEDGER_SIZE,
     &LOCK_DELAY,
 ];
@@ -70,6 +74,7 @@ pub(super) fn policy() -> Policy {
         caps: Caps {
             all: usize::try_from(MAX_WAITERS.get()).unwrap_or(0),
             per_key: usize::try_from(MAX_WAITERS_PER_KEY.get()).unwrap_or(0),
+            tickets: usize::try_from(MAX_TICKETS.get()).unwrap_or(0),
         },
         finds_deadlocks: DEADLOCK_DETECTION.get() != 0,
     }
@@ -79,6 +84,7 @@ pub(super) fn policy() -> Policy {
 pub(super) fn apply_to(memory: &mut Memory) {
     memory.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
     memory.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
+    memory.claim_ms = CLAIM.get().unsigned_abs();
 }
 
 /// Whether to publish keyspace events.

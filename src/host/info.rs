@@ -27,6 +27,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"held", lock_type::count() as u64),
                     (c"latches", latch_type::count() as u64),
                     (c"waiting", waiting as u64),
+                    (c"tickets", host.memory.waiters.tickets() as u64),
                     (c"observing", host.memory.observers.len() as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),
@@ -61,6 +62,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"failed", stats.failed),
                     (c"observed", stats.observed),
                     (c"unobserved", stats.unobserved),
+                    (c"unclaimed", stats.unclaimed),
                 ],
             );
         });

@@ -32,7 +32,7 @@ impl Event {
     /// What is told of a hold that ended so.
     pub(super) const fn of_end(how: End) -> Self {
         match how {
-            End::Expired | End::Capped | End::Closed => Self::Expired,
+            End::Expired | End::Unclaimed | End::Capped | End::Closed => Self::Expired,
             End::Cooled => Self::Cooled,
             End::Released | End::Vanished | End::Undone | End::Broken | End::Stolen | End::Transferred => {
                 Self::Released

@@ -152,7 +152,7 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
         if !ends && hold.deadline != Moment::NEVER {
             return None;
         }
-        hold.extra = Extra { note, keys, entries, bounds: bounds.boxed(), is_wanted: false }.boxed();
+        hold.extra = Extra { note, keys, entries, bounds: bounds.boxed(), ..Extra::default() }.boxed();
         holds.push(hold);
     }
     let mut cooling = Vec::new();
@@ -244,7 +244,7 @@ mod tests {
         (note, 1..=KEYS_MAX as u32, ids, bounds()).prop_map(|(note, keys, ids, bounds)| {
             let mut entries = Entries::of(&ids[0]);
             ids.iter().for_each(|id| entries.enter(id));
-            Extra { note: note.into(), keys, entries, bounds: bounds.boxed(), is_wanted: false }
+            Extra { note: note.into(), keys, entries, bounds: bounds.boxed(), ..Extra::default() }
         })
     }
 

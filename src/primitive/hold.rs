@@ -20,11 +20,21 @@ pub struct Extra {
     pub bounds: Option<Box<Bounds>>,
     /// Whether the owner was asked to give it up. Known to this server alone, and not to its files.
     pub is_wanted: bool,
+    /// The lease that a ticket asked for, if it was given the hold and its owner has not been heard of since. Known to
+    /// this server alone, too.
+    pub unclaimed: Option<Lease>,
 }
 
 impl Default for Extra {
     fn default() -> Self {
-        Self { note: Box::default(), keys: 1, entries: Entries::default(), bounds: None, is_wanted: false }
+        Self {
+            note: Box::default(),
+            keys: 1,
+            entries: Entries::default(),
+            bounds: None,
+            is_wanted: false,
+            unclaimed: None,
+        }
     }
 }
 
@@ -84,6 +94,16 @@ impl Hold {
         self.extra.as_ref().is_some_and(|extra| extra.is_wanted)
     }
 
+    /// The lease that it gets when it is claimed, for one that was given to a ticket and is not claimed yet.
+    pub fn unclaimed(&self) -> Option<Lease> {
+        self.extra.as_ref()?.unclaimed
+    }
+
+    /// Whether it was given to a ticket, and its owner has not been heard of since.
+    pub fn is_unclaimed(&self) -> bool {
+        self.unclaimed().is_some()
+    }
+
     /// What bounds its life beside the lease, if anything does.
     pub fn bounds(&self) -> Option<&Bounds> {
         self.extra.as_ref()?.bounds.as_deref()
@@ -109,6 +129,7 @@ impl Hold {
         // A replica is told of the deadline and of the bounds one after the other.
         let end = self.deadline.plus_ms(1);
         match self.bounds() {
+            _ if self.is_unclaimed() => End::Unclaimed,
             Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= end) => End::Closed,
             Some(bounds) if bounds.cap <= end => End::Capped,
             _ => End::Expired,
@@ -126,6 +147,20 @@ impl Hold {
     /// Notes that its owner was asked to give it up.
     pub fn ask_for(&mut self) {
         self.change_extra(|extra| extra.is_wanted = true);
+    }
+
+    /// Notes that it was given to a ticket, whose owner has so long to be heard of.
+    pub fn await_claim(&mut self, within: Lease, now: Moment) {
+        let asked = self.lease;
+        self.change_extra(|extra| extra.unclaimed = Some(asked));
+        self.lease = asked.min(within);
+        self.last(self.lease, now);
+    }
+
+    /// Notes that its owner has been heard of; the lease that it gets by this.
+    pub fn claim(&mut self) -> Option<Lease> {
+        self.unclaimed()?;
+        self.change_extra(|extra| extra.unclaimed.take())
     }
 
     /// Bounds its life so, beside the lease that it has.

@@ -16,6 +16,8 @@ pub enum End {
     Capped,
     /// The connection that it was tied to was gone, and the grace after it over.
     Closed,
+    /// It was given to a ticket, and nobody claimed it.
+    Unclaimed,
     /// The key was deleted, overwritten or moved from outside.
     Vanished,
     /// It was handed to a client that was gone before it could know.
@@ -38,6 +40,7 @@ impl End {
             Self::Expired => "expired",
             Self::Capped => "max-hold",
             Self::Closed => "connection-closed",
+            Self::Unclaimed => "unclaimed",
             Self::Vanished => "deleted",
             Self::Undone => "undone",
             Self::Broken => "broken",

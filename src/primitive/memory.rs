@@ -9,10 +9,10 @@ use super::leases::Leases;
 use super::ledger::Ledger;
 use super::observers::Observers;
 use super::ties::Ties;
-use super::turn::Left;
+use super::turn::{Left, To};
 use super::unsettled::{Item, Unsettled};
 use super::wait_queue::{Caps, Full, Waiters};
-use super::waiter::WaiterId;
+use super::waiter::{Ask, Kind, WaiterId};
 use super::{Fence, Hold, Moment};
 
 /// What happened since the module was loaded.
@@ -38,6 +38,7 @@ pub struct Stats {
     pub failed: u64,
     pub observed: u64,
     pub unobserved: u64,
+    pub unclaimed: u64,
 }
 
 impl Stats {
@@ -78,6 +79,8 @@ pub struct Memory {
     pub provisional: HashMap<Fence, Undo>,
     /// How long a lock rests after a hold that its owner may not know to be over, in ms.
     pub lock_delay_ms: u64,
+    /// How long what a ticket was given may stay unclaimed, in ms.
+    pub claim_ms: u64,
     /// Empty between two steps.
     pub unsettled: Unsettled,
     /// The earliest deadline that was added since somebody looked.
@@ -135,10 +138,13 @@ impl Memory {
         true
     }
 
-    /// Whether there is room for one more waiter.
-    pub fn room(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+    /// Whether there is room for one more waiter of this kind.
+    pub fn room(&self, db: i32, key: &[u8], kind: Kind, caps: Caps) -> Result<(), Full> {
+        if kind == Kind::Ticket {
+            return self.waiters.room_for_ticket(caps);
+        }
         self.room_in_server(caps)?;
-        self.waiters.room(db, key, caps)
+        self.waiters.room_for_client(db, key, caps)
     }
 
     /// Whether there is room for one more who watches this key. No key is full for waiters because many watch it.
@@ -152,7 +158,7 @@ impl Memory {
 
     /// A client that is kept waiting costs the same, whatever it waits for.
     fn room_in_server(&self, caps: Caps) -> Result<(), Full> {
-        if self.waiters.len() + self.observers.len() >= caps.all {
+        if self.waiters.clients() + self.observers.len() >= caps.all {
             return Err(Full::Server(caps.all));
         }
         Ok(())
@@ -164,10 +170,25 @@ impl Memory {
         self.unsettled.is_empty() && self.observers.is_quiet()
     }
 
-    /// A waiter is handed a grant and may not hear of it.
-    pub fn hand_over(&mut self, fence: Fence, undo: Undo) {
-        self.provisional.insert(fence, undo);
-        self.stats.handed_off += 1;
+    /// Keeps the place of a ticket that is asked for again; whether there is one.
+    pub fn keep_ticket(&mut self, db: i32, keys: &[&[u8]], ask: &Ask, deadline: Moment) -> bool {
+        let Some(id) = self.waiters.ticket_for(db, keys, ask) else { return false };
+        self.waiters.keep_ticket(id, ask.clone(), deadline);
+        self.wake_by(deadline);
+        true
+    }
+
+    /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
+    /// to claim it.
+    pub fn hand_over(&mut self, fence: Fence, undo: Undo, to: To) {
+        match to {
+            To::Caller => {}
+            To::Client(_) => {
+                self.provisional.insert(fence, undo);
+                self.stats.handed_off += 1;
+            }
+            To::Ticket => self.stats.handed_off += 1,
+        }
     }
 
     /// The owner has shown that it knows of its hold.

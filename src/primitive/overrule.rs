@@ -4,8 +4,8 @@ use super::bounds::Bounds;
 use super::deadlock::{Holds, Link, Want};
 use super::entries::Entries;
 use super::hold::Extra;
-use super::turn::{Effect, Left};
-use super::waiter::Ask;
+use super::turn::{Effect, Left, To};
+use super::waiter::{Ask, Kind};
 use super::{End, Fence, Hold, Lease, Owner, Turn, WaiterId};
 
 impl Turn<'_> {
@@ -60,6 +60,7 @@ impl Turn<'_> {
     /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
     /// under the id that it asked with, and bounded as it asked, too. If it waits for something else, as for several locks
     /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing.
+    /// What is given on purpose need not be claimed: a ticket ends with it.
     fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
         let waiters = &self.memory.waiters;
         let waiting = waiters.waiter_of(self.db, self.key, ask.owner.as_bytes());
@@ -70,7 +71,11 @@ impl Turn<'_> {
             })
         };
         let told = waiting.filter(is_for_this);
-        if let Some(entry) = told.and_then(|id| self.memory.waiters.remove(id)) {
+        let mut to = To::Caller;
+        if let Some((id, entry)) = told.and_then(|id| Some((id, self.memory.waiters.remove(id)?))) {
+            if entry.waiter.kind == Kind::Client {
+                to = To::Client(id);
+            }
             let asked = entry.waiter.ask;
             let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);
             extra.entries = asked.extra.map_or_else(Entries::default, |asked| asked.entries);
@@ -82,7 +87,7 @@ impl Turn<'_> {
         } else if let Some(id) = waiting {
             self.leave(id, Left::Superseded);
         }
-        let fence = self.grant(ask, told);
+        let fence = self.grant(ask, to);
         self.serve();
         fence
     }

@@ -9,13 +9,13 @@ use super::ledger::End;
 use super::memory::Undo;
 use super::unsettled::Item;
 use super::wait_queue::{Caps, Full, Place};
-use super::waiter::{Ask, Waiter, WaiterId};
+use super::waiter::{Ask, Kind, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
 
 /// What must happen outside, in this order: replicate, notify, wake.
 #[derive(Debug)]
 pub enum Effect {
-    /// A hold began; `to` was waiting for it.
+    /// A hold began; `to` is a client that was waiting for it.
     Granted { fence: Fence, to: Option<WaiterId> },
     /// A hold got a new lease or deadline, or its owner went in or out under another id.
     Renewed { fence: Fence },
@@ -51,6 +51,35 @@ pub enum Left {
     /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
     /// locks with one limit, and they no longer agree.
     OverLimit(u32),
+}
+
+/// Who is given a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Whoever asks for it, and is told at once.
+    Caller,
+    /// A client that waits.
+    Client(WaiterId),
+    /// A ticket.
+    Ticket,
+}
+
+impl To {
+    /// One who waited.
+    pub const fn waiter(id: WaiterId, kind: Kind) -> Self {
+        match kind {
+            Kind::Client => Self::Client(id),
+            Kind::Ticket => Self::Ticket,
+        }
+    }
+
+    /// The client that is to be told.
+    pub const fn client(self) -> Option<WaiterId> {
+        match self {
+            Self::Client(id) => Some(id),
+            Self::Caller | Self::Ticket => None,
+        }
+    }
 }
 
 /// One lock at one moment.
@@ -95,7 +124,7 @@ impl Turn<'_> {
                     self.leave(id, Left::HoldEnded);
                 } else if self.lock.is_alone(fence) {
                     self.memory.waiters.remove(id);
-                    self.upgrade(fence, Some(id));
+                    self.upgrade(fence, To::Client(id));
                 } else {
                     return;
                 }
@@ -108,7 +137,8 @@ impl Turn<'_> {
                 self.memory.unsettled.push(Item::Group(id));
                 return;
             } else if let Some(entry) = self.memory.waiters.remove(id) {
-                self.grant(entry.waiter.ask, Some(id));
+                let to = To::waiter(id, entry.waiter.kind);
+                self.grant(entry.waiter.ask, to);
             }
         }
     }
@@ -125,18 +155,22 @@ impl Turn<'_> {
         self.memory.waiters.front(self.db, self.key).is_some()
     }
 
+    /// Whether somebody else comes before this owner.
+    pub fn is_behind(&self, owner: &[u8]) -> bool {
+        let front = self.memory.waiters.front(self.db, self.key);
+        front.is_some_and(|(_, first)| first.ask.owner.as_bytes() != owner)
+    }
+
     /// Makes a hold that the lock admits, for a newcomer or for one who waited.
-    pub fn grant(&mut self, ask: Ask, to: Option<WaiterId>) -> Fence {
+    pub fn grant(&mut self, ask: Ask, to: To) -> Fence {
         let fence = self.memory.fences.next(self.clock.unix_us);
-        if to.is_some() {
-            self.memory.hand_over(fence, Undo::End { left: 1 });
-        }
+        self.memory.hand_over(fence, Undo::End { left: 1 }, to);
         self.grant_as(fence, ask, to);
         fence
     }
 
     /// The same under a fence that was made for several locks together.
-    pub fn grant_as(&mut self, fence: Fence, ask: Ask, to: Option<WaiterId>) {
+    pub fn grant_as(&mut self, fence: Fence, ask: Ask, to: To) {
         let mut hold = Hold {
             owner: ask.owner,
             fence,
@@ -150,22 +184,34 @@ impl Turn<'_> {
             let asked = ask.span.map(|span| span.from(self.clock.now)).unwrap_or_default();
             hold.set_bounds(hold.bounds().copied().unwrap_or_default().and(asked));
         }
+        if to == To::Ticket {
+            hold.await_claim(Lease::ms(self.memory.claim_ms), self.clock.now);
+        }
         self.memory.index(self.db, self.key, &mut hold);
         self.lock.grant(hold);
         self.memory.stats.granted += 1;
-        self.effects.push(Effect::Granted { fence, to });
+        self.effects.push(Effect::Granted { fence, to: to.client() });
+    }
+
+    /// The owner of this hold has been heard of, and knows of it. If it was given to a ticket it is claimed by this, and
+    /// lasts from now for as long as the ticket asked.
+    pub fn confirm(&mut self, fence: Fence) {
+        self.memory.confirm(fence);
+        let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        if let Some(lease) = hold.claim() {
+            let owner = hold.owner.clone();
+            self.renew(owner.as_bytes(), lease);
+        }
     }
 
     /// Makes the only hold of a lock exclusive; its new fence.
-    pub fn upgrade(&mut self, old: Fence, to: Option<WaiterId>) -> Option<Fence> {
+    pub fn upgrade(&mut self, old: Fence, to: To) -> Option<Fence> {
         let fence = self.memory.fences.next(self.clock.unix_us);
         self.convert(old, fence, Claim::EXCLUSIVE)?;
         self.memory.confirm(old);
-        if to.is_some() {
-            self.memory.hand_over(fence, Undo::Downgrade(old));
-        }
+        self.memory.hand_over(fence, Undo::Downgrade(old), to);
         self.memory.stats.granted += 1;
-        self.effects.push(Effect::Granted { fence, to });
+        self.effects.push(Effect::Granted { fence, to: to.client() });
         Some(fence)
     }
 
@@ -206,12 +252,14 @@ impl Turn<'_> {
         self.serve();
     }
 
-    /// Whether there is room in the queue for this owner. Who waits already takes no more of it.
-    pub fn check_room(&self, owner: &[u8], caps: Caps) -> Result<(), Full> {
-        match self.memory.waiters.waiter_of(self.db, self.key, owner) {
-            Some(_) => Ok(()),
-            None => self.memory.room(self.db, self.key, caps),
+    /// Whether there is room in the queue for this owner. Who waits there already as the same kind takes no more of it.
+    pub fn check_room(&self, owner: &[u8], kind: Kind, caps: Caps) -> Result<(), Full> {
+        let waiters = &self.memory.waiters;
+        let earlier = waiters.waiter_of(self.db, self.key, owner).and_then(|id| waiters.get(id));
+        if earlier.is_some_and(|earlier| earlier.waiter.kind == kind) {
+            return Ok(());
         }
+        self.memory.room(self.db, self.key, kind, caps)
     }
 
     /// The cycle that a wait at this place would close.
@@ -234,14 +282,15 @@ impl Turn<'_> {
 
     /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)
     /// told.
-    pub fn enqueue(&mut self, ask: Ask, deadline: Moment) -> WaiterId {
+    pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let place = self.memory.waiters.place_for(self.db, &[self.key], ask.owner.as_bytes());
-        self.enqueue_at(place, Waiter { ask, since: self.clock.now, deadline, upgrades: None })
+        self.enqueue_at(place, Waiter { kind, ask, since: self.clock.now, deadline, upgrades: None })
     }
 
     /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
     pub fn enqueue_upgrade(&mut self, ask: Ask, fence: Fence, deadline: Moment) -> WaiterId {
-        self.enqueue_at(Place::HEAD, Waiter { ask, since: self.clock.now, deadline, upgrades: Some(fence) })
+        let (kind, since) = (Kind::Client, self.clock.now);
+        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, upgrades: Some(fence) })
     }
 
     fn enqueue_at(&mut self, place: Place, waiter: Waiter) -> WaiterId {
@@ -343,6 +392,7 @@ impl Turn<'_> {
         match how {
             End::Released => stats.released += 1,
             End::Expired | End::Capped => stats.expired += 1,
+            End::Unclaimed => stats.unclaimed += 1,
             End::Closed => stats.closed += 1,
             End::Undone => stats.undone += 1,
             End::Vanished => stats.vanished += 1,

@@ -3,10 +3,10 @@
 
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::memory::Undo;
-use super::turn::{Effect, Left, Turn};
+use super::turn::{Effect, Left, To, Turn};
 use super::unsettled::Item;
 use super::wait_queue::{Caps, Full};
-use super::waiter::{Ask, Waiter, WaiterId};
+use super::waiter::{Ask, Kind, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Lock, Memory, Moment};
 
 /// One of the locks, and what follows for it.
@@ -65,27 +65,34 @@ impl Turns<'_> {
             return;
         }
         if let Some(entry) = self.memory.waiters.remove(id) {
-            self.grant(&entry.waiter.ask, Some(id));
+            self.grant(&entry.waiter.ask, To::waiter(id, entry.waiter.kind));
             self.each(|turn| turn.serve());
         }
     }
 
     /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
-    pub fn grant(&mut self, ask: &Ask, to: Option<WaiterId>) -> Fence {
+    pub fn grant(&mut self, ask: &Ask, mut to: To) -> Fence {
         let fence = self.memory.fences.next(self.clock.unix_us);
-        if to.is_some() {
-            self.memory.hand_over(fence, Undo::End { left: ask.keys() });
-        }
-        // The client is told once, with the first.
-        let mut to = to;
-        self.each(|turn| turn.grant_as(fence, ask.clone(), to.take()));
+        self.memory.hand_over(fence, Undo::End { left: ask.keys() }, to);
+        self.each(|turn| {
+            turn.grant_as(fence, ask.clone(), to);
+            if to.client().is_some() {
+                // The client is told once, with the first.
+                to = To::Caller;
+            }
+        });
         fence
     }
 
+    /// The owner of the holds under this fence has been heard of.
+    pub fn confirm(&mut self, fence: Fence) {
+        self.each(|turn| turn.confirm(fence));
+    }
+
     /// Whether there is room in all queues for this owner.
-    pub fn check_room(&mut self, owner: &[u8], caps: Caps) -> Result<(), Full> {
+    pub fn check_room(&mut self, owner: &[u8], kind: Kind, caps: Caps) -> Result<(), Full> {
         let mut room = Ok(());
-        self.each(|turn| room = room.and_then(|()| turn.check_room(owner, caps)));
+        self.each(|turn| room = room.and_then(|()| turn.check_room(owner, kind, caps)));
         room
     }
 
@@ -99,7 +106,7 @@ impl Turns<'_> {
     }
 
     /// Puts a waiter into all of the queues at once.
-    pub fn enqueue(&mut self, ask: Ask, deadline: Moment) -> WaiterId {
+    pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         let owner = ask.owner.as_bytes();
         let place = self.memory.waiters.place_for(self.db, &keys, owner);
@@ -107,7 +114,7 @@ impl Turns<'_> {
         earlier.iter().for_each(|id| {
             self.memory.dismiss_in_step(*id, Left::Superseded);
         });
-        let waiter = Waiter { ask, since: self.clock.now, deadline, upgrades: None };
+        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);

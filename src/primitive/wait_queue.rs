@@ -5,6 +5,9 @@
 //! locks together stands in all their queues at one and the same place, so that no two queues disagree about who
 //! comes first.
 
+mod caps;
+mod tickets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -12,27 +15,16 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::deadlines::{Deadlines, Slot};
-use super::waiter::{Waiter, WaiterId};
-use super::{Moment, Owner};
+use super::waiter::{Kind, Waiter, WaiterId};
+use super::Moment;
+
+pub use caps::{Caps, Full};
 
 /// The names of the locks that one waiter waits for, in order and each once.
 pub type Keys = SmallVec<[Rc<[u8]>; 1]>;
 
-/// How many may wait.
-#[derive(Clone, Copy, Debug)]
-pub struct Caps {
-    /// In the whole server.
-    pub all: usize,
-    /// For one lock.
-    pub per_key: usize,
-}
-
-/// Which of the [`Caps`] is reached, with its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    Server(usize),
-    Key(usize),
-}
+/// Something for each key, or for each owner: the tables share the bytes of the names.
+type ByName<V> = HashMap<Rc<[u8]>, V>;
 
 /// Where in its queues somebody stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,9 +38,10 @@ impl Place {
 #[derive(Default)]
 struct Queue {
     order: BTreeMap<Place, WaiterId>,
-    by_owner: HashMap<Owner, WaiterId>,
+    by_owner: ByName<WaiterId>,
     /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
     links: BTreeMap<Place, WaiterId>,
+    tickets: usize,
 }
 
 /// One wait as it stands in the queues.
@@ -60,16 +53,23 @@ pub struct Entry {
     timer: Slot,
 }
 
+/// The name as this table has it, or anew.
+fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
+    known.get_key_value(name).map_or_else(|| Rc::from(name), |(name, _)| Rc::clone(name))
+}
+
 /// All queues of the server.
 #[derive(Default)]
 pub struct Waiters {
-    queues: HashMap<i32, HashMap<Rc<[u8]>, Queue>>,
-    entries: HashMap<WaiterId, Entry>,
+    queues: HashMap<i32, ByName<Queue>>,
+    /// Boxed, as a table has room for up to twice as many as are in it.
+    entries: HashMap<WaiterId, Box<Entry>>,
     /// All waits of each owner.
-    waits: HashMap<i32, HashMap<Owner, SmallVec<[WaiterId; 2]>>>,
+    waits: HashMap<i32, ByName<SmallVec<[WaiterId; 2]>>>,
     /// Those who wait for several locks.
     groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
+    tickets: usize,
     arrivals: u64,
 }
 
@@ -77,6 +77,16 @@ impl Waiters {
     /// How many wait in the server.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many of them are tickets.
+    pub const fn tickets(&self) -> usize {
+        self.tickets
+    }
+
+    /// How many of them are clients.
+    pub fn clients(&self) -> usize {
+        self.len() - self.tickets
     }
 
     /// How many wait for this lock.
@@ -88,17 +98,6 @@ impl Waiters {
     pub fn queue_lengths(&self) -> (usize, usize) {
         let lengths = self.queues.values().flat_map(HashMap::values).map(|queue| queue.order.len());
         lengths.fold((0, 0), |(count, longest), len| (count + 1, longest.max(len)))
-    }
-
-    /// Whether there is room for one more.
-    pub fn room(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
-        if self.len() >= caps.all {
-            Err(Full::Server(caps.all))
-        } else if self.waiting_for(db, key) >= caps.per_key {
-            Err(Full::Key(caps.per_key))
-        } else {
-            Ok(())
-        }
     }
 
     /// The number of whoever is put in next.
@@ -134,14 +133,17 @@ impl Waiters {
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
     pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Place, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
-        let owner = waiter.ask.owner.clone();
+        let owner = shared(self.waits.entry(db).or_default(), waiter.ask.owner.as_bytes());
+        let tickets = usize::from(waiter.kind == Kind::Ticket);
+        self.tickets += tickets;
         let mut names = Keys::new();
         let queues = self.queues.entry(db).or_default();
         for key in keys {
-            let name = queues.get_key_value(*key).map_or_else(|| Rc::from(*key), |(name, _)| Rc::clone(name));
+            let name = shared(queues, key);
             let queue = queues.entry(Rc::clone(&name)).or_default();
             queue.order.insert(place, id);
-            queue.by_owner.insert(owner.clone(), id);
+            queue.by_owner.insert(Rc::clone(&owner), id);
+            queue.tickets += tickets;
             names.push(name);
         }
         names.sort_unstable();
@@ -152,7 +154,7 @@ impl Waiters {
         if names.len() > 1 {
             self.groups.insert(id);
         }
-        self.entries.insert(id, Entry { waiter, db, keys: names, place, timer });
+        self.entries.insert(id, Box::new(Entry { waiter, db, keys: names, place, timer }));
         let waits = self.waits.entry(db).or_default().entry(owner).or_default();
         waits.push(id);
         match *waits.as_slice() {
@@ -165,16 +167,19 @@ impl Waiters {
 
     /// Takes a waiter out of its queues.
     pub fn remove(&mut self, id: WaiterId) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
+        let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
         self.groups.remove(&id);
-        let owner = &entry.waiter.ask.owner;
+        let owner = entry.waiter.ask.owner.as_bytes();
+        let tickets = usize::from(entry.waiter.kind == Kind::Ticket);
+        self.tickets -= tickets;
         if let Some(queues) = self.queues.get_mut(&entry.db) {
             for key in &entry.keys {
                 let Some(queue) = queues.get_mut(key) else { continue };
                 queue.order.remove(&entry.place);
                 queue.links.remove(&entry.place);
                 queue.by_owner.remove(owner);
+                queue.tickets -= tickets;
                 if queue.order.is_empty() {
                     queues.remove(key);
                 }
@@ -184,7 +189,7 @@ impl Waiters {
         Some(entry)
     }
 
-    fn forget_wait(&mut self, db: i32, owner: &Owner, id: WaiterId) {
+    fn forget_wait(&mut self, db: i32, owner: &[u8], id: WaiterId) {
         let Some(owners) = self.waits.get_mut(&db) else { return };
         let Some(waits) = owners.get_mut(owner) else { return };
         waits.retain(|other| *other != id);
@@ -255,12 +260,12 @@ impl Waiters {
     /// Those who wait for several locks and came after this one.
     pub fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &Entry)> {
         let later = self.groups.range((Bound::Excluded(id), Bound::Unbounded));
-        later.filter_map(|id| Some((*id, self.entries.get(id)?)))
+        later.filter_map(|id| Some((*id, self.get(*id)?)))
     }
 
     /// One wait.
     pub fn get(&self, id: WaiterId) -> Option<&Entry> {
-        self.entries.get(&id)
+        self.entries.get(&id).map(|entry| &**entry)
     }
 
     /// All waits of this owner.
@@ -318,31 +323,41 @@ impl Waiters {
 #[cfg(test)]
 mod tests {
     use super::super::waiter::Ask;
-    use super::super::{Claim, Lease};
+    use super::super::{Claim, Lease, Owner};
     use super::*;
 
-    const CAPS: Caps = Caps { all: 3, per_key: 2 };
-
-    fn waiter(owner: &[u8], deadline: Moment) -> Waiter {
-        let ask = Ask {
-            owner: Owner::new(owner).unwrap(),
-            claim: Claim::EXCLUSIVE,
-            lease: Lease::ms(1),
-            extra: None,
-            span: None,
-        };
-        Waiter { ask, since: Moment(0), deadline, upgrades: None }
+    pub(super) fn ask(owner: &[u8]) -> Ask {
+        let owner = Owner::new(owner).unwrap();
+        Ask { owner, claim: Claim::EXCLUSIVE, lease: Lease::ms(1), extra: None, span: None }
     }
 
-    fn enqueue(waiters: &mut Waiters, db: i32, keys: &[&[u8]], owner: &[u8], deadline: Moment) -> WaiterId {
+    pub(super) fn enqueue(
+        waiters: &mut Waiters,
+        db: i32,
+        keys: &[&[u8]],
+        owner: &[u8],
+        deadline: Moment,
+    ) -> WaiterId {
+        enqueue_as(Kind::Client, waiters, db, keys, owner, deadline)
+    }
+
+    pub(super) fn enqueue_as(
+        kind: Kind,
+        waiters: &mut Waiters,
+        db: i32,
+        keys: &[&[u8]],
+        owner: &[u8],
+        deadline: Moment,
+    ) -> WaiterId {
         let place = waiters.place_for(db, keys, owner);
         for old in waiters.earlier_waits(db, keys, owner) {
             waiters.remove(old);
         }
-        waiters.insert(db, keys, place, waiter(owner, deadline))
+        let waiter = Waiter { kind, ask: ask(owner), since: Moment(0), deadline, upgrades: None };
+        waiters.insert(db, keys, place, waiter)
     }
 
-    fn owners(waiters: &Waiters, key: &[u8]) -> Vec<Vec<u8>> {
+    pub(super) fn owners(waiters: &Waiters, key: &[u8]) -> Vec<Vec<u8>> {
         waiters.iter(0, key).map(|(_, waiter)| waiter.ask.owner.as_bytes().to_vec()).collect()
     }
 
@@ -413,17 +428,6 @@ mod tests {
         enqueue(&mut waiters, 5, &[b"k"], b"a", Moment::NEVER);
         assert_eq!((waiters.waiting_for(0, b"k"), waiters.waiting_for(5, b"k")), (1, 1));
         assert_eq!(waiters.locks(Some(5)), [(5, Rc::from(&b"k"[..]))]);
-    }
-
-    #[test]
-    fn caps_hold_at_the_limit() {
-        let mut waiters = Waiters::default();
-        enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
-        assert_eq!(waiters.room(0, b"k", CAPS), Ok(()));
-        enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
-        assert_eq!(waiters.room(0, b"k", CAPS), Err(Full::Key(2)));
-        enqueue(&mut waiters, 0, &[b"l"], b"b", Moment::NEVER);
-        assert_eq!(waiters.room(0, b"m", CAPS), Err(Full::Server(3)));
     }
 
     #[test]

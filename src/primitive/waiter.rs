@@ -29,9 +29,29 @@ impl Ask {
     }
 }
 
+/// Who stands in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A client that is kept waiting for its reply.
+    Client,
+    /// A ticket: nobody is kept waiting, and whoever asks for it again is told. What it is given must be claimed.
+    Ticket,
+}
+
+impl Kind {
+    /// The word for it in replies.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Ticket => "ticket",
+        }
+    }
+}
+
 /// One who waits.
 #[derive(Debug)]
 pub struct Waiter {
+    pub kind: Kind,
     pub ask: Ask,
     pub since: Moment,
     /// Where the wait ends without a grant.

@@ -186,8 +186,18 @@ fn a_lock_is_shown_as_a_map() {
         ];
         assert_eq!(names(&holds[0], resp3), fields);
         let Value::Array(waiters) = conn.cmd(&words("LOCK.WAITERS k")) else { panic!("no array of waiters") };
-        let fields =
-            ["owner", "mode", "permits", "keys", "waited-ms", "left-ms", "blocked-by", "behind", "note"];
+        let fields = [
+            "owner",
+            "kind",
+            "mode",
+            "permits",
+            "keys",
+            "waited-ms",
+            "left-ms",
+            "blocked-by",
+            "behind",
+            "note",
+        ];
         assert_eq!(names(&waiters[0], resp3), fields);
         assert_eq!(
             names(&conn.cmd(&words("LOCK.INFO free")), resp3),

@@ -11,7 +11,7 @@ use super::super::entry::{Call, Verb};
 use super::super::reply;
 use super::super::step::change_all;
 use super::tying::tie;
-use super::waiting::{get_in_line, make_up_owner, may_block};
+use super::waiting::{get_in_line, judge, make_up_owner, may_wait};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::Acquired;
 use crate::command::args::parse_i64;
@@ -19,6 +19,7 @@ use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::report::Report;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Claim, Turns};
 
 /// The keys of a call, whose first stands at this word after the name.
@@ -57,19 +58,26 @@ impl Verb for AcquireAllVerb {
         let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
         let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
         let with_info = request.terms.with_info;
-        let wait = request.terms.wait.filter(|_| may_block(call.ctx));
+        let wait = request.terms.wait.filter(|wait| may_wait(call.ctx, wait.kind));
         let names = names(call, 2, request.keys.len());
         let step = change_all(site(call), names, |turns, blocked| {
-            let acquired = request.apply(owner, turns, &policy)?;
-            if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
-                let form = Form { asked: Asked::AcquireAll, made_up: made_up.clone(), with_info };
-                let check =
-                    |turns: &mut _, others: &mut dyn Holds| request.check_wait(owner, turns, &policy, others);
-                let enqueue = |turns: &mut _| request.enqueue(owner, wait, turns, &policy).map(drop);
-                if get_in_line(call, turns, blocked, form, check, enqueue)? {
-                    return Ok(Step::Waits);
+            let acquired = match (request.apply(owner, turns, &policy)?, wait) {
+                (Acquired::Busy, Some(wait)) if wait.kind == Kind::Ticket => {
+                    judge(call, turns, |turns, others| request.queue(owner, wait, turns, &policy, others))?
                 }
-            }
+                (Acquired::Busy, Some(wait)) => {
+                    let form = Form { asked: Asked::AcquireAll, made_up: made_up.clone(), with_info };
+                    let check = |turns: &mut _, others: &mut dyn Holds| {
+                        request.check_wait(owner, wait, turns, &policy, others)
+                    };
+                    let enqueue = |turns: &mut _| request.enqueue(owner, wait, turns, &policy).map(drop);
+                    if get_in_line(call, turns, blocked, form, check, enqueue)? {
+                        return Ok(Step::Waits);
+                    }
+                    Acquired::Busy
+                }
+                (acquired, _) => acquired,
+            };
             let report = with_info.then(|| report(acquired, turns, owner, request.terms.claim));
             Ok(Step::Done(acquired.into(), report))
         })?;
@@ -78,11 +86,12 @@ impl Verb for AcquireAllVerb {
     }
 }
 
-/// Tells of the first of the locks; if the request failed, of the first that stands in its way.
+/// Tells of the first of the locks; if the request has to wait, of the first that stands in its way.
 fn report(acquired: Acquired, turns: &mut Turns, owner: &[u8], claim: Claim) -> Report {
+    let waits = matches!(acquired, Acquired::Busy | Acquired::Queued);
     let mut told = None;
     turns.each(|turn| {
-        let matters = acquired != Acquired::Busy || turn.has_queue() || !turn.lock.admits(claim);
+        let matters = !waits || turn.is_behind(owner) || !turn.lock.admits(claim);
         if told.is_none() && matters {
             told = Some(report_acquired(acquired, turn, owner));
         }

@@ -110,8 +110,9 @@ fn row<'l>(
     now: Moment,
 ) {
     let holders: Vec<&Owner> = blockers.take(BLOCKERS_SHOWN_MAX).collect();
-    reply::map(ctx, 9);
+    reply::map(ctx, 10);
     reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
+    reply::text_field(ctx, "kind", waiter.kind.word().as_bytes());
     reply::text_field(ctx, "mode", waiter.ask.claim.mode().as_bytes());
     reply::int_field(ctx, "permits", waiter.ask.claim.shown().1);
     reply::int_field(ctx, "keys", i64::from(waiter.ask.keys()));

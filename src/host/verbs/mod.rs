@@ -65,7 +65,7 @@ impl From<Acquired> for Outcome {
     fn from(acquired: Acquired) -> Self {
         match acquired {
             Acquired::Granted(fence) | Acquired::Held(fence) => fence.into(),
-            Acquired::Busy | Acquired::NotHeld => Self::Nil,
+            Acquired::Busy | Acquired::Queued | Acquired::NotHeld => Self::Nil,
         }
     }
 }
@@ -75,6 +75,7 @@ fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8]) -> Report {
         Acquired::Granted(_) => report_held(turn, owner, "granted"),
         Acquired::Held(_) => report_held(turn, owner, "already-held"),
         Acquired::Busy => Report::busy(turn.lock, owner, turn.clock.now),
+        Acquired::Queued => Report::queued(turn.lock, owner, turn.clock.now),
         Acquired::NotHeld => report_not_held(turn, owner, None),
     }
 }

@@ -5,11 +5,12 @@ use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::step::change;
 use super::tying::tie;
-use super::waiting::{get_in_line, make_up_owner, may_block};
+use super::waiting::{get_in_line, judge, make_up_owner, may_wait};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::{Acquire, Acquired};
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
+use crate::primitive::waiter::Kind;
 
 pub(in crate::host) struct AcquireVerb;
 
@@ -22,18 +23,25 @@ impl Verb for AcquireVerb {
         let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
         let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
         let with_info = request.terms.with_info;
-        let wait = request.terms.wait.filter(|_| may_block(call.ctx));
+        let wait = request.terms.wait.filter(|wait| may_wait(call.ctx, wait.kind));
         let step = change(site(call), call.key(), |turn, blocked| {
-            let acquired = request.apply(owner, turn, &policy)?;
-            if let (Acquired::Busy, Some(wait)) = (acquired, wait) {
-                let form = Form { asked: Asked::Acquire, made_up: made_up.clone(), with_info };
-                let check =
-                    |turn: &mut _, others: &mut dyn Holds| request.check_wait(owner, turn, &policy, others);
-                let enqueue = |turn: &mut _| request.enqueue(owner, wait, turn, &policy).map(drop);
-                if get_in_line(call, turn, blocked, form, check, enqueue)? {
-                    return Ok(Step::Waits);
+            let acquired = match (request.apply(owner, turn, &policy)?, wait) {
+                (Acquired::Busy, Some(wait)) if wait.kind == Kind::Ticket => {
+                    judge(call, turn, |turn, others| request.queue(owner, wait, turn, &policy, others))?
                 }
-            }
+                (Acquired::Busy, Some(wait)) => {
+                    let form = Form { asked: Asked::Acquire, made_up: made_up.clone(), with_info };
+                    let check = |turn: &mut _, others: &mut dyn Holds| {
+                        request.check_wait(owner, wait, turn, &policy, others)
+                    };
+                    let enqueue = |turn: &mut _| request.enqueue(owner, wait, turn, &policy).map(drop);
+                    if get_in_line(call, turn, blocked, form, check, enqueue)? {
+                        return Ok(Step::Waits);
+                    }
+                    Acquired::Busy
+                }
+                (acquired, _) => acquired,
+            };
             let report = with_info.then(|| report_acquired(acquired, turn, owner));
             Ok(Step::Done(acquired.into(), report))
         })?;

@@ -12,7 +12,13 @@ use super::super::rights::Rights;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::unsettled::Item;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Hold, Memory, Owner};
+
+/// Whether a wait of this kind can begin with this call. A ticket keeps nobody waiting.
+pub(super) fn may_wait(ctx: *mut Ctx, kind: Kind) -> bool {
+    kind == Kind::Ticket || may_block(ctx)
+}
 
 /// Whether the client of this call can be kept waiting: not in a transaction or script, and not when the command
 /// comes from somewhere else than a client.

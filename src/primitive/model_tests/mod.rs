@@ -17,6 +17,9 @@ const ENTRIES: [&[u8]; 3] = [b"", b"x", b"y"];
 /// Connections at any one time.
 const CLIENTS: usize = 3;
 
+/// How long what a ticket was given may stay unclaimed.
+const CLAIM_MS: u64 = 6;
+
 /// How many random runs: `LOCK_MODEL_RUNS`, or enough for every day.
 fn runs() -> u32 {
     std::env::var("LOCK_MODEL_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)

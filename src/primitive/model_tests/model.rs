@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::CLAIM_MS;
 use crate::primitive::bounds::{Bounds, Span, Tie};
 use crate::primitive::cooling::Why;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Claim, End, Lease, Moment};
 
 /// How a grant is taken back that its waiter has not heard of.
@@ -28,6 +30,8 @@ pub struct Hold {
     pub bounds: Bounds,
     /// Whether its owner was asked to give it up.
     pub is_wanted: bool,
+    /// The lease that a ticket asked for, if its owner has not been heard of since it was given this.
+    pub unclaimed: Option<Lease>,
     pub provisional: Option<Undo>,
 }
 
@@ -45,6 +49,13 @@ impl Hold {
     pub fn raise(&mut self, lease: Lease, now: Moment) {
         if lease.deadline(now).min(self.end_max()) > self.deadline {
             self.renew(self.lease.max(lease), lease, now);
+        }
+    }
+
+    /// Its owner has been heard of.
+    pub fn claim(&mut self, now: Moment) {
+        if let Some(asked) = self.unclaimed.take() {
+            self.renew(asked, asked, now);
         }
     }
 
@@ -66,6 +77,7 @@ pub struct Cooling {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiter {
+    pub kind: Kind,
     pub owner: usize,
     pub keys: BTreeSet<usize>,
     pub claim: Claim,
@@ -157,9 +169,12 @@ impl Model {
         waiter.keys.iter().all(|key| self.comes_first(at, *key) && ready(key))
     }
 
-    /// One grant for all of these keys.
-    pub fn grant(&mut self, waiter: &Waiter, now: Moment, provisional: bool) -> usize {
+    /// One grant for all of these keys, to one who waited or to one who asks just now.
+    pub fn grant(&mut self, waiter: &Waiter, now: Moment, has_waited: bool) -> usize {
         self.grants += 1;
+        let provisional = has_waited && waiter.kind == Kind::Client;
+        let unclaimed = (has_waited && waiter.kind == Kind::Ticket).then_some(waiter.lease);
+        let lease = unclaimed.map_or(waiter.lease, |asked| asked.min(Lease::ms(CLAIM_MS)));
         for key in &waiter.keys {
             if let Some(grant) = waiter.upgrades {
                 let new = self.grants;
@@ -181,12 +196,13 @@ impl Model {
                 owner: waiter.owner,
                 grant: self.grants,
                 claim: waiter.claim,
-                lease: waiter.lease,
-                deadline: waiter.lease.deadline(now).min(bounds.cap),
+                lease,
+                deadline: lease.deadline(now).min(bounds.cap),
                 keys: waiter.keys.len(),
                 entries: BTreeSet::from([waiter.entry]),
                 bounds,
                 is_wanted: false,
+                unclaimed,
                 provisional: provisional.then_some(Undo::End),
             });
         }
@@ -197,6 +213,7 @@ impl Model {
     pub fn settle(&mut self, now: Moment) {
         loop {
             for key in 0..self.holds.len() {
+                self.end(key, End::Unclaimed, now, |hold| hold.deadline <= now && hold.unclaimed.is_some());
                 self.end(key, End::Expired, now, |hold| hold.deadline <= now);
                 self.cooling[key].retain(|cooling| cooling.until > now);
             }

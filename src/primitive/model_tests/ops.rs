@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
+use crate::command::policy::Wait;
+use crate::primitive::waiter::Kind;
 use crate::primitive::Claim;
 
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub enum Op {
         owner: usize,
         claim: Claim,
         lease: Option<u64>,
-        wait: Option<u64>,
+        wait: Option<Wait>,
         entry: usize,
         /// MAXHOLD and MINHOLD.
         most: Option<u64>,
@@ -112,6 +114,12 @@ fn claim() -> impl Strategy<Value = Claim> {
     ]
 }
 
+/// BLOCK, QUEUE or neither.
+fn wait() -> impl Strategy<Value = Option<Wait>> {
+    let kind = prop_oneof![3 => Just(Kind::Client), 2 => Just(Kind::Ticket)];
+    prop::option::weighted(0.8, (1..20_u64, kind).prop_map(|(ms, kind)| Wait { ms, kind }))
+}
+
 fn tie() -> impl Strategy<Value = Option<(usize, u64)>> {
     prop::option::weighted(0.2, (0..CLIENTS, 0..10_u64))
 }
@@ -132,12 +140,12 @@ pub fn op() -> impl Strategy<Value = Op> {
     let one_key = key.clone().prop_map(|key| BTreeSet::from([key]));
     let either = prop_oneof![1 => Just(Claim::SHARED), 3 => Just(Claim::EXCLUSIVE)];
     prop_oneof![
-        8 => (one_key, owner.clone(), claim(), time(), time(), entry(), span()).prop_map(
+        8 => (one_key, owner.clone(), claim(), time(), wait(), entry(), span()).prop_map(
             |(keys, owner, claim, lease, wait, entry, (most, least, tie))| {
                 Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie }
             },
         ),
-        4 => (some_keys(), owner.clone(), claim(), time(), time(), span()).prop_map(
+        4 => (some_keys(), owner.clone(), claim(), time(), wait(), span()).prop_map(
             |(keys, owner, claim, lease, wait, (most, least, tie))| {
                 Op::Acquire { keys, owner, claim, lease, wait, entry: 0, most, least, tie }
             },

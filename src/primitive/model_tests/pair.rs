@@ -6,7 +6,7 @@ use super::model::{Hold, Model, Undo, Waiter};
 use super::ops::Op;
 use super::watch;
 use super::world::World;
-use super::{ENTRIES, KEYS, OWNERS};
+use super::{CLAIM_MS, ENTRIES, KEYS, OWNERS};
 use crate::command::acquire::{Acquire, Acquired};
 use crate::command::convert::{Convert, Converted};
 use crate::command::group::{AcquireAll, HeldAll};
@@ -24,6 +24,7 @@ use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Span, Tie};
 use crate::primitive::claim::ALL;
 use crate::primitive::time::left_to_wire;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{memory, Claim, End, Fence, Lease, Lock, Moment};
 
 pub struct Pair {
@@ -68,6 +69,7 @@ impl Pair {
     pub fn new(delay_ms: u64) -> Self {
         let mut world = World::default();
         world.memory.lock_delay_ms = delay_ms;
+        world.memory.claim_ms = CLAIM_MS;
         Self { world, model: Model::new(KEYS.len(), delay_ms), fences: BTreeMap::new() }
     }
 
@@ -81,11 +83,13 @@ impl Pair {
         match op {
             Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
-                let deadline = Wait(wait.unwrap_or(0)).deadline(now);
+                let Wait { ms, kind } = wait.unwrap_or(Wait::block(0));
+                let deadline = Wait { ms, kind }.deadline(now);
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
                 let span = span(most, least, tie);
-                let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades: None };
-                self.acquire(waiter, wait.map(Wait));
+                let waiter =
+                    Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades: None };
+                self.acquire(waiter, wait);
             }
             Op::Release { key, owner, right_fence, entry } => self.release(key, owner, right_fence, entry),
             Op::ReleaseAll { keys, owner, with_fence } => self.release_all(&keys, owner, with_fence),
@@ -94,6 +98,7 @@ impl Pair {
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
                 let mut left = 0;
                 if let Some(hold) = self.model.hold_of_mut(key, owner) {
+                    hold.claim(now);
                     tie.into_iter().for_each(|tie| hold.tie(tie));
                     let lease = lease.unwrap_or(hold.lease);
                     hold.renew(lease, lease, now);
@@ -113,6 +118,7 @@ impl Pair {
                         left.push(0);
                         continue;
                     };
+                    hold.claim(now);
                     hold.renew(lease, lease, now);
                     left.push(left_to_wire(hold.deadline, now));
                     let grant = hold.grant;
@@ -123,7 +129,7 @@ impl Pair {
                 let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None };
                 assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
             }
-            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait.map(Wait)),
+            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait.map(Wait::block)),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),
             Op::Break { key, owner } => {
                 let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };
@@ -199,10 +205,13 @@ impl Pair {
                 return;
             }
             let fence = self.fences[&first.grant];
-            assert_eq!(got, Asked::AtOnce(Acquired::Held(fence)), "the same fence again");
+            let told =
+                if first.unclaimed.is_some() { Acquired::Granted(fence) } else { Acquired::Held(fence) };
+            assert_eq!(got, Asked::AtOnce(told), "the same fence again");
             self.confirm(first.grant);
             for key in keys {
                 let hold = self.model.hold_of_mut(*key, owner).unwrap();
+                hold.claim(now);
                 hold.entries.insert(entry);
                 waiter.span.tie.into_iter().for_each(|tie| hold.tie(tie));
                 hold.raise(lease, now);
@@ -221,7 +230,39 @@ impl Pair {
         }
         match wait {
             None => assert_eq!(got, Asked::AtOnce(Acquired::Busy)),
-            Some(_) => self.wait(waiter, &got),
+            Some(Wait { kind: Kind::Client, .. }) => self.wait(waiter, &got),
+            Some(Wait { kind: Kind::Ticket, .. }) => self.queue(waiter, got),
+        }
+    }
+
+    /// The model's side of a request for a ticket: the one that is there is kept, or there is a new one.
+    fn queue(&mut self, mut waiter: Waiter, got: Asked<Acquired>) {
+        let Waiter { owner, claim, lease, .. } = waiter;
+        let (keys, tie, now) = (waiter.keys.clone(), waiter.span.tie.take(), self.now());
+        let is_same = |other: &&mut Waiter| {
+            (other.kind, other.owner, other.claim) == (Kind::Ticket, owner, claim) && other.keys == keys
+        };
+        if let Some(same) = self.model.waiters.iter_mut().find(is_same) {
+            assert_eq!(got, Asked::AtOnce(Acquired::Queued), "a ticket stays where it is");
+            *same = waiter;
+            return;
+        }
+        let is_granted = matches!(got, Asked::AtOnce(Acquired::Granted(_)));
+        let got = match got {
+            Asked::AtOnce(Acquired::Queued | Acquired::Granted(_)) => Asked::Waits,
+            got => got,
+        };
+        self.wait(waiter, &got);
+        if is_granted {
+            // In the place of an earlier wait for more it had its turn at once.
+            self.model.settle(now);
+            for key in keys {
+                let hold = self.model.hold_of_mut(key, owner).unwrap();
+                assert!(hold.unclaimed.is_some());
+                hold.claim(now);
+                tie.into_iter().for_each(|tie| hold.tie(tie));
+                hold.raise(lease, now);
+            }
         }
     }
 
@@ -237,7 +278,10 @@ impl Pair {
             self.world.turn(*key, |turn, others| {
                 let got = request.apply(name, turn, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
-                request.check_wait(name, turn, &policy, others)?;
+                if wait.kind == Kind::Ticket {
+                    return request.queue(name, wait, turn, &policy, others).map(Asked::AtOnce);
+                }
+                request.check_wait(name, wait, turn, &policy, others)?;
                 let id = turn.memory.waiters.next_id();
                 assert_eq!(request.enqueue(name, wait, turn, &policy), Ok(id));
                 Ok(Asked::Waits)
@@ -248,7 +292,10 @@ impl Pair {
             self.world.turns(&order, |turns, others| {
                 let got = request.apply(name, turns, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
-                request.check_wait(name, turns, &policy, others)?;
+                if wait.kind == Kind::Ticket {
+                    return request.queue(name, wait, turns, &policy, others).map(Asked::AtOnce);
+                }
+                request.check_wait(name, wait, turns, &policy, others)?;
                 let id = turns.memory.waiters.next_id();
                 assert_eq!(request.enqueue(name, wait, turns, &policy), Ok(id));
                 Ok(Asked::Waits)
@@ -354,6 +401,7 @@ impl Pair {
         if hold.claim == claim {
             assert_eq!(got, Asked::AtOnce(Converted::Held(fence)));
             self.confirm(hold.grant);
+            self.model.hold_of_mut(key, owner).unwrap().claim(now);
             return;
         }
         if hold.claim.limit != ALL {
@@ -361,11 +409,13 @@ impl Pair {
             return;
         }
         self.confirm(hold.grant);
+        self.model.hold_of_mut(key, owner).unwrap().claim(now);
         let lease = hold.lease;
-        let deadline = wait.unwrap_or(Wait(0)).deadline(now);
+        let deadline = wait.unwrap_or(Wait::block(0)).deadline(now);
         let keys = BTreeSet::from([key]);
         let (entry, span, upgrades) = (0, Span::default(), Some(hold.grant));
-        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades };
+        let kind = Kind::Client;
+        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades };
         if claim == Claim::SHARED {
             assert_eq!(got, Asked::AtOnce(Converted::Done(fence)), "down it goes at once");
             self.model.hold_of_mut(key, owner).unwrap().claim = claim;
@@ -412,8 +462,10 @@ impl Pair {
         let keys = BTreeSet::from([key]);
         let deadline = Moment::NEVER;
         let (entry, span) = told.as_ref().map_or((0, Span::default()), |waiter| (waiter.entry, waiter.span));
-        let waiter = Waiter { owner, keys, claim, lease, deadline, entry, span, upgrades: None };
-        let grant = self.model.grant(&waiter, now, told.is_some());
+        let is_waiting = told.is_some_and(|waiter| waiter.kind == Kind::Client);
+        let kind = Kind::Client;
+        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades: None };
+        let grant = self.model.grant(&waiter, now, is_waiting);
         self.fences.insert(grant, fence);
     }
 
@@ -639,6 +691,7 @@ fn seen(
         entries,
         bounds: hold.bounds().copied().unwrap_or_default(),
         is_wanted: hold.is_wanted(),
+        unclaimed: hold.unclaimed(),
         provisional: undo,
     }
 }
