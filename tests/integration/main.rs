@@ -50,6 +50,7 @@ mod operate;
 mod other_module;
 mod pause;
 mod persistence;
+mod queue;
 mod reentrant;
 mod release;
 mod renew;

@@ -1,0 +1,85 @@
+//! Very many tickets: what one costs, and that a turn costs the same however many wait.
+
+use super::tickets;
+use crate::steps::{ask, hold, words};
+use crate::support::{Connection, Server, Value};
+use crate::traffic::lock_stat;
+
+/// Sends a line for each of these owners, and lets `each` see the replies.
+fn for_each(
+    conn: &mut Connection,
+    owners: std::ops::Range<usize>,
+    line: impl Fn(usize) -> String,
+    each: impl Fn(Value),
+) {
+    let owners: Vec<usize> = owners.collect();
+    for some in owners.chunks(1_000) {
+        let lines: Vec<String> = some.iter().map(|owner| line(*owner)).collect();
+        let lines: Vec<Vec<&str>> = lines.iter().map(|line| words(line)).collect();
+        let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
+        conn.send_together(&lines);
+        lines.iter().for_each(|_| each(conn.read()));
+    }
+}
+
+fn get_tickets(conn: &mut Connection, count: usize) {
+    let line = |owner| format!("LOCK.ACQUIRE k owner-{owner} QUEUE 3600000");
+    for_each(conn, 0..count, line, |reply| assert_eq!(reply, Value::Nil));
+}
+
+/// Microseconds that the server has spent in a command.
+fn spent_us(server: &Server, command: &str) -> i64 {
+    let stats = server.info("commandstats");
+    let stat = &stats[&format!("cmdstat_{command}")];
+    stat.split(',').find_map(|part| part.strip_prefix("usec=")).and_then(|n| n.parse().ok()).unwrap()
+}
+
+/// What the cheapest 500 turns cost each, in ns, while at least half of so many wait. A turn is a claim, and the
+/// release that gives the next its turn. The cheapest, as the machine may be busy.
+fn cost_of_a_turn(server: &Server, count: usize) -> i64 {
+    let mut conn = server.connect();
+    hold(server, "k", "first");
+    get_tickets(&mut conn, count);
+    assert_eq!(tickets(server), count as i64);
+    assert_eq!(ask(server, "LOCK.RELEASE k first"), 1);
+    let line = |n: usize| {
+        let owner = n / 2;
+        match n % 2 {
+            0 => format!("LOCK.ACQUIRE k owner-{owner} QUEUE 60000"),
+            _ => format!("LOCK.RELEASE k owner-{owner}"),
+        }
+    };
+    let mut costs = Vec::new();
+    for first in (0..count / 2).step_by(500) {
+        assert_eq!(ask(server, "CONFIG RESETSTAT"), "OK");
+        for_each(&mut conn, 2 * first..2 * (first + 500), line, |reply| assert!(reply.int() > 0));
+        costs.push(2 * (spent_us(server, "lock.acquire") + spent_us(server, "lock.release")));
+    }
+    for_each(&mut conn, count / 2 * 2..2 * count, line, |reply| assert!(reply.int() > 0));
+    assert_eq!((tickets(server), ask(server, "EXISTS k")), (0, Value::Int(0)));
+    assert_eq!(lock_stat(server, "unclaimed"), 0);
+    costs.into_iter().min().unwrap()
+}
+
+#[test]
+fn a_ticket_costs_a_few_hundred_bytes() {
+    let server = Server::start();
+    let used = || server.info_int("memory", "used_memory");
+    let mut conn = server.connect();
+    hold(&server, "k", "alice");
+    get_tickets(&mut conn, 1);
+    let before = used();
+    get_tickets(&mut conn, 100_000);
+    let each = (used() - before) / 100_000;
+    println!("a ticket: {each} bytes");
+    assert!(each <= 400, "{each} bytes for a ticket");
+}
+
+#[test]
+fn a_hundred_thousand_tickets_drain_like_a_thousand() {
+    let server = Server::with(&["lock.claim-ms 60000"]);
+    let cost_of_few = (0..10).map(|_| cost_of_a_turn(&server, 1_000)).min().unwrap();
+    let cost_of_many = cost_of_a_turn(&server, 100_000);
+    println!("a turn: {cost_of_few} ns with 1,000 tickets, {cost_of_many} ns with 100,000");
+    assert!(cost_of_many <= 4 * cost_of_few, "{cost_of_many} ns a turn, {cost_of_few} ns with few");
+}
