@@ -7,7 +7,11 @@ mod pair;
 mod watch;
 mod world;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
+
+use super::Claim;
 
 const KEYS: [&[u8]; 3] = [b"k", b"l", b"m"];
 const OWNERS: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
@@ -37,5 +41,37 @@ proptest! {
         for op in ops {
             pair.step(op);
         }
+    }
+}
+
+/// Once in hundreds of thousands of runs: a lock is stolen for another use than those who wait for it want it for, by one
+/// whose own wait ends by itself.
+#[test]
+fn a_stolen_lock_that_will_be_let_go_is_of_no_kind() {
+    let acquire = |keys: &[usize], owner: usize, claim: Claim, wait: Option<u64>| {
+        let (keys, lease) = (BTreeSet::from_iter(keys.iter().copied()), wait.is_none().then_some(1));
+        let (entry, most, least, tie) = (0, None, None, None);
+        ops::Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie }
+    };
+    let (exclusive, shared) = (Claim::EXCLUSIVE, Claim::SHARED);
+    let mut pair = pair::Pair::new(1);
+    for op in [
+        acquire(&[0], 0, exclusive, None),
+        ops::Op::Pass { us: 1_000 },
+        acquire(&[1], 0, exclusive, None),
+        acquire(&[1, 2], 3, shared, Some(1)),
+        acquire(&[0], 0, exclusive, Some(1)),
+        acquire(&[0, 2], 1, shared, Some(1)),
+        ops::Op::Steal {
+            key: 2,
+            owner: 0,
+            claim: Claim { limit: 3, permits: 1 },
+            lease: None,
+            most: None,
+            least: None,
+        },
+        acquire(&[0], 3, exclusive, Some(1)),
+    ] {
+        pair.step(op);
     }
 }

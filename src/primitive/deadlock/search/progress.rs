@@ -22,9 +22,12 @@ impl Taken {
         self.permits += u64::from(claim.permits);
     }
 
-    /// Somebody has let go.
+    /// Somebody has let go. When all have, the lock is of no kind any more.
     fn give_back(&mut self, claim: Claim) {
         self.permits = self.permits.saturating_sub(u64::from(claim.permits));
+        if self.permits == 0 {
+            *self = Self::default();
+        }
     }
 
     /// Whether this claim fits beside what is taken, but for so many permits that are its own.
