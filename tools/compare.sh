@@ -12,6 +12,8 @@ say() {
 
 compare_missing() {
     command -v mariadbd >/dev/null || echo mariadb-server-core
+    # What makes the directory of a new server asks it for its settings.
+    command -v my_print_defaults >/dev/null || echo mariadb-client
     command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
     [ -e /usr/share/java/zookeeper.jar ] || echo zookeeper
     # A build of the client of etcd makes it from the definitions of its protocol.

@@ -198,10 +198,7 @@ fn write_series(out: &mut String, series: &Series) -> Result<()> {
         }
         cells.extend([median_of(|s| s.p50), median_of(|s| s.p99)]);
         if series.work.shared {
-            cells.extend([
-                median_of(|s| s.longest_ms),
-                format!("{:.2}", median(samples.iter().map(|s| s.jain).collect())),
-            ]);
+            cells.extend([median_of(|s| s.longest_ms), median_of(|s| s.jain)]);
         }
         cells.extend([median_of(|s| s.cpu_ms), median_of(|s| s.commands)]);
         writeln!(out, "| {} | {} |", bold(*peer), cells.join(" | "))?;

@@ -100,10 +100,7 @@ pub async fn fast(peers: &[Peer], plan: &Plan, servers: &Servers) -> Result<Fast
     for &clients in &plan.crowds {
         works.push((format!("one lock, {clients} clients"), Work { clients, shared: true, hold: none }));
     }
-    let mut all = Vec::new();
-    for (title, work) in works {
-        all.push(series(title, work, &peers, plan, servers).await);
-    }
+    // First, for a server that has been through a crowd fills the room that this has left.
     let mut memory = Vec::new();
     for &peer in &peers {
         eprintln!("memory: {peer}");
@@ -112,6 +109,10 @@ pub async fn fast(peers: &[Peer], plan: &Plan, servers: &Servers) -> Result<Fast
             Err(reason) => Err(reason),
         };
         memory.push((peer, used));
+    }
+    let mut all = Vec::new();
+    for (title, work) in works {
+        all.push(series(title, work, &peers, plan, servers).await);
     }
     Ok(Fast { series: all, memory })
 }

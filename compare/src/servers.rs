@@ -281,8 +281,10 @@ fn spawn(mut command: Command, port: u16, ends: Signal, dir: TempDir) -> Result<
 fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{name} is not installed"))?;
-    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
+    let (said, complained) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "{name}: {}", if complained.is_empty() { said } else { complained });
+    Ok(said)
 }
 
 /// The first thing with a digit and a dot in the first line that has one.
