@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::Claim;
+use crate::command::policy::Wait;
 
 const KEYS: [&[u8]; 3] = [b"k", b"l", b"m"];
 const OWNERS: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
@@ -51,7 +52,7 @@ fn a_stolen_lock_that_will_be_let_go_is_of_no_kind() {
     let acquire = |keys: &[usize], owner: usize, claim: Claim, wait: Option<u64>| {
         let (keys, lease) = (BTreeSet::from_iter(keys.iter().copied()), wait.is_none().then_some(1));
         let (entry, most, least, tie) = (0, None, None, None);
-        ops::Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie }
+        ops::Op::Acquire { keys, owner, claim, lease, wait: wait.map(Wait::block), entry, most, least, tie }
     };
     let (exclusive, shared) = (Claim::EXCLUSIVE, Claim::SHARED);
     let mut pair = pair::Pair::new(1);
