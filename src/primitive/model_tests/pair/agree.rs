@@ -1,0 +1,115 @@
+//! That core, model and replica agree, and that the invariants hold.
+
+use super::*;
+
+impl Pair {
+    /// Core, model and replica agree, and the invariants hold.
+    pub(super) fn check(&mut self) {
+        let World { keyspace, memory, replica, .. } = &self.world;
+        assert!(memory.unsettled.is_empty(), "nothing is left undone");
+        let (mut leased, mut tied) = (0, 0);
+        for (key, expected) in self.model.holds.iter().enumerate() {
+            let lock = keyspace.get(&key);
+            let holds = lock.map_or(&[][..], Lock::holds);
+            assert_eq!(holds.len(), expected.len(), "holds of {key}");
+            for (hold, expected) in holds.iter().zip(expected) {
+                let fence = *self.fences.entry(expected.grant).or_insert(hold.fence);
+                assert_eq!(hold.fence, fence, "one fence for each grant");
+                assert_eq!(seen(hold, memory, expected, &self.fences), *expected, "hold of {key}");
+            }
+            let queue = memory.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.ask.owner.as_bytes());
+            let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
+            assert!(queue.eq(waiting), "queue of {key}");
+            let Some(lock) = lock else {
+                assert!(!replica.contains_key(&key), "the replica has a lock that is free");
+                continue;
+            };
+            assert!(!lock.is_free(), "a free lock has no key");
+            assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL), "I1, I9: never beside a writer");
+            assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
+            let cooling = lock.cooling();
+            let all = lock.holds().iter().chain(cooling.iter().map(|cooling| &cooling.hold));
+            for hold in all.filter(|hold| hold.deadline != Moment::NEVER) {
+                leased += 1;
+                assert!(memory.leases.has(0, hold), "I7: the lease index knows the hold");
+            }
+            tied += lock
+                .holds()
+                .iter()
+                .filter_map(crate::primitive::Hold::tie)
+                .filter(|tie| !tie.is_cut())
+                .count();
+            let seen = cooling.iter().map(|cooling| {
+                (
+                    cooling.hold.owner.as_bytes(),
+                    cooling.hold.fence,
+                    cooling.hold.claim,
+                    cooling.hold.deadline,
+                    cooling.why,
+                )
+            });
+            let expected = self.model.cooling[key].iter().map(|cooling| {
+                (
+                    OWNERS[cooling.owner],
+                    self.fences[&cooling.grant],
+                    cooling.claim,
+                    cooling.until,
+                    cooling.why,
+                )
+            });
+            assert!(seen.eq(expected), "what cools of {key}");
+        }
+        watch::check(&self.world, &self.model, &self.fences);
+        let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
+        assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
+        assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
+        assert_eq!(memory.ties.len(), tied, "nor of their ties");
+        assert_eq!(memory.waiters.len(), self.model.waiters.len());
+    }
+}
+
+/// What two servers agree on.
+fn digest(lock: &Lock) -> Vec<String> {
+    let part = |hold: &crate::primitive::Hold| {
+        let crate::primitive::Hold { owner, fence, claim, lease, extra, .. } = hold;
+        let extra = extra.as_ref().map(|extra| (&extra.note, extra.keys, &extra.entries));
+        let tie = hold.tie().map(|tie| (tie.node, tie.client, tie.grace));
+        let capped = hold.bounds().is_some_and(|bounds| bounds.cap != Moment::NEVER);
+        let extra =
+            extra.filter(|(note, keys, entries)| !note.is_empty() || *keys > 1 || !entries.is_plain());
+        format!("{owner:?} {fence:?} {claim:?} {lease:?} {extra:?} {tie:?} {capped}")
+    };
+    let cooling = lock.cooling().iter().map(|cooling| (&cooling.hold, cooling.why));
+    let cooling = cooling.map(|(hold, why)| format!("{} {why:?}", part(hold)));
+    lock.holds().iter().map(part).chain(cooling).collect()
+}
+
+/// A hold of the core in the model's words.
+fn seen(
+    hold: &crate::primitive::Hold,
+    memory: &memory::Memory,
+    expected: &Hold,
+    fences: &BTreeMap<usize, Fence>,
+) -> Hold {
+    let entries = (0..ENTRIES.len()).filter(|entry| hold.entries().has(ENTRIES[*entry])).collect();
+    let undo = memory.provisional.get(&hold.fence).map(|undo| match undo {
+        memory::Undo::End { .. } => Undo::End,
+        memory::Undo::Downgrade(old) => {
+            let grant = fences.iter().find(|(_, fence)| *fence == old).map(|(grant, _)| *grant);
+            Undo::Downgrade { grant: grant.unwrap() }
+        }
+    });
+    Hold {
+        owner: OWNERS.iter().position(|owner| *owner == hold.owner.as_bytes()).unwrap(),
+        grant: expected.grant,
+        claim: hold.claim,
+        lease: hold.lease,
+        deadline: hold.deadline,
+        keys: hold.keys() as usize,
+        entries,
+        bounds: hold.bounds().copied().unwrap_or_default(),
+        is_wanted: hold.is_wanted(),
+        unclaimed: hold.unclaimed(),
+        provisional: undo,
+    }
+}
