@@ -23,9 +23,10 @@ use std::process::ExitCode;
 
 type Run = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 
-const WORKLOADS: [(Work, &str, Run); 10] = [
+const WORKLOADS: [(Work, &str, Run); 11] = [
     (Work::Instructions, "instructions", workloads::instructions::run),
     (Work::Pairs, "pairs", workloads::pairs::run),
+    (Work::Guarded, "guarded", workloads::guarded::run),
     (Work::Handoff, "handoff", workloads::handoff::run),
     (Work::Locks32, "locks32", workloads::handoff::run_many_locks),
     (Work::Modes, "modes", workloads::modes::run),

@@ -49,6 +49,8 @@ pub enum Work {
     Instructions,
     /// Acquire and release of free locks
     Pairs,
+    /// Writes under a lock that is held
+    Guarded,
     /// Hand-offs of one lock among 2 to 1,000 clients
     Handoff,
     /// Hand-offs of 32 locks among 64 clients

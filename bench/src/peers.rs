@@ -8,6 +8,10 @@ use std::fmt;
 /// The lease that every uncontended peer asks for, written out on both sides of a ratio.
 pub const LEASE_MS: &str = "30000";
 
+/// Writes only while somebody is the owner: what a guard does, written as a script.
+const COMPARE_AND_SET: &str =
+    "if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('set',KEYS[2],ARGV[2]) end return false";
+
 /// Deletes the key only if it still holds our token.
 const COMPARE_AND_DELETE: &str =
     "if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
@@ -21,6 +25,8 @@ pub enum Peer {
     Ping,
     Noop,
     Blpop,
+    Guard,
+    EvalGuard,
 }
 
 /// The two commands of one client on one key.
@@ -32,12 +38,13 @@ pub struct Pair {
 /// What the server must know before a peer's commands work.
 pub struct Scripts {
     compare_and_delete: String,
+    compare_and_set: String,
 }
 
 impl Scripts {
     pub fn load(control: &mut Connection) -> Result<Self> {
-        let compare_and_delete = redis::cmd("SCRIPT").arg("LOAD").arg(COMPARE_AND_DELETE).query(control)?;
-        Ok(Self { compare_and_delete })
+        let mut load = |script: &str| redis::cmd("SCRIPT").arg("LOAD").arg(script).query(control);
+        Ok(Self { compare_and_delete: load(COMPARE_AND_DELETE)?, compare_and_set: load(COMPARE_AND_SET)? })
     }
 }
 
@@ -55,8 +62,28 @@ impl Peer {
             Self::Ping => (pack(&["PING"]), pack(&["PING"])),
             Self::Noop => (pack(&["BENCH.NOOP"]), pack(&["BENCH.NOOP"])),
             Self::Blpop => return self.waiting_pair(key, owner),
+            Self::Guard | Self::EvalGuard => return self.guarded_pair(key, owner, scripts),
         };
         Pair { acquire, release }
+    }
+
+    /// Two writes under the same lock, which the owner has already: see [`Peer::held_by`].
+    fn guarded_pair(self, key: &str, owner: &str, scripts: &Scripts) -> Pair {
+        let lock = self.held_by(owner);
+        let write = if self == Self::Guard {
+            pack(&["LOCK.GUARD", &lock, owner, "*", "SET", key, "value"])
+        } else {
+            pack(&["EVALSHA", &scripts.compare_and_set, "2", &lock, key, owner, "value"])
+        };
+        Pair { acquire: write.clone(), release: write }
+    }
+
+    /// The lock under which this owner writes, of a kind that this peer looks at.
+    pub fn held_by(self, owner: &str) -> String {
+        match self {
+            Self::Guard => format!("held:{owner}"),
+            _ => format!("token:{owner}"),
+        }
     }
 
     /// The key of a lock that clients wait for. Peers run side by side on one server, so each has its own keys.
@@ -87,6 +114,8 @@ impl fmt::Display for Peer {
             Self::Ping => "PING + PING",
             Self::Noop => "no-op module command x2",
             Self::Blpop => "BLPOP + LPUSH token",
+            Self::Guard => "LOCK.GUARD SET x2",
+            Self::EvalGuard => "EVALSHA (check owner, then SET) x2",
         })
     }
 }

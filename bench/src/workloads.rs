@@ -3,6 +3,7 @@
 pub mod aof;
 pub mod expiry;
 pub mod flat;
+pub mod guarded;
 pub mod handoff;
 pub mod instructions;
 pub mod memory;
