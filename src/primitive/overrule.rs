@@ -73,8 +73,9 @@ impl Turn<'_> {
         let told = waiting.filter(is_for_this);
         let mut to = To::Caller;
         if let Some((id, entry)) = told.and_then(|id| Some((id, self.memory.waiters.remove(id)?))) {
-            if entry.waiter.kind == Kind::Client {
-                to = To::Client(id);
+            match entry.waiter.kind {
+                Kind::Client => to = To::Client(id),
+                Kind::Ticket => self.memory.stats.handed_off += 1,
             }
             let asked = entry.waiter.ask;
             let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);

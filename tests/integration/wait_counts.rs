@@ -21,7 +21,9 @@ const HELD: &[&str] = &["LOCK.ACQUIRE k alice"];
 const WAITS: &str = "LOCK.ACQUIRE k bob BLOCK 0";
 const BY_ITSELF: &str = "PING";
 
-const WAYS: [Way; 15] = [
+const TICKET: &str = "LOCK.ACQUIRE k bob QUEUE 60000";
+
+const WAYS: [Way; 21] = [
     Way { before: HELD, waits: WAITS, ends: "LOCK.RELEASE k alice", counted: "handed_off" },
     Way { before: HELD, waits: WAITS, ends: "LOCK.TRANSFER k alice bob", counted: "handed_off" },
     Way {
@@ -77,6 +79,12 @@ const WAYS: [Way; 15] = [
         ends: "CLIENT KILL ID id",
         counted: "abandoned",
     },
+    Way { before: HELD, waits: TICKET, ends: "LOCK.RELEASE k alice", counted: "handed_off" },
+    Way { before: HELD, waits: TICKET, ends: "LOCK.TRANSFER k alice bob", counted: "handed_off" },
+    Way { before: HELD, waits: TICKET, ends: "LOCK.STEAL k bob", counted: "handed_off" },
+    Way { before: HELD, waits: "LOCK.ACQUIRE k bob QUEUE 20", ends: BY_ITSELF, counted: "timed_out" },
+    Way { before: HELD, waits: TICKET, ends: "LOCK.CANCEL k bob", counted: "cancelled" },
+    Way { before: HELD, waits: TICKET, ends: "SET k text", counted: "failed" },
 ];
 
 /// How many waits are to be found in each place, those that are somewhere.
