@@ -47,9 +47,9 @@ impl Verb for BreakVerb {
         let request = Break::parse(&words)?;
         let count = change(site(call), call.key(), |turn, _| Ok(request.apply(turn)))?;
         if count > 0 {
-            let reason = if request.reason.is_empty() { &b"none given"[..] } else { request.reason };
-            let (key, reason) = (Quoted(request.key), Quoted(reason));
-            tell(call.ctx, &format!("broke {key}, holds ended: {count}, reason: {reason}"));
+            let (key, reason) = (Quoted(request.key), Quoted(request.reason));
+            let why = if request.reason.is_empty() { String::new() } else { format!(", reason: {reason}") };
+            tell(call.ctx, &format!("broke {key}, holds ended: {count}{why}"));
         }
         reply::int(call.ctx, count);
         Ok(())
