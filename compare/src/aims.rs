@@ -33,7 +33,8 @@ const OTHERS: [Aim; 7] = [
     (Peer::Etcd, ONE, 10.0),
 ];
 
-pub fn table(fast: &Fast) -> Result<String> {
+/// A verdict from few rounds or a busy machine is not firm, and says so.
+pub fn table(fast: &Fast, firm: bool) -> Result<String> {
     let mut out = String::from("| Work | Beside | aim | measured | |\n|---|---|--:|--:|---|\n");
     let crowds = HAND_OFFS
         .into_iter()
@@ -41,7 +42,7 @@ pub fn table(fast: &Fast) -> Result<String> {
     for (peer, work, aim) in crowds.chain(OTHERS) {
         let series = fast.series.iter().find(|series| series.title == work);
         let reached = series.and_then(|series| Some(median(ratios(series, peer, |s| rate(series.work, s))?)));
-        row(&mut out, work, peer, &format!("≥ {}", number(aim)), reached, |reached| reached >= aim)?;
+        row(&mut out, work, peer, &format!("≥ {}", number(aim)), reached, firm, |reached| reached >= aim)?;
     }
     for work in CROWDS {
         let Some(series) = fast.series.iter().find(|series| series.title == work) else { continue };
@@ -52,7 +53,7 @@ pub fn table(fast: &Fast) -> Result<String> {
             others.filter_map(|(peer, _)| Some((*peer, cost(*peer)?))).max_by(|a, b| a.1.total_cmp(&b.1));
         if let Some((peer, reached)) = cheapest {
             let work = format!("server CPU per acquisition, {work}");
-            row(&mut out, &work, peer, "≤ 1", Some(reached), |reached| reached <= 1.0)?;
+            row(&mut out, &work, peer, "≤ 1", Some(reached), firm, |reached| reached <= 1.0)?;
         }
     }
     Ok(out)
@@ -64,11 +65,15 @@ fn row(
     peer: Peer,
     aim: &str,
     reached: Option<f64>,
+    firm: bool,
     met: impl Fn(f64) -> bool,
 ) -> Result<()> {
     let (value, verdict) = match reached.filter(|reached| reached.is_finite()) {
-        Some(reached) => (number(reached), if met(reached) { "met" } else { "missed" }),
-        None => ("–".into(), "not measured"),
+        Some(reached) => {
+            let verdict = if met(reached) { "met" } else { "missed" };
+            (number(reached), if firm { verdict.to_string() } else { format!("{verdict}, provisional") })
+        }
+        None => ("–".into(), "not measured".to_string()),
     };
     Ok(writeln!(out, "| {work} | {peer} | {aim} | {value} | {verdict} |")?)
 }

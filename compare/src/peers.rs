@@ -23,8 +23,15 @@ pub struct Terms {
     pub owner: String,
     /// For locks that expire; the life of the session for those that end with one.
     pub lease: Duration,
-    /// How long a client that was refused sleeps, where the lock knows nothing better.
+    /// How long a client that was refused sleeps on average, where the lock knows nothing better.
     pub poll: Duration,
+}
+
+impl Terms {
+    /// Not all at the same moment, or clients that began together ask together for ever.
+    pub fn pause(&self) -> Duration {
+        self.poll.mul_f64(rand::random_range(0.5..1.5))
+    }
 }
 
 /// One client of one lock.

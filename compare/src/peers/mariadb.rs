@@ -86,7 +86,7 @@ impl Lock for Row {
             if self.link.affected_rows() == 1 {
                 return Ok(None);
             }
-            sleep(self.terms.poll).await;
+            sleep(self.terms.pause()).await;
         }
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::{cmd, AsyncConnectionConfig, Script};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::time::sleep;
 
 const COMPARE_AND_DELETE: &str =
@@ -87,7 +87,7 @@ impl Lock for Taught {
                 set.exec_async(&mut self.link).await?;
                 return Ok(None);
             }
-            sleep(self.terms.poll).await;
+            sleep(self.terms.pause()).await;
         }
     }
 
@@ -140,7 +140,7 @@ impl Set {
 impl Lock for Set {
     async fn acquire(&mut self) -> Result<Option<i64>> {
         while !self.take().await? {
-            sleep(self.terms.poll).await;
+            sleep(self.terms.pause()).await;
         }
         Ok(None)
     }
@@ -161,9 +161,7 @@ impl Lock for Set {
 /// The algorithm of the Redis documentation: a majority, in less time than the lease.
 pub struct Redlock {
     nodes: [Set; 3],
-    lease: Duration,
-    poll: Duration,
-    tries: u64,
+    terms: Terms,
 }
 
 impl Redlock {
@@ -173,20 +171,13 @@ impl Redlock {
             Set::connect(Terms { ports, ..terms.clone() })
         };
         let nodes = [node(0).await?, node(1).await?, node(2).await?];
-        Ok(Self { nodes, lease: terms.lease, poll: terms.poll, tries: 0 })
+        Ok(Self { nodes, terms })
     }
 
     async fn give(&mut self) -> Result<usize> {
         let [a, b, c] = &mut self.nodes;
         let (a, b, c) = tokio::join!(a.give(), b.give(), c.give());
         Ok([a?, b?, c?].into_iter().filter(|given| *given).count())
-    }
-
-    /// Not all at the same moment, or two clients with half of the servers each refuse each other for ever.
-    fn pause(&mut self) -> Duration {
-        self.tries += 1;
-        let spread = (self.nodes[0].terms.owner.len() as u64 * 7 + self.tries * 13) % 11;
-        self.poll.mul_f64(0.5 + spread as f64 / 10.0)
     }
 }
 
@@ -198,11 +189,11 @@ impl Lock for Redlock {
             let [a, b, c] = &mut self.nodes;
             let (a, b, c) = tokio::join!(a.take(), b.take(), c.take());
             let got = [a?, b?, c?].into_iter().filter(|got| *got).count();
-            if got >= 2 && asked.elapsed() < self.lease.mul_f64(1.0 - DRIFT) {
+            if got >= 2 && asked.elapsed() < self.terms.lease.mul_f64(1.0 - DRIFT) {
                 return Ok(None);
             }
             self.give().await?;
-            sleep(self.pause()).await;
+            sleep(self.terms.pause()).await;
         }
     }
 
