@@ -51,7 +51,7 @@ impl<'a> Guard<'a> {
             _ => Some(args.fence()?),
         };
         let command = args.required()?;
-        if command.eq_ignore_ascii_case(SPEC.name.as_bytes()) {
+        if is_guard(command) {
             return Err(LockError::NotGuardable { why: "a guard inside a guard" });
         }
         Ok(Self { key, owner, fence, command })
@@ -66,6 +66,11 @@ impl<'a> Guard<'a> {
         }
         Ok(hold.fence)
     }
+}
+
+/// Whether this is the name of the guard itself, which guards no other.
+pub const fn is_guard(command: &[u8]) -> bool {
+    command.eq_ignore_ascii_case(SPEC.name.as_bytes())
 }
 
 #[cfg(test)]

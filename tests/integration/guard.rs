@@ -166,6 +166,20 @@ fn keys_of_the_inner_command_are_declared() {
     assert_eq!(reply.items()[0].items()[0], "k");
 }
 
+/// The server asks for the keys before the command can refuse itself.
+#[test]
+fn guards_in_one_another_are_refused_however_many() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    for depth in [1, 2, 20_000] {
+        let guards = ["LOCK.GUARD", "k", "alice", "*"].repeat(depth + 1);
+        let refused = server.cmd(&[&guards[..], &["GET", "k"]].concat());
+        assert!(refused.error().starts_with("BADARG a guard inside a guard"), "{refused:?}");
+        let keys = server.cmd(&[&["COMMAND", "GETKEYS"], &guards[..], &["GET", "other"]].concat());
+        assert_eq!(keys.items().iter().map(Value::text).collect::<Vec<_>>(), ["k"]);
+    }
+}
+
 #[test]
 fn in_a_cluster_all_keys_are_in_one_slot() {
     let server = single();

@@ -5,12 +5,12 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::super::api::{rm, Ctx, RString};
+use super::super::api::{bytes, rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
 use super::super::server_reply::ServerReply;
 use super::super::{clock, state};
-use crate::command::guard::{Guard, WORDS_BEFORE_COMMAND};
+use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
 use crate::error::LockError;
 
 pub(in crate::host) struct GuardVerb;
@@ -56,6 +56,10 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
 fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
     let lock = (raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS) as c_int;
     rm!(RedisModule_KeyAtPosWithFlags(ctx, 1, lock));
+    // It will be refused. Before that the server would ask it in its turn, and thousands in one another use up the stack.
+    if inner.first().is_none_or(|name| is_guard(bytes(*name))) {
+        return;
+    }
     let (mut count, mut flags) = (0, ptr::null_mut());
     let (argv, argc) = (inner.as_ptr().cast_mut(), inner.len() as c_int);
     let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &mut count, &mut flags));
