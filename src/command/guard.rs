@@ -69,7 +69,7 @@ impl<'a> Guard<'a> {
 }
 
 /// Whether this is the name of the guard itself, which guards no other.
-pub const fn is_guard(command: &[u8]) -> bool {
+pub fn is_guard(command: &[u8]) -> bool {
     command.eq_ignore_ascii_case(SPEC.name.as_bytes())
 }
 
