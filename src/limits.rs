@@ -116,7 +116,3 @@ pub const CYCLE_SHOWN_MAX: usize = 8;
 
 /// How long one run over due work may take before it yields to the clients, in µs.
 pub const RUN_BUDGET_US: u64 = 1_000;
-
-/// Most waits that one such run may end, with a grant or without one. The server writes to each of these clients before it
-/// serves anybody else, and takes about twenty µs for it.
-pub const ENDS_PER_RUN: u64 = 50;

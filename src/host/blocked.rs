@@ -118,8 +118,6 @@ pub(super) const NOT_A_LOCK: &CStr = c"WRONGTYPE the key was overwritten with a 
 pub(super) struct Blocked {
     clients: HashMap<WaiterId, Client>,
     by_handle: HashMap<*mut BlockedHandle, WaiterId>,
-    /// How many waits have been ended so far.
-    answered: u64,
     /// Made at the first hand-off.
     names: OnceCell<Names>,
 }
@@ -130,11 +128,6 @@ pub(super) const SERVER_BYTES_PER_CLIENT: usize = 35_000;
 impl Blocked {
     pub(super) fn len(&self) -> usize {
         self.clients.len()
-    }
-
-    /// How many waits have been ended since the start.
-    pub(super) const fn answered(&self) -> u64 {
-        self.answered
     }
 
     /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
@@ -212,7 +205,6 @@ impl Blocked {
     pub(super) fn answer(&mut self, id: WaiterId, answer: Answer) {
         if let Some(client) = self.clients.get_mut(&id).filter(|client| client.answer.is_none()) {
             client.answer = Some(answer);
-            self.answered += 1;
             rm!(RedisModule_UnblockClient(client.handle, id.0 as *mut c_void));
         }
     }

@@ -18,7 +18,7 @@ use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
 use super::{clock, cluster, observe, replicate};
 use crate::error::LockError;
-use crate::limits::{ENDS_PER_RUN, RUN_BUDGET_US};
+use crate::limits::RUN_BUDGET_US;
 use crate::primitive::turn::Left;
 use crate::primitive::{Hold, Moment, WaiterId};
 
@@ -37,13 +37,8 @@ const WATCHED_PER_RUN: usize = 100;
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
     let start = clock::now();
-    let answered = state::with(|host| host.blocked.answered());
-    let has_budget = |host: &Host| {
-        let ends = host.blocked.answered() - answered;
-        ends < ENDS_PER_RUN && clock::now() < Moment(start.0 + RUN_BUDGET_US)
-    };
-    end_waits(start, has_budget);
-    let in_budget = || state::with(|host| has_budget(host));
+    let in_budget = || clock::now() < Moment(start.0 + RUN_BUDGET_US);
+    end_waits(start, in_budget);
     let may_write = may_write(ctx);
     let may_look = !is_loading(ctx);
     while may_look && in_budget() && observe::look_at_next(ctx) {}
@@ -115,9 +110,9 @@ fn may_write(ctx: *mut Ctx) -> bool {
 }
 
 /// Waits that are over. They change no data, so they end during a pause too.
-fn end_waits(now: Moment, in_budget: impl Fn(&Host) -> bool) {
+fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
     state::with(|host| {
-        while in_budget(host) {
+        while in_budget() {
             let memory = &mut host.memory;
             let due = memory.waiters.pop_due(now).or_else(|| memory.observers.pop_due(now));
             let Some(id) = due else { break };
