@@ -44,8 +44,8 @@ pub(super) fn run(ctx: *mut Ctx) {
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::tell_next() {}
     if may_write {
-        while in_budget() && next_suspect().is_some_and(|suspect| look_at(ctx, suspect)) {}
-        while in_budget() && next_lease(start).is_some_and(|suspect| look_at(ctx, suspect)) {}
+        while in_budget() && next_suspect().is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
+        while in_budget() && next_lease(start).is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
     }
     state::with(|host| {
         if may_look && !host.memory.observers.is_quiet() {
@@ -153,7 +153,7 @@ fn next_lease(now: Moment) -> Option<Suspect> {
 }
 
 /// Opens a lock again and does what is due on it. Always true, for loops.
-fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
+fn look_at(ctx: *mut Ctx, suspect: Suspect, in_budget: impl Fn() -> bool + Copy) -> bool {
     let Suspect { db, keys, undo } = suspect;
     rm!(RedisModule_SelectDb(ctx, db));
     let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
@@ -165,7 +165,7 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
             state::with(|host| host.memory.confirm(fence));
         }
         for (key, name) in keys.iter().zip(&names) {
-            cluster::turn_away(db, key);
+            cluster::turn_away(db, key, in_budget);
             look_again(ctx, db, name);
         }
         return true;
@@ -183,7 +183,7 @@ fn look_at(ctx: *mut Ctx, suspect: Suspect) -> bool {
             Ok(())
         });
         if result == Err(LockError::WrongType) {
-            fail_overwritten(db, key);
+            fail_waits(db, key, NOT_A_LOCK, in_budget);
         }
     }
     true
@@ -205,18 +205,32 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
     });
 }
 
-/// Ends all waits for a lock whose key has another type now. Those who only watch the key are told when it is looked at.
-pub(super) fn fail_overwritten(db: i32, key: &[u8]) {
+/// Ends the waits for a lock that is no more, for as long as the budget allows, and sees that the rest follows. Those who
+/// only watch the key are told when it is looked at.
+pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: impl Fn() -> bool) {
     state::with(|host| {
-        let ids = host.memory.waiters.iter(db, key).map(|(id, _)| id).collect();
-        fail(host, ids, NOT_A_LOCK);
+        // Other locks that they waited for, each once, however many of them stood in its queue.
+        let mut left = HashSet::new();
+        while let Some((id, _)) = host.memory.waiters.front(db, key) {
+            if !in_budget() {
+                host.suspect(db, key);
+                break;
+            }
+            left.extend(host.take_out(id, Left::Failed).unwrap_or_default());
+            host.blocked.answer(id, Answer::Failed(text));
+        }
+        left.remove(key);
+        left.iter().for_each(|key| host.suspect(db, key));
     });
 }
 
-/// Ends waits with an error.
-pub(super) fn fail(host: &mut Host, ids: Vec<WaiterId>, text: &'static CStr) {
-    for id in ids {
-        host.dismiss_between_steps(id, Left::Failed);
-        host.blocked.answer(id, Answer::Failed(text));
-    }
+/// Ends the watches of a key with an error.
+pub(super) fn fail_watches(db: i32, key: &[u8], text: &'static CStr) {
+    state::with(|host| {
+        let ids: Vec<WaiterId> = host.memory.observers.of(db, key).collect();
+        for id in ids {
+            host.memory.observers.remove(id);
+            host.blocked.answer(id, Answer::Failed(text));
+        }
+    });
 }

@@ -42,7 +42,8 @@ pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
     rm!(RedisModule_SelectDb(ctx, db));
     let name = OwnString::new(&key);
     if !cluster::owns(ctx, name.as_ptr()) {
-        cluster::turn_away(db, &key);
+        cluster::turn_away_watchers(db, &key);
+        state::with(|host| host.suspect(db, &key));
         return true;
     }
     let now = clock::now();

@@ -136,14 +136,21 @@ impl Host {
     /// Takes a waiter out of its queues between two steps, or ends a watch; whether it was there. Nothing may be granted
     /// here, so this asks for another look at the queues, soon.
     pub(super) fn dismiss_between_steps(&mut self, id: WaiterId, why: Left) -> bool {
-        let Some(entry) = self.memory.waiters.remove(id) else {
+        let db = self.memory.waiters.get(id).map(|entry| entry.db);
+        let Some((db, keys)) = db.zip(self.take_out(id, why)) else {
             let was_there = self.memory.observers.remove(id);
             self.memory.stats.unobserved += u64::from(was_there && why == Left::TimedOut);
             return was_there;
         };
-        self.memory.stats.note_left(why);
-        entry.keys.iter().for_each(|key| self.suspect(entry.db, key));
+        keys.iter().for_each(|key| self.suspect(db, key));
         true
+    }
+
+    /// The same, but who asks for another look is the caller. The locks that it waited for.
+    pub(super) fn take_out(&mut self, id: WaiterId, why: Left) -> Option<Keys> {
+        let entry = self.memory.waiters.remove(id)?;
+        self.memory.stats.note_left(why);
+        Some(entry.keys)
     }
 
     /// Two databases have changed places: grants that may have to be taken back are in the other one now.
@@ -164,7 +171,7 @@ impl Host {
     pub(super) fn suspect_all(&mut self, db: Option<i32>) {
         self.memory.observers.note_all(db);
         let locks = self.memory.waiters.locks(db);
-        self.deferred.suspects.extend(locks.into_iter().map(|(db, key)| Suspect::of(db, key)));
+        self.deferred.suspects.extend(locks.map(|(db, key)| Suspect::of(db, Rc::clone(key))));
         self.alarm.soon();
     }
 }

@@ -7,7 +7,7 @@ use super::key::LockKey;
 use super::notify::{self, Event, Events};
 use super::replicate;
 use super::state::{self, Host, Suspect};
-use super::{clock, deferred, observe};
+use super::{clock, observe};
 use crate::error::LockError;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
@@ -59,7 +59,7 @@ fn finish(site: Site) {
                     Ok(())
                 });
                 if matches!(settled, Err(LockError::WrongType)) {
-                    deferred::fail_overwritten(db, &key);
+                    state::with(|host| host.suspect(db, &key));
                 }
             }
             Item::Group(id) => {

@@ -2,7 +2,7 @@
 
 use super::tickets;
 use crate::steps::{ask, hold, words};
-use crate::support::{Connection, Server, Value};
+use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
 /// Sends a line for each of these owners, and lets `each` see the replies.
@@ -82,4 +82,24 @@ fn a_hundred_thousand_tickets_drain_like_a_thousand() {
     let cost_of_many = cost_of_a_turn(&server, 100_000);
     println!("a turn: {cost_of_few} ns with 1,000 tickets, {cost_of_many} ns with 100,000");
     assert!(cost_of_many <= 4 * cost_of_few, "{cost_of_many} ns a turn, {cost_of_few} ns with few");
+}
+
+#[test]
+fn the_tickets_of_an_overwritten_lock_end_a_few_at_a_time() {
+    const COUNT: usize = 5_000;
+    let server = Server::start();
+    hold(&server, "lock-0", "holder");
+    let keys: Vec<String> = (0..64).map(|n| format!("lock-{n}")).collect();
+    let line = |owner| format!("LOCK.MACQUIRE owner-{owner} 64 {} QUEUE 3600000", keys.join(" "));
+    for_each(&mut server.connect(), 0..COUNT, line, |reply| assert_eq!(reply, Value::Nil));
+    assert_eq!(tickets(&server), COUNT as i64);
+    // A lock that nobody holds, and that all wait for: the server must go on serving others while they are told.
+    assert_eq!(ask(&server, "SET lock-5 text"), "OK");
+    let mut seen = Vec::new();
+    wait_until("the last ticket to end", || {
+        seen.push(tickets(&server));
+        seen.last() == Some(&0)
+    });
+    assert!(seen.iter().any(|left| (1..COUNT as i64).contains(left)), "all at once: {seen:?}");
+    assert_eq!(lock_stat(&server, "failed"), COUNT as i64);
 }
