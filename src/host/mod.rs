@@ -15,6 +15,7 @@ mod lock_type;
 mod notify;
 mod obey;
 mod observe;
+mod reach;
 mod register;
 mod replicate;
 mod reply;

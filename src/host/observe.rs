@@ -1,9 +1,12 @@
 //! Those who only watch a key: looked after when a step is over, or when something has happened behind our back, and
 //! told one by one. Nothing is changed here, so it is done on replicas and during pauses too.
 
+use std::rc::Rc;
+
 use super::api::{rm, Ctx, OwnString};
 use super::blocked::{self, Answer};
 use super::key::{read, read_value};
+use super::reach::Reach;
 use super::state::{self, Host};
 use super::{clock, cluster};
 use crate::limits::OBSERVED_PER_STEP;
@@ -14,20 +17,31 @@ use crate::primitive::observers::Told;
 /// A key was changed by a step that is not about locks.
 pub(super) fn changed(ctx: *mut Ctx, db: i32, key: &[u8]) {
     if state::with(|host| host.memory.observers.note(db, key)) {
-        after_step(ctx);
+        after_step(ctx, Reach::of_command(ctx, key));
     }
 }
 
 /// Looks at the keys that a step has noted, and tells those whom it concerns. Where there are too many, the rest is
-/// left for later, the newest keys and the longest waits not.
-pub(super) fn after_step(ctx: *mut Ctx) {
+/// left for later, the newest keys and the longest waits not; and so are keys that cannot be opened now.
+pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
     let home = rm!(RedisModule_GetSelectedDb(ctx));
+    let mut beyond = Vec::new();
     for _ in 0..OBSERVED_PER_STEP {
-        if !look_at_next(ctx) {
-            break;
+        match state::with(|host| host.memory.observers.next_noted()) {
+            Some((db, key)) if reach.has(&key) => look_at(ctx, db, &key),
+            Some(later) => beyond.push(later),
+            None => break,
         }
     }
     rm!(RedisModule_SelectDb(ctx, home));
+    if !beyond.is_empty() {
+        state::with(|host| {
+            for (db, key) in beyond.iter().rev() {
+                host.memory.observers.note(*db, key);
+            }
+            host.alarm.soon();
+        });
+    }
     for _ in 0..OBSERVED_PER_STEP {
         if !tell_next() {
             return;
@@ -38,25 +52,29 @@ pub(super) fn after_step(ctx: *mut Ctx) {
 
 /// Looks at one key that was noted; whether there was one. Selects that key's database.
 pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
-    let Some((db, key)) = state::with(|host| host.memory.observers.next_noted()) else { return false };
+    let noted = state::with(|host| host.memory.observers.next_noted());
+    noted.inspect(|(db, key)| look_at(ctx, *db, key)).is_some()
+}
+
+/// Selects the key's database.
+fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>) {
     rm!(RedisModule_SelectDb(ctx, db));
-    let name = OwnString::new(&key);
+    let name = OwnString::new(key);
     if !cluster::owns(ctx, name.as_ptr()) {
-        cluster::turn_away_watchers(db, &key);
-        state::with(|host| host.suspect(db, &key));
-        return true;
+        cluster::turn_away_watchers(db, key);
+        state::with(|host| host.suspect(db, key));
+        return;
     }
     let now = clock::now();
     let lock = read(ctx, name.as_ptr(), |lock| {
         state::with(|Host { memory, .. }| {
-            let first = memory.waiters.front(db, &key).map(|(_, first)| first);
+            let first = memory.waiters.front(db, key).map(|(_, first)| first);
             View::of(lock, first, now)
         })
     });
     let latch = read_value(ctx, name.as_ptr(), |latch| latch.is_some_and(Latch::is_open));
     let seen = Seen { lock: lock.ok(), latch: latch.ok() };
-    state::with(|host| host.memory.observers.judge(db, &key, |condition| seen.judge(condition)));
-    true
+    state::with(|host| host.memory.observers.judge(db, key, |condition| seen.judge(condition)));
 }
 
 /// Tells one client what became of what it watched for; whether there was one.

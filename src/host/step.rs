@@ -5,6 +5,7 @@ use super::api::{bytes, rm, Ctx, OwnString, RString};
 use super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::key::LockKey;
 use super::notify::{self, Event, Events};
+use super::reach::Reach;
 use super::replicate;
 use super::state::{self, Host, Suspect};
 use super::{clock, observe};
@@ -32,7 +33,7 @@ pub(super) fn change<R>(
 ) -> Result<R, LockError> {
     let (result, is_over) = change_one(site, name, work)?;
     if !is_over {
-        finish(site);
+        finish(site, name);
     }
     result
 }
@@ -44,14 +45,16 @@ pub(super) fn change_all<R>(
     work: impl FnOnce(&mut Turns, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
     let result = change_group(site, names, work);
-    finish(site);
+    names.first().into_iter().for_each(|name| finish(site, *name));
     result
 }
 
-/// Looks at the locks that a step has found worth looking at, until there are none.
-fn finish(site: Site) {
+/// Looks at the locks that a step on this one has found worth looking at, until there are none.
+fn finish(site: Site, name: *mut RString) {
+    let reach = if site.in_command { Reach::of_command(site.ctx, bytes(name)) } else { Reach::All };
     while let Some(next) = state::with(|host| host.memory.unsettled.pop()) {
         match next {
+            Item::Lock(db, key) if !reach.has(&key) => state::with(|host| host.suspect(db, &key)),
             Item::Lock(db, key) => {
                 let name = OwnString::new(&key);
                 let settled = change_one(Site { db, ..site }, name.as_ptr(), |turn, _| {
@@ -81,7 +84,7 @@ fn finish(site: Site) {
         }
     }
     if !state::with(|host| host.memory.observers.is_quiet()) {
-        observe::after_step(site.ctx);
+        observe::after_step(site.ctx, reach);
     }
 }
 

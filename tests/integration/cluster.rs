@@ -1,6 +1,8 @@
 //! Cluster mode: commands go to the node that has the slot, a lock moves with its slot, and a node that has lost a slot grants
 //! nothing in it any more. The nodes are this test's own, on loopback, and found by nobody else.
 
+mod slots;
+
 use std::time::{Duration, Instant};
 
 use crate::steps::{digest, watch};

@@ -8,12 +8,13 @@ use super::super::api::{has_flags, Ctx, OwnString};
 use super::super::blocked::{Blocked, Form};
 use super::super::entry::Call;
 use super::super::key::read;
+use super::super::reach::Reach;
 use super::super::rights::Rights;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::unsettled::Item;
 use crate::primitive::waiter::Kind;
-use crate::primitive::{Hold, Memory, Owner};
+use crate::primitive::{Hold, Memory, Owner, Turn, Turns};
 
 /// Whether a wait of this kind can begin with this call. A ticket keeps nobody waiting.
 pub(super) fn may_wait(ctx: *mut Ctx, kind: Kind) -> bool {
@@ -42,7 +43,7 @@ pub(super) fn make_up_owner() -> Box<[u8]> {
 
 /// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end; whether it
 /// waits now.
-pub(super) fn get_in_line<T: AsMut<Memory>>(
+pub(super) fn get_in_line<T: Step>(
     call: &Call,
     turn: &mut T,
     blocked: &mut Blocked,
@@ -59,13 +60,32 @@ pub(super) fn get_in_line<T: AsMut<Memory>>(
     Ok(true)
 }
 
+/// A step on one lock or on several.
+pub(super) trait Step: AsMut<Memory> {
+    /// One of its locks.
+    fn key(&self) -> &[u8];
+}
+
+impl Step for Turn<'_> {
+    fn key(&self) -> &[u8] {
+        self.key
+    }
+}
+
+impl Step for Turns<'_> {
+    fn key(&self) -> &[u8] {
+        self.parts.first().map_or(&[], |part| part.key)
+    }
+}
+
 /// Does `work` that looks for deadlocks, and so at other locks than those of its turn.
-pub(super) fn judge<T: AsMut<Memory>, R>(
+pub(super) fn judge<T: Step, R>(
     call: &Call,
     turn: &mut T,
     work: impl FnOnce(&mut T, &mut dyn Holds) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    let mut keyspace = Keyspace { ctx: call.ctx, missing: Vec::new() };
+    let reach = Reach::of_command(call.ctx, turn.key());
+    let mut keyspace = Keyspace { ctx: call.ctx, reach, missing: Vec::new() };
     let result = work(turn, &mut keyspace);
     keyspace.tell(turn.as_mut(), call.db());
     result.map_err(|error| conceal(call.ctx, error))
@@ -74,6 +94,7 @@ pub(super) fn judge<T: AsMut<Memory>, R>(
 /// The locks of one database, read while a step has other locks open.
 struct Keyspace {
     ctx: *mut Ctx,
+    reach: Reach,
     /// Locks that are waited for and not there.
     missing: Vec<Box<[u8]>>,
 }
@@ -91,7 +112,11 @@ impl Keyspace {
 }
 
 impl Holds for Keyspace {
+    /// What cannot be opened now is as if nobody held it: a circle through another slot is not found.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
+        if !self.reach.has(key) {
+            return;
+        }
         let name = OwnString::new(key);
         let there = read(self.ctx, name.as_ptr(), |lock| {
             lock.map(|lock| lock.holds().iter().for_each(each)).is_some()
