@@ -7,7 +7,7 @@ use redis_module::raw;
 
 use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
 use super::entry::guard;
-use super::value::{self, behind, source, Digest, Kind, Value, ENCODING};
+use super::value::{self, behind, is_load, Digest, Kind, Value, ENCODING};
 use super::{clock, events, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
@@ -52,11 +52,11 @@ impl Value for Lock {
     /// Notes fences and leases of a lock that comes from a file or a full sync. A single RESTORE may still be refused
     /// after this, so its lock is noted when the server tells that the key is there.
     fn loaded(&mut self, io: *mut Io) {
-        let is_loading = source(io) != Source::Payload;
+        let is_load = is_load(io);
         let name = rm!(RedisModule_GetKeyNameFromIO(io));
         let db = rm!(RedisModule_GetDbIdFromIO(io));
         state::with(|host| {
-            if !is_loading || name.is_null() {
+            if !is_load || name.is_null() {
                 events::watch_moves(host);
                 return;
             }

@@ -142,11 +142,19 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
     guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
-/// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE.
-pub(super) fn source(io: *mut Io) -> Source {
-    if !is_loading(rm!(RedisModule_GetContextFromIO(io))) {
-        Source::Payload
-    } else if state::with(|host| host.loads_stream) {
+/// Whether a file or a full sync is being loaded, and not a single RESTORE.
+pub(super) fn is_load(io: *mut Io) -> bool {
+    is_loading(rm!(RedisModule_GetContextFromIO(io)))
+}
+
+/// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has
+/// been judged by its primary, and by that one's clock.
+fn source(io: *mut Io) -> Source {
+    if !is_load(io) {
+        let is_primary = state::with_unless_ours(|host| host.is_primary).unwrap_or(true);
+        return if is_primary { Source::Payload } else { Source::Primary };
+    }
+    if state::with(|host| host.loads_stream) {
         Source::Primary
     } else {
         Source::File

@@ -7,7 +7,7 @@ use crate::clock_shim::{WallClock, DAY, HOUR};
 use crate::steps::{digest, unix_us};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
+use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
 
 /// How late an end may be seen on a busy machine. What would go wrong with the clock goes wrong by an hour.
 const LATE: Duration = Duration::from_secs(2);
@@ -216,6 +216,42 @@ fn a_replica_with_another_clock_agrees(by: i64) {
         assert!(acquire_on(&replica, &["next", "o"]) > fence);
         assert!(left(&replica, "k", "o") > 40_000);
     }
+}
+
+/// A lock that is restored on the primary arrives as a payload, which has the primary's clock in it.
+fn a_replica_with_another_clock_restores(by: i64) {
+    let Some(theirs) = WallClock::new("a replica with another clock, and RESTORE") else { return };
+    theirs.set(by);
+    let (primary, replica) = (Server::start(), theirs.setup().start());
+    follow(&replica, &primary);
+    assert_stepped(&replica, by);
+    let mut conn = primary.connect();
+    let fences =
+        [acquire(&mut conn, &["k", "o", "PX", "60000"]), acquire(&mut conn, &["l", "o", "NOEXPIRE"])];
+    for key in ["k", "l"] {
+        let Value::Bulk(payload) = conn.cmd(&["DUMP", key]) else { panic!("no payload of {key}") };
+        assert_eq!(conn.cmd(&["DEL", key]), 1);
+        conn.send(&[b"RESTORE", key.as_bytes(), b"0", &payload]);
+        assert_eq!(conn.read(), "OK");
+    }
+    wait_replica_in_sync(&primary, &replica);
+    wait_same_data(&replica, &primary);
+    let (here, there) = (left(&primary, "k", "o"), left(&replica, "k", "o"));
+    assert!((here - there).abs() < 2000, "{here} ms are left here and {there} there");
+    assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
+    assert_eq!(acquire_on(&replica, &["k", "o"]), fences[0]);
+    assert_eq!(acquire_on(&replica, &["l", "o"]), fences[1]);
+    assert!(acquire_on(&replica, &["next", "o"]) > fences[1]);
+}
+
+#[test]
+fn a_replica_whose_clock_is_ahead_restores_what_the_primary_did() {
+    a_replica_with_another_clock_restores(DAY);
+}
+
+#[test]
+fn a_replica_whose_clock_is_behind_restores_what_the_primary_did() {
+    a_replica_with_another_clock_restores(-DAY);
 }
 
 #[test]
