@@ -49,7 +49,7 @@ compare_java() {
     mkdir -p "$compare_dir/java"
     mvn -q -B -f "$clients/java/pom.xml" dependency:build-classpath \
         -Dmdep.outputFile="$compare_dir/java/jars" -DincludeScope=runtime &&
-        javac -cp "$(<"$compare_dir/java/jars")" -d "$compare_dir/java" "$clients/java/src/main/java/Locks.java" &&
+        javac -cp "$(<"$compare_dir/java/jars")" -d "$compare_dir/java" "$clients"/java/src/main/java/*.java &&
         echo "$compare_dir/java:$(<"$compare_dir/java/jars")" >"$compare_dir/java/classpath" ||
         say "no clients in Java"
 }

@@ -1,12 +1,13 @@
-"""One client of a lock from Python, driven line by line; see src/peers/child.rs for the words."""
+"""Clients of locks from Python: one, driven line by line, or a crowd of threads; see src/peers/child.rs for the words."""
 
 import sys
+import threading
+import time
 
-peer, lease_ms, poll_ms, name, owner, *ports = sys.argv[1:]
-lease, poll, port = int(lease_ms) / 1000, int(poll_ms) / 1000, int(ports[0])
+DRAIN_SECONDS = 5
 
 
-def redis_py():
+def redis_py(port, lease, poll, name):
     import redis
     from redis.exceptions import LockNotOwnedError
 
@@ -22,7 +23,7 @@ def redis_py():
     return lock.acquire, release
 
 
-def python_redis_lock():
+def python_redis_lock(port, lease, poll, name):
     import redis
     import redis_lock
 
@@ -39,7 +40,7 @@ def python_redis_lock():
     return lock.acquire, release
 
 
-def kazoo():
+def kazoo(port, lease, poll, name):
     from kazoo.client import KazooClient
 
     client = KazooClient(hosts=f"127.0.0.1:{port}", timeout=lease)
@@ -52,13 +53,73 @@ def kazoo():
     return lock.acquire, release
 
 
-acquire, release = {"redispy": redis_py, "pythonredislock": python_redis_lock, "kazoo": kazoo}[peer]()
-print("ready", flush=True)
-for line in sys.stdin:
-    try:
-        if line == "acquire\n":
-            print("held -" if acquire() else "error refused", flush=True)
-        else:
-            print("released", int(release()), flush=True)
-    except Exception as error:
-        print("error", type(error).__name__, str(error).replace("\n", " "), flush=True)
+PEERS = {"redispy": redis_py, "pythonredislock": python_redis_lock, "kazoo": kazoo}
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def one(peer, lease_ms, poll_ms, name, owner, *ports):
+    acquire, release = PEERS[peer](int(ports[0]), int(lease_ms) / 1000, int(poll_ms) / 1000, name)
+    say("ready")
+    for line in sys.stdin:
+        try:
+            if line == "acquire\n":
+                say("held -" if acquire() else "error refused")
+            else:
+                say("released", int(release()))
+        except Exception as error:
+            say("error", type(error).__name__, str(error).replace("\n", " "))
+
+
+def crowd(peer, lease_ms, poll_ms, clients, hold_ms, names, prefix, *ports):
+    hold, now = int(hold_ms) / 1000, time.monotonic_ns
+    locks = []
+    for index in range(int(clients)):
+        name = prefix if names == "one" else f"{prefix}n{index}"
+        locks.append(PEERS[peer](int(ports[0]), int(lease_ms) / 1000, int(poll_ms) / 1000, name))
+    ends = threading.Event()
+    events, waiting, errors = [], [None] * len(locks), []
+
+    def work(index, acquire, release):
+        try:
+            while not ends.is_set():
+                asked = waiting[index] = now()
+                acquire()
+                granted = now()
+                waiting[index] = None
+                if hold:
+                    time.sleep(hold)
+                releasing = now()
+                release()
+                events.append((index, asked, granted, releasing, now()))
+                if hold:
+                    time.sleep(hold)
+        except Exception as error:
+            errors.append(error)
+
+    say("ready")
+    while sys.stdin.readline() == "go\n":
+        ends.clear()
+        events.clear()
+        threads = [threading.Thread(target=work, args=(i, *lock), daemon=True) for i, lock in enumerate(locks)]
+        say("now", now())
+        for thread in threads:
+            thread.start()
+        sys.stdin.readline()
+        ends.set()
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for thread in threads:
+            thread.join(max(0, deadline - time.monotonic()))
+        for error in errors:
+            say("error", type(error).__name__, str(error).replace("\n", " "))
+        print("".join("%d %d %d %d %d\n" % event for event in list(events)), end="")
+        for since in waiting:
+            if since is not None:
+                say("waiting", since)
+        say("end")
+
+
+mode, *words = sys.argv[1:]
+{"one": one, "crowd": crowd}[mode](*words)

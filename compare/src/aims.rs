@@ -2,16 +2,12 @@
 
 use crate::document::{median, number, rate, ratios};
 use crate::peers::Peer;
-use crate::series::Fast;
+use crate::series::{title, Fast};
 use anyhow::Result;
 use std::fmt::Write;
 
 /// A lock, a work, and how many times as fast as that lock this module is to be.
 type Aim = (Peer, &'static str, f64);
-
-const ONE: &str = "free locks, 50 clients";
-const HELD: &str = "held for 5 ms, 16 clients";
-const CROWDS: [&str; 3] = ["one lock, 2 clients", "one lock, 16 clients", "one lock, 64 clients"];
 
 /// For 2, 16 and 64 clients on one lock.
 const HAND_OFFS: [(Peer, [f64; 3]); 6] = [
@@ -24,27 +20,27 @@ const HAND_OFFS: [(Peer, [f64; 3]); 6] = [
 ];
 
 const OTHERS: [Aim; 7] = [
-    (Peer::RedissonFair, "one lock, 1000 clients", 25.0),
-    (Peer::RedisSet, HELD, 3.5),
-    (Peer::RedissonLock, ONE, 1.7),
-    (Peer::MariaGetLock, ONE, 2.0),
-    (Peer::PgAdvisory, ONE, 2.8),
-    (Peer::ZooRecipe, ONE, 9.0),
-    (Peer::Etcd, ONE, 10.0),
+    (Peer::RedissonFair, title::THOUSAND, 25.0),
+    (Peer::RedisSet, title::HELD, 3.5),
+    (Peer::RedissonLock, title::FREE, 1.7),
+    (Peer::MariaGetLock, title::FREE, 2.0),
+    (Peer::PgAdvisory, title::FREE, 2.8),
+    (Peer::ZooRecipe, title::FREE, 9.0),
+    (Peer::Etcd, title::FREE, 10.0),
 ];
 
 /// A verdict from few rounds or a busy machine is not firm, and says so.
 pub fn table(fast: &Fast, firm: bool) -> Result<String> {
     let mut out = String::from("| Work | Beside | aim | measured | |\n|---|---|--:|--:|---|\n");
-    let crowds = HAND_OFFS
-        .into_iter()
-        .flat_map(|(peer, aims)| CROWDS.into_iter().zip(aims).map(move |(work, aim)| (peer, work, aim)));
+    let crowds = HAND_OFFS.into_iter().flat_map(|(peer, aims)| {
+        title::CROWDS.into_iter().zip(aims).map(move |(work, aim)| (peer, work, aim))
+    });
     for (peer, work, aim) in crowds.chain(OTHERS) {
         let series = fast.series.iter().find(|series| series.title == work);
         let reached = series.and_then(|series| Some(median(ratios(series, peer, |s| rate(series.work, s))?)));
         row(&mut out, work, peer, &format!("≥ {}", number(aim)), reached, firm, |reached| reached >= aim)?;
     }
-    for work in CROWDS {
+    for work in title::CROWDS {
         let Some(series) = fast.series.iter().find(|series| series.title == work) else { continue };
         let others = series.rows.iter().filter(|(peer, _)| *peer != Peer::Module);
         let cost = |peer| ratios(series, peer, |s| s.cpu_ms).map(median);

@@ -1,12 +1,15 @@
 //! The document: three tables, what they stand on, and what was not measured.
 
 use crate::aims;
-use crate::fast::{Sample, Work};
+use crate::clients;
+use crate::fast::{Names, Work};
+use crate::growth::{Growth, SIZES};
+use crate::log::Sample;
 use crate::peers::Peer;
 use crate::plot::CHARTS;
 use crate::right::Seen;
-use crate::series::{Fast, Outcome, Plan, Right, Series};
-use crate::servers::{Servers, KINDS};
+use crate::series::{Fast, Outcome, Plan, Right, Series, BATCH};
+use crate::servers::{Kind, Servers, KINDS};
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
@@ -73,53 +76,61 @@ impl Document<'_> {
             out,
             "Five clients, each a process of its own, add 1 to a number in another server: take the lock, read, write,\n\
              release. Leases and sessions are one second (etcd's least is two), and whoever polls does so every 5 ms,\n\
-             the clients written here with a jitter of half of it.\n\
-             \"Killed\": a holder gets SIGKILL. \"Paused\": a holder gets SIGSTOP between its read and its write, for\n\
-             3.5 s. A lock that numbers its grants shows the number to the store with each read and write, and the\n\
-             store refuses one that is older than the newest it was shown.\n"
+             the clients written here with a jitter of half of it. \"Plain\" ends after {} acquisitions or {} s.\n\
+             \"Killed\": in each of {} rounds of about 60 acquisitions a holder gets SIGKILL. \"Paused\": it gets SIGSTOP\n\
+             between its read and its write, for 3.5 s. A lock that numbers its grants shows the number to the store\n\
+             with each read and write, and the store refuses one that is older than the newest it was shown.\n",
+            self.plan.right.acquisitions,
+            number(self.plan.right.longest.as_secs_f64()),
+            self.plan.right.rounds
         )?;
         writeln!(
             out,
-            "- **two inside**: grants while another client was inside and its lease was not over.\n\
+            "Counts are per 100,000 acquisitions, of which as many were made as the first columns say.\n\n\
+             - **two inside**: grants while another client was inside and its lease was not over.\n\
              - **outlived**: the same when its lease or session was over.\n\
              - **lost**: writes that were acknowledged and are not in the number.\n\
              - **refused**: late writes that the fence kept out; nothing was lost by them.\n\
-             - **stuck**: nobody got the lock for 8 s.\n\
+             - **stuck**: nobody got the lock for 8 s. In brackets: in how many of the rounds.\n\
              - **recovery**: the longest time from a kill to the next grant.\n"
         )?;
         writeln!(
             out,
-            "| Lock | acquired | two inside | lost | killed: lost | stuck | recovery s | paused: two inside | outlived | lost | refused |"
+            "| Lock | acquired: plain, killed, paused | two inside | lost | killed: lost | stuck | recovery s | \
+             paused: two inside | outlived | lost | refused |"
         )?;
         writeln!(out, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
-        for (peer, [plain, kill, pause]) in &self.right.rows {
+        for (peer, outcomes) in &self.right.rows {
+            let [plain, kill, pause] = outcomes;
             let cell = |seen: &Outcome<Seen>, value: &dyn Fn(&Seen) -> String| match seen {
                 Ok(seen) => value(seen),
                 Err(_) => "–".into(),
             };
-            let of = |seen: &Seen, count: u64| format!("{count} in {}", seen.rounds);
+            let per = |seen: &Seen, count: u64| whole(count as f64 * 1e5 / seen.acquired.max(1) as f64);
+            let stuck = |s: &Seen| format!("{} ({} of {})", per(s, s.stuck), s.stuck, s.rounds);
+            let acquired: Vec<_> =
+                outcomes.iter().map(|seen| cell(seen, &|s| s.acquired.to_string())).collect();
             let cells = [
-                cell(plain, &|s| s.acquired.to_string()),
-                cell(plain, &|s| s.violations.to_string()),
-                cell(plain, &|s| s.lost.to_string()),
-                cell(kill, &|s| s.lost.to_string()),
-                cell(kill, &|s| of(s, s.stuck)),
+                acquired.join(", "),
+                cell(plain, &|s| per(s, s.violations)),
+                cell(plain, &|s| per(s, s.lost)),
+                cell(kill, &|s| per(s, s.lost)),
+                cell(kill, &stuck),
                 cell(kill, &|s| if s.stuck > 0 { "never".into() } else { number(s.recovery.as_secs_f64()) }),
-                cell(pause, &|s| s.violations.to_string()),
-                cell(pause, &|s| s.outlived.to_string()),
-                cell(pause, &|s| s.lost.to_string()),
-                cell(pause, &|s| s.refused.to_string()),
+                cell(pause, &|s| per(s, s.violations)),
+                cell(pause, &|s| per(s, s.outlived)),
+                cell(pause, &|s| per(s, s.lost)),
+                cell(pause, &|s| per(s, s.refused)),
             ];
             writeln!(out, "| {} | {} |", bold(*peer), cells.join(" | "))?;
         }
         writeln!(out)?;
-        for (peer, outcomes) in &self.right.rows {
-            if let Some(reason) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
-                writeln!(out, "- Not measured: {peer}: {reason}.")?;
-            }
-        }
-        writeln!(out)?;
-        Ok(())
+        let failed = self
+            .right
+            .rows
+            .iter()
+            .map(|(peer, outcomes)| (peer, outcomes.iter().find_map(|o| o.as_ref().err())));
+        not_measured(out, failed)
     }
 
     fn fast(&self, out: &mut String) -> Result<()> {
@@ -131,14 +142,20 @@ impl Document<'_> {
         }
         writeln!(
             out,
-            "All clients live in one process with one thread, each with a connection of its own. Leases are 30 s, and\n\
-             whoever polls does so every 100 ms with a jitter of half of it. Rounds: {}, of {} s; in each every lock has\n\
-             its turn, and \"ours is ×\" is the median of the ratios inside the rounds. With one client all are a round trip. A hand-off is an\n\
-             acquisition whose holder is another one than before; its time runs from sending the release to the grant\n\
-             of a client that was already waiting. Acquisitions that are no hand-offs are a client that takes what it\n\
-             has just given back. Clients in Python, Java and Go take part in the table above only. The database lock\n\
-             as taught refuses nobody, so its speed says nothing. Redis as taught lets two in at once, and such grants\n\
-             count as hand-offs too.\n",
+            "Clients written for this page in Rust live in one process with one thread, each with a connection of its\n\
+             own; those of Python, Java and Go are threads of one process in their language, with a connection each.\n\
+             Clients and servers share the CPUs, so a client that works more leaves less to its server. Leases are\n\
+             30 s, and whoever polls does so every 100 ms, the clients written here with a jitter of half of it.\n\
+             Rounds: {}, of {} s after a warm-up; in each every lock has its turn. \"Ours is ×\" is this module divided by\n\
+             the lock of the row, the median of the ratios inside the rounds: below 1 the other is faster.\n\n\
+             With one client all are two round trips. A hand-off is an acquisition whose holder is another one than\n\
+             before; its time runs from sending the release to the grant of a client that was already waiting.\n\
+             Acquisitions that are no hand-offs are a client that takes what it has just given back. Requests are for\n\
+             an acquisition and its release: counted by the client, or where that cannot be, by what its servers read.\n\
+             The database lock as taught refuses nobody, so its speed says nothing. Redis as taught lets two in at\n\
+             once, and such grants count as hand-offs too. \"Not synced\" is the same lock on a server with its fastest\n\
+             settings; the row above it has the defaults, which wait for the disk. What needs no disk by itself (this\n\
+             module, GET_LOCK, advisory locks) has one row, and this module has another with each write synced.\n",
             self.plan.rounds,
             number(self.plan.length.as_secs_f64())
         )?;
@@ -147,30 +164,73 @@ impl Document<'_> {
         }
         writeln!(out, "### Aims\n\nThis module divided by the other, as the median over the rounds.\n")?;
         writeln!(out, "{}", aims::table(self.fast, self.load <= BUSY && self.plan.rounds >= FIRM_ROUNDS)?)?;
-        writeln!(out, "### Memory in the server\n")?;
-        writeln!(out, "| Lock | bytes per held lock | bytes per waiting client |\n|---|--:|--:|")?;
-        for (peer, memory) in &self.fast.memory {
-            let cell = |value: Option<f64>| value.map_or("–".into(), number);
-            match memory {
-                Ok(memory) => {
-                    writeln!(out, "| {} | {} | {} |", bold(*peer), cell(memory.held), cell(memory.waiter))?
-                }
-                Err(reason) => writeln!(out, "| {peer} | {reason} | |")?,
+        self.growth(out)
+    }
+
+    fn growth(&self, out: &mut String) -> Result<()> {
+        let grown =
+            || self.fast.growth.iter().filter_map(|(peer, growth)| Some((*peer, growth.as_ref().ok()?)));
+        let heads = SIZES.map(|size| number(size as f64)).join(" | ");
+        let dashes = "--:|".repeat(SIZES.len());
+        writeln!(
+            out,
+            "### Growth\n\nWhile so many locks are held, 16 clients take and give back free ones. Pairs/s:\n\n\
+             | Lock | {heads} |\n|---|{dashes}"
+        )?;
+        self.steps(out, |sample| sample.acquired)?;
+        writeln!(out, "\nServer CPU ms per 1,000 pairs:\n\n| Lock | {heads} |\n|---|{dashes}")?;
+        self.steps(out, |sample| sample.cpu_ms)?;
+        writeln!(out)?;
+        for (peer, growth) in grown() {
+            if let Some(reason) = &growth.stopped {
+                writeln!(out, "- {peer} stopped {reason}.")?;
             }
         }
-        writeln!(out)?;
+        not_measured(out, self.fast.growth.iter().map(|(peer, growth)| (peer, growth.as_ref().err())))?;
+        writeln!(
+            out,
+            "### Memory in the servers\n\nGrowth of the resident memory (ZooKeeper: of the live heap) on servers on \
+             which nothing was done before:\nfor the most locks held above, for {} connections, and for as many waits. \
+             –: too little to read off, or\nnothing that a server knows.\n\n\
+             | Lock | bytes per held lock | per connection | per waiting client on top |\n|---|--:|--:|--:|",
+            self.plan.growth.clients
+        )?;
+        let cell = |value: Option<f64>| value.map_or("–".into(), number);
+        for (peer, growth) in grown() {
+            let cells = [growth.held, growth.connection, growth.waiter].map(cell).join(" | ");
+            writeln!(out, "| {} | {cells} |", bold(peer))?;
+        }
+        Ok(writeln!(out)?)
+    }
+
+    fn steps(&self, out: &mut String, value: fn(&Sample) -> f64) -> Result<()> {
+        for (peer, growth) in &self.fast.growth {
+            let Ok(Growth { steps, .. }) = growth else { continue };
+            let at = |size| steps.iter().find(|(of, _)| *of == size).map(|(_, sample)| value(sample));
+            let cells = SIZES.map(|size| at(size).map_or("–".into(), number)).join(" | ");
+            writeln!(out, "| {} | {cells} |", bold(*peer))?;
+        }
         Ok(())
     }
 
     fn ground(&self, out: &mut String) -> Result<()> {
         writeln!(out, "## Servers and machine\n\n| Server | Version | Settings |\n|---|---|---|")?;
         for kind in KINDS {
+            let used =
+                self.fast.series.iter().any(|series| series.rows.iter().any(|(peer, _)| peer.kind() == kind));
+            if !used && kind != Kind::Store {
+                continue;
+            }
             match self.servers.group(kind) {
                 Ok(group) => writeln!(out, "| {kind:?} | {} | {} |", group.version, group.settings)?,
                 Err(reason) => {
                     writeln!(out, "| {kind:?} | not there | {} |", reason.lines().next().unwrap_or_default())?
                 }
             }
+        }
+        writeln!(out, "\n| Lock | Client |\n|---|---|")?;
+        for (peer, _) in &self.right.rows {
+            writeln!(out, "| {peer} | {} |", clients::of(*peer)?)?;
         }
         writeln!(out, "\n{}", machine()?)?;
         Ok(())
@@ -180,16 +240,24 @@ impl Document<'_> {
 fn write_series(out: &mut String, series: &Series) -> Result<()> {
     writeln!(out, "### {}\n", capital(&series.title))?;
     let rate = |sample: &Sample| rate(series.work, sample);
-    if series.work.shared {
+    let shared = series.work.names == Names::One;
+    if let Names::Batch(_) = series.work.names {
+        writeln!(
+            out,
+            "Acquire and release {BATCH} locks in one batch, and only then read the replies. The time is that of a batch. \
+             Clients that\ncannot, or locks that need a reply first, have no row.\n"
+        )?;
+    }
+    if shared {
         writeln!(
             out,
             "| Lock | hand-offs/s | ours is × | acquisitions/s | hand-off p50 µs | p99 µs | longest wait ms | Jain | \
-             server CPU ms per 1,000 | commands |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+             server CPU ms per 1,000 | requests |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
         )?;
     } else {
         writeln!(
             out,
-            "| Lock | pairs/s | ours is × | p50 µs | p99 µs | server CPU ms per 1,000 | commands |\n\
+            "| Lock | pairs/s | ours is × | p50 µs | p99 µs | server CPU ms per 1,000 | requests |\n\
              |---|--:|--:|--:|--:|--:|--:|"
         )?;
     }
@@ -198,29 +266,35 @@ fn write_series(out: &mut String, series: &Series) -> Result<()> {
         let median_of = |value: fn(&Sample) -> f64| number(median(samples.iter().map(value).collect()));
         let ratio = ratios(series, *peer, rate).map_or("–".into(), |ratios| number(median(ratios)));
         let mut cells = vec![number(median(samples.iter().map(rate).collect())), ratio];
-        if series.work.shared {
+        if shared {
             cells.push(median_of(|s| s.acquired));
         }
         cells.extend([median_of(|s| s.p50), median_of(|s| s.p99)]);
-        if series.work.shared {
+        if shared {
             cells.extend([median_of(|s| s.longest_ms), median_of(|s| s.jain)]);
         }
-        cells.extend([median_of(|s| s.cpu_ms), median_of(|s| s.commands)]);
+        cells.extend([median_of(|s| s.cpu_ms), median_of(|s| s.requests)]);
         writeln!(out, "| {} | {} |", bold(*peer), cells.join(" | "))?;
     }
     writeln!(out)?;
-    for (peer, row) in &series.rows {
-        if let Err(reason) = row {
+    not_measured(out, series.rows.iter().map(|(peer, row)| (peer, row.as_ref().err())))
+}
+
+fn not_measured<'a>(
+    out: &mut String,
+    rows: impl Iterator<Item = (&'a Peer, Option<&'a String>)>,
+) -> Result<()> {
+    for (peer, reason) in rows {
+        if let Some(reason) = reason {
             writeln!(out, "- Not measured: {peer}: {reason}.")?;
         }
     }
-    writeln!(out)?;
-    Ok(())
+    Ok(writeln!(out)?)
 }
 
 /// What a row of such a work is sorted and compared by.
 pub fn rate(work: Work, sample: &Sample) -> f64 {
-    if work.shared {
+    if work.names == Names::One {
         sample.handed
     } else {
         sample.acquired
@@ -257,6 +331,10 @@ pub fn median(mut values: Vec<f64>) -> f64 {
         even if even % 2 == 0 => (values[half - 1] + values[half]) / 2.0,
         _ => values[half],
     }
+}
+
+fn whole(value: f64) -> String {
+    format!("{value:.0}")
 }
 
 /// Three digits that matter.

@@ -1,12 +1,16 @@
 //! Sets the lock module beside the locks that people use today, on real servers that it starts itself, and writes
 //! what came out: is it right, is it fast, what is it for.
-//! Layout: `servers` starts them, `peers` are the locks, `right` and `fast` measure, `features` lists, `plot` draws,
-//! `document` writes.
+//! Layout: `servers` starts them, `peers` are the locks, `right`, `fast` and `growth` measure, `features` lists, `plot`
+//! draws, `document` writes.
 
 mod aims;
+mod clients;
+mod crowd;
 mod document;
 mod fast;
 mod features;
+mod growth;
+mod log;
 mod peers;
 mod plot;
 mod right;
@@ -20,7 +24,8 @@ use document::Document;
 use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use peers::child::{serve, Languages};
 use peers::{Peer, PEERS};
-use servers::{Programs, Servers};
+use series::Fast;
+use servers::{Kind, Programs, Servers};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::runtime::Builder;
@@ -45,6 +50,8 @@ struct Options {
     module: PathBuf,
     #[arg(long, env = "SERVER_BIN", default_value = "redis-server")]
     server: PathBuf,
+    #[arg(long, env = "VALKEY_BIN", default_value = "valkey-server")]
+    valkey: PathBuf,
     #[arg(long, env = "ETCD_BIN", default_value = "etcd")]
     etcd: PathBuf,
     /// A Python with redis, python-redis-lock and kazoo
@@ -63,7 +70,7 @@ fn main() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let words: Vec<String> = std::env::args().collect();
     if let [_, child, rest @ ..] = words.as_slice() {
-        if child == "child" {
+        if child == "one" {
             return runtime.block_on(LocalSet::new().run_until(serve(rest)));
         }
     }
@@ -80,14 +87,22 @@ async fn compare(options: &Options) -> Result<()> {
         .module
         .canonicalize()
         .with_context(|| format!("no module at {}", options.module.display()))?;
-    let programs = Programs { module, redis: options.server.clone(), etcd: options.etcd.clone() };
-    let servers = Servers::start(&programs);
+    let programs = Programs {
+        module,
+        redis: options.server.clone(),
+        valkey: options.valkey.clone(),
+        etcd: options.etcd.clone(),
+    };
     let languages =
         Languages { python: options.python.clone(), java: options.java.clone(), go: options.go.clone() };
     let peers = chosen(&options.only)?;
     let plan = series::Plan::new(options.quick);
+    let growth = series::growth(&peers, &plan, &programs).await;
+    let servers =
+        Servers::start(&programs, |kind| kind == Kind::Store || peers.iter().any(|peer| peer.kind() == kind));
     let right = series::right(&peers, &plan, &servers, &languages).await?;
-    let fast = series::fast(&peers, &plan, &servers).await?;
+    let series = series::fast(&peers, &plan, &servers, &languages).await?;
+    let fast = Fast { series, growth };
     let document = Document {
         quick: options.quick,
         plots: options.write.is_some(),

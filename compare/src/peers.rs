@@ -45,13 +45,30 @@ pub trait Lock {
     fn sent(&self) -> u64;
     /// From now on another lock.
     fn rename(&mut self, name: &str);
+
+    /// Takes free locks and keeps them.
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        for name in names {
+            self.rename(name);
+            self.acquire().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes and gives back free locks, all in one go, where the client can.
+    async fn pairs(&mut self, _: &[String]) -> Result<()> {
+        anyhow::bail!("the client cannot send the next request before it has the reply")
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Peer {
     Module,
+    ModuleValkey,
+    ModuleSynced,
     RedisTaught,
     RedisSet,
+    ValkeyDelifeq,
     Redlock,
     RedisPy,
     PythonRedisLock,
@@ -60,20 +77,27 @@ pub enum Peer {
     Redsync,
     MariaTaught,
     MariaRow,
+    MariaRowFast,
     MariaGetLock,
     PgAdvisory,
     PgRow,
+    PgRowFast,
     ZooTaught,
     ZooRecipe,
+    ZooRecipeFast,
     Kazoo,
     Curator,
     Etcd,
+    EtcdFast,
 }
 
-pub const PEERS: [Peer; 19] = [
+pub const PEERS: [Peer; 26] = [
     Peer::Module,
+    Peer::ModuleValkey,
+    Peer::ModuleSynced,
     Peer::RedisTaught,
     Peer::RedisSet,
+    Peer::ValkeyDelifeq,
     Peer::Redlock,
     Peer::RedisPy,
     Peer::PythonRedisLock,
@@ -82,14 +106,18 @@ pub const PEERS: [Peer; 19] = [
     Peer::Redsync,
     Peer::MariaTaught,
     Peer::MariaRow,
+    Peer::MariaRowFast,
     Peer::MariaGetLock,
     Peer::PgAdvisory,
     Peer::PgRow,
+    Peer::PgRowFast,
     Peer::ZooTaught,
     Peer::ZooRecipe,
+    Peer::ZooRecipeFast,
     Peer::Kazoo,
     Peer::Curator,
     Peer::Etcd,
+    Peer::EtcdFast,
 ];
 
 /// How long a holder that says nothing keeps the lock.
@@ -109,6 +137,13 @@ impl Peer {
     pub fn kind(self) -> Kind {
         match self {
             Self::Module => Kind::Module,
+            Self::ModuleValkey => Kind::ModuleValkey,
+            Self::ModuleSynced => Kind::ModuleSynced,
+            Self::ValkeyDelifeq => Kind::Valkey,
+            Self::MariaRowFast => Kind::MariaDbFast,
+            Self::PgRowFast => Kind::PostgresFast,
+            Self::ZooRecipeFast => Kind::ZooKeeperFast,
+            Self::EtcdFast => Kind::EtcdFast,
             Self::RedisTaught
             | Self::RedisSet
             | Self::RedisPy
@@ -126,15 +161,49 @@ impl Peer {
     pub fn life(self) -> Life {
         match self {
             Self::MariaTaught | Self::ZooTaught => Life::Endless,
-            Self::MariaGetLock | Self::PgAdvisory | Self::PgRow => Life::Connection,
-            Self::ZooRecipe | Self::Kazoo | Self::Curator | Self::Etcd => Life::Session,
+            Self::MariaGetLock | Self::PgAdvisory | Self::PgRow | Self::PgRowFast => Life::Connection,
+            Self::ZooRecipe
+            | Self::ZooRecipeFast
+            | Self::Kazoo
+            | Self::Curator
+            | Self::Etcd
+            | Self::EtcdFast => Life::Session,
             _ => Life::Lease,
         }
     }
 
     /// Whether a refused client sleeps and asks again.
     pub fn polls(self) -> bool {
-        matches!(self, Self::RedisTaught | Self::RedisSet | Self::Redlock | Self::MariaRow)
+        matches!(
+            self,
+            Self::RedisTaught
+                | Self::RedisSet
+                | Self::ValkeyDelifeq
+                | Self::Redlock
+                | Self::MariaRow
+                | Self::MariaRowFast
+        )
+    }
+
+    /// Whether its client can send many requests before the first reply, on one connection.
+    pub fn pipelines(self) -> bool {
+        matches!(
+            self,
+            Self::Module
+                | Self::ModuleValkey
+                | Self::ModuleSynced
+                | Self::RedisSet
+                | Self::ValkeyDelifeq
+                | Self::PgAdvisory
+        )
+    }
+
+    /// The same lock on a server with other settings: as right as that, and only as fast as its settings.
+    pub fn only_faster(self) -> bool {
+        matches!(
+            self,
+            Self::ModuleSynced | Self::MariaRowFast | Self::PgRowFast | Self::ZooRecipeFast | Self::EtcdFast
+        )
     }
 
     /// The language whose program runs it; none for those in this program.
@@ -160,18 +229,21 @@ impl Peer {
     /// A client in this process.
     pub async fn client(self, terms: Terms) -> Result<Box<dyn Lock>> {
         Ok(match self {
-            Self::Module => Box::new(redis::Module::connect(terms).await?),
+            Self::Module | Self::ModuleValkey | Self::ModuleSynced => {
+                Box::new(redis::Module::connect(terms).await?)
+            }
             Self::RedisTaught => Box::new(redis::Taught::connect(terms).await?),
-            Self::RedisSet => Box::new(redis::Set::connect(terms).await?),
+            Self::RedisSet => Box::new(redis::Set::connect(terms, redis::Give::Script).await?),
+            Self::ValkeyDelifeq => Box::new(redis::Set::connect(terms, redis::Give::Delifeq).await?),
             Self::Redlock => Box::new(redis::Redlock::connect(terms).await?),
             Self::MariaTaught => Box::new(mariadb::Taught::connect(terms).await?),
-            Self::MariaRow => Box::new(mariadb::Row::connect(terms).await?),
+            Self::MariaRow | Self::MariaRowFast => Box::new(mariadb::Row::connect(terms).await?),
             Self::MariaGetLock => Box::new(mariadb::GetLock::connect(terms).await?),
             Self::PgAdvisory => Box::new(postgres::Advisory::connect(terms).await?),
-            Self::PgRow => Box::new(postgres::Row::connect(terms).await?),
+            Self::PgRow | Self::PgRowFast => Box::new(postgres::Row::connect(terms).await?),
             Self::ZooTaught => Box::new(zookeeper::Taught::connect(terms).await?),
-            Self::ZooRecipe => Box::new(zookeeper::Recipe::connect(terms).await?),
-            Self::Etcd => Box::new(etcd::Etcd::connect(terms).await?),
+            Self::ZooRecipe | Self::ZooRecipeFast => Box::new(zookeeper::Recipe::connect(terms).await?),
+            Self::Etcd | Self::EtcdFast => Box::new(etcd::Etcd::connect(terms).await?),
             _ => anyhow::bail!("{self} runs in a program of its own"),
         })
     }
@@ -181,8 +253,11 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Module => "this module",
+            Self::ModuleValkey => "this module on Valkey",
+            Self::ModuleSynced => "this module, each write synced to disk",
             Self::RedisTaught => "Redis as taught: GET, SET EX, DEL",
             Self::RedisSet => "Redis: SET NX PX, compare and delete",
+            Self::ValkeyDelifeq => "Valkey: SET NX PX, DELIFEQ",
             Self::Redlock => "Redlock over 3 servers",
             Self::RedisPy => "redis-py Lock",
             Self::PythonRedisLock => "python-redis-lock",
@@ -191,14 +266,18 @@ impl fmt::Display for Peer {
             Self::Redsync => "redsync over 3 servers",
             Self::MariaTaught => "database as taught: UPDATE value=1",
             Self::MariaRow => "MariaDB: UPDATE with owner and expiry",
+            Self::MariaRowFast => "MariaDB: the same, not synced",
             Self::MariaGetLock => "MariaDB GET_LOCK",
             Self::PgAdvisory => "PostgreSQL advisory lock",
             Self::PgRow => "PostgreSQL row lock",
+            Self::PgRowFast => "PostgreSQL row lock, not synced",
             Self::ZooTaught => "ZooKeeper as taught: create, watch",
             Self::ZooRecipe => "ZooKeeper recipe (Rust)",
+            Self::ZooRecipeFast => "ZooKeeper recipe (Rust), not synced",
             Self::Kazoo => "ZooKeeper: kazoo Lock",
             Self::Curator => "ZooKeeper: Curator InterProcessMutex",
             Self::Etcd => "etcd v3lock",
+            Self::EtcdFast => "etcd v3lock, not synced",
         })
     }
 }

@@ -1,9 +1,9 @@
 //! Bars for what the tables say, on no background, in colours that can be read on white and on black.
 
 use crate::document::{median, number};
-use crate::fast::Sample;
+use crate::log::Sample;
 use crate::peers::Peer;
-use crate::series::{Fast, Series};
+use crate::series::{title, Fast, Series};
 use anyhow::{Context, Result};
 use plotters::prelude::*;
 use std::fs;
@@ -22,14 +22,10 @@ const THEIRS: RGBColor = RGBColor(91, 141, 184);
 type Chart = (&'static str, &'static str, &'static str, fn(&Sample) -> f64);
 
 pub const CHARTS: [Chart; 4] = [
-    ("hand-offs", "Hand-offs/s of one lock, 16 clients", "one lock, 16 clients", |s| s.handed),
-    ("cpu", "Server CPU, ms per 1,000 acquisitions, one lock, 16 clients", "one lock, 16 clients", |s| {
-        s.cpu_ms
-    }),
-    ("crowd", "Hand-offs/s of one lock, 1,000 clients", "one lock, 1000 clients", |s| s.handed),
-    ("pairs", "Acquire and release of free locks, pairs/s, 50 clients", "free locks, 50 clients", |s| {
-        s.acquired
-    }),
+    ("hand-offs", "Hand-offs/s of one lock, 16 clients", title::CROWDS[1], |s| s.handed),
+    ("cpu", "Server CPU, ms per 1,000 acquisitions, one lock, 16 clients", title::CROWDS[1], |s| s.cpu_ms),
+    ("crowd", "Hand-offs/s of one lock, 1,000 clients", title::THOUSAND, |s| s.handed),
+    ("pairs", "Acquire and release of free locks, pairs/s, 50 clients", title::FREE, |s| s.acquired),
 ];
 
 pub fn write(folder: &Path, fast: &Fast) -> Result<()> {

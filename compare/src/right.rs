@@ -27,8 +27,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 const BEFORE: u64 = 30;
 const AFTER: u64 = 30;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Trouble {
+    #[default]
     None,
     Kill,
     Pause,
@@ -56,8 +57,10 @@ pub struct Seen {
 
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// Acquisitions of the undisturbed round.
+    /// The undisturbed round ends with so many acquisitions, or after so long.
     pub acquisitions: u64,
+    pub longest: Duration,
+    /// Rounds of each kind of trouble.
     pub rounds: u64,
 }
 
@@ -73,37 +76,38 @@ pub async fn run(
     let mut seen = Seen::default();
     let rounds = if trouble == Trouble::None { 1 } else { plan.rounds };
     for round in 0..rounds {
-        let wanted = if trouble == Trouble::None { plan.acquisitions } else { BEFORE + AFTER };
+        let (wanted, ends) = match trouble {
+            Trouble::None => (plan.acquisitions, Some(Instant::now() + plan.longest)),
+            _ => (BEFORE + AFTER, None),
+        };
         let name = format!("right{}{trouble:?}{round}", peer.word());
-        one_round(peer, trouble, wanted, group, languages, store, &name, &mut seen).await?;
+        let round = Round { wanted, ends, trouble, ..Round::default() };
+        one_round(peer, round, group, languages, store, &name, &mut seen).await?;
     }
     Ok(seen)
 }
 
 /// What the clients of a round share.
+#[derive(Default)]
 struct Round {
     inside: Vec<(usize, Instant)>,
     seen: Seen,
     acknowledged: i64,
     wanted: u64,
+    ends: Option<Instant>,
     trouble: Trouble,
     killed: Option<Instant>,
 }
 
-#[allow(clippy::too_many_arguments)]
 async fn one_round(
     peer: Peer,
-    trouble: Trouble,
-    wanted: u64,
+    round: Round,
     group: &Group,
     languages: &Languages,
     store: &Store,
     name: &str,
     seen: &mut Seen,
 ) -> Result<()> {
-    let seen_before = Seen::default();
-    let round =
-        Round { inside: Vec::new(), seen: seen_before, acknowledged: 0, wanted, trouble, killed: None };
     let round = Rc::new(RefCell::new(round));
     let mut clients = JoinSet::new();
     for index in 0..CLIENTS {
@@ -202,7 +206,8 @@ impl Client {
 impl Round {
     /// A paused holder must have come back before a round is over.
     fn is_over(&self) -> bool {
-        self.seen.stuck > 0 || self.seen.acquired >= self.wanted
+        let late = self.ends.is_some_and(|ends| Instant::now() > ends);
+        self.seen.stuck > 0 || self.seen.acquired >= self.wanted || late
     }
 
     /// Somebody has the lock; what is to happen to it.

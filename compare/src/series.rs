@@ -1,14 +1,22 @@
 //! What is run in which order, and what came out of it.
 
-use crate::fast::{self, Memory, Sample, Work};
-use crate::peers::child::Languages;
+use crate::crowd::Crowd;
+use crate::fast::{measure, Names, Work};
+use crate::growth::{self, Growth};
+use crate::log::Sample;
+use crate::peers::child::{Language, Languages};
 use crate::peers::Peer;
 use crate::right::{self, Seen, Trouble, TROUBLES};
-use crate::servers::Servers;
+use crate::servers::{Programs, Servers};
 use crate::store::Store;
 use anyhow::{anyhow, Result};
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// In the batches of those who can send many requests at once; each is two of them.
+pub const BATCH: usize = 16;
+/// More clients than some programs have patience for.
+const CROWD: usize = 1000;
 
 pub struct Plan {
     /// A peer that hangs must not take the whole run with it.
@@ -16,10 +24,7 @@ pub struct Plan {
     pub right: right::Plan,
     pub rounds: usize,
     pub length: Duration,
-    /// Clients on one lock.
-    pub crowds: Vec<usize>,
-    pub held: usize,
-    pub waiters: usize,
+    pub growth: growth::Plan,
 }
 
 impl Plan {
@@ -27,22 +32,26 @@ impl Plan {
         if quick {
             return Self {
                 patience: Duration::from_secs(30),
-                right: right::Plan { acquisitions: 500, rounds: 1 },
+                right: right::Plan { acquisitions: 500, longest: Duration::from_secs(3), rounds: 1 },
                 rounds: 1,
-                length: Duration::from_millis(500),
-                crowds: vec![2, 16, 64, 1000],
-                held: 2000,
-                waiters: 100,
+                length: Duration::from_millis(300),
+                growth: growth::Plan {
+                    length: Duration::from_millis(200),
+                    patience: Duration::from_secs(1),
+                    clients: 50,
+                },
             };
         }
         Self {
-            patience: Duration::from_secs(300),
-            right: right::Plan { acquisitions: 20_000, rounds: 5 },
+            patience: Duration::from_secs(120),
+            right: right::Plan { acquisitions: 20_000, longest: Duration::from_secs(20), rounds: 3 },
             rounds: 5,
-            length: Duration::from_secs(2),
-            crowds: vec![2, 16, 64, 1000],
-            held: 10_000,
-            waiters: 200,
+            length: Duration::from_secs(1),
+            growth: growth::Plan {
+                length: Duration::from_millis(500),
+                patience: Duration::from_secs(15),
+                clients: 200,
+            },
         }
     }
 }
@@ -57,7 +66,7 @@ pub struct Right {
 pub async fn right(peers: &[Peer], plan: &Plan, servers: &Servers, languages: &Languages) -> Result<Right> {
     let store = Store::connect(servers).await?;
     let mut rows = Vec::new();
-    for &peer in peers {
+    for &peer in peers.iter().filter(|peer| !peer.only_faster()) {
         eprintln!("right: {peer}");
         let one = |trouble: Trouble| {
             let run = right::run(peer, trouble, plan.right, servers, languages, &store);
@@ -78,67 +87,97 @@ pub struct Series {
 
 pub struct Fast {
     pub series: Vec<Series>,
-    pub memory: Vec<(Peer, Outcome<Memory>)>,
+    pub growth: Vec<(Peer, Outcome<Growth>)>,
 }
 
-pub async fn fast(peers: &[Peer], plan: &Plan, servers: &Servers) -> Result<Fast> {
+/// Titles of the work that is measured.
+pub mod title {
+    pub const ONE: &str = "free locks, 1 client";
+    pub const FREE: &str = "free locks, 50 clients";
+    pub const BATCHES: &str = "free locks, 50 clients, 32 requests in one go";
+    pub const HELD: &str = "held for 5 ms, 16 clients";
+    pub const CROWDS: [&str; 3] = ["one lock, 2 clients", "one lock, 16 clients", "one lock, 64 clients"];
+    pub const THOUSAND: &str = "one lock, 1,000 clients";
+}
+
+pub async fn fast(
+    peers: &[Peer],
+    plan: &Plan,
+    servers: &Servers,
+    languages: &Languages,
+) -> Result<Vec<Series>> {
     // A lock that refuses nobody is not a lock, and its speed says nothing.
-    let peers: Vec<_> = peers
-        .iter()
-        .copied()
-        .filter(|peer| peer.language().is_none() && *peer != Peer::MariaTaught)
-        .collect();
+    let peers: Vec<_> = peers.iter().copied().filter(|peer| *peer != Peer::MariaTaught).collect();
     let none = Duration::ZERO;
-    let mut works = vec![
-        ("free locks, 1 client".to_string(), Work { clients: 1, shared: false, hold: none }),
-        ("free locks, 50 clients".to_string(), Work { clients: 50, shared: false, hold: none }),
-        (
-            "held for 5 ms, 16 clients".to_string(),
-            Work { clients: 16, shared: true, hold: Duration::from_millis(5) },
-        ),
+    let one = |clients| Work { clients, names: Names::One, hold: none };
+    let [two, sixteen, sixty_four] = title::CROWDS;
+    let works = [
+        (title::ONE, Work { clients: 1, names: Names::Own, hold: none }),
+        (title::FREE, Work { clients: 50, names: Names::Own, hold: none }),
+        (title::BATCHES, Work { clients: 50, names: Names::Batch(BATCH), hold: none }),
+        (two, one(2)),
+        (sixteen, one(16)),
+        (sixty_four, one(64)),
+        (title::HELD, Work { hold: Duration::from_millis(5), ..one(16) }),
+        (title::THOUSAND, one(CROWD)),
     ];
-    for &clients in &plan.crowds {
-        works.push((format!("one lock, {clients} clients"), Work { clients, shared: true, hold: none }));
-    }
-    // First, for a server that has been through a crowd fills the room that this has left.
-    let mut memory = Vec::new();
-    for &peer in &peers {
-        eprintln!("memory: {peer}");
-        let used = match servers.group(peer.kind()) {
-            Ok(group) => short(fast::memory(peer, group, plan.held, plan.waiters).await),
-            Err(reason) => Err(reason),
-        };
-        memory.push((peer, used));
-    }
     let mut all = Vec::new();
     for (title, work) in works {
-        all.push(series(title, work, &peers, plan, servers).await);
+        all.push(series(title, work, &peers, plan, servers, languages).await);
     }
-    Ok(Fast { series: all, memory })
+    Ok(all)
 }
 
-async fn series(title: String, work: Work, peers: &[Peer], plan: &Plan, servers: &Servers) -> Series {
-    let mut rows: Vec<_> = peers.iter().map(|&peer| (peer, Ok(Vec::new()))).collect();
+async fn series(
+    title: &str,
+    work: Work,
+    peers: &[Peer],
+    plan: &Plan,
+    servers: &Servers,
+    languages: &Languages,
+) -> Series {
+    let can = |peer: &Peer| work.names.batch() == 1 || peer.pipelines();
+    let mut rows: Vec<_> = peers.iter().copied().filter(can).map(|peer| (peer, Ok(Vec::new()))).collect();
+    let crowd = |peer: Peer| {
+        if peer.language() == Some(Language::Python) && work.clients >= CROWD {
+            return Err("a thousand threads of one Python process measure Python, not the lock".into());
+        }
+        Ok(Crowd::new(peer, servers.group(peer.kind())?, work, languages))
+    };
+    let mut crowds: Vec<Outcome<Crowd>> = rows.iter().map(|(peer, _)| crowd(*peer)).collect();
     // A thousand connections cost more than what is measured with them.
-    let rounds = if work.clients >= 1000 { plan.rounds.min(2) } else { plan.rounds };
+    let rounds = if work.clients >= CROWD { plan.rounds.min(2) } else { plan.rounds };
     for round in 0..rounds {
-        for (peer, row) in &mut rows {
+        for ((peer, row), crowd) in rows.iter_mut().zip(&mut crowds) {
+            let Ok(samples) = row else { continue };
             eprintln!("fast: {title}, round {}: {peer}", round + 1);
-            let sample = match servers.group(peer.kind()) {
-                Ok(group) => {
-                    let run = fast::measure(*peer, group, work, plan.length);
+            let sample = match (crowd, servers.group(peer.kind())) {
+                (Ok(crowd), Ok(group)) => {
+                    let run = measure(crowd, group, plan.length);
                     short(timeout(plan.patience, run).await.unwrap_or_else(|_| Err(anyhow!("did not end"))))
                 }
-                Err(reason) => Err(reason),
+                (Err(reason), _) => Err(reason.clone()),
+                (_, Err(reason)) => Err(reason),
             };
-            match (row.as_mut(), sample) {
-                (Ok(samples), Ok(sample)) => samples.push(sample),
-                (Ok(_), Err(reason)) => *row = Err(reason),
-                (Err(_), _) => {}
+            match sample {
+                Ok(sample) => samples.push(sample),
+                Err(reason) => *row = Err(reason),
             }
         }
     }
-    Series { title, work, rows }
+    Series { title: title.into(), work, rows }
+}
+
+pub async fn growth(peers: &[Peer], plan: &Plan, programs: &Programs) -> Vec<(Peer, Outcome<Growth>)> {
+    let mut all = Vec::new();
+    for &peer in peers.iter().filter(|peer| growth::can_grow(**peer)) {
+        eprintln!("growth: {peer}");
+        // Its own bounds hold inside; this is for servers that do not answer.
+        let run = growth::run(peer, programs, &plan.growth);
+        let grown = timeout(plan.patience * 2, run).await.unwrap_or_else(|_| Err(anyhow!("did not end")));
+        all.push((peer, short(grown)));
+    }
+    all
 }
 
 fn short<T>(result: Result<T>) -> Outcome<T> {

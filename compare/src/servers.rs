@@ -6,6 +6,7 @@ use nix::sys::signal::{kill, Signal};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::{Pid, Uid};
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -25,26 +26,43 @@ const CLIENTS: &str = "1200";
 pub enum Kind {
     /// Redis with this module.
     Module,
+    /// The same, and a reply only when the write is on the disk.
+    ModuleSynced,
+    /// Valkey with this module.
+    ModuleValkey,
     /// Redis alone.
     Redis,
-    /// Three of them that know nothing of each other.
+    Valkey,
+    /// Three Redis servers that know nothing of each other.
     Redlock,
     MariaDb,
+    /// As fast as it can be set, without waiting for the disk; so are the others of this name.
+    MariaDbFast,
     Postgres,
+    PostgresFast,
     Etcd,
+    EtcdFast,
     ZooKeeper,
+    ZooKeeperFast,
     /// Redis, for what the locks protect.
     Store,
 }
 
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 15] = [
     Kind::Module,
+    Kind::ModuleSynced,
+    Kind::ModuleValkey,
     Kind::Redis,
+    Kind::Valkey,
     Kind::Redlock,
     Kind::MariaDb,
+    Kind::MariaDbFast,
     Kind::Postgres,
+    Kind::PostgresFast,
     Kind::Etcd,
+    Kind::EtcdFast,
     Kind::ZooKeeper,
+    Kind::ZooKeeperFast,
     Kind::Store,
 ];
 
@@ -52,6 +70,7 @@ pub const KINDS: [Kind; 8] = [
 pub struct Programs {
     pub module: PathBuf,
     pub redis: PathBuf,
+    pub valkey: PathBuf,
     pub etcd: PathBuf,
 }
 
@@ -61,6 +80,7 @@ pub struct Servers {
 
 /// The processes of one kind.
 pub struct Group {
+    kind: Kind,
     processes: Vec<Process>,
     pub version: String,
     pub settings: &'static str,
@@ -74,12 +94,12 @@ struct Process {
 }
 
 impl Servers {
-    pub fn start(programs: &Programs) -> Self {
+    pub fn start(programs: &Programs, wanted: impl Fn(Kind) -> bool) -> Self {
         let start = |kind| {
             eprintln!("starting {kind:?}");
             (kind, Group::start(kind, programs))
         };
-        Self { groups: KINDS.into_iter().map(start).collect() }
+        Self { groups: KINDS.into_iter().filter(|kind| wanted(*kind)).map(start).collect() }
     }
 
     /// The group, or why there is none.
@@ -90,44 +110,69 @@ impl Servers {
 }
 
 impl Group {
-    fn start(kind: Kind, programs: &Programs) -> Result<Self> {
+    pub fn start(kind: Kind, programs: &Programs) -> Result<Self> {
         let redis = |options: &[&str]| start_redis(&programs.redis, options);
-        let module = programs.module.to_str().context("a path of the module in UTF-8")?;
-        let redis_version = || version(&programs.redis, "--version");
+        let module = ["--loadmodule", programs.module.to_str().context("a path of the module in UTF-8")?];
+        let of = |program: &Path| version(program, "--version");
         let (processes, version, settings) = match kind {
-            Kind::Module => (
-                vec![redis(&["--loadmodule", module])?],
-                redis_version()? + ", with this module",
-                "no persistence",
-            ),
-            Kind::Redis | Kind::Store => (vec![redis(&[])?], redis_version()?, "no persistence"),
-            Kind::Redlock => (
-                vec![redis(&[])?, redis(&[])?, redis(&[])?],
-                redis_version()?,
-                "three servers, no persistence",
-            ),
+            Kind::Module => (vec![redis(&module)?], of(&programs.redis)?, "no persistence"),
+            Kind::ModuleSynced => {
+                let synced = [&module[..], &["--appendonly", "yes", "--appendfsync", "always"]].concat();
+                (vec![redis(&synced)?], of(&programs.redis)?, "appendonly yes, appendfsync always")
+            }
+            Kind::ModuleValkey => {
+                (vec![start_redis(&programs.valkey, &module)?], of(&programs.valkey)?, "no persistence")
+            }
+            Kind::Valkey => {
+                (vec![start_redis(&programs.valkey, &[])?], of(&programs.valkey)?, "no persistence")
+            }
+            Kind::Redis | Kind::Store => (vec![redis(&[])?], of(&programs.redis)?, "no persistence"),
+            Kind::Redlock => {
+                let three = vec![redis(&[])?, redis(&[])?, redis(&[])?];
+                (three, of(&programs.redis)?, "three servers, no persistence")
+            }
             Kind::MariaDb => (
-                vec![start_mariadb()?],
-                version(Path::new("mariadbd"), "--version")?,
+                vec![start_mariadb(&[])?],
+                of(Path::new("mariadbd"))?,
                 "compiled defaults: every commit is synced to disk; GET_LOCK touches no disk",
             ),
+            Kind::MariaDbFast => (
+                vec![start_mariadb(&["--innodb-flush-log-at-trx-commit=0"])?],
+                of(Path::new("mariadbd"))?,
+                "innodb_flush_log_at_trx_commit 0",
+            ),
             Kind::Postgres => (
-                vec![start_postgres()?],
-                version(&postgres("postgres")?, "--version")?,
+                vec![start_postgres(&[])?],
+                of(&postgres("postgres")?)?,
                 "defaults: fsync, synchronous_commit; advisory locks write nothing",
             ),
+            Kind::PostgresFast => (
+                vec![start_postgres(&["fsync=off", "synchronous_commit=off", "full_page_writes=off"])?],
+                of(&postgres("postgres")?)?,
+                "fsync off, synchronous_commit off, full_page_writes off",
+            ),
             Kind::Etcd => (
-                vec![start_etcd(&programs.etcd)?],
-                version(&programs.etcd, "--version")?,
+                vec![start_etcd(&programs.etcd, directory()?)?],
+                of(&programs.etcd)?,
                 "defaults, one member: fsync",
             ),
+            Kind::EtcdFast => (
+                vec![start_etcd(&programs.etcd, in_memory()?)?],
+                of(&programs.etcd)?,
+                "defaults, one member, its data in memory",
+            ),
             Kind::ZooKeeper => (
-                vec![start_zookeeper()?],
+                vec![start_zookeeper(directory()?, "yes")?],
                 zookeeper_version(),
                 "one server, fsync, tickTime 500, maxClientCnxns 0, heap 1 GiB",
             ),
+            Kind::ZooKeeperFast => (
+                vec![start_zookeeper(in_memory()?, "no")?],
+                zookeeper_version(),
+                "forceSync no, its data in memory, the rest as above",
+            ),
         };
-        Ok(Self { processes, version, settings })
+        Ok(Self { kind, processes, version, settings })
     }
 
     pub fn ports(&self) -> Vec<u16> {
@@ -143,14 +188,26 @@ impl Group {
             .sum()
     }
 
-    /// Resident memory, with shared pages counted once.
-    pub fn memory(&self) -> u64 {
+    /// Resident memory, with shared pages counted once; of a Java server what lives in its heap.
+    pub fn memory(&self) -> Result<u64> {
+        if matches!(self.kind, Kind::ZooKeeper | Kind::ZooKeeperFast) {
+            return self.processes.iter().map(|process| live_heap(process.child.id())).sum();
+        }
         let of = |pid: i32| -> Option<u64> {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
             let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
             line.split_whitespace().next()?.parse().ok()
         };
-        self.pids().into_iter().filter_map(of).sum::<u64>() * 1024
+        Ok(self.pids().into_iter().filter_map(of).sum::<u64>() * 1024)
+    }
+
+    /// Requests that the servers have read so far, for those that count them.
+    pub fn requests(&self) -> Result<u64> {
+        let of = |port| match self.kind {
+            Kind::ZooKeeper | Kind::ZooKeeperFast => zookeeper_received(port),
+            _ => redis_reads(port),
+        };
+        self.ports().into_iter().map(of).sum()
     }
 
     fn pids(&self) -> Vec<i32> {
@@ -182,7 +239,7 @@ fn start_redis(program: &Path, options: &[&str]) -> Result<Process> {
     spawn(command, port, Signal::SIGKILL, dir)
 }
 
-fn start_mariadb() -> Result<Process> {
+fn start_mariadb(options: &[&str]) -> Result<Process> {
     let dir = directory()?;
     let port = free_port()?;
     let data = format!("--datadir={}", dir.path().join("data").display());
@@ -200,11 +257,12 @@ fn start_mariadb() -> Result<Process> {
         .args(["--no-defaults", &data, &user, "--bind-address=127.0.0.1"])
         .arg(format!("--port={port}"))
         .arg(format!("--socket={}", dir.path().join("socket").display()))
-        .arg(format!("--max-connections={CLIENTS}"));
+        .arg(format!("--max-connections={CLIENTS}"))
+        .args(options);
     spawn(command, port, Signal::SIGKILL, dir)
 }
 
-fn start_postgres() -> Result<Process> {
+fn start_postgres(options: &[&str]) -> Result<Process> {
     let dir = directory()?;
     let port = free_port()?;
     let as_nobody = |program: PathBuf| {
@@ -224,15 +282,15 @@ fn start_postgres() -> Result<Process> {
         .arg(&data))?;
     let mut command = as_nobody(postgres("postgres")?);
     command.current_dir(dir.path()).arg("-D").arg(&data).arg("-p").arg(port.to_string());
-    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=1200"] {
+    let here = ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=1200"];
+    for setting in here.iter().chain(options) {
         command.args(["-c", setting]);
     }
     // An immediate shutdown, which the children follow.
     spawn(command, port, Signal::SIGQUIT, dir)
 }
 
-fn start_etcd(program: &Path) -> Result<Process> {
-    let dir = directory()?;
+fn start_etcd(program: &Path, dir: TempDir) -> Result<Process> {
     let (port, peer) = (free_port()?, free_port()?);
     let (client_url, peer_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
     let mut command = Command::new(program);
@@ -243,10 +301,9 @@ fn start_etcd(program: &Path) -> Result<Process> {
     spawn(command, port, Signal::SIGKILL, dir)
 }
 
-fn start_zookeeper() -> Result<Process> {
+fn start_zookeeper(dir: TempDir, sync: &str) -> Result<Process> {
     const JARS: &str = "/usr/share/java/zookeeper.jar";
     ensure!(Path::new(JARS).exists(), "the package zookeeper is not installed");
-    let dir = directory()?;
     let port = free_port()?;
     let config = dir.path().join("zoo.cfg");
     let data = dir.path().join("data");
@@ -257,6 +314,7 @@ fn start_zookeeper() -> Result<Process> {
     );
     fs::write(&config, lines)?;
     let mut command = Command::new("java");
+    command.arg(format!("-Dzookeeper.forceSync={sync}"));
     command.args(["-Xmx1g", "-cp", JARS, "org.apache.zookeeper.server.ZooKeeperServerMain"]).arg(config);
     spawn(command, port, Signal::SIGKILL, dir)
 }
@@ -305,6 +363,39 @@ fn postgres(program: &str) -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").context("the package postgresql is not installed")?;
     let newest = versions.flatten().map(|entry| entry.path()).max().context("no version of PostgreSQL")?;
     Ok(newest.join("bin").join(program))
+}
+
+/// The first line of what it answers to a word of four letters has this number, among others.
+fn zookeeper_received(port: u16) -> Result<u64> {
+    let mut link = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    link.write_all(b"srvr")?;
+    let mut said = String::new();
+    link.read_to_string(&mut said)?;
+    field(&said, "Received: ")
+}
+
+/// Times that the server has read from a client: once for each request of who waits for the reply before the next.
+fn redis_reads(port: u16) -> Result<u64> {
+    let mut link = redis::Client::open(("127.0.0.1", port))?.get_connection()?;
+    let said: String = redis::cmd("INFO").arg("stats").query(&mut link)?;
+    field(&said, "total_reads_processed:")
+}
+
+fn field(text: &str, name: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(value.with_context(|| format!("no {name}"))?.trim().parse()?)
+}
+
+/// What is left after a collection.
+fn live_heap(pid: u32) -> Result<u64> {
+    let table = run(Command::new("jcmd").arg(pid.to_string()).arg("GC.class_histogram"))?;
+    let total = table.lines().rev().find_map(|line| line.trim().strip_prefix("Total")).context("no total")?;
+    Ok(total.split_whitespace().nth(1).context("no bytes")?.parse()?)
+}
+
+/// For servers that are to write without a disk.
+fn in_memory() -> Result<TempDir> {
+    Ok(TempDir::with_prefix_in("lock-compare-", "/dev/shm")?)
 }
 
 fn directory() -> Result<TempDir> {

@@ -1,4 +1,4 @@
-// One client of redsync, driven line by line; see src/peers/child.rs for the words.
+// Clients of redsync: one, driven line by line, or a crowd; see src/peers/child.rs for the words.
 package main
 
 import (
@@ -15,19 +15,24 @@ import (
 	goredis9 "github.com/redis/go-redis/v9"
 )
 
-func main() {
-	lease, _ := strconv.Atoi(os.Args[2])
-	poll, _ := strconv.Atoi(os.Args[3])
+// Never ends by itself.
+const tries = 1_000_000
+
+func client(leaseMs, pollMs, name string, ports []string) *redsync.Mutex {
+	lease, _ := strconv.Atoi(leaseMs)
+	poll, _ := strconv.Atoi(pollMs)
 	var pools []redis.Pool
-	for _, port := range os.Args[6:] {
+	for _, port := range ports {
 		pools = append(pools, goredis.NewPool(goredis9.NewClient(&goredis9.Options{Addr: "127.0.0.1:" + port})))
 	}
-	mutex := redsync.New(pools...).NewMutex(os.Args[4],
+	return redsync.New(pools...).NewMutex(name,
 		redsync.WithExpiry(time.Duration(lease)*time.Millisecond),
 		redsync.WithRetryDelay(time.Duration(poll)*time.Millisecond),
-		redsync.WithTries(1_000_000))
+		redsync.WithTries(tries))
+}
+
+func one(mutex *redsync.Mutex, lines *bufio.Scanner) {
 	fmt.Println("ready")
-	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		if lines.Text() == "acquire" {
 			if err := mutex.Lock(); err != nil {
@@ -40,5 +45,15 @@ func main() {
 		} else {
 			fmt.Println("released 0")
 		}
+	}
+}
+
+func main() {
+	lines := bufio.NewScanner(os.Stdin)
+	words := os.Args[1:]
+	if words[0] == "crowd" {
+		crowd(words, lines)
+	} else {
+		one(client(words[2], words[3], words[4], words[6:]), lines)
 	}
 }

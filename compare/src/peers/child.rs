@@ -1,5 +1,7 @@
-//! A client in a process of its own, which can be killed and stopped like a real one.
-//! It reads `acquire` and `release`, and writes `ready`, `held <fence or ->`, `released <1 or 0>`, line by line.
+//! Clients in programs of their own, which can be killed and stopped like real ones. Two ways to talk with them, line by
+//! line. One client: it reads `acquire` and `release`, and writes `ready`, `held <fence or ->`, `released <1 or 0>`.
+//! A crowd: it writes `ready`, reads `go`, writes `now <nanoseconds>`, works, reads `stop`, and writes for each
+//! acquisition `<client> <asked> <granted> <releasing> <released>`, for who still waits `waiting <asked>`, then `end`.
 
 use super::{Lock, Peer, Terms};
 use anyhow::{bail, ensure, Context, Result};
@@ -32,7 +34,11 @@ pub struct Languages {
 }
 
 impl Languages {
-    fn command(&self, language: Language) -> Result<Command> {
+    /// The program with the clients of this lock, without its words.
+    pub fn command(&self, peer: Peer) -> Result<Command> {
+        let Some(language) = peer.language() else {
+            return Ok(Command::new(std::env::current_exe()?));
+        };
         let missing = || format!("the client in {language:?} is not built");
         Ok(match language {
             Language::Python => {
@@ -42,7 +48,7 @@ impl Languages {
             }
             Language::Java => {
                 let mut command = Command::new("java");
-                command.args(["-Xmx256m", "-cp"]).arg(self.java.as_ref().with_context(missing)?).arg("Locks");
+                command.args(["-Xmx1g", "-cp"]).arg(self.java.as_ref().with_context(missing)?).arg("Locks");
                 command
             }
             Language::Go => Command::new(self.go.as_ref().with_context(missing)?),
@@ -50,59 +56,66 @@ impl Languages {
     }
 }
 
-pub struct Process {
+/// A program and the lines to and from it. It ends with this.
+pub struct Talk {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Talk {
+    /// Starts it and waits for its `ready`.
+    pub async fn start(mut command: Command, patience: Duration) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().context("starting a client")?;
+        let input = child.stdin.take().context("no input")?;
+        let output = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut talk = Self { child, input, output };
+        let word = timeout(patience, talk.line()).await.context("the client does not get ready")??;
+        ensure!(word == "ready", "the client said {word:?}");
+        Ok(talk)
+    }
+
+    pub async fn line(&mut self) -> Result<String> {
+        self.output.next_line().await?.context("the client has ended")
+    }
+
+    pub async fn say(&mut self, word: &str) -> Result<()> {
+        Ok(self.input.write_all(format!("{word}\n").as_bytes()).await?)
+    }
+
+    pub async fn ask(&mut self, word: &str) -> Result<String> {
+        self.say(word).await?;
+        self.line().await
+    }
+}
+
+/// One client.
+pub struct Process {
+    talk: Talk,
     sent: u64,
 }
 
 impl Process {
     pub async fn start(peer: Peer, terms: &Terms, languages: &Languages) -> Result<Self> {
-        let mut command = match peer.language() {
-            Some(language) => languages.command(language)?,
-            None => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.arg("child");
-                command
-            }
-        };
-        command
-            .arg(peer.word())
-            .arg(terms.lease.as_millis().to_string())
-            .arg(terms.poll.as_millis().to_string());
+        let mut command = languages.command(peer)?;
+        command.arg("one").arg(peer.word()).arg(terms.lease.as_millis().to_string());
+        command.arg(terms.poll.as_millis().to_string());
         command.arg(&terms.name).arg(&terms.owner).args(terms.ports.iter().map(u16::to_string));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = command.spawn().context("starting a client")?;
-        let input = child.stdin.take().context("no input")?;
-        let output = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut process = Self { child, input, output, sent: 0 };
-        let word =
-            timeout(START_TIMEOUT, process.line()).await.context("the client does not get ready")??;
-        ensure!(word == "ready", "the client said {word:?}");
-        Ok(process)
+        Ok(Self { talk: Talk::start(command, START_TIMEOUT).await?, sent: 0 })
     }
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        let pid = self.child.id().context("the client has ended")?;
+        let pid = self.talk.child.id().context("the client has ended")?;
         Ok(kill(Pid::from_raw(pid as i32), signal)?)
-    }
-
-    async fn line(&mut self) -> Result<String> {
-        self.output.next_line().await?.context("the client has ended")
-    }
-
-    async fn ask(&mut self, word: &str) -> Result<String> {
-        self.sent += 1;
-        self.input.write_all(format!("{word}\n").as_bytes()).await?;
-        self.line().await
     }
 }
 
 #[async_trait(?Send)]
 impl Lock for Process {
     async fn acquire(&mut self) -> Result<Option<i64>> {
-        let reply = self.ask("acquire").await?;
+        self.sent += 1;
+        let reply = self.talk.ask("acquire").await?;
         match reply.strip_prefix("held ") {
             Some(fence) => Ok(fence.parse().ok()),
             None => bail!("{reply}"),
@@ -110,7 +123,8 @@ impl Lock for Process {
     }
 
     async fn release(&mut self) -> Result<bool> {
-        let reply = self.ask("release").await?;
+        self.sent += 1;
+        let reply = self.talk.ask("release").await?;
         match reply.strip_prefix("released ") {
             Some(given) => Ok(given == "1"),
             None => bail!("{reply}"),

@@ -4,7 +4,7 @@ use super::{Lock, Terms};
 use anyhow::{ensure, Context, Result};
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder};
+use mysql_async::{Conn, OptsBuilder, Value};
 use tokio::time::sleep;
 
 /// Names of rows are bound to be there before anybody locks them.
@@ -95,6 +95,17 @@ impl Lock for Row {
         let words = (&self.terms.name, &self.terms.owner);
         self.link.exec_drop("UPDATE locks SET owner=NULL WHERE name=? AND owner=?", words).await?;
         Ok(self.link.affected_rows() == 1)
+    }
+
+    /// Rows that are not there yet come with their owner.
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        let rows = vec!["(?, ?, NOW(6) + INTERVAL ? MICROSECOND)"; names.len()].join(", ");
+        let lease = self.terms.lease.as_micros() as u64;
+        let words = names.iter().flat_map(|name| [name.into(), (&self.terms.owner).into(), lease.into()]);
+        let words: Vec<Value> = words.collect();
+        self.sent += 1;
+        self.link.exec_drop(format!("INSERT INTO locks (name, owner, until) VALUES {rows}"), words).await?;
+        Ok(())
     }
 
     fn sent(&self) -> u64 {

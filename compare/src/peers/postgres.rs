@@ -3,6 +3,8 @@
 use super::{Lock, Terms};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use futures_util::future::try_join_all;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
 async fn connect(terms: &Terms) -> Result<Client> {
@@ -41,6 +43,22 @@ impl Lock for Advisory {
     async fn release(&mut self) -> Result<bool> {
         self.sent += 1;
         Ok(self.link.query_one(&self.unlock, &[&self.terms.name]).await?.get(0))
+    }
+
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        self.sent += names.len() as u64;
+        let words: Vec<[&(dyn ToSql + Sync); 1]> = names.iter().map(|name| [name as _]).collect();
+        // Sent as they are polled for the first time, in this order.
+        try_join_all(words.iter().map(|word| self.link.query_one(&self.lock, word))).await?;
+        Ok(())
+    }
+
+    async fn pairs(&mut self, names: &[String]) -> Result<()> {
+        self.sent += 2 * names.len() as u64;
+        let words: Vec<[&(dyn ToSql + Sync); 1]> = names.iter().map(|name| [name as _]).collect();
+        let both = words.iter().flat_map(|word| [(&self.lock, word), (&self.unlock, word)]);
+        try_join_all(both.map(|(statement, word)| self.link.query_one(statement, word))).await?;
+        Ok(())
     }
 
     fn sent(&self) -> u64 {

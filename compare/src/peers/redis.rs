@@ -4,7 +4,7 @@ use super::{Lock, Terms};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
-use redis::{cmd, AsyncConnectionConfig, Script};
+use redis::{cmd, pipe, AsyncConnectionConfig, Cmd, Pipeline, Script};
 use std::time::Instant;
 use tokio::time::sleep;
 
@@ -38,19 +38,53 @@ impl Module {
     }
 }
 
+impl Module {
+    fn ask(&self, name: &str) -> Cmd {
+        let mut ask = cmd("LOCK.ACQUIRE");
+        ask.arg(name).arg(&self.terms.owner).arg("PX").arg(self.terms.lease.as_millis() as u64);
+        ask
+    }
+
+    fn give(&self, name: &str) -> Cmd {
+        let mut give = cmd("LOCK.RELEASE");
+        give.arg(name).arg(&self.terms.owner);
+        give
+    }
+}
+
+/// All in one go.
+async fn run(link: &mut MultiplexedConnection, batch: Pipeline, sent: &mut u64) -> Result<()> {
+    *sent += batch.len() as u64;
+    Ok(batch.exec_async(link).await?)
+}
+
 #[async_trait(?Send)]
 impl Lock for Module {
     async fn acquire(&mut self) -> Result<Option<i64>> {
         self.sent += 1;
-        let mut ask = cmd("LOCK.ACQUIRE");
-        ask.arg(&self.terms.name).arg(&self.terms.owner).arg("PX").arg(self.terms.lease.as_millis() as u64);
+        let mut ask = self.ask(&self.terms.name);
         Ok(Some(ask.arg("BLOCK").arg(0).query_async(&mut self.link).await?))
     }
 
     async fn release(&mut self) -> Result<bool> {
         self.sent += 1;
-        let mut give = cmd("LOCK.RELEASE");
-        Ok(give.arg(&self.terms.name).arg(&self.terms.owner).query_async(&mut self.link).await?)
+        Ok(self.give(&self.terms.name).query_async(&mut self.link).await?)
+    }
+
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        let mut batch = pipe();
+        for name in names {
+            batch.add_command(self.ask(name));
+        }
+        run(&mut self.link, batch, &mut self.sent).await
+    }
+
+    async fn pairs(&mut self, names: &[String]) -> Result<()> {
+        let mut batch = pipe();
+        for name in names {
+            batch.add_command(self.ask(name)).add_command(self.give(name));
+        }
+        run(&mut self.link, batch, &mut self.sent).await
     }
 
     fn sent(&self) -> u64 {
@@ -107,32 +141,58 @@ impl Lock for Taught {
     }
 }
 
+/// How a value is compared and deleted.
+pub enum Give {
+    Script,
+    /// Valkey 9 has a command for it.
+    Delifeq,
+}
+
 pub struct Set {
     link: MultiplexedConnection,
     terms: Terms,
     script: Script,
+    give: Give,
     sent: u64,
 }
 
 impl Set {
-    pub async fn connect(terms: Terms) -> Result<Self> {
-        let link = connect(only(&terms.ports)?).await?;
-        Ok(Self { link, terms, script: Script::new(COMPARE_AND_DELETE), sent: 0 })
+    pub async fn connect(terms: Terms, give: Give) -> Result<Self> {
+        let mut link = connect(only(&terms.ports)?).await?;
+        let script = Script::new(COMPARE_AND_DELETE);
+        // The script is then called by its hash.
+        script.load_async(&mut link).await?;
+        Ok(Self { link, terms, script, give, sent: 0 })
+    }
+
+    fn take_command(&self, name: &str) -> Cmd {
+        let mut set = cmd("SET");
+        set.arg(name).arg(&self.terms.owner).arg("NX").arg("PX").arg(self.terms.lease.as_millis() as u64);
+        set
+    }
+
+    fn give_command(&self, name: &str) -> Cmd {
+        let mut give = match self.give {
+            Give::Script => {
+                let mut call = cmd("EVALSHA");
+                call.arg(self.script.get_hash()).arg(1);
+                call
+            }
+            Give::Delifeq => cmd("DELIFEQ"),
+        };
+        give.arg(name).arg(&self.terms.owner);
+        give
     }
 
     async fn take(&mut self) -> Result<bool> {
         self.sent += 1;
-        let mut set = cmd("SET");
-        set.arg(&self.terms.name).arg(&self.terms.owner).arg("NX").arg("PX");
-        let reply: Option<String> =
-            set.arg(self.terms.lease.as_millis() as u64).query_async(&mut self.link).await?;
+        let reply: Option<String> = self.take_command(&self.terms.name).query_async(&mut self.link).await?;
         Ok(reply.is_some())
     }
 
     async fn give(&mut self) -> Result<bool> {
         self.sent += 1;
-        let mut call = self.script.key(&self.terms.name);
-        Ok(call.arg(&self.terms.owner).invoke_async(&mut self.link).await?)
+        Ok(self.give_command(&self.terms.name).query_async(&mut self.link).await?)
     }
 }
 
@@ -147,6 +207,22 @@ impl Lock for Set {
 
     async fn release(&mut self) -> Result<bool> {
         self.give().await
+    }
+
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        let mut batch = pipe();
+        for name in names {
+            batch.add_command(self.take_command(name));
+        }
+        run(&mut self.link, batch, &mut self.sent).await
+    }
+
+    async fn pairs(&mut self, names: &[String]) -> Result<()> {
+        let mut batch = pipe();
+        for name in names {
+            batch.add_command(self.take_command(name)).add_command(self.give_command(name));
+        }
+        run(&mut self.link, batch, &mut self.sent).await
     }
 
     fn sent(&self) -> u64 {
@@ -168,7 +244,7 @@ impl Redlock {
     pub async fn connect(terms: Terms) -> Result<Self> {
         let node = |at: usize| {
             let ports = terms.ports.get(at).copied().into_iter().collect();
-            Set::connect(Terms { ports, ..terms.clone() })
+            Set::connect(Terms { ports, ..terms.clone() }, Give::Script)
         };
         let nodes = [node(0).await?, node(1).await?, node(2).await?];
         Ok(Self { nodes, terms })
@@ -199,6 +275,11 @@ impl Lock for Redlock {
 
     async fn release(&mut self) -> Result<bool> {
         Ok(self.give().await? >= 2)
+    }
+
+    async fn take_all(&mut self, names: &[String]) -> Result<()> {
+        let [a, b, c] = &mut self.nodes;
+        tokio::try_join!(a.take_all(names), b.take_all(names), c.take_all(names)).map(drop)
     }
 
     fn sent(&self) -> u64 {
