@@ -56,7 +56,9 @@ bench: build ## measure speed and memory against other ways to lock (ARGS=--help
 	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)
 
 compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 prints the same from short runs)
-	@source tools/compare.sh target/compare/peers; \
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	@source tools/compare.sh target/compare/peers; VALKEY_BIN=$(SERVERS)/valkey/redis-server \
 	cargo run --release --locked --manifest-path compare/Cargo.toml --target-dir $(BUILD)/compare -- \
 		$(if $(QUICK),--quick,--write docs/comparison.md) $(ARGS)
 

@@ -37,26 +37,35 @@ compare_etcd() {
         say "no etcd"
 }
 
+# True if FILE is there and none of the others is newer.
+current() {
+    local file=$1 other
+    [ -e "$file" ] || return
+    for other in "${@:2}"; do
+        [ ! "$other" -nt "$file" ] || return
+    done
+}
+
 compare_python() {
-    [ -x "$compare_dir/python/bin/python" ] && return
+    current "$compare_dir/python/made" "$clients/requirements.txt" && return
     python3 -m venv "$compare_dir/python" &&
-        "$compare_dir/python/bin/python" -m pip install --quiet -r "$clients/requirements.txt" ||
-        { say "no clients in Python" && rm -rf "$compare_dir/python"; }
+        "$compare_dir/python/bin/python" -m pip install --quiet -r "$clients/requirements.txt" &&
+        touch "$compare_dir/python/made" || { say "no clients in Python" && rm -rf "$compare_dir/python"; }
 }
 
 compare_java() {
-    [ -e "$compare_dir/java/classpath" ] && return
+    current "$compare_dir/java/classpath" "$clients/java/pom.xml" "$clients"/java/src/main/java/*.java && return
     mkdir -p "$compare_dir/java"
     mvn -q -B -f "$clients/java/pom.xml" dependency:build-classpath \
         -Dmdep.outputFile="$compare_dir/java/jars" -DincludeScope=runtime &&
         javac -cp "$(<"$compare_dir/java/jars")" -d "$compare_dir/java" "$clients"/java/src/main/java/*.java &&
         echo "$compare_dir/java:$(<"$compare_dir/java/jars")" >"$compare_dir/java/classpath" ||
-        say "no clients in Java"
+        { say "no clients in Java" && rm -rf "$compare_dir/java"; }
 }
 
 compare_go() {
-    [ -x "$compare_dir/go-locks" ] && return
-    (cd "$clients/go" && go build -o "$compare_dir/go-locks" .) || say "no client in Go"
+    current "$compare_dir/go-locks" "$clients"/go/*.go "$clients/go/go.mod" && return
+    (cd "$clients/go" && go build -o "$compare_dir/go-locks" .) || { say "no client in Go" && rm -f "$compare_dir/go-locks"; }
 }
 
 compare_debian
