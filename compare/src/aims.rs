@@ -19,8 +19,9 @@ const HAND_OFFS: [(Peer, [f64; 3]); 6] = [
     (Peer::Etcd, [60.0, 60.0, 20.0]),
 ];
 
-const OTHERS: [Aim; 7] = [
+const OTHERS: [Aim; 8] = [
     (Peer::RedissonFair, title::THOUSAND, 25.0),
+    (Peer::RedisPy, title::HELD, 3.5),
     (Peer::RedisSet, title::HELD, 3.5),
     (Peer::RedissonLock, title::FREE, 1.7),
     (Peer::MariaGetLock, title::FREE, 2.0),
@@ -42,9 +43,9 @@ pub fn table(fast: &Fast, firm: bool) -> Result<String> {
     }
     for work in title::CROWDS {
         let Some(series) = fast.series.iter().find(|series| series.title == work) else { continue };
-        let others = series.rows.iter().filter(|(peer, _)| *peer != Peer::Module);
+        let others = series.rows.iter().filter(|(peer, _)| !peer.is_ours() && !peer.is_as_taught());
         let cost = |peer| ratios(series, peer, |s| s.cpu_ms).map(median);
-        // The one that ours costs most beside.
+        // The one beside which ours costs most.
         let cheapest =
             others.filter_map(|(peer, _)| Some((*peer, cost(*peer)?))).max_by(|a, b| a.1.total_cmp(&b.1));
         if let Some((peer, reached)) = cheapest {

@@ -198,6 +198,16 @@ impl Peer {
         )
     }
 
+    /// This module, on whatever server.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Module | Self::ModuleValkey | Self::ModuleSynced)
+    }
+
+    /// What lets two in at once, or stays locked for ever: shown, but no measure for a lock.
+    pub fn is_as_taught(self) -> bool {
+        matches!(self, Self::RedisTaught | Self::MariaTaught | Self::ZooTaught)
+    }
+
     /// The same lock on a server with other settings: as right as that, and only as fast as its settings.
     pub fn only_faster(self) -> bool {
         matches!(

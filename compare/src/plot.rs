@@ -57,7 +57,7 @@ fn bars(path: &Path, caption: &str, series: &Series, value: fn(&Sample) -> f64) 
     for (row, (peer, value)) in values.iter().enumerate() {
         let top = TOP + BAR * row as i32;
         let end = LEFT + ((value / most * room) as i32).max(1);
-        let colour = if *peer == Peer::Module { OURS } else { THEIRS };
+        let colour = if peer.is_ours() { OURS } else { THEIRS };
         area.draw(&Rectangle::new([(LEFT, top), (end, top + BAR - 6)], colour.filled()))?;
         area.draw(&Text::new(peer.to_string(), (8, top + 1), text(14)))?;
         area.draw(&Text::new(number(*value), (end + 6, top + 1), text(14)))?;
@@ -105,7 +105,7 @@ fn lines(path: &Path, caption: &str, fast: &Fast) -> Result<()> {
     ordered.sort_by_key(|(_, points)| end(points));
     let mut free = TOP - LINE / 2;
     for (peer, points) in ordered {
-        let colour = if *peer == Peer::Module { OURS } else { THEIRS };
+        let colour = if peer.is_ours() { OURS } else { THEIRS };
         let path: Vec<_> = points.iter().map(|(size, rate)| (x(*size), y(*rate))).collect();
         area.draw(&PathElement::new(path.clone(), colour.stroke_width(2)))?;
         for &point in &path {

@@ -44,7 +44,7 @@ impl Plan {
         }
         Self {
             patience: Duration::from_secs(120),
-            right: right::Plan { acquisitions: 20_000, longest: Duration::from_secs(20), rounds: 3 },
+            right: right::Plan { acquisitions: 20_000, longest: Duration::from_secs(10), rounds: 3 },
             rounds: 5,
             length: Duration::from_secs(1),
             growth: growth::Plan {
@@ -145,15 +145,19 @@ async fn series(
         Ok(Crowd::new(peer, servers.group(peer.kind())?, work, languages))
     };
     let mut crowds: Vec<Outcome<Crowd>> = rows.iter().map(|(peer, _)| crowd(*peer)).collect();
-    // A thousand connections cost more than what is measured with them.
-    let rounds = if work.clients >= CROWD { plan.rounds.min(2) } else { plan.rounds };
+    // A thousand connections cost more than what is measured with them, so they are measured for longer, and not as often.
+    let (rounds, length) = if work.clients >= CROWD {
+        (plan.rounds.min(2), plan.length * 3)
+    } else {
+        (plan.rounds, plan.length)
+    };
     for round in 0..rounds {
         for ((peer, row), crowd) in rows.iter_mut().zip(&mut crowds) {
             let Ok(samples) = row else { continue };
             eprintln!("fast: {title}, round {}: {peer}", round + 1);
-            let sample = match (crowd, servers.group(peer.kind())) {
+            let sample = match (&mut *crowd, servers.group(peer.kind())) {
                 (Ok(crowd), Ok(group)) => {
-                    let run = measure(crowd, group, plan.length);
+                    let run = measure(crowd, group, length);
                     short(timeout(plan.patience, run).await.unwrap_or_else(|_| Err(anyhow!("did not end"))))
                 }
                 (Err(reason), _) => Err(reason.clone()),
@@ -161,7 +165,11 @@ async fn series(
             };
             match sample {
                 Ok(sample) => samples.push(sample),
-                Err(reason) => *row = Err(reason),
+                Err(reason) => {
+                    // Its clients go, lest they disturb the others.
+                    *crowd = Err(reason.clone());
+                    *row = Err(reason);
+                }
             }
         }
     }

@@ -21,27 +21,35 @@ impl Document<'_> {
         }
         writeln!(
             out,
-            "Clients written for this page in Rust live in one process with one thread, each with a connection of its\n\
-             own; those of Python, Java and Go are threads of one process in their language, with a connection each.\n\
-             Clients and servers share the CPUs, so a client that works more leaves less to its server. Leases are\n\
-             30 s, and whoever polls does so every 100 ms, the clients written here with a jitter of half of it.\n\
-             Rounds: {}, of {} s after a warm-up; in each every lock has its turn. \"Ours is ×\" is this module divided by\n\
-             the lock of the row, the median of the ratios inside the rounds: below 1 the other is faster.\n\n\
-             With one client all are two round trips. A hand-off is an acquisition whose holder is another one than\n\
-             before; its time runs from sending the release to the grant of a client that was already waiting.\n\
-             Acquisitions that are no hand-offs are a client that takes what it has just given back. Requests are for\n\
-             an acquisition and its release: counted by the client, or where that cannot be, by what its servers read.\n\
-             The database lock as taught refuses nobody, so its speed says nothing. Redis as taught lets two in at\n\
-             once, and such grants count as hand-offs too. \"Not synced\" is the same lock on a server with its fastest\n\
-             settings; the row above it has the defaults, which wait for the disk. What needs no disk by itself (this\n\
-             module, GET_LOCK, advisory locks) has one row, and this module has another with each write synced.\n",
+            "- **Clients** written for this page in Rust live in one process with one thread, each with a connection of\n  \
+             its own; those of Python, Java and Go are threads of one process in their language, with a connection\n  \
+             each. They share the CPUs with the servers: a client that works more leaves less to its server.\n\
+             - **Rounds**: {}, of {} s after a warm-up; with 1,000 clients at most two, three times as long. In each round\n  \
+             every lock has its turn. *Ours is ×* is this module divided by the lock of the row, the median of the\n  \
+             ratios inside the rounds: below 1 the other is faster.\n\
+             - **Leases** are 30 s. Whoever polls does so every 100 ms, the clients written here with a jitter of half\n  \
+             of it.\n\
+             - **A hand-off** is an acquisition whose holder is another one than before. Its time runs from sending the\n  \
+             release to the grant of a client that was already waiting. Acquisitions that are no hand-offs are a client\n  \
+             that takes what it has just given back.\n\
+             - **Requests** are for an acquisition and its release: counted by the client, or where that cannot be, by\n  \
+             what its servers read. With one client nobody can be faster than these round trips.\n\
+             - **Not synced** is the same lock on a server with its fastest settings; the row above it has the\n  \
+             defaults, which wait for the disk. What needs no disk by itself (this module, GET_LOCK, advisory locks) has\n  \
+             one row, and this module another one with each write synced.\n\
+             - **As taught**: the database lock refuses nobody, so its speed says nothing and it has no row. Redis as\n  \
+             taught lets two in at once, and such grants count as hand-offs too.\n",
             self.plan.rounds,
             number(self.plan.length.as_secs_f64())
         )?;
         for series in &self.fast.series {
             write_series(out, series)?;
         }
-        writeln!(out, "### Aims\n\nThis module divided by the other, as the median over the rounds.\n")?;
+        writeln!(
+            out,
+            "### Aims\n\nThis module divided by the other, the median over the rounds; for CPU by the cheapest lock that is none\n\
+             as taught.\n"
+        )?;
         writeln!(out, "{}", aims::table(self.fast, self.load <= BUSY && self.plan.rounds >= FIRM_ROUNDS)?)?;
         self.growth(out)
     }
