@@ -10,9 +10,11 @@ use super::server_reply::ServerReply;
 /// The name of the user who asks; nothing for another module's call on its own account.
 pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
     // Redis 7.0 follows a null pointer when there is no user. So it is first asked to run something as the user: a
-    // command without its key, which it refuses whoever that is, but in other words when there is none.
+    // command without its key, which it refuses whoever that is, but in other words when there is none. Nor does it
+    // matter if the command was renamed away: whose it would be is asked first.
     let ran = ServerReply::adopt(rm!(RedisModule_Call(ctx, c"GET".as_ptr(), c"C".as_ptr())));
-    let there_is_one = ran.is_some() || io::Error::last_os_error().kind() == io::ErrorKind::InvalidInput;
+    let there_is_one = ran.is_some()
+        || matches!(io::Error::last_os_error().kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
     let name = || OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
     there_is_one.then(name).filter(|name| !name.as_ptr().is_null())
 }
