@@ -15,7 +15,7 @@ use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::turn::Left;
 use crate::primitive::waiter::Kind;
-use crate::primitive::{Fence, Turn};
+use crate::primitive::{Fence, Turn, WaiterId};
 
 pub const BREAK: Spec = Spec {
     name: "lock.break",
@@ -128,11 +128,16 @@ impl<'a> Steal<'a> {
         Ok(Self { key, owner, terms })
     }
 
-    /// Takes the lock.
-    pub fn apply(&self, turn: &mut Turn, policy: &Policy) -> Result<Fence, LockError> {
+    /// Takes the lock. A client of the owner that waits for it is told if it `may_have` it.
+    pub fn apply(
+        &self,
+        turn: &mut Turn,
+        policy: &Policy,
+        may_have: &mut dyn FnMut(WaiterId) -> bool,
+    ) -> Result<Fence, LockError> {
         turn.settle();
         let ask = self.terms.ask(self.owner, 1, policy)?;
-        Ok(turn.steal(ask))
+        Ok(turn.steal(ask, may_have))
     }
 }
 

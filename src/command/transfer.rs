@@ -10,7 +10,7 @@ use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
-use crate::primitive::{Fence, Lease, Owner, Turn};
+use crate::primitive::{Fence, Lease, Owner, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.transfer",
@@ -47,12 +47,13 @@ impl<'a> Transfer<'a> {
         Ok(Self { holder: Holder { key, owner, fence, with_info: false }, to, lease })
     }
 
-    /// Hands the hold over; the new fence.
+    /// Hands the hold over; the new fence. A client of the new owner that waits for it is told if it `may_have` it.
     pub fn apply(
         &self,
         turn: &mut Turn,
         policy: &Policy,
         others: &mut dyn Holds,
+        may_have: &mut dyn FnMut(WaiterId) -> bool,
     ) -> Result<Option<Fence>, LockError> {
         turn.settle();
         let Some(hold) = self.holder.find(turn.lock) else { return Ok(None) };
@@ -63,7 +64,7 @@ impl<'a> Transfer<'a> {
         }
         let to = Owner::new(self.to).ok_or(LockError::OwnerLength)?;
         policy.refuse_cycle(|| turn.find_cycle_after_transfer(fence, &to, others))?;
-        Ok(turn.transfer(fence, to, lease))
+        Ok(turn.transfer(fence, to, lease, may_have))
     }
 }
 

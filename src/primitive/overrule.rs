@@ -10,10 +10,10 @@ use super::{End, Fence, Hold, Lease, Owner, Turn, WaiterId};
 
 impl Turn<'_> {
     /// Ends all holds and makes one for somebody else, before all who wait.
-    pub fn steal(&mut self, ask: Ask) -> Fence {
+    pub fn steal(&mut self, ask: Ask, may_have: &mut dyn FnMut(WaiterId) -> bool) -> Fence {
         self.end_all(|_| true, End::Stolen);
         self.end_cooling(|_| true);
-        self.grant_out_of_turn(ask)
+        self.grant_out_of_turn(ask, may_have)
     }
 
     /// Ends all holds that are chosen, and what cooled of such before, and serves the queue after the last; how many.
@@ -47,21 +47,28 @@ impl Turn<'_> {
     }
 
     /// Gives the hold to another owner; the new fence.
-    pub fn transfer(&mut self, fence: Fence, to: Owner, lease: Lease) -> Option<Fence> {
+    pub fn transfer(
+        &mut self,
+        fence: Fence,
+        to: Owner,
+        lease: Lease,
+        may_have: &mut dyn FnMut(WaiterId) -> bool,
+    ) -> Option<Fence> {
         let old = self.lock.end(fence)?;
         // What bounds the hold stays with it, but for the tie: that was the old owner's.
         let bounds = old.bounds().and_then(|bounds| Bounds { tie: None, ..*bounds }.boxed());
         let extra = Extra { note: old.note().into(), bounds, ..Extra::default() }.boxed();
         let ask = Ask { owner: to, claim: old.claim, lease, extra, span: None };
         self.note_end(old, End::Transferred);
-        Some(self.grant_out_of_turn(ask))
+        Some(self.grant_out_of_turn(ask, may_have))
     }
 
     /// A grant before all who wait. If the owner waits for just this, its wait ends with it, and the hold is entered
     /// under the id that it asked with, and bounded as it asked, too. If it waits for something else, as for several locks
-    /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing.
+    /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing. So does that of
+    /// a client that may not have it.
     /// What is given on purpose need not be claimed: a ticket ends with it.
-    fn grant_out_of_turn(&mut self, mut ask: Ask) -> Fence {
+    fn grant_out_of_turn(&mut self, mut ask: Ask, may_have: &mut dyn FnMut(WaiterId) -> bool) -> Fence {
         let waiters = &self.memory.waiters;
         let waiting = waiters.waiter_of(self.db, self.key, ask.owner.as_bytes());
         let is_for_this = |id: &WaiterId| {
@@ -70,7 +77,7 @@ impl Turn<'_> {
                 entry.keys.len() == 1 && waiter.upgrades.is_none() && waiter.ask.claim == ask.claim
             })
         };
-        let told = waiting.filter(is_for_this);
+        let told = waiting.filter(is_for_this).filter(|id| may_have(*id));
         let mut to = To::Caller;
         if let Some((id, entry)) = told.and_then(|id| Some((id, self.memory.waiters.remove(id)?))) {
             match entry.waiter.kind {

@@ -1,6 +1,7 @@
 //! Locks that change hands otherwise than by release and lease: LOCK.TRANSFER, LOCK.CANCEL, LOCK.BREAK, LOCK.STEAL.
 
 use super::super::api::{bytes, log, Ctx};
+use super::super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
@@ -11,6 +12,7 @@ use super::waiting::judge;
 use crate::command::operate::{cancel, parse_cancel, Break, Steal};
 use crate::command::transfer::Transfer;
 use crate::error::{LockError, Quoted};
+use crate::primitive::WaiterId;
 
 pub(in crate::host) struct TransferVerb;
 
@@ -19,8 +21,10 @@ impl Verb for TransferVerb {
         let words = call.words();
         let policy = config::policy();
         let request = Transfer::parse(&words, &policy)?;
-        let fence = change(site(call), call.key(), |turn, _| {
-            judge(call, turn, |turn, others| request.apply(turn, &policy, others))
+        let fence = change(site(call), call.key(), |turn, blocked| {
+            judge(call, turn, |turn, others| {
+                request.apply(turn, &policy, others, &mut |id| may_have(call, blocked, id))
+            })
         })?;
         reply::outcome(call.ctx, fence.map_or(Outcome::Nil, Outcome::from));
         Ok(())
@@ -63,12 +67,24 @@ impl Verb for StealVerb {
         let words = call.words();
         let policy = config::policy();
         let request = Steal::parse(&words, &policy)?;
-        let fence = change(site(call), call.key(), |turn, _| request.apply(turn, &policy))?;
+        let fence = change(site(call), call.key(), |turn, blocked| {
+            request.apply(turn, &policy, &mut |id| may_have(call, blocked, id))
+        })?;
         let (key, owner) = (Quoted(request.key), Quoted(request.owner));
         tell(call.ctx, &format!("gave {key} to {owner}, under fence {}", fence.get()));
         reply::int(call.ctx, fence.to_wire());
         Ok(())
     }
+}
+
+/// Whether a client that waits may have the lock which its owner is given. One that has lost the right to it is told so, and
+/// the owner has the lock all the same.
+fn may_have(call: &Call, blocked: &mut Blocked, id: WaiterId) -> bool {
+    let may = blocked.is_permitted(id, &[call.key()]);
+    if !may {
+        blocked.answer(id, Answer::Failed(NOT_PERMITTED));
+    }
+    may
 }
 
 /// Writes down what somebody did to locks of others, and who it was.

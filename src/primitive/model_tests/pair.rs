@@ -152,7 +152,8 @@ impl Pair {
                 let terms = Terms { lease: Some(lease), span, ..plain_terms(claim) };
                 let request = Steal { key: KEYS[key], owner: OWNERS[owner], terms };
                 let policy = Policy::default();
-                let fence = self.world.turn(key, |turn, _| request.apply(turn, &policy)).unwrap();
+                let fence =
+                    self.world.turn(key, |turn, _| request.apply(turn, &policy, &mut |_| true)).unwrap();
                 self.model.holds[key].clear();
                 self.model.cooling[key].clear();
                 self.grant_out_of_turn(key, owner, claim, lease, fence);

@@ -2,8 +2,11 @@
 //! of the user, and nobody's bytes can end it.
 
 use super::{ask, take};
-use crate::onlookers::{assert_writes_k, is_allowed, user};
-use crate::steps::{assert_changes_nothing, fence_of, hold, is_modern, words};
+use crate::onlookers::{assert_writes_k, is_allowed, user, RIGHT_TAKEN_AWAY};
+use crate::steps::{
+    assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, is_modern, queue_up, release,
+    wait_for_lock, words,
+};
 use crate::support::{Server, Value};
 
 /// The lines of the log about breaks and thefts, without what stands before `lock:`.
@@ -57,6 +60,36 @@ fn breaking_and_stealing_are_for_administrators() {
         }
     });
     assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE l alice")), fence);
+}
+
+#[test]
+fn a_lock_is_given_to_an_owner_whose_waiting_client_has_lost_the_right() {
+    for line in ["LOCK.TRANSFER k alice bob", "LOCK.STEAL k bob"] {
+        let server = Server::start();
+        hold(&server, "k", "alice");
+        let mut barred = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+        let mut carol = wait_for_lock(&server, "k", "carol");
+        assert_eq!(ask(&server, "ACL SETUSER temp resetkeys"), "OK");
+        let fence = take(&server, line);
+        assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{line}");
+        assert_holds(&server, "k", "bob", fence);
+        carol.expect_nothing_pending();
+        release(&server, "k", "bob");
+        assert_granted(&server, &mut carol, "k", "carol");
+    }
+}
+
+#[test]
+fn a_transfer_that_is_refused_leaves_the_right_of_others_to_wait() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let mut barred = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    assert_eq!(ask(&server, "ACL SETUSER temp resetkeys"), "OK");
+    assert_eq!(ask(&server, "LOCK.TRANSFER k nobody bob"), Value::Nil, "nobody has it to give");
+    barred.expect_nothing_pending();
+    assert_eq!(ask(&server, "ACL SETUSER temp allkeys"), "OK");
+    release(&server, "k", "alice");
+    assert_granted(&server, &mut barred, "k", "bob");
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Pair {
     pub(super) fn transfer(&mut self, key: usize, from: usize, to: usize, lease: Option<Lease>) {
         let policy = Policy::default();
         let request = Transfer { holder: holder(key, from, None), to: OWNERS[to], lease };
-        let got = self.world.turn(key, |turn, others| request.apply(turn, &policy, others));
+        let got = self.world.turn(key, |turn, others| request.apply(turn, &policy, others, &mut |_| true));
         let Some(hold) = self.model.hold_of(key, from).cloned() else {
             assert_eq!(got, Ok(None));
             return;
