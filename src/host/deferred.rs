@@ -47,7 +47,11 @@ pub(super) fn run(ctx: *mut Ctx) {
         while in_budget() && next_suspect().is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
         while in_budget() && next_lease(start).is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
     }
+    while in_budget() && state::with(Host::give_back_some) {}
     state::with(|host| {
+        if host.remains.is_some() {
+            host.alarm.soon();
+        }
         if may_look && !host.memory.observers.is_quiet() {
             host.alarm.soon();
         }

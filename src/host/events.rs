@@ -44,7 +44,8 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
                 host.blocked.fail_all(c"UNBLOCKED this server is a replica now; ask the primary");
                 let waiting = host.memory.waiters.len() as u64;
                 host.memory.stats.failed += waiting;
-                host.memory.waiters.clear();
+                host.remains = Some(Box::new(host.memory.waiters.clear()));
+                host.alarm.soon();
                 host.memory.observers.clear();
                 host.memory.provisional.clear();
                 host.deferred = state::Deferred::default();

@@ -23,6 +23,8 @@ pub(super) struct Host {
     pub(super) blocked: Blocked,
     /// Work that must not be done inside the callback that found it.
     pub(super) deferred: Deferred,
+    /// What those who waited until this became a replica have left behind: each step gives some of it back.
+    pub(super) remains: Option<Box<dyn Iterator<Item = ()>>>,
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
@@ -81,6 +83,7 @@ impl Host {
             memory,
             blocked: Blocked::default(),
             deferred: Deferred::default(),
+            remains: None,
             effects: Vec::new(),
             alarm: Alarm::default(),
             listeners: Listeners::default(),
@@ -151,6 +154,14 @@ impl Host {
         let entry = self.memory.waiters.remove(id)?;
         self.memory.stats.note_left(why);
         Some(entry.keys)
+    }
+
+    /// Gives back a bit of what is left behind; whether there was any.
+    pub(super) fn give_back_some(&mut self) -> bool {
+        if self.remains.as_mut().and_then(Iterator::next).is_none() {
+            self.remains = None;
+        }
+        self.remains.is_some()
     }
 
     /// Two databases have changed places: grants that may have to be taken back are in the other one now.

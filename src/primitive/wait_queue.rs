@@ -308,10 +308,14 @@ impl Waiters {
         chosen.flat_map(|(db, queues)| queues.keys().map(|key| (*db, key)))
     }
 
-    /// Forgets everyone.
-    pub fn clear(&mut self) {
-        let arrivals = self.arrivals;
-        *self = Self { arrivals, ..Self::default() };
+    /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
+    pub fn clear(&mut self) -> impl Iterator<Item = ()> {
+        let empty = Self { arrivals: self.arrivals, ..Self::default() };
+        let Self { queues, entries, waits, .. } = std::mem::replace(self, empty);
+        let entries = entries.into_values().map(drop);
+        let queues = queues.into_values().flatten().map(drop);
+        let waits = waits.into_values().flatten().map(drop);
+        entries.chain(queues).chain(waits)
     }
 
     #[inline]

@@ -103,3 +103,25 @@ fn the_tickets_of_an_overwritten_lock_end_a_few_at_a_time() {
     assert!(seen.iter().any(|left| (1..COUNT as i64).contains(left)), "all at once: {seen:?}");
     assert_eq!(lock_stat(&server, "failed"), COUNT as i64);
 }
+
+#[test]
+fn what_tickets_took_up_is_given_back_bit_by_bit_when_the_server_becomes_a_replica() {
+    const COUNT: usize = 100_000;
+    let server = Server::start();
+    let used = || server.info_int("memory", "used_memory");
+    hold(&server, "k", "alice");
+    let mut conn = server.connect();
+    get_tickets(&mut conn, 1);
+    let before = used();
+    get_tickets(&mut conn, COUNT);
+    let full = used();
+    // Nobody listens there. Sent together, so that nothing comes between.
+    conn.send_together(&[&words("REPLICAOF 127.0.0.1 1"), &words("INFO memory")]);
+    assert_eq!(conn.read(), "OK");
+    let memory = conn.read().text();
+    let line = memory.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    let after: i64 = line.trim().parse().unwrap();
+    assert_eq!(tickets(&server), 0);
+    assert!(full - after < (full - before) / 2, "of {} bytes {} at once", full - before, full - after);
+    wait_until("all of it to be given back", || used() - before < (full - before) / 10);
+}
