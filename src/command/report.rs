@@ -63,12 +63,12 @@ impl Report {
     /// The owner does not hold the lock: what became of its hold, as far as anyone remembers.
     pub fn not_held(place: Place, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> Self {
         let Place { memory, db, key, now } = place;
-        let holder = live_holder(lock, now);
-        if holder.as_ref().is_some_and(|holder| holder.as_bytes() == owner) {
-            return Self { reason: "other-fence", holder, ..Self::default() };
+        let hold = lock.and_then(|lock| lock.hold_of(owner));
+        if let Some(other) = hold.filter(|hold| hold.is_live(now)) {
+            return Self { reason: "other-fence", holder: Some(other.owner.clone()), ..Self::default() };
         }
-        let over = lock.and_then(|lock| lock.hold_of(owner));
-        if let Some(over) = over.filter(|over| fence.is_none_or(|fence| fence == over.fence)) {
+        let holder = live_holder(lock, now);
+        if let Some(over) = hold.filter(|over| fence.is_none_or(|fence| fence == over.fence)) {
             // Nobody has ended it yet; on a replica, nobody will before the primary says so.
             let ago_ms = Some(over.deadline.ms_until(now));
             return Self {

@@ -1,8 +1,8 @@
 //! LOCK.CHECK: whether an owner holds a lock, without touching it.
 
 use crate::steps::{
-    assert_changes_nothing, assert_left, eval, hold, release, set_string, transaction, wait_for_lock, words,
-    wrong_arity, WRONGTYPE,
+    assert_changes_nothing, assert_left, eval, fence_of, hold, release, set_string, transaction,
+    wait_for_lock, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::{wait_until, Server, Value};
 
@@ -96,6 +96,17 @@ fn withinfo_tells_the_reason() {
     assert_eq!(other.field("result"), &0);
     assert_eq!(other.field("reason"), &"other-fence");
     assert_eq!(other.field("fence"), &Value::Nil);
+    // So it is for one of several, too.
+    for reader in ["ann", "ben", "cleo"] {
+        fence_of(&server.cmd(&["LOCK.ACQUIRE", "s", reader, "SHARED"]));
+    }
+    for reader in ["ann", "ben", "cleo"] {
+        let other = server.cmd(&["LOCK.CHECK", "s", reader, "FENCE", "7", "WITHINFO"]);
+        assert_eq!(
+            (other.field("reason").text(), other.field("holder").text()),
+            ("other-fence".into(), reader.into())
+        );
+    }
 
     server.cmd(&["DEL", "k"]);
     hold(&server, "k", "bob");
