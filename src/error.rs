@@ -34,6 +34,10 @@ pub enum LockError {
         min: i64,
         max: i64,
     },
+    /// A lease in seconds where leases may not last one.
+    NoSecond {
+        max_ms: i64,
+    },
     PermitsWithoutLimit,
     /// A change, but not of what.
     ChangedSinceWhen,
@@ -99,6 +103,11 @@ pub enum LockError {
     ReadOnly,
     /// A replica in a cluster is not asked whose a slot is, so what has moved looks free there.
     CannotWatch,
+    /// The server would not run a command of its own that this module needs: it has none of that name, or refused.
+    NotRun {
+        command: &'static str,
+        is_missing: bool,
+    },
     /// A fault of this module; the server goes on.
     Internal,
 }
@@ -125,6 +134,9 @@ impl fmt::Display for LockError {
             }
             Self::Number { what, min, max } => {
                 write!(f, "BADARG {what} must be a whole number from {min} to {max}")
+            }
+            Self::NoSecond { max_ms } => {
+                write!(f, "BADARG EX counts seconds, but lock.max-lease-ms is {max_ms} here; use PX")
             }
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
@@ -169,7 +181,7 @@ impl fmt::Display for LockError {
                 write!(f, "ERR unknown command {} under LOCK.GUARD; nothing was done", Quoted(name))
             }
             Self::NoTie => {
-                write!(f, "NOTIE a script has no connection of its own to tie a hold to; send the command by itself")
+                write!(f, "NOTIE a script, LOCK.GUARD or a module has no connection to tie a hold to; send the command by itself")
             }
             Self::NotHeld => {
                 write!(f, "NOTHELD the owner does not hold the lock; nothing was done, so acquire it again")
@@ -206,6 +218,12 @@ impl fmt::Display for LockError {
                 f,
                 "READONLY this server is a replica in a cluster and cannot tell what has moved away; wait on the primary"
             ),
+            Self::NotRun { command, is_missing: true } => {
+                write!(f, "INTERNAL the lock module needs {command}, which this server does not have; undo its rename-command")
+            }
+            Self::NotRun { command, .. } => {
+                write!(f, "INTERNAL the server would not run {command} for the lock module; nothing was done, so try again")
+            }
             Self::Internal => write!(f, "INTERNAL the lock module failed; the server log has the reason"),
         }
     }

@@ -70,6 +70,9 @@ impl Policy {
 
     /// The value of EX.
     pub fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
+        if self.max_lease_ms < 1000 {
+            return Err(LockError::NoSecond { max_ms: self.max_lease_ms });
+        }
         args.number("EX", 1, self.max_lease_ms / 1000).map(|s| Lease::ms(s.unsigned_abs() * 1000))
     }
 

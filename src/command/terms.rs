@@ -221,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn no_seconds_where_leases_are_shorter() {
+        let policy = Policy { max_lease_ms: 999, ..Policy::default() };
+        let parsed = Terms::parse(&mut Args::new("lock.acquire", &[b"EX", b"1"]), &policy);
+        assert_eq!(parsed, Err(LockError::NoSecond { max_ms: 999 }));
+        let policy = Policy { max_lease_ms: 1000, ..policy };
+        let parsed = Terms::parse(&mut Args::new("lock.acquire", &[b"EX", b"1"]), &policy);
+        assert_eq!(parsed.unwrap().lease, Some(Lease::ms(1000)));
+    }
+
+    #[test]
     fn every_limit_at_the_limit_and_one_beyond() {
         let longest = vec![b'x'; 257];
         assert!(parse(&[b"NOTE", &longest[..256]]).is_ok());

@@ -1,11 +1,13 @@
 //! What the server replies when this module runs one of its commands.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, CStr};
+use std::io;
 use std::marker::PhantomData;
 
 use redis_module::raw;
 
 use super::api::{rm, Ctx};
+use crate::error::LockError;
 
 /// A whole reply, freed at the end.
 pub(super) struct ServerReply(*mut raw::RedisModuleCallReply);
@@ -18,6 +20,19 @@ pub(super) struct Part<'a> {
 }
 
 impl ServerReply {
+    /// Takes over what `RM_Call` returned for a command that the module needs. Ask at once: the server's reason for
+    /// running nothing is the last error of the system.
+    pub(super) fn of(
+        command: &'static CStr,
+        reply: *mut raw::RedisModuleCallReply,
+    ) -> Result<Self, LockError> {
+        let is_missing = || io::Error::last_os_error().kind() == io::ErrorKind::NotFound;
+        Self::adopt(reply).ok_or_else(|| LockError::NotRun {
+            command: command.to_str().unwrap_or_default(),
+            is_missing: is_missing(),
+        })
+    }
+
     /// Takes over what `RM_Call` returned; nothing if the server would not run the command.
     pub(super) fn adopt(reply: *mut raw::RedisModuleCallReply) -> Option<Self> {
         // Not made before it is known to be one, for making it means freeing it.

@@ -299,3 +299,18 @@ fn when_memory_is_short_it_is_refused() {
     assert!(fence(&server, "k 8").error().starts_with("OOM "));
     assert_eq!(get(&server, "k"), "7");
 }
+
+#[test]
+fn a_server_without_the_commands_that_it_needs_is_told_of_them() {
+    for missing in ["GET", "SET"] {
+        let server = Server::with(&[&format!("rename-command {missing} \"\"")]);
+        let refused = "which this server does not have; undo its rename-command";
+        assert_changes_nothing(&server, || {
+            assert_eq!(
+                fence(&server, "k 9").error(),
+                format!("INTERNAL the lock module needs {missing}, {refused}"),
+                "{missing}"
+            );
+        });
+    }
+}

@@ -208,3 +208,16 @@ fn a_replica_runs_nothing() {
     assert!(guard(&server, "k alice * SET x 1").error().starts_with("READONLY "));
     assert!(is_modern(&server) || server.cmd(&["EXISTS", "x"]) == 0);
 }
+
+#[test]
+fn nothing_is_guarded_where_nobody_can_say_whether_it_blocks() {
+    let server = Server::with(&["rename-command COMMAND \"\""]);
+    hold(&server, "k", "alice");
+    let refused =
+        "INTERNAL the lock module needs COMMAND, which this server does not have; undo its rename-command";
+    assert_changes_nothing(&server, || {
+        for line in ["BLPOP l 0", "SET x 1", "NOSUCHCOMMAND x"] {
+            assert_eq!(guard(&server, &format!("k alice * {line}")).error(), refused, "{line}");
+        }
+    });
+}

@@ -1,12 +1,17 @@
 //! LOCK.FENCE: the newest fence that a resource elsewhere has seen. The register is a string of the server, read and
 //! written by the server's own commands; nothing of this module's state takes part.
 
+use std::ffi::CStr;
+
 use super::super::api::{rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
 use super::super::server_reply::ServerReply;
 use super::super::{clock, reply, state};
 use crate::command::fence::{Admission, Admit};
 use crate::error::LockError;
+
+const GET: &CStr = c"GET";
+const SET: &CStr = c"SET";
 
 pub(in crate::host) struct FenceVerb;
 
@@ -28,8 +33,8 @@ impl Verb for FenceVerb {
 }
 
 fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
-    let register = rm!(RedisModule_Call(call.ctx, c"GET".as_ptr(), c"s".as_ptr(), call.key()));
-    let register = ServerReply::adopt(register).ok_or(LockError::Internal)?;
+    let register = rm!(RedisModule_Call(call.ctx, GET.as_ptr(), c"s".as_ptr(), call.key()));
+    let register = ServerReply::of(GET, register)?;
     if register.root().is_error() {
         return Err(LockError::NoRegister);
     }
@@ -38,7 +43,7 @@ fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
 
 /// Writes the fence down, here and for replicas and the AOF: absolute, as all that they are told.
 fn write(ctx: *mut Ctx, key: *mut RString, request: &Admit) -> Result<(), LockError> {
-    let (set, fence) = (c"SET".as_ptr(), request.fence.to_wire());
+    let (set, fence) = (SET.as_ptr(), request.fence.to_wire());
     let done = match request.remember_ms {
         Some(ms) => {
             let until = clock::read().unix_ms().saturating_add(ms) as i64;
@@ -46,5 +51,8 @@ fn write(ctx: *mut Ctx, key: *mut RString, request: &Admit) -> Result<(), LockEr
         }
         None => rm!(RedisModule_Call(ctx, set, c"!slc".as_ptr(), key, fence, c"KEEPTTL".as_ptr())),
     };
-    ServerReply::adopt(done).filter(|done| !done.root().is_error()).map(|_| ()).ok_or(LockError::Internal)
+    if ServerReply::of(SET, done)?.root().is_error() {
+        return Err(LockError::NotRun { command: "SET", is_missing: false });
+    }
+    Ok(())
 }

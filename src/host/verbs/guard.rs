@@ -1,6 +1,6 @@
 //! LOCK.GUARD: another command, run only under a lock.
 
-use std::ffi::{c_int, CString};
+use std::ffi::{c_int, CStr, CString};
 use std::ptr;
 
 use redis_module::raw;
@@ -25,7 +25,7 @@ impl Verb for GuardVerb {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Guard::parse(&words)?;
-        if blocks(call.ctx, request.command) {
+        if blocks(call.ctx, request.command)? {
             return Err(LockError::NotGuardable { why: "a command that can block" });
         }
         let fence = read(call.ctx, call.key(), |lock| request.check(lock, clock::now()))??;
@@ -76,21 +76,22 @@ fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
 }
 
 /// Whether the server says of a command that it can block; asked once for each.
-fn blocks(ctx: *mut Ctx, command: &[u8]) -> bool {
+fn blocks(ctx: *mut Ctx, command: &[u8]) -> Result<bool, LockError> {
     let name = command.to_ascii_lowercase();
     if let Some(blocks) = state::with(|host| host.blocking_commands.get(name.as_slice()).copied()) {
-        return blocks;
+        return Ok(blocks);
     }
-    let Some(blocks) = ask_whether_it_blocks(ctx, &name) else { return false };
+    let Some(blocks) = ask_whether_it_blocks(ctx, &name)? else { return Ok(false) };
     state::with(|host| host.blocking_commands.insert(name.into(), blocks));
-    blocks
+    Ok(blocks)
 }
 
 /// Nothing if there is no such command.
-fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Option<bool> {
+fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Result<Option<bool>, LockError> {
+    const COMMAND: &CStr = c"COMMAND";
     let (info, format) = (c"INFO".as_ptr(), c"cb".as_ptr());
-    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), format, info, name.as_ptr(), name.len()));
-    let reply = ServerReply::adopt(reply)?;
-    let mut flags = reply.root().item(0)?.item(2)?.items();
-    Some(flags.any(|flag| flag.bytes() == Some(b"blocking")))
+    let reply = rm!(RedisModule_Call(ctx, COMMAND.as_ptr(), format, info, name.as_ptr(), name.len()));
+    let reply = ServerReply::of(COMMAND, reply)?;
+    let flags = reply.root().item(0).and_then(|told| told.item(2));
+    Ok(flags.map(|flags| flags.items().any(|flag| flag.bytes() == Some(b"blocking"))))
 }

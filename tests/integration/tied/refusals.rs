@@ -8,7 +8,7 @@ use crate::support::Server;
 use crate::traffic::lock_stat;
 
 const NOTIE: &str =
-    "NOTIE a script has no connection of its own to tie a hold to; send the command by itself";
+    "NOTIE a script, LOCK.GUARD or a module has no connection to tie a hold to; send the command by itself";
 
 /// Everything that can ask for a tie.
 const TYING: [&str; 4] = [
