@@ -6,6 +6,7 @@ mod growth;
 mod right;
 
 use crate::clients;
+use crate::load::BUSY;
 use crate::series::{Fast, Plan, Right};
 use crate::servers::{Kind, Servers, KINDS};
 use anyhow::{Context, Result};
@@ -17,8 +18,6 @@ use std::time::Duration;
 pub use fast::{rate, ratios};
 pub use format::{median, number};
 
-/// Above this load the rates are not those of an idle machine.
-const BUSY: f64 = 1.0;
 /// Fewer rounds than these have no median to speak of.
 const FIRM_ROUNDS: usize = 3;
 
@@ -80,9 +79,9 @@ impl Document<'_> {
                 continue;
             }
             match self.servers.group(kind) {
-                Ok(group) => writeln!(out, "| {kind:?} | {} | {} |", group.version, group.settings)?,
+                Ok(group) => writeln!(out, "| {kind} | {} | {} |", group.version, group.settings)?,
                 Err(reason) => {
-                    writeln!(out, "| {kind:?} | not there | {} |", reason.lines().next().unwrap_or_default())?
+                    writeln!(out, "| {kind} | not there | {} |", reason.lines().next().unwrap_or_default())?
                 }
             }
         }
@@ -93,12 +92,6 @@ impl Document<'_> {
         writeln!(out, "\n{}", machine()?)?;
         Ok(())
     }
-}
-
-/// Processes that run or want to, over the last minute.
-pub fn load() -> Result<f64> {
-    let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(load.split_whitespace().next().context("no load")?.parse()?)
 }
 
 fn cpus() -> Result<usize> {

@@ -10,6 +10,7 @@ mod document;
 mod fast;
 mod features;
 mod growth;
+mod load;
 mod log;
 mod peers;
 mod plot;
@@ -79,7 +80,6 @@ fn main() -> Result<()> {
 }
 
 async fn compare(options: &Options) -> Result<()> {
-    let (began, load) = (Instant::now(), document::load()?);
     raise_open_files()?;
     // First what needs no server: a link that leads nowhere is told at once.
     let features = features::table(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")))?;
@@ -97,6 +97,8 @@ async fn compare(options: &Options) -> Result<()> {
         Languages { python: options.python.clone(), java: options.java.clone(), go: options.go.clone() };
     let peers = chosen(&options.only)?;
     let plan = series::Plan::new(options.quick);
+    let load = load::when_quiet(plan.quiet).await?;
+    let began = Instant::now();
     let growth = series::growth(&peers, &plan, &programs).await;
     let servers =
         Servers::start(&programs, |kind| kind == Kind::Store || peers.iter().any(|peer| peer.kind() == kind));

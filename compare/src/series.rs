@@ -19,6 +19,8 @@ pub const BATCH: usize = 16;
 const CROWD: usize = 1000;
 
 pub struct Plan {
+    /// How long to wait for a quiet machine.
+    pub quiet: Duration,
     /// A peer that hangs must not take the whole run with it.
     pub patience: Duration,
     pub right: right::Plan,
@@ -31,6 +33,7 @@ impl Plan {
     pub fn new(quick: bool) -> Self {
         if quick {
             return Self {
+                quiet: Duration::from_secs(20),
                 patience: Duration::from_secs(30),
                 right: right::Plan { acquisitions: 500, longest: Duration::from_secs(3), rounds: 1 },
                 rounds: 1,
@@ -43,6 +46,7 @@ impl Plan {
             };
         }
         Self {
+            quiet: Duration::from_secs(180),
             patience: Duration::from_secs(120),
             right: right::Plan { acquisitions: 20_000, longest: Duration::from_secs(10), rounds: 3 },
             rounds: 5,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use start::{directory, in_memory, postgres_program, version, zookeeper_version, Process};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,28 @@ pub enum Kind {
     ZooKeeperFast,
     /// Redis, for what the locks protect.
     Store,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Module => "Redis with this module",
+            Self::ModuleSynced => "Redis with this module, synced",
+            Self::ModuleValkey => "Valkey with this module",
+            Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
+            Self::Redlock => "Redis for Redlock",
+            Self::MariaDb => "MariaDB",
+            Self::MariaDbFast => "MariaDB, not synced",
+            Self::Postgres => "PostgreSQL",
+            Self::PostgresFast => "PostgreSQL, not synced",
+            Self::Etcd => "etcd",
+            Self::EtcdFast => "etcd, not synced",
+            Self::ZooKeeper => "ZooKeeper",
+            Self::ZooKeeperFast => "ZooKeeper, not synced",
+            Self::Store => "Redis for what the locks protect",
+        })
+    }
 }
 
 pub const KINDS: [Kind; 15] = [

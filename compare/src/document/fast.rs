@@ -1,9 +1,10 @@
 //! The tables "Fast?".
 
 use super::format::{bold, capital, median, not_measured, number};
-use super::{Document, BUSY, FIRM_ROUNDS};
+use super::{Document, FIRM_ROUNDS};
 use crate::aims;
 use crate::fast::{Names, Work};
+use crate::load::BUSY;
 use crate::log::Sample;
 use crate::peers::Peer;
 use crate::plot::CHARTS;

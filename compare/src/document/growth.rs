@@ -17,9 +17,11 @@ impl Document<'_> {
         let dashes = "--:|".repeat(SIZES.len());
         writeln!(
             out,
-            "### Growth\n\n{}While so many locks are held, 16 clients take and give back free ones. Pairs/s:\n\n\
+            "### Growth\n\n{}While so many locks are held, 16 clients take and give back free ones. One client takes the held ones, \
+             many in one go if it can;\nwho needs more than {} s for that stops there. Pairs/s:\n\n\
              | Lock | {heads} |\n|---|{dashes}",
-            if self.plots { format!("![{caption}](comparison/{file}.svg)\n\n") } else { String::new() }
+            if self.plots { format!("![{caption}](comparison/{file}.svg)\n\n") } else { String::new() },
+            self.plan.growth.patience.as_secs()
         )?;
         self.steps(out, |sample| sample.acquired)?;
         writeln!(out, "\nServer CPU ms per 1,000 pairs:\n\n| Lock | {heads} |\n|---|{dashes}")?;

@@ -39,7 +39,7 @@ pub fn redis(program: &Path, options: &[&str]) -> Result<Process> {
     let dir = directory()?;
     let port = free_port()?;
     let mut command = Command::new(program);
-    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "4000"]);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "10000"]);
     command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir.path()).args(options);
     spawn(command, port, Signal::SIGKILL, dir)
 }
