@@ -13,6 +13,9 @@ PORT ?= 6379
 BUILD := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export MODULE_PATH := $(BUILD)/release/libredis_lock.so
 
+# The comparison is a workspace of its own, so that its many dependencies touch neither the module nor the tests.
+COMPARE := --locked --manifest-path compare/Cargo.toml --target-dir $(BUILD)/compare
+
 # The servers to test on: Debian's, and two from the packages pinned in tools/servers.txt.
 SERVERS := $(CURDIR)/target/servers
 export SERVER_BIN ?= $(SERVERS)/debian/redis-server
@@ -36,7 +39,9 @@ demo: build ## watch locks wait, expire, survive a restart: a few seconds
 test: unit matrix ## run all tests, on all servers
 
 unit: setup ## run the tests that need no server
+	@tools/setup.sh compare
 	cargo test --locked --workspace --lib --bins
+	cargo test $(COMPARE)
 
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
 	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib model_tests
@@ -57,19 +62,24 @@ bench: build ## measure speed and memory against other ways to lock (ARGS=--help
 
 compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 prints the same from short runs)
 	@tools/setup.sh matrix
+	@tools/setup.sh compare
 	@tools/servers.sh $(SERVERS)
 	@source tools/compare.sh target/compare/peers; VALKEY_BIN=$(SERVERS)/valkey/redis-server \
-	cargo run --release --locked --manifest-path compare/Cargo.toml --target-dir $(BUILD)/compare -- \
+	cargo run --release $(COMPARE) -- \
 		$(if $(QUICK),--quick,--write docs/comparison.md) $(ARGS)
 
 lint: setup ## check format, lints, documentation and shell syntax
+	@tools/setup.sh compare
 	cargo fmt --all --check
+	cargo fmt --manifest-path compare/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy $(COMPARE) --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	for script in .ci/run tools/*.sh; do bash -n "$$script" || exit 1; done
 
 fmt: ## format the code
 	cargo fmt --all
+	cargo fmt --manifest-path compare/Cargo.toml
 
 doc: setup ## build the documentation of the code: target/doc
 	cargo doc --locked --workspace --no-deps --document-private-items
