@@ -42,7 +42,7 @@ impl Document<'_> {
         self.right(&mut out)?;
         self.fast(&mut out)?;
         let features = self.features;
-        writeln!(out, "## What for?\n\nEach of ours leads to the test that proves it.\n\n{features}")?;
+        writeln!(out, "## What for?\n\nEach of ours leads to the file with the test that proves it; the link is named\nafter the test.\n\n{features}")?;
         self.ground(&mut out)?;
         Ok(out)
     }

@@ -16,8 +16,8 @@ use tokio::time::sleep;
 pub const SIZES: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 /// So many locks are taken in one go, where the client can.
 const BATCH: usize = 1000;
-/// Fewer locks than these need too little memory to read off.
-const READABLE: usize = 1_000;
+/// Growth of so many bytes is more than what comes and goes by itself.
+const READABLE: u64 = 1 << 20;
 const CLIENTS: usize = 16;
 /// None is to end before all are held.
 const LEASE: Duration = Duration::from_secs(3600);
@@ -90,10 +90,8 @@ async fn held(peer: Peer, group: &Group, plan: &Plan, growth: &mut Growth) -> Re
                 return Ok(());
             }
         }
-        if size >= READABLE {
-            growth.held = Some(group.memory()?.saturating_sub(before) as f64 / size as f64)
-                .filter(|bytes| *bytes > 0.0);
-        }
+        let grown = group.memory()?.saturating_sub(before);
+        growth.held = (grown >= READABLE).then(|| grown as f64 / size as f64);
         growth.steps.push((size, measure(&mut pairs, group, plan.length).await?));
     }
     Ok(())

@@ -67,6 +67,13 @@ fn write_series(out: &mut String, series: &Series) -> Result<()> {
              Clients that\ncannot, or locks that need a reply first, have no row.\n"
         )?;
     }
+    if !series.work.hold.is_zero() {
+        writeln!(
+            out,
+            "A hold of the clients in Rust lasts up to a millisecond longer, for so their timer counts; beside clients in \
+             other\nlanguages compare the times of hand-offs and not the rates.\n"
+        )?;
+    }
     if shared {
         writeln!(
             out,
