@@ -27,7 +27,8 @@ impl Document<'_> {
              each. They share the CPUs with the servers: a client that works more leaves less to its server.\n\
              - **Rounds**: {}, of {} s after a warm-up; with 1,000 clients at most two, three times as long. In each round\n  \
              every lock has its turn. *Ours is ×* is this module divided by the lock of the row, the median of the\n  \
-             ratios inside the rounds: below 1 the other is faster.\n\
+             ratios inside the rounds: below 1 the other is faster. Two runs on one day differed by up to a third,\n  \
+             and by a factor of two for who polls: less than that is no difference.\n\
              - **Leases** are 30 s. Whoever polls does so every 100 ms, the clients written here with a jitter of half\n  \
              of it.\n\
              - **A hand-off** is an acquisition whose holder is another one than before. Its time runs from sending the\n  \
