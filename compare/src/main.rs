@@ -1,7 +1,8 @@
 //! Sets the lock module beside the locks that people use today, on real servers that it starts itself, and writes
 //! what came out: is it right, is it fast, what is it for.
-//! Layout: `servers` starts them, `peers` are the locks, `right`, `fast` and `growth` measure, `features` lists, `plot`
-//! draws, `document` writes.
+//! Layout: `servers` starts them, `peers` are the locks and `clients` their libraries; `right`, `fast` and `growth` measure,
+//! with a `crowd` and its `log`, or a `store`, on a machine of which `load` says how quiet it is; `series` says what is run
+//! in which order; `aims` judges, `features` lists, `plot` draws, `document` writes.
 
 mod aims;
 mod clients;

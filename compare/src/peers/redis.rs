@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{cmd, pipe, AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, Script};
+use redis::{cmd, AsyncConnectionConfig, Cmd, IntoConnectionInfo, Pipeline, Script};
 use std::time::Instant;
 use tokio::time::sleep;
 
@@ -55,10 +55,18 @@ impl Module {
     }
 }
 
-/// All in one go.
-async fn run(link: &mut MultiplexedConnection, batch: Pipeline, sent: &mut u64) -> Result<()> {
-    *sent += batch.len() as u64;
-    Ok(batch.exec_async(link).await?)
+/// Sends the commands for all these names in one go; how many they were.
+async fn run(
+    mut link: MultiplexedConnection,
+    names: &[String],
+    commands: impl Fn(&str) -> Vec<Cmd>,
+) -> Result<u64> {
+    let mut batch = Pipeline::new();
+    for command in names.iter().flat_map(|name| commands(name)) {
+        batch.add_command(command);
+    }
+    batch.exec_async(&mut link).await?;
+    Ok(batch.len() as u64)
 }
 
 #[async_trait(?Send)]
@@ -75,19 +83,14 @@ impl Lock for Module {
     }
 
     async fn take_all(&mut self, names: &[String]) -> Result<()> {
-        let mut batch = pipe();
-        for name in names {
-            batch.add_command(self.ask(name));
-        }
-        run(&mut self.link, batch, &mut self.sent).await
+        self.sent += run(self.link.clone(), names, |name| vec![self.ask(name)]).await?;
+        Ok(())
     }
 
     async fn pairs(&mut self, names: &[String]) -> Result<()> {
-        let mut batch = pipe();
-        for name in names {
-            batch.add_command(self.ask(name)).add_command(self.give(name));
-        }
-        run(&mut self.link, batch, &mut self.sent).await
+        let both = |name: &str| vec![self.ask(name), self.give(name)];
+        self.sent += run(self.link.clone(), names, both).await?;
+        Ok(())
     }
 
     fn sent(&self) -> u64 {
@@ -213,19 +216,14 @@ impl Lock for Set {
     }
 
     async fn take_all(&mut self, names: &[String]) -> Result<()> {
-        let mut batch = pipe();
-        for name in names {
-            batch.add_command(self.take_command(name));
-        }
-        run(&mut self.link, batch, &mut self.sent).await
+        self.sent += run(self.link.clone(), names, |name| vec![self.take_command(name)]).await?;
+        Ok(())
     }
 
     async fn pairs(&mut self, names: &[String]) -> Result<()> {
-        let mut batch = pipe();
-        for name in names {
-            batch.add_command(self.take_command(name)).add_command(self.give_command(name));
-        }
-        run(&mut self.link, batch, &mut self.sent).await
+        let both = |name: &str| vec![self.take_command(name), self.give_command(name)];
+        self.sent += run(self.link.clone(), names, both).await?;
+        Ok(())
     }
 
     fn sent(&self) -> u64 {
