@@ -220,7 +220,7 @@ pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: im
                 host.suspect(db, key);
                 break;
             }
-            left.extend(host.take_out(id, Left::Failed).unwrap_or_default());
+            left.extend(host.take_out(id, Left::Failed).into_iter().flat_map(|(_, keys)| keys));
             host.blocked.answer(id, Answer::Failed(text));
         }
         left.remove(key);

@@ -139,8 +139,7 @@ impl Host {
     /// Takes a waiter out of its queues between two steps, or ends a watch; whether it was there. Nothing may be granted
     /// here, so this asks for another look at the queues, soon.
     pub(super) fn dismiss_between_steps(&mut self, id: WaiterId, why: Left) -> bool {
-        let db = self.memory.waiters.get(id).map(|entry| entry.db);
-        let Some((db, keys)) = db.zip(self.take_out(id, why)) else {
+        let Some((db, keys)) = self.take_out(id, why) else {
             let was_there = self.memory.observers.remove(id);
             self.memory.stats.unobserved += u64::from(was_there && why == Left::TimedOut);
             return was_there;
@@ -149,11 +148,11 @@ impl Host {
         true
     }
 
-    /// The same, but who asks for another look is the caller. The locks that it waited for.
-    pub(super) fn take_out(&mut self, id: WaiterId, why: Left) -> Option<Keys> {
+    /// The same, but who asks for another look is the caller. The locks that it waited for, and their database.
+    pub(super) fn take_out(&mut self, id: WaiterId, why: Left) -> Option<(i32, Keys)> {
         let entry = self.memory.waiters.remove(id)?;
         self.memory.stats.note_left(why);
-        Some(entry.keys)
+        Some((entry.db, entry.keys))
     }
 
     /// Gives back a bit of what is left behind; whether there was any.
