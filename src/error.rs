@@ -93,6 +93,7 @@ pub enum LockError {
     NoFence,
     /// No room for another waiter.
     ServerQueueFull(usize),
+    ConnectionsFull(usize),
     KeyQueueFull(usize),
     TicketsFull(usize),
     /// An internal command from a client that is not this server's primary.
@@ -198,6 +199,12 @@ impl fmt::Display for LockError {
             Self::ServerQueueFull(max) => {
                 write!(f, "QUEUEFULL {max} clients wait in this server; raise lock.max-waiters or try later")
             }
+            Self::ConnectionsFull(max) => {
+                write!(
+                    f,
+                    "QUEUEFULL {max} clients wait in this server, and its other connections are kept free; raise maxclients or try later"
+                )
+            }
             Self::KeyQueueFull(max) => {
                 write!(
                     f,
@@ -244,6 +251,7 @@ impl From<Full> for LockError {
     fn from(full: Full) -> Self {
         match full {
             Full::Server(max) => Self::ServerQueueFull(max),
+            Full::Connections(max) => Self::ConnectionsFull(max),
             Full::Key(max) => Self::KeyQueueFull(max),
             Full::Tickets(max) => Self::TicketsFull(max),
         }

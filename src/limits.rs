@@ -66,6 +66,10 @@ pub const MAX_WAIT_MS: i64 = 24 * 3_600_000;
 /// Most waiters in the server. Each costs about 35 KB in the server itself, so this many take 3.5 GB.
 pub const MAX_WAITERS: i64 = 100_000;
 
+/// How many of a hundred connections those who wait leave to the others, whatever `maxclients` is: room for holders that
+/// come back to release, for administrators and for replicas.
+pub const RESERVED_CLIENTS_PERCENT: i64 = 10;
+
 /// Most waiters of one lock.
 pub const MAX_WAITERS_PER_KEY: i64 = 20_000;
 

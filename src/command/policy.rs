@@ -28,6 +28,7 @@ impl Default for Policy {
     fn default() -> Self {
         let caps = Caps {
             all: limits::MAX_WAITERS as usize,
+            connections: usize::MAX,
             per_key: limits::MAX_WAITERS_PER_KEY as usize,
             tickets: limits::MAX_TICKETS as usize,
         };

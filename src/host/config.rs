@@ -40,6 +40,8 @@ static CLAIM: Number = Number::new(c"claim-ms", limits::CLAIM_MS, 1, limits::CLA
 static MAX_WAITERS: Number = Number::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
 static MAX_WAITERS_PER_KEY: Number =
     Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
+static RESERVED_CLIENTS: Number =
+    Number::new(c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100);
 static MAX_TICKETS: Number = Number::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
 static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
@@ -51,17 +53,40 @@ static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
 
 static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 9] = [
+static NUMBERS: [&Number; 10] = [
     &DEFAULT_LEASE,
     &MAX_LEASE,
     &MAX_WAIT,
     &CLAIM,
     &MAX_WAITERS,
     &MAX_WAITERS_PER_KEY,
+    &RESERVED_CLIENTS,
     &MAX_TICKETS,
     &LOSS_LEDGER_SIZE,
     &LOCK_DELAY,
 ];
+
+/// How many clients the server takes, by its own setting `maxclients`.
+static MAX_CLIENTS: AtomicI64 = AtomicI64::new(0);
+
+/// Asks the server how many clients it takes; it tells when that changes.
+pub(super) fn ask_max_clients(ctx: *mut Ctx) {
+    let info = rm!(RedisModule_GetServerInfo(ctx, c"clients".as_ptr()));
+    if info.is_null() {
+        return;
+    }
+    let mut wrong: c_int = 0;
+    let max = rm!(RedisModule_ServerInfoGetFieldSigned(info, c"maxclients".as_ptr(), &mut wrong));
+    rm!(RedisModule_FreeServerInfo(ctx, info));
+    MAX_CLIENTS.store(if wrong == 0 { max } else { i64::MAX }, Relaxed);
+}
+
+/// How many clients may wait, so that those who do not still get in.
+fn connections() -> usize {
+    let max = MAX_CLIENTS.load(Relaxed).unsigned_abs();
+    let left = 100_u64.saturating_sub(RESERVED_CLIENTS.get().unsigned_abs());
+    usize::try_from(max.saturating_mul(left) / 100).unwrap_or(0)
+}
 
 /// What commands need of it.
 pub(super) fn policy() -> Policy {
@@ -73,6 +98,7 @@ pub(super) fn policy() -> Policy {
         max_wait_ms: MAX_WAIT.get(),
         caps: Caps {
             all: usize::try_from(MAX_WAITERS.get()).unwrap_or(0),
+            connections: connections(),
             per_key: usize::try_from(MAX_WAITERS_PER_KEY.get()).unwrap_or(0),
             tickets: usize::try_from(MAX_TICKETS.get()).unwrap_or(0),
         },

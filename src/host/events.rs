@@ -8,13 +8,13 @@ use redis_module::raw;
 use super::api::{bytes, has_flags, rm, Ctx, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
-use super::{clock, cluster, deferred, key};
+use super::{clock, cluster, config, deferred, key};
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
 /// Asks for the events that we need.
 pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 9] = [
+    let wanted: [(u64, Handler); 10] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
         (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
         (raw::REDISMODULE_EVENT_LOADING, on_loading),
@@ -24,6 +24,7 @@ pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client),
         (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
         (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
+        (raw::REDISMODULE_EVENT_CONFIG, on_config),
     ];
     wanted.into_iter().all(|(id, handler)| {
         let event = raw::RedisModuleEvent { id, dataver: 1 };
@@ -159,6 +160,11 @@ unsafe extern "C" fn on_new_listener(
     guard("listener", || {
         state::with(|host| host.listeners.forget());
     });
+}
+
+/// Settings of the server were changed; which ones we ask for is asked anew.
+unsafe extern "C" fn on_config(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+    guard("config", || config::ask_max_clients(ctx));
 }
 
 /// Begins to listen for RENAME, MOVE and RESTORE, which give a lock another name or a new life.

@@ -7,7 +7,7 @@ use redis_module::raw;
 use super::api::{rm, Ctx};
 use super::blocked::SERVER_BYTES_PER_CLIENT;
 use super::entry::guard;
-use super::{latch_type, lock_type, state};
+use super::{config, latch_type, lock_type, state};
 
 /// Tells the server about the section.
 pub(super) fn register(ctx: *mut Ctx) -> bool {
@@ -29,6 +29,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"waiting", waiting as u64),
                     (c"tickets", host.memory.waiters.tickets() as u64),
                     (c"observing", host.memory.observers.len() as u64),
+                    (c"max_waiters", config::policy().caps.clients() as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),
                     (c"waiter_bytes", (host.blocked.len() * SERVER_BYTES_PER_CLIENT) as u64),

@@ -64,6 +64,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     step(add_category(ctx), "the ACL category")?;
     step(add_commands(ctx), "a command")?;
     step(config::register(ctx), "the settings")?;
+    config::ask_max_clients(ctx);
     step(info::register(ctx), "the INFO section")?;
     step(events::subscribe(ctx), "a server event")?;
     set_options(ctx);

@@ -158,10 +158,7 @@ impl Memory {
 
     /// A client that is kept waiting costs the same, whatever it waits for.
     fn room_in_server(&self, caps: Caps) -> Result<(), Full> {
-        if self.waiters.clients() + self.observers.len() >= caps.all {
-            return Err(Full::Server(caps.all));
-        }
-        Ok(())
+        caps.room_in_server(self.waiters.clients() + self.observers.len())
     }
 
     /// Whether a step has left nothing to look at.

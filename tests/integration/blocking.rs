@@ -1,6 +1,6 @@
 //! Waiting for a lock: the order, the hand-off, the end of a wait, the room in the queue. What disturbs a wait has files of
 //! its own: other commands on the key (`vanished`), the clients themselves (`clients`), commands behind and before it
-//! (`pipelines`).
+//! (`pipelines`), too few connections (`connections`).
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::support::wait::wait_waiting;
 use crate::support::{Connection, Server, Value};
 
 mod clients;
+mod connections;
 mod pipelines;
 mod vanished;
 

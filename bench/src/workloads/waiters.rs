@@ -103,7 +103,8 @@ struct Queue {
 
 impl Queue {
     fn new(setting: &Setting, peer: Peer, clients: usize) -> Result<Self> {
-        let limit = (clients + SPARE_CLIENTS).to_string();
+        // A tenth of the connections is kept for clients that do not wait.
+        let limit = (clients + clients / 8 + SPARE_CLIENTS).to_string();
         let server = setting.server().with(&["--maxclients", &limit]).start()?;
         let key = peer.contended_key(0);
         let pairs = (0..clients).map(|index| peer.waiting_pair(&key, &owner(index))).collect();

@@ -8,16 +8,35 @@ use super::Waiters;
 pub struct Caps {
     /// Clients in the whole server.
     pub all: usize,
+    /// The same, by its connections: the others are kept for those who do not wait.
+    pub connections: usize,
     /// Clients for one lock.
     pub per_key: usize,
     /// Tickets in the whole server.
     pub tickets: usize,
 }
 
+impl Caps {
+    /// How many clients may wait in the whole server.
+    pub fn clients(&self) -> usize {
+        self.all.min(self.connections)
+    }
+
+    /// Whether there is room for one more client in the server where `clients` wait.
+    pub fn room_in_server(&self, clients: usize) -> Result<(), Full> {
+        match () {
+            () if clients < self.clients() => Ok(()),
+            () if self.all <= self.connections => Err(Full::Server(self.all)),
+            () => Err(Full::Connections(self.connections)),
+        }
+    }
+}
+
 /// Which of the [`Caps`] is reached, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
     Server(usize),
+    Connections(usize),
     Key(usize),
     Tickets(usize),
 }
@@ -35,13 +54,11 @@ impl Waiters {
     /// Whether there is room for one more client.
     pub fn room_for_client(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
         let clients = self.queue(db, key).map_or(0, |queue| queue.order.len() - queue.tickets);
-        if self.clients() >= caps.all {
-            Err(Full::Server(caps.all))
-        } else if clients >= caps.per_key {
-            Err(Full::Key(caps.per_key))
-        } else {
-            Ok(())
+        caps.room_in_server(self.clients())?;
+        if clients >= caps.per_key {
+            return Err(Full::Key(caps.per_key));
         }
+        Ok(())
     }
 }
 
@@ -52,7 +69,7 @@ mod tests {
     use crate::primitive::waiter::Kind;
     use crate::primitive::Moment;
 
-    const CAPS: Caps = Caps { all: 3, per_key: 2, tickets: 2 };
+    const CAPS: Caps = Caps { all: 3, connections: 5, per_key: 2, tickets: 2 };
 
     #[test]
     fn caps_hold_at_the_limit() {
@@ -63,6 +80,17 @@ mod tests {
         assert_eq!(waiters.room_for_client(0, b"k", CAPS), Err(Full::Key(2)));
         enqueue(&mut waiters, 0, &[b"l"], b"b", Moment::NEVER);
         assert_eq!(waiters.room_for_client(0, b"m", CAPS), Err(Full::Server(3)));
+    }
+
+    #[test]
+    fn the_lower_of_two_caps_counts_for_the_server() {
+        let caps = |all, connections| Caps { all, connections, ..CAPS };
+        assert_eq!((caps(3, 2).clients(), caps(2, 3).clients()), (2, 2));
+        assert_eq!(caps(3, 2).room_in_server(1), Ok(()));
+        assert_eq!(caps(3, 2).room_in_server(2), Err(Full::Connections(2)));
+        assert_eq!(caps(2, 3).room_in_server(2), Err(Full::Server(2)));
+        assert_eq!(caps(2, 2).room_in_server(2), Err(Full::Server(2)));
+        assert_eq!(caps(2, 0).room_in_server(2), Err(Full::Connections(0)));
     }
 
     #[test]

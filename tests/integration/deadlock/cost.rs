@@ -66,7 +66,7 @@ fn assert_deadlock(reply: &Value) {
 }
 
 fn with_room_for(waiters: usize) -> Server {
-    Server::with(&[&format!("maxclients {}", waiters + 100)])
+    Server::with(&[&format!("maxclients {}", waiters + waiters / 8 + 100)])
 }
 
 #[test]

@@ -246,7 +246,7 @@ fn g5_a_crowd_costs_no_more_than_a_few() {
         skip("a crowd of waiters", &format!("only {files} open files are allowed (ulimit -n)"));
         return;
     }
-    let server = Server::with(&["maxclients 11000"]);
+    let server = Server::with(&["maxclients 12000"]);
     let mut clients: Vec<Connection> = (0..MANY).map(|_| server.connect()).collect();
     let few = hand_over(&server, &mut clients[..FEW], FEW);
     let crowd = hand_over(&server, &mut clients, FEW);
