@@ -36,6 +36,7 @@ mod guard;
 mod harness;
 mod incidents;
 mod inspect;
+mod install;
 mod introspection;
 mod keyspace_events;
 mod latch;

@@ -8,7 +8,7 @@ use crate::support::transcript::{find, Transcript};
 use crate::support::Server;
 
 /// README.md and everything in docs/.
-fn documents() -> Vec<PathBuf> {
+pub(crate) fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = std::fs::read_dir(root.join("docs")).into_iter().flatten();
     let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("read docs/").path()).collect();
