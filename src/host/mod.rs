@@ -78,9 +78,12 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     Ok(())
 }
 
+/// Makes the category of the commands. One that is there already is taken as it is: a load that failed leaves it behind on
+/// Redis 8.
 fn add_category(ctx: *mut Ctx) -> bool {
     !has!(RedisModule_AddACLCategory)
         || rm!(RedisModule_AddACLCategory(ctx, register::CATEGORY.as_ptr())) == OK
+        || std::io::Error::last_os_error().kind() == std::io::ErrorKind::ResourceBusy
 }
 
 fn add_commands(ctx: *mut Ctx) -> bool {

@@ -1,5 +1,6 @@
 /* A module that runs other modules' commands: CALLER.RUN format command [arg ...] hands the words to RM_Call with this
- * format and passes the reply on. It declares the few functions that it needs itself, as no server's header is at hand. */
+ * format and passes the reply on. A word at its load is another name for its command. It declares
+ * the few functions that it needs itself, as no server's header is at hand. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -30,7 +31,7 @@ static int run(Ctx *ctx, String **argv, int argc) {
     return 0;
 }
 
-int RedisModule_OnLoad(Ctx *ctx) {
+int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     get_api = *(int (**)(const char *, void *))ctx;
     int missing = get_api("RedisModule_SetModuleAttribs", &set_module_attribs)
         | get_api("RedisModule_CreateCommand", &create_command)
@@ -41,5 +42,6 @@ int RedisModule_OnLoad(Ctx *ctx) {
         | get_api("RedisModule_FreeCallReply", &free_call_reply);
     if (missing) return 1;
     set_module_attribs(ctx, "caller", 1, 1);
-    return create_command(ctx, "caller.run", run, "write", 0, 0, 0);
+    const char *name = argc ? string_ptr_len(argv[0], NULL) : "caller.run";
+    return create_command(ctx, name, run, "write", 0, 0, 0);
 }
