@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{Fence, Moment, Owner};
+use crate::limits::KEY_BYTES_MAX;
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +85,10 @@ impl Ledger {
         }
     }
 
-    /// Remembers how a hold was lost.
+    /// Remembers how a hold was lost, unless the lock was renamed to something longer than any that can be asked for:
+    /// names that only the keyspace bounds must not outlive their keys here.
     pub fn record(&mut self, db: i32, key: &[u8], owner: &Owner, fence: Fence, how: End, at: Moment) {
-        if self.capacity == 0 {
+        if self.capacity == 0 || key.len() > KEY_BYTES_MAX {
             return;
         }
         while self.losses.len() >= self.capacity {
@@ -124,6 +126,10 @@ mod tests {
         }
         assert!(ledger.find(0, b"k", b"o", Some(fence(1))).is_none());
         assert_eq!(ledger.find(0, b"k", b"o", None).map(|loss| loss.fence), Some(fence(3)));
+        ledger.record(0, &[b'k'; KEY_BYTES_MAX], &owner, fence(4), End::Vanished, Moment(4));
+        assert!(ledger.find(0, &[b'k'; KEY_BYTES_MAX], b"o", None).is_some());
+        ledger.record(0, &[b'k'; KEY_BYTES_MAX + 1], &owner, fence(5), End::Vanished, Moment(5));
+        assert!(ledger.find(0, &[b'k'; KEY_BYTES_MAX + 1], b"o", None).is_none());
         ledger.set_capacity(0);
         ledger.record(0, b"k", &owner, fence(4), End::Expired, Moment(4));
         assert!(ledger.find(0, b"k", b"o", None).is_none());

@@ -96,6 +96,24 @@ fn locks_can_be_moved_about_in_memory() {
     assert_eq!((lock_stat(&server, "held"), lock_stat(&server, "lease_index_entries")), (0, 0));
 }
 
+/// A lock can be renamed to whatever the keyspace takes; what the module remembers of it must not be as large.
+#[test]
+fn losses_under_huge_names_leave_nothing() {
+    let server = Server::start();
+    let huge = "x".repeat(2 << 20);
+    let lose = || {
+        acquire_on(&server, &["k", "o"]);
+        assert_eq!(server.cmd(&["RENAME", "k", &huge]), "OK");
+        assert_eq!(server.cmd(&["DEL", &huge]), 1);
+    };
+    lose();
+    let before = used_memory(&server);
+    (0..20).for_each(|_| lose());
+    wait_until("the memory to be given back", || used_memory(&server) - before < 1 << 20);
+    let reason = |key: &str| server.cmd(&["LOCK.CHECK", key, "o", "WITHINFO"]).field("reason").text();
+    assert_eq!((reason("k").as_str(), reason(&huge).as_str()), ("deleted", "not-held"));
+}
+
 #[test]
 fn renewals_leave_nothing() {
     let server = Server::start();
