@@ -20,6 +20,8 @@ pub enum LockError {
     WrongTypeForLatch,
     /// There is no latch to count down.
     NoLatch,
+    /// The server's own text, where it cannot know that a request takes memory.
+    OutOfMemory,
     /// Too few or too many words; the server's own text, with the command's name.
     Arity(&'static str),
     /// A word that is no option here.
@@ -125,6 +127,7 @@ impl fmt::Display for LockError {
             Self::NoLatch => {
                 write!(f, "NOLATCH there is no latch, or its time is over; set it with LATCH.SET, then count again")
             }
+            Self::OutOfMemory => write!(f, "OOM command not allowed when used memory > 'maxmemory'."),
             Self::Arity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
             Self::UnknownOption(word) => {
                 write!(f, "BADARG unknown option {}; see LOCK.HELP", Quoted(word))

@@ -105,9 +105,17 @@ impl<'a> CountDown<'a> {
         Ok(Self { key, id })
     }
 
-    /// Counts; how many are left, and whether that is news.
-    pub fn apply(&self, there: Option<&mut Latch>) -> Result<(u32, bool), LockError> {
+    /// Counts; how many are left, and whether that is news. Whoever has counted, or leaves no id, is answered even when
+    /// the server is out of memory; whether it is, is asked only where it matters.
+    pub fn apply(
+        &self,
+        there: Option<&mut Latch>,
+        is_out_of_memory: impl FnOnce() -> bool,
+    ) -> Result<(u32, bool), LockError> {
         let latch = there.ok_or(LockError::NoLatch)?;
+        if latch.would_grow(self.id) && is_out_of_memory() {
+            return Err(LockError::OutOfMemory);
+        }
         let counted = latch.count(self.id);
         Ok((latch.left(), counted))
     }
@@ -191,13 +199,16 @@ mod tests {
     fn the_first_one_sets_it_and_nobody_counts_what_is_not_there() {
         let set = SetLatch { key: b"k", size: 2, life_ms: None };
         let mut latch = set.apply(None).unwrap();
-        let down = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch));
+        let down = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch), || false);
         assert_eq!(down(&mut latch, Some(b"a")), Ok((1, true)));
         assert_eq!(down(&mut latch, Some(b"a")), Ok((1, false)));
         assert_eq!(set.apply(Some(&mut latch)), None);
-        assert_eq!(down(&mut latch, None), Ok((0, true)));
-        assert_eq!(down(&mut latch, Some(b"late")), Ok((0, false)));
+        let short = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch), || true);
+        assert_eq!(short(&mut latch, Some(b"b")), Err(LockError::OutOfMemory));
+        assert_eq!(short(&mut latch, Some(b"a")), Ok((1, false)));
+        assert_eq!(short(&mut latch, None), Ok((0, true)));
+        assert_eq!(short(&mut latch, Some(b"late")), Ok((0, false)));
         assert_eq!(latch.ids().collect::<Vec<_>>(), [b"a"]);
-        assert_eq!(CountDown { key: b"k", id: None }.apply(None), Err(LockError::NoLatch));
+        assert_eq!(CountDown { key: b"k", id: None }.apply(None, || true), Err(LockError::NoLatch));
     }
 }

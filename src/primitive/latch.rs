@@ -50,6 +50,11 @@ impl Latch {
         self.ids.iter().map(|id| &**id)
     }
 
+    /// Whether to count this one would take memory: an id that is to be remembered.
+    pub fn would_grow(&self, id: Option<&[u8]>) -> bool {
+        !self.is_open() && id.is_some_and(|id| !self.ids.contains(id))
+    }
+
     /// One more has counted. Whether that changed anything: not if this id has counted before, or if all have.
     pub fn count(&mut self, id: Option<&[u8]>) -> bool {
         if self.is_open() || id.is_some_and(|id| self.ids.contains(id)) {

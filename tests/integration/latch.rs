@@ -286,13 +286,20 @@ fn who_may_set_it_count_it_and_look() {
 }
 
 #[test]
-fn when_memory_is_short_a_latch_can_be_counted_but_not_set() {
+fn when_memory_is_short_a_latch_takes_no_more_of_it() {
     let server = Server::start();
     set(&server, "k 2");
-    assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
-    assert!(ask(&server, "LATCH.SET l 2").error().starts_with("OOM "));
     assert_eq!(ask(&server, "LATCH.DOWN k a"), 1);
-    assert_eq!(ask(&server, "LATCH.INFO k").field("left"), &1);
+    assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
+    let full = "OOM command not allowed when used memory > 'maxmemory'.";
+    assert_changes_nothing(&server, || {
+        for line in ["LATCH.SET l 2", "LATCH.DOWN k b"] {
+            assert_eq!(ask(&server, line), full, "{line}");
+        }
+        assert_eq!(ask(&server, "LATCH.DOWN k a"), 1, "it counts once");
+    });
+    assert_eq!(ask(&server, "LATCH.DOWN k"), 0, "without an id nothing is to be remembered");
+    assert_eq!(ask(&server, "LATCH.DOWN k late"), 0, "nor behind the last one");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Count-down latches: LATCH.SET, LATCH.DOWN, LATCH.AWAIT, LATCH.INFO.
 
-use super::super::api::{bytes, rm, Ctx};
+use redis_module::raw;
+
+use super::super::api::{bytes, has_flags, rm, Ctx};
 use super::super::blocked::Asked;
 use super::super::entry::{Call, Verb};
 use super::super::key::{read_value, OpenKey};
@@ -42,7 +44,8 @@ impl Verb for CountDownVerb {
         let words = call.words();
         let request = CountDown::parse(&words)?;
         let mut key = open(call)?;
-        let (left, is_news) = request.apply(key.value())?;
+        let (left, is_news) =
+            request.apply(key.value(), || has_flags(call.ctx, raw::REDISMODULE_CTX_FLAGS_OOM))?;
         if is_news {
             replicate::count_down(call.ctx, call.key(), DownEffect { left, id: request.id });
             let events: &[Event] =
