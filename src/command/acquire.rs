@@ -1,11 +1,11 @@
-//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms | QUEUE ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
+//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [QUEUE ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
 //! [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text] [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
 //! lease is raised, never cut, so that a request whose reply was lost can be sent again. With FENCE the request
 //! only ever confirms the hold of that fence. With REENTRANT the owner is in once for each id, and the hold lasts
-//! until it has left under all of them. With QUEUE a ticket waits in line in place of the client, and the same request
-//! again asks what has become of it.
+//! until it has left under all of them. With QUEUE a ticket waits in line, and the same request again asks what
+//! has become of it; with BLOCK and QUEUE the client waits for the ticket's turn, and the ticket outlives it.
 
 use super::args::Args;
 use super::policy::{Policy, Wait};
@@ -14,6 +14,7 @@ use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::turn::To;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Fence, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
@@ -27,7 +28,8 @@ pub const SPEC: Spec = Spec {
         Arg::KEY,
         Arg::string("owner"),
         terms::LEASE,
-        terms::WAIT,
+        terms::BLOCK,
+        terms::QUEUE,
         terms::MODE,
         terms::FENCE,
         terms::REENTRANT,
@@ -124,7 +126,7 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<(), LockError> {
-        turn.check_room(owner, wait.kind, policy.caps)?;
+        turn.check_room(owner, wait.kind(), policy.caps)?;
         policy.refuse_cycle(|| {
             let place = turn.memory.waiters.place_for(turn.db, &[turn.key], owner);
             turn.find_cycle(owner, self.terms.claim, place, others)
@@ -140,7 +142,7 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
         let ask = self.terms.ask(owner, 1, policy)?;
-        Ok(turn.enqueue(ask, wait.kind, wait.deadline(turn.clock.now)))
+        Ok(turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now)))
     }
 
     /// Gives `owner` a ticket, or keeps the one that it has, after [`Acquire::apply`] found the lock busy.
@@ -152,12 +154,15 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<Acquired, LockError> {
+        if wait.block_ms.is_some() {
+            turn.check_room(owner, Kind::Client, policy.caps)?;
+        }
         let ask = self.terms.ticket(owner, 1, policy)?;
-        if turn.memory.keep_ticket(turn.db, &[turn.key], &ask, wait.deadline(turn.clock.now)) {
+        if turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
             return Ok(Acquired::Queued);
         }
         self.check_wait(owner, wait, turn, policy, others)?;
-        turn.enqueue(ask, wait.kind, wait.deadline(turn.clock.now));
+        turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now));
         match turn.lock.hold_of(owner) {
             // In the place of an earlier wait for more, it has had its turn at once.
             Some(_) => self.apply(owner, turn, policy),

@@ -1,15 +1,16 @@
-//! `LOCK.CONVERT key owner SHARED|EXCLUSIVE [BLOCK ms] [FENCE n]`
+//! `LOCK.CONVERT key owner SHARED|EXCLUSIVE [BLOCK ms] [QUEUE ms] [FENCE n]`
 //!
 //! Turns a hold into the other kind without giving it back; replies its fence, or nil when the owner does not hold
 //! the lock or others share it. To SHARED it goes at once, under the same fence, and waiting readers come in. To
-//! EXCLUSIVE it goes when the other readers have left, before all others who wait, and gets a new fence. Two
+//! EXCLUSIVE it goes when the other readers have left, before all others who wait, and gets a new fence. With QUEUE the
+//! place is kept as for ACQUIRE, but what is granted need not be claimed: the hold has its own lease already. Two
 //! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK.
 
 use super::args::set_once;
 use super::holder::Holder;
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
-use super::terms;
+use super::terms::{self, WaitWords};
 use crate::error::LockError;
 use crate::primitive::deadlock::{Holds, Link};
 use crate::primitive::turn::To;
@@ -29,6 +30,7 @@ pub const SPEC: Spec = Spec {
         Arg::string("owner"),
         Arg::one_of("mode", &[Arg::word("shared", "SHARED"), Arg::word("exclusive", "EXCLUSIVE")]),
         terms::BLOCK,
+        terms::QUEUE,
         terms::FENCE,
         terms::WITHINFO,
     ],
@@ -53,6 +55,8 @@ pub enum Converted {
     Done(Fence),
     /// Others share the lock.
     Busy,
+    /// The same, and the owner has a ticket.
+    Queued,
     /// The owner does not hold it.
     NotHeld,
 }
@@ -60,20 +64,18 @@ pub enum Converted {
 impl<'a> Convert<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let (mut claim, mut wait) = (None, None);
+        let (mut claim, mut wait) = (None, WaitWords::default());
         let holder = Holder::parse(SPEC.name, words, |word, args| {
             if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut claim, "SHARED", Claim::SHARED)?;
             } else if word.eq_ignore_ascii_case(b"EXCLUSIVE") {
                 set_once(&mut claim, "EXCLUSIVE", Claim::EXCLUSIVE)?;
-            } else if word.eq_ignore_ascii_case(b"BLOCK") {
-                set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
             } else {
-                return Ok(false);
+                return wait.read(word, args, policy);
             }
             Ok(true)
         })?;
-        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait })
+        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait: wait.wait() })
     }
 
     /// Converts the hold if that is possible now.
@@ -102,6 +104,7 @@ impl<'a> Convert<'a> {
     /// Whether the owner may wait, after [`Convert::apply`] found that others share the lock.
     pub fn check_wait(
         &self,
+        wait: Wait,
         turn: &mut Turn,
         policy: &Policy,
         others: &mut dyn Holds,
@@ -118,16 +121,40 @@ impl<'a> Convert<'a> {
             turn.memory.stats.deadlocks += 1;
             return Err(LockError::Deadlock(cycle));
         }
-        turn.check_room(owner, Kind::Client, policy.caps)?;
+        turn.check_room(owner, wait.kind(), policy.caps)?;
         policy.refuse_cycle(|| turn.find_cycle(owner, self.claim, Place::HEAD, others))
     }
 
     /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
     pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Result<WaiterId, LockError> {
+        let (ask, fence) = self.ask(turn)?;
+        Ok(turn.enqueue_upgrade(ask, wait.kind(), fence, wait.deadline(turn.clock.now)))
+    }
+
+    /// Gives the owner a ticket before all who wait, or keeps the one that it has, after [`Convert::apply`] found that
+    /// others share the lock.
+    pub fn queue(
+        &self,
+        wait: Wait,
+        turn: &mut Turn,
+        policy: &Policy,
+        others: &mut dyn Holds,
+    ) -> Result<Converted, LockError> {
+        if wait.block_ms.is_some() {
+            turn.check_room(self.holder.owner, Kind::Client, policy.caps)?;
+        }
+        let (ask, _) = self.ask(turn)?;
+        if !turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
+            self.check_wait(wait, turn, policy, others)?;
+            self.enqueue(wait, turn)?;
+        }
+        Ok(Converted::Queued)
+    }
+
+    fn ask(&self, turn: &Turn) -> Result<(Ask, Fence), LockError> {
         let hold = self.holder.find(turn.lock).ok_or(LockError::Internal)?;
-        let (fence, owner, lease) = (hold.fence, hold.owner.clone(), hold.lease);
-        let ask = Ask { owner, claim: self.claim, lease, extra: None, span: None };
-        Ok(turn.enqueue_upgrade(ask, fence, wait.deadline(turn.clock.now)))
+        let (owner, lease) = (hold.owner.clone(), hold.lease);
+        Ok((Ask { owner, claim: self.claim, lease, extra: None, span: None }, hold.fence))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::entries::Exit;
 use crate::primitive::turn::To;
+use crate::primitive::waiter::Kind;
 use crate::primitive::{Fence, Hold, Lease, Lock, Turns, WaiterId};
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
@@ -35,7 +36,8 @@ pub const ACQUIRE: Spec = Spec {
         KEYS[0],
         KEYS[1],
         terms::LEASE,
-        terms::WAIT,
+        terms::BLOCK,
+        terms::QUEUE,
         terms::MODE,
         terms::FENCE,
         terms::BOUNDS[0],
@@ -148,7 +150,7 @@ impl<'a> AcquireAll<'a> {
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<(), LockError> {
-        turns.check_room(owner, wait.kind, policy.caps)?;
+        turns.check_room(owner, wait.kind(), policy.caps)?;
         policy.refuse_cycle(|| turns.find_cycle(owner, self.terms.claim, others))
     }
 
@@ -161,7 +163,7 @@ impl<'a> AcquireAll<'a> {
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
         let ask = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(turns.enqueue(ask, wait.kind, wait.deadline(turns.clock.now)))
+        Ok(turns.enqueue(ask, wait.kind(), wait.deadline(turns.clock.now)))
     }
 
     /// Gives `owner` a ticket, or keeps the one that it has, after [`AcquireAll::apply`] found some of the locks busy.
@@ -173,12 +175,15 @@ impl<'a> AcquireAll<'a> {
         policy: &Policy,
         others: &mut dyn Holds,
     ) -> Result<Acquired, LockError> {
+        if wait.block_ms.is_some() {
+            turns.check_room(owner, Kind::Client, policy.caps)?;
+        }
         let ask = self.terms.ticket(owner, self.keys.len(), policy)?;
-        if turns.memory.keep_ticket(turns.db, self.keys, &ask, wait.deadline(turns.clock.now)) {
+        if turns.keep_ticket(&ask, wait.deadline(turns.clock.now)) {
             return Ok(Acquired::Queued);
         }
         self.check_wait(owner, wait, turns, policy, others)?;
-        let id = turns.enqueue(ask, wait.kind, wait.deadline(turns.clock.now));
+        let id = turns.enqueue(ask, wait.kind(), wait.deadline(turns.clock.now));
         // In the place of an earlier wait for more, it may have its turn at once.
         turns.serve(id);
         match turns.parts.first().and_then(|part| part.lock.hold_of(owner)) {

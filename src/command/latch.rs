@@ -136,7 +136,7 @@ impl<'a> AwaitLatch<'a> {
         let mut wait = None;
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"BLOCK") {
-                set_once(&mut wait, "BLOCK", policy.wait(&mut args)?)?;
+                set_once(&mut wait, "BLOCK", policy.block_ms(&mut args).map(Wait::block)?)?;
             } else {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }

@@ -14,7 +14,6 @@ use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::primitive::turn::Left;
-use crate::primitive::waiter::Kind;
 use crate::primitive::{Fence, Turn, WaiterId};
 
 pub const BREAK: Spec = Spec {
@@ -119,8 +118,8 @@ impl<'a> Steal<'a> {
                 Ok(())
             }
         };
-        unknown(terms.wait.is_some_and(|wait| wait.kind == Kind::Client), "BLOCK")?;
-        unknown(terms.wait.is_some_and(|wait| wait.kind == Kind::Ticket), "QUEUE")?;
+        unknown(terms.wait.is_some_and(|wait| wait.block_ms.is_some()), "BLOCK")?;
+        unknown(terms.wait.is_some_and(|wait| wait.keep_ms.is_some()), "QUEUE")?;
         unknown(terms.fence.is_some(), "FENCE")?;
         unknown(!terms.entry.is_empty(), "REENTRANT")?;
         unknown(terms.span.tie.is_some(), "TIED")?;

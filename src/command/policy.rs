@@ -84,36 +84,60 @@ impl Policy {
     }
 
     /// The value of BLOCK.
-    pub fn wait(&self, args: &mut Args) -> Result<Wait, LockError> {
-        args.number("BLOCK", 0, self.max_wait_ms).map(|ms| Wait::block(ms.unsigned_abs()))
+    pub fn block_ms(&self, args: &mut Args) -> Result<u64, LockError> {
+        args.number("BLOCK", 0, self.max_wait_ms).map(i64::unsigned_abs)
     }
 
     /// The value of QUEUE. A ticket that nobody asks for must end some day.
-    pub fn ticket(&self, args: &mut Args) -> Result<Wait, LockError> {
-        args.number("QUEUE", 1, self.max_wait_ms).map(|ms| Wait { ms: ms.unsigned_abs(), kind: Kind::Ticket })
+    pub fn keep_ms(&self, args: &mut Args) -> Result<u64, LockError> {
+        args.number("QUEUE", 1, self.max_wait_ms).map(i64::unsigned_abs)
     }
 }
 
-/// How long somebody is ready to wait, and how.
+/// How long somebody is ready to wait, and how. At least one of the two is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// 0 is for ever.
-    pub ms: u64,
-    pub kind: Kind,
+    /// BLOCK: how long the client is kept waiting for its reply, in ms; 0 is for ever.
+    pub block_ms: Option<u64>,
+    /// QUEUE: how long the place in line is kept while no client waits for it, in ms.
+    pub keep_ms: Option<u64>,
 }
 
 impl Wait {
-    /// A client that is kept waiting for so many ms.
+    /// BLOCK alone.
     pub const fn block(ms: u64) -> Self {
-        Self { ms, kind: Kind::Client }
+        Self { block_ms: Some(ms), keep_ms: None }
     }
 
-    /// Where a wait that begins at `now` ends.
-    pub const fn deadline(self, now: Moment) -> Moment {
-        if self.ms == 0 {
-            Moment::NEVER
+    /// QUEUE alone.
+    pub const fn ticket(ms: u64) -> Self {
+        Self { block_ms: None, keep_ms: Some(ms) }
+    }
+
+    /// What stands in line.
+    pub const fn kind(self) -> Kind {
+        if self.keep_ms.is_some() {
+            Kind::Ticket
         } else {
-            now.plus_ms(self.ms)
+            Kind::Client
+        }
+    }
+
+    /// The same without keeping the client waiting. `None` if there is nothing left of it then.
+    pub fn unblocked(self) -> Option<Self> {
+        self.keep_ms.map(Self::ticket)
+    }
+
+    /// Where the client has waited long enough, counted from `now`; `None` without BLOCK.
+    pub fn until(self, now: Moment) -> Option<Moment> {
+        self.block_ms.map(|ms| if ms == 0 { Moment::NEVER } else { now.plus_ms(ms) })
+    }
+
+    /// Where a place without a client ends, counted from `now`; where the wait ends, without QUEUE.
+    pub fn deadline(self, now: Moment) -> Moment {
+        match self.keep_ms {
+            Some(ms) => now.plus_ms(ms),
+            None => self.until(now).unwrap_or(Moment::NEVER),
         }
     }
 }

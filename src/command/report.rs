@@ -55,6 +55,7 @@ impl Report {
             Left::HoldEnded => "hold-ended",
             Left::Cancelled => "cancelled",
             Left::Gone | Left::Failed => "ended",
+            Left::PlaceKept => "queued",
             Left::OverLimit(_) => "limit",
         };
         Self { reason, holder: live_holder(lock, now), ..Self::default() }

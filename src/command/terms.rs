@@ -9,7 +9,7 @@ use crate::primitive::bounds::Span;
 use crate::primitive::claim::ALL;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
-use crate::primitive::waiter::{Ask, Kind};
+use crate::primitive::waiter::Ask;
 use crate::primitive::{Claim, Fence, Lease, Owner};
 
 /// For how long.
@@ -26,12 +26,8 @@ pub const LEASE: Arg = Arg::one_of(
 /// For how long to wait, on the connection.
 pub const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
 
-/// For how long to wait, on the connection or with a ticket.
-pub const WAIT: Arg = Arg::one_of(
-    "wait",
-    &[Arg::int("wait-milliseconds").after("BLOCK"), Arg::int("ticket-milliseconds").after("QUEUE")],
-)
-.optional();
+/// For how long to keep the place in line while no connection waits for it.
+pub const QUEUE: Arg = Arg::int("ticket-milliseconds").after("QUEUE").optional();
 
 /// With whom.
 pub const MODE: Arg = Arg::one_of(
@@ -81,15 +77,12 @@ pub struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// Reads all words that are left.
     pub fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
-        let (mut lease, mut wait, mut fence, mut note, mut info) = (None, None, None, None, None);
+        let (mut lease, mut fence, mut note, mut info) = (None, None, None, None);
+        let mut wait = WaitWords::default();
         let (mut limit, mut permits, mut entry) = (None, None, None);
         let (mut longest, mut shortest, mut tie) = (None, None, None);
         while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"BLOCK") {
-                set_once(&mut wait, "BLOCK", policy.wait(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"QUEUE") {
-                set_once(&mut wait, "QUEUE", policy.ticket(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"SHARED") {
+            if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut limit, "SHARED", ALL)?;
             } else if word.eq_ignore_ascii_case(b"LIMIT") {
                 set_once(&mut limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
@@ -110,13 +103,14 @@ impl<'a> Terms<'a> {
                 set_once(&mut note, "NOTE", args.note()?)?;
             } else if word.eq_ignore_ascii_case(b"WITHINFO") {
                 set_once(&mut info, "WITHINFO", ())?;
-            } else if !read_lease(word, args, policy, &mut lease)? {
+            } else if !(wait.read(word, args, policy)? || read_lease(word, args, policy, &mut lease)?) {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
         let (claim, with_info) = (claim(limit, permits)?, info.is_some());
         let span =
             Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
+        let wait = wait.wait();
         Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), span, with_info })
     }
 
@@ -124,7 +118,7 @@ impl<'a> Terms<'a> {
     pub fn owner(&self, word: &'a [u8]) -> Result<Option<&'a [u8]>, LockError> {
         if word != b"*" {
             Ok(Some(word))
-        } else if self.wait.is_some_and(|wait| wait.kind == Kind::Ticket) {
+        } else if self.wait.is_some_and(|wait| wait.keep_ms.is_some()) {
             Err(LockError::TicketWithoutOwner)
         } else {
             Ok(None)
@@ -164,6 +158,33 @@ impl<'a> Terms<'a> {
     }
 }
 
+/// BLOCK and QUEUE, as far as they have been read.
+#[derive(Default)]
+pub struct WaitWords {
+    block_ms: Option<u64>,
+    keep_ms: Option<u64>,
+}
+
+impl WaitWords {
+    /// Reads the value of `word` if it is one of the two; whether it was one.
+    pub fn read(&mut self, word: &[u8], args: &mut Args, policy: &Policy) -> Result<bool, LockError> {
+        if word.eq_ignore_ascii_case(b"BLOCK") {
+            set_once(&mut self.block_ms, "BLOCK", policy.block_ms(args)?)?;
+        } else if word.eq_ignore_ascii_case(b"QUEUE") {
+            set_once(&mut self.keep_ms, "QUEUE", policy.keep_ms(args)?)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// How to wait; `None` if neither of the words was there.
+    pub fn wait(self) -> Option<Wait> {
+        let Self { block_ms, keep_ms } = self;
+        (block_ms.is_some() || keep_ms.is_some()).then_some(Wait { block_ms, keep_ms })
+    }
+}
+
 /// Reads the value of `word` into `lease` if it is an option of [`LEASE`]; whether it was one.
 pub fn read_lease(
     word: &[u8],
@@ -198,6 +219,7 @@ fn claim(limit: Option<u32>, permits: Option<u32>) -> Result<Claim, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::primitive::Moment;
 
     fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Terms<'a>, LockError> {
         Terms::parse(&mut Args::new("lock.acquire", words), &Policy::default())
@@ -250,6 +272,21 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_waits_can_have_its_place_kept() {
+        let wait = |words: &[&[u8]]| parse(words).unwrap().wait;
+        assert_eq!(wait(&[]), None);
+        assert_eq!(wait(&[b"QUEUE", b"7"]), Some(Wait::ticket(7)));
+        let both = Some(Wait { block_ms: Some(5), keep_ms: Some(7) });
+        assert_eq!(wait(&[b"BLOCK", b"5", b"QUEUE", b"7"]), both);
+        assert_eq!(wait(&[b"queue", b"7", b"block", b"5"]), both);
+        let until = |wait: Option<Wait>| wait.and_then(|wait| wait.until(Moment(1)));
+        assert_eq!((until(both), until(Some(Wait::ticket(7)))), (Some(Moment(5_001)), None));
+        assert_eq!(until(Some(Wait::block(0))), Some(Moment::NEVER));
+        assert_eq!(both.map(|wait| wait.deadline(Moment(1))), Some(Moment(7_001)));
+        assert_eq!(both.and_then(Wait::unblocked), Some(Wait::ticket(7)));
+    }
+
+    #[test]
     fn modes_are_claims() {
         let claim = |words: &[&[u8]]| parse(words).map(|terms| terms.claim);
         assert_eq!(claim(&[]), Ok(Claim::EXCLUSIVE));
@@ -272,8 +309,10 @@ mod tests {
         assert_eq!(parse(&[b"PX", b"5", b"EX", b"5"]), Err(LockError::Repeated("EX")));
         assert_eq!(parse(&[b"PX", b"5", b"NOEXPIRE"]), Err(LockError::Repeated("NOEXPIRE")));
         assert_eq!(parse(&[b"BLOCK", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
-        assert_eq!(parse(&[b"BLOCK", b"5", b"QUEUE", b"5"]), Err(LockError::Repeated("QUEUE")));
-        assert_eq!(parse(&[b"QUEUE", b"5", b"BLOCK", b"5"]), Err(LockError::Repeated("BLOCK")));
+        assert_eq!(
+            parse(&[b"QUEUE", b"5", b"BLOCK", b"5", b"QUEUE", b"5"]),
+            Err(LockError::Repeated("QUEUE"))
+        );
         assert_eq!(parse(&[b"WITHINFO", b"WITHINFO"]), Err(LockError::Repeated("WITHINFO")));
         assert_eq!(parse(&[b"PX"]), Err(LockError::MissingValue("PX")));
         assert_eq!(parse(&[b"NX"]), Err(LockError::UnknownOption(b"NX".to_vec())));

@@ -307,8 +307,22 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
 fn leave(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        let why = if let Answer::Left(why) = answer { why } else { Left::Gone };
-        host.dismiss_between_steps(id, why);
+        let answer = match (host.memory.waiters.detach(id, clock::now()), answer) {
+            (Some(deadline), answer) => {
+                // Its place is kept for its owner, who may ask from elsewhere.
+                host.alarm.by(deadline);
+                if let Answer::Left(_) = answer {
+                    Answer::Left(Left::PlaceKept)
+                } else {
+                    answer
+                }
+            }
+            (None, answer) => {
+                let why = if let Answer::Left(why) = answer { why } else { Left::Gone };
+                host.dismiss_between_steps(id, why);
+                answer
+            }
+        };
         host.blocked.answer(id, answer);
     });
 }

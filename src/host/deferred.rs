@@ -120,7 +120,9 @@ fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
             let memory = &mut host.memory;
             let due = memory.waiters.pop_due(now).or_else(|| memory.observers.pop_due(now));
             let Some(id) = due else { break };
-            if host.dismiss_between_steps(id, Left::TimedOut) {
+            if let Some(client) = host.memory.waiters.end_slice(id) {
+                host.blocked.answer(client, Answer::Left(Left::PlaceKept));
+            } else if host.dismiss_between_steps(id, Left::TimedOut) {
                 host.blocked.answer(id, Answer::Left(Left::TimedOut));
             }
         }
@@ -220,8 +222,9 @@ pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: im
                 host.suspect(db, key);
                 break;
             }
+            let client = host.memory.waiters.client_of(id);
             left.extend(host.take_out(id, Left::Failed).into_iter().flat_map(|(_, keys)| keys));
-            host.blocked.answer(id, Answer::Failed(text));
+            client.into_iter().for_each(|client| host.blocked.answer(client, Answer::Failed(text)));
         }
         left.remove(key);
         left.iter().for_each(|key| host.suspect(db, key));

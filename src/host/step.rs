@@ -211,7 +211,7 @@ impl Carrying<'_> {
                 }
                 Effect::Queued => events.push(Event::Waiting),
                 Effect::Wanted => events.push(Event::Wanted),
-                Effect::Left { waiter, why } => host.blocked.answer(waiter, Answer::Left(why)),
+                Effect::Left { client, why } => host.blocked.answer(client, Answer::Left(why)),
             }
         }
         if changed && !listening {

@@ -49,6 +49,8 @@ impl Stats {
             Left::Superseded => self.superseded += 1,
             Left::Cancelled => self.cancelled += 1,
             Left::Gone => self.abandoned += 1,
+            // It is not over.
+            Left::PlaceKept => {}
             Left::HoldEnded | Left::OverLimit(_) | Left::Failed => self.failed += 1,
         }
     }
@@ -167,12 +169,25 @@ impl Memory {
         self.unsettled.is_empty() && self.observers.is_quiet()
     }
 
-    /// Keeps the place of a ticket that is asked for again; whether there is one.
-    pub fn keep_ticket(&mut self, db: i32, keys: &[&[u8]], ask: &Ask, deadline: Moment) -> bool {
-        let Some(id) = self.waiters.ticket_for(db, keys, ask) else { return false };
-        self.waiters.keep_ticket(id, ask.clone(), deadline);
+    /// Keeps the place of a ticket that is asked for again. Returns the client that was kept waiting for its turn and is not
+    /// any more; `None` if there is no such ticket.
+    pub fn keep_ticket(
+        &mut self,
+        db: i32,
+        keys: &[&[u8]],
+        ask: &Ask,
+        deadline: Moment,
+    ) -> Option<Option<WaiterId>> {
+        let id = self.waiters.ticket_for(db, keys, ask)?;
+        let earlier = self.waiters.keep_ticket(id, ask.clone(), deadline);
         self.wake_by(deadline);
-        true
+        Some(earlier)
+    }
+
+    /// Keeps a client waiting for the turn of its owner's ticket, until a moment.
+    pub fn attach(&mut self, ticket: WaiterId, until: Moment, keep_ms: u64) {
+        self.waiters.attach(ticket, until, keep_ms);
+        self.wake_by(until);
     }
 
     /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
@@ -184,7 +199,7 @@ impl Memory {
                 self.provisional.insert(fence, undo);
                 self.stats.handed_off += 1;
             }
-            To::Ticket => self.stats.handed_off += 1,
+            To::Ticket(_) => self.stats.handed_off += 1,
         }
     }
 

@@ -5,7 +5,7 @@ use super::deadlock::{Holds, Link, Want};
 use super::entries::Entries;
 use super::hold::Extra;
 use super::turn::{Effect, Left, To};
-use super::waiter::{Ask, Kind};
+use super::waiter::Ask;
 use super::{End, Fence, Hold, Lease, Owner, Turn, WaiterId};
 
 impl Turn<'_> {
@@ -67,7 +67,7 @@ impl Turn<'_> {
     /// under the id that it asked with, and bounded as it asked, too. If it waits for something else, as for several locks
     /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing. So does that of
     /// a client that may not have it.
-    /// What is given on purpose need not be claimed: a ticket ends with it.
+    /// What is given on purpose need not be claimed, unless a client is told that may not hear it: a ticket ends with it.
     fn grant_out_of_turn(&mut self, mut ask: Ask, may_have: &mut dyn FnMut(WaiterId) -> bool) -> Fence {
         let waiters = &self.memory.waiters;
         let waiting = waiters.waiter_of(self.db, self.key, ask.owner.as_bytes());
@@ -77,12 +77,13 @@ impl Turn<'_> {
                 entry.keys.len() == 1 && waiter.upgrades.is_none() && waiter.ask.claim == ask.claim
             })
         };
-        let told = waiting.filter(is_for_this).filter(|id| may_have(*id));
+        let mut may_be_told = |id: &WaiterId| waiters.client_of(*id).is_none_or(&mut *may_have);
+        let told = waiting.filter(is_for_this).filter(&mut may_be_told);
         let mut to = To::Caller;
         if let Some((id, entry)) = told.and_then(|id| Some((id, self.memory.waiters.remove(id)?))) {
-            match entry.waiter.kind {
-                Kind::Client => to = To::Client(id),
-                Kind::Ticket => self.memory.stats.handed_off += 1,
+            match To::waiter(id, &entry.waiter) {
+                To::Ticket(None) => self.memory.stats.handed_off += 1,
+                waiter => to = waiter,
             }
             let asked = entry.waiter.ask;
             let mut extra = ask.extra.take().map_or_else(Extra::default, |extra| *extra);

@@ -29,8 +29,8 @@ pub enum Effect {
     Queued,
     /// The holders were asked to give the lock up.
     Wanted,
-    /// A wait ended without a grant.
-    Left { waiter: WaiterId, why: Left },
+    /// A client's wait ended without a grant.
+    Left { client: WaiterId, why: Left },
 }
 
 /// Why a wait ended without a grant.
@@ -48,6 +48,8 @@ pub enum Left {
     Gone,
     /// What it waits for is not to be had here any more: another type, another server.
     Failed,
+    /// It has waited long enough, and its place in line is kept.
+    PlaceKept,
     /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
     /// locks with one limit, and they no longer agree.
     OverLimit(u32),
@@ -60,24 +62,24 @@ pub enum To {
     Caller,
     /// A client that waits.
     Client(WaiterId),
-    /// A ticket.
-    Ticket,
+    /// A ticket, and the client that is kept waiting for its turn.
+    Ticket(Option<WaiterId>),
 }
 
 impl To {
     /// One who waited.
-    pub const fn waiter(id: WaiterId, kind: Kind) -> Self {
-        match kind {
+    pub fn waiter(id: WaiterId, waiter: &Waiter) -> Self {
+        match waiter.kind {
             Kind::Client => Self::Client(id),
-            Kind::Ticket => Self::Ticket,
+            Kind::Ticket => Self::Ticket(waiter.client(id)),
         }
     }
 
     /// The client that is to be told.
     pub const fn client(self) -> Option<WaiterId> {
         match self {
-            Self::Client(id) => Some(id),
-            Self::Caller | Self::Ticket => None,
+            Self::Client(id) | Self::Ticket(Some(id)) => Some(id),
+            Self::Caller | Self::Ticket(None) => None,
         }
     }
 }
@@ -123,8 +125,9 @@ impl Turn<'_> {
                 if self.lock.hold_with(fence).is_none() {
                     self.leave(id, Left::HoldEnded);
                 } else if self.lock.is_alone(fence) {
+                    let to = To::waiter(id, waiter);
                     self.memory.waiters.remove(id);
-                    self.upgrade(fence, To::Client(id));
+                    self.upgrade(fence, to);
                 } else {
                     return;
                 }
@@ -137,7 +140,7 @@ impl Turn<'_> {
                 self.memory.unsettled.push(Item::Group(id));
                 return;
             } else if let Some(entry) = self.memory.waiters.remove(id) {
-                let to = To::waiter(id, entry.waiter.kind);
+                let to = To::waiter(id, &entry.waiter);
                 self.grant(entry.waiter.ask, to);
             }
         }
@@ -145,8 +148,9 @@ impl Turn<'_> {
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
     pub fn leave(&mut self, waiter: WaiterId, why: Left) {
+        let client = self.memory.waiters.client_of(waiter);
         if self.memory.dismiss_in_step(waiter, why) {
-            self.effects.push(Effect::Left { waiter, why });
+            self.effects.extend(client.map(|client| Effect::Left { client, why }));
         }
     }
 
@@ -184,7 +188,7 @@ impl Turn<'_> {
             let asked = ask.span.map(|span| span.from(self.clock.now)).unwrap_or_default();
             hold.set_bounds(hold.bounds().copied().unwrap_or_default().and(asked));
         }
-        if to == To::Ticket {
+        if matches!(to, To::Ticket(_)) {
             hold.await_claim(Lease::ms(self.memory.claim_ms), self.clock.now);
         }
         self.memory.index(self.db, self.key, &mut hold);
@@ -255,8 +259,11 @@ impl Turn<'_> {
     /// Whether there is room in the queue for this owner. Who waits there already as the same kind takes no more of it.
     pub fn check_room(&self, owner: &[u8], kind: Kind, caps: Caps) -> Result<(), Full> {
         let waiters = &self.memory.waiters;
-        let earlier = waiters.waiter_of(self.db, self.key, owner).and_then(|id| waiters.get(id));
-        if earlier.is_some_and(|earlier| earlier.waiter.kind == kind) {
+        let takes_over = waiters.waiter_of(self.db, self.key, owner).is_some_and(|id| match kind {
+            Kind::Client => waiters.client_of(id).is_some(),
+            Kind::Ticket => waiters.get(id).is_some_and(|earlier| earlier.waiter.kind == kind),
+        });
+        if takes_over {
             return Ok(());
         }
         self.memory.room(self.db, self.key, kind, caps)
@@ -284,13 +291,23 @@ impl Turn<'_> {
     /// told.
     pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let place = self.memory.waiters.place_for(self.db, &[self.key], ask.owner.as_bytes());
-        self.enqueue_at(place, Waiter { kind, ask, since: self.clock.now, deadline, upgrades: None })
+        let since = self.clock.now;
+        self.enqueue_at(place, Waiter { kind, ask, since, deadline, attached: None, upgrades: None })
     }
 
     /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
-    pub fn enqueue_upgrade(&mut self, ask: Ask, fence: Fence, deadline: Moment) -> WaiterId {
-        let (kind, since) = (Kind::Client, self.clock.now);
-        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, upgrades: Some(fence) })
+    pub fn enqueue_upgrade(&mut self, ask: Ask, kind: Kind, fence: Fence, deadline: Moment) -> WaiterId {
+        let (since, upgrades) = (self.clock.now, Some(fence));
+        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, attached: None, upgrades })
+    }
+
+    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. Returns whether it
+    /// has one.
+    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> bool {
+        let kept = self.memory.keep_ticket(self.db, &[self.key], ask, deadline);
+        let earlier = kept.flatten();
+        self.effects.extend(earlier.map(|client| Effect::Left { client, why: Left::Superseded }));
+        kept.is_some()
     }
 
     fn enqueue_at(&mut self, place: Place, waiter: Waiter) -> WaiterId {

@@ -65,7 +65,7 @@ impl Turns<'_> {
             return;
         }
         if let Some(entry) = self.memory.waiters.remove(id) {
-            self.grant(&entry.waiter.ask, To::waiter(id, entry.waiter.kind));
+            self.grant(&entry.waiter.ask, To::waiter(id, &entry.waiter));
             self.each(|turn| turn.serve());
         }
     }
@@ -76,10 +76,11 @@ impl Turns<'_> {
         self.memory.hand_over(fence, Undo::End { left: ask.keys() }, to);
         self.each(|turn| {
             turn.grant_as(fence, ask.clone(), to);
-            if to.client().is_some() {
-                // The client is told once, with the first.
-                to = To::Caller;
-            }
+            // The client is told once, with the first.
+            to = match to {
+                To::Client(_) | To::Caller => To::Caller,
+                To::Ticket(_) => To::Ticket(None),
+            };
         });
         fence
     }
@@ -105,24 +106,36 @@ impl Turns<'_> {
         find_cycle(self.memory, &want, Near { now: self.clock.now, at_hand: &at_hand, others })
     }
 
+    /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`. Returns whether it
+    /// has one.
+    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> bool {
+        let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
+        let kept = self.memory.keep_ticket(self.db, &keys, ask, deadline);
+        self.supersede(kept.flatten());
+        kept.is_some()
+    }
+
+    /// Tells clients that their owner waits elsewhere.
+    fn supersede(&mut self, clients: impl IntoIterator<Item = WaiterId>) {
+        let left = clients.into_iter().map(|client| Effect::Left { client, why: Left::Superseded });
+        self.parts.first_mut().into_iter().zip([left]).for_each(|(part, left)| part.effects.extend(left));
+    }
+
     /// Puts a waiter into all of the queues at once.
     pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         let owner = ask.owner.as_bytes();
         let place = self.memory.waiters.place_for(self.db, &keys, owner);
         let earlier = self.memory.waiters.earlier_waits(self.db, &keys, owner);
+        let told: Vec<_> = earlier.iter().filter_map(|id| self.memory.waiters.client_of(*id)).collect();
         earlier.iter().for_each(|id| {
             self.memory.dismiss_in_step(*id, Left::Superseded);
         });
-        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, upgrades: None };
+        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, attached: None, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);
-        if let Some(first) = self.parts.first_mut() {
-            for waiter in &earlier {
-                first.effects.push(Effect::Left { waiter: *waiter, why: Left::Superseded });
-            }
-        }
+        self.supersede(told);
         self.parts.iter_mut().for_each(|part| part.effects.push(Effect::Queued));
         if !earlier.is_empty() {
             // The new wait may want less than those whose place it took.

@@ -70,6 +70,8 @@ pub struct Waiters {
     groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
     tickets: usize,
+    /// The tickets whose turn a client is kept waiting for, by the number of the client.
+    attached: HashMap<WaiterId, WaiterId>,
     arrivals: u64,
 }
 
@@ -84,9 +86,9 @@ impl Waiters {
         self.tickets
     }
 
-    /// How many of them are clients.
+    /// How many clients are kept waiting, for themselves or for the turn of a ticket.
     pub fn clients(&self) -> usize {
-        self.len() - self.tickets
+        self.len() - self.tickets + self.attached.len()
     }
 
     /// How many wait for this lock.
@@ -170,6 +172,9 @@ impl Waiters {
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
         self.groups.remove(&id);
+        if let Some(attached) = &entry.waiter.attached {
+            self.attached.remove(&attached.client);
+        }
         let owner = entry.waiter.ask.owner.as_bytes();
         let tickets = usize::from(entry.waiter.kind == Kind::Ticket);
         self.tickets -= tickets;
@@ -288,7 +293,8 @@ impl Waiters {
         }
     }
 
-    /// Someone whose wait is over at `now`; still in the queue.
+    /// Someone whose wait is over at `now`, or the wait of the client at a ticket: see [`Waiters::end_slice`]. Still in the
+    /// queue.
     pub fn pop_due(&mut self, now: Moment) -> Option<WaiterId> {
         let id = self.deadlines.pop_due(now)?;
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -360,7 +366,8 @@ mod tests {
         for old in waiters.earlier_waits(db, keys, owner) {
             waiters.remove(old);
         }
-        let waiter = Waiter { kind, ask: ask(owner), since: Moment(0), deadline, upgrades: None };
+        let waiter =
+            Waiter { kind, ask: ask(owner), since: Moment(0), deadline, attached: None, upgrades: None };
         waiters.insert(db, keys, place, waiter)
     }
 

@@ -48,6 +48,17 @@ impl Kind {
     }
 }
 
+/// The client that is kept waiting for the turn of its owner's ticket.
+#[derive(Debug)]
+pub struct Attached {
+    /// Its own number: it can leave, and another one come, while the ticket stays.
+    pub client: WaiterId,
+    /// Where it has waited long enough.
+    pub until: Moment,
+    /// How long the ticket is kept when it has left.
+    pub keep_ms: u64,
+}
+
 /// One who waits.
 #[derive(Debug)]
 pub struct Waiter {
@@ -56,11 +67,21 @@ pub struct Waiter {
     pub since: Moment,
     /// Where the wait ends without a grant.
     pub deadline: Moment,
+    /// For a ticket: the client that is told when its turn comes.
+    pub attached: Option<Box<Attached>>,
     /// The shared hold that is to become exclusive, for one who has it already.
     pub upgrades: Option<Fence>,
 }
 
 impl Waiter {
+    /// The client that is to be told what becomes of the wait with this number.
+    pub fn client(&self, id: WaiterId) -> Option<WaiterId> {
+        match self.kind {
+            Kind::Client => Some(id),
+            Kind::Ticket => self.attached.as_ref().map(|attached| attached.client),
+        }
+    }
+
     /// The owners whose holds leave it no room, of these holds that are not over: where permits add up to too much,
     /// all of them; none if it only waits for its turn. `taken` is the sum of their permits.
     pub fn blockers<'l>(&self, holds: &'l [&Hold], taken: u64) -> impl Iterator<Item = &'l Owner> {

@@ -5,13 +5,14 @@ use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
 use super::super::step::change;
-use super::waiting::{get_in_line, may_block};
+use super::waiting::{get_in_line, judge, possible, wait_for_turn};
 use super::{report_held, report_not_held, say, site, Step};
 use crate::command::convert::{Convert, Converted};
 use crate::command::report::Report;
 use crate::command::set_limit::SetLimit;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
+use crate::primitive::waiter::Kind;
 
 pub(in crate::host) struct ConvertVerb;
 
@@ -21,26 +22,41 @@ impl Verb for ConvertVerb {
         let policy = config::policy();
         let request = Convert::parse(&words, &policy)?;
         let holder = request.holder;
-        let wait = request.wait.filter(|_| may_block(call.ctx));
+        let wait = request.wait.and_then(|wait| possible(call.ctx, wait));
         let step = change(site(call), call.key(), |turn, blocked| {
-            let converted = request.apply(turn)?;
-            if let (Converted::Busy, Some(wait)) = (converted, wait) {
-                let form = Form { asked: Asked::Convert, made_up: None, with_info: holder.with_info };
-                let check = |turn: &mut _, others: &mut dyn Holds| request.check_wait(turn, &policy, others);
-                let enqueue = |turn: &mut _| request.enqueue(wait, turn).map(drop);
-                if get_in_line(call, turn, blocked, form, check, enqueue)? {
-                    return Ok(Step::Waits);
+            let form = || Form { asked: Asked::Convert, made_up: None, with_info: holder.with_info };
+            let converted = match (request.apply(turn)?, wait) {
+                (Converted::Busy, Some(wait)) if wait.kind() == Kind::Ticket => {
+                    let queue =
+                        |turn: &mut _, others: &mut dyn Holds| request.queue(wait, turn, &policy, others);
+                    let converted = judge(call, turn, queue)?;
+                    if wait_for_turn(call, turn, blocked, form(), holder.owner, wait) {
+                        return Ok(Step::Waits);
+                    }
+                    converted
                 }
-            }
+                (Converted::Busy, Some(wait)) => {
+                    let check = |turn: &mut _, others: &mut dyn Holds| {
+                        request.check_wait(wait, turn, &policy, others)
+                    };
+                    let enqueue = |turn: &mut _| request.enqueue(wait, turn).map(drop);
+                    if get_in_line(call, turn, blocked, form(), check, enqueue)? {
+                        return Ok(Step::Waits);
+                    }
+                    Converted::Busy
+                }
+                (converted, _) => converted,
+            };
             let report = holder.with_info.then(|| match converted {
                 Converted::Held(_) => report_held(turn, holder.owner, "already-held"),
                 Converted::Done(_) => report_held(turn, holder.owner, "converted"),
                 Converted::Busy => Report::busy(turn.lock, holder.owner, turn.clock.now),
+                Converted::Queued => Report::queued(turn.lock, holder.owner, turn.clock.now),
                 Converted::NotHeld => report_not_held(turn, holder.owner, holder.fence),
             });
             let outcome = match converted {
                 Converted::Held(fence) | Converted::Done(fence) => fence.into(),
-                Converted::Busy | Converted::NotHeld => Outcome::Nil,
+                Converted::Busy | Converted::Queued | Converted::NotHeld => Outcome::Nil,
             };
             Ok(Step::Done(outcome, report))
         })?;

@@ -11,7 +11,7 @@ use super::super::entry::{Call, Verb};
 use super::super::reply;
 use super::super::step::change_all;
 use super::tying::tie;
-use super::waiting::{get_in_line, judge, make_up_owner, may_wait};
+use super::waiting::{get_in_line, judge, make_up_owner, possible, wait_for_turn};
 use super::{report_acquired, say_acquired, site, Step};
 use crate::command::acquire::Acquired;
 use crate::command::args::parse_i64;
@@ -58,20 +58,29 @@ impl Verb for AcquireAllVerb {
         let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
         let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
         let with_info = request.terms.with_info;
-        let wait = request.terms.wait.filter(|wait| may_wait(call.ctx, wait.kind));
+        let wait = request.terms.wait.and_then(|wait| possible(call.ctx, wait));
         let names = names(call, 2, request.keys.len());
         let step = change_all(site(call), names, |turns, blocked| {
+            let form = || Form { asked: Asked::AcquireAll, made_up: made_up.clone(), with_info };
             let acquired = match (request.apply(owner, turns, &policy)?, wait) {
-                (Acquired::Busy, Some(wait)) if wait.kind == Kind::Ticket => {
-                    judge(call, turns, |turns, others| request.queue(owner, wait, turns, &policy, others))?
+                (Acquired::Busy, Some(wait)) if wait.kind() == Kind::Ticket => {
+                    let queue = |turns: &mut _, others: &mut dyn Holds| {
+                        request.queue(owner, wait, turns, &policy, others)
+                    };
+                    let acquired = judge(call, turns, queue)?;
+                    if acquired == Acquired::Queued
+                        && wait_for_turn(call, turns, blocked, form(), owner, wait)
+                    {
+                        return Ok(Step::Waits);
+                    }
+                    acquired
                 }
                 (Acquired::Busy, Some(wait)) => {
-                    let form = Form { asked: Asked::AcquireAll, made_up: made_up.clone(), with_info };
                     let check = |turns: &mut _, others: &mut dyn Holds| {
                         request.check_wait(owner, wait, turns, &policy, others)
                     };
                     let enqueue = |turns: &mut _| request.enqueue(owner, wait, turns, &policy).map(drop);
-                    if get_in_line(call, turns, blocked, form, check, enqueue)? {
+                    if get_in_line(call, turns, blocked, form(), check, enqueue)? {
                         return Ok(Step::Waits);
                     }
                     Acquired::Busy

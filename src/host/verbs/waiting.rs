@@ -10,15 +10,19 @@ use super::super::entry::Call;
 use super::super::key::read;
 use super::super::reach::Reach;
 use super::super::rights::Rights;
+use crate::command::policy::Wait;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::unsettled::Item;
-use crate::primitive::waiter::Kind;
-use crate::primitive::{Hold, Memory, Owner, Turn, Turns};
+use crate::primitive::{Hold, Memory, Moment, Owner, Turn, Turns, WaiterId};
 
-/// Whether a wait of this kind can begin with this call. A ticket keeps nobody waiting.
-pub(super) fn may_wait(ctx: *mut Ctx, kind: Kind) -> bool {
-    kind == Kind::Ticket || may_block(ctx)
+/// How this call can wait, of how it wants to: where its client cannot be kept waiting a ticket is left, or nothing.
+pub(super) fn possible(ctx: *mut Ctx, wait: Wait) -> Option<Wait> {
+    if may_block(ctx) {
+        Some(wait)
+    } else {
+        wait.unblocked()
+    }
 }
 
 /// Whether the client of this call can be kept waiting: not in a transaction or script, and not when the command
@@ -60,21 +64,62 @@ pub(super) fn get_in_line<T: Step>(
     Ok(true)
 }
 
+/// Keeps the client of this call waiting for the turn of the ticket that its owner has, if it wants to wait and the server
+/// will have it blocked; whether it waits now.
+pub(super) fn wait_for_turn<T: Step>(
+    call: &Call,
+    turn: &mut T,
+    blocked: &mut Blocked,
+    form: Form,
+    owner: &[u8],
+    wait: Wait,
+) -> bool {
+    let (Some(until), Some(keep_ms)) = (wait.until(turn.now()), wait.keep_ms) else { return false };
+    let Some(ticket) = turn.ticket_of(call.db(), owner) else { return false };
+    let memory = turn.as_mut();
+    let waits = blocked.block(call.ctx, memory.waiters.next_id(), form);
+    if waits {
+        memory.attach(ticket, until, keep_ms);
+    }
+    waits
+}
+
 /// A step on one lock or on several.
 pub(super) trait Step: AsMut<Memory> {
     /// One of its locks.
     fn key(&self) -> &[u8];
+
+    fn now(&self) -> Moment;
+
+    /// The owner's place in line.
+    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId>;
 }
 
 impl Step for Turn<'_> {
     fn key(&self) -> &[u8] {
         self.key
     }
+
+    fn now(&self) -> Moment {
+        self.clock.now
+    }
+
+    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
+        self.memory.waiters.waiter_of(db, self.key, owner)
+    }
 }
 
 impl Step for Turns<'_> {
     fn key(&self) -> &[u8] {
         self.parts.first().map_or(&[], |part| part.key)
+    }
+
+    fn now(&self) -> Moment {
+        self.clock.now
+    }
+
+    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
+        self.memory.waiters.waiter_of(db, self.key(), owner)
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Waiter {
     pub claim: Claim,
     pub lease: Lease,
     pub deadline: Moment,
+    /// For a ticket that a client waits for: until when, and how long the ticket is kept then, in ms.
+    pub attached: Option<(Moment, u64)>,
     pub entry: usize,
     pub span: Span,
     /// The grant of the shared hold that is to become exclusive.
@@ -234,6 +236,13 @@ impl Model {
                 return;
             }
         }
+    }
+
+    /// Lets the clients go that have waited long enough at a ticket.
+    pub fn end_slices(&mut self, now: Moment) {
+        self.waiters.iter_mut().for_each(|waiter| {
+            waiter.attached.take_if(|(until, _)| until.0.div_ceil(1000) <= now.0 / 1000);
+        });
     }
 
     /// Puts a waiter in line; whatever its owner waited for among these keys is given up.

@@ -6,7 +6,6 @@ use proptest::prelude::*;
 
 use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
 use crate::command::policy::Wait;
-use crate::primitive::waiter::Kind;
 use crate::primitive::Claim;
 
 #[derive(Clone, Debug)]
@@ -56,7 +55,7 @@ pub enum Op {
         key: usize,
         owner: usize,
         claim: Claim,
-        wait: Option<u64>,
+        wait: Option<Wait>,
     },
     SetLimit {
         key: usize,
@@ -114,10 +113,15 @@ fn claim() -> impl Strategy<Value = Claim> {
     ]
 }
 
-/// BLOCK, QUEUE or neither.
+/// BLOCK, QUEUE, both or neither.
 fn wait() -> impl Strategy<Value = Option<Wait>> {
-    let kind = prop_oneof![3 => Just(Kind::Client), 2 => Just(Kind::Ticket)];
-    prop::option::weighted(0.8, (1..20_u64, kind).prop_map(|(ms, kind)| Wait { ms, kind }))
+    let ms = || 1..20_u64;
+    let wait = prop_oneof![
+        3 => ms().prop_map(Wait::block),
+        2 => ms().prop_map(Wait::ticket),
+        2 => (ms(), ms()).prop_map(|(block, keep)| Wait { block_ms: Some(block), keep_ms: Some(keep) }),
+    ];
+    prop::option::weighted(0.8, wait)
 }
 
 fn tie() -> impl Strategy<Value = Option<(usize, u64)>> {
@@ -167,7 +171,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
         2 => (key.clone(), owner.clone(), owner.clone(), time())
             .prop_map(|(key, from, to, lease)| Op::Transfer { key, from, to, lease }),
-        3 => (key.clone(), owner, either, time())
+        3 => (key.clone(), owner, either, wait())
             .prop_map(|(key, owner, claim, wait)| Op::Convert { key, owner, claim, wait }),
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),
         1 => any::<usize>().prop_map(|nth| Op::Vanish { nth }),

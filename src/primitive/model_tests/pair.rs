@@ -61,6 +61,15 @@ fn span(most: Option<u64>, least: Option<u64>, tie: Option<Tie>) -> Span {
     Span { longest, shortest: least.map_or(Lease::NONE, Lease::ms), tie }
 }
 
+/// How somebody stands in line who waits like this.
+fn place(wait: Option<Wait>, now: Moment) -> (Kind, Moment, Option<(Moment, u64)>) {
+    let wait = wait.unwrap_or(Wait::block(0));
+    match wait.until(now).zip(wait.keep_ms) {
+        Some((until, keep_ms)) => (Kind::Ticket, until.plus_ms(keep_ms), Some((until, keep_ms))),
+        None => (wait.kind(), wait.deadline(now), None),
+    }
+}
+
 fn names(keys: &BTreeSet<usize>) -> Vec<&'static [u8]> {
     keys.iter().map(|key| KEYS[*key]).collect()
 }
@@ -88,12 +97,12 @@ impl Pair {
         match op {
             Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
-                let Wait { ms, kind } = wait.unwrap_or(Wait::block(0));
-                let deadline = Wait { ms, kind }.deadline(now);
+                let (kind, deadline, attached) = place(wait, now);
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
                 let span = span(most, least, tie);
+                let upgrades = None;
                 let waiter =
-                    Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades: None };
+                    Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
                 self.acquire(waiter, wait);
             }
             Op::Release { key, owner, right_fence, entry } => self.release(key, owner, right_fence, entry),
@@ -134,7 +143,7 @@ impl Pair {
                 let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None };
                 assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
             }
-            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait.map(Wait::block)),
+            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),
             Op::Break { key, owner } => {
                 let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };
@@ -180,6 +189,7 @@ impl Pair {
                 self.world.now_us += us;
                 self.world.run_due();
                 let now = self.now();
+                self.model.end_slices(now);
                 // The timer may look up to a millisecond late; a turn on the lock ends what is over in any case.
                 self.model.waiters.retain(|waiter| waiter.deadline.0.div_ceil(1000) > now.0 / 1000);
                 (0..KEYS.len()).for_each(|key| self.world.settle(key));

@@ -173,6 +173,9 @@ impl World {
     pub fn run_due(&mut self) {
         let now = Moment(self.now_us);
         while let Some(id) = self.memory.waiters.pop_due(now) {
+            if self.memory.waiters.end_slice(id).is_some() {
+                continue;
+            }
             let entry = self.memory.waiters.get(id);
             let keys: Vec<usize> =
                 entry.into_iter().flat_map(|entry| &entry.keys).map(|key| number(key)).collect();

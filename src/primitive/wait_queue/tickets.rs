@@ -1,7 +1,8 @@
 //! Tickets: waiters that nobody is kept waiting for, and that stay only as long as somebody asks for them.
 
 use super::{Entry, Waiters};
-use crate::primitive::waiter::{Ask, Kind, WaiterId};
+use crate::primitive::deadlines::Slot;
+use crate::primitive::waiter::{Ask, Attached, Kind, WaiterId};
 use crate::primitive::Moment;
 
 impl Waiters {
@@ -14,11 +15,66 @@ impl Waiters {
         (is_same && waiter.kind == Kind::Ticket && waiter.ask.claim == ask.claim).then_some(id)
     }
 
-    /// Lets a ticket that is asked for again stay where it is, on these terms and until `deadline`.
-    pub fn keep_ticket(&mut self, id: WaiterId, ask: Ask, deadline: Moment) {
+    /// Lets a ticket that is asked for again stay where it is, on these terms and until `deadline`. Returns the client
+    /// that was kept waiting for its turn and is not any more, if there was one.
+    pub fn keep_ticket(&mut self, id: WaiterId, ask: Ask, deadline: Moment) -> Option<WaiterId> {
+        let entry = self.entries.get_mut(&id)?;
+        (entry.waiter.ask, entry.waiter.deadline) = (ask, deadline);
+        let earlier = entry.waiter.attached.take().map(|attached| attached.client);
+        if let Some(client) = earlier {
+            self.attached.remove(&client);
+        }
+        self.reschedule(id, deadline);
+        earlier
+    }
+
+    /// Keeps a client waiting for the turn of a ticket, and the ticket for as long as it was to be kept after that. Returns
+    /// the client's number, which is the next one.
+    pub fn attach(&mut self, id: WaiterId, until: Moment, keep_ms: u64) -> WaiterId {
+        let client = self.take_id();
         if let Some(entry) = self.entries.get_mut(&id) {
-            self.deadlines.reschedule(entry.timer, deadline);
-            (entry.waiter.ask, entry.waiter.deadline) = (ask, deadline);
+            entry.waiter.deadline = until.plus_ms(keep_ms);
+            entry.waiter.attached = Some(Box::new(Attached { client, until, keep_ms }));
+            self.attached.insert(client, id);
+            self.reschedule(id, until);
+        }
+        client
+    }
+
+    /// Lets the client of a ticket go; the ticket stays, for as long as it was to be kept. Returns where the ticket ends now;
+    /// `None` if this is not the client of a ticket.
+    pub fn detach(&mut self, client: WaiterId, now: Moment) -> Option<Moment> {
+        let id = self.attached.remove(&client)?;
+        let entry = self.entries.get_mut(&id)?;
+        let attached = entry.waiter.attached.take()?;
+        // However late this is noticed, it has not waited for longer than it wanted.
+        let deadline = now.min(attached.until).plus_ms(attached.keep_ms);
+        entry.waiter.deadline = deadline;
+        self.reschedule(id, deadline);
+        Some(deadline)
+    }
+
+    /// Lets the client of this ticket go if there is one, as [`Waiters::pop_due`] found its time to be up. Returns its number.
+    pub fn end_slice(&mut self, id: WaiterId) -> Option<WaiterId> {
+        let client = self.get(id)?.waiter.attached.as_ref()?.client;
+        self.detach(client, Moment::NEVER).map(|_| client)
+    }
+
+    /// The client that is to be told of this wait: itself, or who waits for its turn. `None` for a ticket alone.
+    pub fn client_of(&self, id: WaiterId) -> Option<WaiterId> {
+        self.get(id)?.waiter.client(id)
+    }
+
+    fn reschedule(&mut self, id: WaiterId, deadline: Moment) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match (entry.timer, deadline) {
+            (Slot::NONE, Moment::NEVER) => {}
+            (Slot::NONE, _) => entry.timer = self.deadlines.insert(deadline, id),
+            (timer, Moment::NEVER) => {
+                self.deadlines.remove(timer);
+                entry.timer = Slot::NONE;
+            }
+            (timer, _) => self.deadlines.reschedule(timer, deadline),
         }
     }
 }

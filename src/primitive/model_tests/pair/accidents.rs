@@ -34,6 +34,16 @@ impl Pair {
         if count == 0 {
             return;
         }
+        let now = self.now();
+        let waiter = &mut self.model.waiters[nth % count];
+        if let Some((until, keep_ms)) = waiter.attached.take() {
+            waiter.deadline = now.min(until).plus_ms(keep_ms);
+            let (key, owner) = (*waiter.keys.first().unwrap(), OWNERS[waiter.owner]);
+            let waiters = &mut self.world.memory.waiters;
+            let client = waiters.client_of(waiters.waiter_of(0, KEYS[key], owner).unwrap()).unwrap();
+            assert_eq!(waiters.detach(client, now), Some(waiter.deadline), "the place is kept");
+            return;
+        }
         let gone = self.model.waiters.remove(nth % count);
         self.forget_waiter(&gone);
         gone.keys.iter().for_each(|key| self.world.settle(*key));

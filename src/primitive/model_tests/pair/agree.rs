@@ -20,6 +20,13 @@ impl Pair {
             let queue = memory.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.ask.owner.as_bytes());
             let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
             assert!(queue.eq(waiting), "queue of {key}");
+            let attached = memory.waiters.iter(0, KEYS[key]).map(|(id, waiter)| {
+                let client = waiter.attached.as_ref().map(|attached| attached.client);
+                assert!(client.is_none_or(|client| client != id), "a client is not its ticket");
+                (waiter.deadline, waiter.attached.as_ref().map(|attached| (attached.until, attached.keep_ms)))
+            });
+            let expected = self.model.queue(key).map(|waiter| (waiter.deadline, waiter.attached));
+            assert!(attached.eq(expected), "who is attached in the queue of {key}");
             let Some(lock) = lock else {
                 assert!(!replica.contains_key(&key), "the replica has a lock that is free");
                 continue;
@@ -65,6 +72,8 @@ impl Pair {
         assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
         assert_eq!(memory.ties.len(), tied, "nor of their ties");
         assert_eq!(memory.waiters.len(), self.model.waiters.len());
+        let is_client = |waiter: &&Waiter| waiter.kind == Kind::Client || waiter.attached.is_some();
+        assert_eq!(memory.waiters.clients(), self.model.waiters.iter().filter(is_client).count());
     }
 }
 

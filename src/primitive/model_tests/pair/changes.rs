@@ -99,9 +99,11 @@ impl Pair {
         let keys = BTreeSet::from([key]);
         let deadline = Moment::NEVER;
         let (entry, span) = told.as_ref().map_or((0, Span::default()), |waiter| (waiter.entry, waiter.span));
-        let is_waiting = told.is_some_and(|waiter| waiter.kind == Kind::Client);
-        let kind = Kind::Client;
-        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades: None };
+        let is_waiting =
+            told.as_ref().is_some_and(|waiter| waiter.kind == Kind::Client || waiter.attached.is_some());
+        let kind = told.map_or(Kind::Client, |waiter| waiter.kind);
+        let (attached, upgrades) = (None, None);
+        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
         let grant = self.model.grant(&waiter, now, is_waiting);
         self.fences.insert(grant, fence);
     }

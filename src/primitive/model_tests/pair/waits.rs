@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// What the host does for BLOCK beside QUEUE: the client waits for the turn of the ticket, if there is one now.
+fn attach(memory: &mut memory::Memory, key: usize, owner: &[u8], wait: Wait, now: Moment) {
+    let ticket = memory.waiters.waiter_of(0, KEYS[key], owner);
+    if let (Some(ticket), Some(until), Some(keep_ms)) = (ticket, wait.until(now), wait.keep_ms) {
+        memory.attach(ticket, until, keep_ms);
+    }
+}
+
 impl Pair {
     pub(super) fn acquire(&mut self, waiter: Waiter, wait: Option<Wait>) {
         let got = self.ask(&waiter, wait);
@@ -43,8 +51,8 @@ impl Pair {
         }
         match wait {
             None => assert_eq!(got, Asked::AtOnce(Acquired::Busy)),
-            Some(Wait { kind: Kind::Client, .. }) => self.wait(waiter, &got),
-            Some(Wait { kind: Kind::Ticket, .. }) => self.queue(waiter, got),
+            Some(wait) if wait.kind() == Kind::Client => self.wait(waiter, &got),
+            Some(_) => self.queue(waiter, got),
         }
     }
 
@@ -91,8 +99,10 @@ impl Pair {
             self.world.turn(*key, |turn, others| {
                 let got = request.apply(name, turn, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
-                if wait.kind == Kind::Ticket {
-                    return request.queue(name, wait, turn, &policy, others).map(Asked::AtOnce);
+                if wait.kind() == Kind::Ticket {
+                    let got = request.queue(name, wait, turn, &policy, others)?;
+                    attach(turn.memory, *key, name, wait, turn.clock.now);
+                    return Ok(Asked::AtOnce(got));
                 }
                 request.check_wait(name, wait, turn, &policy, others)?;
                 let id = turn.memory.waiters.next_id();
@@ -105,8 +115,10 @@ impl Pair {
             self.world.turns(&order, |turns, others| {
                 let got = request.apply(name, turns, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
-                if wait.kind == Kind::Ticket {
-                    return request.queue(name, wait, turns, &policy, others).map(Asked::AtOnce);
+                if wait.kind() == Kind::Ticket {
+                    let got = request.queue(name, wait, turns, &policy, others)?;
+                    attach(turns.memory, order[0], name, wait, turns.clock.now);
+                    return Ok(Asked::AtOnce(got));
                 }
                 request.check_wait(name, wait, turns, &policy, others)?;
                 let id = turns.memory.waiters.next_id();
@@ -143,8 +155,13 @@ impl Pair {
         let got = self.world.turn(key, |turn, others| {
             let got = request.apply(turn)?;
             let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
-            request.check_wait(turn, &policy, others)?;
-            assert!(request.enqueue(wait, turn).is_ok());
+            if wait.kind() == Kind::Ticket {
+                assert_eq!(request.queue(wait, turn, &policy, others)?, Converted::Queued);
+                attach(turn.memory, key, OWNERS[owner], wait, turn.clock.now);
+            } else {
+                request.check_wait(wait, turn, &policy, others)?;
+                assert!(request.enqueue(wait, turn).is_ok());
+            }
             Ok(Asked::Waits)
         });
         let got = got.unwrap_or_else(Asked::Refused);
@@ -166,11 +183,10 @@ impl Pair {
         self.confirm(hold.grant);
         self.model.hold_of_mut(key, owner).unwrap().claim(now);
         let lease = hold.lease;
-        let deadline = wait.unwrap_or(Wait::block(0)).deadline(now);
+        let (kind, deadline, attached) = place(wait, now);
         let keys = BTreeSet::from([key]);
         let (entry, span, upgrades) = (0, Span::default(), Some(hold.grant));
-        let kind = Kind::Client;
-        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, entry, span, upgrades };
+        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
         if claim == Claim::SHARED {
             assert_eq!(got, Asked::AtOnce(Converted::Done(fence)), "down it goes at once");
             self.model.hold_of_mut(key, owner).unwrap().claim = claim;
