@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix bench compare lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix snippets bench compare compare-test lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -22,7 +22,7 @@ export SERVER_BIN ?= $(SERVERS)/debian/redis-server
 ALL_SERVERS := $(SERVERS)/debian/redis-server $(SERVERS)/redis/redis-server $(SERVERS)/valkey/redis-server
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what a build needs, or say in one line what is missing
 	@tools/setup.sh
@@ -36,12 +36,10 @@ run: build ## start a server with the module in the foreground (PORT=6379)
 demo: build ## watch locks wait, expire, survive a restart: a few seconds
 	@tools/demo.sh
 
-test: unit matrix ## run all tests, on all servers
+test: unit matrix snippets ## run all tests of the module, on all servers
 
 unit: setup ## run the tests that need no server
-	@tools/setup.sh compare
 	cargo test --locked --workspace --lib --bins
-	cargo test $(COMPARE)
 
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
 	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib model_tests
@@ -53,6 +51,10 @@ matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TE
 	@tools/setup.sh matrix
 	@tools/servers.sh $(SERVERS)
 	@tools/integration.sh $(ALL_SERVERS)
+
+snippets: build ## run the Python, Go and JavaScript of the documentation (SNIPPETS=go/readme)
+	@tools/setup.sh snippets
+	@tools/snippets.sh
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench
@@ -68,12 +70,15 @@ compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 p
 	cargo run --release $(COMPARE) -- \
 		$(if $(QUICK),--quick,--write docs/comparison.md) $(ARGS)
 
-lint: setup ## check format, lints, documentation and shell syntax
+compare-test: setup ## check and test the comparison itself; it needs hundreds of crates
 	@tools/setup.sh compare
-	cargo fmt --all --check
 	cargo fmt --manifest-path compare/Cargo.toml --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy $(COMPARE) --all-targets -- -D warnings
+	cargo test $(COMPARE)
+
+lint: setup ## check format, lints, documentation and shell syntax
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	for script in .ci/run tools/*.sh; do bash -n "$$script" || exit 1; done
 

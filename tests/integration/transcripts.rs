@@ -7,15 +7,22 @@ use crate::support::server::Setup;
 use crate::support::transcript::{find, Transcript};
 use crate::support::Server;
 
-/// README.md and everything in docs/.
+/// README.md and every page below docs/.
 pub(crate) fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = std::fs::read_dir(root.join("docs")).into_iter().flatten();
-    let mut paths: Vec<PathBuf> = docs.map(|entry| entry.expect("read docs/").path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut paths = pages_below(&root.join("docs"));
     paths.sort();
     paths.insert(0, root.join("README.md"));
     paths
+}
+
+fn pages_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("read docs/");
+    let paths = entries.map(|entry| entry.expect("read docs/").path());
+    let (dirs, mut pages): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    pages.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    pages.extend(dirs.iter().flat_map(|dir| pages_below(dir)));
+    pages
 }
 
 fn transcripts_of(path: &Path) -> Result<Vec<Transcript>, String> {

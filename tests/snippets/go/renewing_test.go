@@ -1,0 +1,85 @@
+// The block that renews.
+package locks
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func hold(l *Locks, ctx context.Context, key string, work func(int64) error) error {
+	return l.Hold(ctx, key, func(_ context.Context, fence int64) error { return work(fence) })
+}
+
+func TestWorkMayOutlastTheLease(t *testing.T) {
+	err := New(here, 600*time.Millisecond, time.Minute).Hold(bg, "long", func(ctx context.Context, _ int64) error {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(2 * time.Second):
+			return nil
+		}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	nothingIsLeft(t)
+}
+
+// Runs work that begins with act and ends when its context does; returns why it ended, and after what time.
+func ended(lease time.Duration, key string, act func()) (why error, after time.Duration) {
+	_ = New(here, lease, time.Minute).Hold(bg, key, func(ctx context.Context, _ int64) error {
+		start := time.Now()
+		act()
+		<-ctx.Done()
+		why, after = context.Cause(ctx), time.Since(start)
+		return why
+	})
+	return
+}
+
+func TestTheWorkEndsWhenTheLockIsLost(t *testing.T) {
+	why, after := ended(1500*time.Millisecond, "broken", func() { admin.Do(bg, "LOCK.BREAK", "broken") })
+	if !errors.Is(why, ErrLost) || after > time.Second {
+		t.Error(why, after)
+	}
+	nothingIsLeft(t)
+}
+
+func TestTheWorkEndsWhenNobodyAnswers(t *testing.T) {
+	pid, _ := strconv.Atoi(os.Getenv("LOCK_PID"))
+	time.AfterFunc(2*time.Second, func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	why, after := ended(time.Second, "silent", func() { _ = syscall.Kill(pid, syscall.SIGSTOP) })
+	if !errors.Is(why, ErrLost) || after > 1300*time.Millisecond {
+		t.Error(why, after)
+	}
+	nothingIsLeft(t)
+}
+
+func TestTheWorkEndsWhenARefusalStays(t *testing.T) {
+	why, after := ended(3*time.Second, "refused", func() { admin.ConfigSet(bg, "lock.max-lease-ms", "1000") })
+	admin.ConfigSet(bg, "lock.max-lease-ms", "604800000")
+	if !errors.Is(why, ErrLost) || !strings.Contains(why.Error(), "BADARG") || after > 2*time.Second {
+		t.Error(why, after)
+	}
+	nothingIsLeft(t)
+}
+
+func TestAConnectionThatIsCutDoesNotEndTheHold(t *testing.T) {
+	err := New(here, 1500*time.Millisecond, time.Minute).Hold(bg, "reconnect", func(ctx context.Context, _ int64) error {
+		for range 6 {
+			admin.Do(bg, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+			time.Sleep(300 * time.Millisecond)
+		}
+		return context.Cause(ctx)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	nothingIsLeft(t)
+}
