@@ -82,15 +82,17 @@ impl LockKey {
         self.key.value().unwrap_or(&mut self.fresh)
     }
 
-    /// Takes away a time to live that a stranger gave the key: it was meant for the hold that was there.
-    pub(super) fn clear_expiry(&self, ctx: *mut Ctx, name: *mut RString, listening: bool) {
+    /// Takes away a time to live that a stranger gave the key; whether there was one.
+    pub(super) fn clear_expiry(&self, ctx: *mut Ctx, name: *mut RString, listening: bool) -> bool {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
-        if !self.key.stored.is_null() && rm!(RedisModule_GetExpire(self.key.handle)) != never {
-            rm!(RedisModule_SetExpire(self.key.handle, never));
-            if listening {
-                rm!(RedisModule_Replicate(ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), name));
-            }
+        if self.key.stored.is_null() || rm!(RedisModule_GetExpire(self.key.handle)) == never {
+            return false;
         }
+        rm!(RedisModule_SetExpire(self.key.handle, never));
+        if listening {
+            rm!(RedisModule_Replicate(ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), name));
+        }
+        true
     }
 
     /// Makes the keyspace agree with the lock: a key for a held lock, none for a free one.

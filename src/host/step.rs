@@ -170,12 +170,12 @@ impl Carrying<'_> {
             return;
         }
         let listening = !in_command || host.listeners.any(ctx);
-        if effects.iter().any(|effect| matches!(effect, Effect::Granted { .. })) {
-            key.clear_expiry(ctx, self.name, listening);
-        }
+        // An owner that is told how long it has the lock must not lose it earlier.
+        let tells_owner = |effect: &Effect| matches!(effect, Effect::Granted { .. } | Effect::Kept);
+        let mut changed = effects.iter().any(tells_owner) && key.clear_expiry(ctx, self.name, listening);
         key.store();
         let lock = key.lock();
-        let (mut changed, mut holder_changed) = (false, false);
+        let mut holder_changed = false;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Granted { fence, to } => {
@@ -209,6 +209,7 @@ impl Carrying<'_> {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::of_end(how));
                 }
+                Effect::Kept => {}
                 Effect::Queued => events.push(Event::Waiting),
                 Effect::Wanted => events.push(Event::Wanted),
                 Effect::Left { client, why } => host.blocked.answer(client, Answer::Left(why)),

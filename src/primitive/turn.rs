@@ -17,6 +17,8 @@ use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
 pub enum Effect {
     /// A hold began; `to` is a client that was waiting for it.
     Granted { fence: Fence, to: Option<WaiterId> },
+    /// The owner of a hold was heard of and goes on holding.
+    Kept,
     /// A hold got a new lease or deadline, or its owner went in or out under another id.
     Renewed { fence: Fence },
     /// An exclusive hold became a shared one, under this fence.
@@ -202,6 +204,7 @@ impl Turn<'_> {
     pub fn confirm(&mut self, fence: Fence) {
         self.memory.confirm(fence);
         let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        self.effects.push(Effect::Kept);
         if let Some(lease) = hold.claim() {
             let owner = hold.owner.clone();
             self.renew(owner.as_bytes(), lease);
@@ -368,7 +371,10 @@ impl Turn<'_> {
         let exit = hold.leave(id);
         match exit {
             Exit::Unknown => {}
-            Exit::StillHeld => self.tell_again(fence),
+            Exit::StillHeld => {
+                self.effects.push(Effect::Kept);
+                self.tell_again(fence);
+            }
             Exit::Last => {
                 self.end(fence, End::Released);
             }

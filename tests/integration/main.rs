@@ -64,6 +64,7 @@ mod steps;
 mod storms;
 mod support;
 mod tied;
+mod time_to_live;
 mod traffic;
 mod transactions;
 mod transcripts;

@@ -158,7 +158,7 @@ impl World {
                     turn.free(*fence);
                 }
             },
-            Effect::Queued | Effect::Wanted | Effect::Left { .. } => {}
+            Effect::Kept | Effect::Queued | Effect::Wanted | Effect::Left { .. } => {}
         }
         if let Effect::Granted { fence, .. } = effect {
             let newest = self.newest.insert(key, fence.get());
