@@ -5,7 +5,6 @@
 //! A grant counts only when its reply was given to a client that was still there.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::ffi::{c_int, c_void, CStr};
 
 use smallvec::{smallvec, SmallVec};
@@ -19,6 +18,7 @@ use crate::command::report::Report;
 use crate::command::spec::Spec;
 use crate::command::{acquire, convert, group, latch, observe};
 use crate::error::LockError;
+use crate::primitive::table::Table;
 use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
 
@@ -116,8 +116,8 @@ pub(super) const NOT_A_LOCK: &CStr = c"WRONGTYPE the key was overwritten with a 
 /// All blocked clients.
 #[derive(Default)]
 pub(super) struct Blocked {
-    clients: HashMap<WaiterId, Client>,
-    by_handle: HashMap<*mut BlockedHandle, WaiterId>,
+    clients: Table<WaiterId, Client>,
+    by_handle: Table<*mut BlockedHandle, WaiterId>,
     /// Made at the first hand-off.
     names: OnceCell<Names>,
 }

@@ -5,7 +5,6 @@
 //! Three guards before every write: still primary; no pause or failover that wants the stream quiet; in a
 //! cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
 
-use std::collections::HashSet;
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -19,6 +18,7 @@ use super::step::{change, Site};
 use super::{clock, cluster, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
+use crate::primitive::table::Set;
 use crate::primitive::turn::Left;
 use crate::primitive::{Hold, Moment, WaiterId};
 
@@ -76,7 +76,7 @@ pub(super) fn run(ctx: *mut Ctx) {
 /// Looks at what is kept for those who wait for several locks, a few at a time. A lock that is kept is free and has no
 /// key, so nobody is told when a stranger puts a value of another type there.
 pub(super) fn check_groups(ctx: *mut Ctx) {
-    let kept: HashSet<(i32, Rc<[u8]>)> = state::with(|host| {
+    let kept: Set<(i32, Rc<[u8]>)> = state::with(|host| {
         let groups = host.memory.waiters.groups_after(host.groups_checked);
         let chosen: Vec<_> = groups.take(GROUPS_PER_RUN).collect();
         // Where there are no more the next run begins anew.
@@ -216,7 +216,7 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
 pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: impl Fn() -> bool) {
     state::with(|host| {
         // Other locks that they waited for, each once, however many of them stood in its queue.
-        let mut left = HashSet::new();
+        let mut left = Set::default();
         while let Some((id, _)) = host.memory.waiters.front(db, key) {
             if !in_budget() {
                 host.suspect(db, key);

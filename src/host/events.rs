@@ -9,6 +9,7 @@ use super::api::{bytes, has_flags, rm, Ctx, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
 use super::{clock, cluster, config, deferred, key};
+use crate::primitive::table::Table;
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
@@ -48,7 +49,7 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
                 host.remains = Some(Box::new(host.memory.waiters.clear()));
                 host.alarm.soon();
                 host.memory.observers.clear();
-                host.memory.provisional.clear();
+                host.memory.provisional = Table::default();
                 host.deferred = state::Deferred::default();
             }
         });

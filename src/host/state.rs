@@ -1,7 +1,7 @@
 //! The module's one piece of state, and who may touch it: the server's main thread, one at a time.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lazy_static::lazy_static;
@@ -11,6 +11,7 @@ use super::blocked::Blocked;
 use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
+use crate::primitive::table::Table;
 use crate::primitive::turn::Left;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Effect, Fence, Lock, Memory, WaiterId};
@@ -34,7 +35,7 @@ pub(super) struct Host {
     /// The same among those who wait for several locks.
     pub(super) groups_checked: WaiterId,
     /// Which of the server's commands can block, of those that were asked about.
-    pub(super) blocking_commands: HashMap<Box<[u8]>, bool>,
+    pub(super) blocking_commands: Table<Box<[u8]>, bool>,
     /// Changes that nobody was told of, as nobody listens.
     pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
@@ -89,7 +90,7 @@ impl Host {
             listeners: Listeners::default(),
             queues_checked: 0,
             groups_checked: WaiterId(0),
-            blocking_commands: HashMap::new(),
+            blocking_commands: Table::default(),
             uncounted: 0,
             is_primary: true,
             loads_stream: false,

@@ -1,10 +1,9 @@
 //! Who has it: one lock with its limit and its holds, and the permits that cool. This is the value that the keyspace
 //! keeps, and a lock without any of them is free and has no key.
 
-use std::collections::HashSet;
-
 use super::claim::{Claim, ALL};
 use super::holds::Holds;
+use super::table::Set;
 use super::{Cooling, Fence, Hold, Moment, Owner};
 use crate::limits::HOLDS_MAX;
 
@@ -21,8 +20,7 @@ impl Lock {
 
     /// A lock rebuilt from its holds and what cools, unless they break the rule of permits or name an owner twice.
     pub fn rebuilt(holds: Vec<Hold>, cooling: Vec<Cooling>) -> Option<Self> {
-        let owners: HashSet<&Owner> = holds.iter().map(|hold| &hold.owner).collect();
-        let is_double = owners.len() < holds.len();
+        let is_double = holds.iter().map(|hold| &hold.owner).collect::<Set<&Owner>>().len() < holds.len();
         let mut lock = Self(Holds::from(holds));
         cooling.into_iter().for_each(|cooling| lock.0.cool(cooling));
         let limit = lock.limit();

@@ -1,13 +1,12 @@
 //! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
 //! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
-use std::collections::HashMap;
-
 use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
 use super::ledger::Ledger;
 use super::observers::Observers;
+use super::table::Table;
 use super::ties::Ties;
 use super::turn::{Left, To};
 use super::unsettled::{Item, Unsettled};
@@ -78,7 +77,7 @@ pub struct Memory {
     pub ledger: Ledger,
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
-    pub provisional: HashMap<Fence, Undo>,
+    pub provisional: Table<Fence, Undo>,
     /// How long a lock rests after a hold that its owner may not know to be over, in ms.
     pub lock_delay_ms: u64,
     /// How long what a ticket was given may stay unclaimed, in ms.

@@ -25,6 +25,7 @@ pub mod observers;
 pub mod overrule;
 pub mod owner;
 pub mod slab;
+pub mod table;
 pub mod ties;
 pub mod time;
 pub mod turn;

@@ -5,12 +5,13 @@
 //! whatever sees that a key may have changed; a key is looked at when the step is over. What was found then counts,
 //! though a crowd may hear of it one after the other.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 
 use super::condition::{Condition, Verdict};
 use super::deadlines::{Deadlines, Slot};
+use super::table::Table;
 use super::{Moment, WaiterId};
 
 /// Those who watch one key.
@@ -37,7 +38,7 @@ pub struct Told {
 /// All observers of the server.
 #[derive(Default)]
 pub struct Observers {
-    keys: HashMap<i32, HashMap<Rc<[u8]>, Watched>>,
+    keys: BTreeMap<i32, Table<Rc<[u8]>, Watched>>,
     entries: BTreeMap<WaiterId, Entry>,
     deadlines: Deadlines<WaiterId>,
     /// Keys to look at. The newest come first: those of the step at hand.
@@ -79,7 +80,7 @@ impl Observers {
     pub fn insert(&mut self, id: WaiterId, db: i32, key: &[u8], condition: Condition, deadline: Moment) {
         let keys = self.keys.entry(db).or_default();
         let key = keys.get_key_value(key).map_or_else(|| Rc::from(key), |(key, _)| Rc::clone(key));
-        keys.entry(Rc::clone(&key)).or_default().conditions.insert(id, condition);
+        keys.get_or_default(Rc::clone(&key)).conditions.insert(id, condition);
         let timer = match deadline {
             Moment::NEVER => Slot::NONE,
             deadline => self.deadlines.insert(deadline, id),

@@ -1,10 +1,11 @@
 //! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: whoever gets one
 //! opens the key and compares.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::bounds::Tie;
+use super::table::Table;
 use super::Fence;
 
 /// The tied holds, each by database, key and fence.
@@ -13,14 +14,14 @@ type Tied = BTreeSet<(i32, Rc<[u8]>, Fence)>;
 /// The tied holds, by the client id of their connection. Other processes give the same ids, which does no harm.
 #[derive(Debug, Default)]
 pub struct Ties {
-    by_client: HashMap<u64, Tied>,
+    by_client: Table<u64, Tied>,
 }
 
 impl Ties {
     /// Notes a hold. One that is cut needs no note: its deadline ends it.
     pub fn note(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
         if !tie.is_cut() {
-            self.by_client.entry(tie.client).or_default().insert((db, key.into(), fence));
+            self.by_client.get_or_default(tie.client).insert((db, key.into(), fence));
         }
     }
 

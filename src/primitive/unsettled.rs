@@ -1,8 +1,9 @@
 //! What a step has found on other locks than its own, and what must be looked at before it is over.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::table::Set;
 use super::WaiterId;
 
 /// One thing to look at.
@@ -18,7 +19,7 @@ pub enum Item {
 #[derive(Default)]
 pub struct Unsettled {
     order: VecDeque<Item>,
-    there: HashSet<Item>,
+    there: Set<Item>,
 }
 
 impl Unsettled {

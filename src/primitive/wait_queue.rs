@@ -8,13 +8,14 @@
 mod caps;
 mod tickets;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
 use super::deadlines::{Deadlines, Slot};
+use super::table::Table;
 use super::waiter::{Kind, Waiter, WaiterId};
 use super::Moment;
 
@@ -24,7 +25,7 @@ pub use caps::{Caps, Full};
 pub type Keys = SmallVec<[Rc<[u8]>; 1]>;
 
 /// Something for each key, or for each owner: the tables share the bytes of the names.
-type ByName<V> = HashMap<Rc<[u8]>, V>;
+type ByName<V> = Table<Rc<[u8]>, V>;
 
 /// Where in its queues somebody stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,17 +62,17 @@ fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
 /// All queues of the server.
 #[derive(Default)]
 pub struct Waiters {
-    queues: HashMap<i32, ByName<Queue>>,
+    queues: BTreeMap<i32, ByName<Queue>>,
     /// Boxed, as a table has room for up to twice as many as are in it.
-    entries: HashMap<WaiterId, Box<Entry>>,
+    entries: Table<WaiterId, Box<Entry>>,
     /// All waits of each owner.
-    waits: HashMap<i32, ByName<SmallVec<[WaiterId; 2]>>>,
+    waits: BTreeMap<i32, ByName<SmallVec<[WaiterId; 2]>>>,
     /// Those who wait for several locks.
     groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
     tickets: usize,
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
-    attached: HashMap<WaiterId, WaiterId>,
+    attached: Table<WaiterId, WaiterId>,
     arrivals: u64,
 }
 
@@ -98,7 +99,7 @@ impl Waiters {
 
     /// How many locks are waited for, and the length of the longest queue.
     pub fn queue_lengths(&self) -> (usize, usize) {
-        let lengths = self.queues.values().flat_map(HashMap::values).map(|queue| queue.order.len());
+        let lengths = self.queues.values().flat_map(Table::values).map(|queue| queue.order.len());
         lengths.fold((0, 0), |(count, longest), len| (count + 1, longest.max(len)))
     }
 
@@ -142,7 +143,7 @@ impl Waiters {
         let queues = self.queues.entry(db).or_default();
         for key in keys {
             let name = shared(queues, key);
-            let queue = queues.entry(Rc::clone(&name)).or_default();
+            let queue = queues.get_or_default(Rc::clone(&name));
             queue.order.insert(place, id);
             queue.by_owner.insert(Rc::clone(&owner), id);
             queue.tickets += tickets;
@@ -157,7 +158,7 @@ impl Waiters {
             self.groups.insert(id);
         }
         self.entries.insert(id, Box::new(Entry { waiter, db, keys: names, place, timer }));
-        let waits = self.waits.entry(db).or_default().entry(owner).or_default();
+        let waits = self.waits.entry(db).or_default().get_or_default(owner);
         waits.push(id);
         match *waits.as_slice() {
             [first, _] => [first, id].into_iter().for_each(|id| self.mark(id, true)),
@@ -318,7 +319,7 @@ impl Waiters {
     pub fn clear(&mut self) -> impl Iterator<Item = ()> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
         let Self { queues, entries, waits, .. } = std::mem::replace(self, empty);
-        let entries = entries.into_values().map(drop);
+        let entries = entries.into_iter().map(drop);
         let queues = queues.into_values().flatten().map(drop);
         let waits = waits.into_values().flatten().map(drop);
         entries.chain(queues).chain(waits)

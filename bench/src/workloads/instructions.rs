@@ -4,13 +4,17 @@
 
 use crate::callgrind::{self, Counted};
 use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::resp::pack;
+use crate::server::{lock_number, wait_for, Server};
 use crate::setting::Setting;
 use anyhow::{ensure, Result};
 use redis::{Connection, Value};
+use std::time::Duration;
 
 const TITLE: &str = "instructions";
 const TIMES: usize = 10_000;
 const PIPELINE: usize = 32;
+const ANSWER: Duration = Duration::from_secs(60);
 const OWNER: &str = "owner-0123456789-0123456789-0123";
 
 /// Some commands about one key: `<key>` and `<owner>` stand for the two. Leases are
@@ -75,12 +79,19 @@ const CASES: [Case; 8] = [
     },
 ];
 
+/// A hand-off: one client releases and gets in line again, the next one is told.
+const HAND_OFF: &str = "hand-off among 16 clients: in the module";
+const HAND_OFF_BUDGET: f64 = 14_500.0;
+const CLIENTS: usize = 16;
+const HAND_OFFS: usize = 4_000;
+
 pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let metric = |case: &Case| format!("{}: in the module", case.title);
     let missing = if !callgrind::is_there() { Some("no valgrind here") } else { None };
     let missing = missing.or((!setting.has_module()).then_some("no module"));
     if let Some(reason) = missing {
         CASES.iter().for_each(|case| report.skip(TITLE, &metric(case), Aim::AtMost(case.budget), reason));
+        report.skip(TITLE, HAND_OFF, Aim::AtMost(HAND_OFF_BUDGET), reason);
         return Ok(());
     }
     let mut counted = Counted::start(setting.server())?;
@@ -101,8 +112,51 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
         table.add_row([case.title.to_owned(), number(own), number(all), number(all - pings)]);
         report.check(TITLE, &metric(case), Aim::AtMost(case.budget), &[own]);
     }
+    let mut crowd = Crowd::gather(counted.server())?;
+    crowd.hand_over()?;
+    let counts = counted.count(|| crowd.hand_over())?;
+    let own = counts.within(setting.module_file()) as f64 / HAND_OFFS as f64;
+    let all = counts.total() as f64 / HAND_OFFS as f64;
+    table.add_row(["hand-off".to_owned(), number(own), number(all), String::new()]);
+    report.check(TITLE, HAND_OFF, Aim::AtMost(HAND_OFF_BUDGET), &[own]);
     println!("\n## {TITLE}, each on {TIMES} keys, pipeline {PIPELINE}\n\n{table}");
     Ok(())
+}
+
+/// Clients of one lock: the first has it, and the others wait for it in their order.
+struct Crowd(Vec<Connection>);
+
+impl Crowd {
+    fn gather(server: &Server) -> Result<Self> {
+        let mut clients = (0..CLIENTS).map(|_| server.control()).collect::<Result<Vec<_>>>()?;
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.send_packed_command(&Self::ask(n))?;
+            if n == 0 {
+                client.recv_response()?;
+            } else {
+                wait_for("a client in line", ANSWER, || {
+                    Ok(lock_number(&mut server.control()?, "lock_waiting") == Some(n as u64))
+                })?;
+            }
+        }
+        Ok(Self(clients))
+    }
+
+    fn ask(n: usize) -> Vec<u8> {
+        pack(&["LOCK.ACQUIRE", "crowded", &format!("{OWNER}{n}"), "PX", "3600000", "BLOCK", "0"])
+    }
+
+    /// Lets the lock go round.
+    fn hand_over(&mut self) -> Result<()> {
+        for turn in 0..HAND_OFFS {
+            let (holder, next) = (turn % CLIENTS, (turn + 1) % CLIENTS);
+            let release = pack(&["LOCK.RELEASE", "crowded", &format!("{OWNER}{holder}")]);
+            self.0[holder].send_packed_command(&[release, Self::ask(holder)].concat())?;
+            ensure!(self.0[holder].recv_response()? == Value::Int(1), "the holder releases");
+            ensure!(matches!(self.0[next].recv_response()?, Value::Int(_)), "the next one is told");
+        }
+        Ok(())
+    }
 }
 
 /// Sends the commands for one key after the other.

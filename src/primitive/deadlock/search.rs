@@ -5,9 +5,10 @@ mod gather;
 mod progress;
 mod way_back;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::super::table::{Set, Table};
 use super::super::wait_queue::{Entry, Place, Waiters};
 use super::super::{Claim, Owner, WaiterId};
 use super::Want;
@@ -75,15 +76,15 @@ pub(super) struct Search<'a> {
     /// Waits that end when the one who asks waits anew.
     given_up: Vec<WaiterId>,
     people: Vec<Person>,
-    by_name: HashMap<Owner, usize>,
+    by_name: Table<Owner, usize>,
     nodes: Vec<Node>,
-    by_key: HashMap<Box<[u8]>, usize>,
+    by_key: Table<Box<[u8]>, usize>,
     waits: Vec<Wait<'a>>,
     /// How many of them are of the one who asks; they come first.
     my_waits: usize,
-    known: HashSet<WaiterId>,
+    known: Set<WaiterId>,
     /// Waiters whose owners were met.
-    met: HashSet<WaiterId>,
+    met: Set<WaiterId>,
     /// Whether anyone found so far waits for the one who asks.
     pub(super) comes_back: bool,
     /// Locks to go along.
@@ -95,18 +96,20 @@ impl<'a> Search<'a> {
     /// Nothing is known yet; nothing at all if the asker's name is none.
     pub(super) fn new(waiters: &'a Waiters, want: Want<'a>) -> Option<Self> {
         let me = Owner::new(want.owner)?;
+        let mut by_name = Table::default();
+        by_name.insert(me.clone(), ME);
         let given_up = waiters.earlier_waits(want.db, want.keys, want.owner).into_iter().chain(want.without);
         Some(Self {
             waiters,
             given_up: given_up.collect(),
-            people: vec![Person { owner: me.clone(), waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
-            by_name: HashMap::from([(me, ME)]),
+            people: vec![Person { owner: me, waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
+            by_name,
             nodes: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: Table::default(),
             waits: Vec::new(),
             my_waits: 0,
-            known: HashSet::new(),
-            met: HashSet::new(),
+            known: Set::default(),
+            met: Set::default(),
             comes_back: false,
             todo: VecDeque::new(),
             spent: 0,

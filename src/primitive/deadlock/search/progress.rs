@@ -145,7 +145,7 @@ impl Search<'_> {
             if !self.afford(cost::WAITER) {
                 return None;
             }
-            let is_other = !self.known.contains(&id) && !self.given_up.contains(&id);
+            let is_other = !self.known.has(&id) && !self.given_up.contains(&id);
             if is_other && !taken.leaves_room(waiter.ask.claim, 0) {
                 return Some(false);
             }

@@ -1,23 +1,24 @@
 //! The way back: how the circle goes, to be told.
 
-use std::collections::{hash_map, HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::super::Link;
 use super::{cost, Search, Wait, ME};
+use crate::primitive::table::Table;
 use crate::primitive::wait_queue::Place;
 
 impl Search<'_> {
     /// The shortest way from the one who asks over those who are stuck back to it.
     pub(in super::super) fn way_back(&mut self) -> Option<Vec<Link>> {
-        let mut came_from: HashMap<usize, (usize, usize)> = HashMap::new();
+        let mut came_from: Table<usize, (usize, usize)> = Table::default();
         let mut next = VecDeque::from([ME]);
         while let Some(person) = next.pop_front() {
             for (node, behind) in self.stuck_before(person)? {
                 if behind == ME {
                     return self.links(person, node, &came_from);
                 }
-                if let hash_map::Entry::Vacant(place) = came_from.entry(behind) {
-                    place.insert((person, node));
+                if !came_from.has(&behind) {
+                    came_from.insert(behind, (person, node));
                     next.push_back(behind);
                 }
             }
@@ -25,12 +26,7 @@ impl Search<'_> {
         None
     }
 
-    fn links(
-        &self,
-        last: usize,
-        node: usize,
-        came_from: &HashMap<usize, (usize, usize)>,
-    ) -> Option<Vec<Link>> {
+    fn links(&self, last: usize, node: usize, came_from: &Table<usize, (usize, usize)>) -> Option<Vec<Link>> {
         let link = |person: usize, node: usize| {
             let owner = self.people.get(person)?.owner.clone();
             Some(Link { owner, key: self.nodes.get(node)?.key.clone() })
