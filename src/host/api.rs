@@ -117,9 +117,9 @@ pub(super) fn has_flags(ctx: *mut Ctx, flags: u32) -> bool {
     rm!(RedisModule_GetContextFlags(ctx)).unsigned_abs() & flags != 0
 }
 
-/// Whether a file is being loaded, or what a primary sends in place of all data.
+/// Whether a file is being loaded, or what a primary sends in place of all data, and there is nothing to serve meanwhile.
 pub(super) fn is_loading(ctx: *mut Ctx) -> bool {
-    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
+    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING)
 }
 
 /// Writes a line to the server's log.

@@ -5,20 +5,24 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 
 use redis_module::raw;
 
-use super::api::{bytes, has_flags, rm, Ctx, RString, OK};
+use super::api::{bytes, has, has_flags, rm, Ctx, OwnString, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
+use super::value::{Kind, Value};
 use super::{clock, cluster, config, deferred, key};
+use crate::primitive::latch::Latch;
 use crate::primitive::table::Table;
+use crate::primitive::Lock;
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
 /// Asks for the events that we need.
 pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 10] = [
+    let wanted: [(u64, Handler); 11] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
         (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
         (raw::REDISMODULE_EVENT_LOADING, on_loading),
+        (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
         (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
         (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
         (raw::REDISMODULE_EVENT_EVENTLOOP, on_turn),
@@ -92,6 +96,46 @@ unsafe extern "C" fn on_loading(
             }
         });
     });
+}
+
+/// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
+/// the rest or is about to be thrown away. Values that go then tell nobody but by being freed.
+unsafe extern "C" fn on_load_aside(
+    ctx: *mut Ctx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    _data: *mut c_void,
+) {
+    guard("load aside", || {
+        state::with(|host| match what {
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => host.memory.begin_aside(),
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => host.memory.serve_aside(),
+            _ => host.memory.drop_aside(),
+        });
+        [Lock::kind(), Latch::kind()].into_iter().for_each(Kind::end_aside);
+        if what == raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED && !has!(RedisModule_AddACLCategory) {
+            index_by_database(ctx);
+        }
+    });
+}
+
+/// Notes all leases and ties again: before 7.4 Redis says of every key that is loaded aside that it is in database 0.
+fn index_by_database(ctx: *mut Ctx) {
+    let exists = |db: &i32| rm!(RedisModule_SelectDb(ctx, *db)) == OK;
+    let in_use = (0..).take_while(exists).filter(|_| rm!(RedisModule_DbSize(ctx)) > 0);
+    let in_use: Vec<i32> = in_use.collect();
+    if in_use.iter().all(|db| *db == 0) {
+        return;
+    }
+    let names = state::with(|host| host.memory.take_indexed());
+    for db in in_use {
+        rm!(RedisModule_SelectDb(ctx, db));
+        for name in &names {
+            key::touch(ctx, OwnString::new(name).as_ptr(), |lock| {
+                state::with(|host| lock.each_mut(|hold| host.memory.index(db, name, hold)));
+            });
+        }
+    }
 }
 
 /// A connection is gone: what was tied to it is looked at soon.

@@ -61,8 +61,7 @@ impl Value for Lock {
                 return;
             }
             self.each_mut(|hold| {
-                host.memory.fences.fold(hold.fence);
-                host.memory.index(db, bytes(name), hold);
+                host.memory.index_loaded(db, bytes(name), hold);
             });
             if let Some(deadline) = host.memory.take_soonest() {
                 host.alarm.by(deadline);

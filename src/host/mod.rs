@@ -126,11 +126,14 @@ fn set_options(ctx: *mut Ctx) {
     const HANDLE_IO_ERRORS: i32 = 1 << 0;
     /// WATCH and client caches are told by us, when the holder changes and not at each renewal.
     const NO_IMPLICIT_SIGNAL_MODIFIED: i32 = 1 << 1;
+    /// Locks that are loaded beside those that are served have an index of their own until they are served.
+    const HANDLE_REPL_ASYNC_LOAD: i32 = 1 << 2;
     /// Locks may move with their slot in Valkey's atomic migration.
     const HANDLE_ATOMIC_SLOT_MIGRATION: i32 = 1 << 5;
     let offered =
         if has!(RedisModule_GetModuleOptionsAll) { rm!(RedisModule_GetModuleOptionsAll()) } else { 0 };
-    let options = HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED | (offered & HANDLE_ATOMIC_SLOT_MIGRATION);
+    let always = HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED | HANDLE_REPL_ASYNC_LOAD;
+    let options = always | (offered & HANDLE_ATOMIC_SLOT_MIGRATION);
     rm!(RedisModule_SetModuleOptions(ctx, options));
 }
 

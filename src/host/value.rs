@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{is_loading, rm, Ctx, Io, RString};
+use super::api::{has_flags, rm, Ctx, Io, RString};
 use super::entry::guard;
 use super::{clock, state};
 use crate::error::LockError;
@@ -25,13 +25,20 @@ pub(super) struct Kind {
     handle: AtomicPtr<raw::RedisModuleType>,
     /// Counted here because values may be freed on another thread.
     alive: AtomicUsize,
+    /// How many of these are being loaded beside the data that are served.
+    aside: AtomicUsize,
 }
 
 impl Kind {
     /// A type that the server does not know yet. The name has nine characters, as it asks; it stands in RDB files and in
     /// TYPE.
     pub(super) const fn new(name: &'static CStr) -> Self {
-        Self { name, handle: AtomicPtr::new(ptr::null_mut()), alive: AtomicUsize::new(0) }
+        Self {
+            name,
+            handle: AtomicPtr::new(ptr::null_mut()),
+            alive: AtomicUsize::new(0),
+            aside: AtomicUsize::new(0),
+        }
     }
 
     #[inline]
@@ -41,7 +48,12 @@ impl Kind {
 
     /// How many values of this type there are in the keyspace.
     pub(super) fn count(&self) -> usize {
-        self.alive.load(Relaxed)
+        self.alive.load(Relaxed).saturating_sub(self.aside.load(Relaxed))
+    }
+
+    /// No value is being loaded aside any more.
+    pub(super) fn end_aside(&self) {
+        self.aside.store(0, Relaxed);
     }
 }
 
@@ -137,6 +149,9 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         rm!(RedisModule_Free(buffer.cast()));
         let mut value = decoded?;
         value.loaded(io);
+        if is_load(io) && state::with(|host| host.memory.is_aside()) {
+            V::kind().aside.fetch_add(1, Relaxed);
+        }
         Some(value.into_keyspace().cast())
     };
     guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
@@ -144,7 +159,8 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
 
 /// Whether a file or a full sync is being loaded, and not a single RESTORE.
 pub(super) fn is_load(io: *mut Io) -> bool {
-    is_loading(rm!(RedisModule_GetContextFromIO(io)))
+    const LOADING: u32 = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    has_flags(rm!(RedisModule_GetContextFromIO(io)), LOADING)
 }
 
 /// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has

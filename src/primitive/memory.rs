@@ -1,6 +1,7 @@
 //! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
 //! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
+use super::aside::Aside;
 use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
@@ -71,6 +72,8 @@ pub struct Memory {
     pub observers: Observers,
     pub leases: Leases,
     pub ties: Ties,
+    /// The same of what a replica loads and does not serve yet.
+    pub(super) aside: Option<Box<Aside>>,
     /// Names this process beside others, for ties.
     pub node: u64,
     pub fences: FenceSource,

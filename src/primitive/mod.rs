@@ -1,6 +1,7 @@
 //! The pure core: locks, queues, fences, leases and their encoding, as plain values. It knows no server, no
 //! clock and no `unsafe`; time comes in as an argument and what must happen outside goes out as [`Effect`]s.
 
+pub mod aside;
 pub mod bounds;
 pub mod bytes;
 pub mod claim;

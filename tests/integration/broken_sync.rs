@@ -13,7 +13,7 @@ use crate::support::{wait_until, Server};
 use crate::traffic::{acquire, acquire_on, follow, lock_stat, replica_of, wait_same_data};
 
 /// A snapshot as a primary sends it.
-fn snapshot_of(server: &Server) -> Vec<u8> {
+pub(crate) fn snapshot_of(server: &Server) -> Vec<u8> {
     let (mut conn, answer) = psync(server, "?", -1);
     assert!(answer.starts_with("+FULLRESYNC "), "{answer}");
     read_snapshot(&mut conn)
@@ -36,14 +36,20 @@ fn serve_once(link: TcpStream, snapshot: &[u8], mark: &str) -> std::io::Result<(
     output.write_all(snapshot)
 }
 
-/// A primary that sends each replica that comes the next of these snapshots and tells when it has hung up.
-fn play_primary(snapshots: Vec<Vec<u8>>, sent: Sender<()>) -> u16 {
+/// A history that no server has.
+pub(crate) fn no_history() -> String {
+    "m".repeat(40)
+}
+
+/// A primary with this history that sends each replica that comes the next of these snapshots and tells when it has hung
+/// up.
+pub(crate) fn play_primary(history: String, snapshots: Vec<Vec<u8>>, sent: Sender<()>) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port for the played primary");
     let port = listener.local_addr().expect("its address").port();
     std::thread::spawn(move || {
         for snapshot in snapshots {
             // A replica that gives up too early comes again.
-            while serve_once(listener.accept().expect("a replica").0, &snapshot, &"m".repeat(40)).is_err() {}
+            while serve_once(listener.accept().expect("a replica").0, &snapshot, &history).is_err() {}
             if sent.send(()).is_err() {
                 return;
             }
@@ -62,7 +68,7 @@ fn a_stream_that_ends_at_any_byte_leaves_the_replica_alive_and_empty() {
     let start = whole.windows(9).position(|bytes| bytes == b"repl-offs").expect("the snapshot's head");
     let cuts: Vec<Vec<u8>> = (start..whole.len()).step_by(3).map(|end| whole[..end].to_vec()).collect();
     let (count, (sent, hung_up)) = (cuts.len(), channel());
-    let port = play_primary(cuts, sent).to_string();
+    let port = play_primary(no_history(), cuts, sent).to_string();
 
     let replica = Server::with(&["repl-diskless-load on-empty-db", "repl-timeout 2"]);
     for _ in 0..count {

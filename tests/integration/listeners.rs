@@ -151,7 +151,9 @@ fn ways_to_sync() -> Vec<Vec<&'static str>> {
         false => "repl-rdb-channel yes",
     };
     if server.is_valkey() || server.version() >= (8, 0, 0) {
-        ways.push(vec!["repl-diskless-sync yes", "repl-diskless-sync-delay 0", two_channels]);
+        for load in ["repl-diskless-load disabled", "repl-diskless-load swapdb"] {
+            ways.push(vec!["repl-diskless-sync yes", "repl-diskless-sync-delay 0", two_channels, load]);
+        }
     } else {
         skip("a sync over two channels", "this server has none");
     }
@@ -171,6 +173,8 @@ fn a_replica_attaches_during_traffic_in_every_way() {
         traffic.go_on();
         traffic.stop();
         assert_same_data(&primary, &replica);
+        // A server that will not load as it is told says so and takes another way.
+        assert!(!replica.log().contains("Skipping diskless-load"), "{way:?}");
     }
 }
 

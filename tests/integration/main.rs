@@ -41,6 +41,7 @@ mod introspection;
 mod keyspace_events;
 mod latch;
 mod listeners;
+mod load_aside;
 mod load_refusal;
 mod memory;
 mod modes;

@@ -1,0 +1,160 @@
+//! The index of locks that a replica loads beside those that it serves. It takes the place of the other one when the load
+//! is over, or is thrown away with what was loaded; until then nobody looks at it.
+
+use std::collections::BTreeSet;
+
+use super::leases::Leases;
+use super::ties::Ties;
+use super::{Hold, Memory, Moment};
+
+/// Leases and ties of what was loaded so far.
+#[derive(Default)]
+pub struct Aside {
+    leases: Leases,
+    ties: Ties,
+}
+
+impl Aside {
+    fn note(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        if let Some(tie) = hold.tie() {
+            self.ties.note(db, key, hold.fence, tie);
+        }
+        if hold.deadline != Moment::NEVER {
+            self.leases.insert(db, key, hold);
+        }
+    }
+}
+
+impl Memory {
+    /// What is loaded from here on is noted aside.
+    pub fn begin_aside(&mut self) {
+        self.aside = Some(Box::default());
+    }
+
+    /// Whether what is being loaded is not served yet.
+    pub fn is_aside(&self) -> bool {
+        self.aside.is_some()
+    }
+
+    /// Notes a hold that was loaded.
+    pub fn index_loaded(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+        self.fences.fold(hold.fence);
+        match &mut self.aside {
+            Some(aside) => aside.note(db, key, hold),
+            None => self.index(db, key, hold),
+        }
+    }
+
+    /// What was loaded aside is served from here on in place of all that was there.
+    pub fn serve_aside(&mut self) {
+        if let Some(aside) = self.aside.take() {
+            (self.leases, self.ties) = (aside.leases, aside.ties);
+        }
+    }
+
+    /// Empties the index; the names of all locks that stood in it, for who knows better in which databases they are.
+    pub fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
+        let mut names: BTreeSet<Box<[u8]>> = self.ties.all().map(|(_, key)| (*key).into()).collect();
+        while let Some((_, lease)) = self.leases.pop_due(Moment::NEVER) {
+            names.insert(lease.key.as_slice().into());
+        }
+        (self.leases, self.ties) = (Leases::default(), Ties::default());
+        names
+    }
+
+    /// What was loaded aside is thrown away. The newest fence stays: numbers that were given out do not come again.
+    pub fn drop_aside(&mut self) {
+        self.aside = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::primitive::bounds::{Bounds, Tie};
+    use crate::primitive::deadlines::Slot;
+    use crate::primitive::hold::Extra;
+    use crate::primitive::{Claim, Fence, Lease, Owner};
+
+    const DUE: Moment = Moment(1_000);
+
+    /// A hold that is due, and tied to a client.
+    fn hold(fence: u64) -> Hold {
+        let tie = Tie::new(1, 7, Lease::ms(1));
+        let bounds = Bounds { tie: Some(tie), ..Bounds::default() }.boxed();
+        Hold {
+            owner: Owner::new(b"o").unwrap(),
+            fence: Fence::new(fence).unwrap(),
+            lease: Lease::ms(1),
+            deadline: DUE,
+            extra: Extra { bounds, ..Extra::default() }.boxed(),
+            claim: Claim::EXCLUSIVE,
+            slot: Slot::NONE,
+        }
+    }
+
+    /// Where locks are, and which holds are due where.
+    type Looked = (Vec<(i32, Vec<u8>)>, Vec<(i32, u64)>);
+
+    /// What is found for client 7, and by the leases that are due.
+    fn looked_at(memory: &mut Memory) -> Looked {
+        let tied = memory.ties.of(7).map(|(db, key)| (db, key.to_vec())).collect();
+        let due = std::iter::from_fn(|| memory.leases.pop_due(DUE));
+        (tied, due.map(|(db, lease)| (db, lease.fence.get())).collect())
+    }
+
+    /// One hold that is served, and one of the same key in another database that is loaded aside.
+    fn loading() -> (Memory, Hold, Hold) {
+        let mut memory = Memory::default();
+        let (mut old, mut new) = (hold(1), hold(2));
+        memory.index_loaded(0, b"k", &mut old);
+        memory.begin_aside();
+        memory.index_loaded(3, b"k", &mut new);
+        (memory, old, new)
+    }
+
+    #[test]
+    fn what_is_loaded_aside_is_not_looked_at_and_hides_nothing() {
+        let (mut memory, old, new) = loading();
+        assert!(memory.is_aside());
+        assert_eq!(memory.fences.last(), 2);
+        assert!(memory.leases.has(0, &old) && !memory.leases.has(3, &new));
+        assert_eq!(looked_at(&mut memory), (vec![(0, b"k".to_vec())], vec![(0, 1)]));
+    }
+
+    #[test]
+    fn what_is_thrown_away_leaves_all_as_it_was() {
+        let (mut memory, _, _) = loading();
+        memory.drop_aside();
+        assert!(!memory.is_aside());
+        assert_eq!(looked_at(&mut memory), (vec![(0, b"k".to_vec())], vec![(0, 1)]));
+    }
+
+    #[test]
+    fn what_is_served_takes_the_place_of_all() {
+        let (mut memory, old, new) = loading();
+        memory.serve_aside();
+        assert!(!memory.is_aside() && memory.leases.has(3, &new) && !memory.leases.has(0, &old));
+        assert_eq!(looked_at(&mut memory), (vec![(3, b"k".to_vec())], vec![(3, 2)]));
+        memory.serve_aside();
+        assert_eq!(looked_at(&mut memory).0, vec![(3, b"k".to_vec())], "nothing was aside");
+    }
+
+    #[test]
+    fn an_index_that_is_taken_names_each_lock_once_and_is_empty_then() {
+        let mut memory = Memory::default();
+        let later = |mut hold: Hold, ms| {
+            hold.deadline = DUE.plus_ms(ms);
+            hold
+        };
+        memory.index(0, b"k", &mut hold(1));
+        memory.index(3, b"k", &mut later(hold(2), 86_400_000));
+        memory.index(3, b"never", &mut Hold { deadline: Moment::NEVER, ..hold(3) });
+        memory.index(0, b"no tie", &mut Hold { extra: None, ..later(hold(4), 4_233_600_000) });
+        let names: Vec<_> = memory.take_indexed().into_iter().map(Vec::from).collect();
+        assert_eq!(names, [&b"k"[..], b"never", b"no tie"]);
+        assert_eq!((memory.leases.len(), memory.ties.len()), (0, 0));
+        memory.index(1, b"k", &mut hold(5));
+        assert_eq!(looked_at(&mut memory), (vec![(1, b"k".to_vec())], vec![(1, 5)]));
+    }
+}
