@@ -90,10 +90,12 @@ pub const CLAIM_MS_CEILING: i64 = 24 * 3_600_000;
 /// Most waiters, and most tickets, that the operator can allow.
 pub const WAITERS_CEILING: i64 = 10_000_000;
 
-/// Lost holds that are remembered, so that a late RELEASE can be told what happened.
-pub const LOSS_LEDGER_SIZE: i64 = 1_024;
+/// Lost holds that are remembered, so that a late RELEASE can be told what happened, and as many requests that named a hold
+/// by its fence, so that a repeated one has the same reply: those of some seconds in which a server is busy. All together
+/// take 4 MB at most.
+pub const LOSS_LEDGER_SIZE: i64 = 16_384;
 
-/// Most lost holds that the operator can ask to remember.
+/// Most of each that the operator can ask to remember.
 pub const LOSS_LEDGER_CEILING: i64 = 1_000_000;
 
 /// How long a lock rests after an abnormal end, in ms: not at all, if the operator does not ask for it.

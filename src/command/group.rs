@@ -240,9 +240,14 @@ impl<'a> HeldAll<'a> {
         self.fence.is_some() && turns.parts.iter().any(|part| self.fence_on(part.lock).is_none())
     }
 
-    /// Ends the owner's holds, as RELEASE without an id does; how many.
+    /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
+    /// request again has the same reply.
     pub fn release(&self, turns: &mut Turns) -> i64 {
         turns.settle();
+        if let Some(fence) = self.fence.filter(|fence| self.was_released(*fence, turns)) {
+            turns.memory.confirm(fence);
+            return self.keys.len() as i64;
+        }
         if self.is_refused(turns) {
             return 0;
         }
@@ -250,10 +255,27 @@ impl<'a> HeldAll<'a> {
         turns.each(|turn| {
             if let Some(fence) = self.fence_on(turn.lock) {
                 turn.memory.confirm(fence);
-                count += i64::from(turn.exit(fence, b"") != Exit::Unknown);
+                let exit = turn.exit(fence, b"");
+                if self.fence.is_some() {
+                    turn.remember_exit(self.owner, fence, b"", exit);
+                }
+                count += i64::from(exit != Exit::Unknown);
             }
         });
         count
+    }
+
+    /// Whether the owner has let go of all the locks before, under this fence.
+    fn was_released(&self, fence: Fence, turns: &mut Turns) -> bool {
+        let mut all = true;
+        turns.each(|turn| {
+            all = all
+                && match turn.lock.hold_of(self.owner).filter(|hold| hold.fence == fence) {
+                    Some(hold) => !hold.entries().has(b"") && turn.has_left(self.owner, fence, b""),
+                    None => turn.released_before(self.owner, fence).is_some(),
+                };
+        });
+        all
     }
 
     /// Gives the owner's holds this lease; what is left of each.

@@ -1,8 +1,8 @@
 //! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL] [WITHINFO]`
 //!
 //! Replies 1, or 0 when the owner does not hold the lock (with that fence, under that id). Sent twice it does no
-//! harm: the second is a 0, and whoever has the lock by then keeps it. A lock that was taken under ids is given
-//! back under them, and ends with the last; ALL gives it back at once.
+//! harm: whoever has the lock by then keeps it. With the fence the second reply is that of the first, without it a 0.
+//! A lock that was taken under ids is given back under them, and ends with the last; ALL gives it back at once.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
@@ -10,7 +10,7 @@ use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
 use crate::primitive::entries::Exit;
-use crate::primitive::{End, Fence, Turn};
+use crate::primitive::{ledger, End, Fence, Turn};
 
 pub const SPEC: Spec = Spec {
     name: "lock.release",
@@ -53,6 +53,8 @@ pub enum Released {
     /// The owner is still in under other ids.
     StillHeld(Fence),
     Ended(Fence),
+    /// The owner has released the hold of that fence before.
+    Before(ledger::Ended),
 }
 
 impl<'a> Release<'a> {
@@ -71,23 +73,35 @@ impl<'a> Release<'a> {
         Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")) })
     }
 
-    /// Ends the owner's hold, or one of its re-entries.
+    /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
+    /// again has the same reply.
     pub fn apply(&self, turn: &mut Turn) -> Result<Released, LockError> {
         turn.settle();
-        let Some(hold) = self.holder.find(turn.lock) else { return Ok(Released::NotHeld) };
+        let Holder { owner, fence: named, .. } = self.holder;
+        let Some(hold) = self.holder.find(turn.lock) else {
+            let before = named.and_then(|fence| turn.released_before(owner, fence));
+            return Ok(before.map_or(Released::NotHeld, Released::Before));
+        };
         let fence = hold.fence;
         turn.memory.confirm(fence);
-        match self.what {
+        let (id, exit) = match self.what {
+            What::Entry(id) => (id, turn.exit(fence, id)),
             What::All => {
                 turn.end(fence, End::Released);
-                Ok(Released::Ended(fence))
+                (&b""[..], Exit::Last)
             }
-            What::Entry(b"") if !hold.entries().has(b"") => Err(LockError::Reentrant),
-            What::Entry(id) => Ok(match turn.exit(fence, id) {
-                Exit::Unknown => Released::NotHeld,
-                Exit::StillHeld => Released::StillHeld(fence),
-                Exit::Last => Released::Ended(fence),
-            }),
+        };
+        if named.is_some() {
+            turn.remember_exit(owner, fence, id, exit);
+        }
+        match exit {
+            Exit::Unknown if named.is_some() && turn.has_left(owner, fence, id) => {
+                Ok(Released::StillHeld(fence))
+            }
+            Exit::Unknown if id.is_empty() => Err(LockError::Reentrant),
+            Exit::Unknown => Ok(Released::NotHeld),
+            Exit::StillHeld => Ok(Released::StillHeld(fence)),
+            Exit::Last => Ok(Released::Ended(fence)),
         }
     }
 }

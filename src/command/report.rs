@@ -1,5 +1,6 @@
 //! What WITHINFO adds to a reply: not only whether, but why.
 
+use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::turn::Left;
 use crate::primitive::{Fence, Hold, Lock, Memory, Moment, Owner};
 
@@ -26,6 +27,12 @@ impl Report {
     /// The owner gave the lock back.
     pub fn released(fence: Fence) -> Self {
         Self { fence: Some(fence), reason: "released", ..Self::default() }
+    }
+
+    /// The owner's hold ended so.
+    pub fn ended(ended: Ended, now: Moment) -> Self {
+        let ago_ms = Some(ended.at.ms_until(now));
+        Self { fence: Some(ended.fence), reason: ended.how.word(), ago_ms, ..Self::default() }
     }
 
     /// Somebody else has the lock, or it rests, or somebody comes first.
@@ -71,23 +78,11 @@ impl Report {
         let holder = live_holder(lock, now);
         if let Some(over) = hold.filter(|over| fence.is_none_or(|fence| fence == over.fence)) {
             // Nobody has ended it yet; on a replica, nobody will before the primary says so.
-            let ago_ms = Some(over.deadline.ms_until(now));
-            return Self {
-                fence: Some(over.fence),
-                reason: over.how_over().word(),
-                ago_ms,
-                holder,
-                ..Self::default()
-            };
+            let ended = Ended { fence: over.fence, how: over.how_over(), at: over.deadline };
+            return Self { holder, ..Self::ended(ended, now) };
         }
-        match memory.ledger.find(db, key, owner, fence) {
-            Some(loss) => Self {
-                fence: Some(loss.fence),
-                reason: loss.how.word(),
-                ago_ms: Some(loss.at.ms_until(now)),
-                holder,
-                ..Self::default()
-            },
+        match memory.ledger.find(Named { db, key, owner }, fence) {
+            Some(ended) => Self { holder, ..Self::ended(ended, now) },
             None => Self { reason: "not-held", holder, ..Self::default() },
         }
     }

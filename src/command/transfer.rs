@@ -1,7 +1,8 @@
 //! `LOCK.TRANSFER key owner newowner [PX ms | EX s | NOEXPIRE] [FENCE n]`
 //!
 //! Hands a hold over to another owner in one step, before all who wait; replies the new fence, or nil when the owner
-//! does not hold the lock. If the new owner waits for the lock, its wait ends with this grant.
+//! does not hold the lock. If the new owner waits for the lock, its wait ends with this grant. Sent again with the fence
+//! it replies the same fence once more.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
@@ -56,7 +57,10 @@ impl<'a> Transfer<'a> {
         may_have: &mut dyn FnMut(WaiterId) -> bool,
     ) -> Result<Option<Fence>, LockError> {
         turn.settle();
-        let Some(hold) = self.holder.find(turn.lock) else { return Ok(None) };
+        let Holder { owner, fence: named, .. } = self.holder;
+        let Some(hold) = self.holder.find(turn.lock) else {
+            return Ok(named.and_then(|fence| turn.was_transferred(owner, fence, self.to)));
+        };
         let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
         turn.memory.confirm(fence);
         if self.to != self.holder.owner && turn.lock.hold_of(self.to).is_some() {
@@ -64,7 +68,11 @@ impl<'a> Transfer<'a> {
         }
         let to = Owner::new(self.to).ok_or(LockError::OwnerLength)?;
         policy.refuse_cycle(|| turn.find_cycle_after_transfer(fence, &to, others))?;
-        Ok(turn.transfer(fence, to, lease, may_have))
+        let new = turn.transfer(fence, to, lease, may_have);
+        if let (Some(new), true) = (new, named.is_some()) {
+            turn.remember_transfer(owner, fence, self.to, new);
+        }
+        Ok(new)
     }
 }
 

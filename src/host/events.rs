@@ -42,6 +42,7 @@ unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what
         state::with(|host| {
             host.listeners.forget();
             host.is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
+            host.memory.ledger.clear();
             if host.is_primary {
                 host.suspect_ties(None);
                 host.alarm.soon();
@@ -71,6 +72,7 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
             let db = (flushed >= 0).then_some(flushed);
             host.memory.leases.clear(db);
             host.memory.ties.clear(db);
+            host.memory.ledger.flush(db, clock::now());
             host.suspect_all(db);
         });
     });
@@ -161,6 +163,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
         state::with(|host| {
             host.memory.leases.swap(first, second);
             host.memory.ties.swap(first, second);
+            [first, second].iter().for_each(|db| host.memory.ledger.flush(Some(*db), clock::now()));
             host.swap_grants(first, second);
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));

@@ -11,6 +11,7 @@ use super::value::{self, behind, is_load, Digest, Kind, Value, ENCODING};
 use super::{clock, events, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
+use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::{Clock, Cooling, End, Fence, Hold, Lock};
 
 static KIND: Kind = Kind::new(c"redislock");
@@ -124,7 +125,12 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
                 host.memory.forget(hold.fence);
                 if hold.is_live(now) {
                     host.memory.stats.vanished += 1;
-                    host.memory.ledger.record(db, key, &hold.owner, hold.fence, End::Vanished, now);
+                    // A replica hears of no releases, and what it knew would be out of date when it is promoted.
+                    if host.is_primary {
+                        let of = Named { db, key, owner: hold.owner.as_bytes() };
+                        let ended = Ended { fence: hold.fence, how: End::Vanished, at: now };
+                        host.memory.ledger.record(of, ended);
+                    }
                 }
             }
             host.suspect(db, key);

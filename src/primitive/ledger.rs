@@ -1,10 +1,14 @@
-//! What became of holds that ended without a release, so that a late holder can be told instead of guessing.
-//! Bounded, in memory, and only ever for a reply to read.
+//! What became of holds that ended, so that a late holder is told instead of left to guess, and a request that is sent
+//! twice is answered twice. Bounded, in memory, and only ever for a reply to read.
+//!
+//! Names are not kept, only a number made of them that no client can foresee: so all entries have one size, and nothing
+//! is left here of the names of keys. Two names get the same number once in 2⁶⁴ cases.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 
-use super::{Fence, Moment, Owner};
-use crate::limits::KEY_BYTES_MAX;
+use super::recent::Recent;
+use super::{Fence, Moment};
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,54 +61,122 @@ impl End {
     }
 }
 
-/// One lost hold.
-#[derive(Debug)]
-pub struct Loss {
-    db: i32,
-    key: Box<[u8]>,
-    owner: Owner,
+/// A hold that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
     /// The hold's fence.
     pub fence: Fence,
     pub how: End,
     pub at: Moment,
 }
 
-/// The newest losses, as many as `capacity`.
+/// Whose hold on what.
+#[derive(Clone, Copy, Debug, Hash)]
+pub struct Named<'a> {
+    pub db: i32,
+    pub key: &'a [u8],
+    pub owner: &'a [u8],
+}
+
+/// A request about a hold that its owner named by the fence.
+#[derive(Clone, Copy, Debug, Hash)]
+pub enum Deed<'a> {
+    /// To end it.
+    Release,
+    /// To let its owner out under this id, who was still in under others.
+    Exit(&'a [u8]),
+    /// To hand it over to this owner.
+    Transfer(&'a [u8]),
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The fence of the hold that is there by it; of a hold that is gone, its own.
+    pub fence: Fence,
+    pub at: Moment,
+}
+
+/// The newest ends, and the newest requests that named a hold by its fence.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    losses: VecDeque<Loss>,
+    /// How holds were lost, each under its owner's name and under its fence too. Under a name that is known, also how the
+    /// newest hold was released.
+    ends: Recent<Ended>,
+    done: Recent<Done>,
+    /// When all data of a database went together last, or of all databases.
+    flushed: BTreeMap<Option<i32>, Moment>,
     capacity: usize,
+    hasher: RandomState,
 }
 
 impl Ledger {
-    /// Changes how many losses are kept; the oldest go first.
+    /// Changes how many losses are kept, and how many requests; the oldest go first.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
-        while self.losses.len() > capacity {
-            self.losses.pop_front();
+        self.ends.trim(capacity * 2);
+        self.done.trim(capacity);
+    }
+
+    /// Remembers how a hold was lost.
+    pub fn record(&mut self, of: Named, ended: Ended) {
+        let (name, fence) = (self.hasher.hash_one(of), self.hasher.hash_one((of, ended.fence)));
+        self.ends.put(fence, ended, self.capacity * 2);
+        self.ends.put(name, ended, self.capacity * 2);
+    }
+
+    /// A hold was given back by its owner. Whatever is known of this owner on this lock is of an earlier one.
+    #[inline]
+    pub fn overrule(&mut self, of: Named, fence: Fence, at: Moment) {
+        if !self.ends.is_empty() {
+            self.overrule_known(of, Ended { fence, how: End::Released, at });
         }
     }
 
-    /// Remembers how a hold was lost, unless the lock was renamed to something longer than any that can be asked for:
-    /// names that only the keyspace bounds must not outlive their keys here.
-    pub fn record(&mut self, db: i32, key: &[u8], owner: &Owner, fence: Fence, how: End, at: Moment) {
-        if self.capacity == 0 || key.len() > KEY_BYTES_MAX {
-            return;
+    fn overrule_known(&mut self, of: Named, released: Ended) {
+        let name = self.hasher.hash_one(of);
+        match self.ends.get_mut(name) {
+            None => {}
+            // In its place: who releases again and again must not push out what others have lost.
+            Some(newest) if newest.how == End::Released => *newest = released,
+            Some(_) => self.ends.put(name, released, self.capacity * 2),
         }
-        while self.losses.len() >= self.capacity {
-            self.losses.pop_front();
-        }
-        self.losses.push_back(Loss { db, key: key.into(), owner: owner.clone(), fence, how, at });
     }
 
-    /// The newest loss of this owner on this lock; with a fence, of that hold.
-    pub fn find(&self, db: i32, key: &[u8], owner: &[u8], fence: Option<Fence>) -> Option<&Loss> {
-        self.losses.iter().rev().find(|loss| {
-            loss.db == db
-                && *loss.key == *key
-                && loss.owner.as_bytes() == owner
-                && fence.is_none_or(|fence| fence == loss.fence)
-        })
+    /// How the newest hold of this owner on this lock ended; with a fence, how that hold did.
+    pub fn find(&self, of: Named, fence: Option<Fence>) -> Option<Ended> {
+        let newest = self.ends.get(self.hasher.hash_one(of)).copied();
+        let Some(fence) = fence else {
+            let flushed = self.flushed.get(&None).max(self.flushed.get(&Some(of.db)));
+            return newest.filter(|newest| flushed.is_none_or(|flushed| newest.at > *flushed));
+        };
+        let lost = self.ends.get(self.hasher.hash_one((of, fence))).copied();
+        let released = self.done(of, fence, Deed::Release);
+        let released = released.map(|done| Ended { fence, how: End::Released, at: done.at });
+        let newest = newest.filter(|newest| newest.fence == fence);
+        // A hold can end twice: RESTORE brings it back.
+        [lost, released, newest].into_iter().flatten().max_by_key(|ended| ended.at)
+    }
+
+    /// Remembers what was done at the request of an owner who named the hold by this fence.
+    pub fn remember(&mut self, of: Named, fence: Fence, deed: Deed, done: Done) {
+        self.done.put(self.hasher.hash_one((of, fence, deed)), done, self.capacity);
+    }
+
+    /// What was done when this was asked before.
+    pub fn done(&self, of: Named, fence: Fence, deed: Deed) -> Option<Done> {
+        self.done.get(self.hasher.hash_one((of, fence, deed))).copied()
+    }
+
+    /// All data of a database have gone, or of all databases. Of the holds that went with them nothing is known, and what
+    /// is known of an owner is of an earlier one.
+    pub fn flush(&mut self, db: Option<i32>, at: Moment) {
+        self.flushed.insert(db, at);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self { capacity: self.capacity, ..Self::default() };
     }
 }
 
@@ -112,26 +184,89 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    const K: Named = Named { db: 0, key: b"k", owner: b"o" };
+
     fn fence(n: u64) -> Fence {
         Fence::new(n).unwrap()
     }
 
+    fn ended(n: u64, how: End) -> Ended {
+        Ended { fence: fence(n), how, at: Moment(n) }
+    }
+
+    fn ledger(capacity: usize) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.set_capacity(capacity);
+        ledger
+    }
+
     #[test]
     fn keeps_the_newest() {
-        let owner = Owner::new(b"o").unwrap();
-        let mut ledger = Ledger::default();
-        ledger.set_capacity(2);
+        let mut ledger = ledger(2);
         for n in 1..=3 {
-            ledger.record(0, b"k", &owner, fence(n), End::Expired, Moment(n));
+            ledger.record(K, ended(n, End::Expired));
         }
-        assert!(ledger.find(0, b"k", b"o", Some(fence(1))).is_none());
-        assert_eq!(ledger.find(0, b"k", b"o", None).map(|loss| loss.fence), Some(fence(3)));
-        ledger.record(0, &[b'k'; KEY_BYTES_MAX], &owner, fence(4), End::Vanished, Moment(4));
-        assert!(ledger.find(0, &[b'k'; KEY_BYTES_MAX], b"o", None).is_some());
-        ledger.record(0, &[b'k'; KEY_BYTES_MAX + 1], &owner, fence(5), End::Vanished, Moment(5));
-        assert!(ledger.find(0, &[b'k'; KEY_BYTES_MAX + 1], b"o", None).is_none());
+        assert_eq!(ledger.find(K, Some(fence(1))), None);
+        assert_eq!(ledger.find(K, Some(fence(2))), Some(ended(2, End::Expired)));
+        assert_eq!(ledger.find(K, None), Some(ended(3, End::Expired)));
+        for other in [Named { db: 1, ..K }, Named { key: b"ko", ..K }, Named { key: b"", owner: b"ko", ..K }]
+        {
+            assert_eq!(ledger.find(other, None), None, "{other:?}");
+        }
         ledger.set_capacity(0);
-        ledger.record(0, b"k", &owner, fence(4), End::Expired, Moment(4));
-        assert!(ledger.find(0, b"k", b"o", None).is_none());
+        ledger.record(K, ended(4, End::Expired));
+        assert_eq!(ledger.find(K, None), None);
+    }
+
+    #[test]
+    fn a_release_overrules_what_is_known_and_pushes_nothing_out() {
+        let mut ledger = ledger(3);
+        ledger.overrule(K, fence(1), Moment(1));
+        assert_eq!(ledger.find(K, None), None, "of whom nothing is known nothing is kept");
+        let other = Named { owner: b"p", ..K };
+        ledger.record(other, ended(2, End::Broken));
+        ledger.record(K, ended(3, End::Expired));
+        for n in 4..100 {
+            ledger.overrule(K, fence(n), Moment(n));
+            assert_eq!(ledger.find(K, None), Some(ended(n, End::Released)));
+            assert_eq!(ledger.find(K, Some(fence(n))), Some(ended(n, End::Released)));
+        }
+        assert_eq!(ledger.find(K, Some(fence(3))), Some(ended(3, End::Expired)), "of that hold it is true");
+        assert_eq!(ledger.find(other, None), Some(ended(2, End::Broken)));
+        ledger.record(K, ended(100, End::Stolen));
+        assert_eq!(ledger.find(K, None), Some(ended(100, End::Stolen)));
+    }
+
+    #[test]
+    fn what_is_older_than_a_flush_is_of_an_earlier_hold() {
+        for (flushed, known) in [(None, [false; 2]), (Some(0), [false, true])] {
+            let mut ledger = ledger(9);
+            let others = Named { db: 1, ..K };
+            [K, others].into_iter().for_each(|of| ledger.record(of, ended(1, End::Transferred)));
+            ledger.flush(flushed, Moment(1));
+            assert_eq!([K, others].map(|of| ledger.find(of, None).is_some()), known);
+            assert_eq!(
+                ledger.find(K, Some(fence(1))),
+                Some(ended(1, End::Transferred)),
+                "of that hold it is true"
+            );
+            ledger.record(K, ended(2, End::Expired));
+            assert_eq!(ledger.find(K, None), Some(ended(2, End::Expired)));
+        }
+    }
+
+    #[test]
+    fn requests_are_kept_apart_from_losses() {
+        let mut ledger = ledger(2);
+        ledger.record(K, ended(1, End::Expired));
+        for n in 2..10 {
+            ledger.remember(K, fence(n), Deed::Release, Done { fence: fence(n), at: Moment(n) });
+        }
+        assert_eq!(ledger.find(K, Some(fence(1))), Some(ended(1, End::Expired)));
+        assert_eq!([7, 8, 9].map(|n| ledger.done(K, fence(n), Deed::Release).is_some()), [false, true, true]);
+        assert_eq!(ledger.find(K, Some(fence(9))), Some(ended(9, End::Released)));
+        for other in [Deed::Exit(b""), Deed::Transfer(b"")] {
+            assert_eq!(ledger.done(K, fence(9), other), None);
+        }
     }
 }

@@ -25,6 +25,8 @@ pub mod obey;
 pub mod observers;
 pub mod overrule;
 pub mod owner;
+pub mod recent;
+pub mod repeats;
 pub mod slab;
 pub mod table;
 pub mod ties;

@@ -5,7 +5,7 @@
 use super::deadlines::Slot;
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::entries::Exit;
-use super::ledger::End;
+use super::ledger::{End, Ended, Named};
 use super::memory::Undo;
 use super::unsettled::Item;
 use super::wait_queue::{Caps, Full, Place};
@@ -102,7 +102,15 @@ impl AsMut<Memory> for Turn<'_> {
     }
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    /// This owner on this lock, for the ledger.
+    pub fn named<'n>(&self, owner: &'n [u8]) -> Named<'n>
+    where
+        'a: 'n,
+    {
+        Named { db: self.db, key: self.key, owner }
+    }
+
     /// Ends the holds that are over, grants what can be granted, and sees that the lease index knows what is
     /// left. Every turn begins with it.
     pub fn settle(&mut self) {
@@ -423,9 +431,12 @@ impl Turn<'_> {
             End::Transferred => stats.transferred += 1,
             End::Cooled => {}
         }
-        if !matches!(how, End::Released | End::Undone) {
-            let now = self.clock.now;
-            self.memory.ledger.record(self.db, self.key, &hold.owner, hold.fence, how, now);
+        let (of, fence, at) = (self.named(hold.owner.as_bytes()), hold.fence, self.clock.now);
+        match how {
+            End::Released => self.memory.ledger.overrule(of, fence, at),
+            // Nobody knew of it.
+            End::Undone => {}
+            _ => self.memory.ledger.record(of, Ended { fence, how, at }),
         }
         self.effects.push(Effect::Ended { fence: hold.fence, how });
         self.cool_after(hold, how);

@@ -334,7 +334,7 @@ const SETTINGS: [(&str, i64, i64, i64); 10] = [
     ("lock.max-waiters-per-key", 20_000, 0, 10_000_000),
     ("lock.reserved-clients-percent", 10, 0, 100),
     ("lock.max-tickets", 200_000, 0, 10_000_000),
-    ("lock.loss-ledger-size", 1_024, 0, 1_000_000),
+    ("lock.loss-ledger-size", 16_384, 0, 1_000_000),
     ("lock.lock-delay-ms", 0, 0, 3_600_000),
 ];
 

@@ -56,6 +56,7 @@ mod queue;
 mod reentrant;
 mod release;
 mod renew;
+mod repeats;
 mod replication;
 mod replication_events;
 mod resp3;

@@ -17,10 +17,11 @@ use crate::command::acquire::Acquired;
 use crate::command::args::parse_i64;
 use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::report::Report;
+use crate::command::terms::Terms;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::waiter::Kind;
-use crate::primitive::{Claim, Turns};
+use crate::primitive::Turns;
 
 /// The keys of a call, whose first stands at this word after the name.
 fn names<'a>(call: &Call<'a>, first: usize, count: usize) -> &'a [*mut RString] {
@@ -87,7 +88,7 @@ impl Verb for AcquireAllVerb {
                 }
                 (acquired, _) => acquired,
             };
-            let report = with_info.then(|| report(acquired, turns, owner, request.terms.claim));
+            let report = with_info.then(|| report(acquired, turns, owner, &request.terms));
             Ok(Step::Done(acquired.into(), report))
         })?;
         say_acquired(call.ctx, step, made_up.as_deref());
@@ -96,13 +97,13 @@ impl Verb for AcquireAllVerb {
 }
 
 /// Tells of the first of the locks; if the request has to wait, of the first that stands in its way.
-fn report(acquired: Acquired, turns: &mut Turns, owner: &[u8], claim: Claim) -> Report {
+fn report(acquired: Acquired, turns: &mut Turns, owner: &[u8], terms: &Terms) -> Report {
     let waits = matches!(acquired, Acquired::Busy | Acquired::Queued);
     let mut told = None;
     turns.each(|turn| {
-        let matters = !waits || turn.is_behind(owner) || !turn.lock.admits(claim);
+        let matters = !waits || turn.is_behind(owner) || !turn.lock.admits(terms.claim);
         if told.is_none() && matters {
-            told = Some(report_acquired(acquired, turn, owner));
+            told = Some(report_acquired(acquired, turn, owner, terms.fence));
         }
     });
     told.unwrap_or_default()

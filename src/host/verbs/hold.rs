@@ -25,6 +25,7 @@ impl Verb for ReleaseVerb {
             let report = holder.with_info.then(|| match released {
                 Released::Ended(fence) => Report::released(fence),
                 Released::StillHeld(_) => report_held(turn, holder.owner, "still-held"),
+                Released::Before(ended) => Report::ended(ended, turn.clock.now),
                 Released::NotHeld => report_not_held(turn, holder.owner, holder.fence),
             });
             Ok((released != Released::NotHeld, report))

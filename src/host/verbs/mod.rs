@@ -70,13 +70,13 @@ impl From<Acquired> for Outcome {
     }
 }
 
-fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8]) -> Report {
+fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
     match acquired {
         Acquired::Granted(_) => report_held(turn, owner, "granted"),
         Acquired::Held(_) => report_held(turn, owner, "already-held"),
         Acquired::Busy => Report::busy(turn.lock, owner, turn.clock.now),
         Acquired::Queued => Report::queued(turn.lock, owner, turn.clock.now),
-        Acquired::NotHeld => report_not_held(turn, owner, None),
+        Acquired::NotHeld => report_not_held(turn, owner, fence),
     }
 }
 

@@ -50,7 +50,7 @@ impl Verb for AcquireVerb {
                 }
                 (acquired, _) => acquired,
             };
-            let report = with_info.then(|| report_acquired(acquired, turn, owner));
+            let report = with_info.then(|| report_acquired(acquired, turn, owner, request.terms.fence));
             Ok(Step::Done(acquired.into(), report))
         })?;
         say_acquired(call.ctx, step, made_up.as_deref());

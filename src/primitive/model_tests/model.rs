@@ -1,6 +1,6 @@
 //! The model: plain lists, searched from the front, with no index and no wheel. Slow and obvious.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::CLAIM_MS;
 use crate::primitive::bounds::{Bounds, Span, Tie};
@@ -102,6 +102,16 @@ pub struct Model {
     /// Everyone who waits for anything, first come first; upgrades before all others.
     pub waiters: Vec<Waiter>,
     pub grants: usize,
+    /// By key, owner and grant: how it ended, as long as that is worth knowing; with what was asked for by the fence.
+    pub ended: BTreeMap<(usize, usize, usize), End>,
+    /// By key and owner: the newest end, if one was a loss.
+    pub newest: BTreeMap<(usize, usize), (usize, End)>,
+    /// By key and owner, the newest hold that is no more.
+    pub past: BTreeMap<(usize, usize), usize>,
+    /// Ids under which an owner has left a hold that stays, by its fence: key, owner, grant, id.
+    pub left: BTreeSet<(usize, usize, usize, usize)>,
+    /// Holds that were handed over by their fence: key, owner, grant and new owner, and the new grant.
+    pub handed: BTreeMap<(usize, usize, usize, usize), usize>,
 }
 
 impl Model {
@@ -122,11 +132,39 @@ impl Model {
         same_kind && taken + u64::from(claim.permits) <= u64::from(claim.limit)
     }
 
+    /// A hold is no more. Ways that nobody need tell apart here are taken as one.
+    pub fn note_end(&mut self, key: usize, owner: usize, grant: usize, how: End) {
+        self.past.insert((key, owner), grant);
+        match class(how) {
+            End::Undone => {}
+            End::Released => {
+                if let Some(newest) = self.newest.get_mut(&(key, owner)) {
+                    *newest = (grant, End::Released);
+                }
+            }
+            how => {
+                self.newest.insert((key, owner), (grant, how));
+                self.ended.insert((key, owner, grant), how);
+            }
+        }
+    }
+
+    /// How the newest hold of this owner ended, or this one, as far as it is remembered.
+    pub fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, End)> {
+        let newest = self.newest.get(&(key, owner)).copied();
+        let Some(grant) = grant else { return newest };
+        let how = self.ended.get(&(key, owner, grant)).copied();
+        how.map(|how| (grant, how)).or(newest.filter(|(newest, _)| *newest == grant))
+    }
+
     /// Ends the holds that are chosen; how many.
     pub fn end(&mut self, key: usize, how: End, now: Moment, chosen: impl Fn(&Hold) -> bool) -> usize {
         let all = std::mem::take(&mut self.holds[key]);
         let (gone, stay): (Vec<Hold>, Vec<Hold>) = all.into_iter().partition(chosen);
         self.holds[key] = stay;
+        for hold in &gone {
+            self.note_end(key, hold.owner, hold.grant, how);
+        }
         let delay = match how {
             End::Expired | End::Broken => Some(now.plus_ms(self.delay_ms)),
             End::Released => None,
@@ -284,5 +322,13 @@ impl Model {
         let mut next = self.clone();
         next.enqueue(waiter.clone());
         next.stuck().contains(waiter)
+    }
+}
+
+/// The ways of an end that the model does not tell apart are one.
+pub fn class(how: End) -> End {
+    match how {
+        End::Capped | End::Closed | End::Unclaimed => End::Expired,
+        how => how,
     }
 }

@@ -8,6 +8,23 @@ use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
 use crate::command::policy::Wait;
 use crate::primitive::Claim;
 
+/// How an owner names its hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum By {
+    /// Without a fence.
+    Name,
+    /// By the fence that it has, if it has any.
+    Fence,
+    /// By the fence of the newest hold that it had before.
+    PastFence,
+    /// By one that never was.
+    WrongFence,
+}
+
+fn by() -> impl Strategy<Value = By> {
+    prop_oneof![3 => Just(By::Name), 6 => Just(By::Fence), 4 => Just(By::PastFence), 1 => Just(By::WrongFence)]
+}
+
 #[derive(Clone, Debug)]
 pub enum Op {
     Acquire {
@@ -26,15 +43,15 @@ pub enum Op {
     Release {
         key: usize,
         owner: usize,
-        right_fence: bool,
+        by: By,
         /// Nothing for ALL.
         entry: Option<usize>,
     },
     ReleaseAll {
         keys: BTreeSet<usize>,
         owner: usize,
-        /// Whether the fence is named that the owner has on the first key.
-        with_fence: bool,
+        /// Of the first key.
+        by: By,
     },
     Renew {
         key: usize,
@@ -86,6 +103,7 @@ pub enum Op {
         from: usize,
         to: usize,
         lease: Option<u64>,
+        by: By,
     },
     /// The client of the n-th waiter goes away.
     Vanish {
@@ -155,10 +173,9 @@ pub fn op() -> impl Strategy<Value = Op> {
             },
         ),
         2 => (0..CLIENTS).prop_map(|client| Op::Disconnect { client }),
-        4 => (key.clone(), owner.clone(), prop::bool::weighted(0.9), prop::option::weighted(0.8, entry()))
-            .prop_map(|(key, owner, right_fence, entry)| Op::Release { key, owner, right_fence, entry }),
-        2 => (some_keys(), owner.clone(), any::<bool>())
-            .prop_map(|(keys, owner, with_fence)| Op::ReleaseAll { keys, owner, with_fence }),
+        5 => (key.clone(), owner.clone(), by(), prop::option::weighted(0.8, entry()))
+            .prop_map(|(key, owner, by, entry)| Op::Release { key, owner, by, entry }),
+        3 => (some_keys(), owner.clone(), by()).prop_map(|(keys, owner, by)| Op::ReleaseAll { keys, owner, by }),
         2 => (key.clone(), owner.clone(), time(), tie())
             .prop_map(|(key, owner, lease, tie)| Op::Renew { key, owner, lease, tie }),
         1 => (some_keys(), owner.clone(), 1..20_u64)
@@ -169,8 +186,8 @@ pub fn op() -> impl Strategy<Value = Op> {
             |(key, owner, claim, lease, (most, least, _))| Op::Steal { key, owner, claim, lease, most, least },
         ),
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
-        2 => (key.clone(), owner.clone(), owner.clone(), time())
-            .prop_map(|(key, from, to, lease)| Op::Transfer { key, from, to, lease }),
+        2 => (key.clone(), owner.clone(), owner.clone(), time(), by())
+            .prop_map(|(key, from, to, lease, by)| Op::Transfer { key, from, to, lease, by }),
         3 => (key.clone(), owner, either, wait())
             .prop_map(|(key, owner, claim, wait)| Op::Convert { key, owner, claim, wait }),
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),

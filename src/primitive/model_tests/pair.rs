@@ -8,7 +8,7 @@ mod waits;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Hold, Model, Undo, Waiter};
-use super::ops::Op;
+use super::ops::{By, Op};
 use super::watch;
 use super::world::World;
 use super::{CLAIM_MS, ENTRIES, KEYS, OWNERS};
@@ -28,6 +28,7 @@ use crate::command::Policy;
 use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Span, Tie};
 use crate::primitive::claim::ALL;
+use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::time::left_to_wire;
 use crate::primitive::waiter::Kind;
 use crate::primitive::{memory, Claim, End, Fence, Lease, Lock, Moment};
@@ -84,6 +85,7 @@ impl Pair {
         let mut world = World::default();
         world.memory.lock_delay_ms = delay_ms;
         world.memory.claim_ms = CLAIM_MS;
+        world.memory.ledger.set_capacity(1_000);
         Self { world, model: Model::new(KEYS.len(), delay_ms), fences: BTreeMap::new() }
     }
 
@@ -105,8 +107,8 @@ impl Pair {
                     Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
                 self.acquire(waiter, wait);
             }
-            Op::Release { key, owner, right_fence, entry } => self.release(key, owner, right_fence, entry),
-            Op::ReleaseAll { keys, owner, with_fence } => self.release_all(&keys, owner, with_fence),
+            Op::Release { key, owner, by, entry } => self.release(key, owner, by, entry),
+            Op::ReleaseAll { keys, owner, by } => self.release_all(&keys, owner, by),
             Op::Renew { key, owner, lease, tie } => {
                 let lease = lease.map(Lease::ms);
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
@@ -163,7 +165,7 @@ impl Pair {
                 let policy = Policy::default();
                 let fence =
                     self.world.turn(key, |turn, _| request.apply(turn, &policy, &mut |_| true)).unwrap();
-                self.model.holds[key].clear();
+                self.model.end(key, End::Stolen, now, |_| true);
                 self.model.cooling[key].clear();
                 self.grant_out_of_turn(key, owner, claim, lease, fence);
                 self.bound(key, owner, span.from(now));
@@ -180,7 +182,9 @@ impl Pair {
                 assert_eq!(got, self.model.waiters.iter().any(waits));
                 self.model.waiters.retain(|waiter| !waits(waiter));
             }
-            Op::Transfer { key, from, to, lease } => self.transfer(key, from, to, lease.map(Lease::ms)),
+            Op::Transfer { key, from, to, lease, by } => {
+                self.transfer(key, from, to, lease.map(Lease::ms), by);
+            }
             Op::Disconnect { client } => self.disconnect(client),
             Op::Vanish { nth } => self.vanish(nth),
             Op::Undo { nth } => self.undo(nth),
@@ -198,6 +202,26 @@ impl Pair {
         let now = self.now();
         self.model.settle(now);
         self.check();
+    }
+
+    /// The fence by which an owner names its hold.
+    fn named(&self, key: usize, owner: usize, by: By) -> Option<Fence> {
+        match by {
+            By::Name => None,
+            By::Fence => self.world.fence_of(key, owner),
+            By::PastFence => self.model.past.get(&(key, owner)).map(|grant| self.fences[grant]),
+            By::WrongFence => Fence::new(1),
+        }
+    }
+
+    /// The grant that this fence was made for.
+    fn grant_of(&self, fence: Fence) -> Option<usize> {
+        self.fences.iter().find(|(_, other)| **other == fence).map(|(grant, _)| *grant)
+    }
+
+    /// Whether the hold that was granted so is known to have been released by its owner.
+    fn was_released(&self, key: usize, owner: usize, grant: usize) -> bool {
+        self.model.end_of(key, owner, Some(grant)) == Some((grant, End::Released))
     }
 
     /// The owner has been heard of: nothing of this grant is provisional any more.

@@ -62,9 +62,13 @@ impl Pair {
                 turn.undo(fence, how);
             });
         }
-        for holds in &mut self.model.holds {
+        for (key, holds) in self.model.holds.iter_mut().enumerate() {
             match undo {
-                Undo::End => holds.retain(|hold| hold.grant != grant),
+                Undo::End => {
+                    let undone = holds.iter().filter(|hold| hold.grant == grant);
+                    self.model.past.extend(undone.map(|hold| ((key, hold.owner), grant)));
+                    holds.retain(|hold| hold.grant != grant);
+                }
                 Undo::Downgrade { grant: old } => {
                     for hold in holds.iter_mut().filter(|hold| hold.grant == grant) {
                         (hold.grant, hold.claim, hold.provisional) = (old, Claim::SHARED, None);
@@ -76,11 +80,16 @@ impl Pair {
 
     /// The key goes at once, and the host looks at the queue right after.
     pub(super) fn delete(&mut self, key: usize) {
-        self.model.holds[key].clear();
+        let now = self.now();
+        self.model.end(key, End::Vanished, now, |_| true);
         self.model.cooling[key].clear();
         let (memory, replica_memory) = (&mut self.world.memory, &mut self.world.replica_memory);
         if let Some(mut lock) = self.world.keyspace.remove(&key) {
-            lock.holds().iter().for_each(|hold| memory.forget(hold.fence));
+            for hold in lock.holds() {
+                memory.forget(hold.fence);
+                let of = Named { db: 0, key: KEYS[key], owner: hold.owner.as_bytes() };
+                memory.ledger.record(of, Ended { fence: hold.fence, how: End::Vanished, at: now });
+            }
             lock.each_mut(|hold| memory.unindex(0, KEYS[key], hold));
         }
         if let Some(mut lock) = self.world.replica.remove(&key) {

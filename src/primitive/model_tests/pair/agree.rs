@@ -1,5 +1,6 @@
 //! That core, model and replica agree, and that the invariants hold.
 
+use super::super::model::class;
 use super::*;
 
 impl Pair {
@@ -66,6 +67,7 @@ impl Pair {
             });
             assert!(seen.eq(expected), "what cools of {key}");
         }
+        self.check_ledger();
         watch::check(&self.world, &self.model, &self.fences);
         let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
         assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
@@ -74,6 +76,24 @@ impl Pair {
         assert_eq!(memory.waiters.len(), self.model.waiters.len());
         let is_client = |waiter: &&Waiter| waiter.kind == Kind::Client || waiter.attached.is_some();
         assert_eq!(memory.waiters.clients(), self.model.waiters.iter().filter(is_client).count());
+    }
+}
+
+impl Pair {
+    /// What is remembered of holds that are no more is true.
+    fn check_ledger(&self) {
+        let ledger = &self.world.memory.ledger;
+        let pairs = (0..KEYS.len()).flat_map(|key| (0..OWNERS.len()).map(move |owner| (key, owner)));
+        for (key, owner) in pairs {
+            let of = Named { db: 0, key: KEYS[key], owner: OWNERS[owner] };
+            let past = self.model.past.get(&(key, owner)).copied();
+            for grant in [None, past].into_iter().take(if past.is_some() { 2 } else { 1 }) {
+                let expected = self.model.end_of(key, owner, grant);
+                let expected = expected.map(|(grant, how)| (self.fences[&grant], how));
+                let found = ledger.find(of, grant.map(|grant| self.fences[&grant]));
+                assert_eq!(found.map(|ended| (ended.fence, class(ended.how))), expected, "{of:?} {grant:?}");
+            }
+        }
     }
 }
 

@@ -3,26 +3,40 @@
 use super::*;
 
 impl Pair {
-    pub(super) fn release(&mut self, key: usize, owner: usize, right_fence: bool, entry: Option<usize>) {
-        let fence = if right_fence { self.world.fence_of(key, owner) } else { Fence::new(1) };
+    pub(super) fn release(&mut self, key: usize, owner: usize, by: By, entry: Option<usize>) {
+        let fence = self.named(key, owner, by);
         let what = entry.map_or(What::All, |entry| What::Entry(ENTRIES[entry]));
         let request = Release { holder: holder(key, owner, fence), what };
         let got = self.world.turn(key, |turn, _| request.apply(turn));
-        let Some(grant) = self.model.hold_of(key, owner).map(|hold| hold.grant).filter(|_| right_fence)
-        else {
-            assert_eq!(got, Ok(Released::NotHeld));
+        let named = fence.map(|fence| self.grant_of(fence));
+        let held = self.model.hold_of(key, owner).map(|hold| hold.grant);
+        let Some(grant) = held.filter(|grant| named.is_none_or(|named| named == Some(*grant))) else {
+            let before = named.flatten().is_some_and(|grant| self.was_released(key, owner, grant));
+            match got {
+                Ok(Released::Before(ended)) => assert!(before && Some(ended.fence) == fence),
+                got => assert!(!before && got == Ok(Released::NotHeld), "{got:?}"),
+            }
             return;
         };
         self.confirm(grant);
+        let was_left = entry.is_some_and(|entry| self.model.left.contains(&(key, owner, grant, entry)));
         let hold = self.model.hold_of_mut(key, owner).unwrap();
         let known = entry.is_none_or(|entry| hold.entries.contains(&entry));
         if let Some(entry) = entry.filter(|_| known && hold.entries.len() > 1) {
             hold.entries.remove(&entry);
             assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])));
+            if fence.is_some() {
+                self.model.left.insert((key, owner, grant, entry));
+            }
         } else if known {
             let now = self.now();
             self.model.end(key, End::Released, now, |hold| hold.owner == owner);
             assert_eq!(got, Ok(Released::Ended(self.fences[&grant])));
+            if fence.is_some() {
+                self.model.ended.insert((key, owner, grant), End::Released);
+            }
+        } else if fence.is_some() && was_left {
+            assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])), "as before");
         } else if entry == Some(0) {
             assert_eq!(got, Err(LockError::Reentrant));
         } else {
@@ -30,18 +44,31 @@ impl Pair {
         }
     }
 
-    pub(super) fn release_all(&mut self, keys: &BTreeSet<usize>, owner: usize, with_fence: bool) {
-        let first = *keys.first().unwrap();
-        let fence = self.world.fence_of(first, owner).filter(|_| with_fence);
+    pub(super) fn release_all(&mut self, keys: &BTreeSet<usize>, owner: usize, by: By) {
+        let fence = self.named(*keys.first().unwrap(), owner, by);
         let order: Vec<usize> = keys.iter().copied().collect();
         let names = names(keys);
         let request = HeldAll { owner: OWNERS[owner], keys: &names, fence };
         let got = self.world.turns(&order, |turns, _| request.release(turns));
-        let grant = self.model.hold_of(first, owner).map(|hold| hold.grant).filter(|_| fence.is_some());
+        let named = fence.map(|fence| self.grant_of(fence));
+        let is_done = |key: &usize| {
+            let Some(grant) = named.flatten() else { return false };
+            match self.model.hold_of(*key, owner).filter(|hold| hold.grant == grant) {
+                Some(hold) => {
+                    !hold.entries.contains(&0) && self.model.left.contains(&(*key, owner, grant, 0))
+                }
+                None => self.was_released(*key, owner, grant),
+            }
+        };
+        if order.iter().all(is_done) {
+            named.flatten().into_iter().for_each(|grant| self.confirm(grant));
+            assert_eq!(got, order.len() as i64, "as before");
+            return;
+        }
         let mut held: Vec<usize> = order.clone();
         held.retain(|key| {
             let hold = self.model.hold_of(*key, owner);
-            hold.is_some_and(|hold| grant.is_none_or(|grant| grant == hold.grant))
+            hold.is_some_and(|hold| named.is_none_or(|named| named == Some(hold.grant)))
         });
         if fence.is_some() && held.len() < order.len() {
             held.clear();
@@ -53,9 +80,15 @@ impl Pair {
         for key in &held {
             let hold = self.model.hold_of_mut(*key, owner).unwrap();
             hold.entries.remove(&0);
-            if hold.entries.is_empty() {
+            let (grant, is_over) = (hold.grant, hold.entries.is_empty());
+            if is_over {
                 let now = self.now();
                 self.model.end(*key, End::Released, now, |hold| hold.owner == owner);
+            }
+            if fence.is_some() && is_over {
+                self.model.ended.insert((*key, owner, grant), End::Released);
+            } else if fence.is_some() {
+                self.model.left.insert((*key, owner, grant, 0));
             }
         }
         assert_eq!(got, held.len() as i64, "released together");
@@ -116,12 +149,16 @@ impl Pair {
         hold.deadline = hold.deadline.min(more.cap);
     }
 
-    pub(super) fn transfer(&mut self, key: usize, from: usize, to: usize, lease: Option<Lease>) {
+    pub(super) fn transfer(&mut self, key: usize, from: usize, to: usize, lease: Option<Lease>, by: By) {
         let policy = Policy::default();
-        let request = Transfer { holder: holder(key, from, None), to: OWNERS[to], lease };
+        let fence = self.named(key, from, by);
+        let request = Transfer { holder: holder(key, from, fence), to: OWNERS[to], lease };
         let got = self.world.turn(key, |turn, others| request.apply(turn, &policy, others, &mut |_| true));
-        let Some(hold) = self.model.hold_of(key, from).cloned() else {
-            assert_eq!(got, Ok(None));
+        let named = fence.map(|fence| self.grant_of(fence));
+        let held = self.model.hold_of(key, from).cloned();
+        let Some(hold) = held.filter(|hold| named.is_none_or(|named| named == Some(hold.grant))) else {
+            let before = named.flatten().and_then(|grant| self.model.handed.get(&(key, from, grant, to)));
+            assert_eq!(got, Ok(before.map(|grant| self.fences[grant])));
             return;
         };
         self.confirm(hold.grant);
@@ -138,9 +175,14 @@ impl Pair {
         match got {
             Ok(Some(fence)) => {
                 assert!(!(is_stuck && was_clear), "a deadlock was not seen");
-                self.model.holds[key].retain(|hold| hold.owner != from);
+                let now = self.now();
+                self.model.end(key, End::Transferred, now, |hold| hold.owner == from);
                 self.confirm(hold.grant);
                 self.grant_out_of_turn(key, to, hold.claim, lease.unwrap_or(hold.lease), fence);
+                if named.is_some() {
+                    let new = self.model.hold_of(key, to).unwrap().grant;
+                    self.model.handed.insert((key, from, hold.grant, to), new);
+                }
                 self.bound(key, to, hold.bounds);
             }
             Err(LockError::Deadlock(cycle)) => assert!(is_stuck, "no false alarm: {cycle:?}"),

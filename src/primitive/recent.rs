@@ -1,0 +1,90 @@
+//! The newest values, found by a tag: what a memory of a fixed size is made of.
+
+use std::collections::{HashMap, VecDeque};
+
+/// Values, each under a tag. The oldest go when there is no room; a newer one under the same tag hides the one before.
+#[derive(Debug)]
+pub struct Recent<T> {
+    values: VecDeque<(u64, T)>,
+    /// The number of the oldest value; they are numbered as they come.
+    first: u64,
+    /// By tag, the number of its newest value.
+    newest: HashMap<u64, u64>,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self { values: VecDeque::new(), first: 0, newest: HashMap::new() }
+    }
+}
+
+impl<T> Recent<T> {
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Lets the oldest go until there are no more than this.
+    pub fn trim(&mut self, room: usize) {
+        while self.values.len() > room {
+            let Some((tag, _)) = self.values.pop_front() else { return };
+            if self.newest.get(&tag) == Some(&self.first) {
+                self.newest.remove(&tag);
+            }
+            self.first += 1;
+        }
+    }
+
+    /// Adds a value where there is room for this many.
+    pub fn put(&mut self, tag: u64, value: T, room: usize) {
+        let Some(others) = room.checked_sub(1) else { return };
+        self.trim(others);
+        self.newest.insert(tag, self.first + self.values.len() as u64);
+        self.values.push_back((tag, value));
+    }
+
+    /// The newest value under this tag.
+    pub fn get(&self, tag: u64) -> Option<&T> {
+        let place = self.newest.get(&tag)? - self.first;
+        self.values.get(usize::try_from(place).ok()?).map(|(_, value)| value)
+    }
+
+    /// The same, to be changed in place.
+    pub fn get_mut(&mut self, tag: u64) -> Option<&mut T> {
+        let place = self.newest.get(&tag)? - self.first;
+        self.values.get_mut(usize::try_from(place).ok()?).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn finds_what_is_among_the_newest(
+            steps in prop::collection::vec((0..4_u64, prop::option::weighted(0.1, 0..4_usize)), 0..60),
+            mut room in 0..4_usize,
+        ) {
+            let (mut recent, mut model) = (Recent::default(), Vec::new());
+            for (value, (tag, other_room)) in steps.into_iter().enumerate() {
+                room = other_room.unwrap_or(room);
+                recent.trim(room);
+                recent.put(tag, value, room);
+                model.push((tag, value));
+                let kept = &model[model.len().saturating_sub(room)..];
+                model = kept.to_vec();
+                for tag in 0..4 {
+                    let newest = model.iter().rev().find(|(other, _)| *other == tag).map(|(_, value)| value);
+                    prop_assert_eq!(recent.get(tag), newest);
+                    prop_assert_eq!(recent.get_mut(tag).map(|value| &*value), newest);
+                }
+                prop_assert_eq!(recent.is_empty(), model.is_empty());
+                prop_assert!(recent.newest.len() <= model.len(), "nothing is left of what went");
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Requests that named a hold by its fence and are sent again: what the ledger remembers of the first time.
+
+use super::entries::Exit;
+use super::ledger::{Deed, Done, Ended};
+use super::{End, Fence, Turn};
+
+impl Turn<'_> {
+    /// Remembers that this owner, who named its hold by the fence, has left it under this id.
+    pub fn remember_exit(&mut self, owner: &[u8], fence: Fence, id: &[u8], exit: Exit) {
+        match exit {
+            Exit::Unknown => {}
+            Exit::StillHeld => self.remember(owner, fence, Deed::Exit(id), fence),
+            Exit::Last => self.remember(owner, fence, Deed::Release, fence),
+        }
+    }
+
+    /// Remembers that this owner has handed its hold over, and under which fence the other one has it.
+    pub fn remember_transfer(&mut self, owner: &[u8], fence: Fence, to: &[u8], new: Fence) {
+        self.remember(owner, fence, Deed::Transfer(to), new);
+    }
+
+    fn remember(&mut self, owner: &[u8], fence: Fence, deed: Deed, new: Fence) {
+        let (of, done) = (self.named(owner), Done { fence: new, at: self.clock.now });
+        self.memory.ledger.remember(of, fence, deed, done);
+    }
+
+    /// The end of the hold of this fence, if this owner itself has ended it.
+    pub fn released_before(&self, owner: &[u8], fence: Fence) -> Option<Ended> {
+        let ended = self.memory.ledger.find(self.named(owner), Some(fence));
+        ended.filter(|ended| ended.how == End::Released)
+    }
+
+    /// Whether this owner has left the hold of this fence under this id, and holds it under others.
+    pub fn has_left(&self, owner: &[u8], fence: Fence, id: &[u8]) -> bool {
+        self.memory.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
+    }
+
+    /// The fence under which the hold was handed over to this owner before.
+    pub fn was_transferred(&self, owner: &[u8], fence: Fence, to: &[u8]) -> Option<Fence> {
+        self.memory.ledger.done(self.named(owner), fence, Deed::Transfer(to)).map(|done| done.fence)
+    }
+}
