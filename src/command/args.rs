@@ -31,6 +31,13 @@ impl<'a> Args<'a> {
         self.next_word().ok_or(LockError::Arity(self.command))
     }
 
+    /// The next `count` words, apart from the rest. Returns `None` if there are not so many.
+    pub fn take(&mut self, count: usize) -> Option<Self> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(Self { rest: taken, command: self.command })
+    }
+
     /// The name of a key that may be there: whatever the keyspace has can be told of, given back and replicated.
     pub fn key(&mut self) -> Result<&'a [u8], LockError> {
         self.required()

@@ -7,15 +7,17 @@
 //! - `LOCK._FREE key fence`: this hold has ended.
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
 //!
-//! The words of what few holds have are in [`bounds`].
+//! The words of what few holds have are in [`bounds`]; several effects on one lock are one command, in [`step`].
 
 pub mod bounds;
+pub mod step;
 
 use std::borrow::Cow;
 
 use bounds::Stamp;
+use step::{Word, Words};
 
-use super::args::{parse_i64, Args};
+use super::args::{self, parse_i64, Args};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
@@ -97,18 +99,17 @@ impl<'a> HoldEffect<'a> {
         }
     }
 
-    /// Reads the words after the command's name: the key and the effect.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
-        let mut args = Args::new(HOLD.name, words);
-        let (key, plain) = Self::parse_plain(&mut args)?;
-        let extra = parse_extra(&mut args).ok_or(LockError::BadEffect)?;
+    /// Reads the words after the key.
+    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+        let plain = Self::parse_plain(args)?;
+        let extra = parse_extra(args).ok_or(LockError::BadEffect)?;
         let extra = extra.boxed().map(|extra| Cow::Owned(*extra));
-        Ok((key, Self { extra, ..plain }))
+        Ok(Self { extra, ..plain })
     }
 
     /// Reads the words that every hold has.
-    fn parse_plain(args: &mut Args<'a>) -> Result<(&'a [u8], Self), LockError> {
-        let (key, owner) = (args.key()?, args.owner()?);
+    fn parse_plain(args: &mut Args<'a>) -> Result<Self, LockError> {
+        let owner = args.owner()?;
         let mut fields = || {
             let mut number = || parse_i64(args.required().ok()?);
             let (fence, limit, permits, lease) = (number()?, number()?, number()?, number()?);
@@ -119,27 +120,29 @@ impl<'a> HoldEffect<'a> {
             let agree = end.left_ms >= 0 || lease == Lease::NEVER;
             agree.then_some(Self { owner, fence, claim, lease, end, extra: None })
         };
-        Ok((key, fields().ok_or(LockError::BadEffect)?))
+        fields().ok_or(LockError::BadEffect)
     }
 
-    /// The words after the key; the inverse of [`HoldEffect::parse`].
-    #[cfg(test)]
-    pub fn to_args(&self) -> Vec<Vec<u8>> {
-        let numbers = [
-            self.fence.to_wire(),
-            i64::from(self.claim.limit),
-            i64::from(self.claim.permits),
-            self.lease.to_wire(),
-            self.end.left_ms,
-            self.end.unix_ms,
-        ];
-        let mut words = vec![self.owner.to_vec()];
-        words.extend(numbers.iter().map(|n| n.to_string().into_bytes()));
-        if let Some(extra) = &self.extra {
-            words.extend([extra.note.to_vec(), extra.keys.to_string().into_bytes()]);
-            words.extend(extra.entries.ids().iter().map(|id| id.to_vec()));
+    /// Adds the words after the key; the inverse of [`HoldEffect::parse`]. What few holds have comes at the end, and only
+    /// as far as it says something.
+    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+        words.extend([
+            Word::Text(self.owner),
+            Word::Number(self.fence.to_wire()),
+            Word::Number(i64::from(self.claim.limit)),
+            Word::Number(i64::from(self.claim.permits)),
+            Word::Number(self.lease.to_wire()),
+        ]);
+        self.end.put(words);
+        let Some(extra) = &self.extra else { return };
+        let is_told = extra.keys > 1 || !extra.entries.is_plain();
+        if is_told || !extra.note.is_empty() {
+            words.push(Word::Text(&extra.note));
         }
-        words
+        if is_told {
+            words.push(Word::Number(i64::from(extra.keys)));
+            words.extend(extra.entries.ids().iter().map(|id| Word::Text(id)));
+        }
     }
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
@@ -174,29 +177,22 @@ fn parse_extra(args: &mut Args) -> Option<Extra> {
     Some(extra)
 }
 
-/// Reads the words of `LOCK._LIMIT`: the key and its limit.
-pub fn parse_limit<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], u32), LockError> {
-    let mut args = Args::new(LIMIT.name, words);
-    let key = args.key()?;
+/// Reads the limit of `LOCK._LIMIT`.
+fn parse_limit(args: &mut Args) -> Result<u32, LockError> {
     let limit = parse_i64(args.required()?).and_then(|n| u32::try_from(n).ok());
-    args.finish()?;
-    let limit = limit.filter(|limit| (1..=PERMITS_MAX).contains(limit)).ok_or(LockError::BadEffect)?;
-    Ok((key, limit))
+    limit.filter(|limit| (1..=PERMITS_MAX).contains(limit)).ok_or(LockError::BadEffect)
 }
 
-/// Reads the words of `LOCK._FREE`: the key and the fence of the hold that ended.
-pub fn parse_free<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Fence), LockError> {
-    let mut args = Args::new(FREE.name, words);
-    let key = args.key()?;
-    let fence = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new);
-    args.finish()?;
-    Ok((key, fence.ok_or(LockError::BadEffect)?))
+/// Reads the fence that names a hold.
+fn parse_fence(args: &mut Args) -> Result<Fence, LockError> {
+    args::parse_fence(args.required()?).ok_or(LockError::BadEffect)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::step::{EffectKind, LockEffect};
     use super::*;
 
     const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
@@ -206,7 +202,7 @@ mod tests {
         fn words_and_effect_are_inverse(
             owner in prop::collection::vec(any::<u8>(), 1..=256),
             fence in 1..=crate::limits::FENCE_MAX,
-            limit in 1..=u32::MAX, part in any::<u32>(),
+            limit in prop_oneof![Just(u32::MAX), 1..=PERMITS_MAX], part in any::<u32>(),
             times in prop::option::of((0..1_000_000_i64, 0..1_000_000_i64, 0..i64::MAX)),
             note in prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX),
             keys in 1..=KEYS_MAX as u32,
@@ -221,10 +217,14 @@ mod tests {
                 end: Stamp { left_ms, unix_ms },
                 extra: Extra { note: note.into(), keys, entries: Entries::of(&id), ..Extra::default() }.boxed().map(|extra| Cow::Owned(*extra)),
             };
-            let mut words = vec![b"k".to_vec()];
-            words.extend(effect.to_args());
+            let mut words = Words::new();
+            effect.put(&mut words);
+            let words: Vec<Vec<u8>> = words.iter().map(|word| match word {
+                Word::Number(n) => n.to_string().into_bytes(),
+                Word::Text(text) => text.to_vec(),
+            }).collect();
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(HoldEffect::parse(&words), Ok((&b"k"[..], effect)));
+            prop_assert_eq!(HoldEffect::parse(&mut Args::new(HOLD.name, &words)), Ok(effect.clone()));
         }
 
         #[test]
@@ -248,12 +248,13 @@ mod tests {
     #[test]
     fn effects_that_cannot_be_true_are_refused() {
         let good: [&[u8]; 8] = [b"k", b"o", b"7", b"1", b"1", b"1000", b"900", b"5000"];
-        assert!(HoldEffect::parse(&good).is_ok());
-        let bad: [(usize, &[u8]); 11] = [
+        assert!(EffectKind::Hold.parse(&good).is_ok());
+        let bad: [(usize, &[u8]); 12] = [
             (2, b"0"),
             (2, b"-7"),
             (2, b"9007199254740992"),
             (3, b"0"),
+            (3, b"1000001"),
             (3, b"4294967296"),
             (4, b"0"),
             (4, b"1000001"),
@@ -265,19 +266,22 @@ mod tests {
         for (at, word) in bad {
             let mut words = good;
             words[at] = word;
-            assert_eq!(HoldEffect::parse(&words), Err(LockError::BadEffect), "{at}");
+            assert_eq!(EffectKind::Hold.parse(&words), Err(LockError::BadEffect), "{at}");
         }
         for extra in [&[&b"n"[..], b"0"][..], &[b"n", b"65"], &[b"n", b"1", b""], &[b"n", b"1", b"b", b"a"]] {
-            assert_eq!(HoldEffect::parse(&[&good, extra].concat()), Err(LockError::BadEffect), "{extra:?}");
+            assert_eq!(
+                EffectKind::Hold.parse(&[&good, extra].concat()),
+                Err(LockError::BadEffect),
+                "{extra:?}"
+            );
         }
-        assert_eq!(parse_free(&[b"k", b"0"]), Err(LockError::BadEffect));
-        assert_eq!(parse_limit(&[b"k", b"0"]), Err(LockError::BadEffect));
-        assert_eq!(parse_limit(&[b"k", b"1000001"]), Err(LockError::BadEffect));
-        assert_eq!(parse_limit(&[b"k", b"3"]), Ok((&b"k"[..], 3)));
+        assert_eq!(EffectKind::Free.parse(&[b"k", b"0"]), Err(LockError::BadEffect));
+        assert_eq!(EffectKind::Limit.parse(&[b"k", b"0"]), Err(LockError::BadEffect));
+        assert_eq!(EffectKind::Limit.parse(&[b"k", b"1000001"]), Err(LockError::BadEffect));
+        assert_eq!(EffectKind::Limit.parse(&[b"k", b"3"]), Ok(LockEffect::Limit(3)));
         let tomorrow = (CLOCK.unix_us + 86_400_000_000).to_string();
         let mut words = good;
         words[2] = tomorrow.as_bytes();
-        let (_, effect) = HoldEffect::parse(&words).unwrap();
-        assert!(effect.into_hold(Source::Client, CLOCK).is_none());
+        assert!(EffectKind::Hold.parse(&words).unwrap().here(Source::Client, CLOCK).is_none());
     }
 }

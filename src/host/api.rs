@@ -94,6 +94,11 @@ impl OwnString {
         Self(rm!(RedisModule_CreateString(ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())))
     }
 
+    /// A number as the server writes it.
+    pub(super) fn number(n: i64) -> Self {
+        Self(rm!(RedisModule_CreateStringFromLongLong(ptr::null_mut(), n)))
+    }
+
     /// Takes over a string that the server made for us.
     pub(super) const fn adopt(string: *mut RString) -> Self {
         Self(string)

@@ -33,8 +33,8 @@ impl Value for Latch {
         codec::encode(self)
     }
 
-    fn decode(bytes: &[u8], _source: Source, _clock: Clock) -> Option<Self> {
-        codec::decode(bytes)
+    fn decode(bytes: &[u8], _source: Source, _clock: Clock) -> Option<(Self, usize)> {
+        codec::decode(bytes).map(|latch| (latch, 0))
     }
 
     fn rewrite(&self, io: *mut Io, key: *mut RString) {

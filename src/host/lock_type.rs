@@ -46,7 +46,7 @@ impl Value for Lock {
         codec::encode(self, clock)
     }
 
-    fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Self> {
+    fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Self, usize)> {
         codec::decode(bytes, source, clock)
     }
 
@@ -64,6 +64,10 @@ impl Value for Lock {
             self.each_mut(|hold| {
                 host.memory.index_loaded(db, bytes(name), hold);
             });
+            if self.is_free() {
+                // Nothing of it could be kept: a look at it takes the key away.
+                host.suspect_newcomer(db, bytes(name), self);
+            }
             if let Some(deadline) = host.memory.take_soonest() {
                 host.alarm.by(deadline);
             }

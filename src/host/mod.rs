@@ -116,6 +116,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<obey::CoolVerb>(ctx, &effect::bounds::COOL)
         && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
         && register::add::<obey::LimitVerb>(ctx, &effect::LIMIT)
+        && register::add::<obey::StepVerb>(ctx, &effect::step::STEP)
         && register::add::<obey::SetLatchVerb>(ctx, &latch_effect::SET)
         && register::add::<obey::CountDownVerb>(ctx, &latch_effect::DOWN)
 }

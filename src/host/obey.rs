@@ -2,83 +2,43 @@
 //! arrived goes on as it arrived.
 
 use redis_module::raw;
+use smallvec::SmallVec;
 
 use super::api::{bytes, has, has_flags, is_loading, rm, Ctx};
 use super::entry::{Call, Verb};
 use super::key::{LockKey, OpenKey};
 use super::{clock, replicate, reply, state};
-use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
-use crate::command::effect::{self, HoldEffect};
+use crate::command::effect::step::{self, EffectKind, LockEffects};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::Latch;
+use crate::primitive::obey::Change;
 use crate::primitive::Turn;
 
-pub(super) struct HoldVerb;
+/// The commands with one effect on a lock.
+macro_rules! effect_verbs {
+    ($($verb:ident: $kind:ident),* $(,)?) => { $(
+        pub(super) struct $verb;
 
-impl Verb for HoldVerb {
-    fn run(call: &Call) -> Result<(), LockError> {
-        let words = call.words();
-        let (_, effect) = HoldEffect::parse(&words)?;
-        obey(call, |turn| {
-            let hold = effect.into_hold(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
-            if turn.lock.is_full() && turn.lock.hold_of(hold.owner.as_bytes()).is_none() {
-                return Err(LockError::BadEffect);
+        impl Verb for $verb {
+            fn run(call: &Call) -> Result<(), LockError> {
+                let words = call.words();
+                obey(call, LockEffects::from_iter([EffectKind::$kind.parse(&words)?]))
             }
-            turn.impose(hold);
-            Ok(true)
-        })
-    }
+        }
+    )* };
 }
 
-pub(super) struct BoundsVerb;
+effect_verbs!(HoldVerb: Hold, BoundsVerb: Bounds, CoolVerb: Cool, FreeVerb: Free, LimitVerb: Limit);
 
-impl Verb for BoundsVerb {
+pub(super) struct StepVerb;
+
+impl Verb for StepVerb {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
-        let (_, effect) = BoundsEffect::parse(&words)?;
-        obey(call, |turn| {
-            let bounds = effect.into_bounds(source(call.ctx), turn.clock);
-            Ok(turn.impose_bounds(effect.fence, bounds))
-        })
-    }
-}
-
-pub(super) struct CoolVerb;
-
-impl Verb for CoolVerb {
-    fn run(call: &Call) -> Result<(), LockError> {
-        let words = call.words();
-        let (_, effect) = CoolEffect::parse(&words)?;
-        obey(call, |turn| {
-            let cooling = effect.into_cooling(source(call.ctx), turn.clock).ok_or(LockError::BadEffect)?;
-            if turn.lock.is_full() && turn.lock.hold_with(cooling.hold.fence).is_none() {
-                return Err(LockError::BadEffect);
-            }
-            turn.impose_cooling(cooling);
-            Ok(true)
-        })
-    }
-}
-
-pub(super) struct FreeVerb;
-
-impl Verb for FreeVerb {
-    fn run(call: &Call) -> Result<(), LockError> {
-        let words = call.words();
-        let (_, fence) = effect::parse_free(&words)?;
-        obey(call, |turn| Ok(turn.free(fence)))
-    }
-}
-
-pub(super) struct LimitVerb;
-
-impl Verb for LimitVerb {
-    fn run(call: &Call) -> Result<(), LockError> {
-        let words = call.words();
-        let (_, limit) = effect::parse_limit(&words)?;
-        obey(call, |turn| Ok(turn.impose_limit(limit)))
+        let effects = step::parse(&words)?;
+        obey(call, effects)
     }
 }
 
@@ -119,17 +79,22 @@ fn obey_latch(
     Ok(())
 }
 
-fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) -> Result<(), LockError> {
+/// Does to the lock what the effects say, all of them or none.
+fn obey(call: &Call, effects: LockEffects) -> Result<(), LockError> {
     admit(call.ctx)?;
+    let (source, clock) = (source(call.ctx), clock::read());
+    let changes: Option<SmallVec<[Change; 2]>> =
+        effects.into_iter().map(|effect| effect.here(source, clock)).collect();
+    let changes = changes.ok_or(LockError::BadEffect)?;
     let mut key = LockKey::open(call.ctx, call.key())?;
-    let changed = state::with(|host| -> Result<bool, LockError> {
+    let changed = state::with(|host| {
         let (db, key_bytes) = (call.db(), bytes(call.key()));
         let effects = &mut Vec::new();
         let memory = &mut host.memory;
-        let mut turn = Turn { clock: clock::read(), db, key: key_bytes, lock: key.lock(), memory, effects };
-        let changed = work(&mut turn)?;
+        let mut turn = Turn { clock, db, key: key_bytes, lock: key.lock(), memory, effects };
+        let changed = changes.into_iter().fold(false, |changed, change| turn.obey(change) | changed);
         key.store();
-        if source(call.ctx) == Source::Client {
+        if source == Source::Client {
             host.suspect_newcomer(db, key_bytes, key.lock());
         } else {
             host.suspect(db, key_bytes);
@@ -137,8 +102,8 @@ fn obey(call: &Call, work: impl FnOnce(&mut Turn) -> Result<bool, LockError>) ->
         if let Some(deadline) = host.memory.take_soonest().filter(|_| host.is_primary) {
             host.alarm.by(deadline);
         }
-        Ok(changed)
-    })?;
+        changed
+    });
     pass_on(call, changed);
     Ok(())
 }

@@ -3,13 +3,13 @@
 use std::ffi::c_int;
 
 use redis_module::raw;
+use smallvec::SmallVec;
 
 use super::api::{has_flags, rm, Ctx, Io, OwnString, RString};
-use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
-use crate::command::effect::HoldEffect;
+use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;
-use crate::primitive::{Clock, Cooling, Fence, Hold, Lock};
+use crate::primitive::{Clock, Lock};
 
 /// Whether anybody reads the stream.
 ///
@@ -56,130 +56,41 @@ fn ask(ctx: *mut Ctx) -> bool {
     any
 }
 
-/// Writes a hold, either to the replication stream or to a new AOF: both take the same words. What few holds have
-/// comes at the end.
-macro_rules! write_hold {
-    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
-        let e: HoldEffect = $effect;
-        match e.extra.as_deref() {
-            Some(extra) if extra.keys > 1 || !extra.entries.is_plain() => {
-                let ids: Vec<OwnString> = extra.entries.ids().iter().map(|id| OwnString::new(id)).collect();
-                let mut ids: Vec<*mut RString> = ids.iter().map(OwnString::as_ptr).collect();
-                let (note, keys) = (&extra.note, i64::from(extra.keys));
-                let (ids, count) = (ids.as_mut_ptr(), ids.len());
-                write_hold!(
-                    $function, $to, $key, e, c"sbllllllblv", note.as_ptr(), note.len(), keys, ids, count
-                )
-            }
-            Some(extra) if !extra.note.is_empty() => {
-                write_hold!($function, $to, $key, e, c"sbllllllb", extra.note.as_ptr(), extra.note.len())
-            }
-            _ => write_hold!($function, $to, $key, e, c"sbllllll"),
-        };
-    }};
-    ($function:ident, $to:expr, $key:expr, $e:ident, $format:expr $(, $more:expr)*) => {
-        rm!($function(
-            $to,
-            c"LOCK._HOLD".as_ptr(),
-            $format.as_ptr(),
-            $key,
-            $e.owner.as_ptr(),
-            $e.owner.len(),
-            $e.fence.to_wire(),
-            i64::from($e.claim.limit),
-            i64::from($e.claim.permits),
-            $e.lease.to_wire(),
-            $e.end.left_ms,
-            $e.end.unix_ms
-            $(, $more)*
-        ))
+/// The words of a command as the server's own strings.
+type Strings = SmallVec<[OwnString; 16]>;
+
+fn strings(words: &Words) -> Strings {
+    let string = |word: &Word| match *word {
+        Word::Number(n) => OwnString::number(n),
+        Word::Text(text) => OwnString::new(text),
     };
+    words.iter().map(string).collect()
 }
 
-/// Writes what bounds a hold beside its lease.
-macro_rules! write_bounds {
-    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
-        let e: BoundsEffect = $effect;
-        match e.tie {
-            None => write_bounds!($function, $to, $key, e, c"slllll"),
-            Some(tie) => {
-                let (node, client) = (tie.node.cast_signed(), tie.client.cast_signed());
-                write_bounds!($function, $to, $key, e, c"sllllllll", tie.grace.to_wire(), node, client)
-            }
-        };
-    }};
-    ($function:ident, $to:expr, $key:expr, $e:ident, $format:expr $(, $more:expr)*) => {
-        rm!($function(
-            $to,
-            c"LOCK._BOUNDS".as_ptr(),
-            $format.as_ptr(),
-            $key,
-            $e.fence.to_wire(),
-            $e.cap.left_ms,
-            $e.cap.unix_ms,
-            $e.floor.left_ms,
-            $e.floor.unix_ms
-            $(, $more)*
-        ))
-    };
+/// Tells what a step did to a lock, to the replication stream.
+pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
+    let Some((command, words)) = command_of(effects) else { return };
+    let strings = strings(&words);
+    let mut words: SmallVec<[*mut RString; 16]> = strings.iter().map(OwnString::as_ptr).collect();
+    let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
+    rm!(RedisModule_Replicate(ctx, command, c"sv".as_ptr(), key, words, count));
 }
 
-/// Writes that a lock rests after a hold.
-macro_rules! write_cooling {
-    ($function:ident, $to:expr, $key:expr, $effect:expr) => {{
-        let CoolEffect { hold, why }: CoolEffect = $effect;
-        rm!($function(
-            $to,
-            c"LOCK._COOL".as_ptr(),
-            c"sblllllll".as_ptr(),
-            $key,
-            hold.owner.as_ptr(),
-            hold.owner.len(),
-            hold.fence.to_wire(),
-            i64::from(hold.claim.limit),
-            i64::from(hold.claim.permits),
-            hold.lease.to_wire(),
-            hold.end.left_ms,
-            hold.end.unix_ms,
-            i64::from(why.to_wire())
-        ));
-    }};
-}
-
-/// A hold stands, within these bounds.
-pub(super) fn hold(ctx: *mut Ctx, key: *mut RString, hold: &Hold, clock: Clock) {
-    write_hold!(RedisModule_Replicate, ctx, key, HoldEffect::of(hold, clock));
-    if let Some(bounds) = hold.bounds() {
-        write_bounds!(RedisModule_Replicate, ctx, key, BoundsEffect::of(hold.fence, bounds, clock));
-    }
-}
-
-/// A hold has ended, and its lock rests.
-pub(super) fn cooling(ctx: *mut Ctx, key: *mut RString, cooling: &Cooling, clock: Clock) {
-    write_cooling!(RedisModule_Replicate, ctx, key, CoolEffect::of(cooling, clock));
-}
-
-/// A lock, in an AOF that is being rewritten.
+/// A lock, in an AOF that is being rewritten: a command for each hold and each rest.
 pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock) {
+    let emit = |effects: &[LockEffect]| {
+        let Some((command, words)) = command_of(effects) else { return };
+        let strings = strings(&words);
+        let mut words: Vec<*mut RString> = strings.iter().map(OwnString::as_ptr).collect();
+        let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
+        rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key, words, count));
+    };
     for hold in lock.holds() {
-        write_hold!(RedisModule_EmitAOF, io, key, HoldEffect::of(hold, clock));
-        if let Some(bounds) = hold.bounds() {
-            write_bounds!(RedisModule_EmitAOF, io, key, BoundsEffect::of(hold.fence, bounds, clock));
-        }
+        emit(&LockEffect::of_hold(hold, clock).collect::<LockEffects>());
     }
     for cooling in lock.cooling() {
-        write_cooling!(RedisModule_EmitAOF, io, key, CoolEffect::of(cooling, clock));
+        emit(&[LockEffect::of_cooling(cooling, clock)]);
     }
-}
-
-/// A hold has ended.
-pub(super) fn free(ctx: *mut Ctx, key: *mut RString, fence: Fence) {
-    rm!(RedisModule_Replicate(ctx, c"LOCK._FREE".as_ptr(), c"sl".as_ptr(), key, fence.to_wire()));
-}
-
-/// A semaphore has another limit.
-pub(super) fn limit(ctx: *mut Ctx, key: *mut RString, limit: u32) {
-    rm!(RedisModule_Replicate(ctx, c"LOCK._LIMIT".as_ptr(), c"sl".as_ptr(), key, i64::from(limit)));
 }
 
 /// A latch stands.

@@ -108,10 +108,10 @@ impl Host {
         }
     }
 
-    /// Asks for another look at a lock that has come here from elsewhere, soon, if somebody waits for it, or if it is
-    /// tied to a connection: that may be another server's, or gone.
+    /// Asks for another look at a lock that has come here from elsewhere, soon, if somebody waits for it, if it is tied to
+    /// a connection, which may be another server's, or gone, or if nobody has it, and its key is to go.
     pub(super) fn suspect_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) {
-        if lock.holds().iter().any(|hold| hold.tie().is_some()) {
+        if lock.is_free() || lock.holds().iter().any(|hold| hold.tie().is_some()) {
             self.look_soon(db, key);
         } else {
             self.suspect(db, key);

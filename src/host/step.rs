@@ -9,11 +9,12 @@ use super::reach::Reach;
 use super::replicate;
 use super::state::{self, Host, Suspect};
 use super::{clock, observe};
+use crate::command::effect::step::effects_of;
 use crate::error::LockError;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, Fence, Lock, Turn, Turns, WaiterId};
+use crate::primitive::{Clock, Effect, Fence, Turn, Turns, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -161,7 +162,7 @@ struct Carrying<'a> {
 }
 
 impl Carrying<'_> {
-    /// Stores the lock, replicates, wakes, and collects what to publish.
+    /// Stores the lock, replicates in one command, wakes, and collects what to publish.
     fn out(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
         let Site { ctx, db, in_command } = self.site;
         host.memory.observers.note(db, bytes(self.name));
@@ -175,11 +176,13 @@ impl Carrying<'_> {
         let mut changed = effects.iter().any(tells_owner) && key.clear_expiry(ctx, self.name, listening);
         key.store();
         let lock = key.lock();
+        if listening {
+            replicate::lock(ctx, self.name, &effects_of(effects, lock, self.clock));
+        }
         let mut holder_changed = false;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Granted { fence, to } => {
-                    self.state(lock, fence, listening);
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Acquired);
                     if let Some(waiter) = to {
@@ -188,24 +191,16 @@ impl Carrying<'_> {
                         hand_over(host, waiter, grant, fence, self.group);
                     }
                 }
-                Effect::Renewed { fence } => {
-                    self.state(lock, fence, listening);
-                    changed = true;
-                }
-                Effect::Downgraded { fence } => {
-                    self.state(lock, fence, listening);
+                Effect::Renewed { .. } => changed = true,
+                Effect::Downgraded { .. } => {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Downgraded);
                 }
-                Effect::Limited { limit } => {
-                    if listening {
-                        replicate::limit(ctx, self.name, limit);
-                    }
+                Effect::Limited { .. } => {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Limited);
                 }
-                Effect::Ended { fence, how } => {
-                    self.state_end(lock, fence, listening);
+                Effect::Ended { how, .. } => {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::of_end(how));
                 }
@@ -223,22 +218,6 @@ impl Carrying<'_> {
         }
         if let Some(deadline) = host.memory.take_soonest() {
             host.alarm.by(deadline);
-        }
-    }
-
-    /// Tells whoever listens that a hold stands.
-    fn state(&self, lock: &Lock, fence: Fence, listening: bool) {
-        if let Some(hold) = lock.hold_with(fence).filter(|_| listening) {
-            replicate::hold(self.site.ctx, self.name, hold, self.clock);
-        }
-    }
-
-    /// Tells whoever listens that a hold has ended, and what it leaves behind.
-    fn state_end(&self, lock: &Lock, fence: Fence, listening: bool) {
-        match lock.cooling_with(fence) {
-            _ if !listening => {}
-            Some(cooling) => replicate::cooling(self.site.ctx, self.name, cooling, self.clock),
-            None => replicate::free(self.site.ctx, self.name, fence),
         }
     }
 }

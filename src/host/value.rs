@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, Io, RString};
+use super::api::{bytes, has_flags, log, rm, Ctx, Io, RString};
 use super::entry::guard;
 use super::{clock, state};
-use crate::error::LockError;
+use crate::error::{LockError, Quoted};
 use crate::primitive::codec::Source;
 use crate::primitive::Clock;
 
@@ -66,8 +66,9 @@ pub(super) trait Value: Sized + 'static {
 
     fn encode(&self, clock: Clock) -> Vec<u8>;
 
-    /// The value that these bytes stand for; nothing if they break any rule.
-    fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Self>;
+    /// The value that these bytes stand for, and how many of its parts had to be left out. Returns `None` if the bytes break
+    /// any rule.
+    fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Self, usize)>;
 
     /// The value has been loaded and is about to get its key.
     fn loaded(&mut self, _io: *mut Io) {}
@@ -147,7 +148,16 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) };
         let decoded = V::decode(bytes, source(io), clock::read());
         rm!(RedisModule_Free(buffer.cast()));
-        let mut value = decoded?;
+        let Some((mut value, left_out)) = decoded else {
+            log_unsound(io, "cannot be read");
+            return None;
+        };
+        if left_out > 0 {
+            log_unsound(
+                io,
+                &format!("was loaded without {left_out} of its holds, which cannot stand beside the others"),
+            );
+        }
         value.loaded(io);
         if is_load(io) && state::with(|host| host.memory.is_aside()) {
             V::kind().aside.fetch_add(1, Relaxed);
@@ -155,6 +165,14 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         Some(value.into_keyspace().cast())
     };
     guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
+}
+
+/// Tells the operator which value broke a rule.
+#[cold]
+fn log_unsound(io: *mut Io, what: &str) {
+    let name = rm!(RedisModule_GetKeyNameFromIO(io));
+    let name = if name.is_null() { &[][..] } else { bytes(name) };
+    log(c"warning", &format!("lock: the value of key {} {what}", Quoted(name)));
 }
 
 /// Whether a file or a full sync is being loaded, and not a single RESTORE.

@@ -30,14 +30,15 @@ impl Claim {
         (1..=limit).contains(&permits).then_some(Self { limit, permits })
     }
 
-    /// What a hold may have: as above, but a semaphore's limit can have been lowered since.
+    /// The same for a hold. Returns `None` unless it can be held.
     pub fn held(limit: u32, permits: u32) -> Option<Self> {
-        let lowered = limit < ALL && (1..=PERMITS_MAX).contains(&permits) && limit >= 1;
-        if lowered {
-            Some(Self { limit, permits })
-        } else {
-            Self::new(limit, permits)
-        }
+        Some(Self { limit, permits }).filter(|claim| claim.can_be_held())
+    }
+
+    /// Whether a hold can have it: the permits are there, or were before the semaphore's limit was lowered.
+    pub fn can_be_held(self) -> bool {
+        let most = if self.limit == ALL { ALL } else { PERMITS_MAX };
+        (1..=most).contains(&self.permits) && (self.limit == ALL || (1..=PERMITS_MAX).contains(&self.limit))
     }
 
     /// Limit and permits as people read them: an exclusive lock is 1 of 1, and a shared one 1 without limit (-1).

@@ -65,10 +65,15 @@ impl Source {
         matches!(self, Self::Primary | Self::Client)
     }
 
+    /// Whether this server or its primary wrote it, and not somebody else.
+    const fn is_ours(self) -> bool {
+        matches!(self, Self::Primary | Self::File)
+    }
+
     /// Whether a fence can be true. Our own data are believed even if the clock was set back since they were
     /// written; what a client sends must lie near the clock.
     pub fn believes(self, fence: Fence, clock: Clock) -> bool {
-        matches!(self, Self::Primary | Self::File) || is_plausible(fence, clock.unix_us)
+        self.is_ours() || is_plausible(fence, clock.unix_us)
     }
 }
 
@@ -133,8 +138,10 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
     }
 }
 
-/// The lock that these bytes stand for; nothing if they break any rule.
-pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
+/// The lock that these bytes stand for, and how many of its holds and rests had to be left out. Returns `None` if the bytes
+/// break any rule. Our own data may hold what cannot stand together, from a time when effects could make such a lock: the
+/// server could not start with them, so that much is left out.
+pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize)> {
     let mut reader = Reader { input: Input::new(bytes), source, clock, saved_unix_ms: 0 };
     let version = reader.input.u8().filter(|version| (1..=VERSION).contains(version))?;
     reader.saved_unix_ms = reader.input.u64()?;
@@ -147,11 +154,6 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
         let note = reader.input.text(NOTE_BYTES_MAX)?.into();
         let (keys, entries) = if version > 1 { reader.group()? } else { (1, Entries::PLAIN) };
         let bounds = if version > 2 { reader.bounds()? } else { Bounds::default() };
-        // Only a bound ends a hold that has no lease to end it.
-        let ends = hold.lease != Lease::NEVER || bounds.cap != Moment::NEVER || bounds.tie.is_some();
-        if !ends && hold.deadline != Moment::NEVER {
-            return None;
-        }
         hold.extra = Extra { note, keys, entries, bounds: bounds.boxed(), ..Extra::default() }.boxed();
         holds.push(hold);
     }
@@ -161,7 +163,9 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<Lock> {
         let hold = reader.hold(limit).filter(|hold| hold.lease != Lease::NEVER)?;
         cooling.push(Cooling { hold, why: Why::from_wire(i64::from(reader.input.u8()?))? });
     }
-    reader.input.is_empty().then(|| Lock::rebuilt(holds, cooling))?
+    let (lock, left_out) = Lock::rebuilt(holds, cooling);
+    let is_whole = left_out == 0 && !lock.is_free();
+    (reader.input.is_empty() && (is_whole || source.is_ours() && left_out > 0)).then_some((lock, left_out))
 }
 
 /// What is left to be read, and what is known of where it comes from.
@@ -192,7 +196,8 @@ impl Reader<'_> {
 
     fn hold(&mut self, limit: u32) -> Option<Hold> {
         let fence = Fence::new(self.input.u64()?).filter(|fence| self.source.believes(*fence, self.clock))?;
-        let claim = Claim::held(limit, self.input.u32()?)?;
+        // Whether it can be held is judged with the others.
+        let claim = Claim { limit, permits: self.input.u32()? };
         let lease = match self.input.u64()? {
             NEVER => Lease::NEVER,
             ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
@@ -289,7 +294,8 @@ mod tests {
                 hold: Hold { extra: None, ..hold },
                 why: if at == 0 { Why::LockDelay } else { Why::MinHold },
             };
-            Lock::rebuilt(holds, cooling.into_iter().enumerate().map(cool).collect())
+            let (lock, left_out) = Lock::rebuilt(holds, cooling.into_iter().enumerate().map(cool).collect());
+            (left_out == 0).then_some(lock)
         })
     }
 
@@ -301,8 +307,8 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(lock in lock()) {
             for source in [Source::Primary, Source::File, Source::Payload, Source::Client] {
-                let again = decode(&encode(&lock, CLOCK), source, CLOCK).unwrap();
-                prop_assert_eq!(text(&again), text(&lock));
+                let (again, left_out) = decode(&encode(&lock, CLOCK), source, CLOCK).unwrap();
+                prop_assert_eq!((text(&again), left_out), (text(&lock), 0));
             }
         }
 
@@ -324,8 +330,10 @@ mod tests {
             let at = at % bytes.len();
             let end = bytes.len().min(at + len);
             bytes[at..end].copy_from_slice(&patch[..end - at]);
-            if let Some(lock) = decode(&bytes, Source::File, CLOCK) {
-                prop_assert!(!lock.is_free());
+            if let Some((lock, left_out)) = decode(&bytes, Source::File, CLOCK) {
+                prop_assert!(!lock.is_free() || left_out > 0);
+                let is_whole = left_out == 0 && lock.holds().iter().all(|hold| Source::Payload.believes(hold.fence, CLOCK));
+                prop_assert!(!is_whole || decode(&encode(&lock, CLOCK), Source::Payload, CLOCK).is_some());
                 prop_assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL));
                 for hold in lock.holds() {
                     prop_assert!(hold.deadline <= hold.lease.deadline(CLOCK.now));
@@ -345,7 +353,7 @@ mod tests {
         let bytes = encode(&lock, CLOCK);
         let left = |source, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };
-            decode(&bytes, source, clock).unwrap().holds()[0].deadline.ms_after(clock.now)
+            decode(&bytes, source, clock).unwrap().0.holds()[0].deadline.ms_after(clock.now)
         };
         let three_seconds_on = CLOCK.unix_us + 3_000_000;
         assert_eq!(left(Source::Primary, three_seconds_on), 8_000);

@@ -12,21 +12,50 @@ use crate::limits::HOLDS_MAX;
 #[derive(Debug)]
 pub struct Lock(Holds);
 
+/// Claims that stand beside each other in one lock, whoever made it: they agree on its limit, and all permits together
+/// are no more than there are, unless the limit of a semaphore was lowered.
+struct Standing {
+    limit: u32,
+    taken: u64,
+}
+
+impl Standing {
+    const fn beside(claim: Claim) -> Self {
+        Self { limit: claim.limit, taken: claim.permits as u64 }
+    }
+
+    /// Adds a claim; whether it could.
+    fn admit(&mut self, claim: Claim) -> bool {
+        let taken = self.taken + u64::from(claim.permits);
+        let fits =
+            claim.limit == self.limit && claim.can_be_held() && (self.limit < ALL || taken <= u64::from(ALL));
+        if fits {
+            self.taken = taken;
+        }
+        fits
+    }
+}
+
 impl Lock {
     /// A lock that nobody has.
     pub fn free() -> Self {
         Self(Holds::NONE)
     }
 
-    /// A lock rebuilt from its holds and what cools, unless they break the rule of permits or name an owner twice.
-    pub fn rebuilt(holds: Vec<Hold>, cooling: Vec<Cooling>) -> Option<Self> {
-        let is_double = holds.iter().map(|hold| &hold.owner).collect::<Set<&Owner>>().len() < holds.len();
+    /// A lock rebuilt from its holds and what cools, and how many of them had to be left out because they cannot stand
+    /// beside those before them.
+    pub fn rebuilt(mut holds: Vec<Hold>, mut cooling: Vec<Cooling>) -> (Self, usize) {
+        let all = holds.len() + cooling.len();
+        let first = holds.first().or(cooling.first().map(|cooling| &cooling.hold));
+        let mut stand = Standing { limit: first.map_or(ALL, |hold| hold.claim.limit), taken: 0 };
+        let mut owners = Set::default();
+        let is_only = holds.len() == 1;
+        holds.retain(|hold| (is_only || owners.insert(hold.owner.clone())) && stand.admit(hold.claim));
+        cooling.retain(|cooling| stand.admit(cooling.hold.claim));
+        let left_out = all - holds.len() - cooling.len();
         let mut lock = Self(Holds::from(holds));
         cooling.into_iter().for_each(|cooling| lock.0.cool(cooling));
-        let limit = lock.limit();
-        let fit = limit < ALL || lock.used() <= u64::from(ALL);
-        let agree = fit && lock.claims().all(|claim| claim.limit == limit);
-        (agree && !is_double && !lock.is_free()).then_some(lock)
+        (lock, left_out)
     }
 
     /// Whether nobody has it and nothing of it cools.
@@ -130,27 +159,45 @@ impl Lock {
         self.holds_mut().iter_mut().rev().find(|hold| hold.fence == fence)
     }
 
-    /// Puts the hold in as it is, in place of the owner's earlier one and of all that it conflicts with: what a
-    /// replica does, which obeys and does not judge. Replies the holds that had to go.
+    /// Puts the hold in as it is, in place of the owner's earlier one and of all that it cannot stand beside: what a
+    /// replica does, which obeys and does not judge. Returns what had to go.
     pub fn impose(&mut self, hold: Hold) -> Vec<Hold> {
-        let others = || self.holds().iter().filter(|other| other.owner != hold.owner);
-        // A semaphore may be over its limit, if that was lowered.
-        let taken: u64 = others().map(|other| u64::from(other.claim.permits)).sum();
-        let fits = hold.claim.limit < ALL || taken + u64::from(hold.claim.permits) <= u64::from(ALL);
-        let go_together = fits && others().all(|other| other.claim.limit == hold.claim.limit);
-        if !go_together {
-            let gone = self.0.take_all();
-            self.0.push(hold);
-            return gone;
-        }
+        let mut gone = self.yield_to(hold.claim, Some(&hold.owner));
         match self.holds_mut().iter_mut().find(|other| other.owner == hold.owner) {
             // In its place: the order of holds is part of what two servers agree on.
-            Some(earlier) => vec![std::mem::replace(earlier, hold)],
-            None => {
-                self.0.push(hold);
-                Vec::new()
-            }
+            Some(earlier) => gone.push(std::mem::replace(earlier, hold)),
+            None => self.0.push(hold),
         }
+        gone
+    }
+
+    /// Lets permits cool, in place of all that they cannot stand beside. Returns what had to go.
+    pub fn impose_cooling(&mut self, cooling: Cooling) -> Vec<Hold> {
+        let gone = self.yield_to(cooling.hold.claim, None);
+        self.0.cool(cooling);
+        gone
+    }
+
+    /// Takes out what cannot stand beside this claim, whose owner may have a hold already: everything if limits or permits
+    /// do not agree, and the oldest if there are too many.
+    fn yield_to(&mut self, claim: Claim, owner: Option<&Owner>) -> Vec<Hold> {
+        let others = self.holds().iter().filter(|other| Some(&other.owner) != owner).map(|other| other.claim);
+        let cooling = self.cooling().iter().map(|cooling| cooling.hold.claim);
+        let (mut stand, mut count) = (Standing::beside(claim), 1);
+        if !others.chain(cooling).all(|other| {
+            count += 1;
+            stand.admit(other)
+        }) {
+            let cooling = std::iter::from_fn(|| self.0.take_cooling(|_| true)).map(|cooling| cooling.hold);
+            let mut gone: Vec<Hold> = cooling.collect();
+            gone.extend(self.0.take_all());
+            return gone;
+        }
+        if count <= HOLDS_MAX as usize {
+            return Vec::new();
+        }
+        let oldest = self.0.take_cooling(|_| true).map(|cooling| cooling.hold);
+        oldest.or_else(|| self.0.take(|other| Some(&other.owner) != owner)).into_iter().collect()
     }
 
     /// Ends the hold that this fence names.

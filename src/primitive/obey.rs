@@ -1,12 +1,41 @@
 //! What a replica does, and a server that loads its AOF: it puts in what it is told, judges nothing and tells nobody.
+//! Whatever it is told, it leaves a lock that can be saved and loaded again: what cannot stand beside the newest word has
+//! to go.
 
 use super::bounds::Bounds;
 use super::claim::ALL;
 use super::{Cooling, Fence, Hold, Turn};
 
+/// What an effect says of a lock, with the times of this server.
+#[derive(Debug)]
+pub enum Change {
+    /// This hold stands.
+    Hold(Hold),
+    /// The hold of this fence is bounded so.
+    Bounds(Fence, Bounds),
+    /// The hold of this fence is over, and its permits cool.
+    Cool(Cooling),
+    /// The hold of this fence is over, or what cooled after it.
+    Free(Fence),
+    /// The semaphore has this limit.
+    Limit(u32),
+}
+
 impl Turn<'_> {
+    /// Makes it so; whether that changed anything.
+    pub fn obey(&mut self, change: Change) -> bool {
+        match change {
+            Change::Hold(hold) => self.impose(hold),
+            Change::Bounds(fence, bounds) => return self.impose_bounds(fence, bounds),
+            Change::Cool(cooling) => self.impose_cooling(cooling),
+            Change::Free(fence) => return self.free(fence),
+            Change::Limit(limit) => return self.impose_limit(limit),
+        }
+        true
+    }
+
     /// Puts a hold in as the primary has it.
-    pub fn impose(&mut self, hold: Hold) {
+    fn impose(&mut self, hold: Hold) {
         let fence = hold.fence;
         self.memory.fences.fold(fence);
         for gone in self.lock.impose(hold) {
@@ -18,7 +47,7 @@ impl Turn<'_> {
     }
 
     /// Gives a hold the bounds that it has on the primary; whether there is such a hold.
-    pub fn impose_bounds(&mut self, fence: Fence, bounds: Bounds) -> bool {
+    fn impose_bounds(&mut self, fence: Fence, bounds: Bounds) -> bool {
         let Some(hold) = self.lock.hold_with_mut(fence) else { return false };
         self.memory.unindex(self.db, self.key, hold);
         hold.set_bounds(bounds);
@@ -27,16 +56,18 @@ impl Turn<'_> {
     }
 
     /// Lets permits cool as they do on the primary, after a hold that is over with this.
-    pub fn impose_cooling(&mut self, mut cooling: Cooling) {
+    fn impose_cooling(&mut self, mut cooling: Cooling) {
         let fence = cooling.hold.fence;
         self.memory.fences.fold(fence);
         self.free(fence);
         self.memory.index(self.db, self.key, &mut cooling.hold);
-        self.lock.cool(cooling);
+        for gone in self.lock.impose_cooling(cooling) {
+            self.memory.unindex(self.db, self.key, &gone);
+        }
     }
 
     /// Takes a hold out, or what cools after it, as the primary did; whether there was one.
-    pub fn free(&mut self, fence: Fence) -> bool {
+    fn free(&mut self, fence: Fence) -> bool {
         let cooled = |cooling: &Cooling| cooling.hold.fence == fence;
         let gone = match self.lock.end(fence) {
             Some(hold) => Some(hold),
@@ -49,7 +80,7 @@ impl Turn<'_> {
     }
 
     /// Gives the semaphore the limit that it has on the primary; whether there was one.
-    pub fn impose_limit(&mut self, limit: u32) -> bool {
+    fn impose_limit(&mut self, limit: u32) -> bool {
         let is_semaphore = !self.lock.is_free() && self.lock.limit() < ALL;
         if is_semaphore {
             self.lock.set_limit(limit);

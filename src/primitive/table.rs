@@ -251,11 +251,6 @@ impl<T> Default for Set<T> {
 }
 
 impl<T: Hash + Eq> Set<T> {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {

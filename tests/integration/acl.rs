@@ -88,6 +88,7 @@ fn every_command_declares_its_key() {
         "LOCK._HOLD k alice 7 1 1 -1 -1 -1",
         "LOCK._FREE k 7",
         "LOCK._LIMIT k 5",
+        "LOCK._STEP k FREE 1 7",
         "LATCH._SET k 3 3 -1",
         "LATCH._DOWN k 2 l",
     ] {
@@ -177,12 +178,13 @@ fn commands_can_be_given_by_category() {
 }
 
 /// What may be said with the internal commands about a lock that alice holds.
-fn internal_commands(fence: i64) -> [String; 8] {
+fn internal_commands(fence: i64) -> [String; 9] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
         "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
         format!("LOCK._FREE k {fence}"),
         "LOCK._LIMIT k 5".to_owned(),
+        format!("LOCK._STEP k FREE 1 {fence} HOLD 7 mallory 7 4294967295 4294967295 -1 -1 -1"),
         "LATCH._SET free 3 0 -1".to_owned(),
         "LATCH._DOWN k 0 mallory".to_owned(),
         format!("LOCK._BOUNDS k {fence} 10 4102444800000 -1 -1"),
@@ -244,6 +246,10 @@ fn an_administrator_cannot_say_what_cannot_be() {
         ("LOCK._FREE k 0".to_owned(), bad),
         ("LOCK._FREE k -7".to_owned(), bad),
         ("LOCK._FREE k x".to_owned(), bad),
+        (format!("LOCK._STEP k FREE 1 {fence} HOLD 7 bob {ahead} 1 1 -1 -1 -1"), bad),
+        (format!("LOCK._STEP k FREE 1 {fence} FREE 1 0"), bad),
+        (format!("LOCK._STEP k FREE 1 {fence} LATCH 1 0"), bad),
+        (format!("LOCK._STEP k FREE 2 {fence}"), bad),
     ] {
         assert_eq!(server.cmd(&words(&line)), text, "{line}");
         assert_eq!(digest(&server), before, "{line}");

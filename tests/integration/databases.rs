@@ -3,6 +3,7 @@
 use crate::steps::{
     fence_of, hold, holder, holder_seen_by, queue_up, queue_up_beside, wait_for_lock, waiting, words,
 };
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
 
 fn two_databases() -> (Server, Connection, Connection) {
@@ -129,12 +130,10 @@ fn replicas_are_told_the_database() {
     assert_eq!(selects[0], ["SELECT", "5"]);
     assert_stream(
         &told,
-        &[
-            &["MULTI"],
+        &[&step(&[
             &["LOCK._FREE", "k", "<fence-1>"],
             &["LOCK._HOLD", "k", "bob", "<fence-2>", "4294967295", "4294967295", "-1", "-1", "-1"],
-            &["EXEC"],
-        ],
+        ])],
     );
 }
 

@@ -165,7 +165,6 @@ fn fields_that_cannot_be_true_are_refused() {
         ("fence 2^53", golden.with_hold(|hold| hold.fence = 1 << 53)),
         ("fence 2^64-1", golden.with_hold(|hold| hold.fence = u64::MAX)),
         ("lease 2^63", golden.with_hold(|hold| hold.lease_ms = 1 << 63)),
-        ("no expiry, but time is left", golden.with_hold(|hold| hold.lease_ms = NEVER)),
         ("a lease, but no end", golden.with_hold(|hold| hold.left_ms = NEVER)),
         ("no owner", golden.with_hold(|hold| hold.owner.clear())),
         ("a long owner", golden.with_hold(|hold| hold.owner = vec![b'o'; 257])),

@@ -67,6 +67,7 @@ mod storms;
 mod support;
 mod tied;
 mod time_to_live;
+mod torn_aof;
 mod traffic;
 mod transactions;
 mod transcripts;

@@ -1,6 +1,7 @@
 //! Shared locks and semaphores: who goes with whom, one line for all of them, and each hold with a life of its own.
 
 use crate::steps::{assert_changes_nothing, digest, fence_of, holder, queue_up, release, waiting};
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Stop, Value};
 
 /// LOCK.ACQUIRE with these words.
@@ -169,10 +170,10 @@ fn effects_say_limit_and_permits() {
         &[
             &["LOCK._HOLD", "rw", "a", "<fence-1>", "4294967295", "1", "5000", "5000", "<ms>"],
             &["LOCK._HOLD", "sem", "a", "<fence-2>", "3", "2", "-1", "-1", "-1"],
-            &["MULTI"],
-            &["LOCK._FREE", "sem", "<fence-2>"],
-            &["LOCK._HOLD", "sem", "b", "<fence-3>", "3", "3", "-1", "-1", "-1"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "sem", "<fence-2>"],
+                &["LOCK._HOLD", "sem", "b", "<fence-3>", "3", "3", "-1", "-1", "-1"],
+            ]),
         ],
     );
 }

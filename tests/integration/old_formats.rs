@@ -1,14 +1,15 @@
 //! Files of earlier formats, as the module of that time wrote them. `fixtures/format-N` has an RDB file and an AOF,
 //! each with the same locks, none of which expires. Format 1: an exclusive one with a note, one with two readers, a
 //! semaphore. Format 2: one that was entered under two ids, two that were taken together, and a semaphore whose limit was
-//! lowered.
+//! lowered. Format 3: an exclusive one with a note that was handed over, a semaphore that was handed to two, one that was
+//! entered under two ids, and one that was given to another owner.
 
 use std::path::{Path, PathBuf};
 
 use crate::golden::{dump, Golden, FORMAT};
 use crate::steps::{digest, fence_of};
 use crate::support::server::Setup;
-use crate::support::{Server, Value};
+use crate::support::{wait_until, Server, Value};
 
 fn fixture(format: u8, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/fixtures");
@@ -59,6 +60,65 @@ fn files_of_the_second_format_are_loaded_and_saved_in_the_present_one() {
         assert_locks_of_format_2(server);
     }
     assert_eq!(digest(&from_rdb), digest(&from_aof));
+}
+
+/// What stands in both files of format 3.
+fn assert_locks_of_format_3(server: &Server) {
+    let own = str::to_owned;
+    let bob = (own("bob"), 1_795_860_761_413_613, 1, 1, 1);
+    let dave = (own("dave"), 1_795_860_761_643_245, 1, 1, 1);
+    let erin = (own("erin"), 1_795_860_761_643_246, 2, 1, 1);
+    let frank = (own("frank"), 1_795_860_761_650_081, 1, 2, 1);
+    let heidi = (own("heidi"), 1_795_860_761_739_831, 1, 1, 1);
+    assert_eq!(shown(server, "mutex"), (own("exclusive"), 1, vec![bob]));
+    assert_eq!(shown(server, "permits"), (own("semaphore"), 3, vec![dave, erin]));
+    assert_eq!(shown(server, "again"), (own("exclusive"), 1, vec![frank]));
+    assert_eq!(shown(server, "given"), (own("exclusive"), 1, vec![heidi]));
+    assert_eq!(server.cmd(&["DBSIZE"]), 4);
+}
+
+#[test]
+fn files_of_the_third_format_are_loaded_and_saved_in_the_present_one() {
+    let from_rdb = Setup::new().file(&fixture(3, "dump.rdb"), "dump.rdb").start();
+    let from_aof = Setup::new().conf(&AOF).file(&fixture(3, "appendonly.aof"), "appendonly.aof").start();
+    for server in [&from_rdb, &from_aof] {
+        assert_locks_of_format_3(server);
+        let before = digest(server);
+        assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
+        assert_eq!(digest(server), before);
+        assert_locks_of_format_3(server);
+    }
+    assert_eq!(digest(&from_rdb), digest(&from_aof));
+}
+
+#[test]
+fn locks_that_effects_could_make_once_do_not_keep_the_server_from_starting() {
+    let server = Setup::new().file(&fixture(3, "unsound.rdb"), "dump.rdb").start();
+    let own = str::to_owned;
+    let alice = |permits| (own("alice"), 1_795_860_761_312_795, permits, 1, 1);
+    for (key, mode, limit, hold) in [
+        ("good", "exclusive", 1, alice(1)),
+        // A rest beside a writer, and one with another limit.
+        ("writer\n", "exclusive", 1, alice(1)),
+        ("seats", "semaphore", 5, alice(2)),
+        // No lease and no bounds, but an end.
+        ("unbound", "exclusive", 1, alice(1)),
+    ] {
+        assert_eq!(shown(&server, key), (own(mode), limit, vec![hold]), "{key}");
+    }
+    // More permits than a semaphore can have: nothing is left of it.
+    wait_until("what is left of the fifth to go", || server.cmd(&["DBSIZE"]) == 4);
+    let log = server.log();
+    for line in [
+        r"'writer\x0a' was loaded without 1",
+        "'seats' was loaded without 1",
+        "'lowered' was loaded without 1",
+    ] {
+        assert!(log.contains(&format!("lock: the value of key {line} of its holds")), "{line}");
+    }
+    let before = digest(&server);
+    assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
+    assert_eq!(digest(&server), before);
 }
 
 /// What stands in both files of format 1.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::stream::apart;
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_waiting};
 use crate::support::{wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{
@@ -69,7 +70,7 @@ fn waits_end_and_waiters_vanish_during_a_pause() {
     unpause(&server);
     let fence = last.read().int().to_string();
     let holds: Vec<_> =
-        stream.collect(&server).into_iter().filter(|words| words[0] == "LOCK._HOLD").collect();
+        apart(&stream.collect(&server)).into_iter().filter(|words| words[0] == "LOCK._HOLD").collect();
     // The renewal and the one grant.
     assert_eq!(holds.len(), 2, "{holds:?}");
     assert_eq!(holds[1][3], fence);

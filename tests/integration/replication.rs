@@ -3,6 +3,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::support::stream::step;
 use crate::support::{assert_stream, ReplicaStream, Server, Value};
 use crate::traffic::{acquire, acquire_on, waiter, ALL};
 
@@ -162,12 +163,10 @@ fn a_wait_says_nothing_and_a_hand_off_is_one_transaction() {
     let fence = first.read().int().to_string();
     assert_stream(
         &stream.collect(&server),
-        &[
-            &["MULTI"],
+        &[&step(&[
             &["LOCK._FREE", "k", &held],
             &["LOCK._HOLD", "k", "first", &fence, ALL, ALL, "40000", "40000", "<ms>", "n"],
-            &["EXEC"],
-        ],
+        ])],
     );
 }
 

@@ -2,7 +2,7 @@
 //! the command in whose course it came to light.
 
 use crate::support::aof::read_aof;
-use crate::support::stream::Words;
+use crate::support::stream::{apart, step, Words};
 use crate::support::wait::wait_blocked_clients;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{acquire, acquire_on, is_effect, lock_stat, waiter, waiter_in, ALL};
@@ -73,10 +73,10 @@ fn the_end_of_a_lease_is_stated_and_hands_the_lock_on() {
         &stream.collect(&server),
         &[
             &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "1000", "1000", "<ms>"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", &fence],
-            &["LOCK._HOLD", "k", "next", &next_fence, ALL, ALL, "30000", "30000", "<ms>"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", &fence],
+                &["LOCK._HOLD", "k", "next", &next_fence, ALL, ALL, "30000", "30000", "<ms>"],
+            ]),
         ],
     );
 }
@@ -101,10 +101,10 @@ fn a_lease_that_is_over_is_ended_by_whoever_comes_first() {
         &stream.collect(&server),
         &[
             &["LOCK._HOLD", "k", "o", &first, ALL, ALL, "1", "1", "<ms>"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", &first],
-            &["LOCK._HOLD", "k", "p", &second, ALL, ALL, "30000", "30000", "<ms>"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", &first],
+                &["LOCK._HOLD", "k", "p", &second, ALL, ALL, "30000", "30000", "<ms>"],
+            ]),
         ],
     );
 }
@@ -146,10 +146,8 @@ fn effects_name_the_database_of_the_lock() {
         };
         [
             (5, hold("o", &fence, "1000")),
-            (5, "MULTI".into()),
             (5, format!("LOCK._FREE k {fence}")),
             (5, hold("next", &next_fence, "60")),
-            (5, "EXEC".into()),
             (0, hold("zero", &zero, "30000")),
             (5, format!("LOCK._FREE k {next_fence}")),
         ]
@@ -160,7 +158,7 @@ fn effects_name_the_database_of_the_lock() {
 fn in_databases(got: &[Words]) -> Vec<(u32, String)> {
     let mut db = 0;
     let mut seen = Vec::new();
-    for words in got {
+    for words in &apart(got) {
         match words[0].as_str() {
             "SELECT" => db = words[1].parse().unwrap(),
             _ => seen.push((db, words[..words.len().min(7)].join(" "))),
@@ -186,14 +184,14 @@ fn a_grant_to_a_client_killed_in_the_same_packet_is_taken_back() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", &held],
-            &["LOCK._HOLD", "k", "doomed", "<fence>", ALL, ALL, "30000", "30000", "<ms>"],
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence>"],
-            &["LOCK._HOLD", "k", "next", &fence, ALL, ALL, "30000", "30000", "<ms>"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", &held],
+                &["LOCK._HOLD", "k", "doomed", "<fence>", ALL, ALL, "30000", "30000", "<ms>"],
+            ]),
+            &step(&[
+                &["LOCK._FREE", "k", "<fence>"],
+                &["LOCK._HOLD", "k", "next", &fence, ALL, ALL, "30000", "30000", "<ms>"],
+            ]),
         ],
     );
     assert_eq!(lock_stat(&server, "undone"), 1);

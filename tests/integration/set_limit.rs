@@ -7,6 +7,7 @@ use crate::steps::{
     ask, assert_changes_nothing, digest, eval, fence_of, hold, is_modern, queue, queue_up, release,
     set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_quiet, wait_same_data};
 
@@ -330,10 +331,7 @@ fn the_limit_is_stated_before_those_who_come_in() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._LIMIT", "k", "4"],
-            &["LOCK._HOLD", "k", "b", &b, "4", "1", "-1", "-1", "-1"],
-            &["EXEC"],
+            &step(&[&["LOCK._LIMIT", "k", "4"], &["LOCK._HOLD", "k", "b", &b, "4", "1", "-1", "-1", "-1"]]),
             &["LOCK._LIMIT", "k", "1"],
             &["LOCK._HOLD", "k", "b", &b, "1", "1", "50000", "50000", "<ms>"],
             &["LOCK._FREE", "k", &a],

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::resp::encode;
-use crate::support::stream::Words;
+use crate::support::stream::{apart, Words};
 use crate::support::{wait_until, Connection, ReplicaStream, Server, Value};
 use crate::traffic::{is_effect, lock_stat, try_cmd, wait_quiet, Dice};
 
@@ -127,7 +127,7 @@ fn check(told: &[Words], grants: &[Grant]) -> usize {
     let mut holders: HashMap<(u32, String), (String, i64)> = HashMap::new();
     let mut newest: HashMap<(u32, String), i64> = HashMap::new();
     let mut given: HashMap<i64, (u32, String, String)> = HashMap::new();
-    for words in told {
+    for words in &apart(told) {
         let place = |at: usize| (db, words[at].clone());
         match words[0].as_str() {
             "SELECT" => db = words[1].parse().unwrap(),

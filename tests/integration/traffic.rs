@@ -102,7 +102,9 @@ pub(crate) fn wait_no_child(server: &Server) {
 
 /// Whether a word is one that may be sent to the AOF and to replicas: an effect, or what holds effects together.
 pub(crate) fn is_effect(command: &str) -> bool {
-    ["LOCK._HOLD", "LOCK._BOUNDS", "LOCK._COOL", "LOCK._FREE", "MULTI", "EXEC", "SELECT"].contains(&command)
+    const EFFECTS: [&str; 8] =
+        ["LOCK._HOLD", "LOCK._BOUNDS", "LOCK._COOL", "LOCK._FREE", "LOCK._STEP", "MULTI", "EXEC", "SELECT"];
+    EFFECTS.contains(&command)
 }
 
 /// Small and repeatable random numbers (xorshift).

@@ -6,7 +6,8 @@
 
 use super::super::args::{parse_i64, Args};
 use super::super::spec::{Arg, Spec};
-use super::HoldEffect;
+use super::step::{Word, Words};
+use super::{parse_fence, HoldEffect};
 use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Tie};
 use crate::primitive::codec::{moment_here, Source};
@@ -77,6 +78,11 @@ impl Stamp {
         in_range.then_some(Self { left_ms, unix_ms })
     }
 
+    /// Adds both numbers; the inverse of [`Stamp::parse`].
+    pub fn put(self, words: &mut Words) {
+        words.extend([Word::Number(self.left_ms), Word::Number(self.unix_ms)]);
+    }
+
     /// The moment here; nothing for none.
     pub fn here(self, source: Source, clock: Clock) -> Option<Moment> {
         let left = u64::try_from(self.left_ms).ok()?;
@@ -100,13 +106,11 @@ impl BoundsEffect {
         Self { fence, cap: Stamp::of(bounds.cap, clock), floor, tie: bounds.tie }
     }
 
-    /// Reads the words after the command's name: the key and the effect.
-    pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
-        let mut args = Args::new(BOUNDS.name, words);
-        let key = args.key()?;
-        let fence = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new);
+    /// Reads the words after the key.
+    pub fn parse(args: &mut Args) -> Result<Self, LockError> {
+        let fence = parse_fence(args)?;
         let mut fields = || {
-            let (cap, floor) = (Stamp::parse(&mut args)?, Stamp::parse(&mut args)?);
+            let (cap, floor) = (Stamp::parse(args)?, Stamp::parse(args)?);
             let Some(grace) = args.next_word() else { return Some((cap, floor, None)) };
             let grace = Lease::from_wire(parse_i64(grace)?).filter(|grace| *grace != Lease::NEVER)?;
             // Both numbers use all of their 64 bits.
@@ -114,8 +118,18 @@ impl BoundsEffect {
             Some((cap, floor, Some(Tie::new(bits()?, bits()?, grace))))
         };
         let (cap, floor, tie) = fields().ok_or(LockError::BadEffect)?;
-        args.finish()?;
-        Ok((key, Self { fence: fence.ok_or(LockError::BadEffect)?, cap, floor, tie }))
+        Ok(Self { fence, cap, floor, tie })
+    }
+
+    /// Adds the words after the key; the inverse of [`BoundsEffect::parse`].
+    pub fn put(&self, words: &mut Words) {
+        words.push(Word::Number(self.fence.to_wire()));
+        self.cap.put(words);
+        self.floor.put(words);
+        if let Some(tie) = self.tie {
+            let (node, client) = (tie.node.cast_signed(), tie.client.cast_signed());
+            words.extend([Word::Number(tie.grace.to_wire()), Word::Number(node), Word::Number(client)]);
+        }
     }
 
     /// The bounds on this server.
@@ -141,13 +155,17 @@ impl<'a> CoolEffect<'a> {
         Self { hold: HoldEffect::of(&cooling.hold, clock), why: cooling.why }
     }
 
-    /// Reads the words after the command's name: the key and the effect.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<(&'a [u8], Self), LockError> {
-        let mut args = Args::new(COOL.name, words);
-        let (key, hold) = HoldEffect::parse_plain(&mut args)?;
+    /// Reads the words after the key.
+    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+        let hold = HoldEffect::parse_plain(args)?;
         let why = parse_i64(args.required()?).and_then(Why::from_wire);
-        args.finish()?;
-        Ok((key, Self { hold, why: why.ok_or(LockError::BadEffect)? }))
+        Ok(Self { hold, why: why.ok_or(LockError::BadEffect)? })
+    }
+
+    /// Adds the words after the key; the inverse of [`CoolEffect::parse`].
+    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+        self.hold.put(words);
+        words.push(Word::Number(i64::from(self.why.to_wire())));
     }
 
     /// What cools on this server; nothing if its fence cannot be true, or if it would never end.
@@ -161,13 +179,17 @@ impl<'a> CoolEffect<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::step::{EffectKind, LockEffect};
     use super::*;
 
     const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
 
     fn parse(line: &str) -> Result<BoundsEffect, LockError> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        BoundsEffect::parse(&words).map(|(_, effect)| effect)
+        EffectKind::Bounds.parse(&words).map(|effect| match effect {
+            LockEffect::Bounds(effect) => effect,
+            other => panic!("{other:?}"),
+        })
     }
 
     #[test]
@@ -199,7 +221,7 @@ mod tests {
     fn a_rest_that_cannot_be_true_is_refused() {
         let parse = |line: &str| {
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            CoolEffect::parse(&words).map(|(_, effect)| effect.into_cooling(Source::Primary, CLOCK).is_some())
+            EffectKind::Cool.parse(&words).map(|effect| effect.here(Source::Primary, CLOCK).is_some())
         };
         assert_eq!(parse("k o 5 1 1 500 400 900 0"), Ok(true));
         assert_eq!(parse("k o 5 1 1 -1 -1 -1 1"), Ok(false), "it would never end");

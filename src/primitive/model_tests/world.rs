@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{CLIENTS, KEYS, OWNERS};
-use crate::command::effect::bounds::{BoundsEffect, CoolEffect};
-use crate::command::effect::HoldEffect;
-use crate::primitive::bounds::{Bounds, Tie};
+use crate::command::effect::step::effects_of;
+use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::turn::Left;
@@ -137,28 +136,8 @@ impl World {
         let mut copy = self.replica.remove(&key).unwrap_or_else(Lock::free);
         let (memory, effects) = (&mut self.replica_memory, &mut Vec::new());
         let mut turn = Turn { clock, db: 0, key: KEYS[key], lock: &mut copy, memory, effects };
-        match effect {
-            Effect::Granted { fence, .. } | Effect::Renewed { fence } | Effect::Downgraded { fence } => {
-                if let Some(hold) = lock.hold_with(*fence) {
-                    let bounds = BoundsEffect::of(*fence, hold.bounds().unwrap_or(&Bounds::default()), clock);
-                    let hold = HoldEffect::of(hold, clock).into_hold(Source::Primary, clock).unwrap();
-                    turn.impose(hold);
-                    assert!(turn.impose_bounds(*fence, bounds.into_bounds(Source::Primary, clock)));
-                }
-            }
-            Effect::Limited { limit } => {
-                turn.impose_limit(*limit);
-            }
-            Effect::Ended { fence, .. } => match lock.cooling_with(*fence) {
-                Some(cooling) => {
-                    let effect = CoolEffect::of(cooling, clock);
-                    turn.impose_cooling(effect.into_cooling(Source::Primary, clock).unwrap());
-                }
-                None => {
-                    turn.free(*fence);
-                }
-            },
-            Effect::Kept | Effect::Queued | Effect::Wanted | Effect::Left { .. } => {}
+        for told in effects_of(std::slice::from_ref(effect), lock, clock) {
+            turn.obey(told.here(Source::Primary, clock).unwrap());
         }
         if let Effect::Granted { fence, .. } = effect {
             let newest = self.newest.insert(key, fence.get());

@@ -6,6 +6,7 @@ use crate::steps::{
     ask, assert_changes_nothing, assert_granted, assert_left, digest, fence_of, release, wait_for_lock, words,
 };
 use crate::support::aof::read_aof;
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{follow, is_effect, lock_stat, wait_no_child, wait_same_data, ALL};
 
@@ -26,16 +27,13 @@ fn bounds_follow_the_hold_that_they_bound() {
     wait_until("that time to be over", || crate::operate::shown(&server, "min-left-ms") == 0);
     release(&server, "k", "bob");
     let told = stream.collect(&server);
-    let expected: [&[&str]; 10] = [
-        &["MULTI"],
-        &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "5000", "5000", "<ms>", "why"],
-        &["LOCK._BOUNDS", "k", "<fence>", "9000", "<ms>", "-1", "-1"],
-        &["EXEC"],
+    let expected: [&[&str]; 4] = [
+        &step(&[
+            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "5000", "5000", "<ms>", "why"],
+            &["LOCK._BOUNDS", "k", "<fence>", "9000", "<ms>", "-1", "-1"],
+        ]),
         &["LOCK._FREE", "k", "<fence>"],
-        &["MULTI"],
-        hold_of!("bob", "<fence-2>"),
-        &["LOCK._BOUNDS", "k", "<fence-2>", "-1", "-1", "1", "<ms>"],
-        &["EXEC"],
+        &step(&[hold_of!("bob", "<fence-2>"), &["LOCK._BOUNDS", "k", "<fence-2>", "-1", "-1", "1", "<ms>"]]),
         &["LOCK._FREE", "k", "<fence-2>"],
     ];
     assert_stream(&told, &expected);
@@ -51,10 +49,10 @@ fn a_cap_shortens_what_is_told_of_the_hold() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "100", "<ms>"],
-            &["LOCK._BOUNDS", "k", "<fence>", "100", "<ms>", "-1", "-1"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "100", "<ms>"],
+                &["LOCK._BOUNDS", "k", "<fence>", "100", "<ms>", "-1", "-1"],
+            ]),
             &["LOCK._FREE", "k", "<fence>"],
         ],
     );
@@ -74,12 +72,12 @@ fn a_rest_from_its_beginning_to_its_end() {
     ask(&server, "LOCK.BREAK k");
     wait_until("the rest to be over", || ask(&server, "EXISTS k") == 0);
     let told = stream.collect(&server);
-    let expected: [&[&str]; 7] = [
+    let expected: [&[&str]; 4] = [
         &["LOCK._COOL", "k", "alice", "<fence>", ALL, ALL, "<n>", "<n>", "<ms>", "0"],
-        &["MULTI"],
-        &["LOCK._FREE", "k", "<fence>"],
-        &["LOCK._HOLD", "k", "carol", "<fence-2>", ALL, ALL, "30000", "30000", "<ms>"],
-        &["EXEC"],
+        &step(&[
+            &["LOCK._FREE", "k", "<fence>"],
+            &["LOCK._HOLD", "k", "carol", "<fence-2>", ALL, ALL, "30000", "30000", "<ms>"],
+        ]),
         &["LOCK._COOL", "k", "carol", "<fence-2>", ALL, ALL, "100", "100", "<ms>", "1"],
         &["LOCK._FREE", "k", "<fence-2>"],
     ];

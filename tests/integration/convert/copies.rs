@@ -3,6 +3,7 @@
 use super::{ask, assert_shown, read, wait_in_line};
 use crate::round_trips::assert_round_trips;
 use crate::steps::{fence_of, queue_up, release, transaction, words};
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_same_data, ALL};
 
@@ -43,13 +44,11 @@ fn a_downgrade_and_those_who_come_in_with_it_are_one_transaction() {
     let [ben, cleo] = readers.each_mut().map(|reader| reader.read().int().to_string());
     assert_stream(
         &stream.collect(&server),
-        &[
-            &["MULTI"],
+        &[&step(&[
             &["LOCK._HOLD", "k", "ann", &fence, ALL, "1", "-1", "-1", "-1"],
             &["LOCK._HOLD", "k", "ben", &ben, ALL, "1", "-1", "-1", "-1"],
             &["LOCK._HOLD", "k", "cleo", &cleo, ALL, "1", "-1", "-1", "-1"],
-            &["EXEC"],
-        ],
+        ])],
     );
 }
 
@@ -65,12 +64,10 @@ fn a_wait_says_nothing_and_its_grant_stands_with_the_release() {
     let fence = fence_of(&ann.read()).to_string();
     assert_stream(
         &stream.collect(&server),
-        &[
-            &["MULTI"],
+        &[&step(&[
             &["LOCK._FREE", "k", &ben],
             &["LOCK._HOLD", "k", "ann", &fence, ALL, ALL, "-1", "-1", "-1"],
-            &["EXEC"],
-        ],
+        ])],
     );
 }
 
@@ -91,10 +88,10 @@ fn an_upgrade_that_is_taken_back_states_the_hold_that_was() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", &ben],
-            &["LOCK._HOLD", "k", "ann", "<fence>", ALL, ALL, "-1", "-1", "-1"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", &ben],
+                &["LOCK._HOLD", "k", "ann", "<fence>", ALL, ALL, "-1", "-1", "-1"],
+            ]),
             &["LOCK._HOLD", "k", "ann", &old, ALL, "1", "-1", "-1", "-1"],
         ],
     );

@@ -5,6 +5,7 @@ use super::{ask, owners, take};
 use crate::group::line_up;
 use crate::steps::{assert_changes_nothing, assert_holds, digest, eval, fence_of, hold, transaction, words};
 use crate::support::aof::read_aof;
+use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop};
 use crate::traffic::{follow, is_effect, wait_no_child, wait_same_data, ALL};
 
@@ -29,19 +30,13 @@ fn ends_and_grants_of_one_step_stand_together() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence>"],
-            &["LOCK._HOLD", "k", "bob", "<fence-2>", ALL, ALL, "5000", "5000", "<ms>", "why"],
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence-2>"],
-            hold_of!("k", "eve", "<fence-3>"),
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", "<fence>"],
+                &["LOCK._HOLD", "k", "bob", "<fence-2>", ALL, ALL, "5000", "5000", "<ms>", "why"],
+            ]),
+            &step(&[&["LOCK._FREE", "k", "<fence-2>"], hold_of!("k", "eve", "<fence-3>")]),
             // To who waits.
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence-3>"],
-            hold_of!("k", "carol", "<fence-4>"),
-            &["EXEC"],
+            &step(&[&["LOCK._FREE", "k", "<fence-3>"], hold_of!("k", "carol", "<fence-4>")]),
             &["LOCK._FREE", "k", "<fence-4>"],
             &["LOCK._HOLD", "k", "eve", "<fence-5>", "3", "2", "-1", "-1", "-1", "mine"],
         ],
@@ -64,17 +59,14 @@ fn all_holds_end_before_anybody_is_served() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence-ann>"],
-            &["LOCK._FREE", "k", "<fence-ben>"],
-            &["LOCK._HOLD", "k", "cleo", "<fence-cleo>", "3", "1", "-1", "-1", "-1"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", "<fence-ann>"],
+                &["LOCK._FREE", "k", "<fence-ben>"],
+                &["LOCK._HOLD", "k", "cleo", "<fence-cleo>", "3", "1", "-1", "-1", "-1"],
+            ]),
             &["LOCK._HOLD", "k", "dora", "<fence-dora>", "3", "1", "-1", "-1", "-1"],
             &["LOCK._FREE", "k", "<fence-cleo>"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence-dora>"],
-            hold_of!("k", "eve", "<fence-eve>"),
-            &["EXEC"],
+            &step(&[&["LOCK._FREE", "k", "<fence-dora>"], hold_of!("k", "eve", "<fence-eve>")]),
         ],
     );
 }
@@ -113,8 +105,10 @@ fn a_transaction_and_a_script_are_one_piece() {
         [
             vec!["MULTI"],
             vec!["LOCK._HOLD", "k", "alice", first, ALL, ALL, "-1", "-1", "-1"],
-            vec!["LOCK._FREE", "k", first],
-            vec!["LOCK._HOLD", "k", "bob", second, ALL, ALL, "-1", "-1", "-1"],
+            step(&[
+                &["LOCK._FREE", "k", first],
+                &["LOCK._HOLD", "k", "bob", second, ALL, ALL, "-1", "-1", "-1"],
+            ]),
             vec!["LOCK._FREE", "k", second],
             vec!["EXEC"],
         ]

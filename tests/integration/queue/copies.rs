@@ -3,6 +3,7 @@
 
 use super::{claim, get_ticket, let_claims_take, tickets};
 use crate::steps::{ask, assert_left, digest, fence_of, hold, holder, release};
+use crate::support::stream::step;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{follow, lock_stat, wait_same_data, ALL};
@@ -22,12 +23,10 @@ fn the_stream_has_the_turn_and_the_claim() {
     release(&server, "k", "alice");
     let turn = assert_stream(
         &stream.collect(&server),
-        &[
-            &["MULTI"],
+        &[&step(&[
             &["LOCK._FREE", "k", &held],
             &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "5000", "5000", "<ms>", "n"],
-            &["EXEC"],
-        ],
+        ])],
     );
     let fence = fence_of(&poll()).to_string();
     assert_eq!(turn["fence"], fence);
@@ -51,10 +50,10 @@ fn the_stream_has_the_end_of_what_nobody_claims() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", &held],
-            &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "1", "1", "<ms>"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._FREE", "k", &held],
+                &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "1", "1", "<ms>"],
+            ]),
             &["LOCK._FREE", "k", "<fence>"],
         ],
     );

@@ -82,6 +82,36 @@ pub(crate) fn words(command: &Value) -> Words {
     words
 }
 
+/// The one command that states these effects on one lock, each given as the command that it would be alone.
+pub(crate) fn step<'a>(effects: &[&[&'a str]]) -> Vec<&'a str> {
+    let mut words = vec!["LOCK._STEP", effects[0][1]];
+    for effect in effects {
+        const COUNTS: [&str; 13] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
+        assert_eq!(effect[1], words[1], "one step is about one lock");
+        words.extend([&effect[0]["LOCK._".len()..], COUNTS[effect.len() - 2]]);
+        words.extend(&effect[2..]);
+    }
+    words
+}
+
+/// The same commands, with each step taken apart into the effects that it states.
+pub(crate) fn apart(commands: &[Words]) -> Vec<Words> {
+    let mut apart = Vec::new();
+    for words in commands {
+        if words[0] != "LOCK._STEP" {
+            apart.push(words.clone());
+            continue;
+        }
+        let mut rest = &words[2..];
+        while let [name, count, more @ ..] = rest {
+            let (effect, after) = more.split_at(count.parse().expect("the number of words"));
+            apart.push([&[format!("LOCK._{name}"), words[1].clone()], effect].concat());
+            rest = after;
+        }
+    }
+    apart
+}
+
 fn read_line(conn: &mut Connection) -> String {
     let mut line = String::new();
     conn.raw().read_line(&mut line).expect("the primary has ended the link");

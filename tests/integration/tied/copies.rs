@@ -9,6 +9,7 @@ use crate::steps::{
     ask, assert_granted, digest, fence_of, holder, release, transaction, wait_for_lock, words,
 };
 use crate::support::aof::read_aof;
+use crate::support::stream::step;
 use crate::support::wait::let_pass;
 use crate::support::{assert_stream, skip, wait_until, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{at_once, is_effect, left, lock_stat, wait_no_child, ALL};
@@ -42,15 +43,12 @@ fn a_tie_from_its_beginning_to_its_end() {
     kill(&server, &mut back);
     wait_gone(&server);
     let told = stream.collect(&server);
-    let expected: [&[&str]; 9] = [
-        &["MULTI"],
-        &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "60000", "60000", "<ms>"],
-        tie_of!("<fence>", "20000", "<client-1>"),
-        &["EXEC"],
-        &["MULTI"],
-        hold_of!("alice", "<fence>"),
-        tie_of!("<fence>", "0", "<client-2>"),
-        &["EXEC"],
+    let expected: [&[&str]; 3] = [
+        &step(&[
+            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "60000", "60000", "<ms>"],
+            tie_of!("<fence>", "20000", "<client-1>"),
+        ]),
+        &step(&[hold_of!("alice", "<fence>"), tie_of!("<fence>", "0", "<client-2>")]),
         &["LOCK._FREE", "k", "<fence>"],
     ];
     let bindings = assert_stream(&told, &expected);
@@ -72,14 +70,14 @@ fn a_grace_is_told_as_a_shorter_hold() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "100", "<ms>"],
-            tie_of!("<fence>", "100", "<client>"),
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence>"],
-            &["LOCK._HOLD", "k", "bob", "<fence-2>", ALL, ALL, "30000", "30000", "<ms>"],
-            &["EXEC"],
+            &step(&[
+                &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "100", "<ms>"],
+                tie_of!("<fence>", "100", "<client>"),
+            ]),
+            &step(&[
+                &["LOCK._FREE", "k", "<fence>"],
+                &["LOCK._HOLD", "k", "bob", "<fence-2>", ALL, ALL, "30000", "30000", "<ms>"],
+            ]),
         ],
     );
 }
@@ -118,19 +116,13 @@ fn a_release_of_what_was_tied_and_a_transfer() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["MULTI"],
-            &["LOCK._FREE", "k", "<fence>"],
-            hold_of!("bob", "<fence-2>"),
-            &["EXEC"],
+            &step(&[&["LOCK._FREE", "k", "<fence>"], hold_of!("bob", "<fence-2>")]),
             &["LOCK._FREE", "k", "<fence-2>"],
-            &["MULTI"],
-            &["LOCK._HOLD", "k", "alice", "<fence-3>", ALL, "1", "-1", "-1", "-1"],
-            tie_of!("<fence-3>", "7", "<client>"),
-            &["EXEC"],
-            &["MULTI"],
-            hold_of!("alice", "<fence-4>"),
-            tie_of!("<fence-4>", "7", "<client>"),
-            &["EXEC"],
+            &step(&[
+                &["LOCK._HOLD", "k", "alice", "<fence-3>", ALL, "1", "-1", "-1", "-1"],
+                tie_of!("<fence-3>", "7", "<client>"),
+            ]),
+            &step(&[hold_of!("alice", "<fence-4>"), tie_of!("<fence-4>", "7", "<client>")]),
             &["LOCK._FREE", "k", "<fence-4>"],
         ],
     );

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::steps::{ask, fence_of, words};
 use crate::support::aof::read_aof;
+use crate::support::stream::apart;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, ReplicaStream, Server};
 use crate::traffic::{follow, is_effect, lock_stat, wait_quiet, wait_same_data};
@@ -88,7 +89,7 @@ fn all_is_handed_over_in_time() {
         assert_eq!((lock_stat(&server, "tied"), lock_stat(&server, "lease_index_entries")), (0, 0));
 
         // One end and one grant for each, in one piece, and nothing else.
-        let told = stream.collect(&server);
+        let told = apart(&stream.collect(&server));
         let count = |name: &str| told.iter().filter(|words| words[0] == name).count();
         assert_eq!((count("LOCK._FREE"), count("LOCK._HOLD"), count("LOCK._BOUNDS")), (CLIENTS, CLIENTS, 0));
         assert!(told.iter().all(|words| is_effect(&words[0])));

@@ -1,0 +1,390 @@
+//! What one step did to one lock, as one command.
+//!
+//! - `LOCK._STEP key (effect words word…)+`: all of these effects, in this order. Each is named as its own command is,
+//!   without `LOCK._`, and followed by the number of its words and the words.
+//!
+//! So a hand-off never stands in a MULTI: some servers go on writing behind one that the end of an AOF has cut, and
+//! lose all of it when they load that file again. An effect that is alone goes by its own command.
+
+use std::ffi::CStr;
+
+use smallvec::SmallVec;
+
+use super::super::args::{parse_i64, Args};
+use super::super::spec::{Arg, Spec};
+use super::bounds::{BoundsEffect, CoolEffect, BOUNDS, COOL};
+use super::{parse_fence, parse_limit, HoldEffect, FREE, HOLD, LIMIT};
+use crate::error::LockError;
+use crate::primitive::codec::Source;
+use crate::primitive::obey::Change;
+use crate::primitive::{Clock, Cooling, Effect, Fence, Hold, Lock};
+
+pub const STEP: Spec = Spec {
+    name: "lock._step",
+    summary: "Internal: states all that one step did to a lock. For the AOF and for replicas only.",
+    flags: "write admin",
+    arity: -5,
+    acl: "admin dangerous write",
+    args: &[
+        Arg::KEY,
+        Arg::block("effect", &[Arg::string("name"), Arg::int("words"), Arg::string("word").many()]).many(),
+    ],
+    complexity: "O(N) with N words",
+    ..Spec::WRITES_KEY
+};
+
+/// One word of a command in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word<'a> {
+    Number(i64),
+    Text(&'a [u8]),
+}
+
+/// The words after a key. A hand-off has no more than fit inline.
+pub type Words<'a> = SmallVec<[Word<'a>; 16]>;
+
+/// One thing that happened to a lock, as the stream tells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LockEffect<'a> {
+    Hold(HoldEffect<'a>),
+    Bounds(BoundsEffect),
+    Cool(CoolEffect<'a>),
+    Free(Fence),
+    Limit(u32),
+}
+
+/// All that one step did to a lock. Nearly always one or two things.
+pub type LockEffects<'a> = SmallVec<[LockEffect<'a>; 2]>;
+
+/// The commands of the effects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EffectKind {
+    Hold,
+    Bounds,
+    Cool,
+    Free,
+    Limit,
+}
+
+impl EffectKind {
+    const ALL: [Self; 5] = [Self::Hold, Self::Bounds, Self::Cool, Self::Free, Self::Limit];
+
+    /// What the server is told about the command.
+    pub const fn spec(self) -> &'static Spec {
+        match self {
+            Self::Hold => &HOLD,
+            Self::Bounds => &BOUNDS,
+            Self::Cool => &COOL,
+            Self::Free => &FREE,
+            Self::Limit => &LIMIT,
+        }
+    }
+
+    /// The command's name in the stream.
+    pub const fn command(self) -> &'static CStr {
+        match self {
+            Self::Hold => c"LOCK._HOLD",
+            Self::Bounds => c"LOCK._BOUNDS",
+            Self::Cool => c"LOCK._COOL",
+            Self::Free => c"LOCK._FREE",
+            Self::Limit => c"LOCK._LIMIT",
+        }
+    }
+
+    /// The effect's name in a step.
+    fn name(self) -> &'static [u8] {
+        let command = self.command().to_bytes();
+        command.strip_prefix(b"LOCK._").unwrap_or(command)
+    }
+
+    /// Reads the words of the command after its name: the key, which the server has read, and the effect.
+    pub fn parse<'a>(self, words: &'a [&'a [u8]]) -> Result<LockEffect<'a>, LockError> {
+        let mut args = Args::new(self.spec().name, words);
+        args.key()?;
+        self.parse_rest(&mut args)
+    }
+
+    /// Reads the words after the key, all of them.
+    fn parse_rest<'a>(self, args: &mut Args<'a>) -> Result<LockEffect<'a>, LockError> {
+        let effect = match self {
+            Self::Hold => LockEffect::Hold(HoldEffect::parse(args)?),
+            Self::Bounds => LockEffect::Bounds(BoundsEffect::parse(args)?),
+            Self::Cool => LockEffect::Cool(CoolEffect::parse(args)?),
+            Self::Free => LockEffect::Free(parse_fence(args)?),
+            Self::Limit => LockEffect::Limit(parse_limit(args)?),
+        };
+        args.finish()?;
+        Ok(effect)
+    }
+}
+
+/// What the stream tells of a step, with the lock as the step leaves it.
+pub fn effects_of<'a>(effects: &[Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
+    let mut told = LockEffects::new();
+    for effect in effects {
+        match *effect {
+            Effect::Granted { fence, .. } | Effect::Renewed { fence } | Effect::Downgraded { fence } => {
+                told.extend(
+                    lock.hold_with(fence).into_iter().flat_map(|hold| LockEffect::of_hold(hold, clock)),
+                );
+            }
+            Effect::Limited { limit } => told.push(LockEffect::Limit(limit)),
+            Effect::Ended { fence, .. } => told.push(match lock.cooling_with(fence) {
+                Some(cooling) => LockEffect::of_cooling(cooling, clock),
+                None => LockEffect::Free(fence),
+            }),
+            Effect::Kept | Effect::Queued | Effect::Wanted | Effect::Left { .. } => {}
+        }
+    }
+    told
+}
+
+impl<'a> LockEffect<'a> {
+    /// The effects that state a hold: the hold, and what bounds it.
+    pub fn of_hold(hold: &'a Hold, clock: Clock) -> impl Iterator<Item = Self> {
+        let bounds = hold.bounds().map(|bounds| Self::Bounds(BoundsEffect::of(hold.fence, bounds, clock)));
+        [Self::Hold(HoldEffect::of(hold, clock))].into_iter().chain(bounds)
+    }
+
+    /// The effect that states a rest.
+    pub fn of_cooling(cooling: &'a Cooling, clock: Clock) -> Self {
+        Self::Cool(CoolEffect::of(cooling, clock))
+    }
+
+    pub const fn kind(&self) -> EffectKind {
+        match self {
+            Self::Hold(_) => EffectKind::Hold,
+            Self::Bounds(_) => EffectKind::Bounds,
+            Self::Cool(_) => EffectKind::Cool,
+            Self::Free(_) => EffectKind::Free,
+            Self::Limit(_) => EffectKind::Limit,
+        }
+    }
+
+    /// Adds the words after the key.
+    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+        match self {
+            Self::Hold(effect) => effect.put(words),
+            Self::Bounds(effect) => effect.put(words),
+            Self::Cool(effect) => effect.put(words),
+            Self::Free(fence) => words.push(Word::Number(fence.to_wire())),
+            Self::Limit(limit) => words.push(Word::Number(i64::from(*limit))),
+        }
+    }
+
+    /// What it does to the lock on this server. Returns `None` if it cannot be true.
+    pub fn here(self, source: Source, clock: Clock) -> Option<Change> {
+        Some(match self {
+            Self::Hold(effect) => Change::Hold(effect.into_hold(source, clock)?),
+            Self::Bounds(effect) => Change::Bounds(effect.fence, effect.into_bounds(source, clock)),
+            Self::Cool(effect) => Change::Cool(effect.into_cooling(source, clock)?),
+            Self::Free(fence) => Change::Free(fence),
+            Self::Limit(limit) => Change::Limit(limit),
+        })
+    }
+}
+
+/// The command that states these effects, and its words after the key. Returns `None` if there is nothing to state.
+pub fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr, Words<'a>)> {
+    let mut words = Words::new();
+    if let [only] = effects {
+        only.put(&mut words);
+        return Some((only.kind().command(), words));
+    }
+    for effect in effects {
+        words.extend([Word::Text(effect.kind().name()), Word::Number(0)]);
+        let start = words.len();
+        effect.put(&mut words);
+        let count = words.len() - start;
+        if let Some(number) = words.get_mut(start - 1) {
+            *number = Word::Number(count as i64);
+        }
+    }
+    (!words.is_empty()).then_some((c"LOCK._STEP", words))
+}
+
+/// Reads the words of `LOCK._STEP`: the key, which the server has read, and the effects.
+pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<LockEffects<'a>, LockError> {
+    let mut args = Args::new(STEP.name, words);
+    args.key()?;
+    let mut effects = LockEffects::new();
+    while let Some(name) = args.next_word() {
+        let kind =
+            EffectKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(LockError::BadEffect)?;
+        let count = parse_i64(args.required()?).and_then(|count| usize::try_from(count).ok());
+        let mut words = count.and_then(|count| args.take(count)).ok_or(LockError::BadEffect)?;
+        effects.push(kind.parse_rest(&mut words)?);
+    }
+    Ok(effects)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::bounds::Stamp;
+    use super::*;
+    use crate::limits::{HOLDS_MAX, PERMITS_MAX};
+    use crate::primitive::bounds::Tie;
+    use crate::primitive::codec::{decode, encode};
+    use crate::primitive::cooling::Why;
+    use crate::primitive::{Claim, Lease, Memory, Moment, Turn};
+
+    const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
+
+    fn read(line: &str) -> Result<LockEffects<'static>, LockError> {
+        let words: Vec<&[u8]> = line.to_owned().leak().split(' ').map(str::as_bytes).collect();
+        parse(words.leak())
+    }
+
+    /// The command of these effects as a line.
+    fn written(effects: &[LockEffect]) -> Option<String> {
+        let (command, words) = command_of(effects)?;
+        let word = |word: &Word| match word {
+            Word::Number(n) => format!(" {n}"),
+            Word::Text(text) => format!(" {}", text.escape_ascii()),
+        };
+        Some(command.to_str().unwrap().to_owned() + " k" + &words.iter().map(word).collect::<String>())
+    }
+
+    #[test]
+    fn several_effects_are_one_command_and_one_is_its_own() {
+        let line = "k FREE 1 6 HOLD 7 o 7 1 1 1000 900 5000 BOUNDS 5 7 -1 -1 20 30 LIMIT 1 3 \
+                    COOL 8 o 7 3 1 500 400 900 1";
+        let effects = read(line).unwrap();
+        assert_eq!(written(&effects).unwrap(), format!("LOCK._STEP {line}"));
+        assert_eq!(written(&effects[..1]).unwrap(), "LOCK._FREE k 6");
+        assert_eq!(written(&effects[1..2]).unwrap(), "LOCK._HOLD k o 7 1 1 1000 900 5000");
+        assert_eq!(written(&[]), None);
+    }
+
+    #[test]
+    fn a_step_with_one_part_that_cannot_be_true_is_refused_as_a_whole() {
+        for line in [
+            "k FREE 1 0",
+            "k FREE 0",
+            "k FREE",
+            "k FREE 2 6",
+            "k FREE -1 6",
+            "k FREE x 6",
+            "k FREE 1 6 HOLD 7 o 7 1 1 1000 -1 -1",
+            "k FREE 1 6 FREE 2 6 7",
+            "k STEP 1 6",
+            "k free 1 6",
+            "k HOLD 3 o 7 1",
+        ] {
+            let refused = read(line).unwrap_err();
+            assert!(matches!(refused, LockError::BadEffect | LockError::Arity("lock._step")), "{line}");
+        }
+        let tomorrow = CLOCK.unix_us + 86_400_000_000;
+        let effects = read(&format!("k FREE 1 6 HOLD 7 o {tomorrow} 1 1 1000 900 5000")).unwrap();
+        let here = |source| {
+            effects.iter().cloned().map(|effect| effect.here(source, CLOCK)).collect::<Option<Vec<_>>>()
+        };
+        assert!(here(Source::Client).is_none());
+        assert!(here(Source::Primary).is_some());
+    }
+
+    /// One of these values.
+    fn one_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> {
+        prop::sample::select(values.to_vec())
+    }
+
+    /// A time of the stream, or none.
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        one_of(&[-1, 0, 5, 500, i64::MAX]).prop_map(|left_ms| {
+            let unix_ms = if left_ms < 0 { -1 } else { (CLOCK.unix_ms() as i64).saturating_add(left_ms) };
+            Stamp { left_ms, unix_ms }
+        })
+    }
+
+    fn fence() -> impl Strategy<Value = Fence> {
+        (1..6_u64).prop_map(|n| Fence::new(n).unwrap())
+    }
+
+    /// A hold that the words of a stream can state, if these can.
+    fn stated_hold() -> impl Strategy<Value = Option<HoldEffect<'static>>> {
+        let owner = one_of(&[&b"a"[..], b"b", b"c"]);
+        let limit = one_of(&[u32::MAX, 1, 3, PERMITS_MAX, PERMITS_MAX + 1]);
+        let permits = one_of(&[1, 2, 3, PERMITS_MAX, PERMITS_MAX + 1, u32::MAX]);
+        let lease = one_of(&[-1, 0, 7, 1_000]).prop_map(|ms| Lease::from_wire(ms).unwrap());
+        (owner, fence(), limit, permits, lease, stamp()).prop_map(
+            |(owner, fence, limit, permits, lease, end)| {
+                let claim = Claim::held(limit, permits)?;
+                (end.left_ms >= 0 || lease == Lease::NEVER).then_some(HoldEffect {
+                    owner,
+                    fence,
+                    claim,
+                    lease,
+                    end,
+                    extra: None,
+                })
+            },
+        )
+    }
+
+    fn effect() -> impl Strategy<Value = Option<LockEffect<'static>>> {
+        let tie = prop::option::of((0..9_u64).prop_map(|grace| Tie::new(1, 2, Lease::ms(grace))));
+        let bounds = (fence(), stamp(), stamp(), tie);
+        let why = one_of(&[Why::MinHold, Why::LockDelay]);
+        prop_oneof![
+            stated_hold().prop_map(|hold| hold.map(LockEffect::Hold)),
+            (stated_hold(), why)
+                .prop_map(|(hold, why)| hold.map(|hold| LockEffect::Cool(CoolEffect { hold, why }))),
+            bounds.prop_map(|(fence, cap, floor, tie)| {
+                Some(LockEffect::Bounds(BoundsEffect { fence, cap, floor, tie }))
+            }),
+            fence().prop_map(|fence| Some(LockEffect::Free(fence))),
+            one_of(&[1, 2, PERMITS_MAX]).prop_map(|limit| Some(LockEffect::Limit(limit))),
+        ]
+    }
+
+    /// A lock and what else its server remembers.
+    struct Copy {
+        lock: Lock,
+        memory: Memory,
+    }
+
+    impl Copy {
+        fn obey(&mut self, effect: LockEffect) {
+            let Some(change) = effect.here(Source::File, CLOCK) else { return };
+            let Self { lock, memory } = self;
+            Turn { clock: CLOCK, db: 0, key: b"k", lock, memory, effects: &mut Vec::new() }.obey(change);
+        }
+
+        /// Whether what is saved can be loaded by whoever asks, and is the same.
+        fn can_be_loaded(&self) -> bool {
+            let bytes = encode(&self.lock, CLOCK);
+            self.lock.is_free()
+                || decode(&bytes, Source::Payload, CLOCK)
+                    .is_some_and(|(again, left_out)| left_out == 0 && encode(&again, CLOCK) == bytes)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_effects_leave_can_be_loaded(effects in prop::collection::vec(effect(), 1..12)) {
+            let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+            for effect in effects.into_iter().flatten() {
+                let told = format!("{effect:?}");
+                copy.obey(effect);
+                prop_assert!(copy.can_be_loaded(), "{told} left {:?}", copy.lock);
+                let indexed = copy.lock.holds().len() + copy.lock.cooling().len();
+                prop_assert!(copy.memory.leases.len() <= indexed, "{told} left something in the index");
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_when_there_are_too_many() {
+        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+        for n in 1..=HOLDS_MAX + 2 {
+            let line = format!("k o{n} {n} 4294967295 1 -1 -1 -1");
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            copy.obey(EffectKind::Hold.parse(&words).unwrap());
+        }
+        assert!(copy.can_be_loaded());
+        let fences: Vec<u64> = copy.lock.holds().iter().map(|hold| hold.fence.get()).collect();
+        assert_eq!((fences.len(), fences[0]), (HOLDS_MAX as usize, 3));
+    }
+}
