@@ -54,6 +54,7 @@ pub(super) fn missing() -> Option<&'static str> {
         RedisModule_AvoidReplicaTraffic,
         RedisModule_BlockClient,
         RedisModule_CreateTimer,
+        RedisModule_EventLoopAddOneShot,
         RedisModule_GetClientInfoById,
         RedisModule_GetDbIdFromOptCtx,
         RedisModule_GetServerInfo,

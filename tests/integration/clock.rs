@@ -9,6 +9,8 @@ use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
 
+mod swings;
+
 /// How late an end may be seen on a busy machine. What would go wrong with the clock goes wrong by an hour.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -68,6 +70,23 @@ fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
     assert_eq!(server.cmd(&["LOCK.RELEASE", "long", "o"]), 1);
     assert!(slow.read().int() > fence);
     wait_quiet(&server);
+}
+
+/// Without this all the rest would prove nothing about the module. It looks at the wall clock ten times a second, and dates
+/// its fences by that.
+#[test]
+fn the_clock_of_the_module_is_stepped_with_the_servers() {
+    let Some(clock) = WallClock::new("the module's clock") else { return };
+    let server = clock.setup().start();
+    for by in [DAY, 2 * DAY, 3 * DAY] {
+        clock.set(by);
+        assert_stepped(&server, by);
+        wait_until("the step to be seen by the module", || {
+            let fence = acquire_on(&server, &["k", "o"]);
+            assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+            (fence / 1_000_000 - unix_us() / 1_000_000 - by).abs() <= 2
+        });
+    }
 }
 
 #[test]
