@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::limits::{
-    CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX,
-    QUOTE_BYTES_MAX,
+    CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX,
+    OWNER_BYTES_MAX, QUOTE_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
@@ -45,6 +45,11 @@ pub enum LockError {
     ChangedSinceWhen,
     /// A ticket for an owner that its client cannot know.
     TicketWithoutOwner,
+    /// A channel, but nothing to tell it of.
+    NotifyWithoutTicket,
+    ChannelLength,
+    /// The user may not publish to the channel.
+    ChannelDenied,
     KeyLength,
     OwnerLength,
     NoteLength,
@@ -151,6 +156,15 @@ impl fmt::Display for LockError {
             Self::IdLength => write!(f, "BADARG an id must have 1 to {ID_BYTES_MAX} bytes"),
             Self::TicketWithoutOwner => {
                 write!(f, "BADARG QUEUE needs an owner to ask again with; choose a name of your own instead of *")
+            }
+            Self::NotifyWithoutTicket => {
+                write!(f, "BADARG NOTIFY goes with QUEUE; a client that waits by BLOCK alone is told by its reply")
+            }
+            Self::ChannelLength => {
+                write!(f, "BADARG the channel of NOTIFY must have 1 to {CHANNEL_BYTES_MAX} bytes")
+            }
+            Self::ChannelDenied => {
+                write!(f, "NOPERM this user may not publish to the channel of NOTIFY; choose another, or ask an administrator")
             }
             Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
             Self::TooManyEntries => {

@@ -19,6 +19,9 @@ pub const KEYS_MAX: usize = 64;
 /// Longest key name that a lock can be made under, in bytes. Queues and the lease index keep a copy of the name.
 pub const KEY_BYTES_MAX: usize = 1024;
 
+/// Longest name of a channel that is told of a turn, in bytes. Each ticket keeps a copy of the name.
+pub const CHANNEL_BYTES_MAX: usize = 1024;
+
 /// Most bytes of a client's text that an error quotes.
 pub const QUOTE_BYTES_MAX: usize = 64;
 

@@ -1,4 +1,4 @@
-//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [QUEUE ms] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
+//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [QUEUE ms [NOTIFY channel]] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
 //! [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text] [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
@@ -158,11 +158,13 @@ impl<'a> Acquire<'a> {
             turn.check_room(owner, Kind::Client, policy.caps)?;
         }
         let ask = self.terms.ticket(owner, 1, policy)?;
-        if turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
+        if let Some(id) = turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
+            turn.memory.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);
         }
         self.check_wait(owner, wait, turn, policy, others)?;
-        turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now));
+        let id = turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now));
+        turn.memory.waiters.set_channel(id, self.terms.notify);
         match turn.lock.hold_of(owner) {
             // In the place of an earlier wait for more, it has had its turn at once.
             Some(_) => self.apply(owner, turn, policy),

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::error::LockError;
-use crate::limits::{FENCE_MAX, ID_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
+use crate::limits::{CHANNEL_BYTES_MAX, FENCE_MAX, ID_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::primitive::{Fence, Owner};
 
 /// The words of a command that have not been read yet.
@@ -85,6 +85,16 @@ impl<'a> Args<'a> {
     /// The value of REENTRANT.
     pub fn entry(&mut self) -> Result<&'a [u8], LockError> {
         self.value("REENTRANT").and_then(id)
+    }
+
+    /// The value of NOTIFY.
+    pub fn channel(&mut self) -> Result<&'a [u8], LockError> {
+        let name = self.value("NOTIFY")?;
+        if (1..=CHANNEL_BYTES_MAX).contains(&name.len()) {
+            Ok(name)
+        } else {
+            Err(LockError::ChannelLength)
+        }
     }
 
     /// An id, if there is one more word.

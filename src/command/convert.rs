@@ -1,4 +1,4 @@
-//! `LOCK.CONVERT key owner SHARED|EXCLUSIVE [BLOCK ms] [QUEUE ms] [FENCE n]`
+//! `LOCK.CONVERT key owner SHARED|EXCLUSIVE [BLOCK ms] [QUEUE ms [NOTIFY channel]] [FENCE n]`
 //!
 //! Turns a hold into the other kind without giving it back; replies its fence, or nil when the owner does not hold
 //! the lock or others share it. To SHARED it goes at once, under the same fence, and waiting readers come in. To
@@ -6,7 +6,7 @@
 //! place is kept as for ACQUIRE, but what is granted need not be claimed: the hold has its own lease already. Two
 //! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK.
 
-use super::args::set_once;
+use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
@@ -45,6 +45,8 @@ pub struct Convert<'a> {
     pub claim: Claim,
     /// Nothing for a try.
     pub wait: Option<Wait>,
+    /// The channel that is told when a ticket has its turn.
+    pub notify: Option<&'a [u8]>,
 }
 
 /// What came of it at once.
@@ -65,7 +67,7 @@ impl<'a> Convert<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let (mut claim, mut wait) = (None, WaitWords::default());
-        let holder = Holder::parse(SPEC.name, words, |word, args| {
+        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut claim, "SHARED", Claim::SHARED)?;
             } else if word.eq_ignore_ascii_case(b"EXCLUSIVE") {
@@ -75,7 +77,8 @@ impl<'a> Convert<'a> {
             }
             Ok(true)
         })?;
-        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait: wait.wait() })
+        let (wait, notify) = wait.finish()?;
+        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait, notify })
     }
 
     /// Converts the hold if that is possible now.
@@ -144,10 +147,14 @@ impl<'a> Convert<'a> {
             turn.check_room(self.holder.owner, Kind::Client, policy.caps)?;
         }
         let (ask, _) = self.ask(turn)?;
-        if !turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
-            self.check_wait(wait, turn, policy, others)?;
-            self.enqueue(wait, turn)?;
-        }
+        let id = match turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
+            Some(id) => id,
+            None => {
+                self.check_wait(wait, turn, policy, others)?;
+                self.enqueue(wait, turn)?
+            }
+        };
+        turn.memory.waiters.set_channel(id, self.notify);
         Ok(Converted::Queued)
     }
 

@@ -3,13 +3,14 @@
 //! - `LOCK.MACQUIRE owner|* numkeys key… [options]` takes all of the locks or none, under one fence. Who waits
 //!   stands in all queues at once, holds nothing meanwhile, and has all in the step in which the last comes free.
 //!   The same owner with the same keys gets the same fence again.
-//! - `LOCK.MRELEASE owner numkeys key… [FENCE n]` gives back those that the owner holds; replies how many. With a
+//! - `LOCK.MRELEASE owner numkeys key… [FENCE n] [CANCEL]` gives back those that the owner holds; replies how many. With a
 //!   fence all must be held under it, or nothing is changed.
 //! - `LOCK.MRENEW owner milliseconds numkeys key… [FENCE n]` gives those that the owner holds a new lease; replies
 //!   what is left of each, 0 for one that it does not hold.
 
 use super::acquire::Acquired;
 use super::args::{set_once, Args};
+use super::operate::cancel_wait;
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Key, Spec};
 use super::terms::{self, Terms};
@@ -56,7 +57,7 @@ pub const RELEASE: Spec = Spec {
     key: Key::Numbered { at: 2 },
     acl: "write slow",
     complexity: "O(N) with N keys",
-    args: &[Arg::string("owner"), KEYS[0], KEYS[1], terms::FENCE],
+    args: &[Arg::string("owner"), KEYS[0], KEYS[1], terms::FENCE, terms::CANCEL],
 };
 
 pub const RENEW: Spec = Spec {
@@ -179,11 +180,13 @@ impl<'a> AcquireAll<'a> {
             turns.check_room(owner, Kind::Client, policy.caps)?;
         }
         let ask = self.terms.ticket(owner, self.keys.len(), policy)?;
-        if turns.keep_ticket(&ask, wait.deadline(turns.clock.now)) {
+        if let Some(id) = turns.keep_ticket(&ask, wait.deadline(turns.clock.now)) {
+            turns.memory.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);
         }
         self.check_wait(owner, wait, turns, policy, others)?;
         let id = turns.enqueue(ask, wait.kind(), wait.deadline(turns.clock.now));
+        turns.memory.waiters.set_channel(id, self.terms.notify);
         // In the place of an earlier wait for more, it may have its turn at once.
         turns.serve(id);
         match turns.parts.first().and_then(|part| part.lock.hold_of(owner)) {
@@ -199,6 +202,8 @@ pub struct HeldAll<'a> {
     pub owner: &'a [u8],
     pub keys: &'a [&'a [u8]],
     pub fence: Option<Fence>,
+    /// Whether the owner's waits for the locks end too; for MRELEASE alone.
+    pub cancels: bool,
 }
 
 impl<'a> HeldAll<'a> {
@@ -206,7 +211,7 @@ impl<'a> HeldAll<'a> {
     pub fn parse_release(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(RELEASE.name, words);
         let owner = args.owner()?;
-        Self::parse_rest(owner, args)
+        Self::parse_rest(owner, args, true)
     }
 
     /// Reads the words of MRENEW.
@@ -214,19 +219,22 @@ impl<'a> HeldAll<'a> {
         let mut args = Args::new(RENEW.name, words);
         let owner = args.owner()?;
         let lease = policy.lease_in_ms("milliseconds", &mut args)?;
-        Ok((Self::parse_rest(owner, args)?, lease))
+        Ok((Self::parse_rest(owner, args, false)?, lease))
     }
 
-    fn parse_rest(owner: &'a [u8], mut args: Args<'a>) -> Result<Self, LockError> {
+    fn parse_rest(owner: &'a [u8], mut args: Args<'a>, may_cancel: bool) -> Result<Self, LockError> {
         let keys = args.keys()?;
-        let mut fence = None;
+        let (mut fence, mut cancels) = (None, None);
         while let Some(word) = args.next_word() {
-            if !word.eq_ignore_ascii_case(b"FENCE") {
+            if word.eq_ignore_ascii_case(b"FENCE") {
+                set_once(&mut fence, "FENCE", args.fence()?)?;
+            } else if may_cancel && word.eq_ignore_ascii_case(b"CANCEL") {
+                set_once(&mut cancels, "CANCEL", ())?;
+            } else {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
-            set_once(&mut fence, "FENCE", args.fence()?)?;
         }
-        Ok(Self { owner, keys, fence })
+        Ok(Self { owner, keys, fence, cancels: cancels.is_some() })
     }
 
     /// The fence of the owner's hold on a lock, unless another was named.
@@ -244,6 +252,11 @@ impl<'a> HeldAll<'a> {
     /// request again has the same reply.
     pub fn release(&self, turns: &mut Turns) -> i64 {
         turns.settle();
+        if self.cancels {
+            turns.each(|turn| {
+                cancel_wait(self.owner, turn);
+            });
+        }
         if let Some(fence) = self.fence.filter(|fence| self.was_released(*fence, turns)) {
             turns.memory.confirm(fence);
             return self.keys.len() as i64;

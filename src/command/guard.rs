@@ -7,7 +7,7 @@
 use super::args::Args;
 use super::spec::{Arg, Key, Spec};
 use crate::error::LockError;
-use crate::primitive::{Fence, Lock, Moment};
+use crate::primitive::{Fence, Hold, Lock, Moment};
 
 pub const SPEC: Spec = Spec {
     name: "lock.guard",
@@ -57,14 +57,14 @@ impl<'a> Guard<'a> {
         Ok(Self { key, owner, fence, command })
     }
 
-    /// The fence of the hold that guards the command; an error if there is none.
-    pub fn check(&self, lock: Option<&Lock>, now: Moment) -> Result<Fence, LockError> {
+    /// The hold that guards the command; an error if there is none.
+    pub fn check<'l>(&self, lock: Option<&'l Lock>, now: Moment) -> Result<&'l Hold, LockError> {
         let hold = lock.and_then(|lock| lock.hold_of(self.owner)).filter(|hold| hold.is_live(now));
         let Some(hold) = hold else { return Err(LockError::NotHeld) };
         if self.fence.is_some_and(|expected| expected != hold.fence) {
             return Err(LockError::StaleFence { is: hold.fence });
         }
-        Ok(hold.fence)
+        Ok(hold)
     }
 }
 

@@ -151,6 +151,11 @@ pub fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), L
 /// Ends the owner's wait; whether there was one.
 pub fn cancel(owner: &[u8], turn: &mut Turn) -> bool {
     turn.settle();
+    cancel_wait(owner, turn)
+}
+
+/// The same on a lock that is settled.
+pub fn cancel_wait(owner: &[u8], turn: &mut Turn) -> bool {
     let Some(id) = turn.memory.waiters.waiter_of(turn.db, turn.key, owner) else { return false };
     turn.leave(id, Left::Cancelled);
     turn.serve();

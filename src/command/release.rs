@@ -1,11 +1,13 @@
-//! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL] [WITHINFO]`
+//! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL] [CANCEL] [WITHINFO]`
 //!
 //! Replies 1, or 0 when the owner does not hold the lock (with that fence, under that id). Sent twice it does no
 //! harm: whoever has the lock by then keeps it. With the fence the second reply is that of the first, without it a 0.
 //! A lock that was taken under ids is given back under them, and ends with the last; ALL gives it back at once.
+//! CANCEL ends the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
+use super::operate::cancel_wait;
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
@@ -24,6 +26,7 @@ pub const SPEC: Spec = Spec {
         Arg::string("owner"),
         terms::FENCE,
         Arg::one_of("what", &[Arg::string("id").after("REENTRANT"), Arg::word("all", "ALL")]).optional(),
+        terms::CANCEL,
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
@@ -43,6 +46,8 @@ pub enum What<'a> {
 pub struct Release<'a> {
     pub holder: Holder<'a>,
     pub what: What<'a>,
+    /// Whether the owner's wait ends too.
+    pub cancels: bool,
 }
 
 /// What came of it.
@@ -50,6 +55,8 @@ pub struct Release<'a> {
 pub enum Released {
     /// The owner does not hold the lock, or not under that id.
     NotHeld,
+    /// The same, and its wait has been ended.
+    Cancelled,
     /// The owner is still in under other ids.
     StillHeld(Fence),
     Ended(Fence),
@@ -60,17 +67,19 @@ pub enum Released {
 impl<'a> Release<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut what = None;
+        let (mut what, mut cancels) = (None, None);
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"REENTRANT") {
                 set_once(&mut what, "REENTRANT", What::Entry(args.entry()?)).map(|()| true)
             } else if word.eq_ignore_ascii_case(b"ALL") {
                 set_once(&mut what, "ALL", What::All).map(|()| true)
+            } else if word.eq_ignore_ascii_case(b"CANCEL") {
+                set_once(&mut cancels, "CANCEL", ()).map(|()| true)
             } else {
                 Ok(false)
             }
         })?;
-        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")) })
+        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")), cancels: cancels.is_some() })
     }
 
     /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
@@ -78,11 +87,20 @@ impl<'a> Release<'a> {
     pub fn apply(&self, turn: &mut Turn) -> Result<Released, LockError> {
         turn.settle();
         let Holder { owner, fence: named, .. } = self.holder;
-        let Some(hold) = self.holder.find(turn.lock) else {
+        let hold = self.holder.find(turn.lock);
+        let fence = hold.map(|hold| hold.fence);
+        let is_in = hold.is_none_or(|hold| self.what != What::Entry(b"") || hold.entries().has(b""));
+        let had_left = named.filter(|_| !is_in).is_some_and(|fence| turn.has_left(owner, fence, b""));
+        if !is_in && !had_left {
+            return Err(LockError::Reentrant);
+        }
+        // Before the hold ends, or its end would give the lock to the wait.
+        let cancelled = self.cancels && cancel_wait(owner, turn);
+        let nothing = if cancelled { Released::Cancelled } else { Released::NotHeld };
+        let Some(fence) = fence else {
             let before = named.and_then(|fence| turn.released_before(owner, fence));
-            return Ok(before.map_or(Released::NotHeld, Released::Before));
+            return Ok(before.map_or(nothing, Released::Before));
         };
-        let fence = hold.fence;
         turn.memory.confirm(fence);
         let (id, exit) = match self.what {
             What::Entry(id) => (id, turn.exit(fence, id)),
@@ -98,8 +116,7 @@ impl<'a> Release<'a> {
             Exit::Unknown if named.is_some() && turn.has_left(owner, fence, id) => {
                 Ok(Released::StillHeld(fence))
             }
-            Exit::Unknown if id.is_empty() => Err(LockError::Reentrant),
-            Exit::Unknown => Ok(Released::NotHeld),
+            Exit::Unknown => Ok(nothing),
             Exit::StillHeld => Ok(Released::StillHeld(fence)),
             Exit::Last => Ok(Released::Ended(fence)),
         }

@@ -35,6 +35,11 @@ impl Report {
         Self { fence: Some(ended.fence), reason: ended.how.word(), ago_ms, ..Self::default() }
     }
 
+    /// The owner waited, and does not any more.
+    pub fn cancelled() -> Self {
+        Self { reason: "cancelled", ..Self::default() }
+    }
+
     /// Somebody else has the lock, or it rests, or somebody comes first.
     pub fn busy(lock: &Lock, owner: &[u8], now: Moment) -> Self {
         let mut holds = lock.holds().iter();

@@ -26,8 +26,12 @@ pub const LEASE: Arg = Arg::one_of(
 /// For how long to wait, on the connection.
 pub const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
 
-/// For how long to keep the place in line while no connection waits for it.
-pub const QUEUE: Arg = Arg::int("ticket-milliseconds").after("QUEUE").optional();
+/// For how long to keep the place in line while no connection waits for it, and where to publish that its turn has come.
+pub const QUEUE: Arg = Arg::block(
+    "ticket",
+    &[Arg::int("ticket-milliseconds").after("QUEUE"), Arg::string("channel").after("NOTIFY").optional()],
+)
+.optional();
 
 /// With whom.
 pub const MODE: Arg = Arg::one_of(
@@ -51,6 +55,7 @@ pub const BOUNDS: [Arg; 3] = [
 
 pub const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
 
+pub const CANCEL: Arg = Arg::word("cancel", "CANCEL").optional();
 pub const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
 pub const NOTE: Arg = Arg::string("note").after("NOTE").optional();
 pub const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
@@ -65,6 +70,8 @@ pub struct Terms<'a> {
     pub lease: Option<Lease>,
     /// Nothing for a try.
     pub wait: Option<Wait>,
+    /// The channel that is told when a ticket has its turn.
+    pub notify: Option<&'a [u8]>,
     pub fence: Option<Fence>,
     pub note: Option<&'a [u8]>,
     /// The id to enter under; empty without REENTRANT.
@@ -110,8 +117,18 @@ impl<'a> Terms<'a> {
         let (claim, with_info) = (claim(limit, permits)?, info.is_some());
         let span =
             Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
-        let wait = wait.wait();
-        Ok(Self { claim, lease, wait, fence, note, entry: entry.unwrap_or_default(), span, with_info })
+        let (wait, notify) = wait.finish()?;
+        Ok(Self {
+            claim,
+            lease,
+            wait,
+            notify,
+            fence,
+            note,
+            entry: entry.unwrap_or_default(),
+            span,
+            with_info,
+        })
     }
 
     /// Who asks; nothing when the server shall make a name up (`*`).
@@ -158,30 +175,37 @@ impl<'a> Terms<'a> {
     }
 }
 
-/// BLOCK and QUEUE, as far as they have been read.
+/// BLOCK, QUEUE and NOTIFY, as far as they have been read.
 #[derive(Default)]
-pub struct WaitWords {
+pub struct WaitWords<'a> {
     block_ms: Option<u64>,
     keep_ms: Option<u64>,
+    notify: Option<&'a [u8]>,
 }
 
-impl WaitWords {
-    /// Reads the value of `word` if it is one of the two; whether it was one.
-    pub fn read(&mut self, word: &[u8], args: &mut Args, policy: &Policy) -> Result<bool, LockError> {
+impl<'a> WaitWords<'a> {
+    /// Reads the value of `word` if it is one of the three; whether it was one.
+    pub fn read(&mut self, word: &[u8], args: &mut Args<'a>, policy: &Policy) -> Result<bool, LockError> {
         if word.eq_ignore_ascii_case(b"BLOCK") {
             set_once(&mut self.block_ms, "BLOCK", policy.block_ms(args)?)?;
         } else if word.eq_ignore_ascii_case(b"QUEUE") {
             set_once(&mut self.keep_ms, "QUEUE", policy.keep_ms(args)?)?;
+        } else if word.eq_ignore_ascii_case(b"NOTIFY") {
+            set_once(&mut self.notify, "NOTIFY", args.channel()?)?;
         } else {
             return Ok(false);
         }
         Ok(true)
     }
 
-    /// How to wait; `None` if neither of the words was there.
-    pub fn wait(self) -> Option<Wait> {
-        let Self { block_ms, keep_ms } = self;
-        (block_ms.is_some() || keep_ms.is_some()).then_some(Wait { block_ms, keep_ms })
+    /// How to wait, if at all, and the channel of a ticket.
+    pub fn finish(self) -> Result<(Option<Wait>, Option<&'a [u8]>), LockError> {
+        let Self { block_ms, keep_ms, notify } = self;
+        if notify.is_some() && keep_ms.is_none() {
+            return Err(LockError::NotifyWithoutTicket);
+        }
+        let waits = block_ms.is_some() || keep_ms.is_some();
+        Ok((waits.then_some(Wait { block_ms, keep_ms }), notify))
     }
 }
 
@@ -284,6 +308,13 @@ mod tests {
         assert_eq!(until(Some(Wait::block(0))), Some(Moment::NEVER));
         assert_eq!(both.map(|wait| wait.deadline(Moment(1))), Some(Moment(7_001)));
         assert_eq!(both.and_then(Wait::unblocked), Some(Wait::ticket(7)));
+        let notify = |words: &[&[u8]]| parse(words).map(|terms| terms.notify.map(<[u8]>::to_vec));
+        assert_eq!(notify(&[b"NOTIFY", b"c", b"QUEUE", b"7"]), Ok(Some(b"c".to_vec())));
+        assert_eq!(notify(&[b"NOTIFY", b"c", b"BLOCK", b"7"]), Err(LockError::NotifyWithoutTicket));
+        let longest = vec![b'x'; 1025];
+        assert!(notify(&[b"QUEUE", b"7", b"NOTIFY", &longest[..1024]]).is_ok());
+        assert_eq!(notify(&[b"QUEUE", b"7", b"NOTIFY", &longest]), Err(LockError::ChannelLength));
+        assert_eq!(notify(&[b"QUEUE", b"7", b"NOTIFY", b""]), Err(LockError::ChannelLength));
     }
 
     #[test]

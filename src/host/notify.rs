@@ -1,13 +1,13 @@
-//! Keyspace events in the module class (`d` of `notify-keyspace-events`).
+//! Keyspace events in the module class (`d` of `notify-keyspace-events`), and what the channels of tickets are told.
 
 use std::ffi::CStr;
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::api::{rm, Ctx, RString};
+use super::api::{rm, Ctx, OwnString, RString};
 use super::config;
-use crate::primitive::End;
+use crate::primitive::{End, Hold};
 
 /// What can be told about a lock or a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,18 @@ impl Event {
             Self::LatchOpen => c"latch.open",
         }
     }
+}
+
+/// Tells a channel that the turn of a ticket has come: fence, length of the owner's name, the name, and the key, with a space
+/// between each two.
+pub(super) fn announce(ctx: *mut Ctx, channel: &[u8], hold: &Hold, key: &[u8]) {
+    let owner = hold.owner.as_bytes();
+    let mut message = format!("{} {} ", hold.fence.get(), owner.len()).into_bytes();
+    message.extend_from_slice(owner);
+    message.push(b' ');
+    message.extend_from_slice(key);
+    let (channel, message) = (OwnString::new(channel), OwnString::new(&message));
+    rm!(RedisModule_PublishMessage(ctx, channel.as_ptr(), message.as_ptr()));
 }
 
 pub(super) fn publish(ctx: *mut Ctx, key: *mut RString, events: &[Event]) {

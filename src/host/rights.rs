@@ -6,6 +6,7 @@ use redis_module::raw;
 
 use super::api::{rm, Ctx, OwnString, RString, OK};
 use super::server_reply::ServerReply;
+use crate::error::LockError;
 
 /// The name of the user who asks; nothing for another module's call on its own account.
 pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
@@ -37,11 +38,36 @@ impl Rights {
 
     /// Whether this key may be read.
     pub(super) fn may_read(&self, key: *mut RString) -> bool {
-        let access = raw::REDISMODULE_CMD_KEY_ACCESS as i32;
+        self.may(key, raw::REDISMODULE_CMD_KEY_ACCESS)
+    }
+
+    /// Whether this key may be changed.
+    pub(super) fn may_change(&self, key: *mut RString) -> bool {
+        self.may(key, raw::REDISMODULE_CMD_KEY_UPDATE)
+    }
+
+    fn may(&self, key: *mut RString, use_of_it: u32) -> bool {
+        let access = use_of_it as i32;
         match *self {
             Self::Unbounded => true,
             Self::Of(user) => {
                 !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key, access)) == OK
+            }
+        }
+    }
+}
+
+/// Refuses a channel that the caller may not publish to.
+pub(super) fn check_channel(ctx: *mut Ctx, channel: Option<&[u8]>) -> Result<(), LockError> {
+    let Some(channel) = channel.map(OwnString::new) else { return Ok(()) };
+    let flags = raw::REDISMODULE_CMD_CHANNEL_PUBLISH as i32;
+    match Rights::of_caller(ctx) {
+        Rights::Unbounded => Ok(()),
+        Rights::Of(user) if user.is_null() => Err(LockError::ChannelDenied),
+        Rights::Of(user) => {
+            match rm!(RedisModule_ACLCheckChannelPermissions(user, channel.as_ptr(), flags)) {
+                OK => Ok(()),
+                _ => Err(LockError::ChannelDenied),
             }
         }
     }

@@ -206,6 +206,11 @@ impl Carrying<'_> {
                 }
                 Effect::Kept => {}
                 Effect::Queued => events.push(Event::Waiting),
+                Effect::Announced { fence, channel } => {
+                    if let Some(hold) = lock.hold_with(fence) {
+                        notify::announce(ctx, &channel, hold, bytes(self.name));
+                    }
+                }
                 Effect::Wanted => events.push(Event::Wanted),
                 Effect::Left { client, why } => host.blocked.answer(client, Answer::Left(why)),
             }

@@ -171,19 +171,19 @@ impl Memory {
         self.unsettled.is_empty() && self.observers.is_quiet()
     }
 
-    /// Keeps the place of a ticket that is asked for again. Returns the client that was kept waiting for its turn and is not
-    /// any more; `None` if there is no such ticket.
+    /// Keeps the place of a ticket that is asked for again. Returns its number, and the client that was kept waiting for its
+    /// turn and is not any more; `None` if there is no such ticket.
     pub fn keep_ticket(
         &mut self,
         db: i32,
         keys: &[&[u8]],
         ask: &Ask,
         deadline: Moment,
-    ) -> Option<Option<WaiterId>> {
+    ) -> Option<(WaiterId, Option<WaiterId>)> {
         let id = self.waiters.ticket_for(db, keys, ask)?;
         let earlier = self.waiters.keep_ticket(id, ask.clone(), deadline);
         self.wake_by(deadline);
-        Some(earlier)
+        Some((id, earlier))
     }
 
     /// Keeps a client waiting for the turn of its owner's ticket, until a moment.

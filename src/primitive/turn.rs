@@ -9,7 +9,7 @@ use super::ledger::{End, Ended, Named};
 use super::memory::Undo;
 use super::unsettled::Item;
 use super::wait_queue::{Caps, Full, Place};
-use super::waiter::{Ask, Kind, Waiter, WaiterId};
+use super::waiter::{Ask, Kind, Told, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
 
 /// What must happen outside, in this order: replicate, notify, wake.
@@ -29,6 +29,8 @@ pub enum Effect {
     Ended { fence: Fence, how: End },
     /// Somebody has got in line.
     Queued,
+    /// The turn of a ticket has come, and this channel is to be told.
+    Announced { fence: Fence, channel: Box<[u8]> },
     /// The holders were asked to give the lock up.
     Wanted,
     /// A client's wait ended without a grant.
@@ -136,8 +138,10 @@ impl<'a> Turn<'a> {
                     self.leave(id, Left::HoldEnded);
                 } else if self.lock.is_alone(fence) {
                     let to = To::waiter(id, waiter);
-                    self.memory.waiters.remove(id);
-                    self.upgrade(fence, to);
+                    let told = self.memory.waiters.remove(id).and_then(|entry| entry.waiter.told);
+                    if let Some(fence) = self.upgrade(fence, to) {
+                        self.announce(fence, told);
+                    }
                 } else {
                     return;
                 }
@@ -151,9 +155,15 @@ impl<'a> Turn<'a> {
                 return;
             } else if let Some(entry) = self.memory.waiters.remove(id) {
                 let to = To::waiter(id, &entry.waiter);
-                self.grant(entry.waiter.ask, to);
+                let fence = self.grant(entry.waiter.ask, to);
+                self.announce(fence, entry.waiter.told);
             }
         }
+    }
+
+    fn announce(&mut self, fence: Fence, told: Option<Box<Told>>) {
+        let channel = told.and_then(|told| told.channel);
+        self.effects.extend(channel.map(|channel| Effect::Announced { fence, channel }));
     }
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
@@ -303,22 +313,21 @@ impl<'a> Turn<'a> {
     pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let place = self.memory.waiters.place_for(self.db, &[self.key], ask.owner.as_bytes());
         let since = self.clock.now;
-        self.enqueue_at(place, Waiter { kind, ask, since, deadline, attached: None, upgrades: None })
+        self.enqueue_at(place, Waiter { kind, ask, since, deadline, told: None, upgrades: None })
     }
 
     /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
     pub fn enqueue_upgrade(&mut self, ask: Ask, kind: Kind, fence: Fence, deadline: Moment) -> WaiterId {
         let (since, upgrades) = (self.clock.now, Some(fence));
-        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, attached: None, upgrades })
+        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, told: None, upgrades })
     }
 
-    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. Returns whether it
-    /// has one.
-    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> bool {
-        let kept = self.memory.keep_ticket(self.db, &[self.key], ask, deadline);
-        let earlier = kept.flatten();
+    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. `None` if there is no
+    /// such ticket.
+    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> Option<WaiterId> {
+        let (id, earlier) = self.memory.keep_ticket(self.db, &[self.key], ask, deadline)?;
         self.effects.extend(earlier.map(|client| Effect::Left { client, why: Left::Superseded }));
-        kept.is_some()
+        Some(id)
     }
 
     fn enqueue_at(&mut self, place: Place, waiter: Waiter) -> WaiterId {

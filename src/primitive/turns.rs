@@ -65,7 +65,10 @@ impl Turns<'_> {
             return;
         }
         if let Some(entry) = self.memory.waiters.remove(id) {
-            self.grant(&entry.waiter.ask, To::waiter(id, &entry.waiter));
+            let fence = self.grant(&entry.waiter.ask, To::waiter(id, &entry.waiter));
+            let channel = entry.waiter.told.and_then(|told| told.channel);
+            let told = channel.map(|channel| Effect::Announced { fence, channel });
+            self.parts.first_mut().into_iter().zip(told).for_each(|(part, told)| part.effects.push(told));
             self.each(|turn| turn.serve());
         }
     }
@@ -106,13 +109,13 @@ impl Turns<'_> {
         find_cycle(self.memory, &want, Near { now: self.clock.now, at_hand: &at_hand, others })
     }
 
-    /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`. Returns whether it
-    /// has one.
-    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> bool {
+    /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`. `None` if there is no
+    /// such ticket.
+    pub fn keep_ticket(&mut self, ask: &Ask, deadline: Moment) -> Option<WaiterId> {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
-        let kept = self.memory.keep_ticket(self.db, &keys, ask, deadline);
-        self.supersede(kept.flatten());
-        kept.is_some()
+        let (id, earlier) = self.memory.keep_ticket(self.db, &keys, ask, deadline)?;
+        self.supersede(earlier);
+        Some(id)
     }
 
     /// Tells clients that their owner waits elsewhere.
@@ -131,7 +134,7 @@ impl Turns<'_> {
         earlier.iter().for_each(|id| {
             self.memory.dismiss_in_step(*id, Left::Superseded);
         });
-        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, attached: None, upgrades: None };
+        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, told: None, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);

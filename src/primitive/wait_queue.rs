@@ -173,7 +173,7 @@ impl Waiters {
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
         self.groups.remove(&id);
-        if let Some(attached) = &entry.waiter.attached {
+        if let Some(attached) = entry.waiter.attached() {
             self.attached.remove(&attached.client);
         }
         let owner = entry.waiter.ask.owner.as_bytes();
@@ -367,8 +367,7 @@ mod tests {
         for old in waiters.earlier_waits(db, keys, owner) {
             waiters.remove(old);
         }
-        let waiter =
-            Waiter { kind, ask: ask(owner), since: Moment(0), deadline, attached: None, upgrades: None };
+        let waiter = Waiter { kind, ask: ask(owner), since: Moment(0), deadline, told: None, upgrades: None };
         waiters.insert(db, keys, place, waiter)
     }
 

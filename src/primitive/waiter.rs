@@ -48,8 +48,15 @@ impl Kind {
     }
 }
 
+/// Who is told when the turn of a ticket comes.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub attached: Option<Attached>,
+    pub channel: Option<Box<[u8]>>,
+}
+
 /// The client that is kept waiting for the turn of its owner's ticket.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Attached {
     /// Its own number: it can leave, and another one come, while the ticket stays.
     pub client: WaiterId,
@@ -67,8 +74,8 @@ pub struct Waiter {
     pub since: Moment,
     /// Where the wait ends without a grant.
     pub deadline: Moment,
-    /// For a ticket: the client that is told when its turn comes.
-    pub attached: Option<Box<Attached>>,
+    /// For a ticket: who is told when its turn comes, kept apart as few tickets have it.
+    pub told: Option<Box<Told>>,
     /// The shared hold that is to become exclusive, for one who has it already.
     pub upgrades: Option<Fence>,
 }
@@ -78,8 +85,13 @@ impl Waiter {
     pub fn client(&self, id: WaiterId) -> Option<WaiterId> {
         match self.kind {
             Kind::Client => Some(id),
-            Kind::Ticket => self.attached.as_ref().map(|attached| attached.client),
+            Kind::Ticket => self.attached().map(|attached| attached.client),
         }
+    }
+
+    /// The client that is kept waiting for the turn of this ticket.
+    pub fn attached(&self) -> Option<Attached> {
+        self.told.as_ref()?.attached
     }
 
     /// The owners whose holds leave it no room, of these holds that are not over: where permits add up to too much,

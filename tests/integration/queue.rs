@@ -14,6 +14,8 @@ mod copies;
 mod crowds;
 mod disturbed;
 mod elsewhere;
+mod given_up;
+mod notified;
 mod slices;
 
 /// Asks for a ticket that is good for a minute; the lock must not be the owner's yet.

@@ -133,7 +133,11 @@ pub fn effects_of<'a>(effects: &[Effect], lock: &'a Lock, clock: Clock) -> LockE
                 Some(cooling) => LockEffect::of_cooling(cooling, clock),
                 None => LockEffect::Free(fence),
             }),
-            Effect::Kept | Effect::Queued | Effect::Wanted | Effect::Left { .. } => {}
+            Effect::Kept
+            | Effect::Queued
+            | Effect::Announced { .. }
+            | Effect::Wanted
+            | Effect::Left { .. } => {}
         }
     }
     told

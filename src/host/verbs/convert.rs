@@ -4,6 +4,7 @@ use super::super::blocked::{Asked, Form};
 use super::super::config;
 use super::super::entry::{Call, Verb};
 use super::super::reply::{self, Outcome};
+use super::super::rights::check_channel;
 use super::super::step::change;
 use super::waiting::{get_in_line, judge, possible, wait_for_turn};
 use super::{report_held, report_not_held, say, site, Step};
@@ -21,6 +22,7 @@ impl Verb for ConvertVerb {
         let words = call.words();
         let policy = config::policy();
         let request = Convert::parse(&words, &policy)?;
+        check_channel(call.ctx, request.notify)?;
         let holder = request.holder;
         let wait = request.wait.and_then(|wait| possible(call.ctx, wait));
         let step = change(site(call), call.key(), |turn, blocked| {

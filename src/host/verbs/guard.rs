@@ -8,10 +8,14 @@ use redis_module::raw;
 use super::super::api::{bytes, rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
+use super::super::rights::Rights;
 use super::super::server_reply::ServerReply;
+use super::super::step::change;
 use super::super::{clock, state};
+use super::site;
 use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
 use crate::error::LockError;
+use crate::primitive::Fence;
 
 pub(in crate::host) struct GuardVerb;
 
@@ -28,11 +32,25 @@ impl Verb for GuardVerb {
         if blocks(call.ctx, request.command)? {
             return Err(LockError::NotGuardable { why: "a command that can block" });
         }
-        let fence = read(call.ctx, call.key(), |lock| request.check(lock, clock::now()))??;
+        let (fence, is_unclaimed) = read(call.ctx, call.key(), |lock| {
+            request.check(lock, clock::now()).map(|hold| (hold.fence, hold.is_unclaimed()))
+        })??;
         // The owner knows that it holds the lock.
         state::with(|host| host.memory.confirm(fence));
+        if is_unclaimed && Rights::of_caller(call.ctx).may_change(call.key()) {
+            claim(call, fence)?;
+        }
         run(call.ctx, request.command, inner(call).get(1..).unwrap_or_default())
     }
+}
+
+/// Claims the turn of a ticket: its lease begins. Otherwise the command only reads the lock, and asks for no other right.
+fn claim(call: &Call, fence: Fence) -> Result<(), LockError> {
+    change(site(call), call.key(), |turn, _| {
+        turn.settle();
+        turn.confirm(fence);
+        Ok(())
+    })
 }
 
 /// The inner command: its name and its words.

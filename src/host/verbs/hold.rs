@@ -24,6 +24,7 @@ impl Verb for ReleaseVerb {
             let holder = request.holder;
             let report = holder.with_info.then(|| match released {
                 Released::Ended(fence) => Report::released(fence),
+                Released::Cancelled => Report::cancelled(),
                 Released::StillHeld(_) => report_held(turn, holder.owner, "still-held"),
                 Released::Before(ended) => Report::ended(ended, turn.clock.now),
                 Released::NotHeld => report_not_held(turn, holder.owner, holder.fence),

@@ -3,6 +3,7 @@
 use super::super::blocked::{Asked, Form};
 use super::super::config;
 use super::super::entry::{Call, Verb};
+use super::super::rights::check_channel;
 use super::super::step::change;
 use super::tying::tie;
 use super::waiting::{get_in_line, judge, make_up_owner, possible, wait_for_turn};
@@ -20,6 +21,7 @@ impl Verb for AcquireVerb {
         let policy = config::policy();
         let mut request = Acquire::parse(&words, &policy)?;
         tie(call.ctx, &mut request.terms.span.tie)?;
+        check_channel(call.ctx, request.terms.notify)?;
         let made_up = if request.owner.is_none() { Some(make_up_owner()) } else { None };
         let owner = request.owner.or(made_up.as_deref()).unwrap_or_default();
         let with_info = request.terms.with_info;

@@ -276,6 +276,13 @@ impl Model {
         }
     }
 
+    /// Ends the owner's wait for this key; whether there was one.
+    pub fn cancel(&mut self, key: usize, owner: usize) -> bool {
+        let before = self.waiters.len();
+        self.waiters.retain(|waiter| waiter.owner != owner || !waiter.keys.contains(&key));
+        self.waiters.len() < before
+    }
+
     /// Lets the clients go that have waited long enough at a ticket.
     pub fn end_slices(&mut self, now: Moment) {
         self.waiters.iter_mut().for_each(|waiter| {

@@ -46,12 +46,14 @@ pub enum Op {
         by: By,
         /// Nothing for ALL.
         entry: Option<usize>,
+        cancels: bool,
     },
     ReleaseAll {
         keys: BTreeSet<usize>,
         owner: usize,
         /// Of the first key.
         by: By,
+        cancels: bool,
     },
     Renew {
         key: usize,
@@ -159,6 +161,7 @@ pub fn op() -> impl Strategy<Value = Op> {
     let (key, owner) = (0..KEYS.len(), 0..OWNERS.len());
     let time = || prop::option::weighted(0.8, 1..20_u64);
     let entry = || prop_oneof![4 => Just(0), 1 => 0..ENTRIES.len()];
+    let cancels = || prop::bool::weighted(0.3);
     let one_key = key.clone().prop_map(|key| BTreeSet::from([key]));
     let either = prop_oneof![1 => Just(Claim::SHARED), 3 => Just(Claim::EXCLUSIVE)];
     prop_oneof![
@@ -173,9 +176,10 @@ pub fn op() -> impl Strategy<Value = Op> {
             },
         ),
         2 => (0..CLIENTS).prop_map(|client| Op::Disconnect { client }),
-        5 => (key.clone(), owner.clone(), by(), prop::option::weighted(0.8, entry()))
-            .prop_map(|(key, owner, by, entry)| Op::Release { key, owner, by, entry }),
-        3 => (some_keys(), owner.clone(), by()).prop_map(|(keys, owner, by)| Op::ReleaseAll { keys, owner, by }),
+        5 => (key.clone(), owner.clone(), by(), prop::option::weighted(0.8, entry()), cancels())
+            .prop_map(|(key, owner, by, entry, cancels)| Op::Release { key, owner, by, entry, cancels }),
+        3 => (some_keys(), owner.clone(), by(), cancels())
+            .prop_map(|(keys, owner, by, cancels)| Op::ReleaseAll { keys, owner, by, cancels }),
         2 => (key.clone(), owner.clone(), time(), tie())
             .prop_map(|(key, owner, lease, tie)| Op::Renew { key, owner, lease, tie }),
         1 => (some_keys(), owner.clone(), 1..20_u64)

@@ -54,7 +54,17 @@ fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
 
 fn plain_terms(claim: Claim) -> Terms<'static> {
     let span = Span::default();
-    Terms { claim, lease: None, wait: None, fence: None, note: None, entry: b"", span, with_info: false }
+    Terms {
+        claim,
+        lease: None,
+        wait: None,
+        notify: None,
+        fence: None,
+        note: None,
+        entry: b"",
+        span,
+        with_info: false,
+    }
 }
 
 fn span(most: Option<u64>, least: Option<u64>, tie: Option<Tie>) -> Span {
@@ -107,8 +117,8 @@ impl Pair {
                     Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
                 self.acquire(waiter, wait);
             }
-            Op::Release { key, owner, by, entry } => self.release(key, owner, by, entry),
-            Op::ReleaseAll { keys, owner, by } => self.release_all(&keys, owner, by),
+            Op::Release { key, owner, by, entry, cancels } => self.release(key, owner, by, entry, cancels),
+            Op::ReleaseAll { keys, owner, by, cancels } => self.release_all(&keys, owner, by, cancels),
             Op::Renew { key, owner, lease, tie } => {
                 let lease = lease.map(Lease::ms);
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
@@ -142,7 +152,7 @@ impl Pair {
                 }
                 let keys: Vec<usize> = keys.into_iter().collect();
                 let names: Vec<&[u8]> = keys.iter().map(|key| KEYS[*key]).collect();
-                let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None };
+                let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None, cancels: false };
                 assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
             }
             Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait),
@@ -178,9 +188,7 @@ impl Pair {
             }
             Op::Cancel { key, owner } => {
                 let got = self.world.turn(key, |turn, _| cancel(OWNERS[owner], turn));
-                let waits = |waiter: &Waiter| waiter.owner == owner && waiter.keys.contains(&key);
-                assert_eq!(got, self.model.waiters.iter().any(waits));
-                self.model.waiters.retain(|waiter| !waits(waiter));
+                assert_eq!(got, self.model.cancel(key, owner));
             }
             Op::Transfer { key, from, to, lease, by } => {
                 self.transfer(key, from, to, lease.map(Lease::ms), by);

@@ -20,12 +20,22 @@ impl Waiters {
     pub fn keep_ticket(&mut self, id: WaiterId, ask: Ask, deadline: Moment) -> Option<WaiterId> {
         let entry = self.entries.get_mut(&id)?;
         (entry.waiter.ask, entry.waiter.deadline) = (ask, deadline);
-        let earlier = entry.waiter.attached.take().map(|attached| attached.client);
+        let told = entry.waiter.told.as_mut();
+        let earlier = told.and_then(|told| told.attached.take()).map(|attached| attached.client);
         if let Some(client) = earlier {
             self.attached.remove(&client);
         }
         self.reschedule(id, deadline);
         earlier
+    }
+
+    /// Lets a channel be told when the turn of this ticket comes, or none.
+    pub fn set_channel(&mut self, id: WaiterId, channel: Option<&[u8]>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let known = entry.waiter.told.as_ref().and_then(|told| told.channel.as_deref());
+        if known != channel {
+            entry.waiter.told.get_or_insert_default().channel = channel.map(Box::from);
+        }
     }
 
     /// Keeps a client waiting for the turn of a ticket, and the ticket for as long as it was to be kept after that. Returns
@@ -34,7 +44,7 @@ impl Waiters {
         let client = self.take_id();
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.waiter.deadline = until.plus_ms(keep_ms);
-            entry.waiter.attached = Some(Box::new(Attached { client, until, keep_ms }));
+            entry.waiter.told.get_or_insert_default().attached = Some(Attached { client, until, keep_ms });
             self.attached.insert(client, id);
             self.reschedule(id, until);
         }
@@ -46,7 +56,7 @@ impl Waiters {
     pub fn detach(&mut self, client: WaiterId, now: Moment) -> Option<Moment> {
         let id = self.attached.remove(&client)?;
         let entry = self.entries.get_mut(&id)?;
-        let attached = entry.waiter.attached.take()?;
+        let attached = entry.waiter.told.as_mut()?.attached.take()?;
         // However late this is noticed, it has not waited for longer than it wanted.
         let deadline = now.min(attached.until).plus_ms(attached.keep_ms);
         entry.waiter.deadline = deadline;
@@ -56,7 +66,7 @@ impl Waiters {
 
     /// Lets the client of this ticket go if there is one, as [`Waiters::pop_due`] found its time to be up. Returns its number.
     pub fn end_slice(&mut self, id: WaiterId) -> Option<WaiterId> {
-        let client = self.get(id)?.waiter.attached.as_ref()?.client;
+        let client = self.get(id)?.waiter.attached()?.client;
         self.detach(client, Moment::NEVER).map(|_| client)
     }
 

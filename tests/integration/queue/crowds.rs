@@ -88,7 +88,7 @@ fn a_hundred_thousand_tickets_drain_like_a_thousand() {
 fn the_tickets_of_an_overwritten_lock_end_a_few_at_a_time() {
     const COUNT: usize = 5_000;
     let server = Server::start();
-    hold(&server, "lock-0", "holder");
+    ask(&server, "LOCK.ACQUIRE lock-0 holder NOEXPIRE");
     let keys: Vec<String> = (0..64).map(|n| format!("lock-{n}")).collect();
     let line = |owner| format!("LOCK.MACQUIRE owner-{owner} 64 {} QUEUE 3600000", keys.join(" "));
     for_each(&mut server.connect(), 0..COUNT, line, |reply| assert_eq!(reply, Value::Nil));

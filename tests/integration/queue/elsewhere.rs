@@ -2,8 +2,8 @@
 
 use super::{claim, get_ticket, let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_granted, assert_holds, eval, fence_of, hold, holder, queue, release, transaction,
-    wait_for_lock, words,
+    ask, assert_granted, assert_holds, assert_left, eval, fence_of, hold, holder, queue, release,
+    transaction, wait_for_lock, words,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::lock_stat;
@@ -36,6 +36,23 @@ fn a_ticket_under_a_guard() {
     release(&server, "k", "alice");
     let fence = fence_of(&ask(&server, line));
     assert_holds(&server, "k", "bob", fence);
+}
+
+#[test]
+fn a_guard_claims_the_turn_for_who_may_change_the_lock() {
+    let server = Server::start();
+    let_claims_take(&server, 60_000);
+    for (user, rights, lease_ms) in [("may", "~*", 90_000), ("may-not", "%R~k ~x", 60_000)] {
+        hold(&server, "k", "alice");
+        assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"), Value::Nil);
+        release(&server, "k", "alice");
+        assert_eq!(ask(&server, &format!("ACL SETUSER {user} on >secret {rights} +@all")), "OK");
+        let mut conn = server.connect();
+        assert_eq!(conn.cmd(&["AUTH", user, "secret"]), "OK");
+        assert_eq!(conn.cmd(&words("LOCK.GUARD k bob * SET x 1")), "OK");
+        assert_left(&ask(&server, "LOCK.CHECK k bob"), lease_ms);
+        release(&server, "k", "bob");
+    }
 }
 
 #[test]

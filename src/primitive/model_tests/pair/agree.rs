@@ -22,9 +22,9 @@ impl Pair {
             let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
             assert!(queue.eq(waiting), "queue of {key}");
             let attached = memory.waiters.iter(0, KEYS[key]).map(|(id, waiter)| {
-                let client = waiter.attached.as_ref().map(|attached| attached.client);
+                let client = waiter.attached().map(|attached| attached.client);
                 assert!(client.is_none_or(|client| client != id), "a client is not its ticket");
-                (waiter.deadline, waiter.attached.as_ref().map(|attached| (attached.until, attached.keep_ms)))
+                (waiter.deadline, waiter.attached().map(|attached| (attached.until, attached.keep_ms)))
             });
             let expected = self.model.queue(key).map(|waiter| (waiter.deadline, waiter.attached));
             assert!(attached.eq(expected), "who is attached in the queue of {key}");

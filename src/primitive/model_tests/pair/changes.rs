@@ -3,18 +3,28 @@
 use super::*;
 
 impl Pair {
-    pub(super) fn release(&mut self, key: usize, owner: usize, by: By, entry: Option<usize>) {
+    pub(super) fn release(&mut self, key: usize, owner: usize, by: By, entry: Option<usize>, cancels: bool) {
         let fence = self.named(key, owner, by);
         let what = entry.map_or(What::All, |entry| What::Entry(ENTRIES[entry]));
-        let request = Release { holder: holder(key, owner, fence), what };
+        let request = Release { holder: holder(key, owner, fence), what, cancels };
         let got = self.world.turn(key, |turn, _| request.apply(turn));
         let named = fence.map(|fence| self.grant_of(fence));
         let held = self.model.hold_of(key, owner).map(|hold| hold.grant);
-        let Some(grant) = held.filter(|grant| named.is_none_or(|named| named == Some(*grant))) else {
+        let meant = held.filter(|grant| named.is_none_or(|named| named == Some(*grant)));
+        if let (Some(grant), Some(0)) = (meant, entry) {
+            let had_left = fence.is_some() && self.model.left.contains(&(key, owner, grant, 0));
+            if !had_left && !self.model.hold_of(key, owner).unwrap().entries.contains(&0) {
+                assert_eq!(got, Err(LockError::Reentrant));
+                return;
+            }
+        }
+        let cancelled = cancels && self.model.cancel(key, owner);
+        let nothing = if cancelled { Released::Cancelled } else { Released::NotHeld };
+        let Some(grant) = meant else {
             let before = named.flatten().is_some_and(|grant| self.was_released(key, owner, grant));
             match got {
                 Ok(Released::Before(ended)) => assert!(before && Some(ended.fence) == fence),
-                got => assert!(!before && got == Ok(Released::NotHeld), "{got:?}"),
+                got => assert!(!before && got == Ok(nothing), "{got:?}"),
             }
             return;
         };
@@ -37,19 +47,20 @@ impl Pair {
             }
         } else if fence.is_some() && was_left {
             assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])), "as before");
-        } else if entry == Some(0) {
-            assert_eq!(got, Err(LockError::Reentrant));
         } else {
-            assert_eq!(got, Ok(Released::NotHeld));
+            assert_eq!(got, Ok(nothing));
         }
     }
 
-    pub(super) fn release_all(&mut self, keys: &BTreeSet<usize>, owner: usize, by: By) {
+    pub(super) fn release_all(&mut self, keys: &BTreeSet<usize>, owner: usize, by: By, cancels: bool) {
         let fence = self.named(*keys.first().unwrap(), owner, by);
         let order: Vec<usize> = keys.iter().copied().collect();
         let names = names(keys);
-        let request = HeldAll { owner: OWNERS[owner], keys: &names, fence };
+        let request = HeldAll { owner: OWNERS[owner], keys: &names, fence, cancels };
         let got = self.world.turns(&order, |turns, _| request.release(turns));
+        for key in order.iter().filter(|_| cancels) {
+            self.model.cancel(*key, owner);
+        }
         let named = fence.map(|fence| self.grant_of(fence));
         let is_done = |key: &usize| {
             let Some(grant) = named.flatten() else { return false };

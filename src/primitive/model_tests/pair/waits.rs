@@ -151,7 +151,7 @@ impl Pair {
     pub(super) fn convert(&mut self, key: usize, owner: usize, claim: Claim, wait: Option<Wait>) {
         let now = self.now();
         let policy = Policy::default();
-        let request = Convert { holder: holder(key, owner, None), claim, wait };
+        let request = Convert { holder: holder(key, owner, None), claim, wait, notify: None };
         let got = self.world.turn(key, |turn, others| {
             let got = request.apply(turn)?;
             let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
