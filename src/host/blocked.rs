@@ -6,10 +6,12 @@
 
 use std::cell::OnceCell;
 use std::ffi::{c_int, c_void, CStr};
+use std::rc::Rc;
 
 use smallvec::{smallvec, SmallVec};
 
-use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
+use super::api::{bytes, has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
+use super::elsewhere::Elsewhere;
 use super::entry::guard;
 use super::reply::{self, Outcome};
 use super::state::{self, Delivered, Suspect};
@@ -33,6 +35,11 @@ pub(super) enum Asked {
 }
 
 impl Asked {
+    /// Whether it takes nothing.
+    const fn is_watch(self) -> bool {
+        matches!(self, Self::Observe | Self::AwaitLatch)
+    }
+
     /// Which of its words is the first key, counted from the name.
     const fn first_key(self) -> usize {
         match self {
@@ -60,6 +67,8 @@ pub(super) enum Answer {
     Left(Left),
     /// The wait cannot go on: an error with its code word.
     Failed(&'static CStr),
+    /// It is to ask another server.
+    Sent(Rc<Elsewhere>),
     /// There is no client left to tell.
     Gone,
 }
@@ -193,12 +202,10 @@ impl Blocked {
         })
     }
 
-    /// Ends all waits.
-    pub(super) fn fail_all(&mut self, text: &'static CStr) {
-        let waiting: Vec<WaiterId> = self.clients.keys().copied().collect();
-        for id in waiting {
-            self.answer(id, Answer::Failed(text));
-        }
+    /// All that have no answer yet: the waiter, its client, and whether it only watches.
+    pub(super) fn waiting(&self) -> Vec<(WaiterId, u64, bool)> {
+        let waiting = self.clients.iter().filter(|(_, client)| client.answer.is_none());
+        waiting.map(|(id, client)| (*id, client.id, client.form.asked.is_watch())).collect()
     }
 
     /// Ends a wait. Only the first answer counts: a handle must be unblocked once.
@@ -233,6 +240,11 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
             return;
         }
+        Some(Answer::Sent(elsewhere)) => {
+            let text = elsewhere.error(words.key(client.form.asked).map_or(&[], |key| bytes(key)));
+            rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
+            return;
+        }
         Some(Answer::Left(Left::OverLimit(limit))) => {
             reply::error(ctx, &LockError::Limit { is: *limit });
             return;
@@ -264,13 +276,16 @@ struct Words {
 }
 
 impl Words {
+    /// The first key.
+    fn key(&self, asked: Asked) -> Option<*mut RString> {
+        let at = asked.first_key();
+        // SAFETY: the server passes as many words as it says, and there are enough.
+        usize::try_from(self.argc).is_ok_and(|argc| at < argc).then(|| unsafe { *self.argv.add(at) })
+    }
+
     /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
     fn report(&self, ctx: *mut Ctx, asked: Asked, answer: &Answer) -> Option<Report> {
-        if usize::try_from(self.argc).is_ok_and(|argc| argc <= asked.first_key()) {
-            return None;
-        }
-        // SAFETY: the server passes as many words as it says, and there are enough.
-        let name = unsafe { *self.argv.add(asked.first_key()) };
+        let name = self.key(asked)?;
         let now = clock::now();
         let report = key::read(ctx, name, |lock| match answer {
             Answer::Granted(_, fence) => {
@@ -279,7 +294,7 @@ impl Words {
                 Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
             }
             Answer::Left(why) => Some(Report::left(*why, lock, now)),
-            Answer::Met | Answer::Failed(_) | Answer::Gone => None,
+            Answer::Met | Answer::Failed(_) | Answer::Sent(_) | Answer::Gone => None,
         });
         report.ok().flatten()
     }

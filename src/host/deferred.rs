@@ -12,13 +12,14 @@ use redis_module::raw;
 
 use super::api::{bytes, has_flags, is_loading, rm, Ctx, OwnString, OK};
 use super::blocked::{Answer, NOT_A_LOCK};
+use super::elsewhere::{self, reads_replicas, Elsewhere};
 use super::key::{read, touch};
 use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
 use super::{clock, cluster, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
-use crate::primitive::table::Set;
+use crate::primitive::table::{Set, Table};
 use crate::primitive::turn::Left;
 use crate::primitive::{Hold, Moment, WaiterId};
 
@@ -36,6 +37,7 @@ const WATCHED_PER_RUN: usize = 100;
 
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
+    step_down(ctx);
     let start = clock::now();
     let in_budget = || clock::now() < Moment(start.0 + RUN_BUDGET_US);
     end_waits(start, in_budget);
@@ -56,7 +58,9 @@ pub(super) fn run(ctx: *mut Ctx) {
             host.alarm.soon();
         }
         if !host.is_primary {
-            host.deferred = state::Deferred::default();
+            if !host.steps_down {
+                host.deferred = state::Deferred::default();
+            }
             // Those who only watch are all that waits here.
             if let Some(deadline) = host.memory.observers.next_deadline() {
                 host.alarm.by(deadline.max(Moment(1)));
@@ -70,6 +74,36 @@ pub(super) fn run(ctx: *mut Ctx) {
         } else if let Some(deadline) = host.memory.next_deadline() {
             host.alarm.by(deadline.max(Moment(1)));
         }
+    });
+}
+
+/// Sends those away who waited while this server was a primary, and forgets their queues. Most servers have ended the waits
+/// themselves by then. Valkey leaves to us whom it would tell where to go, or has reading from replicas; and during FAILOVER
+/// it keeps everybody until there is a new primary, for if there is none this one goes on as before.
+pub(super) fn step_down(ctx: *mut Ctx) {
+    if !state::with(|host| host.steps_down) || elsewhere::is_undecided(ctx) {
+        return;
+    }
+    let may_watch = !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER);
+    let mut waiting = state::with(|host| host.blocked.waiting());
+    waiting.retain(|(_, client, is_watch)| !(may_watch && *is_watch && reads_replicas(ctx, *client)));
+    if !waiting.is_empty() {
+        let elsewhere = Rc::new(Elsewhere::now(ctx));
+        state::with(|host| {
+            for (id, ..) in waiting {
+                host.memory.observers.remove(id);
+                host.blocked.answer(id, Answer::Sent(Rc::clone(&elsewhere)));
+            }
+        });
+    }
+    state::with(|host| {
+        host.steps_down = false;
+        let left = host.memory.waiters.len() as u64;
+        host.memory.stats.failed += left;
+        host.remains = Some(Box::new(host.memory.waiters.clear()));
+        host.memory.provisional = Table::default();
+        host.deferred = state::Deferred::default();
+        host.alarm.soon();
     });
 }
 

@@ -11,7 +11,6 @@ use super::state::{self, Host};
 use super::value::{Kind, Value};
 use super::{clock, cluster, config, deferred, key};
 use crate::primitive::latch::Latch;
-use crate::primitive::table::Table;
 use crate::primitive::Lock;
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
@@ -37,27 +36,23 @@ pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
     })
 }
 
-unsafe extern "C" fn on_role(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
     guard("role", || {
         state::with(|host| {
             host.listeners.forget();
             host.is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
             host.memory.ledger.clear();
             if host.is_primary {
+                if std::mem::take(&mut host.steps_down) {
+                    host.suspect_all(None);
+                }
                 host.suspect_ties(None);
                 host.alarm.soon();
             } else {
-                // Most servers have sent the waiting clients away already, but not Valkey in a cluster.
-                host.blocked.fail_all(c"UNBLOCKED this server is a replica now; ask the primary");
-                let waiting = host.memory.waiters.len() as u64;
-                host.memory.stats.failed += waiting;
-                host.remains = Some(Box::new(host.memory.waiters.clear()));
-                host.alarm.soon();
-                host.memory.observers.clear();
-                host.memory.provisional = Table::default();
-                host.deferred = state::Deferred::default();
+                host.steps_down = true;
             }
         });
+        deferred::step_down(ctx);
     });
 }
 

@@ -6,6 +6,7 @@ mod clock;
 mod cluster;
 mod config;
 mod deferred;
+mod elsewhere;
 mod entry;
 mod events;
 mod info;

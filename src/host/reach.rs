@@ -34,7 +34,7 @@ impl Reach {
 
 /// The slot of a key, by the cluster specification: of what stands between the first brace and the next closing one, if
 /// there is anything; of the whole key otherwise.
-fn slot_of(key: &[u8]) -> u16 {
+pub(super) fn slot_of(key: &[u8]) -> u16 {
     let tag = || {
         let open = key.iter().position(|byte| *byte == b'{')?;
         let rest = key.get(open + 1..)?;

@@ -71,6 +71,12 @@ impl<'a> Part<'a> {
         Some(unsafe { std::slice::from_raw_parts(start.cast(), len) })
     }
 
+    /// A whole number; nothing for anything else.
+    pub(super) fn int(self) -> Option<i64> {
+        let is_int = rm!(RedisModule_CallReplyType(self.reply)) == raw::REDISMODULE_REPLY_INTEGER as c_int;
+        is_int.then(|| rm!(RedisModule_CallReplyInteger(self.reply)))
+    }
+
     /// One item of an array; nothing if it is none, or has not so many.
     pub(super) fn item(self, at: usize) -> Option<Self> {
         let reply = rm!(RedisModule_CallReplyArrayElement(self.reply, at));

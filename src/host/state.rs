@@ -40,6 +40,8 @@ pub(super) struct Host {
     pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
     pub(super) is_primary: bool,
+    /// Whether those who waited while this was a primary are still to be sent away.
+    pub(super) steps_down: bool,
     /// Whether the data that is being loaded comes from a primary, and not from this server's disk.
     pub(super) loads_stream: bool,
     /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
@@ -93,6 +95,7 @@ impl Host {
             blocking_commands: Table::default(),
             uncounted: 0,
             is_primary: true,
+            steps_down: false,
             loads_stream: false,
             watches_moves: false,
         }

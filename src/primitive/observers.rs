@@ -206,11 +206,6 @@ impl Observers {
         self.deadlines.next_deadline()
     }
 
-    /// Forgets everyone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     fn watched(&self, db: i32, key: &[u8]) -> Option<&Watched> {
         self.keys.get(&db)?.get(key)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::steps::{digest, watch};
 use crate::support::server::Setup;
-use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
+use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Connection, Server, Value};
 use crate::traffic::{acquire, acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
 
@@ -278,6 +278,9 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     let fence = acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
     acquire_on(&primary, &["short", "o", "PX", "700"]);
     let mut first = waiter(&primary, &[LOW, "first", "BLOCK", "0"]);
+    let mut list = primary.connect();
+    list.send(&["BLPOP", &format!("{{{LOW}}}list"), "0"]);
+    wait_blocked_clients(&primary, 2);
     wait_replica_in_sync(&primary, &replica);
     // A replica answers for its primary only those who say that they want to read.
     assert!(replica.cmd(&["LOCK.CHECK", LOW, "o"]).error().starts_with("MOVED "));
@@ -296,9 +299,11 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     wait_until("the roles to change", || {
         replica.info("replication")["role"] == "master" && primary.info("replication")["role"] == "slave"
     });
+    // Some servers tell where to go.
     let reply = first.read();
-    let text = reply.error();
-    assert!(text.starts_with("UNBLOCKED ") || text.starts_with("MOVED "), "{text}");
+    assert_eq!(reply, list.read());
+    let moved = format!(":{}", replica.port());
+    assert_eq!(reply.error().starts_with("MOVED ") && reply.error().ends_with(&moved), primary.is_valkey());
     wait_quiet(&primary);
     wait_until("the new primary to serve", || {
         matches!(replica.cmd(&["LOCK.CHECK", LOW, "o"]), Value::Int(_))

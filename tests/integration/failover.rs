@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use crate::backlog::{assert_only_effects, commands_in_backlog};
-use crate::steps::{digest, queue_up};
+use crate::steps::digest;
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
-use crate::support::{wait_until, Server, Stop, Value};
+use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::{
     acquire, acquire_on, at_once, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter,
     Traffic,
@@ -212,14 +212,7 @@ fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     acquire_on(&primary, &["k", "o"]);
     let mut waiters: Vec<_> =
         (0..30).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "60000"])).collect();
-    // Some servers tell clients that can be redirected where to go, in place of sending them away.
-    let mut agile = primary.connect();
-    agile.cmd(&["CLIENT", "CAPA", "REDIRECT"]);
-    let mut agile = queue_up(&primary, agile, &["LOCK.ACQUIRE", "k", "agile", "BLOCK", "0"]);
     replica_of(&primary, &other);
-    let reply = agile.read();
-    let text = reply.error();
-    assert!(text.starts_with("UNBLOCKED ") || text.starts_with("REDIRECT "), "{text}");
     for waiter in &mut waiters {
         assert!(waiter.read().error().starts_with("UNBLOCKED "));
         waiter.expect_closed();
@@ -234,6 +227,110 @@ fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     let mut next = waiter(&primary, &["k", "w0", "BLOCK", "0"]);
     assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > 0);
+}
+
+/// Whether the server has closed the connection.
+fn is_closed(conn: &mut Connection) -> bool {
+    conn.try_send(&["PING"]).is_err() || conn.try_read().is_err()
+}
+
+/// Clients of one kind: two that wait for what is written, and two that wait to read; the server's own command first.
+fn of_each(server: &Server, before: &[&[&str]]) -> [Connection; 4] {
+    let words: [&[&str]; 4] = [
+        &["BLPOP", "list", "0"],
+        &["LOCK.ACQUIRE", "k", "o2", "BLOCK", "0"],
+        &["XREAD", "BLOCK", "0", "STREAMS", "stream", "$"],
+        &["LOCK.AWAIT", "k", "FREE", "BLOCK", "0"],
+    ];
+    words.map(|words| {
+        let blocked = server.info_int("clients", "blocked_clients");
+        let mut conn = server.connect();
+        // A server that does not know one of these refuses it.
+        before.iter().for_each(|words| drop(conn.cmd(words)));
+        conn.send(words);
+        wait_blocked_clients(server, blocked + 1);
+        conn
+    })
+}
+
+#[test]
+fn a_demoted_server_tells_a_client_what_it_tells_those_who_wait_for_lists() {
+    const CAPA: &[&str] = &["CLIENT", "CAPA", "redirect"];
+    const READONLY: &[&str] = &["READONLY"];
+    for before in [&[][..], &[CAPA], &[READONLY], &[CAPA, READONLY]] {
+        let (primary, other) = (Server::start(), Server::start());
+        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        let [mut list, mut lock, mut stream, mut watcher] = of_each(&primary, before);
+        replica_of(&primary, &other);
+        let reads_on = primary.is_valkey() && before.contains(&READONLY);
+        let reply = list.read();
+        assert_eq!(lock.read(), reply, "{before:?}");
+        let sent = format!("REDIRECT 127.0.0.1:{}", other.port());
+        assert_eq!(
+            reply == sent.as_str(),
+            primary.is_valkey() && before.contains(&CAPA),
+            "{before:?}: {reply:?}"
+        );
+        if reads_on {
+            // Both go on: here the lock is free when the new data are there.
+            assert_eq!(watcher.read(), 1);
+            wait_blocked_clients(&primary, 1);
+        } else {
+            assert_eq!(watcher.read(), stream.read(), "{before:?}");
+        }
+        assert_eq!(is_closed(&mut lock), is_closed(&mut list), "{before:?}");
+        wait_until("nobody to wait", || {
+            lock_stat(&primary, "waiting") + lock_stat(&primary, "observing") == 0
+        });
+    }
+}
+
+#[test]
+fn a_failover_tells_a_client_what_it_tells_those_who_wait_for_lists() {
+    for before in [&[][..], &[&["CLIENT", "CAPA", "redirect"][..]]] {
+        let (primary, replica) = (Server::start(), Server::start());
+        follow(&replica, &primary);
+        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        wait_replica_in_sync(&primary, &replica);
+        let [mut list, mut lock, mut stream, mut watcher] = of_each(&primary, before);
+        assert_eq!(primary.cmd(&["FAILOVER"]), "OK");
+        let reply = list.read();
+        for conn in [&mut lock, &mut stream, &mut watcher] {
+            assert_eq!(conn.read(), reply);
+        }
+        let can_go = primary.is_valkey() && !before.is_empty();
+        assert_eq!(reply == format!("REDIRECT 127.0.0.1:{}", replica.port()).as_str(), can_go, "{reply:?}");
+        assert_eq!(is_closed(&mut lock), !can_go);
+        wait_quiet(&primary);
+    }
+}
+
+#[test]
+fn a_failover_that_is_given_up_ends_no_wait_that_the_server_would_not_end() {
+    let (primary, replica) = (Server::start(), Server::start());
+    follow(&replica, &primary);
+    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    wait_replica_in_sync(&primary, &replica);
+    let [mut list, mut lock, _, _] = of_each(&primary, &[]);
+    replica.signal("STOP");
+    let port = replica.port().to_string();
+    assert_eq!(primary.cmd(&["FAILOVER", "TO", "127.0.0.1", &port, "FORCE", "TIMEOUT", "50"]), "OK");
+    wait_until("nobody to be the primary", || {
+        primary.info("replication")["master_failover_state"] == "failover-in-progress"
+    });
+    let_pass(Duration::from_millis(250));
+    assert!(primary.cmd(&["LOCK.RELEASE", "k", "o"]).error().starts_with("READONLY "));
+    assert_eq!(primary.cmd(&["FAILOVER", "ABORT"]), "OK");
+    replica.signal("CONT");
+    wait_until("it to be a primary again", || primary.info("replication")["role"] == "master");
+    assert_eq!(primary.cmd(&["RPUSH", "list", "x"]), 1);
+    assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
+    let (list, lock) = (list.read(), lock.read());
+    println!("{list:?} {lock:?}");
+    match list {
+        Value::Error(_) => assert_eq!(lock, list),
+        _ => assert!(lock.int() > 0, "{lock:?}"),
+    }
 }
 
 #[test]
