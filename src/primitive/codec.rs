@@ -2,30 +2,33 @@
 //! decoding trusts nothing: every count and length is checked against what is really there before memory is
 //! taken for it.
 //!
-//! Version 3, all numbers little-endian:
+//! Version 4, all numbers little-endian:
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version, 3 |
-//! | 8 | when it was saved, wall clock, ms since 1970 |
+//! | 1 | version, 4 |
+//! | 8 | when it was saved, wall clock, µs since 1970; ms before version 4, as all that is left |
 //! | 4 | limit |
 //! | 4 | number of holds |
 //! | for each hold: 8 | fence |
 //! | 4 | permits |
 //! | 8 | lease in ms; all ones: never ends |
-//! | 8 | ms left when it was saved; all ones: never ends |
+//! | 8 | µs left when it was saved; all ones: never ends |
 //! | 2, then as many | owner |
 //! | 2, then as many | note |
 //! | 4 | locks granted together with it, 1 or more; not in version 1 |
 //! | 2 | number of ids that it was entered under, none for the plain entry; not in version 1 |
 //! | for each id: 2, then as many | id |
 //! | 1 | which bounds follow: 1 cap, 2 floor, 4 tie; this and all below not in versions 1 and 2 |
-//! | 8 | cap: ms left when it was saved |
+//! | 8 | cap: µs left when it was saved |
 //! | 8 | floor: the same |
 //! | 8, 8, 4 | tie: process, client id, grace in ms |
 //! | 4 | number of holds that cool; no less than 1 if there are no others |
-//! | for each: | as above: fence, permits, lease, ms left, owner |
+//! | for each: | as above: fence, permits, lease, µs left, owner |
 //! | 1 | why it cools |
+//!
+//! Times that leave the process are whole µs here, so that a lease ends where it would have ended, however often it is
+//! saved and loaded.
 
 use super::bounds::{Bounds, Tie};
 use super::bytes::{put_text, Input};
@@ -37,8 +40,9 @@ use super::hold::Extra;
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
 use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
-/// What is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no bounds.
-const VERSION: u8 = 3;
+/// What is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no bounds, 3 has
+/// times in ms.
+const VERSION: u8 = 4;
 const NEVER: u64 = u64::MAX;
 /// Which bounds a hold has.
 const HAS_CAP: u8 = 1;
@@ -77,17 +81,17 @@ impl Source {
     }
 }
 
-/// Where a moment lies here that was `left_ms` ahead, at `unix_ms` by the wall clock there.
-pub fn moment_here(left_ms: u64, unix_ms: u64, source: Source, clock: Clock) -> Moment {
-    let left = if source.goes_by_time_left() { left_ms } else { unix_ms.saturating_sub(clock.unix_ms()) };
-    clock.now.plus_ms(left)
+/// Where a moment lies here that was `left_us` ahead, at `unix_us` by the wall clock there.
+pub fn moment_here(left_us: u64, unix_us: u64, source: Source, clock: Clock) -> Moment {
+    let left = if source.goes_by_time_left() { left_us } else { unix_us.saturating_sub(clock.unix_us) };
+    clock.now.plus_us(left)
 }
 
 /// The bytes of a lock that somebody holds.
 pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + 96 * lock.holds().len());
     out.push(VERSION);
-    out.extend(clock.unix_ms().to_le_bytes());
+    out.extend(clock.unix_us.to_le_bytes());
     out.extend(lock.limit().to_le_bytes());
     out.extend((lock.holds().len() as u32).to_le_bytes());
     for hold in lock.holds() {
@@ -113,7 +117,7 @@ fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
     out.extend(hold.fence.get().to_le_bytes());
     out.extend(hold.claim.permits.to_le_bytes());
     out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
-    out.extend(if never { NEVER } else { hold.deadline.ms_after(clock.now) }.to_le_bytes());
+    out.extend(if never { NEVER } else { hold.deadline.us_after(clock.now) }.to_le_bytes());
     put_text(out, hold.owner.as_bytes());
 }
 
@@ -126,10 +130,10 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
             | bounds.tie.map_or(0, |_| HAS_TIE),
     );
     if caps {
-        out.extend(bounds.cap.ms_after(clock.now).to_le_bytes());
+        out.extend(bounds.cap.us_after(clock.now).to_le_bytes());
     }
     if rests {
-        out.extend(bounds.floor.ms_after(clock.now).to_le_bytes());
+        out.extend(bounds.floor.us_after(clock.now).to_le_bytes());
     }
     if let Some(tie) = bounds.tie {
         out.extend(tie.node.to_le_bytes());
@@ -142,9 +146,15 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
 /// break any rule. Our own data may hold what cannot stand together, from a time when effects could make such a lock: the
 /// server could not start with them, so that much is left out.
 pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize)> {
-    let mut reader = Reader { input: Input::new(bytes), source, clock, saved_unix_ms: 0 };
+    let mut reader = Reader { input: Input::new(bytes), source, clock, unit_us: 1, saved_unix_us: 0 };
     let version = reader.input.u8().filter(|version| (1..=VERSION).contains(version))?;
-    reader.saved_unix_ms = reader.input.u64()?;
+    let saved = reader.input.u64()?;
+    if version < 4 {
+        // In ms, and rounded down: nothing may end early for that.
+        (reader.unit_us, reader.saved_unix_us) = (1000, saved.saturating_mul(1000).saturating_add(999));
+    } else {
+        reader.saved_unix_us = saved;
+    }
     let limit = reader.input.u32()?;
     let count = reader.input.u32().filter(|count| *count <= HOLDS_MAX)?;
     // One hold at a time, so that a false count runs out of bytes before it runs out of memory.
@@ -173,7 +183,9 @@ struct Reader<'a> {
     input: Input<'a>,
     source: Source,
     clock: Clock,
-    saved_unix_ms: u64,
+    /// What the times that are left are counted in.
+    unit_us: u64,
+    saved_unix_us: u64,
 }
 
 impl Reader<'_> {
@@ -189,9 +201,10 @@ impl Reader<'_> {
         Some((keys, Entries::from_ids(ids?)?))
     }
 
-    /// A moment that was so many ms ahead when this was saved.
-    fn moment(&mut self, left_ms: u64) -> Moment {
-        moment_here(left_ms, self.saved_unix_ms.saturating_add(left_ms), self.source, self.clock)
+    /// A moment that was so far ahead when this was saved.
+    fn moment(&self, left: u64) -> Moment {
+        let left_us = left.saturating_mul(self.unit_us);
+        moment_here(left_us, self.saved_unix_us.saturating_add(left_us), self.source, self.clock)
     }
 
     fn hold(&mut self, limit: u32) -> Option<Hold> {
@@ -207,7 +220,7 @@ impl Reader<'_> {
             NEVER if lease != Lease::NEVER => return None,
             NEVER => Moment::NEVER,
             // However far the clocks are apart, a hold gets neither more than its lease nor a time that has passed.
-            left_ms => self.moment(left_ms).min(lease.deadline(self.clock.now)),
+            left => self.moment(left).min(lease.deadline(self.clock.now)),
         };
         let owner = Owner::new(self.input.text(OWNER_BYTES_MAX)?)?;
         Some(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE })
@@ -217,12 +230,12 @@ impl Reader<'_> {
         let which = self.input.u8().filter(|which| *which <= HAS_CAP | HAS_FLOOR | HAS_TIE)?;
         let mut bounds = Bounds::default();
         if which & HAS_CAP != 0 {
-            let left_ms = self.input.u64()?;
-            bounds.cap = self.moment(left_ms);
+            let left = self.input.u64()?;
+            bounds.cap = self.moment(left);
         }
         if which & HAS_FLOOR != 0 {
-            let left_ms = self.input.u64()?;
-            bounds.floor = self.moment(left_ms);
+            let left = self.input.u64()?;
+            bounds.floor = self.moment(left);
         }
         if which & HAS_TIE != 0 {
             let (node, client) = (self.input.u64()?, self.input.u64()?);
@@ -360,6 +373,55 @@ mod tests {
         assert_eq!(left(Source::File, three_seconds_on), 5_000);
         assert_eq!(left(Source::File, CLOCK.unix_us + 60_000_000), 0, "over, and never negative");
         assert_eq!(left(Source::File, CLOCK.unix_us - 60_000_000), 10_000, "never more than the lease");
+    }
+
+    /// A hold that ends at this moment.
+    fn ending(deadline: Moment) -> Lock {
+        let mut lock = Lock::free();
+        let (owner, fence) = (Owner::new(b"o").unwrap(), Fence::new(7).unwrap());
+        let (lease, claim, slot) = (Lease::ms(2_000_000), Claim::EXCLUSIVE, Slot::NONE);
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, slot });
+        lock
+    }
+
+    proptest! {
+        #[test]
+        fn a_lease_ends_where_it_would_have_ended_however_often_it_is_loaded(
+            left_us in 100_000..1_000_000_000_u64,
+            // How long it takes until it is loaded, and what the monotonic clock of that process says then.
+            loads in prop::collection::vec((0..1_000_u64, 0..u64::MAX / 4), 1..20),
+        ) {
+            let end_unix_us = CLOCK.unix_us + left_us;
+            let mut lock = ending(CLOCK.now.plus_us(left_us));
+            let mut clock = CLOCK;
+            for (takes_us, now) in loads {
+                let bytes = encode(&lock, clock);
+                clock = Clock { now: Moment(now), unix_us: clock.unix_us + takes_us };
+                for source in [Source::File, Source::Payload] {
+                    let again = decode(&bytes, source, clock).unwrap().0;
+                    let end = clock.unix_us + again.holds()[0].deadline.us_after(clock.now);
+                    prop_assert_eq!(end, end_unix_us);
+                    lock = again;
+                }
+            }
+        }
+
+        #[test]
+        fn no_lease_of_an_old_file_ends_early(
+            us in 0..1_000_u64, left_us in 1_000..1_000_000_000_u64, takes_us in 0..1_000_u64,
+        ) {
+            let saved = Clock { now: Moment(5_000), unix_us: CLOCK.unix_us + us };
+            let end_unix_us = saved.unix_us + left_us;
+            // As version 3 put it: the moment of saving rounded down, and what was left rounded up.
+            let mut bytes = encode(&ending(saved.now.plus_us(left_us)), saved);
+            bytes[0] = 3;
+            bytes[1..9].copy_from_slice(&saved.unix_ms().to_le_bytes());
+            bytes[37..45].copy_from_slice(&left_us.div_ceil(1000).to_le_bytes());
+            let clock = Clock { now: Moment(9), unix_us: saved.unix_us + takes_us };
+            let lock = decode(&bytes, Source::File, clock).unwrap().0;
+            let end = clock.unix_us + lock.holds()[0].deadline.us_after(clock.now);
+            prop_assert!((end_unix_us..end_unix_us + 2_000).contains(&end), "{end} for {end_unix_us}");
+        }
     }
 
     #[test]

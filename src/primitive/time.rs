@@ -20,6 +20,16 @@ impl Moment {
         Self(self.0.saturating_add(ms.saturating_mul(1000)))
     }
 
+    /// This point moved `us` microseconds into the future, never wrapping.
+    pub const fn plus_us(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
+    /// Microseconds from `now` until this point.
+    pub const fn us_after(self, now: Self) -> u64 {
+        self.0.saturating_sub(now.0)
+    }
+
     /// Milliseconds from `now` until this point, rounded up so that a live hold never reads 0.
     pub const fn ms_after(self, now: Self) -> u64 {
         self.0.saturating_sub(now.0).div_ceil(1000)
@@ -41,6 +51,12 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// Where a point that is not over lies by the wall clock, in milliseconds since 1970: rounded up, as what is left of it
+    /// is, so that nothing ends early for having been told. A point that was read from this is told the same again.
+    pub const fn unix_ms_of(self, moment: Moment) -> u64 {
+        self.unix_us.saturating_add(moment.us_after(self.now)).div_ceil(1000)
+    }
+
     /// The wall clock in milliseconds since 1970.
     pub const fn unix_ms(self) -> u64 {
         self.unix_us / 1000

@@ -129,7 +129,7 @@ fn rest(ms: u64, why: u8) -> Vec<u8> {
     out.extend(7_u64.to_le_bytes());
     out.extend(EVERYTHING.to_le_bytes());
     out.extend(ms.to_le_bytes());
-    out.extend(ms.to_le_bytes());
+    out.extend(if ms == NEVER { NEVER } else { ms * 1000 }.to_le_bytes());
     out.extend([1, 0, b'o', why]);
     out
 }
@@ -151,7 +151,7 @@ fn fields_that_cannot_be_true_are_refused() {
     };
     let bad = [
         ("format 0", golden.with(|golden| golden.format = 0)),
-        ("format 4", golden.with(|golden| golden.format = 4)),
+        ("format 5", golden.with(|golden| golden.format = 5)),
         ("format 255", golden.with(|golden| golden.format = 255)),
         ("no holds", golden.with(|golden| golden.holds.clear())),
         ("a hold more than there is", golden.with(|golden| golden.count = Some(2))),
@@ -165,7 +165,7 @@ fn fields_that_cannot_be_true_are_refused() {
         ("fence 2^53", golden.with_hold(|hold| hold.fence = 1 << 53)),
         ("fence 2^64-1", golden.with_hold(|hold| hold.fence = u64::MAX)),
         ("lease 2^63", golden.with_hold(|hold| hold.lease_ms = 1 << 63)),
-        ("a lease, but no end", golden.with_hold(|hold| hold.left_ms = NEVER)),
+        ("a lease, but no end", golden.with_hold(|hold| hold.left_us = NEVER)),
         ("no owner", golden.with_hold(|hold| hold.owner.clear())),
         ("a long owner", golden.with_hold(|hold| hold.owner = vec![b'o'; 257])),
         ("a long note", golden.with_hold(|hold| hold.note = vec![b'n'; 257])),
@@ -217,18 +217,17 @@ fn fields_that_cannot_be_true_are_refused() {
 fn fields_at_their_limits_are_accepted_and_can_be_loaded_again() {
     let server = Server::start();
     let golden = Golden::of(&server);
-    let now_ms = unix_us() as u64 / 1000;
     let odd = [
-        ("saved at the beginning of time", golden.with(|golden| golden.saved_ms = 0)),
-        ("saved at the end of time", golden.with(|golden| golden.saved_ms = u64::MAX)),
-        ("saved tomorrow", golden.with(|golden| golden.saved_ms = now_ms + 86_400_000)),
+        ("saved at the beginning of time", golden.with(|golden| golden.saved_us = 0)),
+        ("saved at the end of time", golden.with(|golden| golden.saved_us = u64::MAX)),
+        ("saved tomorrow", golden.with(|golden| golden.saved_us = unix_us() as u64 + 86_400_000_000)),
         ("lease 2^63-1", golden.with_hold(|hold| hold.lease_ms = i64::MAX as u64)),
         ("lease and rest 2^63-1", {
-            golden.with_hold(|hold| (hold.lease_ms, hold.left_ms) = (i64::MAX as u64, i64::MAX as u64))
+            golden.with_hold(|hold| (hold.lease_ms, hold.left_us) = (i64::MAX as u64, i64::MAX as u64))
         }),
-        ("rest 2^64-2", golden.with_hold(|hold| hold.left_ms = u64::MAX - 1)),
+        ("rest 2^64-2", golden.with_hold(|hold| hold.left_us = u64::MAX - 1)),
         ("lease 0", golden.with_hold(|hold| hold.lease_ms = 0)),
-        ("nothing left", golden.with_hold(|hold| hold.left_ms = 0)),
+        ("nothing left", golden.with_hold(|hold| hold.left_us = 0)),
         ("a long owner", golden.with_hold(|hold| hold.owner = vec![0xff; 256])),
         ("a long note", golden.with_hold(|hold| hold.note = vec![0; 256])),
         ("fence 1", golden.with_hold(|hold| hold.fence = 1)),
@@ -250,7 +249,7 @@ fn fields_at_their_limits_are_accepted_and_can_be_loaded_again() {
         assert_harmless(&server, &payload.seal(&payload.body()), what);
     }
     // Never more than the lease, whatever the payload says is left of it.
-    let longer = golden.with_hold(|hold| (hold.lease_ms, hold.left_ms) = (40_000, 80_000));
+    let longer = golden.with_hold(|hold| (hold.lease_ms, hold.left_us) = (40_000, 80_000_000));
     assert_eq!(longer.restore(&server, "k"), "OK");
     assert!((1..=40_000).contains(&left(&server, "k", "owner")));
 }

@@ -14,7 +14,7 @@ const STRING: u8 = 5;
 const END: u8 = 0;
 
 /// The format that the module writes. It still reads those before.
-pub(crate) const FORMAT: u8 = 3;
+pub(crate) const FORMAT: u8 = 4;
 
 /// One hold as a payload states it.
 #[derive(Clone, Debug)]
@@ -22,7 +22,8 @@ pub(crate) struct GoldenHold {
     pub(crate) fence: u64,
     pub(crate) permits: u32,
     pub(crate) lease_ms: u64,
-    pub(crate) left_ms: u64,
+    /// Formats before 4 have ms, here and below.
+    pub(crate) left_us: u64,
     pub(crate) owner: Vec<u8>,
     pub(crate) note: Vec<u8>,
     /// Locks granted together with it; from format 2 on, as the next.
@@ -41,7 +42,7 @@ pub(crate) struct Golden {
     /// RDB version, as this server writes it.
     version: [u8; 2],
     pub(crate) format: u8,
-    pub(crate) saved_ms: u64,
+    pub(crate) saved_us: u64,
     pub(crate) limit: u32,
     /// How many holds are said to follow, when that is not the truth.
     pub(crate) count: Option<u32>,
@@ -62,7 +63,7 @@ impl Golden {
             fence,
             permits: EVERYTHING,
             lease_ms: 600_000,
-            left_ms: 600_000,
+            left_us: 600_000_000,
             owner: b"owner".to_vec(),
             note: b"note".to_vec(),
             keys: 1,
@@ -74,7 +75,7 @@ impl Golden {
             head: dump[..10].to_vec(),
             version: [dump[footer], dump[footer + 1]],
             format: FORMAT,
-            saved_ms: unix_us() as u64 / 1000,
+            saved_us: unix_us() as u64,
             limit: EVERYTHING,
             count: None,
             holds: vec![hold],
@@ -82,8 +83,8 @@ impl Golden {
         };
         // What was put together by the book is what the server writes, but for the two times.
         let (times, left) = (14..22, 50..58);
-        golden.saved_ms = u64::from_le_bytes(dump[times].try_into().unwrap());
-        golden.holds[0].left_ms = u64::from_le_bytes(dump[left].try_into().unwrap());
+        golden.saved_us = u64::from_le_bytes(dump[times].try_into().unwrap());
+        golden.holds[0].left_us = u64::from_le_bytes(dump[left].try_into().unwrap());
         assert_eq!(golden.body(), dump[..footer].to_vec());
         golden
     }
@@ -106,15 +107,16 @@ impl Golden {
 
     /// The module's own bytes.
     pub(crate) fn inner(&self) -> Vec<u8> {
+        let time = |us: u64| if self.format > 3 || us == NEVER { us } else { us / 1000 };
         let mut out = vec![self.format];
-        out.extend(self.saved_ms.to_le_bytes());
+        out.extend(time(self.saved_us).to_le_bytes());
         out.extend(self.limit.to_le_bytes());
         out.extend(self.count.unwrap_or(self.holds.len() as u32).to_le_bytes());
         for hold in &self.holds {
             out.extend(hold.fence.to_le_bytes());
             out.extend(hold.permits.to_le_bytes());
             out.extend(hold.lease_ms.to_le_bytes());
-            out.extend(hold.left_ms.to_le_bytes());
+            out.extend(time(hold.left_us).to_le_bytes());
             put_text(&mut out, &hold.owner);
             put_text(&mut out, &hold.note);
             if self.format > 1 {

@@ -66,8 +66,8 @@ impl Stamp {
     /// A moment; none if it is never.
     pub fn of(moment: Moment, clock: Clock) -> Self {
         let left_ms = left_to_wire(moment, clock.now);
-        let unix_ms = i64::try_from(clock.unix_ms()).unwrap_or(i64::MAX);
-        Self { left_ms, unix_ms: if left_ms < 0 { -1 } else { unix_ms.saturating_add(left_ms) } }
+        let unix_ms = i64::try_from(clock.unix_ms_of(moment)).unwrap_or(i64::MAX);
+        Self { left_ms, unix_ms: if left_ms < 0 { -1 } else { unix_ms } }
     }
 
     /// Reads two numbers; nothing if they cannot be true together.
@@ -85,8 +85,8 @@ impl Stamp {
 
     /// The moment here; nothing for none.
     pub fn here(self, source: Source, clock: Clock) -> Option<Moment> {
-        let left = u64::try_from(self.left_ms).ok()?;
-        Some(moment_here(left, u64::try_from(self.unix_ms).ok()?, source, clock))
+        let (left_ms, unix_ms) = (u64::try_from(self.left_ms).ok()?, u64::try_from(self.unix_ms).ok()?);
+        Some(moment_here(left_ms.saturating_mul(1000), unix_ms.saturating_mul(1000), source, clock))
     }
 }
 
@@ -215,6 +215,29 @@ mod tests {
             assert_eq!(parse(line), Err(LockError::BadEffect), "{line}");
         }
         assert_eq!(parse("k 5 -1 -1 -1 -1 2000 1 1 1"), Err(LockError::Arity("lock._bounds")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_never_ends_early_and_is_told_the_same_again(
+            left_us in 100_000..1_000_000_000_u64,
+            loads in prop::collection::vec((0..1_000_u64, 0..u64::MAX / 4), 1..20),
+            us in 0..1_000_u64,
+        ) {
+            let mut clock = Clock { unix_us: CLOCK.unix_us + us, ..CLOCK };
+            let end_unix_us = clock.unix_us + left_us;
+            let mut moment = clock.now.plus_us(left_us);
+            let first = Stamp::of(moment, clock);
+            prop_assert!(first.here(Source::Primary, CLOCK).unwrap() >= moment);
+            for (takes_us, now) in loads {
+                let told = Stamp::of(moment, clock);
+                prop_assert_eq!(told.unix_ms, first.unix_ms);
+                clock = Clock { now: Moment(now), unix_us: clock.unix_us + takes_us };
+                moment = told.here(Source::File, clock).unwrap();
+                let end = clock.unix_us + moment.us_after(clock.now);
+                prop_assert!((end_unix_us..end_unix_us + 1_000).contains(&end), "{end} for {end_unix_us}");
+            }
+        }
     }
 
     #[test]
