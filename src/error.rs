@@ -116,6 +116,8 @@ pub enum LockError {
         command: &'static str,
         is_missing: bool,
     },
+    /// The server runs no command for any module or script, until it is restarted.
+    CallsRefused,
     /// A fault of this module; the server goes on.
     Internal,
 }
@@ -248,6 +250,10 @@ impl fmt::Display for LockError {
             Self::NotRun { command, .. } => {
                 write!(f, "INTERNAL the server would not run {command} for the lock module; nothing was done, so try again")
             }
+            Self::CallsRefused => write!(
+                f,
+                "INTERNAL this server refuses what modules and scripts ask of it, since a script ran a command with keys of two slots; restart the server"
+            ),
             Self::Internal => write!(f, "INTERNAL the lock module failed; the server log has the reason"),
         }
     }

@@ -1,16 +1,23 @@
 //! Cluster mode: a lock may move to another node while clients wait for it here.
 
 use std::ffi::CStr;
+use std::io;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, OwnString, RString};
+use super::api::{has_flags, log, rm, Ctx, OwnString, RString};
 use super::deferred::{fail_waits, fail_watches};
+use super::server_reply::ServerReply;
 use super::state;
+use crate::error::LockError;
 
 /// Most locks checked in one run of the cron.
 const CHECKED_PER_RUN: usize = 500;
+
+/// Whether the log says already that the server refuses calls.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 const MOVED: &CStr = c"TRYAGAIN the key has moved to another node; ask again";
 
@@ -28,6 +35,23 @@ pub(super) fn owns(ctx: *mut Ctx, name: *mut RString) -> bool {
     true
 }
 
+/// Whether the server refuses every call from here, so that whose a slot is cannot be asked. Valkey 9.1 does so until it is
+/// restarted, once a script has run a command with keys of two slots: it goes on refusing for the stand-in of a client that
+/// had this command, and it takes the same ones again and again, one for each call inside another.
+pub(super) fn is_blind(ctx: *mut Ctx) -> bool {
+    if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
+        return false;
+    }
+    // A command without a key is refused for no other reason.
+    let reply = rm!(RedisModule_Call(ctx, c"PING".as_ptr(), c"".as_ptr()));
+    let refused = || io::Error::last_os_error().kind() == io::ErrorKind::PermissionDenied;
+    let is_blind = ServerReply::adopt(reply).is_none() && refused();
+    if is_blind && !TOLD.swap(true, Relaxed) {
+        log(c"warning", &format!("lock: {}", LockError::CallsRefused));
+    }
+    is_blind
+}
+
 /// Sends those away who wait for a key that has moved or watch it; a cluster client then asks again and is sent to the new
 /// node.
 pub(super) fn turn_away(db: i32, key: &[u8], in_budget: impl Fn() -> bool) {
@@ -42,7 +66,12 @@ pub(super) fn turn_away_watchers(db: i32, key: &[u8]) {
 
 /// Looks for queues whose lock has moved, a few at a time, going round all of them.
 pub(super) fn check_queues(ctx: *mut Ctx) {
-    if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
+    if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER)
+        || state::with(|host| host.memory.waiters.len()) == 0
+    {
+        return;
+    }
+    if is_blind(ctx) {
         return;
     }
     let locks = state::with(|host| {

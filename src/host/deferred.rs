@@ -41,8 +41,10 @@ pub(super) fn run(ctx: *mut Ctx) {
     let start = clock::now();
     let in_budget = || clock::now() < Moment(start.0 + RUN_BUDGET_US);
     end_waits(start, in_budget);
-    let may_write = may_write(ctx);
-    let may_look = !is_loading(ctx);
+    // Without knowing whose a slot is nothing may be decided, and nobody sent away.
+    let is_blind = state::with(|host| host.has_keys_to_open(start)) && cluster::is_blind(ctx);
+    let may_write = !is_blind && may_write(ctx);
+    let may_look = !is_blind && !is_loading(ctx);
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::tell_next() {}
     if may_write {

@@ -28,7 +28,8 @@ pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
     let mut beyond = Vec::new();
     for _ in 0..OBSERVED_PER_STEP {
         match state::with(|host| host.memory.observers.next_noted()) {
-            Some((db, key)) if reach.has(&key) => look_at(ctx, db, &key),
+            // The server has found the slot of a client's command to be ours.
+            Some((db, key)) if reach.has(&key) => look_at(ctx, db, &key, reach != Reach::All),
             Some(later) => beyond.push(later),
             None => break,
         }
@@ -53,14 +54,14 @@ pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
 /// Looks at one key that was noted; whether there was one. Selects that key's database.
 pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
     let noted = state::with(|host| host.memory.observers.next_noted());
-    noted.inspect(|(db, key)| look_at(ctx, *db, key)).is_some()
+    noted.inspect(|(db, key)| look_at(ctx, *db, key, false)).is_some()
 }
 
 /// Selects the key's database.
-fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>) {
+fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
     rm!(RedisModule_SelectDb(ctx, db));
     let name = OwnString::new(key);
-    if !cluster::owns(ctx, name.as_ptr()) {
+    if !is_ours && !cluster::owns(ctx, name.as_ptr()) {
         cluster::turn_away_watchers(db, key);
         state::with(|host| host.suspect(db, key));
         return;

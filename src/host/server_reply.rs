@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use redis_module::raw;
 
 use super::api::{rm, Ctx};
+use super::cluster;
 use crate::error::LockError;
 
 /// A whole reply, freed at the end.
@@ -23,13 +24,17 @@ impl ServerReply {
     /// Takes over what `RM_Call` returned for a command that the module needs. Ask at once: the server's reason for
     /// running nothing is the last error of the system.
     pub(super) fn of(
+        ctx: *mut Ctx,
         command: &'static CStr,
         reply: *mut raw::RedisModuleCallReply,
     ) -> Result<Self, LockError> {
         let is_missing = || io::Error::last_os_error().kind() == io::ErrorKind::NotFound;
-        Self::adopt(reply).ok_or_else(|| LockError::NotRun {
-            command: command.to_str().unwrap_or_default(),
-            is_missing: is_missing(),
+        Self::adopt(reply).ok_or_else(|| {
+            let is_missing = is_missing();
+            if cluster::is_blind(ctx) {
+                return LockError::CallsRefused;
+            }
+            LockError::NotRun { command: command.to_str().unwrap_or_default(), is_missing }
         })
     }
 

@@ -14,7 +14,7 @@ use super::wake::Alarm;
 use crate::primitive::table::Table;
 use crate::primitive::turn::Left;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Effect, Fence, Lock, Memory, WaiterId};
+use crate::primitive::{Effect, Fence, Lock, Memory, Moment, WaiterId};
 
 /// All that the module keeps outside the keyspace.
 pub(super) struct Host {
@@ -99,6 +99,12 @@ impl Host {
             loads_stream: false,
             watches_moves: false,
         }
+    }
+
+    /// Whether there is a key that deferred work would open at `now`.
+    pub(super) fn has_keys_to_open(&self, now: Moment) -> bool {
+        let is_due = || self.memory.leases.next_deadline().is_some_and(|due| due <= now);
+        !self.deferred.suspects.is_empty() || !self.memory.observers.is_quiet() || is_due()
     }
 
     /// Asks for another look at a key, soon, if somebody waits for its lock or watches it.

@@ -317,3 +317,62 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     wait_replica_in_sync(&replica, &primary);
     assert_eq!(digest(&primary), digest(&replica));
 }
+
+/// Makes a server refuse what scripts and modules ask of it, if it can be brought to that; whether it does.
+fn refuses_calls(server: &Server) -> bool {
+    let crossing = format!("redis.pcall('MSET', '{LOW}', '1', '{HIGH}', '1') return 1");
+    server.cmd(&["EVAL", &crossing, "0"]);
+    matches!(server.cmd(&["EVAL", "return redis.call('DBSIZE')", "0"]), Value::Error(_))
+}
+
+#[test]
+fn a_server_that_refuses_calls_hands_over_and_says_what_is_the_matter() {
+    const REFUSED: &str =
+        "INTERNAL this server refuses what modules and scripts ask of it, since a script ran a command \
+                           with keys of two slots; restart the server";
+    let server = single();
+    let fence = acquire_on(&server, &["{a}lock", "o", "NOEXPIRE"]).to_string();
+    acquire_on(&server, &["{b}lock", "o", "NOEXPIRE"]);
+    let guard = ["LOCK.GUARD", "{a}lock", "o", &fence, "GET", "{a}text"];
+    let register = ["LOCK.FENCE", "{a}register", "7"];
+    assert_eq!(server.cmd(&guard), Value::Nil);
+    let is_broken = refuses_calls(&server);
+    assert_eq!(is_broken, server.is_valkey());
+    if is_broken {
+        // The first time without, the second time with what is known of the inner command.
+        assert_eq!(server.cmd(&guard), REFUSED);
+        assert_eq!(server.cmd(&["LOCK.GUARD", "{a}lock", "o", &fence, "STRLEN", "{a}text"]), REFUSED);
+        assert_eq!(server.cmd(&register), REFUSED);
+        let line = format!("lock: {REFUSED}");
+        assert_eq!(server.log().matches(&line).count(), 1);
+    } else {
+        assert_eq!(server.cmd(&guard), Value::Nil);
+        assert_eq!(server.cmd(&register), 1);
+    }
+
+    // However many are blocked and let go, which shuffles what the server has at hand for calls, nobody is sent away.
+    for count in 1..=4 {
+        let mut watchers: Vec<Connection> = Vec::new();
+        for _ in 0..count {
+            watchers.push(watch(&server, "LOCK.AWAIT {b}lock FREE BLOCK 0"));
+        }
+        let mut next = waiter(&server, &["{a}lock", "next", "BLOCK", "0"]);
+        // The cron looks for slots that have moved, while all wait and when some have been let go.
+        let cron = Duration::from_millis(350);
+        let_pass(cron);
+        watchers.iter_mut().for_each(Connection::expect_nothing_pending);
+        next.expect_nothing_pending();
+        assert_eq!(server.cmd(&["LOCK.RELEASE", "{b}lock", "o"]), 1);
+        for watcher in &mut watchers {
+            assert_eq!(watcher.read(), 1);
+        }
+        let_pass(cron);
+        next.expect_nothing_pending();
+        assert_eq!(server.cmd(&["LOCK.RELEASE", "{a}lock", "o"]), 1);
+        assert!(next.read().int() > 0);
+        assert_eq!(server.cmd(&["LOCK.RELEASE", "{a}lock", "next"]), 1);
+        acquire_on(&server, &["{a}lock", "o", "NOEXPIRE"]);
+        acquire_on(&server, &["{b}lock", "o", "NOEXPIRE"]);
+    }
+    wait_quiet(&server);
+}

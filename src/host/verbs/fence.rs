@@ -34,7 +34,7 @@ impl Verb for FenceVerb {
 
 fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
     let register = rm!(RedisModule_Call(call.ctx, GET.as_ptr(), c"s".as_ptr(), call.key()));
-    let register = ServerReply::of(GET, register)?;
+    let register = ServerReply::of(call.ctx, GET, register)?;
     if register.root().is_error() {
         return Err(LockError::NoRegister);
     }
@@ -51,7 +51,7 @@ fn write(ctx: *mut Ctx, key: *mut RString, request: &Admit) -> Result<(), LockEr
         }
         None => rm!(RedisModule_Call(ctx, set, c"!slc".as_ptr(), key, fence, c"KEEPTTL".as_ptr())),
     };
-    if ServerReply::of(SET, done)?.root().is_error() {
+    if ServerReply::of(ctx, SET, done)?.root().is_error() {
         return Err(LockError::NotRun { command: "SET", is_missing: false });
     }
     Ok(())

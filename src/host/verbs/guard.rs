@@ -11,7 +11,7 @@ use super::super::key::read;
 use super::super::rights::Rights;
 use super::super::server_reply::ServerReply;
 use super::super::step::change;
-use super::super::{clock, state};
+use super::super::{clock, cluster, state};
 use super::site;
 use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
 use crate::error::LockError;
@@ -66,7 +66,11 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
     let format = c"!ECMS0v".as_ptr();
     let args_ptr = args.as_ptr().cast_mut();
     let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, args_ptr, args.len()));
-    ServerReply::adopt(reply).ok_or_else(unknown)?.pass_on(ctx);
+    let reply = ServerReply::adopt(reply).ok_or_else(unknown)?;
+    if reply.root().is_error() && cluster::is_blind(ctx) {
+        return Err(LockError::CallsRefused);
+    }
+    reply.pass_on(ctx);
     Ok(())
 }
 
@@ -109,7 +113,7 @@ fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Result<Option<bool>, Loc
     const COMMAND: &CStr = c"COMMAND";
     let (info, format) = (c"INFO".as_ptr(), c"cb".as_ptr());
     let reply = rm!(RedisModule_Call(ctx, COMMAND.as_ptr(), format, info, name.as_ptr(), name.len()));
-    let reply = ServerReply::of(COMMAND, reply)?;
+    let reply = ServerReply::of(ctx, COMMAND, reply)?;
     let flags = reply.root().item(0).and_then(|told| told.item(2));
     Ok(flags.map(|flags| flags.items().any(|flag| flag.bytes() == Some(b"blocking"))))
 }
