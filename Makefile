@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix snippets bench compare compare-test lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients bench compare compare-test lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -55,6 +55,11 @@ matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TE
 snippets: build ## run the Python, Go and JavaScript of the documentation (SNIPPETS=go/readme)
 	@tools/setup.sh snippets
 	@tools/snippets.sh
+
+test-clients: build ## test the client libraries on all servers (LANG=python for one, SERVERS_FOR_CLIENTS=path)
+	@tools/setup.sh snippets
+	@tools/servers.sh $(SERVERS)
+	@CLIENT=$(or $(filter python,$(LANG)),all) tools/clients.sh $(or $(SERVERS_FOR_CLIENTS),$(ALL_SERVERS))
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench

@@ -1,0 +1,390 @@
+"""Which request is sent when, and what its reply means: the same for threads and tasks, redis and valkey.
+
+Nothing here does input or output, sleeps, or starts a thread; a `line` does (`_locks.Line`). All is written as coroutines.
+With threads a line never suspends them, so that one `send` runs a coroutine to its end.
+"""
+
+import collections
+import importlib
+import itertools
+import os
+import random
+import secrets
+import socket
+import threading
+import time
+import weakref
+
+LEASE = 30.0  # seconds, for a lock without timeout; renewed at a third of it
+SLICE = 1.0  # seconds that one request waits in the server; shorter than the read timeout of any client
+TICKET_MS = 5000  # how long a place in line outlives the last request for it
+FIRST = 0.25  # seconds between two requests of whoever may be next and has no connection to wait on
+OTHERS = 0.8  # the same for those behind; below the time in which a turn must be claimed
+PATIENCE = 10.0  # seconds without one good reply, after which a wait ends with the last error
+REPLY = 5.0  # seconds to wait for a reply
+
+
+def _known(*names):
+    """The exceptions of these names in the clients that are installed."""
+    found = ()
+    for package in ("redis", "valkey"):
+        try:
+            module = importlib.import_module(package + ".exceptions")
+        except ImportError:
+            continue
+        found += tuple(getattr(module, name) for name in names if hasattr(module, name))
+    return found
+
+
+BROKEN = _known("ConnectionError", "TimeoutError") + (OSError,)  # no reply; the request may have been obeyed
+REFUSED = _known("AuthenticationError", "AuthorizationError")  # among BROKEN, but asking again does not help
+REPLIED = _known("ResponseError")  # the server said no
+# Said in passing: the same owner asks again, and has its place or its lock as before.
+PASSING = {"ReadOnlyError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError"}
+PASSING |= {"UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"}
+
+
+class LockError(*_known("LockError")):
+    """The lock could not be had, or is not held. A LockError of the client library too."""
+
+    def __init__(self, message="", lock_name=None):
+        Exception.__init__(self, message)
+        self.message, self.lock_name = message, lock_name
+
+
+class LockNotOwnedError(LockError, *_known("LockNotOwnedError")):
+    """The lock was held and is not any more."""
+
+
+class DeadlockError(LockError):
+    """This wait would never end. Release all that is held, then begin again."""
+
+
+def code(error):
+    return str(error).split(" ", 1)[0]
+
+
+def passing(error):
+    return code(error) in PASSING or type(error).__name__ in PASSING
+
+
+def text(value):
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def least(reply):
+    return min(reply) if isinstance(reply, list) else reply
+
+
+def new_owner():
+    return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(8)}".encode()
+
+
+def gone():
+    """What a weak reference to a grip says when there is none."""
+
+
+class Hold:
+    """One grant, as the keeper knows it. It outlives the object that the user has."""
+
+    def __init__(self, keys, owner, fence, lease, until, renew):
+        self.keys, self.owner, self.fence, self.lease, self.until, self.renew = keys, owner, fence, lease, until, renew
+        self.pid, self.grip = os.getpid(), gone
+        self.plan()
+
+    def plan(self):
+        self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
+
+    def renewal(self, lease_ms=0):
+        lease_ms = lease_ms or int(self.lease * 1000)
+        if len(self.keys) == 1:
+            return ["LOCK.RENEW", self.keys[0], self.owner, "PX", lease_ms, "FENCE", self.fence]
+        return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, "FENCE", self.fence]
+
+    def release(self):
+        if len(self.keys) == 1:
+            return ["LOCK.RELEASE", self.keys[0], self.owner, "FENCE", self.fence]
+        return ["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys, "FENCE", self.fence]
+
+    def check(self, key, *more):
+        return ["LOCK.CHECK", key, self.owner, "FENCE", self.fence, *more]
+
+
+class Grip:
+    """What the user's object has of a grant. When nobody has it any more, the hold ends."""
+
+    def __init__(self, hold, lost, on_lost, told):
+        self.hold, self.lost, self.on_lost, self.reason = hold, lost, on_lost, ""
+        hold.grip = weakref.ref(self, lambda _: told())
+
+
+class Room:
+    """How many connections of a pool may wait at a time: half of them, for releases and others must get through.
+
+    Who finds none asks now and then. A line is served from the front, so only the first in this process for each key
+    must do so often. When it has left the line it wakes the next.
+    """
+
+    def __init__(self, size):
+        self.free, self.lock, self.lines, self.asleep = size, threading.Lock(), {}, {}
+
+    def join(self, key, rank):
+        with self.lock:
+            self.lines.setdefault(key, []).append(rank)
+
+    def first(self, key, rank):
+        with self.lock:
+            return self.lines[key][0] == rank
+
+    def part(self, key, rank):
+        with self.lock:
+            self.lines[key].remove(rank)
+            if not self.lines[key]:
+                del self.lines[key]
+            elif self.lines[key][0] in self.asleep:
+                self.asleep[self.lines[key][0]].set()
+
+    def enter(self, rank, event):
+        with self.lock:
+            if self.free > 0:
+                self.free -= 1
+                return True
+            self.asleep[rank] = event
+            return False
+
+    def entered(self, rank):
+        """Ends the sleep, and tells whether a connection was given meanwhile."""
+        with self.lock:
+            return self.asleep.pop(rank, None) is None
+
+    def leave(self):
+        with self.lock:
+            if self.asleep:
+                self.asleep.pop(min(self.asleep)).set()
+            else:
+                self.free += 1
+
+
+class Keeper:
+    """The holds of one pool: renews those that are due, tells of those that are lost, ends those that were dropped."""
+
+    def __init__(self, line):
+        self.line, self.holds = line, {}
+        self.debts = collections.deque()  # requests that must still go out, and until when
+
+    def add(self, hold, on_lost):
+        grip = Grip(hold, self.line.event(), on_lost, self.line.wake)
+        self.holds[hold] = None
+        self.line.watch(min(hold.due, hold.until))
+        return grip
+
+    def forget(self, hold):
+        hold.grip = gone  # and with it the call when it is collected
+        return hold in self.holds and self.holds.pop(hold, True) is None
+
+    def owe(self, call, until):
+        self.debts.append((until, call))
+        self.line.watch(time.monotonic())
+
+    def next(self):
+        """When there is something to do next; None if there is nothing to keep."""
+        times = [min(hold.due, hold.until) for hold in list(self.holds)]
+        return min(times + [time.monotonic() + 0.3] * bool(self.debts), default=None)
+
+    def lose(self, hold, reason):
+        grip = hold.grip()
+        if self.forget(hold) and grip:
+            grip.reason = reason
+            self.line.tell(grip)
+
+    async def turn(self):
+        now, due = time.monotonic(), []
+        for hold in list(self.holds):
+            if hold.grip() is None:
+                self.forget(hold)
+                if hold.renew:
+                    self.debts.append((hold.until, hold.release()))
+            elif hold.until <= now:
+                self.lose(hold, "lease-over")
+            elif hold.renew and hold.due - now < hold.lease / 12:  # who is due soon comes along in the same batch
+                due.append(hold)
+        debts = [debt for debt in (self.debts.popleft() for _ in range(len(self.debts))) if debt[0] > now]
+        calls = [hold.renewal() for hold in due] + [call for _, call in debts]
+        if not calls:
+            return
+        try:
+            replies = await self.line.batch(calls, max(0.05, min([hold.until - now for hold in due] + [REPLY])))
+        except BROKEN + REPLIED as error:
+            replies = [error] * len(calls)
+        for debt, reply in zip(debts, replies[len(due) :]):
+            if isinstance(reply, BROKEN) or (isinstance(reply, Exception) and passing(reply)):
+                self.debts.append(debt)
+        for hold, reply in zip(due, replies):
+            left = least(reply)
+            if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
+                if hold in self.holds:  # and was not released meanwhile
+                    self.lose(hold, await why(self.line, hold))
+            elif isinstance(left, int):
+                hold.until = now + left / 1000
+                hold.plan()
+            else:  # no reply, or an error: again soon, as long as the lease lasts
+                hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
+
+
+async def ask(line, args, wait=0.0, limit=REPLY):
+    """Sends a request that may be sent twice, and replies the same."""
+    for turn in range(3):
+        try:
+            return await line.call(args, wait, limit)
+        except REFUSED:
+            raise
+        except BROKEN + REPLIED as error:
+            if turn == 2 or (isinstance(error, REPLIED) and not passing(error)):
+                raise
+        await line.pause(random.uniform(0.02, 0.1) * (turn + 1))
+
+
+async def why(line, hold):
+    """The reason why a hold has ended, in the server's words."""
+    for key in hold.keys:
+        try:
+            reply = await line.call(hold.check(key, "WITHINFO"), limit=1.0)
+        except REPLIED as error:
+            return "overwritten" if code(error) == "WRONGTYPE" else "unknown"
+        except BROKEN:
+            break
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
+        info = {text(name): value for name, value in pairs}
+        if info["result"] == 0:
+            return text(info["reason"])
+    return "unknown"
+
+
+async def settle(line, hold, args, verb):
+    """Sends what only the holder may say. Raises LockNotOwnedError if the hold has ended."""
+    try:
+        reply = least(await ask(line, args, limit=1.5 if verb == "release" else REPLY))
+    except REPLIED as error:
+        if code(error) != "WRONGTYPE":
+            raise
+        reply = 0
+    if reply == 0:
+        reason = await why(line, hold)
+        raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {reason}", text(hold.keys[0]))
+    return reply
+
+
+ranks = itertools.count()
+
+
+class Acquire:
+    """One try to have the lock, or one wait in line for it, under one owner from the first request to the last.
+
+    The first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
+    """
+
+    def __init__(self, line, owner, keys, mode, lease, renew, blocking, timeout, poll, on_lost):
+        self.line, self.owner, self.keys, self.lease, self.renew = line, owner, keys, lease, renew
+        self.poll, self.on_lost = poll, on_lost  # poll: how often to look at a string, in which no line can form
+        self.place = keys[0] if len(keys) == 1 else tuple(keys)
+        self.base = ["LOCK.ACQUIRE", keys[0], owner] if len(keys) == 1 else ["LOCK.MACQUIRE", owner, len(keys), *keys]
+        self.base += ["PX", int(lease * 1000), *mode]
+        self.rank = next(ranks)
+        self.good = time.monotonic()  # when the server last gave a reply that counts
+        self.stop = float("inf") if timeout is None else self.good + timeout
+        self.blocking = blocking and (timeout is None or timeout > 0)
+        self.joined = self.queued = self.inside = self.again = False
+
+    async def run(self):
+        """The result is a grip, or None."""
+        grip = None
+        try:
+            grip = await self.stand()
+        except GeneratorExit:
+            raise
+        except BaseException:
+            await self.line.shield(self.give_up())
+            raise
+        finally:
+            if self.joined:
+                self.line.room.part(self.place, self.rank)
+            if self.inside:
+                self.line.room.leave()
+        if grip is None and self.blocking:
+            await self.line.shield(self.give_up())
+        return grip
+
+    async def give_up(self):
+        """Leaves neither a place in line nor a grant that came in the last moment."""
+        calls = [["LOCK.RELEASE", self.keys[0], self.owner, "CANCEL"]]
+        if len(self.keys) > 1:
+            calls.append(["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys])
+        for call in calls:
+            try:
+                await self.line.call(call, limit=1.0)
+            except BROKEN:
+                self.line.keeper.owe(call, time.monotonic() + self.lease)
+            except REPLIED:
+                pass  # a string is there now, so neither the lock nor the line
+
+    async def stand(self):
+        while True:
+            error, pause = None, 0.0
+            try:
+                grip = await self.once()
+                if grip is not None:
+                    return grip
+                self.good = time.monotonic()
+            except REPLIED + BROKEN as caught:
+                pause = self.judge(caught)
+                error = None if code(caught) == "WRONGTYPE" else caught
+                self.queued = False
+            if time.monotonic() + pause >= self.stop or not (self.blocking or pause):
+                if error is not None:
+                    raise error
+                return None
+            if pause:
+                await self.line.pause(pause)
+
+    async def once(self):
+        line, block = self.line, 0
+        if self.queued:
+            if not self.inside:
+                often = len(self.keys) > 1 or line.room.first(self.place, self.rank)
+                seconds = min(FIRST if often else OTHERS, max(0.0, self.stop - time.monotonic()))
+                self.inside = await line.enter(self.rank, seconds)
+            if self.inside:
+                block = int(max(0.0, min(line.slice, self.stop - time.monotonic())) * 1000)
+        words = ["BLOCK", block] * bool(block) + ["QUEUE", TICKET_MS] * self.blocking
+        sent = time.monotonic()
+        fence = await line.call(self.base + words, block / 1000)
+        if fence is None:
+            self.queued = self.blocking
+            if self.queued and not self.joined:
+                line.room.join(self.place, self.rank)
+                self.joined = True
+            return None
+        hold = Hold(self.keys, self.owner, int(fence), self.lease, sent + self.lease, self.renew)
+        if block:  # the turn may have come some time ago: claim it, and count from now
+            sent = time.monotonic()
+            left_ms = least(await line.call(hold.renewal()))
+            if left_ms == 0:  # too late, the next in line has it; so stand in line again
+                self.queued = False
+                return None
+            hold.until = sent + left_ms / 1000
+        return line.keeper.add(hold, self.on_lost)
+
+    def judge(self, error):
+        """After how many seconds to ask again; 0 if the lock is simply busy. Raises what asking again cannot mend."""
+        word = code(error)
+        if word == "WRONGTYPE":  # a string: somebody who uses SET NX has the lock
+            self.good = time.monotonic()
+            return self.poll if self.blocking else 0.0
+        if word in ("DEADLOCK", "LOCKMODE", "LOCKLIMIT", "QUEUEFULL"):
+            raise (DeadlockError if word == "DEADLOCK" else LockError)(str(error), text(self.keys[0])) from error
+        if isinstance(error, REFUSED) or (isinstance(error, REPLIED) and not passing(error)):
+            raise error
+        if time.monotonic() - self.good > PATIENCE if self.blocking else self.again:
+            raise error
+        self.again = True
+        return random.uniform(0.02, 0.2)

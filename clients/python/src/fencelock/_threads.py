@@ -1,0 +1,165 @@
+"""Threads: the way to the server for a redis-py or valkey-py client. Here nothing suspends a coroutine."""
+
+import functools
+import math
+import queue
+import threading
+import time
+
+from . import _core, _locks
+from ._core import LockError
+from ._locks import LINGER, logger
+
+
+async def _itself(value):
+    return value
+
+
+class Line(_locks.Line):
+    event, where, maybe = threading.Event, staticmethod(lambda: None), staticmethod(_itself)
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.spare_lock, self.thread_lock = threading.RLock(), threading.Lock()
+        self.thread, self.wakes = None, queue.SimpleQueue()
+
+    @staticmethod
+    def run(coroutine):
+        try:
+            coroutine.send(None)
+        except StopIteration as end:
+            return end.value
+        raise RuntimeError("a coroutine was suspended where nothing may be")
+
+    async def on_spare(self, limit, work, *args):
+        self.watch(math.inf)  # which closes it in the end
+        with self.spare_lock:
+            return await work(await self.spare_connection(limit), *args)
+
+    async def shield(self, awaitable):
+        return await awaitable
+
+    async def pause(self, seconds):
+        time.sleep(seconds)
+
+    async def sleep_until(self, event, seconds):
+        event.wait(seconds)
+
+    def exhausted(self):
+        free = getattr(self.pool, "pool", None)  # of a pool that would block until somebody gives a connection back
+        return free is not None and free.empty()
+
+    async def give_back(self, connection):
+        self.pool.release(connection)
+
+    async def read_within(self, connection, limit, disable_decoding):
+        if not connection.can_read(limit):
+            connection.disconnect()
+            raise TimeoutError("no reply from the server")
+        return connection.read_response(disable_decoding=disable_decoding)
+
+    async def dirty(self, connection):
+        try:
+            return connection.can_read()
+        except _core.BROKEN:
+            return True
+
+    def wake(self):
+        self.wakes.put(None)  # reentrant, for the garbage collector calls it too
+
+    def watch(self, due):
+        """Sees to it that the keeper's thread runs, and wakes in time. It ends when there is nothing to keep."""
+        with self.thread_lock:
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.keep, name="fencelock", daemon=True)
+                self.thread.start()
+            elif due < self.planned:
+                self.wake()
+
+    def keep(self):
+        while True:
+            due, now = self.keeper.next(), time.monotonic()
+            self.planned = now + LINGER if due is None else min(due, now + LINGER)
+            try:
+                self.wakes.get(timeout=max(0.0, self.planned - now))
+            except queue.Empty:
+                with self.thread_lock:
+                    if self.keeper.next() is None:
+                        self.thread = None
+                        break
+            try:
+                self.run(self.keeper.turn())
+            except Exception:  # a fault here must not end the renewal of all other locks
+                logger.exception("a renewal failed")
+                time.sleep(0.1)
+        with self.spare_lock:
+            if self.spare is not None and self.thread is None:
+                self.spare.disconnect()
+
+    @staticmethod
+    def tell(grip):
+        grip.lost.set()
+        if grip.on_lost is not None:
+            threading.Thread(target=grip.on_lost, args=(grip.reason,), name="fencelock-lost", daemon=True).start()
+
+
+class Lock(_locks.Lock):
+    """`redis.lock.Lock`, and: first come first served, `fence`, `lost`, `on_lost=`, renewed while it is held.
+
+    Use it as `Lock(client, "name")` or `client.lock("name", lock_class=Lock)`. Without `timeout` the lease is 30 seconds
+    and is renewed until the release; with one it is not, unless `renew=True`. `on_lost` is called with the reason, in a
+    thread of its own. `owner=` (or `token=`) names the holder: give all locks of one piece of work the same name, and the
+    server finds deadlocks between them.
+    """
+
+    Line = Line
+
+    def __enter__(self):
+        if self.acquire():
+            return self
+        raise LockError("Unable to acquire lock within the time specified", self.name)
+
+    def __exit__(self, *_):
+        try:
+            self.release()
+        except LockError:
+            if self.raise_on_release_error:
+                raise
+            logger.warning("Lock was unlocked or no longer owned when exiting context manager.")
+
+    def acquire(self, sleep=None, blocking=None, blocking_timeout=None, token=None):
+        """Takes the lock, or waits in line for it. `sleep` counts only while the key holds another client's string."""
+        return self.Line.run(self._acquire(sleep, blocking, blocking_timeout, token))
+
+    def release(self):
+        """Gives the lock back; the next in line has it in the same moment."""
+        return self.Line.run(self._release())
+
+
+class Semaphore(_locks.Limited, Lock):
+    __doc__ = _locks.Limited.__doc__
+
+
+class MultiLock(_locks.Several, Lock):
+    __doc__ = _locks.Several.__doc__
+
+
+class Latch(_locks.Latch):
+    __doc__ = _locks.Latch.__doc__
+    Line = Line
+
+
+def locked(template, client, **options):
+    """A decorator: calls with the same name run one after the other. `client` may be a function that finds it."""
+
+    def decorate(function):
+        lock = _locks.maker(Lock, template, client, options, function)
+
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            with lock(*args, **kwargs):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorate

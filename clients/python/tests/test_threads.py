@@ -1,0 +1,417 @@
+"""The contract of the clients, with threads."""
+
+import gc
+import os
+import signal
+import threading
+import time
+
+import pytest
+import redis
+import valkey
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from support import wait_until
+
+import fencelock.asyncio
+from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, locked
+
+
+@pytest.fixture(params=[redis.Redis, valkey.Valkey], ids=["redis", "valkey"])
+def r(request, server):
+    with request.param(port=server.port) as client:
+        yield client
+
+
+@pytest.fixture
+def through(proxy):
+    with redis.Redis(port=proxy.port, socket_timeout=2, retry=Retry(NoBackoff(), 0)) as client:
+        yield client
+
+
+def in_thread(function, *args):
+    result = []
+    thread = threading.Thread(target=lambda: result.append(function(*args)), daemon=True)
+    thread.start()
+    thread.result = lambda: thread.join(20) or result[0]
+    return thread
+
+
+def test_drop_in(r, server):
+    with r.lock("k", timeout=5, lock_class=Lock) as lock:
+        assert server.holders("k") == [lock.local.token.decode()]
+        assert lock.fence > 0 and lock.owned() and lock.locked() and not lock.lost.is_set()
+    assert lock.fence is None and not lock.owned() and server.idle("k")
+
+
+def test_errors_are_those_of_the_client(r):
+    package = redis if isinstance(r, redis.Redis) else valkey
+    with pytest.raises(package.exceptions.LockError):
+        Lock(r, "k").release()
+    lock = Lock(r, "k")
+    lock.acquire()
+    r.delete("k")
+    with pytest.raises(package.exceptions.LockNotOwnedError, match="deleted"):
+        lock.release()
+
+
+def test_waits_in_line(r, server):
+    first = Lock(r, "k")
+    first.acquire()
+    order, threads = [], []
+
+    def work(n):
+        with Lock(r, "k") as lock:
+            order.append((n, lock.fence))
+
+    for n in range(5):
+        threads.append(in_thread(work, n))
+        wait_until("it stands in line", lambda: server.waiting("k") == n + 1)
+    first.release()
+    for thread in threads:
+        thread.join(10)
+    assert [n for n, _ in order] == list(range(5))
+    assert order == sorted(order, key=lambda pair: pair[1])
+
+
+@pytest.mark.parametrize("pool_class", [redis.ConnectionPool, redis.BlockingConnectionPool])
+def test_200_callers_on_a_pool_of_20(server, pool_class):
+    pool = pool_class(port=server.port, max_connections=20)
+    client = redis.Redis(connection_pool=pool)
+    first = Lock(client, "k")
+    first.acquire()
+    order, threads = [], []
+
+    def work(n):
+        with Lock(client, "k", timeout=10):
+            order.append(n)
+
+    for n in range(200):
+        threads.append(in_thread(work, n))
+        wait_until("it stands in line", lambda: server.waiting("k") == n + 1)
+    begun = time.monotonic()
+    first.release()
+    for thread in threads:
+        thread.join(30)
+    assert order == list(range(200))
+    assert time.monotonic() - begun < 10
+    pool.disconnect()
+
+
+def test_many_locks_on_a_pool_of_one(server):
+    with redis.Redis(port=server.port, max_connections=1) as client:
+        order = []
+        first = Lock(client, "k")
+        first.acquire()
+
+        def work(n):
+            with Lock(client, "k"):
+                order.append(n)
+
+        threads = []
+        for n in range(5):
+            threads.append(in_thread(work, n))
+            wait_until("it stands in line", lambda: server.waiting("k") == n + 1)
+        first.release()
+        for thread in threads:
+            thread.join(10)
+        assert order == list(range(5))
+
+
+@pytest.mark.parametrize("pool_class", [redis.ConnectionPool, redis.BlockingConnectionPool, valkey.ConnectionPool])
+def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
+    pool = pool_class(port=server.port, max_connections=2)
+    client = (valkey.Valkey if pool_class.__module__.startswith("valkey") else redis.Redis)(connection_pool=pool)
+    lock = Lock(client, "k", timeout=0.6, renew=True)
+    lock.acquire()
+    taken = [pool.get_connection("x") if pool_class is valkey.ConnectionPool else pool.get_connection() for _ in range(2)]
+    time.sleep(1.0)
+    assert server.holders("k")
+    begun = time.monotonic()
+    lock.release()
+    assert time.monotonic() - begun < 1 and server.idle("k")
+    for connection in taken:
+        pool.release(connection)
+    pool.disconnect()
+
+
+def test_renewed_until_the_release(r, server):
+    with Lock(r, "k", timeout=0.3, renew=True) as lock:
+        time.sleep(1.0)
+        assert lock.owned() and not lock.lost.is_set()
+    assert server.idle("k")
+
+
+def test_a_timeout_is_not_renewed(r):
+    lock = Lock(r, "k", timeout=0.2)
+    lock.acquire()
+    assert lock.lost.wait(1) and lock.lost_reason == "lease-over"
+    time.sleep(0.05)  # our clock counts from before the request, so the server may have it a moment longer
+    with pytest.raises(LockNotOwnedError, match="expired"):
+        lock.release()
+
+
+@pytest.mark.parametrize("how", [["LOCK.BREAK", "k"], ["DEL", "k"], ["SET", "k", "x"], ["LOCK.STEAL", "k", "thief"]])
+def test_a_loss_is_told(r, server, how):
+    reasons, told = [], threading.Event()
+    lock = Lock(r, "k", timeout=1.5, renew=True, on_lost=lambda reason: (reasons.append(reason), told.set()))
+    lock.acquire()
+    begun = time.monotonic()
+    server.cmd(*how)
+    assert lock.lost.wait(3) and told.wait(1)
+    assert time.monotonic() - begun < 0.5 + 0.3
+    expected = {"LOCK.BREAK": "broken", "DEL": "deleted", "SET": "overwritten", "LOCK.STEAL": "stolen"}[how[0]]
+    assert reasons == [expected] == [lock.lost_reason]
+
+
+def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):
+    lock = Lock(through, "k", timeout=0.9, renew=True)
+    lock.acquire()
+    begun = time.monotonic()
+    proxy.tell("refuse")
+    proxy.tell("cut")
+    assert lock.lost.wait(3)
+    assert 0.5 < time.monotonic() - begun < 1.3 and lock.lost_reason == "lease-over"
+
+
+def test_a_half_open_connection_is_found_out(proxy, server):
+    with redis.Redis(port=proxy.port, socket_timeout=None) as client:
+        lock = Lock(client, "k", timeout=1.2, renew=True)
+        lock.acquire()
+        proxy.tell("fault LOCK.RENEW half-open")
+        assert lock.lost.wait(3)
+        proxy.tell("heal")
+
+
+def test_a_short_outage_costs_no_lock(through, proxy):
+    with Lock(through, "k", timeout=1.5, renew=True) as lock:
+        proxy.tell("refuse")
+        proxy.tell("cut")
+        time.sleep(0.8)
+        proxy.tell("accept")
+        time.sleep(1.2)
+        assert lock.owned() and not lock.lost.is_set()
+
+
+@pytest.mark.parametrize("kind", ["drop", "lose", "duplicate", "delay 300"])
+@pytest.mark.parametrize("command", ["LOCK.ACQUIRE", "LOCK.RELEASE", "LOCK.CHECK"])
+def test_a_lost_reply(through, proxy, server, command, kind):
+    proxy.tell(f"fault {command} {kind}")
+    with Lock(through, "k", timeout=10) as lock:
+        assert lock.owned()
+    assert server.idle("k")
+
+
+@pytest.mark.parametrize("kind", ["drop", "lose", "duplicate", "delay 300"])
+def test_a_cut_while_waiting_keeps_the_place(through, proxy, server, kind):
+    server.cmd("LOCK.ACQUIRE", "k", "other")
+    lock, later = Lock(through, "k", timeout=10), Lock(redis.Redis(port=server.port), "k", timeout=10)
+    first = in_thread(lock.acquire)
+    wait_until("it stands in line", lambda: server.waiting("k") == 1)
+    second = in_thread(later.acquire)
+    wait_until("the other one too", lambda: server.waiting("k") == 2)
+    proxy.tell(f"fault LOCK.ACQUIRE {kind}")
+    proxy.tell("cut")
+    time.sleep(0.3)
+    server.cmd("LOCK.RELEASE", "k", "other")
+    assert first.result()
+    assert server.waiting("k") == 1
+    server.cmd("LOCK.RELEASE", "k", server.holders("k")[0])
+    assert second.result()
+
+
+def test_a_claim_that_comes_too_late_waits_again(server, through, proxy):
+    server.cmd("CONFIG", "SET", "lock.claim-ms", "50")
+    try:
+        server.cmd("LOCK.ACQUIRE", "k", "other")
+        lock = Lock(through, "k", timeout=10)
+        waiting = in_thread(lambda: lock.acquire() and lock.owned() and (lock.release() or True))
+        wait_until("it waits on its connection", lambda: server.client.info()["blocked_clients"])
+        proxy.tell("fault LOCK.ACQUIRE drop")
+        server.cmd("LOCK.RELEASE", "k", "other")
+        assert waiting.result()
+    finally:
+        server.cmd("CONFIG", "SET", "lock.claim-ms", "1000")
+
+
+def test_a_dropped_lock_ends(r, server):
+    Lock(r, "k").acquire()
+    gc.collect()
+    wait_until("the lock is free", lambda: server.idle("k"), 2)
+
+
+def test_a_dropped_lock_with_a_timeout_lasts(r, server):
+    Lock(r, "k", timeout=5).acquire()
+    gc.collect()
+    time.sleep(0.2)
+    assert server.holders("k")
+
+
+def test_the_lock_of_a_dead_thread_ends(r, server):
+    lock = Lock(r, "k")
+    assert in_thread(lock.acquire).result()
+    wait_until("the lock is free", lambda: server.idle("k"), 2)
+
+
+def test_a_fork_holds_nothing(r, server):
+    with Lock(r, "k") as lock:
+        child = os.fork()
+        if child == 0:
+            try:
+                fine = not lock.owned() and lock.fence is None
+                lock.release()
+                with Lock(r, "other"):
+                    fine = fine and not Lock(r, "k").acquire(blocking=False)
+                os._exit(0 if fine else 1)
+            finally:
+                os._exit(2)
+        assert os.waitpid(child, 0)[1] == 0
+        assert lock.owned()
+    assert server.idle("k", "other")
+
+
+def test_an_interrupted_wait_leaves_nothing(r, server):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
+    server.cmd("LOCK.ACQUIRE", "k", "other")
+
+    def interrupt():
+        wait_until("it waits", lambda: server.waiting("k") == 1)
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    in_thread(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Lock(r, "k").acquire()
+    signal.signal(signal.SIGINT, before)
+    wait_until("nobody waits", lambda: server.waiting("k") == 0, 2)
+    assert server.holders("k") == ["other"]
+
+
+def test_a_wait_with_a_time_leaves_nothing(r, server):
+    server.cmd("LOCK.ACQUIRE", "k", "other")
+    begun = time.monotonic()
+    assert not Lock(r, "k", blocking_timeout=0.3).acquire()
+    assert 0.25 < time.monotonic() - begun < 0.6 and server.waiting("k") == 0
+
+
+def test_a_server_that_is_away_gives_an_error(through, proxy, server):
+    proxy.tell("refuse")
+    with pytest.raises(redis.ConnectionError):
+        Lock(through, "k", blocking_timeout=0.5).acquire()
+    with pytest.raises(redis.ConnectionError):
+        Lock(through, "k").acquire(blocking=False)
+
+
+def test_string_locks_exclude_ours(r, server):
+    old = r.lock("k", timeout=0.4)
+    assert old.acquire()
+    assert not Lock(r, "k").acquire(blocking=False)
+    with Lock(r, "k", sleep=0.02) as lock:
+        assert not old.acquire(blocking=False)
+        assert lock.owned()
+
+
+def test_readers_and_a_writer(r, server):
+    lock = Lock(r, "k")
+    one, two = lock.shared(), lock.shared()
+    assert one.acquire() and two.acquire() and not lock.acquire(blocking=False)
+    one.release()
+    two.release()
+    with lock:
+        assert not one.acquire(blocking=False)
+
+
+def test_semaphore(r, server):
+    three = [Semaphore(r, "k", 3) for _ in range(4)]
+    assert [s.acquire(blocking=False) for s in three] == [True, True, True, False]
+    with pytest.raises(LockError, match="LOCKLIMIT"):
+        Semaphore(r, "k", 4).acquire()
+    with pytest.raises(LockError, match="LOCKMODE"):
+        Lock(r, "k").acquire()
+    waiting = in_thread(Semaphore(r, "k", 3, permits=2, timeout=5).acquire)
+    wait_until("it waits", lambda: server.waiting("k") == 1)
+    three[0].release()
+    three[1].release()
+    assert waiting.result()
+
+
+def test_multi_lock(r, server):
+    server.cmd("LOCK.ACQUIRE", "b", "other")
+    lock = MultiLock(r, ["a", "b"], timeout=0.6, renew=True)
+    assert not lock.acquire(blocking_timeout=0.2)
+    assert server.waiting("a") == 0 and not server.holders("a")
+    waiting = in_thread(lambda: lock.acquire() and (time.sleep(1.0), lock.owned(), lock.release()))
+    wait_until("it waits", lambda: server.waiting("a") == 1)
+    server.cmd("LOCK.RELEASE", "b", "other")
+    assert waiting.result() == (None, True, None)
+    assert server.idle("a", "b")
+
+
+def test_latch(r, server):
+    latch = Latch(r, "l", 2)
+    waiting = in_thread(latch.wait)
+    assert not Latch(r, "l", 2).wait(timeout=0.1)
+    assert latch.down("one") == 1 and latch.down("one") == 1 and latch.down() == 0
+    assert waiting.result() is True
+
+
+def test_guard(r, server):
+    lock = Lock(r, "{k}:lock")
+    with lock:
+        assert lock.guard("SET", "{k}", "painted")
+        assert lock.guard("GET", "{k}") == b"painted"
+        server.cmd("LOCK.BREAK", "{k}:lock")
+        with pytest.raises(LockNotOwnedError):
+            lock.guard("SET", "{k}", "late")
+        lock.raise_on_release_error = False
+    assert server.client.get("{k}") == "painted"
+
+
+def test_locked(r, server):
+    @locked("k:{id}", r, timeout=5)
+    def work(id, other=1):
+        return server.holders(f"k:{id}")
+
+    assert work(7)[0].split(":")[1] == str(os.getpid()) and server.idle("k:7")
+
+
+def test_a_deadlock_is_told(r, server):
+    a = Lock(r, "a", owner="me")
+    with a:
+        server.cmd("LOCK.ACQUIRE", "b", "other")
+        raw = redis.Redis(port=server.port)
+        waiting = in_thread(raw.execute_command, "LOCK.ACQUIRE", "a", "other", "BLOCK", 10000)
+        wait_until("the other waits", lambda: server.waiting("a") == 1)
+        with pytest.raises(DeadlockError):
+            Lock(r, "b", owner="me").acquire()
+    assert waiting.result()
+
+
+def test_1000_locks_are_renewed_in_few_requests(server):
+    client = redis.Redis(port=server.port)
+    locks = [Lock(client, f"k{n}", timeout=1.5, renew=True) for n in range(1000)]
+    for lock in locks:
+        lock.acquire()
+    before, packets = server.calls("lock.renew"), server.client.info()["total_reads_processed"]
+    time.sleep(3.0)
+    assert not any(lock.lost.is_set() for lock in locks)
+    renewals = server.calls("lock.renew") - before
+    reads = server.client.info()["total_reads_processed"] - packets
+    assert 3000 <= renewals <= 9000
+    assert reads < renewals / 10, f"{renewals} renewals came in {reads} reads"
+    for lock in locks:
+        lock.release()
+    client.close()
+
+
+def test_no_connection_is_left(server):
+    before = server.client.info()["connected_clients"]
+    with redis.Redis(port=server.port) as client:
+        with Lock(client, "k", timeout=0.3, renew=True):
+            time.sleep(0.5)
+    client.connection_pool.disconnect()
+    wait_until("all connections are closed", lambda: server.client.info()["connected_clients"] <= before, 4)
+
+
+def test_threads_and_tasks_have_the_same_names():
+    assert set(fencelock.__all__) == set(fencelock.asyncio.__all__)
