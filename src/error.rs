@@ -41,6 +41,7 @@ pub enum LockError {
         max_ms: i64,
     },
     PermitsWithoutLimit,
+    AdoptWithoutLimit,
     /// A change, but not of what.
     ChangedSinceWhen,
     /// A ticket for an owner that its client cannot know.
@@ -74,6 +75,14 @@ pub enum LockError {
     Deadlock(Vec<Link>),
     /// The lock is of another kind than the request.
     Mode {
+        is: &'static str,
+    },
+    /// The owner itself holds the lock, and not as it asks for it now.
+    OwnMode {
+        is: &'static str,
+    },
+    /// Part of a hold that is not of a semaphore.
+    NoPart {
         is: &'static str,
     },
     /// The semaphore has another limit than the request says.
@@ -152,6 +161,9 @@ impl fmt::Display for LockError {
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
             }
+            Self::AdoptWithoutLimit => {
+                write!(f, "BADARG ADOPT goes with LIMIT; name the limit for a semaphore that nobody has")
+            }
             Self::ChangedSinceWhen => {
                 write!(f, "BADARG CHANGED needs FENCE, to compare with a hold, or BLOCK, to wait for the next change")
             }
@@ -194,6 +206,15 @@ impl fmt::Display for LockError {
             Self::NoteLength => write!(f, "BADARG the note must have at most {NOTE_BYTES_MAX} bytes"),
             Self::Mode { is } => {
                 write!(f, "LOCKMODE the lock is in {is} use; ask for the same, or wait until it is free")
+            }
+            Self::OwnMode { is } => {
+                write!(
+                    f,
+                    "LOCKMODE the owner holds the lock in {is} use, and not as asked; ask for the same, LOCK.CONVERT it, or release it"
+                )
+            }
+            Self::NoPart { is } => {
+                write!(f, "LOCKMODE the lock is in {is} use; only permits of a semaphore can be released in part")
             }
             Self::Limit { is } => write!(f, "LOCKLIMIT the semaphore has a limit of {is}; ask with the same"),
             Self::NotGuardable { why } => write!(f, "BADARG {why} cannot be guarded; nothing was done"),
@@ -260,7 +281,15 @@ impl fmt::Display for LockError {
 }
 
 impl LockError {
-    /// The owner, or somebody else, has the lock under another claim than the one asked for.
+    /// The owner itself has the lock under another claim than the one it asks for.
+    pub fn own_claim(has: Claim, asked: Claim) -> Self {
+        match Self::other_claim(has, asked) {
+            Self::Mode { is } => Self::OwnMode { is },
+            limit => limit,
+        }
+    }
+
+    /// Somebody has the lock under another claim than the one asked for.
     pub fn other_claim(has: Claim, asked: Claim) -> Self {
         if has.limit != asked.limit && has.mode() == asked.mode() {
             Self::Limit { is: has.limit }

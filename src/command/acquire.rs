@@ -1,5 +1,6 @@
-//! `LOCK.ACQUIRE key owner|* [PX ms | EX s | NOEXPIRE] [BLOCK ms] [QUEUE ms [NOTIFY channel]] [SHARED | LIMIT n [PERMITS k]] [FENCE n]
-//! [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text] [WITHINFO]`
+//! `LOCK.ACQUIRE key owner|* [NX] [PX ms | EX s | NOEXPIRE] [BLOCK ms] [QUEUE ms [NOTIFY channel]]
+//! [SHARED | LIMIT n [ADOPT] [PERMITS k]] [FENCE n] [REENTRANT id] [TIED ms] [MAXHOLD ms] [MINHOLD ms] [NOTE text]
+//! [WITHINFO]`
 //!
 //! Replies the fence, or nil when somebody else has the lock. The same owner again gets the same fence, and its
 //! lease is raised, never cut, so that a request whose reply was lost can be sent again. With FENCE the request
@@ -15,7 +16,7 @@ use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::turn::To;
 use crate::primitive::waiter::Kind;
-use crate::primitive::{Fence, Turn, WaiterId};
+use crate::primitive::{Claim, Fence, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.acquire",
@@ -27,10 +28,11 @@ pub const SPEC: Spec = Spec {
     args: &[
         Arg::KEY,
         Arg::string("owner"),
+        terms::NX,
         terms::LEASE,
         terms::BLOCK,
         terms::QUEUE,
-        terms::MODE,
+        terms::MODE_OR_ADOPTED,
         terms::FENCE,
         terms::REENTRANT,
         terms::BOUNDS[0],
@@ -58,6 +60,8 @@ pub enum Acquired {
     Granted(Fence),
     /// The hold that the owner had already.
     Held(Fence),
+    /// The owner has the lock already, and asked for it only if it had not (NX).
+    Already,
     /// Somebody else has it, or comes first.
     Busy,
     /// The same, and the owner has a ticket.
@@ -85,8 +89,13 @@ impl<'a> Acquire<'a> {
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
-            if hold.claim != claim {
-                return Err(LockError::other_claim(hold.claim, claim));
+            // Whoever has it alone may also enter as one of those who share it.
+            let includes = hold.claim == Claim::EXCLUSIVE && claim == Claim::SHARED && !entry.is_empty();
+            if hold.claim != claim && !includes {
+                return Err(LockError::own_claim(hold.claim, claim));
+            }
+            if self.terms.nx && !hold.is_unclaimed() {
+                return Ok(Acquired::Already);
             }
             let is_new = !hold.entries().has(entry);
             if is_new && hold.entries().is_full() {

@@ -36,6 +36,7 @@ pub const ACQUIRE: Spec = Spec {
         Arg::string("owner"),
         KEYS[0],
         KEYS[1],
+        terms::NX,
         terms::LEASE,
         terms::BLOCK,
         terms::QUEUE,
@@ -90,6 +91,9 @@ impl<'a> AcquireAll<'a> {
         if !terms.entry.is_empty() {
             return Err(LockError::UnknownOption(b"REENTRANT".to_vec()));
         }
+        if terms.adopts {
+            return Err(LockError::UnknownOption(b"ADOPT".to_vec()));
+        }
         Ok(Self { owner: terms.owner(owner)?, keys, terms })
     }
 
@@ -108,7 +112,10 @@ impl<'a> AcquireAll<'a> {
                 return Err(LockError::OtherGroup);
             }
             if let Some(other) = held.iter().find(|hold| hold.claim != claim) {
-                return Err(LockError::other_claim(other.claim, claim));
+                return Err(LockError::own_claim(other.claim, claim));
+            }
+            if self.terms.nx && !first.is_unclaimed() {
+                return Ok(Acquired::Already);
             }
             if held.iter().any(|hold| !hold.entries().has(b"") && hold.entries().is_full()) {
                 return Err(LockError::TooManyEntries);

@@ -121,6 +121,8 @@ impl<'a> Steal<'a> {
         unknown(terms.wait.is_some_and(|wait| wait.block_ms.is_some()), "BLOCK")?;
         unknown(terms.wait.is_some_and(|wait| wait.keep_ms.is_some()), "QUEUE")?;
         unknown(terms.fence.is_some(), "FENCE")?;
+        unknown(terms.nx, "NX")?;
+        unknown(terms.adopts, "ADOPT")?;
         unknown(!terms.entry.is_empty(), "REENTRANT")?;
         unknown(terms.span.tie.is_some(), "TIED")?;
         unknown(terms.with_info, "WITHINFO")?;

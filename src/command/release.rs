@@ -1,9 +1,10 @@
-//! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL] [CANCEL] [WITHINFO]`
+//! `LOCK.RELEASE key owner [FENCE n] [REENTRANT id | ALL | PERMITS k] [AFTER ms] [CANCEL] [WITHINFO]`
 //!
 //! Replies 1, or 0 when the owner does not hold the lock (with that fence, under that id). Sent twice it does no
 //! harm: whoever has the lock by then keeps it. With the fence the second reply is that of the first, without it a 0.
 //! A lock that was taken under ids is given back under them, and ends with the last; ALL gives it back at once.
-//! CANCEL ends the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
+//! PERMITS gives back some of a semaphore's permits. With AFTER the lock rests for so long, and is free then. CANCEL ends
+//! the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
@@ -11,8 +12,10 @@ use super::operate::cancel_wait;
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
+use crate::limits::{LEASE_MS_MAX, PERMITS_MAX};
+use crate::primitive::claim::ALL;
 use crate::primitive::entries::Exit;
-use crate::primitive::{ledger, End, Fence, Turn};
+use crate::primitive::{ledger, End, Fence, Hold, Lease, Turn};
 
 pub const SPEC: Spec = Spec {
     name: "lock.release",
@@ -25,7 +28,16 @@ pub const SPEC: Spec = Spec {
         Arg::KEY,
         Arg::string("owner"),
         terms::FENCE,
-        Arg::one_of("what", &[Arg::string("id").after("REENTRANT"), Arg::word("all", "ALL")]).optional(),
+        Arg::one_of(
+            "what",
+            &[
+                Arg::string("id").after("REENTRANT"),
+                Arg::word("all", "ALL"),
+                Arg::int("permits").after("PERMITS"),
+            ],
+        )
+        .optional(),
+        Arg::int("rest-milliseconds").after("AFTER").optional(),
         terms::CANCEL,
         terms::WITHINFO,
     ],
@@ -39,6 +51,18 @@ pub enum What<'a> {
     Entry(&'a [u8]),
     /// Everything.
     All,
+    /// So many permits of a semaphore.
+    Permits(u32),
+}
+
+impl<'a> What<'a> {
+    /// The id under which the hold is left; `None` if it is not, or under all.
+    fn entry(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Entry(id) => Some(id),
+            Self::All | Self::Permits(_) => None,
+        }
+    }
 }
 
 /// The request.
@@ -46,6 +70,8 @@ pub enum What<'a> {
 pub struct Release<'a> {
     pub holder: Holder<'a>,
     pub what: What<'a>,
+    /// How long the lock rests when the hold ends with this.
+    pub after: Option<Lease>,
     /// Whether the owner's wait ends too.
     pub cancels: bool,
 }
@@ -67,19 +93,25 @@ pub enum Released {
 impl<'a> Release<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let (mut what, mut cancels) = (None, None);
+        let (mut what, mut after, mut cancels) = (None, None, None);
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"REENTRANT") {
                 set_once(&mut what, "REENTRANT", What::Entry(args.entry()?)).map(|()| true)
             } else if word.eq_ignore_ascii_case(b"ALL") {
                 set_once(&mut what, "ALL", What::All).map(|()| true)
+            } else if word.eq_ignore_ascii_case(b"PERMITS") {
+                let permits = args.count("PERMITS", PERMITS_MAX)?;
+                set_once(&mut what, "PERMITS", What::Permits(permits)).map(|()| true)
+            } else if word.eq_ignore_ascii_case(b"AFTER") {
+                let ms = args.number("AFTER", 1, i64::from(LEASE_MS_MAX))?;
+                set_once(&mut after, "AFTER", Lease::ms(ms.unsigned_abs())).map(|()| true)
             } else if word.eq_ignore_ascii_case(b"CANCEL") {
                 set_once(&mut cancels, "CANCEL", ()).map(|()| true)
             } else {
                 Ok(false)
             }
         })?;
-        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")), cancels: cancels.is_some() })
+        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")), after, cancels: cancels.is_some() })
     }
 
     /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
@@ -89,7 +121,8 @@ impl<'a> Release<'a> {
         let Holder { owner, fence: named, .. } = self.holder;
         let hold = self.holder.find(turn.lock);
         let fence = hold.map(|hold| hold.fence);
-        let is_in = hold.is_none_or(|hold| self.what != What::Entry(b"") || hold.entries().has(b""));
+        let what = self.what_of(hold)?;
+        let is_in = hold.is_none_or(|hold| what != What::Entry(b"") || hold.entries().has(b""));
         let had_left = named.filter(|_| !is_in).is_some_and(|fence| turn.has_left(owner, fence, b""));
         if !is_in && !had_left {
             return Err(LockError::Reentrant);
@@ -102,9 +135,17 @@ impl<'a> Release<'a> {
             return Ok(before.map_or(nothing, Released::Before));
         };
         turn.memory.confirm(fence);
-        let (id, exit) = match self.what {
+        if let What::Permits(permits) = what {
+            turn.confirm(fence);
+            turn.give_back(fence, permits);
+            return Ok(Released::StillHeld(fence));
+        }
+        if let Some(rest) = self.after {
+            turn.rest_after(fence, what.entry(), rest);
+        }
+        let (id, exit) = match what {
             What::Entry(id) => (id, turn.exit(fence, id)),
-            What::All => {
+            What::All | What::Permits(_) => {
                 turn.end(fence, End::Released);
                 (&b""[..], Exit::Last)
             }
@@ -119,6 +160,21 @@ impl<'a> Release<'a> {
             Exit::Unknown => Ok(nothing),
             Exit::StillHeld => Ok(Released::StillHeld(fence)),
             Exit::Last => Ok(Released::Ended(fence)),
+        }
+    }
+
+    /// What is given back of this hold: all permits of a semaphore are the hold itself.
+    fn what_of(&self, hold: Option<&Hold>) -> Result<What<'a>, LockError> {
+        let (What::Permits(permits), Some(hold)) = (self.what, hold) else { return Ok(self.what) };
+        let has = hold.claim;
+        if has.limit == ALL {
+            Err(LockError::NoPart { is: has.mode() })
+        } else if permits > has.permits {
+            Err(LockError::Number { what: "PERMITS", min: 1, max: i64::from(has.permits) })
+        } else if permits == has.permits {
+            Ok(What::Entry(b""))
+        } else {
+            Ok(self.what)
         }
     }
 }

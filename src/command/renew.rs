@@ -1,10 +1,10 @@
-//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [TIED ms] [WITHINFO]`
+//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [TIED ms] [NOTE text] [WITHINFO]`
 //!
 //! Gives the hold a new lease counted from now; without a time, the lease it has. It sets and never adds, so it
 //! can shorten, and it lasts no longer than MAXHOLD lets it. With TIED the hold is tied to this connection from now on.
-//! Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
+//! NOTE gives it another note. Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
 
-use super::args::set_once;
+use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
@@ -20,7 +20,15 @@ pub const SPEC: Spec = Spec {
     arity: -3,
     acl: "write fast",
     complexity: "O(N) with N holds of the lock, nearly always one",
-    args: &[Arg::KEY, Arg::string("owner"), terms::LEASE, terms::FENCE, terms::TIED, terms::WITHINFO],
+    args: &[
+        Arg::KEY,
+        Arg::string("owner"),
+        terms::LEASE,
+        terms::FENCE,
+        terms::TIED,
+        terms::NOTE,
+        terms::WITHINFO,
+    ],
     ..Spec::WRITES_KEY
 };
 
@@ -32,20 +40,24 @@ pub struct Renew<'a> {
     pub lease: Option<Lease>,
     /// Nothing for the tie that the hold has, if it has one.
     pub tie: Option<Tie>,
+    /// Nothing for the note that the hold has, if it has one.
+    pub note: Option<&'a [u8]>,
 }
 
 impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let (mut lease, mut tie) = (None, None);
-        let holder = Holder::parse(SPEC.name, words, |word, args| {
+        let (mut lease, mut tie, mut note) = (None, None, None);
+        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"TIED") {
                 set_once(&mut tie, "TIED", policy.tie(args)?).map(|()| true)
+            } else if word.eq_ignore_ascii_case(b"NOTE") {
+                set_once(&mut note, "NOTE", args.note()?).map(|()| true)
             } else {
                 terms::read_lease(word, args, policy, &mut lease)
             }
         })?;
-        Ok(Self { holder, lease, tie })
+        Ok(Self { holder, lease, tie, note })
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
@@ -58,6 +70,9 @@ impl<'a> Renew<'a> {
         turn.memory.stats.renewed += 1;
         if let Some(tie) = self.tie {
             turn.tie(self.holder.owner, tie);
+        }
+        if let Some(note) = self.note {
+            turn.set_note(self.holder.owner, note);
         }
         turn.renew(self.holder.owner, lease)
     }

@@ -40,7 +40,7 @@ impl Report {
         Self { reason: "cancelled", ..Self::default() }
     }
 
-    /// Somebody else has the lock, or it rests, or somebody comes first.
+    /// Somebody else has the lock, or it has as many holds as there can be, or it rests, or somebody comes first.
     pub fn busy(lock: &Lock, owner: &[u8], now: Moment) -> Self {
         let mut holds = lock.holds().iter();
         let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
@@ -50,6 +50,7 @@ impl Report {
             (None, Some(cooling)) => {
                 Self { lease_ms: Some(cooling.hold.left(now)), reason: cooling.why.word(), ..Self::default() }
             }
+            _ if lock.is_full() => Self { reason: "full", ..Self::default() },
             _ => Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() },
         }
     }

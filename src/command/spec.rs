@@ -168,8 +168,8 @@ mod tests {
     fn syntax_is_a_line_of_the_manual() {
         assert_eq!(
             super::super::acquire::SPEC.syntax(),
-            "LOCK.ACQUIRE key owner [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] [QUEUE ticket-milliseconds [NOTIFY channel]] \
-             [SHARED | LIMIT limit [PERMITS permits]] [FENCE fence] [REENTRANT id] [TIED grace-milliseconds] [MAXHOLD maxhold-milliseconds] [MINHOLD minhold-milliseconds] [NOTE note] [WITHINFO]"
+            "LOCK.ACQUIRE key owner [NX] [PX milliseconds | EX seconds | NOEXPIRE] [BLOCK wait-milliseconds] [QUEUE ticket-milliseconds [NOTIFY channel]] \
+             [SHARED | LIMIT limit [ADOPT] [PERMITS permits]] [FENCE fence] [REENTRANT id] [TIED grace-milliseconds] [MAXHOLD maxhold-milliseconds] [MINHOLD minhold-milliseconds] [NOTE note] [WITHINFO]"
         );
     }
 }

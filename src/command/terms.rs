@@ -10,7 +10,7 @@ use crate::primitive::claim::ALL;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
 use crate::primitive::waiter::Ask;
-use crate::primitive::{Claim, Fence, Lease, Owner};
+use crate::primitive::{Claim, Fence, Lease, Owner, Turn};
 
 /// For how long.
 pub const LEASE: Arg = Arg::one_of(
@@ -33,16 +33,17 @@ pub const QUEUE: Arg = Arg::block(
 )
 .optional();
 
+const SHARED: Arg = Arg::word("shared", "SHARED");
+const LIMIT: Arg = Arg::int("limit").after("LIMIT");
+const PERMITS: Arg = Arg::int("permits").after("PERMITS").optional();
+
 /// With whom.
-pub const MODE: Arg = Arg::one_of(
+pub const MODE: Arg = Arg::one_of("mode", &[SHARED, Arg::block("semaphore", &[LIMIT, PERMITS])]).optional();
+
+/// The same where one lock is asked for, whose limit can be taken as it is.
+pub const MODE_OR_ADOPTED: Arg = Arg::one_of(
     "mode",
-    &[
-        Arg::word("shared", "SHARED"),
-        Arg::block(
-            "semaphore",
-            &[Arg::int("limit").after("LIMIT"), Arg::int("permits").after("PERMITS").optional()],
-        ),
-    ],
+    &[SHARED, Arg::block("semaphore", &[LIMIT, Arg::word("adopt", "ADOPT").optional(), PERMITS])],
 )
 .optional();
 
@@ -55,6 +56,7 @@ pub const BOUNDS: [Arg; 3] = [
 
 pub const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
 
+pub const NX: Arg = Arg::word("not-held", "NX").optional();
 pub const CANCEL: Arg = Arg::word("cancel", "CANCEL").optional();
 pub const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
 pub const NOTE: Arg = Arg::string("note").after("NOTE").optional();
@@ -66,6 +68,10 @@ pub const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
 pub struct Terms<'a> {
     /// The permits that the request wants.
     pub claim: Claim,
+    /// Whether the limit that the semaphore has counts, and that of the request only where it has none.
+    pub adopts: bool,
+    /// Whether an owner that holds the lock already is told no.
+    pub nx: bool,
     /// Nothing for the default.
     pub lease: Option<Lease>,
     /// Nothing for a try.
@@ -88,11 +94,16 @@ impl<'a> Terms<'a> {
         let mut wait = WaitWords::default();
         let (mut limit, mut permits, mut entry) = (None, None, None);
         let (mut longest, mut shortest, mut tie) = (None, None, None);
+        let (mut adopts, mut nx) = (None, None);
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"SHARED") {
                 set_once(&mut limit, "SHARED", ALL)?;
             } else if word.eq_ignore_ascii_case(b"LIMIT") {
                 set_once(&mut limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
+            } else if word.eq_ignore_ascii_case(b"ADOPT") {
+                set_once(&mut adopts, "ADOPT", ())?;
+            } else if word.eq_ignore_ascii_case(b"NX") {
+                set_once(&mut nx, "NX", ())?;
             } else if word.eq_ignore_ascii_case(b"PERMITS") {
                 set_once(&mut permits, "PERMITS", args.count("PERMITS", PERMITS_MAX)?)?;
             } else if word.eq_ignore_ascii_case(b"FENCE") {
@@ -115,11 +126,17 @@ impl<'a> Terms<'a> {
             }
         }
         let (claim, with_info) = (claim(limit, permits)?, info.is_some());
+        let (adopts, nx) = (adopts.is_some(), nx.is_some());
+        if adopts && claim.limit == ALL {
+            return Err(LockError::AdoptWithoutLimit);
+        }
         let span =
             Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
         let (wait, notify) = wait.finish()?;
         Ok(Self {
             claim,
+            adopts,
+            nx,
             lease,
             wait,
             notify,
@@ -140,6 +157,22 @@ impl<'a> Terms<'a> {
         } else {
             Ok(None)
         }
+    }
+
+    /// The same terms with the limit that the semaphore has now, if the request adopts it: that of the holds, or of whoever
+    /// comes first in line.
+    pub fn adopted(mut self, turn: &mut Turn) -> Result<Self, LockError> {
+        if !self.adopts {
+            return Ok(self);
+        }
+        turn.settle();
+        let held = turn.lock.holds().first().map(|hold| hold.claim.limit);
+        let first = || turn.memory.waiters.front(turn.db, turn.key).map(|(_, first)| first.ask.claim.limit);
+        if let Some(limit) = held.or_else(first).filter(|limit| *limit != ALL) {
+            let error = LockError::Number { what: "PERMITS", min: 1, max: i64::from(limit) };
+            self.claim = Claim::new(limit, self.claim.permits).ok_or(error)?;
+        }
+        Ok(self)
     }
 
     /// How long the hold shall last.
@@ -346,6 +379,10 @@ mod tests {
         );
         assert_eq!(parse(&[b"WITHINFO", b"WITHINFO"]), Err(LockError::Repeated("WITHINFO")));
         assert_eq!(parse(&[b"PX"]), Err(LockError::MissingValue("PX")));
-        assert_eq!(parse(&[b"NX"]), Err(LockError::UnknownOption(b"NX".to_vec())));
+        assert_eq!(parse(&[b"XX"]), Err(LockError::UnknownOption(b"XX".to_vec())));
+        assert_eq!(parse(&[b"NX", b"nx"]), Err(LockError::Repeated("NX")));
+        assert_eq!(parse(&[b"LIMIT", b"2", b"ADOPT", b"adopt"]), Err(LockError::Repeated("ADOPT")));
+        assert_eq!(parse(&[b"ADOPT"]), Err(LockError::AdoptWithoutLimit));
+        assert_eq!(parse(&[b"SHARED", b"ADOPT"]), Err(LockError::AdoptWithoutLimit));
     }
 }

@@ -144,6 +144,19 @@ impl Hold {
         result
     }
 
+    /// Gives it another note.
+    pub fn set_note(&mut self, note: &[u8]) {
+        if self.note() != note {
+            self.change_extra(|extra| extra.note = note.into());
+        }
+    }
+
+    /// Keeps its lock from being granted again before this.
+    pub fn set_floor(&mut self, floor: Moment) {
+        let bounds = self.bounds().copied().unwrap_or_default();
+        self.set_bounds(Bounds { floor: bounds.floor.max(floor), ..bounds });
+    }
+
     /// Notes that its owner was asked to give it up.
     pub fn ask_for(&mut self) {
         self.change_extra(|extra| extra.is_wanted = true);

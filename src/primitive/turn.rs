@@ -368,6 +368,30 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Gives the owner's hold another note; a renewal tells of it.
+    pub fn set_note(&mut self, owner: &[u8], note: &[u8]) {
+        if let Some(hold) = self.lock.hold_of_mut(owner) {
+            hold.set_note(note);
+        }
+    }
+
+    /// Lets the lock rest for so long from now, if the owner's hold ends when it leaves under this id, or under all.
+    pub fn rest_after(&mut self, fence: Fence, id: Option<&[u8]>, rest: Lease) {
+        let until = rest.deadline(self.clock.now);
+        let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        if id.is_none_or(|id| hold.entries().count() == 1 && hold.entries().has(id)) {
+            hold.set_floor(until);
+        }
+    }
+
+    /// Takes so many permits from a hold, which has more than that, and serves the queue.
+    pub fn give_back(&mut self, fence: Fence, permits: u32) {
+        let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        hold.claim.permits = hold.claim.permits.saturating_sub(permits).max(1);
+        self.tell_again(fence);
+        self.serve();
+    }
+
     /// Gives the owner's hold a new lease, counted from now; what is left of it on the wire.
     pub fn renew(&mut self, owner: &[u8], lease: Lease) -> i64 {
         self.set_end(owner, lease, lease);

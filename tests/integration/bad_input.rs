@@ -152,7 +152,7 @@ fn options_that_are_unknown_repeated_or_contradictory() {
     let twice = |word: &str| format!("BADARG {word} is given twice, or beside an option that excludes it");
     let no_value = |word: &str| format!("BADARG {word} needs a value");
     let cases = [
-        ("LOCK.ACQUIRE k alice NX", unknown("NX")),
+        ("LOCK.ACQUIRE k alice XX", unknown("XX")),
         ("LOCK.ACQUIRE k alice P 5", unknown("P")),
         ("LOCK.ACQUIRE k alice PXX 5", unknown("PXX")),
         ("LOCK.ACQUIRE k alice 5", unknown("5")),
@@ -180,7 +180,7 @@ fn options_that_are_unknown_repeated_or_contradictory() {
         ("LOCK.RELEASE k alice FENCE 5 FENCE 5", twice("FENCE")),
         ("LOCK.RENEW k alice 5", unknown("5")),
         ("LOCK.RENEW k alice BLOCK 5", unknown("BLOCK")),
-        ("LOCK.RENEW k alice NOTE 5", unknown("NOTE")),
+        ("LOCK.RENEW k alice NOTE 5 NOTE 5", twice("NOTE")),
         ("LOCK.RENEW k alice PX 5 NOEXPIRE", twice("NOEXPIRE")),
         ("LOCK.RENEW k alice PX", no_value("PX")),
         ("LOCK.CHECK k alice PX 5", unknown("PX")),

@@ -49,6 +49,7 @@ mod observe;
 mod old_formats;
 mod onlookers;
 mod operate;
+mod options;
 mod other_module;
 mod pause;
 mod persistence;

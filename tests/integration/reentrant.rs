@@ -192,7 +192,7 @@ fn the_note_of_the_first_stays_and_a_fence_still_confirms() {
         let other = format!("LOCK.ACQUIRE k alice REENTRANT three FENCE {}", fence + 1);
         assert_eq!(ask(&server, &other), Value::Nil);
         assert_eq!(
-            ask(&server, "LOCK.ACQUIRE k alice REENTRANT three SHARED").error().split(' ').next(),
+            ask(&server, "LOCK.ACQUIRE k alice REENTRANT three LIMIT 2").error().split(' ').next(),
             Some("LOCKMODE")
         );
         assert_eq!(ask(&server, &format!("LOCK.ACQUIRE free alice REENTRANT one FENCE {fence}")), Value::Nil);

@@ -65,7 +65,7 @@ impl From<Acquired> for Outcome {
     fn from(acquired: Acquired) -> Self {
         match acquired {
             Acquired::Granted(fence) | Acquired::Held(fence) => fence.into(),
-            Acquired::Busy | Acquired::Queued | Acquired::NotHeld => Self::Nil,
+            Acquired::Already | Acquired::Busy | Acquired::Queued | Acquired::NotHeld => Self::Nil,
         }
     }
 }
@@ -73,7 +73,7 @@ impl From<Acquired> for Outcome {
 fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
     match acquired {
         Acquired::Granted(_) => report_held(turn, owner, "granted"),
-        Acquired::Held(_) => report_held(turn, owner, "already-held"),
+        Acquired::Held(_) | Acquired::Already => report_held(turn, owner, "already-held"),
         Acquired::Busy => Report::busy(turn.lock, owner, turn.clock.now),
         Acquired::Queued => Report::queued(turn.lock, owner, turn.clock.now),
         Acquired::NotHeld => report_not_held(turn, owner, fence),

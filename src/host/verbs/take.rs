@@ -27,6 +27,7 @@ impl Verb for AcquireVerb {
         let with_info = request.terms.with_info;
         let wait = request.terms.wait.and_then(|wait| possible(call.ctx, wait));
         let step = change(site(call), call.key(), |turn, blocked| {
+            let request = Acquire { terms: request.terms.adopted(turn)?, ..request };
             let form = || Form { asked: Asked::Acquire, made_up: made_up.clone(), with_info };
             let acquired = match (request.apply(owner, turn, &policy)?, wait) {
                 (Acquired::Busy, Some(wait)) if wait.kind() == Kind::Ticket => {

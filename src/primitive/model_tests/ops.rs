@@ -47,6 +47,13 @@ pub enum Op {
         /// Nothing for ALL.
         entry: Option<usize>,
         cancels: bool,
+        after: Option<u64>,
+    },
+    /// So many permits, of a semaphore.
+    GiveBack {
+        key: usize,
+        owner: usize,
+        permits: u32,
     },
     ReleaseAll {
         keys: BTreeSet<usize>,
@@ -176,8 +183,10 @@ pub fn op() -> impl Strategy<Value = Op> {
             },
         ),
         2 => (0..CLIENTS).prop_map(|client| Op::Disconnect { client }),
-        5 => (key.clone(), owner.clone(), by(), prop::option::weighted(0.8, entry()), cancels())
-            .prop_map(|(key, owner, by, entry, cancels)| Op::Release { key, owner, by, entry, cancels }),
+        5 => (key.clone(), owner.clone(), by(), prop::option::weighted(0.8, entry()), cancels(), prop::option::weighted(0.1, 1..10_u64))
+            .prop_map(|(key, owner, by, entry, cancels, after)| Op::Release { key, owner, by, entry, cancels, after }),
+        1 => (key.clone(), owner.clone(), 1..4_u32)
+            .prop_map(|(key, owner, permits)| Op::GiveBack { key, owner, permits }),
         3 => (some_keys(), owner.clone(), by(), cancels())
             .prop_map(|(keys, owner, by, cancels)| Op::ReleaseAll { keys, owner, by, cancels }),
         2 => (key.clone(), owner.clone(), time(), tie())

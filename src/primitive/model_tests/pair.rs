@@ -56,6 +56,8 @@ fn plain_terms(claim: Claim) -> Terms<'static> {
     let span = Span::default();
     Terms {
         claim,
+        adopts: false,
+        nx: false,
         lease: None,
         wait: None,
         notify: None,
@@ -117,7 +119,10 @@ impl Pair {
                     Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
                 self.acquire(waiter, wait);
             }
-            Op::Release { key, owner, by, entry, cancels } => self.release(key, owner, by, entry, cancels),
+            Op::Release { key, owner, by, entry, cancels, after } => {
+                self.release(key, owner, by, entry, cancels, after.map(Lease::ms))
+            }
+            Op::GiveBack { key, owner, permits } => self.give_back(key, owner, permits),
             Op::ReleaseAll { keys, owner, by, cancels } => self.release_all(&keys, owner, by, cancels),
             Op::Renew { key, owner, lease, tie } => {
                 let lease = lease.map(Lease::ms);
@@ -132,7 +137,7 @@ impl Pair {
                     let grant = hold.grant;
                     self.confirm(grant);
                 }
-                let request = Renew { holder: holder(key, owner, None), lease, tie };
+                let request = Renew { holder: holder(key, owner, None), lease, tie, note: None };
                 let policy = Policy::default();
                 assert_eq!(self.world.turn(key, |turn, _| request.apply(turn, &policy)), left, "renew");
             }

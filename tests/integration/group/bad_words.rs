@@ -115,7 +115,7 @@ fn a_key_of_another_type_leaves_the_others_as_they_are() {
 fn options_that_are_none() {
     untouched(|server| {
         for (line, text) in [
-            ("LOCK.MACQUIRE o 2 a c NX", "BADARG unknown option 'NX'; see LOCK.HELP"),
+            ("LOCK.MACQUIRE o 2 a c XX", "BADARG unknown option 'XX'; see LOCK.HELP"),
             ("LOCK.MACQUIRE o 1 a c", "BADARG unknown option 'c'; see LOCK.HELP"),
             ("LOCK.MACQUIRE o 2 a c REENTRANT id", "BADARG unknown option 'REENTRANT'; see LOCK.HELP"),
             ("LOCK.MACQUIRE o 2 a c BLOCK", "BADARG BLOCK needs a value"),

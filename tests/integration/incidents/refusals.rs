@@ -38,7 +38,7 @@ fn k1_an_error_is_never_a_yes() {
         assert!(!matches!(reply, Value::Error(_)), "{before}: {reply:?}");
         assert_fails(&server, &mut server.connect(), code, options);
     };
-    for options in ["PX 0", "EX 0", "PX -1", "PX 1.5", "PX", "BLOCK", "BLOCK -1", "NX", "NOEXPIRE PX 5"] {
+    for options in ["PX 0", "EX 0", "PX -1", "PX 1.5", "PX", "BLOCK", "BLOCK -1", "XX", "NOEXPIRE PX 5"] {
         refused("BADARG ", options, "PING");
     }
     refused("WRONGTYPE ", "", "SET k text");

@@ -3,10 +3,18 @@
 use super::*;
 
 impl Pair {
-    pub(super) fn release(&mut self, key: usize, owner: usize, by: By, entry: Option<usize>, cancels: bool) {
+    pub(super) fn release(
+        &mut self,
+        key: usize,
+        owner: usize,
+        by: By,
+        entry: Option<usize>,
+        cancels: bool,
+        after: Option<Lease>,
+    ) {
         let fence = self.named(key, owner, by);
         let what = entry.map_or(What::All, |entry| What::Entry(ENTRIES[entry]));
-        let request = Release { holder: holder(key, owner, fence), what, cancels };
+        let request = Release { holder: holder(key, owner, fence), what, after, cancels };
         let got = self.world.turn(key, |turn, _| request.apply(turn));
         let named = fence.map(|fence| self.grant_of(fence));
         let held = self.model.hold_of(key, owner).map(|hold| hold.grant);
@@ -40,6 +48,8 @@ impl Pair {
             }
         } else if known {
             let now = self.now();
+            let hold = self.model.hold_of_mut(key, owner).unwrap();
+            after.into_iter().for_each(|rest| hold.bounds.floor = hold.bounds.floor.max(rest.deadline(now)));
             self.model.end(key, End::Released, now, |hold| hold.owner == owner);
             assert_eq!(got, Ok(Released::Ended(self.fences[&grant])));
             if fence.is_some() {
@@ -49,6 +59,40 @@ impl Pair {
             assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])), "as before");
         } else {
             assert_eq!(got, Ok(nothing));
+        }
+    }
+
+    pub(super) fn give_back(&mut self, key: usize, owner: usize, permits: u32) {
+        let (what, after, cancels) = (What::Permits(permits), None, false);
+        let request = Release { holder: holder(key, owner, None), what, after, cancels };
+        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        let Some(hold) = self.model.hold_of(key, owner).cloned() else {
+            assert_eq!(got, Ok(Released::NotHeld));
+            return;
+        };
+        let has = hold.claim.permits;
+        if hold.claim.limit == ALL {
+            assert_eq!(got, Err(LockError::NoPart { is: hold.claim.mode() }));
+        } else if permits > has {
+            assert_eq!(got, Err(LockError::Number { what: "PERMITS", min: 1, max: i64::from(has) }));
+        } else if permits < has {
+            assert_eq!(got, Ok(Released::StillHeld(self.fences[&hold.grant])));
+            self.confirm(hold.grant);
+            let now = self.now();
+            let hold = self.model.hold_of_mut(key, owner).unwrap();
+            hold.claim(now);
+            hold.claim.permits -= permits;
+        } else if !hold.entries.contains(&0) {
+            assert_eq!(got, Err(LockError::Reentrant));
+        } else if hold.entries.len() > 1 {
+            assert_eq!(got, Ok(Released::StillHeld(self.fences[&hold.grant])));
+            self.confirm(hold.grant);
+            self.model.hold_of_mut(key, owner).unwrap().entries.remove(&0);
+        } else {
+            assert_eq!(got, Ok(Released::Ended(self.fences[&hold.grant])));
+            self.confirm(hold.grant);
+            let now = self.now();
+            self.model.end(key, End::Released, now, |hold| hold.owner == owner);
         }
     }
 

@@ -21,7 +21,11 @@ impl Pair {
             let is_group = mine.len() == keys.len()
                 && mine.iter().all(|hold| hold.grant == first.grant)
                 && (first.keys == keys.len() || !is_for_group(&waiter));
-            if !is_group || mine.iter().any(|hold| hold.claim != claim) {
+            let includes = first.claim == Claim::EXCLUSIVE
+                && claim == Claim::SHARED
+                && !is_for_group(&waiter)
+                && waiter.entry != 0;
+            if !is_group || mine.iter().any(|hold| hold.claim != claim && !includes) {
                 assert!(matches!(got, Asked::Refused(_)), "other holds: {got:?}");
                 return;
             }
