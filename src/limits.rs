@@ -28,6 +28,9 @@ pub const QUOTE_BYTES_MAX: usize = 64;
 /// Largest fence: what a client that keeps numbers as doubles can still tell apart, reached in the year 2255.
 pub const FENCE_MAX: u64 = (1 << 53) - 1;
 
+/// Digits of the largest fence. A register with more bytes holds none.
+pub const FENCE_DIGITS_MAX: usize = 16;
+
 /// Longest time that LOCK.FENCE can be asked to remember a fence, in seconds: ten years, far from any overflow.
 pub const REMEMBER_S_MAX: i64 = 10 * 365 * 24 * 3600;
 

@@ -2,8 +2,8 @@
 
 use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
 use crate::steps::{
-    assert_changes_nothing, digest, eval, hold, is_modern, release, set_string, transaction, unix_us, words,
-    wrong_arity,
+    ask, assert_changes_nothing, digest, eval, hold, is_modern, release, set_string, transaction, unix_us,
+    words, wrong_arity,
 };
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
@@ -305,6 +305,8 @@ fn a_server_without_the_commands_that_it_needs_is_told_of_them() {
     for missing in ["GET", "SET"] {
         let server = Server::with(&[&format!("rename-command {missing} \"\"")]);
         let refused = "which this server does not have; undo its rename-command";
+        // A register that is not there yet is not read.
+        assert_eq!(ask(&server, "APPEND k 7"), 1);
         assert_changes_nothing(&server, || {
             assert_eq!(
                 fence(&server, "k 9").error(),

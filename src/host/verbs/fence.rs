@@ -1,7 +1,9 @@
 //! LOCK.FENCE: the newest fence that a resource elsewhere has seen. The register is a string of the server, read and
 //! written by the server's own commands; nothing of this module's state takes part.
 
-use std::ffi::CStr;
+use std::ffi::{c_int, CStr};
+
+use redis_module::raw;
 
 use super::super::api::{rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
@@ -9,6 +11,7 @@ use super::super::server_reply::ServerReply;
 use super::super::{clock, reply, state};
 use crate::command::fence::{Admission, Admit};
 use crate::error::LockError;
+use crate::limits::FENCE_DIGITS_MAX;
 
 const GET: &CStr = c"GET";
 const SET: &CStr = c"SET";
@@ -33,12 +36,31 @@ impl Verb for FenceVerb {
 }
 
 fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
+    let found = string_bytes(call.ctx, call.key())?;
+    match found {
+        None => return request.judge(None),
+        // Not to be copied only to be refused.
+        Some(bytes) if bytes > FENCE_DIGITS_MAX => return Err(LockError::NoFence),
+        Some(_) => {}
+    }
     let register = rm!(RedisModule_Call(call.ctx, GET.as_ptr(), c"s".as_ptr(), call.key()));
     let register = ServerReply::of(call.ctx, GET, register)?;
     if register.root().is_error() {
         return Err(LockError::NoRegister);
     }
     request.judge(register.root().bytes())
+}
+
+/// The length of the string in this key, if there is one.
+fn string_bytes(ctx: *mut Ctx, key: *mut RString) -> Result<Option<usize>, LockError> {
+    let handle = rm!(RedisModule_OpenKey(ctx, key, raw::REDISMODULE_READ as c_int));
+    if handle.is_null() {
+        return Ok(None);
+    }
+    let is_string = rm!(RedisModule_KeyType(handle)) == raw::REDISMODULE_KEYTYPE_STRING as c_int;
+    let bytes = rm!(RedisModule_ValueLength(handle));
+    rm!(RedisModule_CloseKey(handle));
+    is_string.then_some(Some(bytes)).ok_or(LockError::NoRegister)
 }
 
 /// Writes the fence down, here and for replicas and the AOF: absolute, as all that they are told.
