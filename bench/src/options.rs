@@ -47,6 +47,8 @@ pub struct Options {
 pub enum Work {
     /// Instructions of each command, counted by callgrind
     Instructions,
+    /// The longest that each command can keep the others waiting
+    Worst,
     /// Acquire and release of free locks
     Pairs,
     /// Writes under a lock that is held

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod modes;
 pub mod pairs;
 pub mod waiters;
+pub mod worst;
 
 mod contend;
 mod crowd;
