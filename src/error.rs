@@ -4,8 +4,8 @@
 use std::fmt;
 
 use crate::limits::{
-    CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX,
-    OWNER_BYTES_MAX, QUOTE_BYTES_MAX,
+    CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
+    NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
@@ -59,6 +59,8 @@ pub enum LockError {
     SameKeyTwice(Vec<u8>),
     /// The owner is in too often.
     TooManyEntries,
+    /// The latch remembers as many ids as one may.
+    TooManyIds,
     /// The hold is to be left under an id.
     Reentrant,
     /// The owner holds some of the keys from other requests.
@@ -183,6 +185,9 @@ impl fmt::Display for LockError {
             Self::SameKeyTwice(key) => write!(f, "BADARG the key {} is named twice; name it once", Quoted(key)),
             Self::TooManyEntries => {
                 write!(f, "LOCKLIMIT the owner is in under {ENTRIES_MAX} ids already; release some of them first")
+            }
+            Self::TooManyIds => {
+                write!(f, "LOCKLIMIT the latch knows {LATCH_IDS_MAX} ids already; count without one, or use a latch for each part")
             }
             Self::Reentrant => {
                 write!(f, "LOCKMODE the lock was taken with REENTRANT; release it with REENTRANT and the id, or ALL")

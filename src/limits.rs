@@ -41,8 +41,13 @@ pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
 /// Most permits of a semaphore.
 pub const PERMITS_MAX: u32 = 1_000_000;
 
-/// Largest count of a latch: more parties than one server has clients. It remembers no more ids than that.
+/// Largest count of a latch: more parties than one server has clients.
 pub const LATCH_SIZE_MAX: u32 = 1_000_000;
+
+/// Most ids that a latch gets: twice the clients that a server takes by default. The server writes, dumps and deletes a value
+/// in one go, which takes 4 ms with this many ids and would take 190 with a million. One with more, of an earlier version, is
+/// still read.
+pub const LATCH_IDS_MAX: usize = 20_000;
 
 /// Longest life of a latch, in ms: ten years, far from any overflow.
 pub const LATCH_LIFE_MS_MAX: i64 = 10 * 365 * 24 * 3_600_000;
@@ -53,6 +58,10 @@ pub const LATCH_IDS_SHOWN_MAX: usize = 1_000;
 /// Most holds of one lock; whoever comes then waits, as for a permit. Each step looks at all holds of its lock, and
 /// letting this many in together, or ending them together, takes a few milliseconds.
 pub const HOLDS_MAX: u32 = 1_000;
+
+/// How many waiters one step lets in, or gives another limit, at one lock; the others have their turn right after it,
+/// between the clients. Each takes some microseconds. The tests of the core come upon it with few.
+pub const SERVED_PER_STEP: usize = if cfg!(test) { 2 } else { 250 };
 
 /// Lease when ACQUIRE names none, in ms.
 pub const DEFAULT_LEASE_MS: i64 = 30_000;
@@ -114,6 +123,10 @@ pub const LOCK_DELAY_MS_CEILING: i64 = 3_600_000;
 pub const WAITERS_ROWS_DEFAULT: usize = 100;
 /// See [`WAITERS_ROWS_DEFAULT`].
 pub const WAITERS_ROWS_MAX: usize = 10_000;
+
+/// Bytes after which a reply of LOCK.WAITERS ends, however many rows were asked for: some two milliseconds of work. There
+/// is always one row, and `AFTER` goes on where it ended.
+pub const WAITERS_BYTES_MAX: usize = 256 * 1024;
 
 /// Most owners that one row of LOCK.WAITERS names as holders in the way, and as waiters before it.
 pub const BLOCKERS_SHOWN_MAX: usize = 16;

@@ -8,7 +8,7 @@ use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
-use crate::limits::{LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
+use crate::limits::{LATCH_IDS_MAX, LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
 use crate::primitive::latch::Latch;
 
 pub const SET: Spec = Spec {
@@ -113,8 +113,13 @@ impl<'a> CountDown<'a> {
         is_out_of_memory: impl FnOnce() -> bool,
     ) -> Result<(u32, bool), LockError> {
         let latch = there.ok_or(LockError::NoLatch)?;
-        if latch.would_grow(self.id) && is_out_of_memory() {
-            return Err(LockError::OutOfMemory);
+        if latch.would_grow(self.id) {
+            if latch.ids().len() >= LATCH_IDS_MAX {
+                return Err(LockError::TooManyIds);
+            }
+            if is_out_of_memory() {
+                return Err(LockError::OutOfMemory);
+            }
         }
         let counted = latch.count(self.id);
         Ok((latch.left(), counted))
@@ -193,6 +198,20 @@ mod tests {
         }
 
         assert_eq!(parse_info(&[b"k", b"a"]), Err(LockError::Arity("latch.info")));
+    }
+
+    #[test]
+    fn an_id_too_many_is_refused_and_all_others_count() {
+        let mut latch = Latch::new(LATCH_SIZE_MAX).unwrap();
+        let ids: Vec<String> = (0..LATCH_IDS_MAX).map(|id| id.to_string()).collect();
+        let down = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch), || false);
+        for id in &ids {
+            assert!(down(&mut latch, Some(id.as_bytes())).is_ok());
+        }
+        let left = latch.left();
+        assert_eq!(down(&mut latch, Some(b"one more")), Err(LockError::TooManyIds));
+        assert_eq!(down(&mut latch, Some(b"7")), Ok((left, false)));
+        assert_eq!(down(&mut latch, None), Ok((left - 1, true)));
     }
 
     #[test]

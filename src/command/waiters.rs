@@ -1,4 +1,5 @@
-//! `LOCK.WAITERS key [COUNT n]`: who waits for a lock, the next one first. Reads only.
+//! `LOCK.WAITERS key [COUNT n] [AFTER owner]`: who waits for a lock, the next one first. Reads only. A long line is read in
+//! several replies: each begins after the last owner of the one before.
 
 use super::args::{set_once, Args};
 use super::spec::{Arg, Spec};
@@ -12,7 +13,11 @@ pub const SPEC: Spec = Spec {
     arity: -2,
     acl: "read slow",
     complexity: "O(N) with N holds and rows",
-    args: &[Arg::KEY, Arg::int("count").after("COUNT").optional()],
+    args: &[
+        Arg::KEY,
+        Arg::int("count").after("COUNT").optional(),
+        Arg::string("owner").after("AFTER").optional(),
+    ],
     ..Spec::READS_KEY
 };
 
@@ -22,6 +27,8 @@ pub struct ListWaiters<'a> {
     pub key: &'a [u8],
     /// The most rows to reply.
     pub count: usize,
+    /// Whose place the rows come after.
+    pub after: Option<&'a [u8]>,
 }
 
 impl<'a> ListWaiters<'a> {
@@ -29,15 +36,19 @@ impl<'a> ListWaiters<'a> {
     pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
-        let mut count = None;
+        let (mut count, mut after) = (None, None);
         while let Some(word) = args.next_word() {
-            if !word.eq_ignore_ascii_case(b"COUNT") {
+            if word.eq_ignore_ascii_case(b"AFTER") {
+                let owner = args.value("AFTER")?;
+                set_once(&mut after, "AFTER", owner)?;
+            } else if word.eq_ignore_ascii_case(b"COUNT") {
+                let n = args.number("COUNT", 1, WAITERS_ROWS_MAX as i64)?;
+                set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
+            } else {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
-            let n = args.number("COUNT", 1, WAITERS_ROWS_MAX as i64)?;
-            set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
         }
-        Ok(Self { key, count: count.unwrap_or(WAITERS_ROWS_DEFAULT) })
+        Ok(Self { key, count: count.unwrap_or(WAITERS_ROWS_DEFAULT), after })
     }
 }
 
@@ -49,6 +60,8 @@ mod tests {
     fn count_is_capped() {
         assert_eq!(ListWaiters::parse(&[b"k"]).map(|request| request.count), Ok(WAITERS_ROWS_DEFAULT));
         assert!(ListWaiters::parse(&[b"k", b"COUNT", b"10000"]).is_ok());
+        let after = ListWaiters::parse(&[b"k", b"after", b"bob"]).map(|request| request.after);
+        assert_eq!(after, Ok(Some(&b"bob"[..])));
         for n in [&b"0"[..], b"-1", b"10001", b"9223372036854775807", b"x"] {
             assert!(matches!(ListWaiters::parse(&[b"k", b"COUNT", n]), Err(LockError::Number { .. })));
         }

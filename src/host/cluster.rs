@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
@@ -13,7 +12,7 @@ use super::server_reply::ServerReply;
 use super::state;
 use crate::error::LockError;
 
-/// Most locks checked in one run of the cron.
+/// Most waits looked at in one run of the cron, for the locks that they come first at.
 const CHECKED_PER_RUN: usize = 500;
 
 /// Whether the log says already that the server refuses calls.
@@ -75,12 +74,10 @@ pub(super) fn check_queues(ctx: *mut Ctx) {
         return;
     }
     let locks = state::with(|host| {
-        let rest = host.memory.waiters.locks(None).skip(host.queues_checked);
-        let chosen: Vec<_> = rest.take(CHECKED_PER_RUN).map(|(db, key)| (db, Rc::clone(key))).collect();
+        let (locks, last) = host.memory.waiters.fronts_after(host.queues_checked, CHECKED_PER_RUN);
         // Where there are no more the next run begins anew.
-        let is_last = chosen.len() < CHECKED_PER_RUN;
-        host.queues_checked = if is_last { 0 } else { host.queues_checked + CHECKED_PER_RUN };
-        chosen
+        host.queues_checked = last.unwrap_or_default();
+        locks
     });
     for (db, key) in &locks {
         let name = OwnString::new(key);

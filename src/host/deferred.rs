@@ -48,12 +48,13 @@ pub(super) fn run(ctx: *mut Ctx) {
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::tell_next() {}
     if may_write {
-        while in_budget() && next_suspect().is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
+        while in_budget() && next_suspect(in_budget).is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {
+        }
         while in_budget() && next_lease(start).is_some_and(|suspect| look_at(ctx, suspect, in_budget)) {}
     }
     while in_budget() && state::with(Host::give_back_some) {}
     state::with(|host| {
-        if host.remains.is_some() {
+        if !host.remains.is_empty() {
             host.alarm.soon();
         }
         if may_look && !host.memory.observers.is_quiet() {
@@ -71,7 +72,7 @@ pub(super) fn run(ctx: *mut Ctx) {
         }
         if !may_write {
             host.alarm.by(clock::now().plus_ms(PAUSE_MS));
-        } else if !host.deferred.suspects.is_empty() {
+        } else if host.deferred.has_suspects() {
             host.alarm.soon();
         } else if let Some(deadline) = host.memory.next_deadline() {
             host.alarm.by(deadline.max(Moment(1)));
@@ -102,7 +103,8 @@ pub(super) fn step_down(ctx: *mut Ctx) {
         host.steps_down = false;
         let left = host.memory.waiters.len() as u64;
         host.memory.stats.failed += left;
-        host.remains = Some(Box::new(host.memory.waiters.clear()));
+        let waiters = host.memory.waiters.clear();
+        host.leave_behind(waiters);
         host.memory.provisional = Table::default();
         host.deferred = state::Deferred::default();
         host.alarm.soon();
@@ -184,8 +186,15 @@ fn is_connected(client: u64) -> bool {
 }
 
 /// The next lock to look at, for whatever reason.
-fn next_suspect() -> Option<Suspect> {
-    state::with(|host| host.deferred.suspects.pop_front())
+fn next_suspect(in_budget: impl Fn() -> bool) -> Option<Suspect> {
+    state::with(|host| loop {
+        if let Some(suspect) = host.deferred.suspects.pop_front() {
+            return Some(suspect);
+        }
+        if !in_budget() || !host.suspect_some() {
+            return None;
+        }
+    })
 }
 
 /// The next lock with a lease that is due.

@@ -46,7 +46,7 @@ unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what:
                 if std::mem::take(&mut host.steps_down) {
                     host.suspect_all(None);
                 }
-                host.suspect_ties(None);
+                host.suspect_all_ties();
                 host.alarm.soon();
             } else {
                 host.steps_down = true;
@@ -65,9 +65,9 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
         let flushed = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() }.dbnum;
         state::with(|host| {
             let db = (flushed >= 0).then_some(flushed);
-            host.memory.leases.clear(db);
-            host.memory.ties.clear(db);
+            let (leases, ties) = (host.memory.leases.clear(db), host.memory.ties.clear(db));
             host.memory.ledger.flush(db, clock::now());
+            host.leave_behind(leases.chain(ties));
             host.suspect_all(db);
         });
     });
@@ -89,7 +89,7 @@ unsafe extern "C" fn on_loading(
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
                 host.suspect_all(None);
-                host.suspect_ties(None);
+                host.suspect_all_ties();
             }
         });
     });
@@ -143,7 +143,7 @@ unsafe extern "C" fn on_client(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
     guard("client", || {
         // SAFETY: for this event the server passes this structure.
         let client = unsafe { &*data.cast::<raw::RedisModuleClientInfo>() }.id;
-        state::with(|host| host.suspect_ties(Some(client)));
+        state::with(|host| host.suspect_ties(client));
     });
 }
 
@@ -163,7 +163,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
             host.suspect_all(Some(first));
             host.suspect_all(Some(second));
             // Whoever was found to be gone is looked for in the other database by now.
-            host.suspect_ties(None);
+            host.suspect_all_ties();
         });
     });
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_long, CString};
 
+use redis_module::raw;
+
 use super::api::{rm, Ctx};
 use crate::command::report::Report;
 use crate::error::LockError;
@@ -41,6 +43,15 @@ pub(super) fn text(ctx: *mut Ctx, bytes: &[u8]) {
 
 pub(super) fn array(ctx: *mut Ctx, len: usize) {
     rm!(RedisModule_ReplyWithArray(ctx, len as c_long));
+}
+
+/// Begins an array whose length is told when it is closed.
+pub(super) fn open_array(ctx: *mut Ctx) {
+    rm!(RedisModule_ReplyWithArray(ctx, c_long::from(raw::REDISMODULE_POSTPONED_LEN)));
+}
+
+pub(super) fn close_array(ctx: *mut Ctx, len: usize) {
+    rm!(RedisModule_ReplySetArrayLength(ctx, len as c_long));
 }
 
 pub(super) fn map(ctx: *mut Ctx, len: usize) {

@@ -12,9 +12,13 @@ use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
 use crate::primitive::table::Table;
+use crate::primitive::ties::Tied;
 use crate::primitive::turn::Left;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Effect, Fence, Lock, Memory, Moment, WaiterId};
+
+/// How many waits or ties a sweep looks up at once: some tens of microseconds.
+const SWEPT_AT_ONCE: usize = 100;
 
 /// All that the module keeps outside the keyspace.
 pub(super) struct Host {
@@ -24,14 +28,14 @@ pub(super) struct Host {
     pub(super) blocked: Blocked,
     /// Work that must not be done inside the callback that found it.
     pub(super) deferred: Deferred,
-    /// What those who waited until this became a replica have left behind: each step gives some of it back.
-    pub(super) remains: Option<Box<dyn Iterator<Item = ()>>>,
+    /// What was emptied at once, such as the queues of a server that became a replica: each step gives some of it back.
+    pub(super) remains: VecDeque<Box<dyn Iterator<Item = ()>>>,
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
     pub(super) listeners: Listeners,
     /// How far the search for queues of moved locks has come.
-    pub(super) queues_checked: usize,
+    pub(super) queues_checked: WaiterId,
     /// The same among those who wait for several locks.
     pub(super) groups_checked: WaiterId,
     /// Which of the server's commands can block, of those that were asked about.
@@ -55,6 +59,40 @@ pub(super) struct Deferred {
     pub(super) suspects: VecDeque<Suspect>,
     /// Grants whose reply was given: is the client still there to read it?
     pub(super) delivered: Vec<Delivered>,
+    /// Connections that are gone, and how far their ties have been looked up.
+    pub(super) gone: VecDeque<(u64, Option<(i32, Tied)>)>,
+    /// Going over all locks with a queue.
+    pub(super) queues: Sweep<WaiterId>,
+    /// Going over all holds that are tied to a connection.
+    pub(super) ties: Sweep<Option<(i32, Tied)>>,
+}
+
+impl Deferred {
+    /// Whether there is a lock to look at.
+    pub(super) fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty() || !self.gone.is_empty() || self.queues.rounds > 0 || self.ties.rounds > 0
+    }
+}
+
+/// A way over all of something, of which only a few are looked up at once: to name 200,000 locks in one event would keep
+/// every client waiting.
+#[derive(Default)]
+pub(super) struct Sweep<T> {
+    last: T,
+    /// How often to go on to the end: twice when it was asked for on the way.
+    rounds: u8,
+}
+
+impl<T: Default> Sweep<T> {
+    fn ask(&mut self) {
+        self.rounds = (self.rounds + 1).min(2);
+    }
+
+    /// Goes on after this one, or has come to the end.
+    fn go_on(&mut self, last: Option<T>) {
+        self.rounds -= u8::from(last.is_none());
+        self.last = last.unwrap_or_default();
+    }
 }
 
 /// A lock to look at; several only where a grant of several is to be taken back.
@@ -86,11 +124,11 @@ impl Host {
             memory,
             blocked: Blocked::default(),
             deferred: Deferred::default(),
-            remains: None,
+            remains: VecDeque::new(),
             effects: Vec::new(),
             alarm: Alarm::default(),
             listeners: Listeners::default(),
-            queues_checked: 0,
+            queues_checked: WaiterId(0),
             groups_checked: WaiterId(0),
             blocking_commands: Table::default(),
             uncounted: 0,
@@ -127,23 +165,53 @@ impl Host {
         }
     }
 
-    fn look_soon(&mut self, db: i32, key: &[u8]) {
+    pub(super) fn look_soon(&mut self, db: i32, key: &[u8]) {
         self.deferred.suspects.push_back(Suspect::of(db, key.into()));
         self.alarm.soon();
     }
 
-    /// Asks for a look at the holds that are tied to a connection, or at all that are tied to any.
-    pub(super) fn suspect_ties(&mut self, client: Option<u64>) {
-        let ties = &self.memory.ties;
-        let before = self.deferred.suspects.len();
-        let suspects = &mut self.deferred.suspects;
-        match client {
-            Some(client) => suspects.extend(ties.of(client).map(|(db, key)| Suspect::of(db, key))),
-            None => suspects.extend(ties.all().map(|(db, key)| Suspect::of(db, key))),
-        }
-        if self.deferred.suspects.len() > before {
+    /// Asks for a look at the holds that are tied to a connection.
+    pub(super) fn suspect_ties(&mut self, client: u64) {
+        if !self.memory.ties.after(None, Some(client), 1).is_empty() {
+            self.deferred.gone.push_back((client, None));
             self.alarm.soon();
         }
+    }
+
+    /// Asks for a look at all holds that are tied to any connection.
+    pub(super) fn suspect_all_ties(&mut self) {
+        if self.memory.ties.len() > 0 {
+            self.deferred.ties.ask();
+            self.alarm.soon();
+        }
+    }
+
+    /// Finds some more of the locks that are to be looked at because all are; whether there may be others.
+    pub(super) fn suspect_some(&mut self) -> bool {
+        let Deferred { queues, ties, gone, suspects, .. } = &mut self.deferred;
+        if let Some((client, last)) = gone.front_mut() {
+            let some = self.memory.ties.after(last.as_ref(), Some(*client), SWEPT_AT_ONCE);
+            suspects.extend(some.iter().map(|(db, (_, key, _))| Suspect::of(*db, Rc::clone(key))));
+            *last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            if last.is_none() {
+                gone.pop_front();
+            }
+            return true;
+        }
+        if queues.rounds > 0 {
+            let (locks, last) = self.memory.waiters.fronts_after(queues.last, SWEPT_AT_ONCE);
+            suspects.extend(locks.into_iter().map(|(db, key)| Suspect::of(db, key)));
+            queues.go_on(last);
+            return true;
+        }
+        if ties.rounds > 0 {
+            let some = self.memory.ties.after(ties.last.as_ref(), None, SWEPT_AT_ONCE);
+            suspects.extend(some.iter().map(|(db, (_, key, _))| Suspect::of(*db, Rc::clone(key))));
+            let last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            ties.go_on(last.map(Some));
+            return true;
+        }
+        false
     }
 
     /// Takes a waiter out of its queues between two steps, or ends a watch; whether it was there. Nothing may be granted
@@ -165,12 +233,21 @@ impl Host {
         Some((entry.db, entry.keys))
     }
 
+    /// Leaves this to be given back bit by bit.
+    pub(super) fn leave_behind(&mut self, mut remains: impl Iterator<Item = ()> + 'static) {
+        if remains.next().is_some() {
+            self.remains.push_back(Box::new(remains));
+            self.alarm.soon();
+        }
+    }
+
     /// Gives back a bit of what is left behind; whether there was any.
     pub(super) fn give_back_some(&mut self) -> bool {
-        if self.remains.as_mut().and_then(Iterator::next).is_none() {
-            self.remains = None;
+        let Some(first) = self.remains.front_mut() else { return false };
+        if first.next().is_none() {
+            self.remains.pop_front();
         }
-        self.remains.is_some()
+        true
     }
 
     /// Two databases have changed places: grants that may have to be taken back are in the other one now.
@@ -187,11 +264,12 @@ impl Host {
         }
     }
 
-    /// The same for all locks of one database, or of all.
+    /// Asks for a look at all keys that are watched in one database, or in all, and at all locks that are waited for.
     pub(super) fn suspect_all(&mut self, db: Option<i32>) {
         self.memory.observers.note_all(db);
-        let locks = self.memory.waiters.locks(db);
-        self.deferred.suspects.extend(locks.map(|(db, key)| Suspect::of(db, Rc::clone(key))));
+        if self.memory.waiters.len() > 0 {
+            self.deferred.queues.ask();
+        }
         self.alarm.soon();
     }
 }

@@ -84,6 +84,11 @@ fn finish(site: Site, name: *mut RString) {
             }
         }
     }
+    state::with(|host| {
+        while let Some((db, key)) = host.memory.unfinished.pop() {
+            host.look_soon(db, &key);
+        }
+    });
     if !state::with(|host| host.memory.observers.is_quiet()) {
         observe::after_step(site.ctx, reach);
     }

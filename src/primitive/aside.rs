@@ -54,9 +54,10 @@ impl Memory {
 
     /// Empties the index; the names of all locks that stood in it, for who knows better in which databases they are.
     pub fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
-        let mut names: BTreeSet<Box<[u8]>> = self.ties.all().map(|(_, key)| (*key).into()).collect();
-        while let Some((_, lease)) = self.leases.pop_due(Moment::NEVER) {
-            names.insert(lease.key.as_slice().into());
+        let mut names: BTreeSet<Box<[u8]>> = self.ties.keys().map(|key| (**key).into()).collect();
+        while self.leases.next_deadline().is_some() {
+            let lease = self.leases.pop_due(Moment::NEVER);
+            names.extend(lease.map(|(_, lease)| lease.key.as_slice().into()));
         }
         (self.leases, self.ties) = (Leases::default(), Ties::default());
         names
@@ -98,7 +99,8 @@ mod tests {
 
     /// What is found for client 7, and by the leases that are due.
     fn looked_at(memory: &mut Memory) -> Looked {
-        let tied = memory.ties.of(7).map(|(db, key)| (db, key.to_vec())).collect();
+        let tied = memory.ties.after(None, Some(7), 100).into_iter();
+        let tied = tied.map(|(db, (_, key, _))| (db, key.to_vec())).collect();
         let due = std::iter::from_fn(|| memory.leases.pop_due(DUE));
         (tied, due.map(|(db, lease)| (db, lease.fence.get())).collect())
     }

@@ -74,12 +74,11 @@ impl Turn<'_> {
 
     /// Ends what cools, as far as it is chosen; how many. Serve after it.
     pub(super) fn end_cooling(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
-        let mut count = 0;
-        while let Some(cooling) = self.lock.take_cooling(|cooling| chosen(&cooling.hold)) {
-            self.memory.unindex(self.db, self.key, &cooling.hold);
-            self.effects.push(Effect::Ended { fence: cooling.hold.fence, how: End::Cooled });
-            count += 1;
+        let over = self.lock.take_cooling(|cooling| chosen(&cooling.hold));
+        for Cooling { hold, .. } in &over {
+            self.memory.unindex(self.db, self.key, hold);
+            self.effects.push(Effect::Ended { fence: hold.fence, how: End::Cooled });
         }
-        count
+        over.len()
     }
 }

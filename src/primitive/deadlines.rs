@@ -3,7 +3,8 @@
 //!
 //! Eight levels of 64 buckets. A bucket of level `n` spans 64ⁿ ticks of a millisecond, and an entry lies on the
 //! level of the highest 6-bit digit in which its tick differs from the wheel's. Entries move down a level when
-//! the wheel reaches their bucket, at most seven times in their life. Within a bucket the order is free.
+//! the wheel reaches their bucket, at most seven times in their life; so many at once that a full bucket keeps nobody
+//! waiting. Within a bucket the order is free.
 
 use super::slab::Slab;
 use super::Moment;
@@ -13,6 +14,8 @@ pub use super::slab::Slot;
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
 const LEVELS: usize = 8;
+/// How many entries move down in one call: some tens of microseconds. The tests come upon it with few.
+const SPILLED_AT_ONCE: usize = if cfg!(test) { 3 } else { 1_000 };
 /// The last tick that the levels can tell apart, 8,900 years after the machine's start.
 const TICK_MAX: u64 = (1 << (DIGIT_BITS as u64 * LEVELS as u64)) - 1;
 
@@ -23,7 +26,9 @@ pub struct Deadlines<T> {
     heads: Box<[Slot]>,
     /// One bit for each bucket that has entries.
     occupied: [u64; LEVELS],
-    /// Every entry due before this tick has been taken out.
+    /// First of those that the wheel has reached and that are still to move down.
+    spill: Slot,
+    /// Every entry due before this tick has been taken out, but for those that are to move down.
     tick: u64,
 }
 
@@ -41,6 +46,7 @@ impl<T> Default for Deadlines<T> {
             entries: Slab::default(),
             heads: vec![Slot::NONE; BUCKETS * LEVELS].into_boxed_slice(),
             occupied: [0; LEVELS],
+            spill: Slot::NONE,
             tick: 0,
         }
     }
@@ -50,6 +56,11 @@ impl<T> Deadlines<T> {
     /// How many entries there are.
     pub const fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Gives all of it back, a block with each step of the iterator.
+    pub fn into_blocks(self) -> impl Iterator<Item = ()> {
+        self.entries.into_blocks()
     }
 
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
@@ -87,28 +98,40 @@ impl<T> Deadlines<T> {
         self.entries.get(slot).map(|entry| &entry.value)
     }
 
-    /// Takes out one value that is due at `now`.
+    /// Takes out one value that is due at `now`. Returns `None` too when many entries are still to move down; then
+    /// [`Deadlines::next_deadline`] is not after `now`.
     pub fn pop_due(&mut self, now: Moment) -> Option<T> {
         let now_tick = now.0 / 1000;
+        self.spill_some();
         while let Some((level, bucket, start)) = self.first_bucket() {
             if start > now_tick {
                 break;
+            }
+            if level > 0 && self.spill != Slot::NONE {
+                // What is reached first moves down first: a lower level is always nearer.
+                return None;
             }
             self.tick = self.tick.max(start);
             let slot = self.head(bucket);
             if level == 0 {
                 return self.remove(slot);
             }
-            self.cascade(bucket);
+            self.spill = slot;
+            self.set_head(bucket, Slot::NONE);
+            self.spill_some();
         }
-        // Every bucket left starts later, so the wheel may turn this far without passing one.
-        self.tick = self.tick.max(now_tick.min(TICK_MAX));
+        if self.spill == Slot::NONE {
+            // Every bucket left starts later, so the wheel may turn this far without passing one.
+            self.tick = self.tick.max(now_tick.min(TICK_MAX));
+        }
         None
     }
 
     /// When to call [`Deadlines::pop_due`] next: never later than the first deadline, perhaps somewhat earlier.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.first_bucket().map(|(_, _, start)| Moment(start.saturating_mul(1000)))
+        let first = self.first_bucket().map(|(_, _, start)| start);
+        let first = if self.spill == Slot::NONE { first } else { Some(self.tick) };
+        first.map(|start| Moment(start.saturating_mul(1000)))
     }
 
     /// The bucket that falls due first: level, number and first tick. A lower level is always nearer.
@@ -121,14 +144,17 @@ impl<T> Deadlines<T> {
         Some((level, level * BUCKETS + digit as usize, start))
     }
 
-    /// Spreads the entries of a bucket that the wheel has reached over the levels below.
-    fn cascade(&mut self, bucket: usize) {
-        let mut slot = self.head(bucket);
-        self.set_head(bucket, Slot::NONE);
-        while let Some(entry) = self.entries.get(slot) {
+    /// Spreads some entries of a bucket that the wheel has reached over the levels below.
+    fn spill_some(&mut self) {
+        for _ in 0..SPILLED_AT_ONCE {
+            let slot = self.spill;
+            let Some(entry) = self.entries.get(slot) else { return };
             let (tick, next) = (entry.tick, entry.next);
+            self.spill = next;
+            if let Some(after) = self.entries.get_mut(next) {
+                after.before = Slot::NONE;
+            }
             self.link(slot, tick);
-            slot = next;
         }
     }
 
@@ -162,6 +188,7 @@ impl<T> Deadlines<T> {
         }
         match self.entries.get_mut(before) {
             Some(entry) => entry.next = next,
+            None if self.spill == slot => self.spill = next,
             None => self.set_head(self.bucket_of(tick), next),
         }
         Some(())
@@ -200,6 +227,8 @@ mod tests {
         Remove(usize),
         Reschedule(usize, u64),
         Advance(u64),
+        /// Asks once, whatever else is due.
+        AskOnce(u64),
     }
 
     /// Distances that sit on the seams between levels as often as between them.
@@ -217,6 +246,7 @@ mod tests {
             2 => any::<usize>().prop_map(Op::Remove),
             1 => (any::<usize>(), distance()).prop_map(|(n, d)| Op::Reschedule(n, d)),
             3 => prop_oneof![0..100_000_u64, 0..1_000_000_000_000_u64].prop_map(Op::Advance),
+            3 => prop_oneof![0..100_000_u64, 0..1_000_000_000_000_u64].prop_map(Op::AskOnce),
         ]
     }
 
@@ -246,12 +276,22 @@ mod tests {
                     }
                     Op::Advance(distance) => {
                         now = Moment(now.0 + distance);
-                        let out: BTreeSet<usize> = std::iter::from_fn(|| wheel.pop_due(now)).collect();
+                        let mut out = BTreeSet::new();
+                        while wheel.next_deadline().is_some_and(|wake| wake <= now) {
+                            out.extend(wheel.pop_due(now));
+                        }
                         // A tick is a millisecond, rounded up: what is due comes out within one.
                         let due = |at: u64| at.div_ceil(1000) <= now.0 / 1000;
                         let expected = model.iter().filter(|(at, _, _)| due(*at)).map(|(_, id, _)| *id).collect();
                         prop_assert_eq!(out, expected);
                         model.retain(|(at, _, _)| !due(*at));
+                    }
+                    Op::AskOnce(distance) => {
+                        now = Moment(now.0 + distance);
+                        if let Some(out) = wheel.pop_due(now) {
+                            let at = model.iter().position(|(_, id, _)| *id == out).unwrap();
+                            prop_assert!(model.swap_remove(at).0.div_ceil(1000) <= now.0 / 1000);
+                        }
                     }
                     Op::Remove(_) | Op::Reschedule(..) => {}
                 }

@@ -40,9 +40,16 @@ pub struct Near<'a> {
     pub now: Moment,
     pub at_hand: &'a [(&'a [u8], &'a Lock)],
     pub others: &'a mut dyn Holds,
+    /// What the searches of this step have cost so far: all of them together have the time of one.
+    pub spent: usize,
 }
 
 impl Near<'_> {
+    /// Whether there is time for one more search.
+    pub const fn has_time(&self) -> bool {
+        self.spent < SEARCH_COST_MAX
+    }
+
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
         let now = self.now;
         let mut live = |hold: &Hold| {
@@ -65,38 +72,40 @@ pub struct Link {
 }
 
 /// The cycle that the wait would close, beginning with the one who asks; nothing if there is none. Each is counted.
-pub fn find_cycle(memory: &mut Memory, want: &Want, mut holds: Near) -> Option<Vec<Link>> {
-    let cycle = look_for_cycle(&memory.waiters, want, &mut holds)?;
+pub fn find_cycle(memory: &mut Memory, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
+    let cycle = look_for_cycle(&memory.waiters, want, holds)?;
     memory.stats.deadlocks += 1;
     Some(cycle)
 }
 
 fn look_for_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
-    if waiters.len() == 0 || !somebody_waits_elsewhere(waiters, want, holds) {
+    let before = holds.spent;
+    // While a line gets another limit, some in it show one that they do not ask with any more.
+    if waiters.len() == 0 || waiters.has_new_limits() || !somebody_waits_elsewhere(waiters, want, holds) {
         return None;
     }
-    let mut search = search::Search::new(waiters, *want)?;
-    if !search.gather(holds) || !search.comes_back || search.could_be_granted(false)? {
-        return None;
-    }
-    let cycle = search.way_back()?;
-    search.could_be_granted(true)?.then_some(cycle)
+    let mut search = search::Search::new(waiters, *want, before)?;
+    let cycle = search.run(holds);
+    holds.spent += search.spent - before;
+    cycle
 }
 
 /// Whether anyone before this wait waits for anything but this: if not, there is nothing to search. With too many
 /// holders to look at it is not worth while either.
 fn somebody_waits_elsewhere(waiters: &Waiters, want: &Want, holds: &mut Near) -> bool {
-    let mut spent = 0;
+    let (before, mut spent) = (holds.spent, 0);
     let found = want.keys.iter().any(|key| {
+        holds.spent += search::OPEN_COST;
         let mut found = waiters.links_between(want.db, key, Place::HEAD, want.place).next().is_some();
         holds.each(key, &mut |hold| {
             let owner = hold.owner.as_bytes();
             if !found && spent <= SEARCH_COST_MAX {
                 spent += search::LOOK_COST;
-                found = owner != want.owner && !waiters.waits_of(want.db, owner).is_empty();
+                found = owner != want.owner && waiters.does_wait(want.db, owner);
             }
         });
         found
     });
+    holds.spent = holds.spent.max(before + spent);
     found && spent <= SEARCH_COST_MAX
 }

@@ -9,6 +9,9 @@ use crate::limits::{FENCE_AHEAD_US_MAX, FENCE_MAX};
 pub struct Fence(NonZeroU64);
 
 impl Fence {
+    /// The smallest.
+    pub const MIN: Self = Self(NonZeroU64::MIN);
+
     /// The fence with this number, unless it is 0 or too large for clients that keep numbers as doubles.
     pub fn new(n: u64) -> Option<Self> {
         NonZeroU64::new(n).filter(|n| n.get() <= FENCE_MAX).map(Self)

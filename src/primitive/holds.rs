@@ -73,6 +73,15 @@ impl Holds {
         }
     }
 
+    /// Takes out all that are wanted.
+    pub fn take_each(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
+        match self {
+            Self::One(hold) if wanted(hold) => self.take(|_| true).into_iter().collect(),
+            Self::One(_) => Vec::new(),
+            Self::Many { holds, .. } => holds.extract_if(.., |hold| wanted(hold)).collect(),
+        }
+    }
+
     /// Takes out all.
     pub fn take_all(&mut self) -> Vec<Hold> {
         match self {
@@ -108,15 +117,14 @@ impl Holds {
         }
     }
 
-    /// Takes out the first of those that cool that is wanted.
-    pub fn take_cooling(&mut self, wanted: impl FnMut(&Cooling) -> bool) -> Option<Cooling> {
-        let Self::Many { holds, cooling } = self else { return None };
-        let at = cooling.iter().position(wanted)?;
-        let taken = cooling.remove(at);
-        if cooling.is_empty() {
+    /// Takes out those that cool that are wanted.
+    pub fn take_cooling(&mut self, mut wanted: impl FnMut(&Cooling) -> bool) -> Vec<Cooling> {
+        let Self::Many { holds, cooling } = self else { return Vec::new() };
+        let taken: Vec<Cooling> = cooling.extract_if(.., |cooling| wanted(cooling)).collect();
+        if cooling.is_empty() && !taken.is_empty() {
             *self = Self::from(std::mem::take(holds));
         }
-        Some(taken)
+        taken
     }
 }
 

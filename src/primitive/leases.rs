@@ -83,9 +83,13 @@ impl Leases {
         }
     }
 
-    /// One database has been emptied, or all.
-    pub fn clear(&mut self, db: Option<i32>) {
-        self.wheels.retain(|(wheel_db, _)| db.is_some_and(|db| db != *wheel_db));
+    /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
+    pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+        let wheels = std::mem::take(&mut self.wheels).into_iter();
+        let (gone, kept) = wheels.partition(|(wheel_db, _)| db.is_none_or(|db| db == *wheel_db));
+        self.wheels = kept;
+        let gone: Vec<(i32, Deadlines<LeaseRef>)> = gone;
+        gone.into_iter().flat_map(|(_, wheel)| wheel.into_blocks())
     }
 
     fn wheel(&self, db: i32) -> Option<&Deadlines<LeaseRef>> {

@@ -4,7 +4,7 @@
 use super::claim::{Claim, ALL};
 use super::holds::Holds;
 use super::table::Set;
-use super::{Cooling, Fence, Hold, Moment, Owner};
+use super::{Cooling, Fence, Hold, Owner};
 use crate::limits::HOLDS_MAX;
 
 /// One lock: holds that agree on its limit. Their permits together pass it only where the limit of a semaphore was
@@ -188,7 +188,7 @@ impl Lock {
             count += 1;
             stand.admit(other)
         }) {
-            let cooling = std::iter::from_fn(|| self.0.take_cooling(|_| true)).map(|cooling| cooling.hold);
+            let cooling = self.0.take_cooling(|_| true).into_iter().map(|cooling| cooling.hold);
             let mut gone: Vec<Hold> = cooling.collect();
             gone.extend(self.0.take_all());
             return gone;
@@ -196,7 +196,9 @@ impl Lock {
         if count <= HOLDS_MAX as usize {
             return Vec::new();
         }
-        let oldest = self.0.take_cooling(|_| true).map(|cooling| cooling.hold);
+        let mut is_oldest = true;
+        let oldest =
+            self.0.take_cooling(|_| std::mem::take(&mut is_oldest)).pop().map(|cooling| cooling.hold);
         oldest.or_else(|| self.0.take(|other| Some(&other.owner) != owner)).into_iter().collect()
     }
 
@@ -215,13 +217,13 @@ impl Lock {
         self.cooling().iter().find(|cooling| cooling.hold.fence == fence)
     }
 
-    /// Takes out one of those that cool, if it is wanted.
-    pub fn take_cooling(&mut self, wanted: impl FnMut(&Cooling) -> bool) -> Option<Cooling> {
-        self.0.take_cooling(wanted)
+    /// Takes out all of those that cool that are chosen.
+    pub fn take_cooling(&mut self, chosen: impl FnMut(&Cooling) -> bool) -> Vec<Cooling> {
+        self.0.take_cooling(chosen)
     }
 
-    /// Takes out one hold that is over at `now`.
-    pub fn take_expired(&mut self, now: Moment) -> Option<Hold> {
-        self.0.take(|hold| !hold.is_live(now))
+    /// Ends all holds that are chosen.
+    pub fn end_each(&mut self, chosen: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
+        self.0.take_each(chosen)
     }
 }

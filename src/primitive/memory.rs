@@ -1,6 +1,8 @@
 //! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
 //! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
+use std::rc::Rc;
+
 use super::aside::Aside;
 use super::deadlines::Slot;
 use super::fence::FenceSource;
@@ -87,6 +89,8 @@ pub struct Memory {
     pub claim_ms: u64,
     /// Empty between two steps.
     pub unsettled: Unsettled,
+    /// Locks at which a step has done as much as one may, and has left the rest for another.
+    pub unfinished: Vec<(i32, Rc<[u8]>)>,
     /// The earliest deadline that was added since somebody looked.
     soonest: Option<Moment>,
 }
@@ -168,7 +172,7 @@ impl Memory {
     /// Whether a step has left nothing to look at.
     #[inline]
     pub fn is_settled(&self) -> bool {
-        self.unsettled.is_empty() && self.observers.is_quiet()
+        self.unsettled.is_empty() && self.unfinished.is_empty() && self.observers.is_quiet()
     }
 
     /// Keeps the place of a ticket that is asked for again. Returns its number, and the client that was kept waiting for its

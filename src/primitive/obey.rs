@@ -71,7 +71,7 @@ impl Turn<'_> {
         let cooled = |cooling: &Cooling| cooling.hold.fence == fence;
         let gone = match self.lock.end(fence) {
             Some(hold) => Some(hold),
-            None => self.lock.take_cooling(cooled).map(|cooling| cooling.hold),
+            None => self.lock.take_cooling(cooled).pop().map(|cooling| cooling.hold),
         };
         gone.is_some_and(|hold| {
             self.memory.unindex(self.db, self.key, &hold);

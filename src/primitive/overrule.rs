@@ -1,12 +1,13 @@
 //! What goes against leases and the order of the queue: holds that are broken, stolen, handed over or asked for.
 
 use super::bounds::Bounds;
-use super::deadlock::{Holds, Link, Want};
+use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::entries::Entries;
 use super::hold::Extra;
 use super::turn::{Effect, Left, To};
 use super::waiter::Ask;
 use super::{End, Fence, Hold, Lease, Owner, Turn, WaiterId};
+use crate::limits::SEARCH_COST_MAX;
 
 impl Turn<'_> {
     /// Ends all holds and makes one for somebody else, before all who wait.
@@ -24,15 +25,11 @@ impl Turn<'_> {
         count
     }
 
-    fn end_all(&mut self, mut chosen: impl FnMut(&Hold) -> bool, how: End) -> usize {
-        let holds = self.lock.holds().iter().filter(|hold| chosen(hold));
-        let fences: Vec<Fence> = holds.map(|hold| hold.fence).collect();
-        for fence in &fences {
-            if let Some(hold) = self.lock.end(*fence) {
-                self.note_end(hold, how);
-            }
-        }
-        fences.len()
+    fn end_all(&mut self, chosen: impl FnMut(&Hold) -> bool, how: End) -> usize {
+        let holds = self.lock.end_each(chosen);
+        let count = holds.len();
+        holds.into_iter().for_each(|hold| self.note_end(hold, how));
+        count
     }
 
     /// Asks all holders to give the lock up; how many there are. It is on them to do it.
@@ -101,7 +98,8 @@ impl Turn<'_> {
         fence
     }
 
-    /// The cycle that there would be if this owner had the hold: what it waits for might wait for it.
+    /// The cycle that there would be if this owner had the hold: what it waits for might wait for it. All of its waits
+    /// together have the time of one search; what is not found in it is let pass, and leases end it.
     pub fn find_cycle_after_transfer(
         &mut self,
         fence: Fence,
@@ -111,19 +109,27 @@ impl Turn<'_> {
         let owner = std::mem::replace(&mut self.lock.hold_with_mut(fence)?.owner, to.clone());
         // The hold that was to be upgraded is gone then.
         let upgrade = self.memory.waiters.waiter_of(self.db, self.key, owner.as_bytes());
-        let waits = self.memory.waiters.waits_of(self.db, to.as_bytes()).to_vec();
-        let cycle = waits.iter().find_map(|id| {
-            let entry = self.memory.waiters.get(*id)?;
+        // No search is free of cost, so that there is no time for more of them.
+        let waits = self.memory.waiters.waits_of(self.db, to.as_bytes()).take(SEARCH_COST_MAX);
+        let waits: Vec<WaiterId> = waits.collect();
+        let at_hand = &[(self.key, &*self.lock)];
+        let mut near = Near { now: self.clock.now, at_hand, others, spent: 0 };
+        let mut cycle = None;
+        for id in waits {
+            if cycle.is_some() || !near.has_time() {
+                break;
+            }
+            let Some(entry) = self.memory.waiters.get(id) else { continue };
             if entry.keys.iter().any(|key| **key == *self.key) {
                 // This wait ends with the transfer.
-                return None;
+                continue;
             }
             let (keys, claim, place) = (entry.keys.clone(), entry.waiter.ask.claim, entry.place);
             let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
             let want =
                 Want { db: self.db, owner: to.as_bytes(), keys: &keys, claim, place, without: upgrade };
-            self.cycle_of(&want, others)
-        });
+            cycle = find_cycle(self.memory, &want, &mut near);
+        }
         self.lock.hold_with_mut(fence)?.owner = owner;
         cycle
     }

@@ -1,6 +1,8 @@
 //! The newest values, found by a tag: what a memory of a fixed size is made of.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use super::table::Table;
 
 /// Values, each under a tag. The oldest go when there is no room; a newer one under the same tag hides the one before.
 #[derive(Debug)]
@@ -9,12 +11,12 @@ pub struct Recent<T> {
     /// The number of the oldest value; they are numbered as they come.
     first: u64,
     /// By tag, the number of its newest value.
-    newest: HashMap<u64, u64>,
+    newest: Table<u64, u64>,
 }
 
 impl<T> Default for Recent<T> {
     fn default() -> Self {
-        Self { values: VecDeque::new(), first: 0, newest: HashMap::new() }
+        Self { values: VecDeque::new(), first: 0, newest: Table::default() }
     }
 }
 

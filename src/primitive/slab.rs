@@ -40,6 +40,11 @@ impl<T> Slab<T> {
         self.len
     }
 
+    /// Gives all of it back, a block with each step of the iterator.
+    pub fn into_blocks(self) -> impl Iterator<Item = ()> {
+        self.blocks.into_iter().map(drop)
+    }
+
     /// Puts a value in.
     pub fn insert(&mut self, value: T) -> Slot {
         self.len += 1;

@@ -1,70 +1,124 @@
 //! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: whoever gets one
 //! opens the key and compares.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::bounds::Tie;
-use super::table::Table;
 use super::Fence;
 
-/// The tied holds, each by database, key and fence.
-type Tied = BTreeSet<(i32, Rc<[u8]>, Fence)>;
+/// One tied hold of a database: the client id of its connection, its key, and its fence.
+pub type Tied = (u64, Rc<[u8]>, Fence);
 
-/// The tied holds, by the client id of their connection. Other processes give the same ids, which does no harm.
+/// The tied holds of each database. Other processes give the same client ids, which does no harm.
 #[derive(Debug, Default)]
 pub struct Ties {
-    by_client: Table<u64, Tied>,
+    by_db: BTreeMap<i32, BTreeSet<Tied>>,
 }
 
 impl Ties {
     /// Notes a hold. One that is cut needs no note: its deadline ends it.
     pub fn note(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
         if !tie.is_cut() {
-            self.by_client.get_or_default(tie.client).insert((db, key.into(), fence));
+            self.by_db.entry(db).or_default().insert((tie.client, key.into(), fence));
         }
     }
 
     /// Forgets a hold.
     pub fn forget(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
-        if let Some(tied) = self.by_client.get_mut(&tie.client) {
-            tied.remove(&(db, key.into(), fence));
-            if tied.is_empty() {
-                self.by_client.remove(&tie.client);
-            }
+        if let Some(tied) = self.by_db.get_mut(&db) {
+            tied.remove(&(tie.client, key.into(), fence));
         }
     }
 
-    /// Where the holds of one connection are.
-    pub fn of(&self, client: u64) -> impl Iterator<Item = (i32, Rc<[u8]>)> + '_ {
-        self.by_client.get(&client).into_iter().flatten().map(|(db, key, _)| (*db, Rc::clone(key)))
+    /// The holds of one connection, or of all, database by database: as many as come after `last`.
+    pub fn after(&self, last: Option<&(i32, Tied)>, client: Option<u64>, count: usize) -> Vec<(i32, Tied)> {
+        let first_db = last.map_or(i32::MIN, |(db, _)| *db);
+        let tied = self.by_db.range(first_db..).flat_map(|(db, tied)| {
+            let from = match (last, client) {
+                (Some((last_db, last)), _) if last_db == db => Bound::Excluded(last.clone()),
+                (_, Some(client)) => Bound::Included((client, Rc::default(), Fence::MIN)),
+                (_, None) => Bound::Unbounded,
+            };
+            let later = tied.range((from, Bound::Unbounded));
+            let own = later.take_while(|(of, ..)| client.is_none_or(|client| client == *of));
+            own.map(|tied| (*db, tied.clone()))
+        });
+        tied.take(count).collect()
     }
 
-    /// Where all of them are.
-    pub fn all(&self) -> impl Iterator<Item = (i32, Rc<[u8]>)> + '_ {
-        self.by_client.values().flatten().map(|(db, key, _)| (*db, Rc::clone(key)))
+    /// The keys of all of them.
+    pub fn keys(&self) -> impl Iterator<Item = &Rc<[u8]>> {
+        self.by_db.values().flatten().map(|(_, key, _)| key)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_client.values().map(BTreeSet::len).sum()
+        self.by_db.values().map(BTreeSet::len).sum()
     }
 
     /// Two databases have changed places.
     pub fn swap(&mut self, first: i32, second: i32) {
-        for tied in self.by_client.values_mut() {
-            let swapped = std::mem::take(tied).into_iter().map(|(db, key, fence)| match db {
-                db if db == first => (second, key, fence),
-                db if db == second => (first, key, fence),
-                db => (db, key, fence),
-            });
-            *tied = swapped.collect();
-        }
+        let (one, other) = (self.by_db.remove(&first), self.by_db.remove(&second));
+        self.by_db.extend(one.map(|tied| (second, tied)).into_iter().chain(other.map(|tied| (first, tied))));
     }
 
-    /// One database has been emptied, or all.
-    pub fn clear(&mut self, db: Option<i32>) {
-        self.by_client.values_mut().for_each(|tied| tied.retain(|(of, ..)| db.is_some_and(|db| db != *of)));
-        self.by_client.retain(|_, tied| !tied.is_empty());
+    /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
+    pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+        let gone: Vec<BTreeSet<Tied>> = match db {
+            Some(db) => self.by_db.remove(&db).into_iter().collect(),
+            None => std::mem::take(&mut self.by_db).into_values().collect(),
+        };
+        gone.into_iter().flatten().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Lease;
+    use super::*;
+
+    fn tie(client: u64) -> Tie {
+        Tie::new(1, client, Lease::ms(0))
+    }
+
+    fn of(ties: &Ties, client: u64) -> Vec<(i32, Vec<u8>)> {
+        let found = ties.after(None, Some(client), 100);
+        found.into_iter().map(|(db, (_, key, _))| (db, key.to_vec())).collect()
+    }
+
+    #[test]
+    fn a_connection_finds_its_own_in_all_databases_also_when_they_change_places() {
+        let (mut ties, fence) = (Ties::default(), Fence::new(5).unwrap());
+        for (db, key, client) in [(0, b"a", 7), (0, b"b", 8), (3, b"c", 7), (4, b"d", 9)] {
+            ties.note(db, key, fence, &tie(client));
+        }
+        assert_eq!(of(&ties, 7), [(0, b"a".to_vec()), (3, b"c".to_vec())]);
+        ties.swap(0, 3);
+        assert_eq!(of(&ties, 7), [(0, b"c".to_vec()), (3, b"a".to_vec())]);
+        ties.forget(0, b"c", fence, &tie(7));
+        assert_eq!((of(&ties, 7), ties.len()), (vec![(3, b"a".to_vec())], 3));
+        assert_eq!(ties.clear(Some(3)).count(), 2);
+        assert_eq!((ties.len(), ties.clear(None).count(), ties.len()), (1, 1, 0));
+    }
+
+    #[test]
+    fn whoever_goes_on_from_the_last_one_sees_each_once() {
+        let (mut ties, fence) = (Ties::default(), Fence::new(5).unwrap());
+        for n in 0..20_u8 {
+            ties.note(i32::from(n % 3), &[n], fence, &tie(u64::from(n / 4)));
+        }
+        let (mut last, mut seen) = (None, Vec::new());
+        loop {
+            let some = ties.after(last.as_ref(), None, 6);
+            seen.extend(some.iter().map(|(_, (_, key, _))| key.to_vec()));
+            if some.len() < 6 {
+                break;
+            }
+            last = some.last().cloned();
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..20_u8).map(|n| vec![n]).collect::<Vec<_>>());
     }
 }

@@ -11,6 +11,7 @@ use super::unsettled::Item;
 use super::wait_queue::{Caps, Full, Place};
 use super::waiter::{Ask, Kind, Told, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
+use crate::limits::SERVED_PER_STEP;
 
 /// What must happen outside, in this order: replicate, notify, wake.
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl<'a> Turn<'a> {
     /// left. Every turn begins with it.
     pub fn settle(&mut self) {
         let now = self.clock.now;
-        while let Some(hold) = self.lock.take_expired(now) {
+        for hold in self.lock.end_each(|hold| !hold.is_live(now)) {
             let how = hold.how_over();
             self.note_end(hold, how);
         }
@@ -130,7 +131,16 @@ impl<'a> Turn<'a> {
     /// Grants to waiters in their order, up to the first that does not fit. A wait is over at its deadline,
     /// whether the timer has come round or not.
     pub fn serve(&mut self) {
+        if self.memory.waiters.has_new_limits() {
+            self.change_some_limits();
+        }
+        let mut served = 0;
         while let Some((id, waiter)) = self.memory.waiters.front(self.db, self.key) {
+            served += 1;
+            if served > SERVED_PER_STEP {
+                // They are in line, so nobody passes them meanwhile.
+                return self.leave_unfinished();
+            }
             if waiter.deadline <= self.clock.now {
                 self.leave(id, Left::TimedOut);
             } else if let Some(fence) = waiter.upgrades {
@@ -164,6 +174,23 @@ impl<'a> Turn<'a> {
     fn announce(&mut self, fence: Fence, told: Option<Box<Told>>) {
         let channel = told.and_then(|told| told.channel);
         self.effects.extend(channel.map(|channel| Effect::Announced { fence, channel }));
+    }
+
+    fn change_some_limits(&mut self) {
+        let waiters = &mut self.memory.waiters;
+        let changed = waiters.change_some_limits(self.db, self.key, SERVED_PER_STEP);
+        let Some((limit, misfits, is_unfinished)) = changed else { return };
+        misfits.into_iter().for_each(|id| self.leave(id, Left::OverLimit(limit)));
+        if is_unfinished {
+            self.leave_unfinished();
+        }
+    }
+
+    /// Leaves the rest of what is to be done at this lock to another step.
+    fn leave_unfinished(&mut self) {
+        if self.memory.unfinished.last().is_none_or(|(db, key)| (*db, &**key) != (self.db, self.key)) {
+            self.memory.unfinished.push((self.db, self.key.into()));
+        }
     }
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
@@ -263,17 +290,7 @@ impl<'a> Turn<'a> {
         let old = self.lock.limit();
         self.lock.set_limit(limit);
         self.effects.push(Effect::Limited { limit });
-        let waiters = self.memory.waiters.iter(self.db, self.key);
-        let agreed = waiters.filter(|(_, waiter)| waiter.ask.claim.limit == old);
-        let fits = |waiter: &Waiter| waiter.ask.claim.permits <= limit && waiter.ask.keys() == 1;
-        let agreed: Vec<_> = agreed.map(|(id, waiter)| (id, fits(waiter))).collect();
-        for (id, fits) in agreed {
-            if fits {
-                self.memory.waiters.set_limit(id, limit);
-            } else {
-                self.leave(id, Left::OverLimit(limit));
-            }
-        }
+        self.memory.waiters.change_limits(self.db, self.key, old, limit);
         self.serve();
     }
 
@@ -299,13 +316,8 @@ impl<'a> Turn<'a> {
         others: &mut dyn Holds,
     ) -> Option<Vec<Link>> {
         let want = Want { db: self.db, owner, keys: &[self.key], claim, place, without: None };
-        self.cycle_of(&want, others)
-    }
-
-    /// The same for any wait, with the lock as it is now.
-    pub(super) fn cycle_of(&mut self, want: &Want, others: &mut dyn Holds) -> Option<Vec<Link>> {
         let at_hand = &[(self.key, &*self.lock)];
-        find_cycle(self.memory, want, Near { now: self.clock.now, at_hand, others })
+        find_cycle(self.memory, &want, &mut Near { now: self.clock.now, at_hand, others, spent: 0 })
     }
 
     /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)

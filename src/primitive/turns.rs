@@ -106,7 +106,7 @@ impl Turns<'_> {
         let at_hand: Vec<(&[u8], &Lock)> = self.parts.iter().map(|part| (part.key, &*part.lock)).collect();
         let place = self.memory.waiters.place_for(self.db, &keys, owner);
         let want = Want { db: self.db, owner, keys: &keys, claim, place, without: None };
-        find_cycle(self.memory, &want, Near { now: self.clock.now, at_hand: &at_hand, others })
+        find_cycle(self.memory, &want, &mut Near { now: self.clock.now, at_hand: &at_hand, others, spent: 0 })
     }
 
     /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`. `None` if there is no

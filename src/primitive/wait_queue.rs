@@ -6,7 +6,10 @@
 //! comes first.
 
 mod caps;
+mod lengths;
+mod new_limits;
 mod tickets;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -20,9 +23,15 @@ use super::waiter::{Kind, Waiter, WaiterId};
 use super::Moment;
 
 pub use caps::{Caps, Full};
+use lengths::Lengths;
+use new_limits::NewLimit;
+use waits::Waits;
 
 /// The names of the locks that one waiter waits for, in order and each once.
 pub type Keys = SmallVec<[Rc<[u8]>; 1]>;
+
+/// A lock, by its database and its name there.
+pub type LockName = (i32, Rc<[u8]>);
 
 /// Something for each key, or for each owner: the tables share the bytes of the names.
 type ByName<V> = Table<Rc<[u8]>, V>;
@@ -34,6 +43,9 @@ pub struct Place(u64);
 impl Place {
     /// Before all who came without a hold.
     pub const HEAD: Self = Self(0);
+
+    /// After all.
+    pub const END: Self = Self(u64::MAX);
 }
 
 #[derive(Default)]
@@ -43,6 +55,7 @@ struct Queue {
     /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
     links: BTreeMap<Place, WaiterId>,
     tickets: usize,
+    new_limit: Option<Box<NewLimit>>,
 }
 
 /// One wait as it stands in the queues.
@@ -63,14 +76,17 @@ fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
 #[derive(Default)]
 pub struct Waiters {
     queues: BTreeMap<i32, ByName<Queue>>,
-    /// Boxed, as a table has room for up to twice as many as are in it.
-    entries: Table<WaiterId, Box<Entry>>,
+    /// Boxed, as a tree has room for up to twice as many as are in it.
+    entries: BTreeMap<WaiterId, Box<Entry>>,
     /// All waits of each owner.
-    waits: BTreeMap<i32, ByName<SmallVec<[WaiterId; 2]>>>,
+    waits: BTreeMap<i32, ByName<Waits>>,
     /// Those who wait for several locks.
     groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
     tickets: usize,
+    lengths: Lengths,
+    /// How many queues are to get another limit.
+    new_limits: usize,
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
     arrivals: u64,
@@ -99,8 +115,7 @@ impl Waiters {
 
     /// How many locks are waited for, and the length of the longest queue.
     pub fn queue_lengths(&self) -> (usize, usize) {
-        let lengths = self.queues.values().flat_map(Table::values).map(|queue| queue.order.len());
-        lengths.fold((0, 0), |(count, longest), len| (count + 1, longest.max(len)))
+        (self.queues.values().map(Table::len).sum(), self.lengths.longest())
     }
 
     /// The number of whoever is put in next.
@@ -144,6 +159,7 @@ impl Waiters {
         for key in keys {
             let name = shared(queues, key);
             let queue = queues.get_or_default(Rc::clone(&name));
+            self.lengths.change(queue.order.len(), queue.order.len() + 1);
             queue.order.insert(place, id);
             queue.by_owner.insert(Rc::clone(&owner), id);
             queue.tickets += tickets;
@@ -158,12 +174,14 @@ impl Waiters {
             self.groups.insert(id);
         }
         self.entries.insert(id, Box::new(Entry { waiter, db, keys: names, place, timer }));
-        let waits = self.waits.entry(db).or_default().get_or_default(owner);
-        waits.push(id);
-        match *waits.as_slice() {
-            [first, _] => [first, id].into_iter().for_each(|id| self.mark(id, true)),
-            [_] if keys.len() == 1 => {}
-            _ => self.mark(id, true),
+        let waits = self.waits.entry(db).or_default().get_or_insert_with(owner, || Waits::One(id));
+        waits.add(id);
+        let (count, first) = (waits.len(), waits.iter().next().unwrap_or(id));
+        if count == 2 {
+            self.mark(first, true);
+        }
+        if count > 1 || keys.len() > 1 {
+            self.mark(id, true);
         }
         id
     }
@@ -182,12 +200,14 @@ impl Waiters {
         if let Some(queues) = self.queues.get_mut(&entry.db) {
             for key in &entry.keys {
                 let Some(queue) = queues.get_mut(key) else { continue };
+                self.lengths.change(queue.order.len(), queue.order.len() - 1);
                 queue.order.remove(&entry.place);
                 queue.links.remove(&entry.place);
                 queue.by_owner.remove(owner);
                 queue.tickets -= tickets;
                 if queue.order.is_empty() {
-                    queues.remove(key);
+                    let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
+                    self.new_limits -= usize::from(is_unfinished);
                 }
             }
         }
@@ -198,19 +218,12 @@ impl Waiters {
     fn forget_wait(&mut self, db: i32, owner: &[u8], id: WaiterId) {
         let Some(owners) = self.waits.get_mut(&db) else { return };
         let Some(waits) = owners.get_mut(owner) else { return };
-        // In the order of their arrival.
-        if let Ok(at) = waits.binary_search(&id) {
-            waits.remove(at);
-        }
-        match *waits.as_slice() {
-            [] => {
-                owners.remove(owner);
-            }
-            [last] => {
-                let is_link = self.entries.get(&last).is_some_and(|last| last.keys.len() > 1);
-                self.mark(last, is_link);
-            }
-            _ => {}
+        if waits.remove(id) {
+            owners.remove(owner);
+        } else if waits.len() == 1 {
+            let Some(last) = waits.iter().next() else { return };
+            let is_link = self.entries.get(&last).is_some_and(|last| last.keys.len() > 1);
+            self.mark(last, is_link);
         }
     }
 
@@ -237,6 +250,7 @@ impl Waiters {
     }
 
     /// Everyone who waits for this lock, first come first.
+    #[cfg(test)]
     pub fn iter(&self, db: i32, key: &[u8]) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.values());
         order.into_iter().flatten().filter_map(|id| Some((*id, &self.entries.get(id)?.waiter)))
@@ -252,6 +266,18 @@ impl Waiters {
     ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.range(from..to));
         order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
+    }
+
+    /// Everyone who waits for this lock before a place, last come first.
+    pub fn before(&self, db: i32, key: &[u8], place: Place) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+        let order = self.queue(db, key).map(|queue| queue.order.range(..place).rev());
+        order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
+    }
+
+    /// The first place behind this owner in the queue of this lock, if it waits there.
+    pub fn place_after(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<Place> {
+        let entry = self.entries.get(&self.waiter_of(db, key, owner)?)?;
+        Some(Place(entry.place.0 + 1))
     }
 
     /// Those of them whose owner waits elsewhere too.
@@ -277,21 +303,32 @@ impl Waiters {
         self.entries.get(&id).map(|entry| &**entry)
     }
 
-    /// All waits of this owner.
-    pub fn waits_of(&self, db: i32, owner: &[u8]) -> &[WaiterId] {
-        self.waits.get(&db).and_then(|owners| owners.get(owner)).map_or(&[], |waits| waits.as_slice())
+    /// All waits of this owner, in the order of their arrival.
+    pub fn waits_of(&self, db: i32, owner: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
+        self.waits.get(&db).and_then(|owners| owners.get(owner)).into_iter().flat_map(Waits::iter)
+    }
+
+    /// Whether this owner waits for anything.
+    pub fn does_wait(&self, db: i32, owner: &[u8]) -> bool {
+        self.waits.get(&db).is_some_and(|owners| owners.has(owner))
+    }
+
+    /// Of as many who came after this one, the locks at which one of them is first; and the last of them, unless there
+    /// are no more. So whoever goes on until then has seen every lock with a queue.
+    pub fn fronts_after(&self, id: WaiterId, count: usize) -> (Vec<LockName>, Option<WaiterId>) {
+        let later = self.entries.range((Bound::Excluded(id), Bound::Unbounded)).take(count);
+        let (mut locks, mut last, mut seen) = (Vec::new(), None, 0);
+        for (id, entry) in later {
+            (last, seen) = (Some(*id), seen + 1);
+            let is_first = |key: &&Rc<[u8]>| self.front(entry.db, key).is_some_and(|(first, _)| first == *id);
+            locks.extend(entry.keys.iter().filter(is_first).map(|key| (entry.db, Rc::clone(key))));
+        }
+        (locks, last.filter(|_| seen == count))
     }
 
     /// The wait of this owner for this lock.
     pub fn waiter_of(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<WaiterId> {
         self.queue(db, key)?.by_owner.get(owner).copied()
-    }
-
-    /// Gives this waiter another limit to ask with.
-    pub fn set_limit(&mut self, id: WaiterId, limit: u32) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.waiter.ask.claim.limit = limit;
-        }
     }
 
     /// Someone whose wait is over at `now`, or the wait of the client at a ticket: see [`Waiters::end_slice`]. Still in the
@@ -307,12 +344,6 @@ impl Waiters {
     /// When to call [`Waiters::pop_due`] next.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.deadlines.next_deadline()
-    }
-
-    /// The locks of one database, or of all, that somebody waits for.
-    pub fn locks(&self, db: Option<i32>) -> impl Iterator<Item = (i32, &Rc<[u8]>)> {
-        let chosen = self.queues.iter().filter(move |(queue_db, _)| db.is_none_or(|db| db == **queue_db));
-        chosen.flat_map(|(db, queues)| queues.keys().map(|key| (*db, key)))
     }
 
     /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
@@ -441,7 +472,29 @@ mod tests {
         enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
         enqueue(&mut waiters, 5, &[b"k"], b"a", Moment::NEVER);
         assert_eq!((waiters.waiting_for(0, b"k"), waiters.waiting_for(5, b"k")), (1, 1));
-        assert!(waiters.locks(Some(5)).eq([(5, &Rc::from(&b"k"[..]))]));
+        let k: Rc<[u8]> = Rc::from(&b"k"[..]);
+        assert_eq!(waiters.fronts_after(WaiterId(0), 9), (vec![(0, Rc::clone(&k)), (5, k)], None));
+    }
+
+    #[test]
+    fn whoever_goes_on_from_the_last_wait_sees_each_queue_once() {
+        let mut waiters = Waiters::default();
+        for n in 0..20_u8 {
+            enqueue(&mut waiters, 0, &[&[n % 5], &[9]], &[n], Moment::NEVER);
+        }
+        let (mut last, mut seen) = (WaiterId(0), Vec::new());
+        loop {
+            let (locks, next) = waiters.fronts_after(last, 3);
+            seen.extend(locks.iter().flat_map(|(_, key)| key.to_vec()));
+            let Some(next) = next else { break };
+            last = next;
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3, 4, 9]);
+        assert_eq!(waiters.queue_lengths(), (6, 20));
+        let first = waiters.front(0, &[9]).map(|(id, _)| id);
+        first.into_iter().for_each(|id| drop(waiters.remove(id)));
+        assert_eq!(waiters.queue_lengths(), (6, 19));
     }
 
     #[test]
@@ -450,6 +503,6 @@ mod tests {
         let id = enqueue(&mut waiters, 0, &[b"k", b"l"], b"a", Moment(1000));
         waiters.remove(id);
         assert_eq!((waiters.queue_lengths(), waiters.next_deadline()), ((0, 0), None));
-        assert!(waiters.waits_of(0, b"a").is_empty());
+        assert!(!waiters.does_wait(0, b"a"));
     }
 }

@@ -79,6 +79,37 @@ fn as_many_rows_as_asked_for() {
 }
 
 #[test]
+fn a_reply_ends_after_so_many_bytes_and_the_next_one_goes_on() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    let names: Vec<String> = (0..300).map(|n| format!("{n:0256}")).collect();
+    for name in &names {
+        server.cmd(&["LOCK.ACQUIRE", "k", name, "QUEUE", "60000"]);
+    }
+    let (mut seen, mut pages) = (Vec::new(), 0);
+    while seen.len() < names.len() {
+        let mut words = vec!["LOCK.WAITERS", "k", "COUNT", "10000"];
+        words.extend(seen.last().iter().flat_map(|last: &&String| ["AFTER", last.as_str()]));
+        let rows = server.cmd(&words);
+        let nearest = rows.items()[0].field("behind").items();
+        let before: Vec<&String> = seen.iter().skip(seen.len().saturating_sub(16)).collect();
+        assert!(
+            nearest.iter().map(Value::text).eq(before.into_iter().cloned()),
+            "the nearest of the page before"
+        );
+        assert!(rows.items().len() < 80, "a reply of more than 256 KB");
+        seen.extend(rows.items().iter().map(|row| row.field("owner").text()));
+        pages += 1;
+    }
+    assert_eq!(seen, names);
+    assert!(pages > 4, "{pages}");
+    let last = names.last().unwrap();
+    assert_eq!(server.cmd(&["LOCK.WAITERS", "k", "AFTER", last]), Value::Array(vec![]));
+    let nobody = server.cmd(&["LOCK.WAITERS", "k", "COUNT", "1", "AFTER", "nobody"]);
+    assert_eq!(nobody.items()[0].field("owner").text(), names[0]);
+}
+
+#[test]
 fn looking_changes_nothing() {
     let server = Server::start();
     hold(&server, "k", "alice");

@@ -9,9 +9,10 @@ use super::super::{clock, reply, state};
 use crate::command::waiters::ListWaiters;
 use crate::command::{help, info};
 use crate::error::LockError;
-use crate::limits::BLOCKERS_SHOWN_MAX;
+use crate::limits::{BLOCKERS_SHOWN_MAX, WAITERS_BYTES_MAX};
 use crate::primitive::bounds::Bounds;
 use crate::primitive::time::left_to_wire;
+use crate::primitive::wait_queue::Place;
 use crate::primitive::waiter::Waiter;
 use crate::primitive::{Claim, Cooling, Hold, Lock, Moment, Owner};
 
@@ -87,28 +88,42 @@ impl Verb for WaitersVerb {
             let taken = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
             state::with(|host| {
                 let waiters = &host.memory.waiters;
-                reply::array(ctx, waiters.waiting_for(db, request.key).min(request.count));
+                let from = request.after.and_then(|owner| waiters.place_after(db, request.key, owner));
+                let from = from.unwrap_or(Place::HEAD);
                 let mut ahead: VecDeque<&Owner> = VecDeque::new();
-                for (_, waiter) in waiters.iter(db, request.key).take(request.count) {
-                    row(ctx, waiter, waiter.blockers(&holds, taken), &ahead, now);
+                for (_, waiter) in waiters.before(db, request.key, from).take(BLOCKERS_SHOWN_MAX) {
+                    ahead.push_front(&waiter.ask.owner);
+                }
+                let (mut count, mut bytes) = (0, 0);
+                reply::open_array(ctx);
+                for (_, waiter) in waiters.between(db, request.key, from, Place::END) {
+                    if count == request.count || bytes > WAITERS_BYTES_MAX {
+                        break;
+                    }
+                    bytes += row(ctx, waiter, waiter.blockers(&holds, taken), &ahead, now);
+                    count += 1;
                     if ahead.len() == BLOCKERS_SHOWN_MAX {
                         ahead.pop_front();
                     }
                     ahead.push_back(&waiter.ask.owner);
                 }
+                reply::close_array(ctx, count);
             });
         })
     }
 }
 
-/// One waiter: what it wants, and whom it waits for.
+/// What a row takes beside names, in bytes.
+const ROW_BYTES: usize = 250;
+
+/// One waiter: what it wants, and whom it waits for. Returns about how many bytes that is.
 fn row<'l>(
     ctx: *mut Ctx,
     waiter: &Waiter,
     blockers: impl Iterator<Item = &'l Owner>,
     ahead: &VecDeque<&Owner>,
     now: Moment,
-) {
+) -> usize {
     let holders: Vec<&Owner> = blockers.take(BLOCKERS_SHOWN_MAX).collect();
     reply::map(ctx, 10);
     reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
@@ -125,6 +140,9 @@ fn row<'l>(
     reply::array(ctx, ahead.len());
     ahead.iter().for_each(|owner| reply::text(ctx, owner.as_bytes()));
     reply::text_field(ctx, "note", waiter.ask.note());
+    // Each name has its length before it.
+    let names = holders.iter().chain(ahead).map(|owner| owner.as_bytes().len() + 8).sum::<usize>();
+    ROW_BYTES + waiter.ask.owner.as_bytes().len() + waiter.ask.note().len() + names
 }
 
 pub(in crate::host) struct HelpVerb;

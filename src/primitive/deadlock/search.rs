@@ -11,12 +11,15 @@ use std::ops::Range;
 use super::super::table::{Set, Table};
 use super::super::wait_queue::{Entry, Place, Waiters};
 use super::super::{Claim, Owner, WaiterId};
-use super::Want;
+use super::{Link, Near, Want};
 use crate::limits::SEARCH_COST_MAX;
 use progress::Taken;
 
 /// What it costs to look at a holder from outside.
 pub(super) const LOOK_COST: usize = cost::WAITER;
+
+/// What it costs to open a lock only to look whether there is anything to search.
+pub(super) const OPEN_COST: usize = cost::LOCK;
 
 /// Whoever asks has the first number.
 const ME: usize = 0;
@@ -86,15 +89,15 @@ pub(super) struct Search<'a> {
     /// Waiters whose owners were met.
     met: Set<WaiterId>,
     /// Whether anyone found so far waits for the one who asks.
-    pub(super) comes_back: bool,
+    comes_back: bool,
     /// Locks to go along.
     todo: VecDeque<usize>,
-    spent: usize,
+    pub(super) spent: usize,
 }
 
 impl<'a> Search<'a> {
-    /// Nothing is known yet; nothing at all if the asker's name is none.
-    pub(super) fn new(waiters: &'a Waiters, want: Want<'a>) -> Option<Self> {
+    /// Nothing is known yet, and so much is spent; nothing at all if the asker's name is none.
+    pub(super) fn new(waiters: &'a Waiters, want: Want<'a>, spent: usize) -> Option<Self> {
         let me = Owner::new(want.owner)?;
         let mut by_name = Table::default();
         by_name.insert(me.clone(), ME);
@@ -112,9 +115,18 @@ impl<'a> Search<'a> {
             met: Set::default(),
             comes_back: false,
             todo: VecDeque::new(),
-            spent: 0,
+            spent,
             want,
         })
+    }
+
+    /// The cycle that the wait would close, if there is one and there is time to find it.
+    pub(super) fn run(&mut self, holds: &mut Near) -> Option<Vec<Link>> {
+        if !self.gather(holds) || !self.comes_back || self.could_be_granted(false)? {
+            return None;
+        }
+        let cycle = self.way_back()?;
+        self.could_be_granted(true)?.then_some(cycle)
     }
 
     /// Whether there is still time for a step of this cost.

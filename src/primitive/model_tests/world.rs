@@ -68,8 +68,7 @@ impl World {
     pub fn disconnect(&mut self, client: usize) {
         let gone = self.tie(client, Lease::NONE).client;
         self.closed[client] += 1;
-        let keys: Vec<_> = self.memory.ties.of(gone).collect();
-        for (_, key) in keys {
+        for (_, (_, key, _)) in self.memory.ties.after(None, Some(gone), usize::MAX) {
             self.turn(number(&key), |turn, _| {
                 turn.cut_ties(|tie| tie.client != gone);
                 turn.settle();
@@ -82,6 +81,15 @@ impl World {
     }
 
     fn finish(&mut self) {
+        self.settle_all();
+        // The host does this right after the step.
+        while let Some((_, key)) = self.memory.unfinished.pop() {
+            self.step(number(&key), |turn, _| turn.settle());
+            self.settle_all();
+        }
+    }
+
+    fn settle_all(&mut self) {
         while let Some(next) = self.memory.unsettled.pop() {
             match next {
                 Item::Lock(_, key) => self.step(number(&key), |turn, _| turn.settle()),
@@ -151,7 +159,9 @@ impl World {
     /// What the host does when its timer fires.
     pub fn run_due(&mut self) {
         let now = Moment(self.now_us);
-        while let Some(id) = self.memory.waiters.pop_due(now) {
+        let is_due = |next: Option<Moment>| next.is_some_and(|next| next <= now);
+        while is_due(self.memory.waiters.next_deadline()) {
+            let Some(id) = self.memory.waiters.pop_due(now) else { continue };
             if self.memory.waiters.end_slice(id).is_some() {
                 continue;
             }
@@ -165,7 +175,8 @@ impl World {
                 });
             }
         }
-        while let Some((_, lease)) = self.memory.leases.pop_due(now) {
+        while is_due(self.memory.leases.next_deadline()) {
+            let Some((_, lease)) = self.memory.leases.pop_due(now) else { continue };
             self.settle(number(&lease.key));
         }
     }

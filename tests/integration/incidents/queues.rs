@@ -216,8 +216,7 @@ fn hand_over(server: &Server, clients: &mut [Connection], times: usize) -> f64 {
         client.send(&["LOCK.ACQUIRE", &key, &n.to_string(), "NOEXPIRE", "BLOCK", "0"]);
     }
     wait_blocked_clients(server, clients.len() as i64);
-    let rows = conn.cmd(&["LOCK.WAITERS", &key, "COUNT", "10000"]);
-    let line: Vec<String> = rows.items().iter().map(|row| row.field("owner").text()).collect();
+    let line = line_of(&mut conn, &key);
     let (go, stay) = line.split_at(times);
     let holders = std::iter::once("first").chain(go.iter().map(String::as_str)).take(times);
     let packet: Vec<u8> = holders.flat_map(|owner| encode(&["LOCK.RELEASE", &key, owner])).collect();
@@ -233,6 +232,20 @@ fn hand_over(server: &Server, clients: &mut [Connection], times: usize) -> f64 {
     assert_eq!(server.info_int("clients", "blocked_clients"), stay.len() as i64);
     stay.iter().map(number).for_each(|n| clients[n].expect_nothing_pending());
     cost
+}
+
+/// The owners in a line, however many replies it takes.
+fn line_of(conn: &mut Connection, key: &str) -> Vec<String> {
+    let mut line: Vec<String> = Vec::new();
+    loop {
+        let mut words = vec!["LOCK.WAITERS", key, "COUNT", "10000"];
+        words.extend(line.last().iter().flat_map(|last| ["AFTER", last.as_str()]));
+        let rows = conn.cmd(&words);
+        if rows.items().is_empty() {
+            return line;
+        }
+        line.extend(rows.items().iter().map(|row| row.field("owner").text()));
+    }
 }
 
 /// A server that woke or searched all waiters of a lock at each release stood still when thousands waited for one. Here a

@@ -47,11 +47,11 @@ impl Search<'_> {
         let Some(owner) = self.people.get(person).map(|person| person.owner.clone()) else { return false };
         let (waiters, start) = (self.waiters, self.waits.len());
         for id in waiters.waits_of(self.want.db, owner.as_bytes()) {
-            if self.given_up.contains(id) {
+            if self.given_up.contains(&id) {
                 continue;
             }
-            let Some(entry) = waiters.get(*id).filter(|_| self.afford(cost::WAIT)) else { return false };
-            self.known.insert(*id);
+            let Some(entry) = waiters.get(id).filter(|_| self.afford(cost::WAIT)) else { return false };
+            self.known.insert(id);
             self.waits.push(Wait { person, entry, blocked: 0 });
         }
         if let Some(person) = self.people.get_mut(person) {
@@ -92,7 +92,7 @@ impl Search<'_> {
         holds.each(key, &mut |hold| {
             let owner = hold.owner.as_bytes();
             // Whoever waits for nothing lets go some day, and need not be known.
-            if owner != self.want.owner && waiters.waits_of(self.want.db, owner).is_empty() {
+            if owner != self.want.owner && !waiters.does_wait(self.want.db, owner) {
                 in_time = in_time && self.afford(cost::WAITER);
             } else if let Some(person) = self.meet(&hold.owner).filter(|_| in_time) {
                 holders.push((person, hold.claim));

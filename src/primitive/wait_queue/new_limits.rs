@@ -1,0 +1,74 @@
+//! Another limit for all who wait for a semaphore: a few of them in each step, from the front, so that a long line keeps
+//! nobody waiting. Whoever is first in line has it already, as the line is served behind that.
+
+use smallvec::SmallVec;
+
+use super::{Place, Queue, Waiters};
+use crate::primitive::waiter::WaiterId;
+
+/// What is still to be done in one queue.
+pub(super) struct NewLimit {
+    limit: u32,
+    /// The limits that those who get the new one may have asked with.
+    old: SmallVec<[u32; 2]>,
+    next: Place,
+    /// Whoever comes from here on has asked with the new one.
+    end: Place,
+}
+
+impl Waiters {
+    /// Gives another limit to all who wait for this lock with the old one, with each
+    /// [`change_some_limits`](Self::change_some_limits).
+    pub fn change_limits(&mut self, db: i32, key: &[u8], old: u32, limit: u32) {
+        let end = Place(self.arrivals + 1);
+        let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
+        let mut olds: SmallVec<[u32; 2]> = SmallVec::new();
+        match queue.new_limit.take() {
+            Some(unfinished) => olds = unfinished.old,
+            None => self.new_limits += 1,
+        }
+        if !olds.contains(&old) {
+            olds.push(old);
+        }
+        queue.new_limit = Some(Box::new(NewLimit { limit, old: olds, next: Place::HEAD, end }));
+    }
+
+    /// Whether some queue is to get another limit.
+    #[inline]
+    pub const fn has_new_limits(&self) -> bool {
+        self.new_limits > 0
+    }
+
+    /// Looks at as many who wait for this lock and are to get another limit. Returns that limit, those who cannot wait with
+    /// it, and whether there are more to look at; `None` if there is nothing to do.
+    pub fn change_some_limits(
+        &mut self,
+        db: i32,
+        key: &[u8],
+        count: usize,
+    ) -> Option<(u32, Vec<WaiterId>, bool)> {
+        let Self { queues, entries, new_limits, .. } = self;
+        let Queue { order, new_limit, .. } = queues.get_mut(&db)?.get_mut(key)?;
+        let change = new_limit.as_mut()?;
+        let (limit, mut misfits, mut seen) = (change.limit, Vec::new(), 0);
+        for (place, id) in order.range(change.next..change.end).take(count) {
+            seen += 1;
+            change.next = Place(place.0 + 1);
+            let Some(entry) = entries.get_mut(id) else { continue };
+            let ask = &mut entry.waiter.ask;
+            if !change.old.contains(&ask.claim.limit) {
+                continue;
+            }
+            if ask.claim.permits <= limit && entry.keys.len() == 1 {
+                ask.claim.limit = limit;
+            } else {
+                misfits.push(*id);
+            }
+        }
+        if seen < count {
+            *new_limit = None;
+            *new_limits -= 1;
+        }
+        Some((limit, misfits, seen == count))
+    }
+}
