@@ -351,6 +351,7 @@ unsafe extern "C" fn on_free(_ctx: *mut Ctx, data: *mut c_void) {
             if let Some(Answer::Granted(grant, _)) = client.answer {
                 if client.replied {
                     host.deferred.delivered.push(Delivered { client: client.id, grant });
+                    host.after_sleep.ask(host.alarm.ctx());
                 } else {
                     host.deferred.suspects.push_back(grant);
                     host.alarm.soon();

@@ -17,14 +17,13 @@ type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c
 
 /// Asks for the events that we need.
 pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 11] = [
+    let wanted: [(u64, Handler); 10] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
         (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
         (raw::REDISMODULE_EVENT_LOADING, on_loading),
         (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
         (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
         (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
-        (raw::REDISMODULE_EVENT_EVENTLOOP, on_turn),
         (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client),
         (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
         (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
@@ -183,14 +182,6 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
         deferred::count_changes(ctx);
         deferred::run(ctx);
     });
-}
-
-/// The event loop turns: replies have gone out and doomed clients have been closed, and nobody has been heard
-/// since. Whoever is gone now never read its grant; whoever closes later did.
-unsafe extern "C" fn on_turn(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
-    if what == raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP {
-        guard("event loop", || state::with(deferred::settle_delivered));
-    }
 }
 
 /// A child was born or died, a replica came or went: somebody may read the stream from here on.

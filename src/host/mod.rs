@@ -1,5 +1,6 @@
 //! The server's side: the only part that knows the module API, clocks and `unsafe`.
 
+mod after_sleep;
 mod api;
 mod blocked;
 mod clock;

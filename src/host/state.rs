@@ -7,6 +7,7 @@ use std::rc::Rc;
 use lazy_static::lazy_static;
 use smallvec::smallvec;
 
+use super::after_sleep::AfterSleep;
 use super::blocked::Blocked;
 use super::config;
 use super::replicate::Listeners;
@@ -33,6 +34,7 @@ pub(super) struct Host {
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) alarm: Alarm,
+    pub(super) after_sleep: AfterSleep,
     pub(super) listeners: Listeners,
     /// How far the search for queues of moved locks has come.
     pub(super) queues_checked: WaiterId,
@@ -127,6 +129,7 @@ impl Host {
             remains: VecDeque::new(),
             effects: Vec::new(),
             alarm: Alarm::default(),
+            after_sleep: AfterSleep::default(),
             listeners: Listeners::default(),
             queues_checked: WaiterId(0),
             groups_checked: WaiterId(0),

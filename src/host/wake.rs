@@ -120,6 +120,7 @@ unsafe extern "C" fn on_timer(ctx: *mut Ctx, _data: *mut c_void) {
     guard("timer", || {
         state::with(|host| host.alarm.fires());
         deferred::run(ctx);
+        state::with(|host| host.after_sleep.stop_if_idle(ctx));
     });
     // Also where the work has failed.
     guard("timer", || state::with(|host| host.alarm.fired()));
