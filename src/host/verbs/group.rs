@@ -37,8 +37,8 @@ fn tell_keys(call: &Call, numkeys: usize) {
     let flags =
         raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
     let first = numkeys + 2;
-    let keys = first..first.saturating_add(count.unwrap_or(0));
-    for at in keys.filter(|_| count.is_some_and(|count| count + numkeys < words.len())) {
+    let count = count.filter(|count| *count < words.len().saturating_sub(numkeys)).unwrap_or(0);
+    for at in first..first + count {
         rm!(RedisModule_KeyAtPosWithFlags(call.ctx, at as c_int, flags as c_int));
     }
 }
