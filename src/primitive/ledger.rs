@@ -5,9 +5,9 @@
 //! is left here of the names of keys. Two names get the same number once in 2⁶⁴ cases.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 
 use super::recent::Recent;
+use super::table::hash_of;
 use super::{Fence, Moment};
 
 /// How a hold ended.
@@ -107,7 +107,6 @@ pub struct Ledger {
     /// When all data of a database went together last, or of all databases.
     flushed: BTreeMap<Option<i32>, Moment>,
     capacity: usize,
-    hasher: RandomState,
 }
 
 impl Ledger {
@@ -120,7 +119,7 @@ impl Ledger {
 
     /// Remembers how a hold was lost.
     pub fn record(&mut self, of: Named, ended: Ended) {
-        let (name, fence) = (self.hasher.hash_one(of), self.hasher.hash_one((of, ended.fence)));
+        let (name, fence) = (hash_of(&of), hash_of(&(of, ended.fence)));
         self.ends.put(fence, ended, self.capacity * 2);
         self.ends.put(name, ended, self.capacity * 2);
     }
@@ -134,7 +133,7 @@ impl Ledger {
     }
 
     fn overrule_known(&mut self, of: Named, released: Ended) {
-        let name = self.hasher.hash_one(of);
+        let name = hash_of(&of);
         match self.ends.get_mut(name) {
             None => {}
             // In its place: who releases again and again must not push out what others have lost.
@@ -145,12 +144,12 @@ impl Ledger {
 
     /// How the newest hold of this owner on this lock ended; with a fence, how that hold did.
     pub fn find(&self, of: Named, fence: Option<Fence>) -> Option<Ended> {
-        let newest = self.ends.get(self.hasher.hash_one(of)).copied();
+        let newest = self.ends.get(hash_of(&of)).copied();
         let Some(fence) = fence else {
             let flushed = self.flushed.get(&None).max(self.flushed.get(&Some(of.db)));
             return newest.filter(|newest| flushed.is_none_or(|flushed| newest.at > *flushed));
         };
-        let lost = self.ends.get(self.hasher.hash_one((of, fence))).copied();
+        let lost = self.ends.get(hash_of(&(of, fence))).copied();
         let released = self.done(of, fence, Deed::Release);
         let released = released.map(|done| Ended { fence, how: End::Released, at: done.at });
         let newest = newest.filter(|newest| newest.fence == fence);
@@ -160,12 +159,12 @@ impl Ledger {
 
     /// Remembers what was done at the request of an owner who named the hold by this fence.
     pub fn remember(&mut self, of: Named, fence: Fence, deed: Deed, done: Done) {
-        self.done.put(self.hasher.hash_one((of, fence, deed)), done, self.capacity);
+        self.done.put(hash_of(&(of, fence, deed)), done, self.capacity);
     }
 
     /// What was done when this was asked before.
     pub fn done(&self, of: Named, fence: Fence, deed: Deed) -> Option<Done> {
-        self.done.get(self.hasher.hash_one((of, fence, deed))).copied()
+        self.done.get(hash_of(&(of, fence, deed))).copied()
     }
 
     /// All data of a database have gone, or of all databases. Of the holds that went with them nothing is known, and what

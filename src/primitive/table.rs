@@ -28,7 +28,8 @@ static SEED: LazyLock<(u64, SharedSeed)> = LazyLock::new(|| {
     (random(), SharedSeed::from_u64(random()))
 });
 
-fn hash_of(key: &(impl Hash + ?Sized)) -> u64 {
+/// The hash of a value, in this process.
+pub fn hash_of(key: &(impl Hash + ?Sized)) -> u64 {
     let (seed, shared) = &*SEED;
     let mut hasher = FoldHasher::with_seed(*seed, shared);
     key.hash(&mut hasher);
