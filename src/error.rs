@@ -95,6 +95,8 @@ pub enum LockError {
     NotGuardable {
         why: &'static str,
     },
+    /// A guarded command whose caller may not run it.
+    NotPermitted,
     /// A command that the server does not have.
     UnknownCommand(Vec<u8>),
     /// The owner does not hold the lock that guards the command.
@@ -223,6 +225,9 @@ impl fmt::Display for LockError {
             }
             Self::Limit { is } => write!(f, "LOCKLIMIT the semaphore has a limit of {is}; ask with the same"),
             Self::NotGuardable { why } => write!(f, "BADARG {why} cannot be guarded; nothing was done"),
+            Self::NotPermitted => {
+                write!(f, "NOPERM the user has no right to this command or to its keys; nothing was done")
+            }
             Self::UnknownCommand(name) => {
                 write!(f, "ERR unknown command {} under LOCK.GUARD; nothing was done", Quoted(name))
             }

@@ -2,6 +2,7 @@
 //! harm.
 
 mod counting;
+mod rights;
 
 use crate::cluster::single;
 use crate::steps::{assert_changes_nothing, digest, eval, hold, is_modern, release, transaction, words};

@@ -1,6 +1,7 @@
 //! LOCK.GUARD: another command, run only under a lock.
 
 use std::ffi::{c_int, CStr, CString};
+use std::ops::BitOr;
 use std::ptr;
 
 use redis_module::raw;
@@ -9,7 +10,7 @@ use super::super::api::{bytes, rm, Ctx, RString};
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
 use super::super::rights::Rights;
-use super::super::server_reply::ServerReply;
+use super::super::server_reply::{Part, ServerReply};
 use super::super::step::change;
 use super::super::{clock, cluster, state};
 use super::site;
@@ -70,9 +71,17 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
     if reply.root().is_error() && cluster::is_blind(ctx) {
         return Err(LockError::CallsRefused);
     }
+    // Redis 7.0 has another code word for it here than for a client.
+    if reply.root().is_error()
+        && reply.root().bytes().is_some_and(|text| text.starts_with(NOT_PERMITTED_ON_7_0))
+    {
+        return Err(LockError::NotPermitted);
+    }
     reply.pass_on(ctx);
     Ok(())
 }
+
+const NOT_PERMITTED_ON_7_0: &[u8] = b"ERR acl verification failed";
 
 /// Tells the server which keys the command would touch: the lock's, and the inner command's own.
 fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
@@ -88,13 +97,60 @@ fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
     if places.is_null() {
         return;
     }
+    let mut uses = None;
     for at in 0..usize::try_from(count).unwrap_or(0) {
         // SAFETY: the server gave as many places and flags as it says.
-        let (place, flags) = unsafe { (*places.add(at), *flags.add(at)) };
+        let (place, mut flags) = unsafe { (*places.add(at), *flags.add(at)) };
+        if flags == 0 {
+            let key = usize::try_from(place).ok().and_then(|place| inner.get(place));
+            let uses = uses.get_or_insert_with(|| ask_for_uses(inner));
+            flags = key.map_or(ANY_USE, |key| use_of(uses.as_ref(), bytes(*key))) as c_int;
+        }
         rm!(RedisModule_KeyAtPosWithFlags(ctx, place + WORDS_BEFORE_COMMAND as c_int, flags));
     }
     rm!(RedisModule_Free(places.cast()));
     rm!(RedisModule_Free(flags.cast()));
+}
+
+/// What a command may do with a key, for all that is known: read it and write it.
+const ANY_USE: u32 =
+    raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
+
+/// What the server says to a client about the keys of this command, and to a module only of some commands. Nothing if it
+/// says nothing.
+fn ask_for_uses(inner: &[*mut RString]) -> Option<ServerReply> {
+    // The context of this call has no client, and the server runs nothing for it.
+    let ctx = state::with_unless_ours(|host| host.alarm.ctx()).flatten()?;
+    let (ask, argv) = (c"GETKEYSANDFLAGS".as_ptr(), inner.as_ptr().cast_mut());
+    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), c"cv".as_ptr(), ask, argv, inner.len()));
+    ServerReply::adopt(reply)
+}
+
+/// What is done with a key, in all the places where it stands.
+fn use_of(uses: Option<&ServerReply>, key: &[u8]) -> u32 {
+    let told = uses.into_iter().flat_map(|uses| uses.root().items());
+    let told = told.filter(|told| told.item(0).is_some_and(|name| name.bytes() == Some(key)));
+    let words = told.filter_map(|told| told.item(1)).flat_map(Part::items);
+    match words.map(|word| word.bytes().map_or(ANY_USE, flag)).fold(0, BitOr::bitor) {
+        0 => ANY_USE,
+        flags => flags,
+    }
+}
+
+/// The flag that the server calls by this word.
+fn flag(word: &[u8]) -> u32 {
+    match word {
+        b"RO" => raw::REDISMODULE_CMD_KEY_RO,
+        b"RW" => raw::REDISMODULE_CMD_KEY_RW,
+        b"OW" => raw::REDISMODULE_CMD_KEY_OW,
+        b"RM" => raw::REDISMODULE_CMD_KEY_RM,
+        b"access" => raw::REDISMODULE_CMD_KEY_ACCESS,
+        b"insert" => raw::REDISMODULE_CMD_KEY_INSERT,
+        b"update" => raw::REDISMODULE_CMD_KEY_UPDATE,
+        b"delete" => raw::REDISMODULE_CMD_KEY_DELETE,
+        // Of the others none takes a right.
+        _ => 0,
+    }
 }
 
 /// Whether the server says of a command that it can block; asked once for each.
