@@ -67,7 +67,7 @@ impl Report {
             Left::Superseded => "superseded",
             Left::HoldEnded => "hold-ended",
             Left::Cancelled => "cancelled",
-            Left::Gone | Left::Failed => "ended",
+            Left::Gone | Left::Failed | Left::Barred => "ended",
             Left::PlaceKept => "queued",
             Left::OverLimit(_) => "limit",
         };

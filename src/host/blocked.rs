@@ -14,6 +14,7 @@ use super::api::{bytes, has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
 use super::elsewhere::Elsewhere;
 use super::entry::guard;
 use super::reply::{self, Outcome};
+use super::rights::Rights;
 use super::state::{self, Delivered, Suspect};
 use super::{clock, key};
 use crate::command::report::Report;
@@ -245,6 +246,10 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
             return;
         }
+        Some(Answer::Left(Left::Barred)) => {
+            rm!(RedisModule_ReplyWithError(ctx, NOT_PERMITTED.as_ptr()));
+            return;
+        }
         Some(Answer::Left(Left::OverLimit(limit))) => {
             reply::error(ctx, &LockError::Limit { is: *limit });
             return;
@@ -260,7 +265,10 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
         _ => Outcome::Nil,
     };
     let report = match &client.answer {
-        Some(answer) if client.form.with_info => words.report(ctx, client.form.asked, answer),
+        Some(answer) if client.form.with_info => {
+            let report = words.report(ctx, client.form.asked, answer);
+            report.map(|report| words.conceal(client, report))
+        }
         _ => None,
     };
     match report {
@@ -297,6 +305,20 @@ impl Words {
             Answer::Met | Answer::Failed(_) | Answer::Sent(_) | Answer::Gone => None,
         });
         report.ok().flatten()
+    }
+
+    /// Takes out what a user may not see who has lost the right to the key while it waited.
+    fn conceal(&self, client: &Client, report: Report) -> Report {
+        let first = usize::try_from(self.argc).is_ok_and(|argc| argc > client.form.asked.first_key());
+        // SAFETY: the server passes as many words as it says, and there are enough.
+        let may_read = first
+            && Rights::of(client.user.as_ptr())
+                .may_read(unsafe { *self.argv.add(client.form.asked.first_key()) });
+        if may_read {
+            report
+        } else {
+            Report { holder: None, ..report }
+        }
     }
 }
 

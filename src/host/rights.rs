@@ -4,12 +4,16 @@ use std::io;
 
 use redis_module::raw;
 
-use super::api::{rm, Ctx, OwnString, RString, OK};
+use super::api::{has_flags, rm, Ctx, OwnString, RString, OK};
 use super::server_reply::ServerReply;
 use crate::error::LockError;
 
 /// The name of the user who asks; nothing for another module's call on its own account.
 pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
+    if is_connection(ctx) {
+        return Some(OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx))))
+            .filter(|name| !name.as_ptr().is_null());
+    }
     // Redis 7.0 follows a null pointer when there is no user. So it is first asked to run something as the user: a
     // command without its key, which it refuses whoever that is, but in other words when there is none. Nor does it
     // matter if the command was renamed away: whose it would be is asked first.
@@ -18,6 +22,21 @@ pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
         || matches!(io::Error::last_os_error().kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
     let name = || OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
     there_is_one.then(name).filter(|name| !name.as_ptr().is_null())
+}
+
+/// Whether this is a plain call of a client, which has a user in any case.
+fn is_connection(ctx: *mut Ctx) -> bool {
+    let client = rm!(RedisModule_GetClientId(ctx));
+    !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING)
+        && rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
+}
+
+/// Whether the user of this name may take the locks of these keys by now: it is there, and has the right to read and
+/// write them. Which command it asked with does not matter here.
+pub(super) fn may_take(user: &[u8], keys: &[&[u8]]) -> bool {
+    let access = raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
+    let rights = Rights::of(OwnString::new(user).as_ptr());
+    keys.iter().all(|key| rights.may(OwnString::new(key).as_ptr(), access))
 }
 
 /// What a caller may see.
@@ -31,9 +50,12 @@ pub(super) enum Rights {
 impl Rights {
     /// Those of whoever asks.
     pub(super) fn of_caller(ctx: *mut Ctx) -> Self {
-        user_name(ctx).map_or(Self::Unbounded, |name| {
-            Self::Of(rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr())))
-        })
+        user_name(ctx).map_or(Self::Unbounded, |name| Self::of(name.as_ptr()))
+    }
+
+    /// Those of the user of this name.
+    pub(super) fn of(name: *mut RString) -> Self {
+        Self::Of(rm!(RedisModule_GetModuleUserFromUserName(name)))
     }
 
     /// Whether this key may be read.
@@ -46,12 +68,11 @@ impl Rights {
         self.may(key, raw::REDISMODULE_CMD_KEY_UPDATE)
     }
 
-    fn may(&self, key: *mut RString, use_of_it: u32) -> bool {
-        let access = use_of_it as i32;
+    fn may(&self, key: *mut RString, access: u32) -> bool {
         match *self {
             Self::Unbounded => true,
             Self::Of(user) => {
-                !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key, access)) == OK
+                !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key, access as i32)) == OK
             }
         }
     }

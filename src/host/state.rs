@@ -9,9 +9,10 @@ use smallvec::smallvec;
 
 use super::after_sleep::AfterSleep;
 use super::blocked::Blocked;
-use super::config;
 use super::replicate::Listeners;
 use super::wake::Alarm;
+use super::{config, rights};
+use crate::primitive::memory::Gate;
 use crate::primitive::table::Table;
 use crate::primitive::ties::Tied;
 use crate::primitive::turn::Left;
@@ -122,6 +123,7 @@ impl Host {
     fn new() -> Self {
         let mut memory = Memory::default();
         config::apply_to(&mut memory);
+        memory.gate = Gate(rights::may_take);
         Self {
             memory,
             blocked: Blocked::default(),

@@ -14,7 +14,7 @@ use super::ties::Ties;
 use super::turn::{Left, To};
 use super::unsettled::{Item, Unsettled};
 use super::wait_queue::{Caps, Full, Waiters};
-use super::waiter::{Ask, Kind, WaiterId};
+use super::waiter::{Ask, Kind, Waiter, WaiterId};
 use super::{Fence, Hold, Moment};
 
 /// What happened since the module was loaded.
@@ -53,7 +53,7 @@ impl Stats {
             Left::Gone => self.abandoned += 1,
             // It is not over.
             Left::PlaceKept => {}
-            Left::HoldEnded | Left::OverLimit(_) | Left::Failed => self.failed += 1,
+            Left::HoldEnded | Left::OverLimit(_) | Left::Failed | Left::Barred => self.failed += 1,
         }
     }
 }
@@ -65,6 +65,17 @@ pub enum Undo {
     End { left: u32 },
     /// The hold was shared before, under this fence, and is again.
     Downgrade(Fence),
+}
+
+/// Says whether the user of this name has the right to all of these keys.
+#[derive(Clone, Copy)]
+pub struct Gate(pub fn(&[u8], &[&[u8]]) -> bool);
+
+impl Default for Gate {
+    /// Whoever asks may.
+    fn default() -> Self {
+        Self(|_, _| true)
+    }
 }
 
 /// Queues, lease index, fences, losses and counters of one server.
@@ -87,6 +98,8 @@ pub struct Memory {
     pub lock_delay_ms: u64,
     /// How long what a ticket was given may stay unclaimed, in ms.
     pub claim_ms: u64,
+    /// Who says whether a user may have a lock, when the turn of its ticket comes.
+    pub gate: Gate,
     /// Empty between two steps.
     pub unsettled: Unsettled,
     /// Locks at which a step has done as much as one may, and has left the rest for another.
@@ -144,6 +157,13 @@ impl Memory {
             entry.keys.into_iter().for_each(|key| self.unsettled.push(Item::Lock(entry.db, key)));
         }
         true
+    }
+
+    /// Whether this waiter may have these locks. A client is asked when it is told, since only then is it known whether it is
+    /// there; for a ticket nobody is.
+    pub fn may_have(&self, waiter: &Waiter, keys: &[&[u8]]) -> bool {
+        let user = waiter.user.and_then(|user| self.waiters.user(user));
+        user.is_none_or(|user| (self.gate.0)(user, keys))
     }
 
     /// Whether there is room for one more waiter of this kind.

@@ -53,6 +53,8 @@ pub enum Left {
     Gone,
     /// What it waits for is not to be had here any more: another type, another server.
     Failed,
+    /// The user who asked for it has no right to the lock any more.
+    Barred,
     /// It has waited long enough, and its place in line is kept.
     PlaceKept,
     /// It asks for more permits than there are, since the limit was lowered to this; or it asked for several
@@ -146,6 +148,8 @@ impl<'a> Turn<'a> {
             } else if let Some(fence) = waiter.upgrades {
                 if self.lock.hold_with(fence).is_none() {
                     self.leave(id, Left::HoldEnded);
+                } else if self.lock.is_alone(fence) && !self.memory.may_have(waiter, &[self.key]) {
+                    self.leave(id, Left::Barred);
                 } else if self.lock.is_alone(fence) {
                     let to = To::waiter(id, waiter);
                     let told = self.memory.waiters.remove(id).and_then(|entry| entry.waiter.told);
@@ -160,6 +164,8 @@ impl<'a> Turn<'a> {
             } else if self.lock.hold_of(waiter.ask.owner.as_bytes()).is_some() {
                 // It came by the lock otherwise, as by RESTORE; nobody holds a lock twice.
                 self.leave(id, Left::Superseded);
+            } else if waiter.ask.keys() == 1 && !self.memory.may_have(waiter, &[self.key]) {
+                self.leave(id, Left::Barred);
             } else if waiter.ask.keys() > 1 {
                 self.memory.unsettled.push(Item::Group(id));
                 return;
@@ -325,13 +331,13 @@ impl<'a> Turn<'a> {
     pub fn enqueue(&mut self, ask: Ask, kind: Kind, deadline: Moment) -> WaiterId {
         let place = self.memory.waiters.place_for(self.db, &[self.key], ask.owner.as_bytes());
         let since = self.clock.now;
-        self.enqueue_at(place, Waiter { kind, ask, since, deadline, told: None, upgrades: None })
+        self.enqueue_at(place, Waiter { kind, ask, since, deadline, told: None, user: None, upgrades: None })
     }
 
     /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
     pub fn enqueue_upgrade(&mut self, ask: Ask, kind: Kind, fence: Fence, deadline: Moment) -> WaiterId {
         let (since, upgrades) = (self.clock.now, Some(fence));
-        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, told: None, upgrades })
+        self.enqueue_at(Place::HEAD, Waiter { kind, ask, since, deadline, told: None, user: None, upgrades })
     }
 
     /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. `None` if there is no

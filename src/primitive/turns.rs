@@ -64,6 +64,16 @@ impl Turns<'_> {
         if !self.parts.iter().all(|part| is_first(part.key) && part.lock.admits(claim)) {
             return;
         }
+        let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
+        if !self.memory.may_have(&entry.waiter, &keys) {
+            let client = self.memory.waiters.client_of(id);
+            self.memory.dismiss_in_step(id, Left::Barred);
+            if let (Some(client), Some(first)) = (client, self.parts.first_mut()) {
+                first.effects.push(Effect::Left { client, why: Left::Barred });
+            }
+            self.settle();
+            return;
+        }
         if let Some(entry) = self.memory.waiters.remove(id) {
             let fence = self.grant(&entry.waiter.ask, To::waiter(id, &entry.waiter));
             let channel = entry.waiter.told.and_then(|told| told.channel);
@@ -134,7 +144,8 @@ impl Turns<'_> {
         earlier.iter().for_each(|id| {
             self.memory.dismiss_in_step(*id, Left::Superseded);
         });
-        let waiter = Waiter { kind, ask, since: self.clock.now, deadline, told: None, upgrades: None };
+        let waiter =
+            Waiter { kind, ask, since: self.clock.now, deadline, told: None, user: None, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.stats.queued += 1;
         self.memory.wake_by(deadline);

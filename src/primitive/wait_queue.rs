@@ -9,6 +9,7 @@ mod caps;
 mod lengths;
 mod new_limits;
 mod tickets;
+pub mod users;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use super::Moment;
 pub use caps::{Caps, Full};
 use lengths::Lengths;
 use new_limits::NewLimit;
+use users::Users;
 use waits::Waits;
 
 /// The names of the locks that one waiter waits for, in order and each once.
@@ -89,6 +91,7 @@ pub struct Waiters {
     new_limits: usize,
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
+    users: Users,
     arrivals: u64,
 }
 
@@ -398,7 +401,15 @@ mod tests {
         for old in waiters.earlier_waits(db, keys, owner) {
             waiters.remove(old);
         }
-        let waiter = Waiter { kind, ask: ask(owner), since: Moment(0), deadline, told: None, upgrades: None };
+        let waiter = Waiter {
+            kind,
+            ask: ask(owner),
+            since: Moment(0),
+            deadline,
+            told: None,
+            user: None,
+            upgrades: None,
+        };
         waiters.insert(db, keys, place, waiter)
     }
 

@@ -3,6 +3,7 @@
 use super::bounds::Span;
 use super::claim::Claim;
 use super::hold::Extra;
+use super::wait_queue::users::UserId;
 use super::{Fence, Hold, Lease, Moment, Owner};
 
 /// What somebody asks of a lock, or of several at once.
@@ -76,6 +77,8 @@ pub struct Waiter {
     pub deadline: Moment,
     /// For a ticket: who is told when its turn comes, kept apart as few tickets have it.
     pub told: Option<Box<Told>>,
+    /// For a ticket: the user of the server who has asked for it last. Its rights are looked at when its turn comes.
+    pub user: Option<UserId>,
     /// The shared hold that is to become exclusive, for one who has it already.
     pub upgrades: Option<Fence>,
 }

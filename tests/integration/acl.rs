@@ -5,6 +5,7 @@ use crate::steps::{
     assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, queue_up, release,
     wait_for_lock, words, wrong_arity,
 };
+use crate::support::wait::wait_waiting;
 use crate::support::{skip, wait_until, Server, Value};
 
 /// Each command for clients, with enough words to be run: those that change the lock `k`, those that read it, those that
@@ -311,6 +312,27 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
         wait_until("the grant to be taken back", || server.cmd(&["EXISTS", "k"]) == 0);
     }
     assert_eq!(server.info_int("lock_state", "lock_waiting"), 0);
+}
+
+#[test]
+fn a_user_that_may_no_longer_is_not_told_who_has_the_lock() {
+    let server = Server::start();
+    hold(&server, "k", "alice");
+    for (rules, change, holder) in [
+        ("~* +@all", "resetkeys ~k", Value::bulk("alice")),
+        ("~* +@all", "resetkeys", Value::Nil),
+        ("~* +@all", "resetkeys %W~k", Value::Nil),
+    ] {
+        for line in ["LOCK.ACQUIRE k bob BLOCK 400 WITHINFO", "LOCK.MACQUIRE bob 1 k BLOCK 400 WITHINFO"] {
+            let mut conn = user(&server, rules);
+            conn.send(&words(line));
+            wait_waiting(&server, "k", 1);
+            assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+            let told = conn.read();
+            assert_eq!(told.field("reason"), &"timeout", "{line}");
+            assert_eq!(told.field("holder"), &holder, "{line}, {change}");
+        }
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod disturbed;
 mod elsewhere;
 mod given_up;
 mod notified;
+mod rights;
 mod slices;
 
 /// Asks for a ticket that is good for a minute; the lock must not be the owner's yet.

@@ -4,12 +4,12 @@
 use rand::Rng;
 use redis_module::raw;
 
-use super::super::api::{has_flags, Ctx, OwnString};
+use super::super::api::{bytes, has_flags, Ctx, OwnString};
 use super::super::blocked::{Blocked, Form};
 use super::super::entry::Call;
 use super::super::key::read;
 use super::super::reach::Reach;
-use super::super::rights::Rights;
+use super::super::rights::{user_name, Rights};
 use crate::command::policy::Wait;
 use crate::error::LockError;
 use crate::primitive::deadlock::Holds;
@@ -64,8 +64,8 @@ pub(super) fn get_in_line<T: Step>(
     Ok(true)
 }
 
-/// Keeps the client of this call waiting for the turn of the ticket that its owner has, if it wants to wait and the server
-/// will have it blocked; whether it waits now.
+/// Notes who has asked for the ticket that the owner has, and keeps the client of this call waiting for its turn if it wants
+/// to wait and the server will have it blocked; whether it waits now.
 pub(super) fn wait_for_turn<T: Step>(
     call: &Call,
     turn: &mut T,
@@ -74,8 +74,10 @@ pub(super) fn wait_for_turn<T: Step>(
     owner: &[u8],
     wait: Wait,
 ) -> bool {
-    let (Some(until), Some(keep_ms)) = (wait.until(turn.now()), wait.keep_ms) else { return false };
     let Some(ticket) = turn.ticket_of(call.db(), owner) else { return false };
+    let user = user_name(call.ctx);
+    turn.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| bytes(name.as_ptr())));
+    let (Some(until), Some(keep_ms)) = (wait.until(turn.now()), wait.keep_ms) else { return false };
     let memory = turn.as_mut();
     let waits = blocked.block(call.ctx, memory.waiters.next_id(), form);
     if waits {

@@ -1,5 +1,6 @@
 //! Tickets: waiters that nobody is kept waiting for, and that stay only as long as somebody asks for them.
 
+use super::users::UserId;
 use super::{Entry, Waiters};
 use crate::primitive::deadlines::Slot;
 use crate::primitive::waiter::{Ask, Attached, Kind, WaiterId};
@@ -36,6 +37,19 @@ impl Waiters {
         if known != channel {
             entry.waiter.told.get_or_insert_default().channel = channel.map(Box::from);
         }
+    }
+
+    /// Notes for whom a ticket is kept: the user who has asked for it last, by name.
+    pub fn set_user(&mut self, id: WaiterId, name: Option<&[u8]>) {
+        let user = name.and_then(|name| self.users.number(name));
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.waiter.user = user;
+        }
+    }
+
+    /// The name of a user for whom a ticket is kept.
+    pub fn user(&self, user: UserId) -> Option<&[u8]> {
+        self.users.name(user)
     }
 
     /// Keeps a client waiting for the turn of a ticket, and the ticket for as long as it was to be kept after that. Returns
