@@ -198,7 +198,11 @@ unsafe extern "C" fn on_new_listener(
 
 /// Settings of the server were changed; which ones we ask for is asked anew.
 unsafe extern "C" fn on_config(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
-    guard("config", || config::ask_max_clients(ctx));
+    guard("config", || {
+        config::ask_max_clients(ctx);
+        // Our own settings are set while a step has the state, perhaps; the next change will do.
+        state::with_unless_ours(|host| host.idle_timeout.is_known = false);
+    });
 }
 
 /// Begins to listen for RENAME, MOVE and RESTORE, which give a lock another name or a new life.

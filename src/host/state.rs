@@ -43,6 +43,7 @@ pub(super) struct Host {
     pub(super) groups_checked: WaiterId,
     /// Which of the server's commands can block, of those that were asked about.
     pub(super) blocking_commands: Table<Box<[u8]>, bool>,
+    pub(super) idle_timeout: IdleTimeout,
     /// Changes that nobody was told of, as nobody listens.
     pub(super) uncounted: u64,
     /// Only a primary grants, ends and wakes; a replica obeys.
@@ -53,6 +54,15 @@ pub(super) struct Host {
     pub(super) loads_stream: bool,
     /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
     pub(super) watches_moves: bool,
+}
+
+/// After how many seconds the server closes an idle connection, by its setting `timeout`; 0 if it does not.
+#[derive(Default)]
+pub(super) struct IdleTimeout {
+    /// Whether it was asked for since a setting has changed.
+    pub(super) is_known: bool,
+    /// What the log was told of last.
+    pub(super) told: i64,
 }
 
 /// Things to look at again once the native command that caused them is over. Hints, all of them.
@@ -136,6 +146,7 @@ impl Host {
             queues_checked: WaiterId(0),
             groups_checked: WaiterId(0),
             blocking_commands: Table::default(),
+            idle_timeout: IdleTimeout::default(),
             uncounted: 0,
             is_primary: true,
             steps_down: false,

@@ -2,9 +2,10 @@
 
 use redis_module::raw;
 
-use super::super::api::{has_flags, rm, Ctx, OK};
+use super::super::api::{has_flags, log, rm, Ctx, OK};
 use super::super::server_reply::ServerReply;
 use super::super::state;
+use crate::command::args::parse_i64;
 use crate::error::LockError;
 use crate::primitive::bounds::Tie;
 
@@ -18,7 +19,25 @@ pub(super) fn tie(ctx: *mut Ctx, asked: &mut Option<Tie>) -> Result<(), LockErro
         return Err(LockError::NoTie);
     }
     (tie.node, tie.client) = (state::with(|host| host.memory.node), client);
+    warn_of_timeout(ctx);
     Ok(())
+}
+
+/// Says in the log that the server closes idle connections, and with them ends what is tied to them; once for each time in
+/// which it does so after as long.
+fn warn_of_timeout(ctx: *mut Ctx) {
+    let is_known = state::with(|host| std::mem::replace(&mut host.idle_timeout.is_known, true));
+    if is_known {
+        return;
+    }
+    let (get, name) = (c"GET".as_ptr(), c"timeout".as_ptr());
+    let reply = ServerReply::adopt(rm!(RedisModule_Call(ctx, c"CONFIG".as_ptr(), c"cc".as_ptr(), get, name)));
+    let seconds = reply.and_then(|reply| parse_i64(reply.root().item(1)?.bytes()?)).unwrap_or(0);
+    let told = state::with(|host| std::mem::replace(&mut host.idle_timeout.told, seconds));
+    if seconds > 0 && seconds != told {
+        let what = "a hold was tied to its connection, but the server closes connections that are idle";
+        log(c"warning", &format!("lock: {what} for {seconds} s (timeout), which ends such a hold"));
+    }
 }
 
 fn is_connection(ctx: *mut Ctx, client: u64) -> bool {

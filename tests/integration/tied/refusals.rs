@@ -3,8 +3,8 @@
 use super::{tied, wait_gone};
 use crate::operate::{shown, take};
 use crate::other_module::{run, with_caller};
-use crate::steps::{ask, assert_changes_nothing, eval, fence_of, hold, transaction, words};
-use crate::support::Server;
+use crate::steps::{ask, assert_changes_nothing, eval, fence_of, hold, transaction, watch_from, words};
+use crate::support::{wait_until, Server};
 use crate::traffic::lock_stat;
 
 const NOTIE: &str =
@@ -170,4 +170,40 @@ fn every_word_that_makes_no_sense() {
     let _conn = tied(&server, "LOCK.ACQUIRE free bob TIED 604800000");
     assert_eq!(ask(&server, "CONFIG SET lock.max-lease-ms 1000"), "OK");
     assert!(ask(&server, "LOCK.RENEW k alice TIED 1001").error().ends_with("from 0 to 1000"));
+}
+
+#[test]
+fn a_server_that_closes_idle_connections_is_warned_of_once() {
+    let server = Server::start();
+    let warned = |seconds: u32| {
+        let _conn = tied(&server, "LOCK.ACQUIRE k alice TIED 0");
+        let warning = format!("closes connections that are idle for {seconds} s (timeout)");
+        server.log().matches(&warning).count()
+    };
+    let timeout = |seconds: u32| assert_eq!(ask(&server, &format!("CONFIG SET timeout {seconds}")), "OK");
+    assert_eq!(warned(0), 0);
+    timeout(1000);
+    assert_eq!(server.log().matches("closes connections").count(), 0, "nobody is tied");
+    assert_eq!([warned(1000), warned(1000)], [1, 1]);
+    assert_eq!(ask(&server, "CONFIG SET lock.claim-ms 500"), "OK");
+    assert_eq!(warned(1000), 1, "something else was set");
+    timeout(2000);
+    assert_eq!((warned(2000), warned(1000)), (1, 1));
+    timeout(0);
+    assert_eq!(warned(0), 0);
+    timeout(2000);
+    assert_eq!(warned(2000), 2);
+}
+
+#[test]
+fn a_connection_that_waits_is_not_idle() {
+    let server = Server::start();
+    let waiting = tied(&server, "LOCK.ACQUIRE waits alice TIED 0");
+    let _waiting = watch_from(&server, waiting, "LOCK.AWAIT waits alice WANTED BLOCK 0");
+    let _idle = tied(&server, "LOCK.ACQUIRE idle bob TIED 0");
+    assert_eq!(ask(&server, "CONFIG SET timeout 1"), "OK");
+    // Whoever looks must not be idle for too long itself.
+    let is_held = |key: &str| server.connect().cmd(&["EXISTS", key]) == 1;
+    wait_until("the idle one to be closed", || !is_held("idle"));
+    assert!(is_held("waits"));
 }
