@@ -34,9 +34,12 @@ pub const FENCE_DIGITS_MAX: usize = 16;
 /// Longest time that LOCK.FENCE can be asked to remember a fence, in seconds: ten years, far from any overflow.
 pub const REMEMBER_S_MAX: i64 = 10 * 365 * 24 * 3600;
 
-/// How far ahead of this server's clock a fence from elsewhere may lie, in µs: an hour of clock error. Beyond
-/// it the fence is a mistake or an attack, and would push every later fence with it.
-pub const FENCE_AHEAD_US_MAX: u64 = 3_600_000_000;
+/// How far ahead of this server's clock a fence that a client brings may lie, in ms: a day, as clocks are wrong by a time
+/// zone. Every later fence comes after it, so a client can push the sequence no further than this ahead of the clock.
+pub const MAX_FENCE_AHEAD_MS: i64 = 24 * 3_600_000;
+
+/// Furthest that the operator can allow, in ms: ten years, and fences last for two hundred.
+pub const FENCE_AHEAD_MS_CEILING: i64 = 10 * 365 * 24 * 3_600_000;
 
 /// Most permits of a semaphore.
 pub const PERMITS_MAX: u32 = 1_000_000;

@@ -282,6 +282,10 @@ mod tests {
         let tomorrow = (CLOCK.unix_us + 86_400_000_000).to_string();
         let mut words = good;
         words[2] = tomorrow.as_bytes();
-        assert!(EffectKind::Hold.parse(&words).unwrap().here(Source::Client, CLOCK).is_none());
+        assert!(EffectKind::Hold
+            .parse(&words)
+            .unwrap()
+            .here(Source::Client { ahead_ms: 3_600_000 }, CLOCK)
+            .is_none());
     }
 }

@@ -47,13 +47,15 @@ static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
 static LOCK_DELAY: Number =
     Number::new(c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING);
+static MAX_FENCE_AHEAD: Number =
+    Number::new(c"max-fence-ahead-ms", limits::MAX_FENCE_AHEAD_MS, 0, limits::FENCE_AHEAD_MS_CEILING);
 // Switches, kept as numbers so that one pair of callbacks serves all.
 static EVENTS: Number = Number::new(c"events", 1, 0, 1);
 static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
 
 static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 10] = [
+static NUMBERS: [&Number; 11] = [
     &DEFAULT_LEASE,
     &MAX_LEASE,
     &MAX_WAIT,
@@ -64,6 +66,7 @@ static NUMBERS: [&Number; 10] = [
     &MAX_TICKETS,
     &LOSS_LEDGER_SIZE,
     &LOCK_DELAY,
+    &MAX_FENCE_AHEAD,
 ];
 
 /// How many clients the server takes, by its own setting `maxclients`.
@@ -111,6 +114,11 @@ pub(super) fn apply_to(memory: &mut Memory) {
     memory.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
     memory.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
     memory.claim_ms = CLAIM.get().unsigned_abs();
+}
+
+/// How far ahead of the clock a fence that a client brings may lie, in ms.
+pub(super) fn fence_ahead_ms() -> u64 {
+    MAX_FENCE_AHEAD.get().unsigned_abs()
 }
 
 /// Whether to publish keyspace events.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::api::{bytes, has, has_flags, is_loading, rm, Ctx};
 use super::entry::{Call, Verb};
 use super::key::{LockKey, OpenKey};
-use super::{clock, replicate, reply, state};
+use super::{clock, config, replicate, reply, state};
 use crate::command::effect::step::{self, EffectKind, LockEffects};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
@@ -94,7 +94,7 @@ fn obey(call: &Call, effects: LockEffects) -> Result<(), LockError> {
         let mut turn = Turn { clock, db, key: key_bytes, lock: key.lock(), memory, effects };
         let changed = changes.into_iter().fold(false, |changed, change| turn.obey(change) | changed);
         key.store();
-        if source == Source::Client {
+        if matches!(source, Source::Client { .. }) {
             host.suspect_newcomer(db, key_bytes, key.lock());
         } else {
             host.suspect(db, key_bytes);
@@ -134,7 +134,7 @@ fn source(ctx: *mut Ctx) -> Source {
     } else if is_stream(ctx) {
         Source::Primary
     } else {
-        Source::Client
+        Source::Client { ahead_ms: config::fence_ahead_ms() }
     }
 }
 

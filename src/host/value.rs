@@ -9,7 +9,7 @@ use redis_module::raw;
 
 use super::api::{bytes, has_flags, log, rm, Ctx, Io, RString};
 use super::entry::guard;
-use super::{clock, state};
+use super::{clock, config, state};
 use crate::error::{LockError, Quoted};
 use crate::primitive::codec::Source;
 use crate::primitive::Clock;
@@ -149,7 +149,10 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         let decoded = V::decode(bytes, source(io), clock::read());
         rm!(RedisModule_Free(buffer.cast()));
         let Some((mut value, left_out)) = decoded else {
-            log_unsound(io, "cannot be read");
+            log_unsound(
+                io,
+                "cannot be read, or has a fence that lies further ahead than lock.max-fence-ahead-ms",
+            );
             return None;
         };
         if left_out > 0 {
@@ -186,7 +189,11 @@ pub(super) fn is_load(io: *mut Io) -> bool {
 fn source(io: *mut Io) -> Source {
     if !is_load(io) {
         let is_primary = state::with_unless_ours(|host| host.is_primary).unwrap_or(true);
-        return if is_primary { Source::Payload } else { Source::Primary };
+        return if is_primary {
+            Source::Payload { ahead_ms: config::fence_ahead_ms() }
+        } else {
+            Source::Primary
+        };
     }
     if state::with(|host| host.loads_stream) {
         Source::Primary

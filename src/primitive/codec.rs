@@ -56,17 +56,17 @@ pub enum Source {
     Primary,
     /// A file of this server.
     File,
-    /// A payload that a client restores.
-    Payload,
-    /// An effect that a client sends, as when a slot moves in.
-    Client,
+    /// A payload that a client restores; its fences may lie so many ms ahead of the clock.
+    Payload { ahead_ms: u64 },
+    /// An effect that a client sends, as when a slot moves in; the same.
+    Client { ahead_ms: u64 },
 }
 
 impl Source {
     /// Whether a hold ends by the time that was left when it was written, as that was moments ago. A file or a
     /// payload may be days old, and goes by the wall clock.
     const fn goes_by_time_left(self) -> bool {
-        matches!(self, Self::Primary | Self::Client)
+        matches!(self, Self::Primary | Self::Client { .. })
     }
 
     /// Whether this server or its primary wrote it, and not somebody else.
@@ -77,7 +77,12 @@ impl Source {
     /// Whether a fence can be true. Our own data are believed even if the clock was set back since they were
     /// written; what a client sends must lie near the clock.
     pub fn believes(self, fence: Fence, clock: Clock) -> bool {
-        self.is_ours() || is_plausible(fence, clock.unix_us)
+        match self {
+            Self::Primary | Self::File => true,
+            Self::Payload { ahead_ms } | Self::Client { ahead_ms } => {
+                is_plausible(fence, clock.unix_us, ahead_ms)
+            }
+        }
     }
 }
 
@@ -319,7 +324,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(lock in lock()) {
-            for source in [Source::Primary, Source::File, Source::Payload, Source::Client] {
+            for source in [Source::Primary, Source::File, Source::Payload { ahead_ms: 3_600_000 }, Source::Client { ahead_ms: 3_600_000 }] {
                 let (again, left_out) = decode(&encode(&lock, CLOCK), source, CLOCK).unwrap();
                 prop_assert_eq!((text(&again), left_out), (text(&lock), 0));
             }
@@ -345,8 +350,10 @@ mod tests {
             bytes[at..end].copy_from_slice(&patch[..end - at]);
             if let Some((lock, left_out)) = decode(&bytes, Source::File, CLOCK) {
                 prop_assert!(!lock.is_free() || left_out > 0);
-                let is_whole = left_out == 0 && lock.holds().iter().all(|hold| Source::Payload.believes(hold.fence, CLOCK));
-                prop_assert!(!is_whole || decode(&encode(&lock, CLOCK), Source::Payload, CLOCK).is_some());
+                let payload = Source::Payload { ahead_ms: 3_600_000 };
+                let is_whole = left_out == 0 && lock.holds().iter().all(|hold| payload.believes(hold.fence, CLOCK));
+                let again = decode(&encode(&lock, CLOCK), payload, CLOCK);
+                prop_assert!(!is_whole || again.is_some());
                 prop_assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL));
                 for hold in lock.holds() {
                     prop_assert!(hold.deadline <= hold.lease.deadline(CLOCK.now));
@@ -397,7 +404,7 @@ mod tests {
             for (takes_us, now) in loads {
                 let bytes = encode(&lock, clock);
                 clock = Clock { now: Moment(now), unix_us: clock.unix_us + takes_us };
-                for source in [Source::File, Source::Payload] {
+                for source in [Source::File, Source::Payload { ahead_ms: 3_600_000 }] {
                     let again = decode(&bytes, source, clock).unwrap().0;
                     let end = clock.unix_us + again.holds()[0].deadline.us_after(clock.now);
                     prop_assert_eq!(end, end_unix_us);
@@ -432,9 +439,12 @@ mod tests {
         let (lease, deadline, claim) = (Lease::NEVER, Moment::NEVER, Claim::EXCLUSIVE);
         lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE });
         let bytes = encode(&lock, CLOCK);
-        for (source, believed) in
-            [(Source::Primary, true), (Source::File, true), (Source::Payload, false), (Source::Client, false)]
-        {
+        for (source, believed) in [
+            (Source::Primary, true),
+            (Source::File, true),
+            (Source::Payload { ahead_ms: 3_600_000 }, false),
+            (Source::Client { ahead_ms: 3_600_000 }, false),
+        ] {
             assert_eq!(decode(&bytes, source, CLOCK).is_some(), believed, "{source:?}");
         }
     }

@@ -255,14 +255,22 @@ fn fields_at_their_limits_are_accepted_and_can_be_loaded_again() {
 }
 
 #[test]
-fn a_fence_beyond_the_next_hour_is_refused() {
+fn a_fence_beyond_the_next_day_is_refused_unless_the_operator_allows_it() {
     let server = Server::start();
     let golden = Golden::of(&server);
-    let beyond = golden.with_fence_ahead(Duration::from_secs(3700));
+    let beyond = golden.with_fence_ahead(Duration::from_secs(25 * 3600));
     assert_refused(&server, &beyond.seal(&beyond.body()), "a fence far ahead");
-    let within = golden.with_fence_ahead(Duration::from_secs(3500));
+    let within = golden.with_fence_ahead(Duration::from_secs(23 * 3600));
     assert_eq!(within.restore(&server, "k"), "OK");
     assert!(acquire_on(&server, &["l", "o"]) as u64 > within.holds[0].fence);
+    // A server whose clock was wrong by more can still give its locks away, when the operator says so.
+    assert!(server.log().contains("lies further ahead than lock.max-fence-ahead-ms"));
+    assert_eq!(server.cmd(&["CONFIG", "SET", "lock.max-fence-ahead-ms", "90000000"]), "OK");
+    assert_eq!(beyond.restore(&server, "far"), "OK");
+    assert!(acquire_on(&server, &["m", "o"]) as u64 > beyond.holds[0].fence);
+    assert_eq!(server.cmd(&["CONFIG", "SET", "lock.max-fence-ahead-ms", "0"]), "OK");
+    let now = golden.with_fence_ahead(Duration::from_secs(60));
+    assert_eq!(now.restore(&server, "fresh").error(), "ERR Bad data format");
 }
 
 #[test]

@@ -326,7 +326,7 @@ fn set_and_refuse(server: &Server) {
     assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 100000")), "OK");
 }
 
-const SETTINGS: [(&str, i64, i64, i64); 10] = [
+const SETTINGS: [(&str, i64, i64, i64); 11] = [
     ("lock.default-lease-ms", 30_000, 1, 4_233_600_000),
     ("lock.max-lease-ms", 604_800_000, 1, 4_233_600_000),
     ("lock.max-wait-ms", 86_400_000, 1, 315_360_000_000),
@@ -337,6 +337,7 @@ const SETTINGS: [(&str, i64, i64, i64); 10] = [
     ("lock.max-tickets", 200_000, 0, 10_000_000),
     ("lock.loss-ledger-size", 16_384, 0, 1_000_000),
     ("lock.lock-delay-ms", 0, 0, 3_600_000),
+    ("lock.max-fence-ahead-ms", 86_400_000, 0, 315_360_000_000),
 ];
 
 #[test]

@@ -285,7 +285,7 @@ mod tests {
         let here = |source| {
             effects.iter().cloned().map(|effect| effect.here(source, CLOCK)).collect::<Option<Vec<_>>>()
         };
-        assert!(here(Source::Client).is_none());
+        assert!(here(Source::Client { ahead_ms: 3_600_000 }).is_none());
         assert!(here(Source::Primary).is_some());
     }
 
@@ -360,7 +360,7 @@ mod tests {
         fn can_be_loaded(&self) -> bool {
             let bytes = encode(&self.lock, CLOCK);
             self.lock.is_free()
-                || decode(&bytes, Source::Payload, CLOCK)
+                || decode(&bytes, Source::Payload { ahead_ms: 3_600_000 }, CLOCK)
                     .is_some_and(|(again, left_out)| left_out == 0 && encode(&again, CLOCK) == bytes)
         }
     }
