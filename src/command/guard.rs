@@ -29,6 +29,10 @@ pub const SPEC: Spec = Spec {
 /// How many words come before the command that is guarded, the name among them.
 pub const WORDS_BEFORE_COMMAND: usize = 4;
 
+/// Commands that a script may run, and that change nothing but the connection they run on. A guarded command has one of
+/// its own, which ends with it.
+const CONNECTION_ONLY: [&[u8]; 4] = [b"select", b"readonly", b"readwrite", b"asking"];
+
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guard<'a> {
@@ -53,6 +57,9 @@ impl<'a> Guard<'a> {
         let command = args.required()?;
         if is_guard(command) {
             return Err(LockError::NotGuardable { why: "a guard inside a guard" });
+        }
+        if CONNECTION_ONLY.iter().any(|name| command.eq_ignore_ascii_case(name)) {
+            return Err(LockError::NotGuardable { why: "a command that changes only its own connection" });
         }
         Ok(Self { key, owner, fence, command })
     }
@@ -86,5 +93,7 @@ mod tests {
         assert_eq!(Guard::parse(&[b"k", b"o", b"7"]), Err(LockError::Arity("lock.guard")));
         let nested = Guard::parse(&[b"k", b"o", b"7", b"Lock.Guard", b"k"]);
         assert!(matches!(nested, Err(LockError::NotGuardable { .. })));
+        let select = Guard::parse(&[b"k", b"o", b"7", b"Select", b"1"]);
+        assert!(matches!(select, Err(LockError::NotGuardable { .. })));
     }
 }

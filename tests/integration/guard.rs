@@ -49,6 +49,9 @@ fn nobody_else_gets_anything_done() {
         for blocking in ["BLPOP l 0", "brpop l 0", "BZPOPMIN z 0", "XREAD BLOCK 0 STREAMS s $"] {
             refused(&format!("k alice * {blocking}"), "BADARG ");
         }
+        for idle in ["SELECT 1", "select 0", "READONLY", "READWRITE", "ASKING"] {
+            refused(&format!("k alice * {idle}"), "BADARG ");
+        }
         for unfit in ["WAIT 1 0", "MULTI", "SUBSCRIBE c", "WATCH x", "NOSUCHCOMMAND x", "SET x", "GET"] {
             assert!(matches!(guard(&server, &format!("k alice * {unfit}")), Value::Error(_)), "{unfit}");
         }
