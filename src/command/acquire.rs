@@ -20,7 +20,7 @@ use crate::primitive::{Claim, Fence, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.acquire",
-    summary: "Takes a lock, or waits for it in line; replies its fencing token. Owner * lets the server make one up.",
+    summary: "Takes a lock, or waits for it in line; replies its fence. Owner * lets the server make one up.",
     flags: "write deny-oom",
     arity: -3,
     acl: "write slow blocking",

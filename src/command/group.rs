@@ -25,8 +25,7 @@ const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
 
 pub const ACQUIRE: Spec = Spec {
     name: "lock.macquire",
-    summary:
-        "Takes several locks together, all or none, or waits for them in line; replies the one fencing token.",
+    summary: "Takes several locks together, all or none, or waits for them in line; replies the one fence.",
     flags: "write deny-oom getkeys-api",
     arity: -4,
     key: Key::Numbered { at: 2 },

@@ -33,7 +33,8 @@ pub const BREAK: Spec = Spec {
 
 pub const STEAL: Spec = Spec {
     name: "lock.steal",
-    summary: "Takes a lock away from whoever has it, before all who wait; replies the new fencing token. For operators.",
+    summary:
+        "Takes a lock away from whoever has it, before all who wait; replies the new fence. For operators.",
     flags: "write admin deny-oom",
     arity: -3,
     acl: "write slow admin dangerous",

@@ -15,7 +15,7 @@ use crate::primitive::{Fence, Lease, Owner, Turn, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.transfer",
-    summary: "Hands a held lock over to another owner; replies the new fencing token.",
+    summary: "Hands a held lock over to another owner; replies the new fence.",
     flags: "write",
     arity: -4,
     acl: "write slow",

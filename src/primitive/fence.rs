@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::limits::FENCE_MAX;
 
-/// A fencing token. A resource that remembers the newest one it has seen can refuse a holder of yesterday.
+/// A fence. A resource that remembers the newest one it has seen can refuse a holder of yesterday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(NonZeroU64);
 

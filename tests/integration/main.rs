@@ -51,6 +51,7 @@ mod onlookers;
 mod operate;
 mod options;
 mod other_module;
+mod pages;
 mod pause;
 mod persistence;
 mod queue;

@@ -172,22 +172,6 @@ func TestContextsThatAreCancelledAtTheGrantLeaveNothingBehind(t *testing.T) {
 	}
 }
 
-func TestAContextThatIsCancelledBeforeTheRequestHasArrivedEndsTheWaitSoon(t *testing.T) {
-	somebodyHolds("early", 30000)
-	locks := New(here, 30*time.Second, time.Minute)
-	for round := range 20 {
-		ctx, cancel := context.WithTimeout(bg, time.Duration(round)*50*time.Microsecond)
-		start := time.Now()
-		err := hold(locks, ctx, "early", func(int64) error { panic("held") })
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 2*time.Second {
-			t.Error(err, time.Since(start))
-		}
-		cancel()
-	}
-	admin.Do(bg, "LOCK.RELEASE", "early", "somebody")
-	nothingIsLeft(t)
-}
-
 func TestASocketTimeoutLeavesNothingBehind(t *testing.T) {
 	defer nothingIsLeft(t)
 	pid, _ := strconv.Atoi(os.Getenv("LOCK_PID"))

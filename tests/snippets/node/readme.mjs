@@ -1,4 +1,5 @@
 // The block of README.md, which does not renew.
+import { connect } from './locks.mjs';
 import { common } from './trials.mjs';
 
-common();
+await common(connect);

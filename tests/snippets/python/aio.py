@@ -114,8 +114,8 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
         await asyncio.gather(*tasks)  # their second requests come through
 
     async def test_work_may_outlast_the_lease(self):
-        async with Locks(URL, lease=0.6).hold("long"):
-            await asyncio.sleep(2)
+        async with Locks(URL, lease=2).hold("long"):
+            await asyncio.sleep(5)
 
     async def test_the_body_is_cancelled_when_the_lock_is_lost(self):
         start = time.monotonic()
@@ -134,7 +134,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
                 try:
                     await asyncio.sleep(60)
                 finally:
-                    self.assertLess(time.monotonic() - start, 1.3)
+                    self.assertLess(time.monotonic() - start, 1.8)
 
     async def test_the_body_is_cancelled_when_a_refusal_stays(self):
         with self.assertRaises(TimeoutError):
@@ -147,7 +147,7 @@ class Asyncio(unittest.IsolatedAsyncioTestCase):
                         admin.config_set("lock.max-lease-ms", 604800000)
 
     async def test_on_a_cluster(self):
-        locks = Locks(CLUSTER, lease=1.5, connect=redis.asyncio.RedisCluster.from_url)
+        locks = Locks(CLUSTER, lease=2, connect=redis.asyncio.RedisCluster.from_url)
         node = redis.Redis.from_url(CLUSTER)
         async with locks.hold("cluster"):
             for _ in range(5):

@@ -1,0 +1,171 @@
+//! What the pages below docs/ say and a transcript cannot show: what restarts, cut files, other clocks and silent
+//! connections do to locks. Each test names the page.
+
+use std::process::{Command, Stdio};
+
+use crate::clock_shim::{WallClock, HOUR};
+use crate::steps::{ask, hold, holder, is_modern, release, words};
+use crate::support::aof::read_aof;
+use crate::support::resp::encode;
+use crate::support::wait::wait_replica_in_sync;
+use crate::support::{wait_until, Server, Stop};
+use crate::traffic::{acquire_on, follow, left, wait_no_child};
+
+/// docs/persistence.md: RDB alone.
+#[test]
+fn a_restart_on_a_snapshot_brings_back_what_was_released_since_and_forgets_what_was_taken_since() {
+    let mut server = Server::with(&["save 3600 1"]);
+    acquire_on(&server, &["for-ever", "a", "NOEXPIRE"]);
+    assert_eq!(ask(&server, "SAVE"), "OK");
+    release(&server, "for-ever", "a");
+    let last = acquire_on(&server, &["later", "b", "PX", "600000"]);
+    server.restart(Stop::Kill);
+    assert_eq!((left(&server, "for-ever", "a"), left(&server, "later", "b")), (-1, 0));
+    assert!(hold(&server, "later", "c") > last, "the fence follows the clock, which has not gone back");
+}
+
+/// docs/persistence.md: an AOF tail that was cut.
+#[test]
+fn a_tail_that_was_cut_takes_the_last_grants_with_it_and_the_server_starts() {
+    let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
+    acquire_on(&server, &["early", "a", "PX", "600000"]);
+    let last = acquire_on(&server, &["late", "b", "PX", "600000"]);
+    server.stop(Stop::Kill);
+    let dir = server.dir().join("appendonlydir");
+    let tail = dir.join("appendonly.aof.1.incr.aof");
+    let file = std::fs::OpenOptions::new().write(true).open(&tail).expect("open the AOF");
+    file.set_len(file.metadata().expect("its length").len() - 7).expect("cut the AOF");
+    server.start_again();
+    assert!(left(&server, "early", "a") > 0);
+    assert_eq!(left(&server, "late", "b"), 0);
+    assert!(hold(&server, "late", "c") > last);
+}
+
+/// docs/persistence.md: a replica's AOF has the primary's deadlines.
+#[test]
+fn a_replica_whose_clock_is_ahead_by_more_than_a_lease_drops_live_holds_when_it_restarts() {
+    let Some(clock) = WallClock::new("a replica with another clock") else { return };
+    clock.set(HOUR);
+    let primary = Server::start();
+    let mut replica = clock.setup().conf(&["appendonly yes", "appendfsync always"]).start();
+    follow(&replica, &primary);
+    wait_no_child(&replica); // it rewrites its AOF
+    acquire_on(&primary, &["k", "a", "PX", "60000"]);
+    acquire_on(&primary, &["for-ever", "a", "NOEXPIRE"]);
+    wait_replica_in_sync(&primary, &replica);
+    assert!(left(&replica, "k", "a") > 0, "as long as it runs it goes by what is left");
+    replica.restart(Stop::Kill);
+    assert_eq!((left(&replica, "k", "a"), left(&replica, "for-ever", "a")), (0, -1));
+    assert!(left(&primary, "k", "a") > 0);
+}
+
+/// docs/persistence.md: an AOF that is piped into a server.
+#[test]
+fn redis_7_0_takes_no_lock_from_an_aof_that_is_piped_into_it() {
+    let source = Server::with(&["appendonly yes", "appendfsync always"]);
+    acquire_on(&source, &["k", "a", "PX", "600000"]);
+    assert_eq!(ask(&source, "SET text hello"), "OK");
+    let commands = read_aof(&source).commands;
+    let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
+    let target = Server::start();
+    let mut pipe = Command::new("redis-cli")
+        .args(["-p", &target.port().to_string(), "--pipe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("run redis-cli");
+    std::io::Write::write_all(&mut pipe.stdin.take().expect("its input"), &bytes).expect("feed redis-cli");
+    let succeeded = pipe.wait().expect("redis-cli").success();
+    assert_eq!(ask(&target, "GET text"), "hello");
+    assert_eq!((left(&target, "k", "a") > 0, succeeded), (is_modern(&target), is_modern(&target)));
+}
+
+/// docs/persistence.md: WAIT covers what came before it on its connection, and no renewal after it.
+#[test]
+fn a_renewal_after_wait_can_be_lost_where_the_grant_was_not() {
+    let (mut primary, replica) = (Server::start(), Server::start());
+    follow(&replica, &primary);
+    let mut conn = primary.connect();
+    assert!(conn.cmd(&words("LOCK.ACQUIRE k a PX 60000")).int() > 0);
+    assert_eq!(conn.cmd(&words("WAIT 1 10000")), 1);
+    replica.signal("STOP");
+    assert_eq!(conn.cmd(&words("LOCK.RENEW k a PX 600000")), 600_000);
+    assert_eq!(conn.cmd(&words("WAIT 1 100")), 0, "a WAIT of its own tells");
+    primary.stop(Stop::Kill);
+    replica.signal("CONT");
+    assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
+    // What the old primary had sent before it died may still be on the way to a replica that was only slow; a cut line
+    // loses it. Either way the grant is there.
+    assert!(left(&replica, "k", "a") > 0);
+}
+
+/// docs/persistence.md: an old primary that comes back as a primary.
+#[test]
+fn an_old_primary_that_comes_back_by_itself_grants_what_the_new_one_has_granted() {
+    let (mut old, new) = (Server::with(&["appendonly yes"]), Server::start());
+    follow(&new, &old);
+    old.stop(Stop::Kill);
+    assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
+    hold(&new, "k", "a");
+    old.start_again();
+    hold(&old, "k", "b");
+    assert_eq!((holder(&new, "k"), holder(&old, "k")), (Some("a".into()), Some("b".into())));
+    // As a replica from the start it would grant nothing.
+    follow(&old, &new);
+    assert!(ask(&old, "LOCK.ACQUIRE k b").error().starts_with("READONLY "));
+    assert_eq!(holder(&old, "k"), Some("a".into()));
+}
+
+/// docs/renewing.md: the server's `timeout` and ties.
+#[test]
+fn a_server_timeout_ends_a_hold_that_is_tied_to_an_idle_connection_but_not_to_one_that_waits() {
+    let server = Server::with(&["timeout 1"]);
+    // Connections that are new each time: the timeout closes all others.
+    let state = |line: &str| server.connect().cmd(&["INFO", "lock_state"]).text().contains(line);
+    let tie = |key: &str| {
+        let mut conn = server.connect();
+        assert!(conn.cmd(&words(&format!("LOCK.ACQUIRE {key} a PX 600000 TIED 0"))).int() > 0);
+        conn
+    };
+    let mut idle = tie("idle");
+    let mut listening = tie("listening");
+    listening.send(&words("LOCK.AWAIT listening a WANTED BLOCK 0"));
+    wait_until("it to listen", || state("lock_observing:1"));
+    idle.expect_closed();
+    wait_until("the hold to end with its connection", || holder(&server, "idle").is_none());
+    // A connection that began to idle after that one began to listen is closed too.
+    tie("third").expect_closed();
+    assert_eq!(holder(&server, "listening"), Some("a".into()));
+    assert_eq!(server.connect().cmd(&words("LOCK.REVOKE listening")), 1);
+    assert_eq!(listening.read(), 1);
+}
+
+/// docs/limits.md: what a held lock takes on each server.
+#[test]
+fn a_held_lock_takes_the_memory_that_the_page_says() {
+    const LOCKS: usize = 50_000;
+    let server = Server::start();
+    let mut conn = server.connect();
+    let mut take = |command: &str| {
+        assert_eq!(conn.cmd(&words("FLUSHALL SYNC")), "OK");
+        let before = server.info_int("memory", "used_memory");
+        for start in (0..LOCKS).step_by(1000) {
+            let lines: Vec<String> = (start..start + 1000)
+                .map(|n| format!("{command} lock:{n:07} client-{:04}-host-07 PX 3600000", n % 1000))
+                .collect();
+            let lines: Vec<Vec<&str>> = lines.iter().map(|line| words(line)).collect();
+            conn.send_together(&lines.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            lines.iter().for_each(|_| drop(conn.read()));
+        }
+        (server.info_int("memory", "used_memory") - before) / LOCKS as i64
+    };
+    let (plain, lock) = (take("SET"), take("LOCK.ACQUIRE"));
+    let said = match (server.is_valkey(), is_modern(&server)) {
+        (false, false) => (150, 220),
+        (false, true) => (100, 190),
+        (true, _) => (85, 215),
+    };
+    let near = |seen: i64, said: i64| (seen - said).abs() * 100 <= said * 15;
+    assert!(near(plain, said.0) && near(lock, said.1), "a plain key takes {plain} bytes, a lock {lock}");
+}
