@@ -116,6 +116,8 @@ pub enum LockError {
     ConnectionsFull(usize),
     KeyQueueFull(usize),
     TicketsFull(usize),
+    KeyTicketsFull(usize),
+    MemoryFull(usize),
     /// An internal command from a client that is not this server's primary.
     EffectRefused,
     /// An effect with numbers that cannot be true.
@@ -264,6 +266,18 @@ impl fmt::Display for LockError {
             Self::TicketsFull(max) => {
                 write!(f, "QUEUEFULL {max} tickets wait in this server; raise lock.max-tickets or try later")
             }
+            Self::KeyTicketsFull(max) => {
+                write!(
+                    f,
+                    "QUEUEFULL {max} tickets wait for this key; raise lock.max-waiters-per-key or try later"
+                )
+            }
+            Self::MemoryFull(max) => {
+                write!(
+                    f,
+                    "QUEUEFULL those who wait in this server take the {max} bytes that they may; raise lock.max-memory-bytes or try later"
+                )
+            }
             Self::EffectRefused => {
                 write!(f, "NOPERM internal commands are for the replication stream and the AOF; LOCK.HELP lists those for clients")
             }
@@ -316,6 +330,8 @@ impl From<Full> for LockError {
             Full::Connections(max) => Self::ConnectionsFull(max),
             Full::Key(max) => Self::KeyQueueFull(max),
             Full::Tickets(max) => Self::TicketsFull(max),
+            Full::TicketsOfKey(max) => Self::KeyTicketsFull(max),
+            Full::Memory(max) => Self::MemoryFull(max),
         }
     }
 }

@@ -88,16 +88,24 @@ pub const MAX_WAITERS: i64 = 100_000;
 /// come back to release, for administrators and for replicas.
 pub const RESERVED_CLIENTS_PERCENT: i64 = 10;
 
-/// Most waiters of one lock.
+/// Most waiters of one lock, and as many tickets.
 pub const MAX_WAITERS_PER_KEY: i64 = 20_000;
 
 /// How many keys one step looks at for those who only watch, and how many of them it tells; the others come right after
 /// it, between the clients. Telling a client takes about a microsecond in the step, and some more when it is answered.
 pub const OBSERVED_PER_STEP: usize = 100;
 
-/// Most tickets in the server. Each costs some hundred bytes, so this many take less than 100 MB. One connection can make
-/// all of them, where a waiter needs one of its own.
+/// Most tickets in the server. With short names each costs some hundred bytes, so this many take less than 150 MB; with long
+/// names and many keys [`MAX_MEMORY_BYTES`] comes first. One connection can make all of them, where a waiter needs one of
+/// its own.
 pub const MAX_TICKETS: i64 = 200_000;
+
+/// Most bytes that waiters, tickets, those who watch and remembered losses take together: room for as many clients as may
+/// wait with the server's own `maxclients`, 35 KB each, and as many tickets with ordinary names as there may be.
+pub const MAX_MEMORY_BYTES: i64 = 512 << 20;
+
+/// Most such bytes that the operator can allow: far above any server's memory.
+pub const MEMORY_BYTES_CEILING: i64 = 1 << 40;
 
 /// How long what a ticket was given may stay unclaimed, in ms: some round trips, and little for the next in line.
 pub const CLAIM_MS: i64 = 1_000;

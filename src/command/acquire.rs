@@ -167,6 +167,7 @@ impl<'a> Acquire<'a> {
             turn.check_room(owner, Kind::Client, policy.caps)?;
         }
         let ask = self.terms.ticket(owner, 1, policy)?;
+        turn.memory.room_for_terms(turn.db, &[turn.key], &ask, self.terms.notify)?;
         if let Some(id) = turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
             turn.memory.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);

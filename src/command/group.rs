@@ -186,6 +186,7 @@ impl<'a> AcquireAll<'a> {
             turns.check_room(owner, Kind::Client, policy.caps)?;
         }
         let ask = self.terms.ticket(owner, self.keys.len(), policy)?;
+        turns.memory.room_for_terms(turns.db, self.keys, &ask, self.terms.notify)?;
         if let Some(id) = turns.keep_ticket(&ask, wait.deadline(turns.clock.now)) {
             turns.memory.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);

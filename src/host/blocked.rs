@@ -132,14 +132,7 @@ pub(super) struct Blocked {
     names: OnceCell<Names>,
 }
 
-/// What the server itself spends on a client blocked by a module, in bytes: two spare clients with their buffers.
-pub(super) const SERVER_BYTES_PER_CLIENT: usize = 35_000;
-
 impl Blocked {
-    pub(super) fn len(&self) -> usize {
-        self.clients.len()
-    }
-
     /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
     pub(super) fn block(&mut self, ctx: *mut Ctx, id: WaiterId, form: Form) -> bool {
         let number = rm!(RedisModule_GetClientId(ctx));

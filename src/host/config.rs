@@ -10,6 +10,7 @@ use super::api::{rm, Ctx, OK};
 use super::state;
 use crate::command::Policy;
 use crate::limits;
+use crate::primitive::memory::Budget;
 use crate::primitive::wait_queue::Caps;
 use crate::primitive::Memory;
 
@@ -43,6 +44,8 @@ static MAX_WAITERS_PER_KEY: Number =
 static RESERVED_CLIENTS: Number =
     Number::new(c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100);
 static MAX_TICKETS: Number = Number::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
+static MAX_MEMORY: Number =
+    Number::new(c"max-memory-bytes", limits::MAX_MEMORY_BYTES, 0, limits::MEMORY_BYTES_CEILING);
 static LOSS_LEDGER_SIZE: Number =
     Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
 static LOCK_DELAY: Number =
@@ -55,7 +58,7 @@ static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
 
 static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 11] = [
+static NUMBERS: [&Number; 12] = [
     &DEFAULT_LEASE,
     &MAX_LEASE,
     &MAX_WAIT,
@@ -64,6 +67,7 @@ static NUMBERS: [&Number; 11] = [
     &MAX_WAITERS_PER_KEY,
     &RESERVED_CLIENTS,
     &MAX_TICKETS,
+    &MAX_MEMORY,
     &LOSS_LEDGER_SIZE,
     &LOCK_DELAY,
     &MAX_FENCE_AHEAD,
@@ -111,7 +115,9 @@ pub(super) fn policy() -> Policy {
 
 /// Tells the memory what it needs of it.
 pub(super) fn apply_to(memory: &mut Memory) {
+    memory.budget = Budget(usize::try_from(MAX_MEMORY.get()).unwrap_or(0));
     memory.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
+    memory.fit_ledger();
     memory.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
     memory.claim_ms = CLAIM.get().unsigned_abs();
 }

@@ -5,7 +5,6 @@ use std::ffi::{c_int, CStr};
 use redis_module::raw;
 
 use super::api::{rm, Ctx};
-use super::blocked::SERVER_BYTES_PER_CLIENT;
 use super::entry::guard;
 use super::{config, latch_type, lock_type, state};
 
@@ -32,7 +31,11 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"max_waiters", config::policy().caps.clients() as u64),
                     (c"queues", queues as u64),
                     (c"longest_queue", longest as u64),
-                    (c"waiter_bytes", (host.blocked.len() * SERVER_BYTES_PER_CLIENT) as u64),
+                    (c"waiter_bytes", host.memory.waiters.bytes() as u64),
+                    (c"observer_bytes", host.memory.observers.bytes() as u64),
+                    (c"loss_ledger_bytes", host.memory.ledger.bytes() as u64),
+                    (c"memory_bytes", (host.memory.waiting_bytes() + host.memory.ledger.bytes()) as u64),
+                    (c"max_memory_bytes", host.memory.budget.0 as u64),
                     (c"lease_index_entries", host.memory.leases.len() as u64),
                     (c"tied", host.memory.ties.len() as u64),
                     (c"provisional", host.memory.provisional.len() as u64),

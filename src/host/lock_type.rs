@@ -133,7 +133,7 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
                     if host.is_primary {
                         let of = Named { db, key, owner: hold.owner.as_bytes() };
                         let ended = Ended { fence: hold.fence, how: End::Vanished, at: now };
-                        host.memory.ledger.record(of, ended);
+                        host.memory.note_loss(of, ended);
                     }
                 }
             }

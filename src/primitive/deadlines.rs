@@ -53,6 +53,9 @@ impl<T> Default for Deadlines<T> {
 }
 
 impl<T> Deadlines<T> {
+    /// What one entry takes, in bytes.
+    pub const ENTRY_BYTES: usize = Slab::<Entry<T>>::PLACE_BYTES;
+
     /// How many entries there are.
     pub const fn len(&self) -> usize {
         self.entries.len()

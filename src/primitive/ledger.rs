@@ -117,6 +117,19 @@ impl Ledger {
         self.done.trim(capacity);
     }
 
+    /// What it takes of the server's memory.
+    pub fn bytes(&self) -> usize {
+        self.ends.bytes() + self.done.bytes()
+    }
+
+    /// Sees that it takes no more memory than this; the oldest go first.
+    pub fn fit(&mut self, bytes: usize) {
+        if self.bytes() > bytes {
+            self.done.fit(bytes / 3);
+            self.ends.fit(bytes - self.done.bytes());
+        }
+    }
+
     /// Remembers how a hold was lost.
     pub fn record(&mut self, of: Named, ended: Ended) {
         let (name, fence) = (hash_of(&of), hash_of(&(of, ended.fence)));

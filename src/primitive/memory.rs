@@ -7,7 +7,7 @@ use super::aside::Aside;
 use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
-use super::ledger::Ledger;
+use super::ledger::{Ended, Ledger, Named};
 use super::observers::Observers;
 use super::table::Table;
 use super::ties::Ties;
@@ -78,6 +78,17 @@ impl Default for Gate {
     }
 }
 
+/// How many bytes all that lies outside the keyspace may take, but for what belongs to a hold there: those who wait come
+/// first, and the ledger of losses has what they leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget(pub usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(usize::MAX)
+    }
+}
+
 /// Queues, lease index, fences, losses and counters of one server.
 #[derive(Default)]
 pub struct Memory {
@@ -91,6 +102,7 @@ pub struct Memory {
     pub node: u64,
     pub fences: FenceSource,
     pub ledger: Ledger,
+    pub budget: Budget,
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: Table<Fence, Undo>,
@@ -168,8 +180,9 @@ impl Memory {
 
     /// Whether there is room for one more waiter of this kind.
     pub fn room(&self, db: i32, key: &[u8], kind: Kind, caps: Caps) -> Result<(), Full> {
+        self.room_in_memory()?;
         if kind == Kind::Ticket {
-            return self.waiters.room_for_ticket(caps);
+            return self.waiters.room_for_ticket(db, key, caps);
         }
         self.room_in_server(caps)?;
         self.waiters.room_for_client(db, key, caps)
@@ -177,11 +190,63 @@ impl Memory {
 
     /// Whether there is room for one more who watches this key. No key is full for waiters because many watch it.
     pub fn room_to_watch(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+        self.room_in_memory()?;
         self.room_in_server(caps)?;
         if self.observers.watching(db, key) >= caps.per_key {
             return Err(Full::Key(caps.per_key));
         }
         Ok(())
+    }
+
+    /// Whether those who wait or watch may take more memory. The last one that is let in can take it past the bound, by no
+    /// more than one wait can take.
+    fn room_in_memory(&self) -> Result<(), Full> {
+        if self.waiting_bytes() >= self.budget.0 {
+            return Err(Full::Memory(self.budget.0));
+        }
+        Ok(())
+    }
+
+    /// Whether a ticket that is asked for again may have these terms, which can take more memory than those before.
+    pub fn room_for_terms(
+        &self,
+        db: i32,
+        keys: &[&[u8]],
+        ask: &Ask,
+        channel: Option<&[u8]>,
+    ) -> Result<(), Full> {
+        let room = self.room_in_memory();
+        if room.is_ok() {
+            return room;
+        }
+        let ticket = self.waiters.ticket_for(db, keys, ask).and_then(|id| self.waiters.get(id));
+        match ticket {
+            Some(ticket) if ask.heap_bytes_with(channel) > ticket.waiter.heap_bytes() => room,
+            _ => Ok(()),
+        }
+    }
+
+    /// What those who wait or watch take of the server's memory.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiters.bytes() + self.observers.bytes()
+    }
+
+    /// Lets the remembered losses have what is left of the budget.
+    pub fn fit_ledger(&mut self) {
+        self.ledger.fit(self.budget.0.saturating_sub(self.waiting_bytes()));
+    }
+
+    /// Remembers how a hold was lost.
+    pub fn note_loss(&mut self, of: Named, ended: Ended) {
+        self.ledger.record(of, ended);
+        self.fit_ledger();
+    }
+
+    /// Somebody has got in line, and waits until `deadline`.
+    pub fn note_wait(&mut self, deadline: Moment) {
+        self.stats.queued += 1;
+        self.wake_by(deadline);
+        self.fit_ledger();
     }
 
     /// A client that is kept waiting costs the same, whatever it waits for.

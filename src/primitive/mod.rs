@@ -12,6 +12,7 @@ pub mod deadlines;
 pub mod deadlock;
 pub mod entries;
 pub mod fence;
+pub mod footprint;
 pub mod hold;
 pub mod holds;
 pub mod latch;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::condition::{Condition, Verdict};
 use super::deadlines::{Deadlines, Slot};
+use super::footprint::{first_node, in_table, in_tree, shared_name, CLIENT};
 use super::table::Table;
 use super::{Moment, WaiterId};
 
@@ -35,12 +36,25 @@ pub struct Told {
     pub verdict: Verdict,
 }
 
+/// What one who watches takes of the server's memory.
+const WATCH: usize = CLIENT
+    + in_tree::<(WaiterId, Entry)>()
+    + in_tree::<(WaiterId, Condition)>()
+    + Deadlines::<WaiterId>::ENTRY_BYTES;
+
+/// What it takes that a key is watched at all.
+const fn key_bytes(key: &[u8]) -> usize {
+    in_table::<(Rc<[u8]>, Watched)>() + first_node::<(WaiterId, Condition)>() + shared_name(key.len())
+}
+
 /// All observers of the server.
 #[derive(Default)]
 pub struct Observers {
     keys: BTreeMap<i32, Table<Rc<[u8]>, Watched>>,
     entries: BTreeMap<WaiterId, Entry>,
     deadlines: Deadlines<WaiterId>,
+    /// What the watched keys take of the server's memory.
+    key_bytes: usize,
     /// Keys to look at. The newest come first: those of the step at hand.
     noted: Vec<(i32, Rc<[u8]>)>,
     told: VecDeque<Told>,
@@ -58,6 +72,11 @@ impl Observers {
     /// How many watch in the server.
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What all of it takes of the server's memory, and the clients that are kept waiting with it.
+    pub fn bytes(&self) -> usize {
+        self.len() * WATCH + self.key_bytes
     }
 
     /// How many watch this key.
@@ -80,7 +99,12 @@ impl Observers {
     pub fn insert(&mut self, id: WaiterId, db: i32, key: &[u8], condition: Condition, deadline: Moment) {
         let keys = self.keys.entry(db).or_default();
         let key = keys.get_key_value(key).map_or_else(|| Rc::from(key), |(key, _)| Rc::clone(key));
-        keys.get_or_default(Rc::clone(&key)).conditions.insert(id, condition);
+        let conditions = &mut keys.get_or_default(Rc::clone(&key)).conditions;
+        let is_new = conditions.is_empty();
+        conditions.insert(id, condition);
+        if is_new {
+            self.key_bytes += key_bytes(&key);
+        }
         let timer = match deadline {
             Moment::NEVER => Slot::NONE,
             deadline => self.deadlines.insert(deadline, id),
@@ -97,6 +121,7 @@ impl Observers {
                 watched.conditions.len()
             });
             if left == Some(0) {
+                self.key_bytes -= key_bytes(&key);
                 keys.remove(&key);
             }
         }
@@ -178,6 +203,7 @@ impl Observers {
             false
         });
         if watched.conditions.is_empty() {
+            self.key_bytes -= key_bytes(key);
             keys.remove(key);
         }
         for at in first..self.told.len() {
@@ -362,6 +388,9 @@ mod tests {
                 assert_eq!(observers.watching(db, KEYS[key]), at(db, key).count());
                 assert!(observers.of(db, KEYS[key]).eq(at(db, key).map(|row| row.id)), "first come first");
             }
+            let watched: BTreeSet<_> = rows.iter().map(|row| (row.db, row.key)).collect();
+            let names: usize = watched.iter().map(|(_, key)| key_bytes(KEYS[*key])).sum();
+            assert_eq!(observers.bytes(), rows.len() * WATCH + names);
             let keys: BTreeSet<_> = observers.keys(None).map(|(db, key)| (db, key.to_vec())).collect();
             assert_eq!(keys, rows.iter().map(|row| (row.db, KEYS[row.key].to_vec())).collect());
             let first =

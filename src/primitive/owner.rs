@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::footprint::allocated;
 use crate::limits::OWNER_BYTES_MAX;
 
 /// The name of an owner, 1 to [`OWNER_BYTES_MAX`] bytes. It is a name and not a secret: who may act under which
@@ -18,6 +19,15 @@ impl Owner {
     /// Whether `name` may be an owner's name.
     pub fn is_valid(name: &[u8]) -> bool {
         (1..=OWNER_BYTES_MAX).contains(&name.len())
+    }
+
+    /// What the name takes beside the owner itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        if self.0.spilled() {
+            allocated(self.0.capacity())
+        } else {
+            0
+        }
     }
 
     /// The name.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use super::table::Table;
 
+use super::footprint::{allocated, in_table};
+
 /// Values, each under a tag. The oldest go when there is no room; a newer one under the same tag hides the one before.
 #[derive(Debug)]
 pub struct Recent<T> {
@@ -38,6 +40,25 @@ impl<T> Recent<T> {
         }
     }
 
+    /// What all of it takes of the server's memory.
+    pub fn bytes(&self) -> usize {
+        let tags = self.newest.len() * in_table::<(u64, u64)>();
+        allocated(self.values.capacity() * size_of::<(u64, T)>()) + tags
+    }
+
+    /// Lets the oldest go until it takes no more memory than this.
+    pub fn fit(&mut self, bytes: usize) {
+        while self.bytes() > bytes {
+            let len = self.values.len();
+            // Half of it is left to grow into, so that it is not moved again soon.
+            if len == 0 || self.values.capacity() > 2 * len + 16 {
+                self.values.shrink_to(len + len / 2);
+            } else {
+                self.trim(len - 1);
+            }
+        }
+    }
+
     /// Adds a value where there is room for this many.
     pub fn put(&mut self, tag: u64, value: T, room: usize) {
         let Some(others) = room.checked_sub(1) else { return };
@@ -66,6 +87,26 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn it_fits_and_keeps_the_newest_that_fit(
+            count in 0..2_000_u64, bytes in 0..100_000_usize, later in 0..100_000_usize,
+        ) {
+            let mut recent = Recent::default();
+            for n in 1..=count {
+                recent.put(n, n, usize::MAX);
+                recent.fit(bytes);
+                prop_assert!(recent.bytes() <= bytes);
+            }
+            recent.fit(later);
+            prop_assert!(recent.bytes() <= later);
+            let kept: Vec<u64> = recent.values.iter().map(|(_, n)| *n).collect();
+            let first = count + 1 - kept.len() as u64;
+            prop_assert!(kept.iter().copied().eq(first..=count), "the newest, without a gap");
+            prop_assert!(kept.iter().all(|n| recent.get(*n) == Some(n)));
+            let fits = (bytes.min(later) / 100) as u64;
+            prop_assert!(kept.len() as u64 >= count.min(fits / 2), "and not much fewer than there is room for");
+        }
+
         #[test]
         fn finds_what_is_among_the_newest(
             steps in prop::collection::vec((0..4_u64, prop::option::weighted(0.1, 0..4_usize)), 0..60),

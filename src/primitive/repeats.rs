@@ -22,6 +22,7 @@ impl Turn<'_> {
     fn remember(&mut self, owner: &[u8], fence: Fence, deed: Deed, new: Fence) {
         let (of, done) = (self.named(owner), Done { fence: new, at: self.clock.now });
         self.memory.ledger.remember(of, fence, deed, done);
+        self.memory.fit_ledger();
     }
 
     /// The end of the hold of this fence, if this owner itself has ended it.

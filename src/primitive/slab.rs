@@ -35,6 +35,9 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// What one place takes, in bytes.
+    pub const PLACE_BYTES: usize = size_of::<Place<T>>();
+
     /// How many values there are.
     pub const fn len(&self) -> usize {
         self.len

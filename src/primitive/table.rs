@@ -15,6 +15,8 @@ use foldhash::quality::FoldHasher;
 use foldhash::SharedSeed;
 use hashbrown::hash_table::{Entry, HashTable, IntoIter};
 
+use super::footprint::allocated;
+
 /// How many places of an outgrown room each insertion empties. Room for new entries lasts for at least a sixteenth as many
 /// insertions as there are such places: see [`Table::grow`].
 const MOVED_PER_INSERT: usize = 32;
@@ -66,6 +68,14 @@ impl<K: Hash + Eq, V> Table<K, V> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.room.is_empty() && self.outgrown.as_ref().is_none_or(|outgrown| outgrown.room.is_empty())
+    }
+
+    /// What it takes of the server's memory, beside what its entries have elsewhere.
+    pub fn bytes(&self) -> usize {
+        let of_old = |old: &Outgrown<(K, V)>| {
+            allocated(size_of::<Outgrown<(K, V)>>()) + allocated(old.room.allocation_size())
+        };
+        allocated(self.room.allocation_size()) + self.outgrown.as_deref().map_or(0, of_old)
     }
 
     /// The key as it stands here, and its value.
@@ -160,6 +170,9 @@ impl<K: Hash + Eq, V> Table<K, V> {
         let found = room.find_entry(hash, is_it).ok();
         let found = found.or_else(|| outgrown.as_mut()?.room.find_entry(hash, is_it).ok())?;
         let ((_, value), _) = found.remove();
+        if self.is_empty() && self.room.num_buckets() > SMALL {
+            *self = Self::default();
+        }
         Some(value)
     }
 

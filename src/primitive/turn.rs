@@ -355,8 +355,7 @@ impl<'a> Turn<'a> {
         }
         let deadline = waiter.deadline;
         let id = self.memory.waiters.insert(self.db, &[self.key], place, waiter);
-        self.memory.stats.queued += 1;
-        self.memory.wake_by(deadline);
+        self.memory.note_wait(deadline);
         self.effects.push(Effect::Queued);
         if !earlier.is_empty() {
             // The new wait may want less than the one whose place it took.
@@ -487,7 +486,7 @@ impl<'a> Turn<'a> {
             End::Released => self.memory.ledger.overrule(of, fence, at),
             // Nobody knew of it.
             End::Undone => {}
-            _ => self.memory.ledger.record(of, Ended { fence, how, at }),
+            _ => self.memory.note_loss(of, Ended { fence, how, at }),
         }
         self.effects.push(Effect::Ended { fence: hold.fence, how });
         self.cool_after(hold, how);

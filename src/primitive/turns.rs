@@ -147,8 +147,7 @@ impl Turns<'_> {
         let waiter =
             Waiter { kind, ask, since: self.clock.now, deadline, told: None, user: None, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
-        self.memory.stats.queued += 1;
-        self.memory.wake_by(deadline);
+        self.memory.note_wait(deadline);
         self.supersede(told);
         self.parts.iter_mut().for_each(|part| part.effects.push(Effect::Queued));
         if !earlier.is_empty() {

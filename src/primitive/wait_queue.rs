@@ -6,6 +6,7 @@
 //! comes first.
 
 mod caps;
+mod footprint;
 mod lengths;
 mod new_limits;
 mod tickets;
@@ -24,6 +25,7 @@ use super::waiter::{Kind, Waiter, WaiterId};
 use super::Moment;
 
 pub use caps::{Caps, Full};
+use footprint::owner_bytes;
 use lengths::Lengths;
 use new_limits::NewLimit;
 use users::Users;
@@ -92,6 +94,8 @@ pub struct Waiters {
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
     users: Users,
+    /// What all this takes of the server's memory.
+    bytes: usize,
     arrivals: u64,
 }
 
@@ -154,6 +158,7 @@ impl Waiters {
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
     pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Place, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
+        let tables_before = self.table_bytes(db);
         let owner = shared(self.waits.entry(db).or_default(), waiter.ask.owner.as_bytes());
         let tickets = usize::from(waiter.kind == Kind::Ticket);
         self.tickets += tickets;
@@ -163,9 +168,11 @@ impl Waiters {
             let name = shared(queues, key);
             let queue = queues.get_or_default(Rc::clone(&name));
             self.lengths.change(queue.order.len(), queue.order.len() + 1);
+            let before = queue.bytes(key);
             queue.order.insert(place, id);
             queue.by_owner.insert(Rc::clone(&owner), id);
             queue.tickets += tickets;
+            self.bytes += queue.bytes(key) - before;
             names.push(name);
         }
         names.sort_unstable();
@@ -176,21 +183,29 @@ impl Waiters {
         if names.len() > 1 {
             self.groups.insert(id);
         }
-        self.entries.insert(id, Box::new(Entry { waiter, db, keys: names, place, timer }));
+        let entry = Entry { waiter, db, keys: names, place, timer };
+        self.bytes += entry.bytes();
+        self.entries.insert(id, Box::new(entry));
+        let owner_bytes = owner_bytes(&owner);
         let waits = self.waits.entry(db).or_default().get_or_insert_with(owner, || Waits::One(id));
         waits.add(id);
         let (count, first) = (waits.len(), waits.iter().next().unwrap_or(id));
+        if count == 1 {
+            self.bytes += owner_bytes;
+        }
         if count == 2 {
             self.mark(first, true);
         }
         if count > 1 || keys.len() > 1 {
             self.mark(id, true);
         }
+        self.bytes = self.bytes + self.table_bytes(db) - tables_before;
         id
     }
 
     /// Takes a waiter out of its queues.
     pub fn remove(&mut self, id: WaiterId) -> Option<Entry> {
+        let tables_before = self.table_bytes(self.get(id)?.db);
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
         self.groups.remove(&id);
@@ -200,14 +215,17 @@ impl Waiters {
         let owner = entry.waiter.ask.owner.as_bytes();
         let tickets = usize::from(entry.waiter.kind == Kind::Ticket);
         self.tickets -= tickets;
+        self.bytes -= entry.bytes();
         if let Some(queues) = self.queues.get_mut(&entry.db) {
             for key in &entry.keys {
                 let Some(queue) = queues.get_mut(key) else { continue };
                 self.lengths.change(queue.order.len(), queue.order.len() - 1);
+                let before = queue.bytes(key);
                 queue.order.remove(&entry.place);
                 queue.links.remove(&entry.place);
                 queue.by_owner.remove(owner);
                 queue.tickets -= tickets;
+                self.bytes -= before - queue.bytes(key);
                 if queue.order.is_empty() {
                     let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
                     self.new_limits -= usize::from(is_unfinished);
@@ -215,6 +233,7 @@ impl Waiters {
             }
         }
         self.forget_wait(entry.db, owner, id);
+        self.bytes = self.bytes + self.table_bytes(entry.db) - tables_before;
         Some(entry)
     }
 
@@ -222,6 +241,7 @@ impl Waiters {
         let Some(owners) = self.waits.get_mut(&db) else { return };
         let Some(waits) = owners.get_mut(owner) else { return };
         if waits.remove(id) {
+            self.bytes -= owner_bytes(owner);
             owners.remove(owner);
         } else if waits.len() == 1 {
             let Some(last) = waits.iter().next() else { return };
@@ -236,11 +256,13 @@ impl Waiters {
         let Some(queues) = self.queues.get_mut(&entry.db) else { return };
         for key in &entry.keys {
             if let Some(queue) = queues.get_mut(key) {
+                let before = queue.bytes(key);
                 if is_link {
                     queue.links.insert(entry.place, id);
                 } else {
                     queue.links.remove(&entry.place);
                 }
+                self.bytes = self.bytes + queue.bytes(key) - before;
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::bounds::Span;
 use super::claim::Claim;
+use super::footprint::allocated;
 use super::hold::Extra;
 use super::wait_queue::users::UserId;
 use super::{Fence, Hold, Lease, Moment, Owner};
@@ -22,6 +23,15 @@ impl Ask {
     /// The note's bytes; empty when there is none.
     pub fn note(&self) -> &[u8] {
         self.extra.as_ref().map_or(&[], |extra| &extra.note)
+    }
+
+    /// What it takes beside itself, in bytes, and the name of the channel that is told of its turn. Nobody asks for ids or
+    /// bounds before there is a hold.
+    pub fn heap_bytes_with(&self, channel: Option<&[u8]>) -> usize {
+        let of_extra = |extra: &Extra| allocated(size_of::<Extra>()) + allocated(extra.note.len());
+        let span = self.span.as_ref().map_or(0, |_| allocated(size_of::<Span>()));
+        let channel = channel.map_or(0, |channel| allocated(channel.len()));
+        self.owner.heap_bytes() + self.extra.as_deref().map_or(0, of_extra) + span + channel
     }
 
     /// How many locks are asked for together.
@@ -84,6 +94,13 @@ pub struct Waiter {
 }
 
 impl Waiter {
+    /// What it takes beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let channel = self.told.as_ref().and_then(|told| told.channel.as_deref());
+        let told = self.told.as_ref().map_or(0, |_| allocated(size_of::<Told>()));
+        told + self.ask.heap_bytes_with(channel)
+    }
+
     /// The client that is to be told what becomes of the wait with this number.
     pub fn client(&self, id: WaiterId) -> Option<WaiterId> {
         match self.kind {

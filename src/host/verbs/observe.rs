@@ -79,6 +79,7 @@ fn block(call: &Call, asked: Asked, condition: Condition, wait: Wait) -> Result<
         }
         let deadline = wait.deadline(clock::now());
         memory.observers.insert(id, db, key, condition, deadline);
+        memory.fit_ledger();
         alarm.by(deadline);
         Ok(true)
     })

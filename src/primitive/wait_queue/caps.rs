@@ -10,7 +10,7 @@ pub struct Caps {
     pub all: usize,
     /// The same, by its connections: the others are kept for those who do not wait.
     pub connections: usize,
-    /// Clients for one lock.
+    /// Clients for one lock, and as many tickets.
     pub per_key: usize,
     /// Tickets in the whole server.
     pub tickets: usize,
@@ -39,16 +39,21 @@ pub enum Full {
     Connections(usize),
     Key(usize),
     Tickets(usize),
+    TicketsOfKey(usize),
+    /// All of it takes as much memory as it may, in bytes.
+    Memory(usize),
 }
 
 impl Waiters {
     /// Whether there is room for one more ticket.
-    pub const fn room_for_ticket(&self, caps: Caps) -> Result<(), Full> {
-        if self.tickets < caps.tickets {
-            Ok(())
-        } else {
-            Err(Full::Tickets(caps.tickets))
+    pub fn room_for_ticket(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+        if self.tickets >= caps.tickets {
+            return Err(Full::Tickets(caps.tickets));
         }
+        if self.queue(db, key).is_some_and(|queue| queue.tickets >= caps.per_key) {
+            return Err(Full::TicketsOfKey(caps.per_key));
+        }
+        Ok(())
     }
 
     /// Whether there is room for one more client.
@@ -69,7 +74,7 @@ mod tests {
     use crate::primitive::waiter::Kind;
     use crate::primitive::Moment;
 
-    const CAPS: Caps = Caps { all: 3, connections: 5, per_key: 2, tickets: 2 };
+    const CAPS: Caps = Caps { all: 3, connections: 5, per_key: 2, tickets: 3 };
 
     #[test]
     fn caps_hold_at_the_limit() {
@@ -98,15 +103,18 @@ mod tests {
         let mut waiters = Waiters::default();
         enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
         let ticket = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k"], b"b", Moment(1));
-        assert_eq!(waiters.room_for_ticket(CAPS), Ok(()));
+        assert_eq!(waiters.room_for_ticket(0, b"k", CAPS), Ok(()));
         let group = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"c", Moment(1));
-        assert_eq!(waiters.room_for_ticket(CAPS), Err(Full::Tickets(2)));
+        assert_eq!(waiters.room_for_ticket(0, b"k", CAPS), Err(Full::TicketsOfKey(2)));
+        assert_eq!(waiters.room_for_ticket(0, b"l", CAPS), Ok(()));
+        enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"m"], b"c", Moment(1));
+        assert_eq!(waiters.room_for_ticket(0, b"l", CAPS), Err(Full::Tickets(3)));
         assert_eq!(waiters.room_for_client(0, b"k", CAPS), Ok(()), "one client waits here, and one in all");
         enqueue(&mut waiters, 0, &[b"k"], b"d", Moment::NEVER);
         assert_eq!(waiters.room_for_client(0, b"k", CAPS), Err(Full::Key(2)));
         waiters.remove(ticket);
-        assert_eq!(waiters.room_for_ticket(CAPS), Ok(()));
+        assert_eq!(waiters.room_for_ticket(0, b"k", CAPS), Ok(()));
         waiters.remove(group);
-        assert_eq!((waiters.len(), waiters.tickets()), (2, 0));
+        assert_eq!((waiters.len(), waiters.tickets()), (3, 1));
     }
 }

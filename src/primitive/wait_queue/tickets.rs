@@ -20,7 +20,9 @@ impl Waiters {
     /// that was kept waiting for its turn and is not any more, if there was one.
     pub fn keep_ticket(&mut self, id: WaiterId, ask: Ask, deadline: Moment) -> Option<WaiterId> {
         let entry = self.entries.get_mut(&id)?;
+        let before = entry.bytes();
         (entry.waiter.ask, entry.waiter.deadline) = (ask, deadline);
+        self.bytes = self.bytes + entry.bytes() - before;
         let told = entry.waiter.told.as_mut();
         let earlier = told.and_then(|told| told.attached.take()).map(|attached| attached.client);
         if let Some(client) = earlier {
@@ -35,7 +37,9 @@ impl Waiters {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let known = entry.waiter.told.as_ref().and_then(|told| told.channel.as_deref());
         if known != channel {
+            let before = entry.bytes();
             entry.waiter.told.get_or_insert_default().channel = channel.map(Box::from);
+            self.bytes = self.bytes + entry.bytes() - before;
         }
     }
 
@@ -57,8 +61,10 @@ impl Waiters {
     pub fn attach(&mut self, id: WaiterId, until: Moment, keep_ms: u64) -> WaiterId {
         let client = self.take_id();
         if let Some(entry) = self.entries.get_mut(&id) {
+            let before = entry.bytes();
             entry.waiter.deadline = until.plus_ms(keep_ms);
             entry.waiter.told.get_or_insert_default().attached = Some(Attached { client, until, keep_ms });
+            self.bytes = self.bytes + entry.bytes() - before;
             self.attached.insert(client, id);
             self.reschedule(id, until);
         }

@@ -137,7 +137,8 @@ fn i3_permits_of_the_dead_come_back_with_their_leases() {
 fn i4_names_that_come_and_go_leave_nothing() {
     const NAMES: usize = 1_000_000;
     const PACKET: usize = 500;
-    let server = Server::start();
+    // What is remembered of ended holds is full after the first names.
+    let server = Server::with(&["lock.loss-ledger-size 1000"]);
     let mut conn = server.connect();
     let mut dice = Dice::new(3);
     let mut come_and_go = |names: usize| {

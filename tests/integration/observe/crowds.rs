@@ -98,7 +98,7 @@ fn many_watches_end_together() {
     let mut observers = crowd(&server, 500, |_| "LOCK.AWAIT k FREE BLOCK 1500".into());
     observers.iter_mut().for_each(|observer| assert_eq!(observer.read(), Value::Nil));
     assert_eq!(observing(&server), 0);
-    assert_eq!(server.info_int("lock_state", "lock_waiter_bytes"), 0);
+    assert_eq!(server.info_int("lock_state", "lock_observer_bytes"), 0);
 }
 
 #[test]

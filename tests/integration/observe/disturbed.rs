@@ -164,7 +164,7 @@ fn of_those_who_have_gone_nothing_is_left() {
     assert_eq!(killed.read(), 1);
     assert_eq!(stays.read(), 1);
     assert_eq!(observing(&server), 0);
-    wait_until("their clients to be gone", || server.info_int("lock_state", "lock_waiter_bytes") == 0);
+    wait_until("their clients to be gone", || server.info_int("clients", "blocked_clients") == 0);
 }
 
 #[test]

@@ -5,6 +5,9 @@ use crate::steps::{ask, hold, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
+/// Room for all of them in one line.
+const ROOM: &str = "lock.max-waiters-per-key 200000";
+
 /// Sends a line for each of these owners, and lets `each` see the replies.
 fn for_each(
     conn: &mut Connection,
@@ -63,7 +66,7 @@ fn cost_of_a_turn(server: &Server, count: usize) -> i64 {
 
 #[test]
 fn a_ticket_costs_a_few_hundred_bytes() {
-    let server = Server::start();
+    let server = Server::with(&[ROOM]);
     let used = || server.info_int("memory", "used_memory");
     let mut conn = server.connect();
     hold(&server, "k", "alice");
@@ -77,7 +80,7 @@ fn a_ticket_costs_a_few_hundred_bytes() {
 
 #[test]
 fn a_hundred_thousand_tickets_drain_like_a_thousand() {
-    let server = Server::with(&["lock.claim-ms 60000"]);
+    let server = Server::with(&["lock.claim-ms 60000", ROOM]);
     let cost_of_few = (0..10).map(|_| cost_of_a_turn(&server, 1_000)).min().unwrap();
     let cost_of_many = cost_of_a_turn(&server, 100_000);
     println!("a turn: {cost_of_few} ns with 1,000 tickets, {cost_of_many} ns with 100,000");
@@ -107,7 +110,7 @@ fn the_tickets_of_an_overwritten_lock_end_a_few_at_a_time() {
 #[test]
 fn what_tickets_took_up_is_given_back_bit_by_bit_when_the_server_becomes_a_replica() {
     const COUNT: usize = 100_000;
-    let server = Server::start();
+    let server = Server::with(&[ROOM]);
     let used = || server.info_int("memory", "used_memory");
     hold(&server, "k", "alice");
     let mut conn = server.connect();

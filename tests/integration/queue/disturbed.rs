@@ -2,8 +2,8 @@
 
 use super::{claim, get_ticket, let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_granted, assert_left, fence_of, hold, holder, queue, release, set_string, wait_for_lock,
-    waiting, words, WRONGTYPE,
+    ask, assert_changes_nothing, assert_granted, assert_left, fence_of, hold, holder, queue, release,
+    set_string, wait_for_lock, waiting, words, WRONGTYPE,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::lock_stat;
@@ -160,6 +160,27 @@ fn tickets_have_a_cap_of_their_own() {
     assert_eq!(ask(&server, "LOCK.CANCEL l bob"), 1);
     get_ticket(&server, "k", "carol");
     assert_eq!(tickets(&server), 2);
+}
+
+#[test]
+fn one_lock_has_room_for_as_many_tickets_as_clients() {
+    let server = Server::with(&["lock.max-waiters-per-key 2"]);
+    hold(&server, "k", "alice");
+    hold(&server, "l", "alice");
+    for owner in ["bob", "carol"] {
+        get_ticket(&server, "k", owner);
+    }
+    let full = "QUEUEFULL 2 tickets wait for this key; raise lock.max-waiters-per-key or try later";
+    assert_changes_nothing(&server, || {
+        for line in ["LOCK.ACQUIRE k dave QUEUE 5000", "LOCK.MACQUIRE dave 2 l k QUEUE 5000"] {
+            assert_eq!(ask(&server, line), full, "{line}");
+        }
+        get_ticket(&server, "k", "bob");
+    });
+    get_ticket(&server, "l", "dave");
+    let _client = wait_for_lock(&server, "k", "zoe");
+    assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 1);
+    get_ticket(&server, "k", "dave");
 }
 
 #[test]

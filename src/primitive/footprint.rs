@@ -1,0 +1,45 @@
+//! What things outside the keyspace take of the server's memory, in bytes, as the server counts it: by what its allocator
+//! gives, which is more than was asked for. What shares room with others, as in a table that has places to spare, counts
+//! with the most that its part can be. A test compares the sums with what servers say of themselves.
+
+/// What a server spends on a client that a module keeps waiting: two spare clients with their buffers.
+pub const CLIENT: usize = 36_000;
+
+/// What the allocator gives for so many bytes: a multiple of 16 up to 128, and one of four sizes in each doubling beyond.
+pub const fn allocated(bytes: usize) -> usize {
+    let step = bytes.next_power_of_two() / 8;
+    bytes.next_multiple_of(if step > 16 { step } else { 16 })
+}
+
+/// A name that several share: its bytes behind two counters.
+pub const fn shared_name(len: usize) -> usize {
+    allocated(2 * size_of::<usize>() + len)
+}
+
+/// A place in a table of which no more is known: it has up to sixteen for each seven that are taken, with a byte of its own
+/// for each.
+pub const fn in_table<T>() -> usize {
+    ((size_of::<T>() + 1) * 16).div_ceil(7)
+}
+
+/// A place in a tree, whose nodes have room for eleven and at least six in all but a few.
+pub const fn in_tree<T>() -> usize {
+    first_node::<T>().div_ceil(6) + allocated(11 * size_of::<T>() + 12 + 12 * size_of::<usize>()).div_ceil(36)
+}
+
+/// The first node of a tree.
+pub const fn first_node<T>() -> usize {
+    allocated(11 * size_of::<T>() + 12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_allocator_rounds_up() {
+        let sizes = [0, 1, 16, 17, 128, 129, 160, 161, 1024, 1025, 1040, 1280, 1281, 4096, 4097];
+        let given = [0, 16, 16, 32, 128, 160, 160, 192, 1024, 1280, 1280, 1280, 1536, 4096, 5120];
+        assert_eq!(sizes.map(allocated), given);
+    }
+}

@@ -1,0 +1,140 @@
+//! What the queues take of the server's memory. Each name and each owner counts once, however many share it.
+
+use std::rc::Rc;
+
+use super::{Entry, Place, Queue, Waiters};
+use crate::primitive::deadlines::Deadlines;
+use crate::primitive::footprint::{allocated, first_node, in_tree, shared_name, CLIENT};
+use crate::primitive::table::Table;
+use crate::primitive::waiter::WaiterId;
+
+type Placed = (Place, WaiterId);
+
+/// One wait, beside its terms and its places.
+const WAIT: usize = allocated(size_of::<Entry>())
+    + Deadlines::<WaiterId>::ENTRY_BYTES
+    + in_tree::<WaiterId>()
+    + in_tree::<(WaiterId, Box<Entry>)>();
+
+impl Waiters {
+    /// What all of it takes, and the clients that wait with it.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.clients() * CLIENT
+    }
+
+    /// What the tables of one database take.
+    pub(super) fn table_bytes(&self, db: i32) -> usize {
+        let (queues, waits) = (self.queues.get(&db), self.waits.get(&db));
+        queues.map_or(0, Table::bytes) + waits.map_or(0, Table::bytes)
+    }
+}
+
+impl Queue {
+    /// What the queue of this lock takes beside its place; nothing if nobody is in it.
+    pub(super) fn bytes(&self, key: &[u8]) -> usize {
+        if self.order.is_empty() {
+            return 0;
+        }
+        let links = match self.links.len() {
+            0 => 0,
+            links => first_node::<Placed>() + links * in_tree::<Placed>(),
+        };
+        let order = first_node::<Placed>() + self.order.len() * in_tree::<Placed>();
+        shared_name(key.len()) + order + links + self.by_owner.bytes()
+    }
+}
+
+impl Entry {
+    /// What this wait takes beside its places.
+    pub(super) fn bytes(&self) -> usize {
+        let several = match self.keys.len() {
+            0 | 1 => 0,
+            keys => allocated(keys.next_power_of_two() * size_of::<Rc<[u8]>>()) + in_tree::<WaiterId>(),
+        };
+        WAIT + self.waiter.heap_bytes() + several
+    }
+}
+
+/// What it takes that an owner waits at all, beside its place.
+pub(super) const fn owner_bytes(owner: &[u8]) -> usize {
+    shared_name(owner.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{ask, enqueue_as};
+    use super::*;
+    use crate::primitive::waiter::{Ask, Kind};
+    use crate::primitive::{Lease, Moment};
+
+    impl Waiters {
+        fn count_bytes(&self) -> usize {
+            let queues = self.queues.values().flat_map(|queues| queues.iter());
+            let queues: usize = queues.map(|(key, queue)| queue.bytes(key)).sum();
+            let entries: usize = self.entries.values().map(|entry| entry.bytes()).sum();
+            let owners = self.waits.values().flat_map(|owners| owners.keys());
+            let clients = self.clients() * CLIENT;
+            let tables = self.queues.values().map(Table::bytes).chain(self.waits.values().map(Table::bytes));
+            let clients = clients + tables.sum::<usize>();
+            queues + entries + clients + owners.map(|owner| owner_bytes(owner)).sum::<usize>()
+        }
+    }
+
+    const KEYS: [&[u8]; 3] = [b"k", b"another key", b"l"];
+    const OWNERS: [&[u8]; 3] = [b"a", b"an owner whose name takes memory of its own", b"c"];
+
+    proptest! {
+        #[test]
+        fn what_is_summed_up_is_what_is_there(
+            waits in prop::collection::vec((0..2_i32, 0..3_usize, 1..8_usize, any::<bool>(), any::<bool>()), 1..30),
+        ) {
+            let mut waiters = Waiters::default();
+            let mut ids = Vec::new();
+            for (db, owner, keys, is_ticket, is_removed) in waits {
+                let keys: Vec<&[u8]> =
+                    (0..3).filter(|at| keys & (1 << at) != 0).map(|at| KEYS[at]).collect();
+                let kind = if is_ticket { Kind::Ticket } else { Kind::Client };
+                let id = enqueue_as(kind, &mut waiters, db, &keys, OWNERS[owner], Moment(1));
+                prop_assert_eq!(waiters.bytes(), waiters.count_bytes());
+                if is_ticket {
+                    let noted = Ask { lease: Lease::ms(1), span: Some(Box::default()), ..ask(OWNERS[owner]) };
+                    waiters.keep_ticket(id, noted, Moment(2));
+                    waiters.set_channel(id, Some(KEYS[owner]));
+                    let client = waiters.attach(id, Moment(3), 1);
+                    prop_assert_eq!(waiters.bytes(), waiters.count_bytes());
+                    if is_removed {
+                        waiters.detach(client, Moment(2));
+                    }
+                    prop_assert_eq!(waiters.bytes(), waiters.count_bytes());
+                }
+                ids.push(id);
+                if is_removed {
+                    waiters.remove(ids.remove(ids.len() / 2));
+                    prop_assert_eq!(waiters.bytes(), waiters.count_bytes());
+                }
+            }
+            for id in ids {
+                waiters.remove(id);
+            }
+            let empty = waiters.count_bytes();
+            prop_assert_eq!(waiters.bytes(), empty);
+            prop_assert!(empty < 5_000, "no more than small tables");
+        }
+    }
+
+    #[test]
+    fn a_name_counts_once_however_many_wait_for_it() {
+        let name = [b'k'; 1024];
+        let with = |owners: &[&[u8]]| {
+            let mut waiters = Waiters::default();
+            for owner in owners {
+                enqueue_as(Kind::Ticket, &mut waiters, 0, &[&name], owner, Moment(1));
+            }
+            waiters.bytes()
+        };
+        assert!(with(&[b"a"]) > 1024);
+        assert!(with(&[b"a", b"b"]) - with(&[b"a"]) < 600);
+    }
+}
