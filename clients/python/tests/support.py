@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -24,9 +25,14 @@ def wait_until(what, condition, seconds=5.0):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One to which 10,000 can be added, as a node of a cluster does for its second port."""
+    while True:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", random.randrange(21000, 32000)))
+                return probe.getsockname()[1]
+            except OSError:
+                pass
 
 
 class Server:

@@ -293,7 +293,7 @@ class Acquire:
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = float("inf") if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)
-        self.joined = self.queued = self.inside = self.again = False
+        self.joined = self.queued = self.inside = self.again = self.asking = False
 
     async def run(self):
         """The result is a grip, or None."""
@@ -323,9 +323,11 @@ class Acquire:
             try:
                 await self.line.call(call, limit=1.0)
             except BROKEN:
-                self.line.keeper.owe(call, time.monotonic() + self.lease)
+                self.asking = True
             except REPLIED:
                 pass  # a string is there now, so neither the lock nor the line
+            if self.asking:  # on another connection a request may be on its way yet, so give up once more in a moment
+                self.line.keeper.owe(call, time.monotonic() + self.lease)
 
     async def stand(self):
         while True:
@@ -357,7 +359,9 @@ class Acquire:
                 block = int(max(0.0, min(line.slice, self.stop - time.monotonic())) * 1000)
         words = ["BLOCK", block] * bool(block) + ["QUEUE", TICKET_MS] * self.blocking
         sent = time.monotonic()
+        self.asking = True
         fence = await line.call(self.base + words, block / 1000)
+        self.asking = False
         if fence is None:
             self.queued = self.blocking
             if self.queued and not self.joined:

@@ -29,6 +29,14 @@ class Line(_locks.Line):
         task.add_done_callback(self.tasks.discard)
         return task
 
+    async def call(self, *args, **options):
+        requests = getattr(asyncio.current_task(), "cancelling", int)  # known from Python 3.11 on
+        before = requests()
+        reply = await super().call(*args, **options)
+        if requests() > before:  # which asyncio.wait_for swallows now and then, up to Python 3.11
+            raise asyncio.CancelledError
+        return reply
+
     async def within(self, limit, awaitable):
         try:
             return await asyncio.wait_for(awaitable, limit)
