@@ -4,6 +4,7 @@ mod fast;
 mod format;
 mod growth;
 mod right;
+pub mod tables;
 
 use crate::clients;
 use crate::load::BUSY;

@@ -47,6 +47,9 @@ struct Options {
     /// Where to write the document; its plots go beside it [default: print it]
     #[arg(long)]
     write: Option<PathBuf>,
+    /// Only draw the plots of this document again, beside it, from its tables
+    #[arg(long)]
+    redraw: Option<PathBuf>,
     /// The lock module
     #[arg(long, env = "MODULE_PATH")]
     module: PathBuf,
@@ -77,6 +80,10 @@ fn main() -> Result<()> {
         }
     }
     let options = Options::parse();
+    if let Some(path) = &options.redraw {
+        let folder = path.parent().context("a document without a folder")?;
+        return plot::write(&folder.join("comparison"), &std::fs::read_to_string(path)?);
+    }
     runtime.block_on(LocalSet::new().run_until(compare(&options)))
 }
 
@@ -121,7 +128,7 @@ async fn compare(options: &Options) -> Result<()> {
         None => print!("{text}"),
         Some(path) => {
             let folder = path.parent().context("a document without a folder")?;
-            plot::write(&folder.join("comparison"), &fast)?;
+            plot::write(&folder.join("comparison"), &text)?;
             std::fs::write(path, text)?;
         }
     }

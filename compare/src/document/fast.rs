@@ -7,7 +7,7 @@ use crate::fast::{Names, Work};
 use crate::load::BUSY;
 use crate::log::Sample;
 use crate::peers::Peer;
-use crate::plot::CHARTS;
+use crate::plot::{Chart, CHARTS};
 use crate::series::{Series, BATCH};
 use anyhow::Result;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ impl Document<'_> {
     pub(super) fn fast(&self, out: &mut String) -> Result<()> {
         writeln!(out, "## Fast?\n")?;
         if self.plots {
-            for (file, caption, _, _) in CHARTS {
+            for Chart { file, caption, .. } in &CHARTS {
                 writeln!(out, "![{caption}](comparison/{file}.svg)\n")?;
             }
         }
