@@ -346,15 +346,15 @@ async def test_errors(r, server):
 
 async def test_1000_locks_are_renewed_in_few_requests(server):
     client = redis.asyncio.Redis(port=server.port)
-    locks = [Lock(client, f"k{n}", timeout=1.5, renew=True) for n in range(1000)]
+    locks = [Lock(client, f"k{n}", timeout=4.5, renew=True) for n in range(1000)]
     for lock in locks:
         await lock.acquire()
     before, packets = server.calls("lock.renew"), server.client.info()["total_reads_processed"]
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(4.5)
     assert not any(lock.lost.is_set() for lock in locks)
     renewals = server.calls("lock.renew") - before
     reads = server.client.info()["total_reads_processed"] - packets
-    assert 3000 <= renewals <= 9000 and reads < renewals / 10
+    assert 2000 <= renewals <= 6000 and reads < renewals / 10
     for lock in locks:
         await lock.release()
     await client.aclose()

@@ -99,6 +99,7 @@ def test_200_callers_on_a_pool_of_20(server, pool_class):
 
 
 def test_many_locks_on_a_pool_of_one(server):
+    server.cmd("CONFIG", "SET", "lock.claim-ms", 10000)  # the order is the point, not how busy this machine is
     with redis.Redis(port=server.port, max_connections=1) as client:
         order = []
         first = Lock(client, "k")
@@ -116,6 +117,7 @@ def test_many_locks_on_a_pool_of_one(server):
         for thread in threads:
             thread.join(10)
         assert order == list(range(5))
+    server.cmd("CONFIG", "SET", "lock.claim-ms", 1000)
 
 
 @pytest.mark.parametrize("pool_class", [redis.ConnectionPool, redis.BlockingConnectionPool, valkey.ConnectionPool])
@@ -389,15 +391,15 @@ def test_a_deadlock_is_told(r, server):
 
 def test_1000_locks_are_renewed_in_few_requests(server):
     client = redis.Redis(port=server.port)
-    locks = [Lock(client, f"k{n}", timeout=1.5, renew=True) for n in range(1000)]
+    locks = [Lock(client, f"k{n}", timeout=4.5, renew=True) for n in range(1000)]
     for lock in locks:
         lock.acquire()
     before, packets = server.calls("lock.renew"), server.client.info()["total_reads_processed"]
-    time.sleep(3.0)
+    time.sleep(4.5)
     assert not any(lock.lost.is_set() for lock in locks)
     renewals = server.calls("lock.renew") - before
     reads = server.client.info()["total_reads_processed"] - packets
-    assert 3000 <= renewals <= 9000
+    assert 2000 <= renewals <= 6000
     assert reads < renewals / 10, f"{renewals} renewals came in {reads} reads"
     for lock in locks:
         lock.release()

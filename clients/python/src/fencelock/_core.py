@@ -9,7 +9,6 @@ import importlib
 import itertools
 import os
 import random
-import secrets
 import socket
 import threading
 import time
@@ -76,8 +75,11 @@ def least(reply):
     return min(reply) if isinstance(reply, list) else reply
 
 
+HOST = socket.gethostname()[:64]
+
+
 def new_owner():
-    return f"{socket.gethostname()[:64]}:{os.getpid()}:{secrets.token_hex(8)}".encode()
+    return f"{HOST}:{os.getpid()}:{os.urandom(8).hex()}".encode()
 
 
 def gone():
@@ -217,8 +219,9 @@ class Keeper:
         except BROKEN + REPLIED as error:
             replies = [error] * len(calls)
         for debt, reply in zip(debts, replies[len(due) :]):
-            if isinstance(reply, BROKEN) or (isinstance(reply, Exception) and passing(reply)):
-                self.debts.append(debt)
+            if isinstance(reply, Exception) and (passing(reply) or isinstance(reply, BROKEN)):
+                if not isinstance(reply, REFUSED):
+                    self.debts.append(debt)
         for hold, reply in zip(due, replies):
             left = least(reply)
             if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
@@ -338,6 +341,7 @@ class Acquire:
                     return grip
                 self.good = time.monotonic()
             except REPLIED + BROKEN as caught:
+                self.asking = self.asking and not isinstance(caught, REPLIED)
                 pause = self.judge(caught)
                 error = None if code(caught) == "WRONGTYPE" else caught
                 self.queued = False
