@@ -102,10 +102,10 @@ async def test_200_callers_at_once(server):
 @pytest.mark.parametrize("pool_class", [redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool])
 async def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
     pool = pool_class(port=server.port, max_connections=2)
-    lock = Lock(redis.asyncio.Redis(connection_pool=pool), "k", timeout=0.6, renew=True)
+    lock = Lock(redis.asyncio.Redis(connection_pool=pool), "k", timeout=1.5, renew=True)
     await lock.acquire()
     taken = [await pool.get_connection() for _ in range(2)]
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(2.0)
     assert server.holders("k")
     begun = time.monotonic()
     await lock.release()
@@ -116,8 +116,8 @@ async def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
 
 
 async def test_renewed_until_the_release(r, server):
-    async with Lock(r, "k", timeout=0.3, renew=True) as lock:
-        await asyncio.sleep(1.0)
+    async with Lock(r, "k", timeout=1.2, renew=True) as lock:
+        await asyncio.sleep(2.0)
         assert await lock.owned() and not lock.lost.is_set()
     assert server.idle("k")
 
@@ -257,8 +257,8 @@ async def test_the_lock_of_a_task_that_died_ends(r, server):
 
 
 async def test_no_task_is_left(r, server):
-    async with Lock(r, "k", timeout=0.3, renew=True):
-        await asyncio.sleep(0.5)
+    async with Lock(r, "k", timeout=1.2, renew=True):
+        await asyncio.sleep(0.8)
     await until("this task is alone", lambda: len(asyncio.all_tasks()) == 1, 2)
 
 
@@ -295,14 +295,14 @@ async def test_readers_and_a_writer(r):
 
 async def test_multi_lock(r, server):
     server.cmd("LOCK.ACQUIRE", "b", "other")
-    lock = MultiLock(r, ["a", "b"], timeout=0.6, renew=True)
+    lock = MultiLock(r, ["a", "b"], timeout=1.5, renew=True)
     assert not await lock.acquire(blocking_timeout=0.2)
     assert server.waiting("a") == 0 and not server.holders("a")
     waiting = asyncio.create_task(lock.acquire())
     await until("it waits", lambda: server.waiting("a") == 1)
     server.cmd("LOCK.RELEASE", "b", "other")
     assert await waiting
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(2.0)
     assert await lock.owned(), lock.lost_reason
     await lock.release()
     assert server.idle("a", "b")

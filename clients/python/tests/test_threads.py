@@ -124,10 +124,10 @@ def test_many_locks_on_a_pool_of_one(server):
 def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
     pool = pool_class(port=server.port, max_connections=2)
     client = (valkey.Valkey if pool_class.__module__.startswith("valkey") else redis.Redis)(connection_pool=pool)
-    lock = Lock(client, "k", timeout=0.6, renew=True)
+    lock = Lock(client, "k", timeout=1.5, renew=True)
     lock.acquire()
     taken = [pool.get_connection("x") if pool_class is valkey.ConnectionPool else pool.get_connection() for _ in range(2)]
-    time.sleep(1.0)
+    time.sleep(2.0)
     assert server.holders("k")
     begun = time.monotonic()
     lock.release()
@@ -138,8 +138,8 @@ def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
 
 
 def test_renewed_until_the_release(r, server):
-    with Lock(r, "k", timeout=0.3, renew=True) as lock:
-        time.sleep(1.0)
+    with Lock(r, "k", timeout=1.2, renew=True) as lock:
+        time.sleep(2.0)
         assert lock.owned() and not lock.lost.is_set()
     assert server.idle("k")
 
@@ -339,10 +339,10 @@ def test_semaphore(r, server):
 
 def test_multi_lock(r, server):
     server.cmd("LOCK.ACQUIRE", "b", "other")
-    lock = MultiLock(r, ["a", "b"], timeout=0.6, renew=True)
+    lock = MultiLock(r, ["a", "b"], timeout=1.5, renew=True)
     assert not lock.acquire(blocking_timeout=0.2)
     assert server.waiting("a") == 0 and not server.holders("a")
-    waiting = in_thread(lambda: lock.acquire() and (time.sleep(1.0), lock.owned(), lock.release()))
+    waiting = in_thread(lambda: lock.acquire() and (time.sleep(2.0), lock.owned(), lock.release()))
     wait_until("it waits", lambda: server.waiting("a") == 1)
     server.cmd("LOCK.RELEASE", "b", "other")
     assert waiting.result() == (None, True, None)
@@ -409,8 +409,8 @@ def test_1000_locks_are_renewed_in_few_requests(server):
 def test_no_connection_is_left(server):
     before = server.client.info()["connected_clients"]
     with redis.Redis(port=server.port) as client:
-        with Lock(client, "k", timeout=0.3, renew=True):
-            time.sleep(0.5)
+        with Lock(client, "k", timeout=1.2, renew=True):
+            time.sleep(0.8)
     client.connection_pool.disconnect()
     wait_until("all connections are closed", lambda: server.client.info()["connected_clients"] <= before, 4)
 
