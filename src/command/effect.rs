@@ -22,9 +22,8 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
 use crate::primitive::codec::Source;
-use crate::primitive::deadlines::Slot;
 use crate::primitive::entries::Entries;
-use crate::primitive::hold::Extra;
+use crate::primitive::hold::{Extra, Mark};
 use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
 
 pub const HOLD: Spec = Spec {
@@ -156,7 +155,7 @@ impl<'a> HoldEffect<'a> {
             deadline: deadline.unwrap_or(Moment::NEVER),
             extra: self.extra.map(|extra| Box::new(extra.into_owned())),
             claim: self.claim,
-            slot: Slot::NONE,
+            mark: Mark::NONE,
         })
     }
 }
@@ -236,7 +235,7 @@ mod tests {
                 deadline: CLOCK.now.plus_ms(left),
                 extra: note.then(|| Box::new(Extra { note: b"text"[..].into(), ..Extra::default() })),
                 claim: Claim { limit: 5, permits: 2 },
-                slot: Slot::NONE,
+                mark: Mark::NONE,
             };
             for source in [Source::Primary, Source::File] {
                 let there = HoldEffect::of(&hold, CLOCK).into_hold(source, CLOCK).unwrap();

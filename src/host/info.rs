@@ -67,6 +67,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"observed", stats.observed),
                     (c"unobserved", stats.unobserved),
                     (c"unclaimed", stats.unclaimed),
+                    (c"untouched", stats.untouched),
                 ],
             );
         });

@@ -73,8 +73,8 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::primitive::bounds::{Bounds, Tie};
-    use crate::primitive::deadlines::Slot;
     use crate::primitive::hold::Extra;
+    use crate::primitive::hold::Mark;
     use crate::primitive::{Claim, Fence, Lease, Owner};
 
     const DUE: Moment = Moment(1_000);
@@ -90,7 +90,7 @@ mod tests {
             deadline: DUE,
             extra: Extra { bounds, ..Extra::default() }.boxed(),
             claim: Claim::EXCLUSIVE,
-            slot: Slot::NONE,
+            mark: Mark::NONE,
         }
     }
 

@@ -33,10 +33,9 @@
 use super::bounds::{Bounds, Tie};
 use super::bytes::{put_text, Input};
 use super::cooling::{Cooling, Why};
-use super::deadlines::Slot;
 use super::entries::Entries;
 use super::fence::is_plausible;
-use super::hold::Extra;
+use super::hold::{Extra, Mark};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
 use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
@@ -228,7 +227,7 @@ impl Reader<'_> {
             left => self.moment(left).min(lease.deadline(self.clock.now)),
         };
         let owner = Owner::new(self.input.text(OWNER_BYTES_MAX)?)?;
-        Some(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE })
+        Some(Hold { owner, fence, lease, deadline, extra: None, claim, mark: Mark::NONE })
     }
 
     fn bounds(&mut self) -> Option<Bounds> {
@@ -292,7 +291,7 @@ mod tests {
                 deadline: lease.map_or(Moment::NEVER, |lease| CLOCK.now.plus_ms(left.min(lease))),
                 extra: extra.boxed(),
                 claim: Claim { limit: ALL, permits },
-                slot: Slot::NONE,
+                mark: Mark::NONE,
             },
         )
     }
@@ -367,9 +366,9 @@ mod tests {
         let mut lock = Lock::free();
         let owner = Owner::new(b"o").unwrap();
         let fence = Fence::new(7).unwrap();
-        let (lease, slot) = (Lease::ms(10_000), Slot::NONE);
+        let (lease, mark) = (Lease::ms(10_000), Mark::NONE);
         let deadline = CLOCK.now.plus_ms(8_000);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim: Claim::EXCLUSIVE, slot });
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim: Claim::EXCLUSIVE, mark });
         let bytes = encode(&lock, CLOCK);
         let left = |source, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };
@@ -386,8 +385,8 @@ mod tests {
     fn ending(deadline: Moment) -> Lock {
         let mut lock = Lock::free();
         let (owner, fence) = (Owner::new(b"o").unwrap(), Fence::new(7).unwrap());
-        let (lease, claim, slot) = (Lease::ms(2_000_000), Claim::EXCLUSIVE, Slot::NONE);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, slot });
+        let (lease, claim, mark) = (Lease::ms(2_000_000), Claim::EXCLUSIVE, Mark::NONE);
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, mark });
         lock
     }
 
@@ -437,7 +436,7 @@ mod tests {
         let owner = Owner::new(b"o").unwrap();
         let fence = Fence::new(CLOCK.unix_us + 86_400_000_000).unwrap();
         let (lease, deadline, claim) = (Lease::NEVER, Moment::NEVER, Claim::EXCLUSIVE);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, slot: Slot::NONE });
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, mark: Mark::NONE });
         let bytes = encode(&lock, CLOCK);
         for (source, believed) in [
             (Source::Primary, true),

@@ -1,7 +1,7 @@
 //! What a hold leaves behind when the lock may not be granted again at once. Its permits stay taken, in the one rule that
 //! serves every mode, and nobody has them.
 
-use super::deadlines::Slot;
+use super::hold::Mark;
 use super::ledger::End;
 use super::turn::Effect;
 use super::{Hold, Lease, Moment, Turn};
@@ -56,7 +56,7 @@ impl Cooling {
         let cools = until > now && (how == End::Released || how.is_abnormal());
         let rest = Lease::ms(until.ms_after(now));
         cools.then(|| Self {
-            hold: Hold { lease: rest, deadline: until, extra: None, slot: Slot::NONE, ..hold },
+            hold: Hold { lease: rest, deadline: until, extra: None, mark: Mark::NONE, ..hold },
             why,
         })
     }

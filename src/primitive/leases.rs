@@ -40,14 +40,14 @@ impl Leases {
             self.wheels.push((db, Deadlines::default()));
         }
         if let Some(wheel) = self.wheel_mut(db) {
-            hold.slot = wheel.insert(at, lease);
+            hold.mark = hold.mark.at(wheel.insert(at, lease));
         }
     }
 
     /// Forgets when this hold is due.
     pub fn remove(&mut self, db: i32, hold: &Hold) {
         if let Some(wheel) = self.wheel_mut(db).filter(|wheel| knows(wheel, hold)) {
-            wheel.remove(hold.slot);
+            wheel.remove(hold.mark.slot());
         }
     }
 
@@ -58,8 +58,11 @@ impl Leases {
 
     /// Sees that the entry of this hold comes up no later than the hold's deadline; whether it had to move.
     pub fn hasten(&mut self, db: i32, hold: &Hold) -> bool {
-        let late = |wheel: &&mut Deadlines<LeaseRef>| !wheel.covers(hold.slot, hold.deadline);
-        self.wheel_mut(db).filter(late).map(|wheel| wheel.reschedule(hold.slot, hold.deadline)).is_some()
+        let late = |wheel: &&mut Deadlines<LeaseRef>| !wheel.covers(hold.mark.slot(), hold.deadline);
+        self.wheel_mut(db)
+            .filter(late)
+            .map(|wheel| wheel.reschedule(hold.mark.slot(), hold.deadline))
+            .is_some()
     }
 
     /// Takes out one entry that is due at `now`.
@@ -102,5 +105,5 @@ impl Leases {
 }
 
 fn knows(wheel: &Deadlines<LeaseRef>, hold: &Hold) -> bool {
-    wheel.get(hold.slot).is_some_and(|entry| entry.fence == hold.fence)
+    wheel.get(hold.mark.slot()).is_some_and(|entry| entry.fence == hold.fence)
 }

@@ -41,6 +41,7 @@ pub struct Stats {
     pub observed: u64,
     pub unobserved: u64,
     pub unclaimed: u64,
+    pub untouched: u64,
 }
 
 impl Stats {
@@ -136,7 +137,7 @@ impl Memory {
         self.note_tie(db, key, hold);
         if hold.deadline == Moment::NEVER {
             self.leases.remove(db, hold);
-            hold.slot = Slot::NONE;
+            hold.mark = hold.mark.at(Slot::NONE);
         } else if !self.leases.has(db, hold) {
             self.index(db, key, hold);
         } else if self.leases.hasten(db, hold) {

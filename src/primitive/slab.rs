@@ -8,8 +8,18 @@ const BLOCK: usize = 1024;
 pub struct Slot(u32);
 
 impl Slot {
-    /// No place.
-    pub const NONE: Self = Self(u32::MAX);
+    /// No place. A bit is left to whoever keeps a slot.
+    pub const NONE: Self = Self(u32::MAX >> 1);
+
+    /// The slot as a number of 31 bits.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The slot with this number.
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits & Self::NONE.0)
+    }
 
     const fn split(self) -> (usize, usize) {
         (self.0 as usize / BLOCK, self.0 as usize % BLOCK)
@@ -72,7 +82,7 @@ impl<T> Slab<T> {
             block.push(Place::Taken(value));
             block.len() - 1
         });
-        Slot(u32::try_from(before + at).unwrap_or(u32::MAX))
+        Slot(u32::try_from(before + at).unwrap_or(u32::MAX).min(Slot::NONE.0))
     }
 
     /// Takes the value out.

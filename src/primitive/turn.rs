@@ -2,9 +2,9 @@
 //! them are made of. Whatever ends a hold serves the queue in the same step, so that no lock is ever free while
 //! somebody who could have it waits.
 
-use super::deadlines::Slot;
 use super::deadlock::{find_cycle, Holds, Link, Near, Want};
 use super::entries::Exit;
+use super::hold::Mark;
 use super::ledger::{End, Ended, Named};
 use super::memory::Undo;
 use super::unsettled::Item;
@@ -235,7 +235,7 @@ impl<'a> Turn<'a> {
             deadline: ask.lease.deadline(self.clock.now),
             extra: ask.extra,
             claim: ask.claim,
-            slot: Slot::NONE,
+            mark: if matches!(to, To::Client(_)) { Mark::UNHEARD } else { Mark::NONE },
         };
         if hold.bounds().is_some() || ask.span.is_some() {
             let asked = ask.span.map(|span| span.from(self.clock.now)).unwrap_or_default();
@@ -255,6 +255,7 @@ impl<'a> Turn<'a> {
     pub fn confirm(&mut self, fence: Fence) {
         self.memory.confirm(fence);
         let Some(hold) = self.lock.hold_with_mut(fence) else { return };
+        hold.touch();
         self.effects.push(Effect::Kept);
         if let Some(lease) = hold.claim() {
             let owner = hold.owner.clone();
@@ -472,7 +473,10 @@ impl<'a> Turn<'a> {
         let stats = &mut self.memory.stats;
         match how {
             End::Released => stats.released += 1,
-            End::Expired | End::Capped => stats.expired += 1,
+            End::Expired | End::Capped => {
+                stats.expired += 1;
+                stats.untouched += u64::from(hold.is_untouched());
+            }
             End::Unclaimed => stats.unclaimed += 1,
             End::Closed => stats.closed += 1,
             End::Undone => stats.undone += 1,

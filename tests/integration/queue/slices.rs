@@ -304,3 +304,27 @@ fn on_a_demoted_server_places_end_and_clients_are_told() {
     assert!(reply.error().starts_with("UNBLOCKED "), "{reply:?}");
     assert_eq!(tickets(&server), 0);
 }
+
+#[test]
+fn a_grant_of_which_nobody_is_heard_is_counted() {
+    let server = Server::start();
+    let untouched = || lock_stat(&server, "untouched");
+    hold(&server, "k", "alice");
+    let mut bob = wait_for_lock(&server, "k", "bob");
+    release(&server, "k", "alice");
+    fence_of(&bob.read());
+    assert_eq!(ask(&server, "LOCK.RENEW k bob PX 1"), 1);
+    wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
+    assert_eq!(untouched(), 0, "a renewal is a word");
+    hold(&server, "k", "alice");
+    let waits = words("LOCK.ACQUIRE k bob PX 30 BLOCK 0");
+    let mut bob = queue_up(&server, server.connect(), &waits);
+    release(&server, "k", "alice");
+    fence_of(&bob.read());
+    wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
+    assert_eq!((untouched(), lock_stat(&server, "expired")), (1, 2));
+    // What was taken at once is known to whoever asked.
+    fence_of(&ask(&server, "LOCK.ACQUIRE k alice PX 1"));
+    wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
+    assert_eq!((untouched(), lock_stat(&server, "expired")), (1, 3));
+}
