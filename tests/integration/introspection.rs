@@ -279,6 +279,7 @@ fn info_counts_exactly() {
     wait_until("the lease to end", || ask("EXISTS k") == 0);
     now.extend([("waiting", 0), ("queues", 0), ("longest_queue", 0)]);
     now.extend([("granted", 4), ("handed_off", 2), ("released", 1), ("vanished", 1), ("expired", 1)]);
+    now.extend([("untouched", 1)]);
     now.extend([("held", 1), ("lease_index_entries", 1)]);
     assert_numbers(&server, &now);
 
