@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use smallvec::SmallVec;
 
 use super::api::{bytes, log, rm, Ctx, RString, OK};
-use super::reply;
+use super::{events, reply};
 use crate::error::LockError;
 
 /// One call of a command.
@@ -64,6 +64,7 @@ pub(super) unsafe extern "C" fn command<V: Verb>(
         guard("keys", || V::tell_keys(&call));
         return OK;
     }
+    events::use_begins(ctx);
     match catch_unwind(AssertUnwindSafe(|| V::run(&call))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => refuse(ctx, &error),

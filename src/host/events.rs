@@ -1,11 +1,16 @@
 //! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
 //! is left for [`deferred`].
+//!
+//! The server looks through all listeners twice in each turn of its loop, whatever they listen for, and all its clients
+//! pay for that. So the most are asked for only when the module has something to hear of. To ask is safe at any time, also
+//! inside an event; to give up is not (see [`after_sleep`](super::after_sleep)).
 
 use std::ffi::{c_char, c_int, c_void, CStr};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{bytes, has, has_flags, rm, Ctx, OwnString, RString, OK};
+use super::api::{bytes, has, has_flags, log, rm, Ctx, OwnString, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
 use super::value::{Kind, Value};
@@ -15,24 +20,71 @@ use crate::primitive::Lock;
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
-/// Asks for the events that we need.
+/// Asks for the events that are needed from the start.
 pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 10] = [
+    let wanted: [(u64, Handler); 3] = [
         (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
-        (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
         (raw::REDISMODULE_EVENT_LOADING, on_loading),
-        (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
-        (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
         (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
-        (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client),
+    ];
+    wanted.into_iter().all(|(id, handler)| listen(ctx, id, Some(handler)))
+}
+
+/// Hears of loads beside the data that is served, from when this server is a replica; no other loads so.
+pub(super) fn hear_of_loads_aside(host: &mut Host, ctx: *mut Ctx) {
+    if !host.is_primary && !host.hears_of_loads_aside {
+        host.hears_of_loads_aside = listen(ctx, raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, Some(on_load_aside));
+    }
+}
+
+/// Whether the module has been used, and hears of what concerns those who use it.
+static IS_IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// Somebody uses the module: a command of ours runs, or a lock has come that is to be remembered outside its key. Before
+/// that there is nothing that a flush, a swap or a new reader of the stream could change.
+#[inline]
+pub(super) fn use_begins(ctx: *mut Ctx) {
+    if !IS_IN_USE.load(Relaxed) {
+        hear_of_the_rest(ctx);
+    }
+}
+
+#[cold]
+fn hear_of_the_rest(ctx: *mut Ctx) {
+    let wanted: [(u64, Handler); 5] = [
+        (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
+        (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
         (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
         (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
         (raw::REDISMODULE_EVENT_CONFIG, on_config),
     ];
-    wanted.into_iter().all(|(id, handler)| {
-        let event = raw::RedisModuleEvent { id, dataver: 1 };
-        rm!(RedisModule_SubscribeToServerEvent(ctx, event, Some(handler))) == OK
-    })
+    let all = wanted.into_iter().all(|(id, handler)| listen(ctx, id, Some(handler)));
+    if !all {
+        log(c"warning", "lock: the server refused an event; asked again with the next command");
+    }
+    IS_IN_USE.store(all, Relaxed);
+    config::ask_max_clients(ctx);
+}
+
+fn listen(ctx: *mut Ctx, id: u64, callback: Option<Handler>) -> bool {
+    let event = raw::RedisModuleEvent { id, dataver: 1 };
+    rm!(RedisModule_SubscribeToServerEvent(ctx, event, callback)) == OK
+}
+
+/// Hears of clients that go, if something is tied to one. To be called when a step is over, and before deferred work, which
+/// looks at all ties that came in another way.
+#[inline]
+pub(super) fn hear_of_clients(host: &mut Host, ctx: *mut Ctx) {
+    if !host.hears_of_clients && host.memory.ties.len() > 0 {
+        host.hears_of_clients = listen(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(on_client));
+    }
+}
+
+/// Hears no more of them when nothing is tied. Only from a timer.
+pub(super) fn stop_hearing_of_clients(host: &mut Host, ctx: *mut Ctx) {
+    if host.hears_of_clients && host.memory.ties.len() == 0 {
+        host.hears_of_clients = !listen(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, None);
+    }
 }
 
 unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
@@ -49,6 +101,7 @@ unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what:
                 host.alarm.soon();
             } else {
                 host.steps_down = true;
+                hear_of_loads_aside(host, ctx);
             }
         });
         deferred::step_down(ctx);
@@ -72,12 +125,7 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
     });
 }
 
-unsafe extern "C" fn on_loading(
-    _ctx: *mut Ctx,
-    _event: raw::RedisModuleEvent,
-    what: u64,
-    _data: *mut c_void,
-) {
+unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
     guard("loading", || {
         clock::set_by_wall();
         state::with(|host| {
@@ -91,7 +139,14 @@ unsafe extern "C" fn on_loading(
                 host.suspect_all_ties();
             }
         });
+        use_begins_if_indexed(ctx);
     });
+}
+
+fn use_begins_if_indexed(ctx: *mut Ctx) {
+    if state::with(|host| host.memory.leases.next_deadline().is_some() || host.memory.ties.len() > 0) {
+        use_begins(ctx);
+    }
 }
 
 /// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
@@ -112,6 +167,7 @@ unsafe extern "C" fn on_load_aside(
         if what == raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED && !has!(RedisModule_AddACLCategory) {
             index_by_database(ctx);
         }
+        use_begins_if_indexed(ctx);
     });
 }
 
@@ -174,7 +230,11 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
         state::with(|host| {
             host.listeners.forget();
             host.is_primary = is_primary;
+            hear_of_loads_aside(host, ctx);
             host.alarm.forget_if_late();
+            if host.hears_of_clients && host.memory.ties.len() == 0 {
+                host.alarm.soon();
+            }
         });
         cluster::check_queues(ctx);
         deferred::check_groups(ctx);
@@ -214,6 +274,7 @@ pub(super) fn watch_moves(host: &mut Host) {
         return;
     }
     if let Some(ctx) = host.alarm.ctx() {
+        use_begins(ctx);
         let class = raw::REDISMODULE_NOTIFY_GENERIC;
         host.watches_moves = rm!(RedisModule_SubscribeToKeyspaceEvents(ctx, class, Some(on_generic))) == OK;
     }

@@ -73,6 +73,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     state::with(|host| {
         host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
+        events::hear_of_loads_aside(host, ctx);
         host.memory.node = rand::random();
         config::apply_to(&mut host.memory);
     });

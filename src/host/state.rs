@@ -54,6 +54,10 @@ pub(super) struct Host {
     pub(super) loads_stream: bool,
     /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
     pub(super) watches_moves: bool,
+    /// Whether the server tells of clients that go: while something is tied to one.
+    pub(super) hears_of_clients: bool,
+    /// Whether it tells of loads beside the data that is served: once this has been a replica.
+    pub(super) hears_of_loads_aside: bool,
 }
 
 /// After how many seconds the server closes an idle connection, by its setting `timeout`; 0 if it does not.
@@ -152,6 +156,8 @@ impl Host {
             steps_down: false,
             loads_stream: false,
             watches_moves: false,
+            hears_of_clients: false,
+            hears_of_loads_aside: false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::notify::{self, Event, Events};
 use super::reach::Reach;
 use super::replicate;
 use super::state::{self, Host, Suspect};
-use super::{clock, observe};
+use super::{clock, events, observe};
 use crate::command::effect::step::effects_of;
 use crate::error::LockError;
 use crate::primitive::turns::Part;
@@ -229,6 +229,7 @@ impl Carrying<'_> {
         if let Some(deadline) = host.memory.take_soonest() {
             host.alarm.by(deadline);
         }
+        events::hear_of_clients(host, ctx);
     }
 }
 

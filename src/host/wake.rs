@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::api::{rm, Ctx};
 use super::entry::guard;
-use super::{clock, deferred, state};
+use super::{clock, deferred, events, state};
 use crate::primitive::Moment;
 
 /// Longest sleep, so that a deadline far away needs no large timer.
@@ -120,7 +120,10 @@ unsafe extern "C" fn on_timer(ctx: *mut Ctx, _data: *mut c_void) {
     guard("timer", || {
         state::with(|host| host.alarm.fires());
         deferred::run(ctx);
-        state::with(|host| host.after_sleep.stop_if_idle(ctx));
+        state::with(|host| {
+            host.after_sleep.stop_if_idle(ctx);
+            events::stop_hearing_of_clients(host, ctx);
+        });
     });
     // Also where the work has failed.
     guard("timer", || state::with(|host| host.alarm.fired()));
