@@ -131,6 +131,8 @@ fn counts(setting: &Setting, stage: &Stage) -> Result<Vec<f64>> {
 }
 
 fn build(control: &mut Connection, stage: &Stage) -> Result<()> {
+    // The worst case is what an operator can allow.
+    redis::cmd("CONFIG").arg("SET").arg("lock.max-waiters-per-key").arg(1_000_000).exec(control)?;
     for (times, line) in stage.build {
         for batch in (0..*times).collect::<Vec<_>>().chunks(PIPELINE) {
             let mut pipe = redis::pipe();

@@ -25,12 +25,15 @@ def wait_until(what, condition, seconds=5.0):
 
 
 def free_port():
-    """One to which 10,000 can be added, as a node of a cluster does for its second port."""
+    """One of which the port 10,000 above is free, too: a node of a cluster listens there. Both lie below those that the
+    system gives to connections."""
     while True:
-        with socket.socket() as probe:
+        port = random.randrange(12_000, 22_000)
+        with socket.socket() as probe, socket.socket() as bus:
             try:
-                probe.bind(("127.0.0.1", random.randrange(21000, 32000)))
-                return probe.getsockname()[1]
+                probe.bind(("127.0.0.1", port))
+                bus.bind(("127.0.0.1", port + 10_000))
+                return port
             except OSError:
                 pass
 
