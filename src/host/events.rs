@@ -125,7 +125,12 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
     });
 }
 
-unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_loading(
+    _ctx: *mut Ctx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    _data: *mut c_void,
+) {
     guard("loading", || {
         clock::set_by_wall();
         state::with(|host| {
@@ -139,14 +144,7 @@ unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
                 host.suspect_all_ties();
             }
         });
-        use_begins_if_indexed(ctx);
     });
-}
-
-fn use_begins_if_indexed(ctx: *mut Ctx) {
-    if state::with(|host| host.memory.leases.next_deadline().is_some() || host.memory.ties.len() > 0) {
-        use_begins(ctx);
-    }
 }
 
 /// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
@@ -167,7 +165,6 @@ unsafe extern "C" fn on_load_aside(
         if what == raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED && !has!(RedisModule_AddACLCategory) {
             index_by_database(ctx);
         }
-        use_begins_if_indexed(ctx);
     });
 }
 

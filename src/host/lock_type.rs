@@ -56,6 +56,10 @@ impl Value for Lock {
         let is_load = is_load(io);
         let name = rm!(RedisModule_GetKeyNameFromIO(io));
         let db = rm!(RedisModule_GetDbIdFromIO(io));
+        if is_load {
+            // Now and not when the load is over: one that fails is flushed before the server says so.
+            events::use_begins(rm!(RedisModule_GetContextFromIO(io)));
+        }
         state::with(|host| {
             if !is_load || name.is_null() {
                 events::watch_moves(host);
