@@ -59,7 +59,7 @@ snippets: build ## run the Python, Go and JavaScript of the documentation (SNIPP
 test-clients: build ## test the client libraries on all servers (LANG=python for one, SERVERS_FOR_CLIENTS=path)
 	@tools/setup.sh snippets
 	@tools/servers.sh $(SERVERS)
-	@CLIENT=$(or $(filter python,$(LANG)),all) tools/clients.sh $(or $(SERVERS_FOR_CLIENTS),$(ALL_SERVERS))
+	@CLIENT=$(or $(filter $(basename $(notdir $(wildcard tools/clients/*.sh))),$(LANG)),all) tools/clients.sh $(or $(SERVERS_FOR_CLIENTS),$(ALL_SERVERS))
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench
@@ -85,7 +85,7 @@ lint: setup ## check format, lints, documentation and shell syntax
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
-	for script in .ci/run tools/*.sh; do bash -n "$$script" || exit 1; done
+	for script in .ci/run tools/*.sh tools/clients/*.sh; do bash -n "$$script" || exit 1; done
 
 fmt: ## format the code
 	cargo fmt --all
