@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::limits::{
-    CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
+    CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
     NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
@@ -41,6 +41,10 @@ pub enum LockError {
         max_ms: i64,
     },
     PermitsWithoutLimit,
+    /// A semaphore for more holders than a lock can have.
+    TooManyHolders {
+        limit: u32,
+    },
     AdoptWithoutLimit,
     /// A change, but not of what.
     ChangedSinceWhen,
@@ -166,6 +170,13 @@ impl fmt::Display for LockError {
             }
             Self::PermitsWithoutLimit => {
                 write!(f, "BADARG PERMITS goes with LIMIT; say how many permits there are in all")
+            }
+            Self::TooManyHolders { limit } => {
+                write!(
+                    f,
+                    "BADARG LIMIT {limit} alone lets in {limit} holders, and a lock has at most {HOLDS_MAX}; \
+                     lower it, or say PERMITS too if most of them take several"
+                )
             }
             Self::AdoptWithoutLimit => {
                 write!(f, "BADARG ADOPT goes with LIMIT; name the limit for a semaphore that nobody has")

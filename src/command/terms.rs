@@ -4,7 +4,7 @@ use super::args::{set_once, Args};
 use super::policy::{Policy, Wait};
 use super::spec::Arg;
 use crate::error::LockError;
-use crate::limits::{LEASE_MS_MAX, PERMITS_MAX};
+use crate::limits::{HOLDS_MAX, LEASE_MS_MAX, PERMITS_MAX};
 use crate::primitive::bounds::Span;
 use crate::primitive::claim::ALL;
 use crate::primitive::entries::Entries;
@@ -266,6 +266,8 @@ fn claim(limit: Option<u32>, permits: Option<u32>) -> Result<Claim, LockError> {
     match (limit, permits) {
         (None, None) => Ok(Claim::EXCLUSIVE),
         (None | Some(ALL), Some(_)) => Err(LockError::PermitsWithoutLimit),
+        // Whoever names no permits counts holders. With permits of many sizes nobody can say here how many there will be.
+        (Some(limit), None) if limit != ALL && limit > HOLDS_MAX => Err(LockError::TooManyHolders { limit }),
         (Some(limit), permits) => {
             let max = i64::from(limit);
             Claim::new(limit, permits.unwrap_or(1)).ok_or(LockError::Number { what: "PERMITS", min: 1, max })
@@ -365,7 +367,9 @@ mod tests {
         for n in [&b"0"[..], b"-1", b"1000001", b"4294967295", b"9223372036854775808"] {
             assert!(matches!(claim(&[b"LIMIT", n]), Err(LockError::Number { what: "LIMIT", .. })));
         }
-        assert!(claim(&[b"LIMIT", b"1000000"]).is_ok());
+        assert!(claim(&[b"LIMIT", b"1000"]).is_ok());
+        assert!(claim(&[b"LIMIT", b"1000000", b"PERMITS", b"1"]).is_ok());
+        assert_eq!(claim(&[b"LIMIT", b"1001"]), Err(LockError::TooManyHolders { limit: 1_001 }));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! LOCK.INFO, LOCK.WAITERS and LOCK.HELP: what an operator sees. They read and change nothing.
 
+use crate::group::line_up;
 use crate::steps::{
     assert_changes_nothing, assert_left, eval, hold, queue, queue_up, release, set_string, transaction,
     wait_for_lock, words, WRONGTYPE,
 };
 use crate::support::{wait_until, Connection, Server, Value};
+use crate::traffic::lock_stat;
 
 #[test]
 fn a_free_lock() {
@@ -16,6 +18,28 @@ fn a_free_lock() {
     assert_eq!(info.field("waiting"), &0);
     assert_eq!(server.cmd(&words("LOCK.WAITERS k")), Value::Array(vec![]));
     assert_eq!(server.cmd(&["EXISTS", "k"]), 0);
+}
+
+#[test]
+fn a_free_lock_that_is_kept_for_others_is_shown_as_the_queue_it_is() {
+    let server = Server::start();
+    hold(&server, "l", "holder");
+    let _both = line_up(&server, server.connect(), "LOCK.MACQUIRE both 2 k l BLOCK 0");
+    let _client = wait_for_lock(&server, "k", "client");
+    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k ticket QUEUE 60000")), Value::Nil);
+
+    assert_eq!(server.cmd(&["EXISTS", "k"]), 0);
+    let [free, held] = ["k", "l"].map(|key| server.cmd(&["LOCK.INFO", key]));
+    assert_eq!((free.field("mode"), free.field("waiting")), (&Value::bulk("free"), &Value::Int(3)));
+    assert_eq!((held.field("mode"), held.field("waiting")), (&Value::bulk("exclusive"), &Value::Int(1)));
+    assert_eq!((lock_stat(&server, "queues"), lock_stat(&server, "longest_queue")), (2, 3));
+    assert_eq!(server.cmd(&words("LOCK.WAITERS k")).items().len(), 3);
+
+    release(&server, "l", "holder");
+    wait_until("the two locks to be granted", || lock_stat(&server, "queues") == 1);
+    let taken = server.cmd(&words("LOCK.INFO k"));
+    assert_eq!((taken.field("mode"), taken.field("waiting")), (&Value::bulk("exclusive"), &Value::Int(2)));
+    assert_eq!(lock_stat(&server, "longest_queue"), 2);
 }
 
 #[test]

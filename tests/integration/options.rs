@@ -260,12 +260,32 @@ fn nobody_is_told_to_wait_for_itself() {
 fn a_lock_with_as_many_holds_as_there_can_be_says_so() {
     let server = Server::start();
     for n in 0..1_000 {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k o{n} LIMIT 5000")));
+        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k o{n} LIMIT 5000 PERMITS 1")));
     }
-    let told = ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 WITHINFO");
+    let told = ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 WITHINFO");
     assert_eq!((told.field("result"), told.field("reason")), (&Value::Nil, &Value::bulk("full")));
     assert_eq!(told.field("holder"), &Value::Nil);
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 QUEUE 60000"), Value::Nil);
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 QUEUE 60000"), Value::Nil);
     release(&server, "k", "o7");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 QUEUE 60000"));
+    fence_of(&ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 QUEUE 60000"));
+}
+
+#[test]
+fn a_limit_for_more_holders_than_a_lock_can_have_is_refused_at_once() {
+    let server = Server::start();
+    let refusal = "BADARG LIMIT 1001 alone lets in 1001 holders, and a lock has at most 1000; \
+                   lower it, or say PERMITS too if most of them take several";
+    for request in [
+        "LOCK.ACQUIRE k a LIMIT 1001",
+        "LOCK.ACQUIRE k a LIMIT 1001 ADOPT",
+        "LOCK.ACQUIRE k a LIMIT 1001 BLOCK 0",
+        "LOCK.ACQUIRE k a LIMIT 1001 QUEUE 1000",
+        "LOCK.MACQUIRE a 2 k l LIMIT 1001",
+        "LOCK.STEAL k a LIMIT 1001",
+    ] {
+        assert_eq!(ask(&server, request), refusal, "{request}");
+    }
+    assert_eq!(server.cmd(&["DBSIZE"]), 0);
+    fence_of(&ask(&server, "LOCK.ACQUIRE k a LIMIT 1000"));
+    fence_of(&ask(&server, "LOCK.ACQUIRE l a LIMIT 1001 PERMITS 500"));
 }

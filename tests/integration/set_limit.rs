@@ -224,7 +224,7 @@ fn the_smallest_and_the_largest_limit() {
     take(&server, "a", 1, 1);
     set_limit(&server, 1_000_000);
     take(&server, "b", 1_000_000, 999_999);
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k c LIMIT 1000000"), Value::Nil);
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k c LIMIT 1000000 PERMITS 1"), Value::Nil);
     set_limit(&server, 1);
     assert_shown(&server, 1, &[("a", 1), ("b", 999_999)]);
 }

@@ -51,8 +51,12 @@ fn h1_each_reader_ends_on_its_own_time() {
 #[test]
 fn h3_one_name_is_never_held_in_two_ways() {
     let server = Server::start();
-    let modes =
-        [("exclusive", ""), ("shared", "SHARED"), ("semaphore", "LIMIT 3"), ("semaphore", "LIMIT 1000000")];
+    let modes = [
+        ("exclusive", ""),
+        ("shared", "SHARED"),
+        ("semaphore", "LIMIT 3"),
+        ("semaphore", "LIMIT 1000000 PERMITS 1"),
+    ];
     for (mode, kind) in modes {
         fence_of(&server.cmd(&words(&format!("LOCK.ACQUIRE k first PX 60000 {kind}"))));
         for (_, other) in modes.iter().filter(|(_, other)| *other != kind) {
