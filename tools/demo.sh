@@ -52,6 +52,7 @@ waiting() { redis-cli -p "$port" LOCK.INFO "$1" | grep -A1 '^waiting$' | tail -n
 fence() { redis-cli -p "$port" LOCK.ACQUIRE "$1" "$2"; }
 
 start_server "$port" "$dir" >>"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
+port=$server_port
 tell "A server of its own on port $port, with the lock module."
 
 title "Contention: one holder at a time"
@@ -98,6 +99,7 @@ show grace '(integer) [1-9]*' LOCK.ACQUIRE report grace PX 60000
 tell "The server is killed with SIGKILL and started again on its append-only file."
 { kill -KILL "$server_pid" && wait "$server_pid"; } 2>/dev/null || true
 start_server "$port" "$dir" >>"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
+port=$server_port
 tell "Grace still holds it, with what is left of her lease in ms. Heidi is still refused."
 show grace '(integer) [1-9]*' LOCK.CHECK report grace
 show heidi '(nil)' LOCK.ACQUIRE report heidi

@@ -13,6 +13,7 @@ mkdir -p "$dir"
 trap 'kill "$server_pid" 2>/dev/null || true; wait "$server_pid" || true' EXIT
 trap 'exit 0' INT TERM
 start_server "$port" "$dir" || exit 1
+port=$server_port
 cat <<TEXT
 
 Ready on 127.0.0.1:$port; Ctrl-C ends it. In another terminal, type redis-cli -p $port and paste these lines:

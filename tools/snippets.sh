@@ -85,11 +85,10 @@ run_node() {
 try_block() {
     local language=$1 name=$2 dir=$3 result=0
     mkdir -p "$dir"/{server,cluster,block}
-    LOCK_PORT=$(free_port_from 21400)
-    start_server "$LOCK_PORT" "$dir/server" >"$dir/server.log" 2>&1 || return
-    LOCK_PID=$server_pid
-    LOCK_CLUSTER_PORT=$(free_port_from $((LOCK_PORT + 1)))
-    start_server "$LOCK_CLUSTER_PORT" "$dir/cluster" --cluster-enabled yes >"$dir/cluster.log" 2>&1 || return
+    start_server "$(free_port_from 21400)" "$dir/server" >"$dir/server.log" 2>&1 || return
+    LOCK_PORT=$server_port LOCK_PID=$server_pid
+    start_server "$(free_port_from $((LOCK_PORT + 1)))" "$dir/cluster" --cluster-enabled yes >"$dir/cluster.log" 2>&1 || return
+    LOCK_CLUSTER_PORT=$server_port
     redis-cli -p "$LOCK_CLUSTER_PORT" CLUSTER ADDSLOTSRANGE 0 16383 >/dev/null
     until redis-cli -p "$LOCK_CLUSTER_PORT" CLUSTER INFO | grep -q cluster_state:ok; do sleep 0.05; done
     export LOCK_PORT LOCK_PID LOCK_CLUSTER_PORT
