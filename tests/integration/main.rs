@@ -70,6 +70,7 @@ mod support;
 mod tied;
 mod time_to_live;
 mod torn_aof;
+mod tracking;
 mod traffic;
 mod transactions;
 mod transcripts;

@@ -8,8 +8,8 @@ use crate::steps::{ask, hold, holder, is_modern, release, words};
 use crate::support::aof::read_aof;
 use crate::support::resp::encode;
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{wait_until, Server, Stop};
-use crate::traffic::{acquire_on, follow, left, wait_no_child};
+use crate::support::{wait_until, Sentinel, Server, Stop, Value};
+use crate::traffic::{acquire_on, follow, left, try_cmd, wait_no_child};
 
 /// docs/persistence.md: RDB alone.
 #[test]
@@ -115,6 +115,35 @@ fn an_old_primary_that_comes_back_by_itself_grants_what_the_new_one_has_granted(
     follow(&old, &new);
     assert!(ask(&old, "LOCK.ACQUIRE k b").error().starts_with("READONLY "));
     assert_eq!(holder(&old, "k"), Some("a".into()));
+}
+
+/// docs/persistence.md: the same, found out by a Sentinel. It tells the old primary after some seconds, and until then
+/// clients that know the old address get locks there.
+#[test]
+fn sentinel_makes_an_old_primary_a_replica_only_some_seconds_after_it_is_back() {
+    let (mut old, new) = (Server::with(&["appendonly yes"]), Server::start());
+    follow(&new, &old);
+    let watched = format!("sentinel monitor locks 127.0.0.1 {} 1", old.port());
+    let sentinel = Sentinel::start(&[
+        &watched,
+        "sentinel down-after-milliseconds locks 2000",
+        "sentinel failover-timeout locks 5000",
+    ]);
+    wait_until("Sentinel to know the replica", || sentinel.primary("num-slaves") == "1");
+    old.stop(Stop::Kill);
+    wait_until("the replica to be promoted", || sentinel.primary("port") == new.port().to_string());
+    // Sentinel closes the connections of a server that it gives another role.
+    let reply =
+        |server: &Server, line: &str| try_cmd(&mut server.connect(), &words(line)).unwrap_or(Value::Nil);
+    assert!(reply(&new, "LOCK.ACQUIRE k a PX 600000").int() > 0);
+    old.start_again();
+    assert!(reply(&old, "LOCK.ACQUIRE k b PX 600000").int() > 0, "two have the lock");
+    wait_until(
+        "Sentinel to tell the old primary",
+        || matches!(reply(&old, "LOCK.ACQUIRE k b"), Value::Error(text) if text.starts_with("READONLY ")),
+    );
+    wait_until("the replica to be in sync", || reply(&old, "LOCK.CHECK k b") == 0);
+    assert!(reply(&old, "LOCK.CHECK k a").int() > 0);
 }
 
 /// docs/renewing.md: the server's `timeout` and ties.

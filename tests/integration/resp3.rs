@@ -1,7 +1,7 @@
 //! The forms of replies in both protocols, byte by byte, for those who were answered at once and for those who waited.
 
 use crate::steps::{assert_left, fence_of, hold, is_modern, queue_up, release, words};
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{Connection, Server, Value};
 
 const REPORT: [&str; 6] = ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"];
 
@@ -219,23 +219,4 @@ fn a_waiter_is_answered_in_the_protocol_it_speaks() {
     three.cmd(&["HELLO", "2"]);
     three.send(&words("LOCK.ACQUIRE k carol BLOCK 40"));
     three.expect_bytes(b"$-1\r\n");
-}
-
-#[test]
-fn a_client_with_a_cache_is_told_when_the_holder_changes() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut caching = server.connect().hello3();
-    assert_eq!(caching.cmd(&words("CLIENT TRACKING ON")), "OK");
-    let look = words("LOCK.CHECK k alice");
-    assert!(caching.cmd(&look).int() > 0);
-    // A renewal changes what is left, which no cache may count on, and not the holder.
-    assert_eq!(server.cmd(&words("LOCK.RENEW k alice PX 50000")), 50_000);
-    assert_eq!(caching.cmd(&["PING"]), "PONG");
-    release(&server, "k", "alice");
-    let push = caching.read();
-    let [what, keys] = push.items() else { panic!("{push:?}") };
-    assert_eq!(what, &"invalidate");
-    assert_eq!(keys.items(), [Value::bulk("k")]);
-    wait_until("no more to come", || caching.cmd(&look) == 0);
 }

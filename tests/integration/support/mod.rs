@@ -11,6 +11,7 @@ pub(crate) mod pattern;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod resp;
+pub(crate) mod sentinel;
 pub(crate) mod server;
 pub(crate) mod stream;
 pub(crate) mod transcript;
@@ -18,6 +19,7 @@ pub(crate) mod wait;
 
 pub(crate) use proxy::Proxy;
 pub(crate) use resp::{Connection, Value};
+pub(crate) use sentinel::Sentinel;
 pub(crate) use server::{Server, Stop};
 pub(crate) use stream::{assert_stream, ReplicaStream};
 pub(crate) use wait::wait_until;

@@ -71,7 +71,7 @@ impl Setup {
             module: None,
             module_args: String::new(),
             files: Vec::new(),
-            binary: from_env("SERVER_BIN"),
+            binary: binary(),
         }
     }
 
@@ -204,6 +204,11 @@ pub(crate) fn free_port() -> u16 {
         let port = PORTS.start + (start + step) % span;
         TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
     })
+}
+
+/// The program of the server under test.
+pub(crate) fn binary() -> PathBuf {
+    from_env("SERVER_BIN")
 }
 
 fn from_env(name: &str) -> PathBuf {
