@@ -124,10 +124,10 @@ pub const LOSS_LEDGER_SIZE: i64 = 16_384;
 /// Most of each that the operator can ask to remember.
 pub const LOSS_LEDGER_CEILING: i64 = 1_000_000;
 
-/// How long a lock rests after an abnormal end, in ms: not at all, if the operator does not ask for it.
+/// The cooldown of a lock after an abnormal end, in ms: none, if the operator does not ask for it.
 pub const LOCK_DELAY_MS: i64 = 0;
 
-/// Longest such rest, in ms: an hour. It is there for owners that do not know yet, and they will not take longer.
+/// Longest such cooldown, in ms: an hour. It is there for owners that do not know yet, and they will not take longer.
 pub const LOCK_DELAY_MS_CEILING: i64 = 3_600_000;
 
 /// Rows that LOCK.WAITERS replies when no COUNT is given, and the most it replies at all.

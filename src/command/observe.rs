@@ -1,6 +1,6 @@
 //! Waiting without taking: `LOCK.AWAIT`.
 //!
-//! - `LOCK.AWAIT key FREE [BLOCK ms]`: until nobody holds the lock and it does not rest.
+//! - `LOCK.AWAIT key FREE [BLOCK ms]`: until nobody holds the lock and it is not in cooldown.
 //! - `LOCK.AWAIT key CHANGED [FENCE n] [BLOCK ms]`: until the newest hold has another fence than this, or there is none;
 //!   without one, than it has now.
 //! - `LOCK.AWAIT key owner WANTED [BLOCK ms]`: for a holder, until somebody wants what it has.

@@ -3,7 +3,7 @@
 //! Replies 1, or 0 when the owner does not hold the lock (with that fence, under that id). Sent twice it does no
 //! harm: whoever has the lock by then keeps it. With the fence the second reply is that of the first, without it a 0.
 //! A lock that was taken under ids is given back under them, and ends with the last; ALL gives it back at once.
-//! PERMITS gives back some of a semaphore's permits. With AFTER the lock rests for so long, and is free then. CANCEL ends
+//! PERMITS gives back some of a semaphore's permits. AFTER gives the lock a cooldown. CANCEL ends
 //! the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
 
 use super::args::{set_once, Args};
@@ -37,7 +37,7 @@ pub const SPEC: Spec = Spec {
             ],
         )
         .optional(),
-        Arg::int("rest-milliseconds").after("AFTER").optional(),
+        Arg::int("cooldown-milliseconds").after("AFTER").optional(),
         terms::CANCEL,
         terms::WITHINFO,
     ],
@@ -70,7 +70,7 @@ impl<'a> What<'a> {
 pub struct Release<'a> {
     pub holder: Holder<'a>,
     pub what: What<'a>,
-    /// How long the lock rests when the hold ends with this.
+    /// The cooldown of the lock, if the hold ends with this.
     pub after: Option<Lease>,
     /// Whether the owner's wait ends too.
     pub cancels: bool,
@@ -140,8 +140,8 @@ impl<'a> Release<'a> {
             turn.give_back(fence, permits);
             return Ok(Released::StillHeld(fence));
         }
-        if let Some(rest) = self.after {
-            turn.rest_after(fence, what.entry(), rest);
+        if let Some(cooldown) = self.after {
+            turn.cool_down(fence, what.entry(), cooldown);
         }
         let (id, exit) = match what {
             What::Entry(id) => (id, turn.exit(fence, id)),

@@ -8,7 +8,7 @@ use crate::primitive::{Fence, Hold, Lock, Memory, Moment, Owner};
 #[derive(Debug, Default)]
 pub struct Report {
     pub fence: Option<Fence>,
-    /// What is left of the owner's hold, or of the lock's rest: ms, or -1 without expiry.
+    /// What is left of the owner's hold, or of the lock's cooldown: ms, or -1 without expiry.
     pub lease_ms: Option<i64>,
     /// One word.
     pub reason: &'static str,
@@ -40,13 +40,13 @@ impl Report {
         Self { reason: "cancelled", ..Self::default() }
     }
 
-    /// Somebody else has the lock, or it has as many holds as there can be, or it rests, or somebody comes first.
+    /// Somebody else has the lock, or it has as many holds as there can be, or it is in cooldown, or somebody comes first.
     pub fn busy(lock: &Lock, owner: &[u8], now: Moment) -> Self {
         let mut holds = lock.holds().iter();
         let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
         let holder = holder.map(|hold| hold.owner.clone());
-        let resting = lock.cooling().iter().max_by_key(|cooling| cooling.hold.deadline);
-        match (&holder, resting) {
+        let cooldown = lock.cooling().iter().max_by_key(|cooling| cooling.hold.deadline);
+        match (&holder, cooldown) {
             (None, Some(cooling)) => {
                 Self { lease_ms: Some(cooling.hold.left(now)), reason: cooling.why.word(), ..Self::default() }
             }

@@ -76,7 +76,7 @@ pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
     rm!(RedisModule_Replicate(ctx, command, c"sv".as_ptr(), key, words, count));
 }
 
-/// A lock, in an AOF that is being rewritten: a command for each hold and each rest.
+/// A lock, in an AOF that is being rewritten: a command for each hold and each cooldown.
 pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock) {
     let emit = |effects: &[LockEffect]| {
         let Some((command, words)) = command_of(effects) else { return };

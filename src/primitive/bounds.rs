@@ -1,4 +1,4 @@
-//! What bounds a hold's life beside its lease: an end that no renewal moves, a rest that its lock keeps after it, and
+//! What bounds a hold's life beside its lease: an end that no renewal moves, a cooldown of its lock after it, and
 //! the connection that it is tied to.
 
 use super::{Lease, Moment};

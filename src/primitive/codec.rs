@@ -25,7 +25,7 @@
 //! | 8, 8, 4 | tie: process, client id, grace in ms |
 //! | 4 | number of holds that cool; no less than 1 if there are no others |
 //! | for each: | as above: fence, permits, lease, µs left, owner |
-//! | 1 | why it cools |
+//! | 1 | why it is in cooldown |
 //!
 //! Times that leave the process are whole µs here, so that a lease ends where it would have ended, however often it is
 //! saved and loaded.
@@ -127,16 +127,16 @@ fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
 
 fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
     let bounds = bounds.copied().unwrap_or_default();
-    let (caps, rests) = (bounds.cap != Moment::NEVER, bounds.floor > clock.now);
+    let (caps, floors) = (bounds.cap != Moment::NEVER, bounds.floor > clock.now);
     out.push(
         if caps { HAS_CAP } else { 0 }
-            | if rests { HAS_FLOOR } else { 0 }
+            | if floors { HAS_FLOOR } else { 0 }
             | bounds.tie.map_or(0, |_| HAS_TIE),
     );
     if caps {
         out.extend(bounds.cap.us_after(clock.now).to_le_bytes());
     }
-    if rests {
+    if floors {
         out.extend(bounds.floor.us_after(clock.now).to_le_bytes());
     }
     if let Some(tie) = bounds.tie {
@@ -146,7 +146,7 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
     }
 }
 
-/// The lock that these bytes stand for, and how many of its holds and rests had to be left out. Returns `None` if the bytes
+/// The lock that these bytes stand for, and how many of its holds and cooldowns had to be left out. Returns `None` if the bytes
 /// break any rule. Our own data may hold what cannot stand together, from a time when effects could make such a lock: the
 /// server could not start with them, so that much is left out.
 pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize)> {

@@ -8,7 +8,7 @@ use super::{Fence, Lock, Moment};
 /// What somebody watches a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// The lock is free: nobody holds it, and nothing of it cools.
+    /// The lock is free: nobody holds it, and it has no cooldown.
     Free,
     /// The newest hold has another fence than this, or is there no more; nothing stands for no hold. Every grant has a
     /// larger fence than those before, so no grant goes unseen, however late one looks.

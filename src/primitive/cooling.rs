@@ -6,7 +6,7 @@ use super::ledger::End;
 use super::turn::Effect;
 use super::{Hold, Lease, Moment, Turn};
 
-/// Why a lock rests.
+/// Why a lock is in cooldown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// Its last owner asked for that.
@@ -41,7 +41,7 @@ impl Why {
 /// Permits that nobody has yet and nobody gets.
 #[derive(Debug)]
 pub struct Cooling {
-    /// The hold as it was; its deadline is where the rest ends, its lease how long that was from the start.
+    /// The hold as it was; its deadline is where the cooldown ends, its lease how long that was from the start.
     pub hold: Hold,
     pub why: Why,
 }
@@ -53,17 +53,17 @@ impl Cooling {
         let floor = hold.bounds().map_or(Moment::LONG_AGO, |bounds| bounds.floor);
         let delayed = if how.is_abnormal() { now.plus_ms(delay_ms) } else { Moment::LONG_AGO };
         let (until, why) = if delayed > floor { (delayed, Why::LockDelay) } else { (floor, Why::MinHold) };
-        let cools = until > now && (how == End::Released || how.is_abnormal());
-        let rest = Lease::ms(until.ms_after(now));
-        cools.then(|| Self {
-            hold: Hold { lease: rest, deadline: until, extra: None, mark: Mark::NONE, ..hold },
+        let has_cooldown = until > now && (how == End::Released || how.is_abnormal());
+        let cooldown = Lease::ms(until.ms_after(now));
+        has_cooldown.then(|| Self {
+            hold: Hold { lease: cooldown, deadline: until, extra: None, mark: Mark::NONE, ..hold },
             why,
         })
     }
 }
 
 impl Turn<'_> {
-    /// Lets the permits of a hold that has just ended cool, if they must.
+    /// Keeps the permits of a hold that has just ended for its cooldown, if it has one.
     pub(super) fn cool_after(&mut self, hold: Hold, how: End) {
         let now = self.clock.now;
         if let Some(mut cooling) = Cooling::after(hold, how, now, self.memory.lock_delay_ms) {
@@ -72,7 +72,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Ends what cools, as far as it is chosen; how many. Serve after it.
+    /// Ends cooldowns, as far as it is chosen; how many. Serve after it.
     pub(super) fn end_cooling(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
         let over = self.lock.take_cooling(|cooling| chosen(&cooling.hold));
         for Cooling { hold, .. } in &over {

@@ -1,10 +1,10 @@
-//! The holds of one lock, and the permits that cool after some. Nearly every lock has one hold and nothing that cools;
+//! The holds of one lock, and those in cooldown. Nearly every lock has one hold and no cooldown;
 //! it then lies where the lock lies.
 
 use super::cooling::Cooling;
 use super::Hold;
 
-/// Some holds, oldest first, and what cools.
+/// Some holds, oldest first, and those in cooldown.
 #[derive(Debug)]
 pub enum Holds {
     One(Hold),
@@ -106,7 +106,7 @@ impl Holds {
         }
     }
 
-    /// Adds one that cools.
+    /// Adds one in cooldown.
     pub fn cool(&mut self, cooling: Cooling) {
         match self {
             Self::Many { cooling: all, .. } => all.push(cooling),

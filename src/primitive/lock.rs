@@ -42,7 +42,7 @@ impl Lock {
         Self(Holds::NONE)
     }
 
-    /// A lock rebuilt from its holds and what cools, and how many of them had to be left out because they cannot stand
+    /// A lock rebuilt from its holds and cooldowns, and how many of them had to be left out because they cannot stand
     /// beside those before them.
     pub fn rebuilt(mut holds: Vec<Hold>, mut cooling: Vec<Cooling>) -> (Self, usize) {
         let all = holds.len() + cooling.len();
@@ -58,12 +58,12 @@ impl Lock {
         (lock, left_out)
     }
 
-    /// Whether nobody has it and nothing of it cools.
+    /// Whether nobody has it and it has no cooldown.
     pub fn is_free(&self) -> bool {
         self.holds().is_empty() && self.cooling().is_empty()
     }
 
-    /// What is taken: by holds, and by what cools.
+    /// What is taken: by holds, and by cooldowns.
     fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
         let cooling = self.cooling().iter().map(|cooling| cooling.hold.claim);
         self.holds().iter().map(|hold| hold.claim).chain(cooling)
@@ -84,13 +84,13 @@ impl Lock {
         self.0.as_mut_slice()
     }
 
-    /// Passes each hold to `each`, and each that cools.
+    /// Passes each hold to `each`, and each in cooldown.
     pub fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
         self.holds_mut().iter_mut().for_each(&mut each);
         self.cooling_mut().iter_mut().for_each(|cooling| each(&mut cooling.hold));
     }
 
-    /// What cools, oldest first.
+    /// Holds in cooldown, oldest first.
     pub fn cooling(&self) -> &[Cooling] {
         self.0.cooling()
     }
@@ -127,7 +127,7 @@ impl Lock {
         !self.is_full() && self.has_room(claim)
     }
 
-    /// Whether there are as many holds as a lock can have, with what cools.
+    /// Whether there are as many holds as a lock can have, with those in cooldown.
     pub fn is_full(&self) -> bool {
         self.holds().len() + self.cooling().len() >= HOLDS_MAX as usize
     }
@@ -212,7 +212,7 @@ impl Lock {
         self.0.cool(cooling);
     }
 
-    /// What cools of the hold that this fence names.
+    /// The cooldown after the hold that this fence names.
     pub fn cooling_with(&self, fence: Fence) -> Option<&Cooling> {
         self.cooling().iter().find(|cooling| cooling.hold.fence == fence)
     }

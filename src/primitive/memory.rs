@@ -107,7 +107,7 @@ pub struct Memory {
     pub stats: Stats,
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: Table<Fence, Undo>,
-    /// How long a lock rests after a hold that its owner may not know to be over, in ms.
+    /// The cooldown of a lock after a hold that its owner may not know to be over, in ms.
     pub lock_delay_ms: u64,
     /// How long what a ticket was given may stay unclaimed, in ms.
     pub claim_ms: u64,

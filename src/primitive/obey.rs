@@ -66,7 +66,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes a hold out, or what cools after it, as the primary did; whether there was one.
+    /// Takes a hold out, or its cooldown, as the primary did; whether there was one.
     fn free(&mut self, fence: Fence) -> bool {
         let cooled = |cooling: &Cooling| cooling.hold.fence == fence;
         let gone = match self.lock.end(fence) {

@@ -393,9 +393,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Lets the lock rest for so long from now, if the owner's hold ends when it leaves under this id, or under all.
-    pub fn rest_after(&mut self, fence: Fence, id: Option<&[u8]>, rest: Lease) {
-        let until = rest.deadline(self.clock.now);
+    /// Gives the lock a cooldown of so long from now, if the owner's hold ends when it leaves under this id, or under all.
+    pub fn cool_down(&mut self, fence: Fence, id: Option<&[u8]>, cooldown: Lease) {
+        let until = cooldown.deadline(self.clock.now);
         let Some(hold) = self.lock.hold_with_mut(fence) else { return };
         if id.is_none_or(|id| hold.entries().count() == 1 && hold.entries().has(id)) {
             hold.set_floor(until);

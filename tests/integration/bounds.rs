@@ -1,9 +1,9 @@
-//! MAXHOLD, MINHOLD and lock.lock-delay-ms: what bounds a hold beside its lease, and locks that rest. Here the bounds of a
-//! hold; locks that rest, copies, what is shown and refusals have a file each.
+//! MAXHOLD, MINHOLD and lock.lock-delay-ms: what bounds a hold beside its lease, and cooldowns. Here the bounds of a
+//! hold; cooldowns, copies, what is shown and refusals have a file each.
 
+mod cooldown;
 mod copies;
 mod refusals;
-mod resting;
 mod shown;
 
 use std::time::{Duration, Instant};
@@ -153,7 +153,11 @@ fn a_conversion_keeps_the_bounds() {
         assert_left(&shown(&server, "min-left-ms"), 200_000);
     }
     release(&server, "k", "alice");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k bob SHARED"), Value::Nil, "it rests as it was held at last");
+    assert_eq!(
+        ask(&server, "LOCK.ACQUIRE k bob SHARED"),
+        Value::Nil,
+        "its cooldown is of the mode that it had at last"
+    );
 }
 
 #[test]
@@ -190,7 +194,7 @@ fn a_theft_has_its_own() {
 fn all_of_them_together() {
     let server = Server::start();
     let mut conn = server.connect();
-    // MINHOLD may be longer than MAXHOLD: the hold ends, and its lock rests on.
+    // MINHOLD may be longer than MAXHOLD: the hold ends, and the cooldown goes on.
     fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice PX 20000 TIED 100000 MAXHOLD 200 MINHOLD 600000")));
     wait_until("the end", || holder(&server, "k").is_none());
     assert_lost(&server, "alice", "max-hold");

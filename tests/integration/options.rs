@@ -134,7 +134,7 @@ fn what_cannot_be_given_back_in_part() {
 }
 
 #[test]
-fn a_lock_rests_after_a_release_and_is_free_then() {
+fn a_lock_has_a_cooldown_after_a_release_and_is_free_then() {
     let server = Server::start();
     hold(&server, "k", "alice");
     let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));

@@ -1,7 +1,7 @@
 //! - `LOCK._BOUNDS key fence cap-left-ms cap-unix-ms floor-left-ms floor-unix-ms [grace-ms node client]`: what bounds this
 //!   hold beside its lease, after the `_HOLD` that states it. -1 is none. The connection of a tie is told by the process
 //!   that it belongs to and its client id there.
-//! - `LOCK._COOL key owner fence limit permits rest-ms left-ms end-unix-ms why`: this hold has ended, and its permits stay
+//! - `LOCK._COOL key owner fence limit permits cooldown-ms left-ms end-unix-ms why`: this hold has ended, and its permits stay
 //!   taken for that long. `why` is 0 for MINHOLD, 1 for the delay after abnormal ends.
 
 use super::super::args::{parse_i64, Args};
@@ -35,7 +35,7 @@ pub const BOUNDS: Spec = Spec {
 
 pub const COOL: Spec = Spec {
     name: "lock._cool",
-    summary: "Internal: states that a hold has ended and its lock rests. For the AOF and for replicas only.",
+    summary: "Internal: states that a hold has ended and its lock is in cooldown. For the AOF and for replicas only.",
     flags: "write admin",
     arity: 10,
     acl: "admin dangerous write",
@@ -45,7 +45,7 @@ pub const COOL: Spec = Spec {
         Arg::int("fence"),
         Arg::int("limit"),
         Arg::int("permits"),
-        Arg::int("rest-ms"),
+        Arg::int("cooldown-ms"),
         Arg::int("left-ms"),
         Arg::int("end-unix-ms"),
         Arg::int("why"),
@@ -168,7 +168,7 @@ impl<'a> CoolEffect<'a> {
         words.push(Word::Number(i64::from(self.why.to_wire())));
     }
 
-    /// What cools on this server; nothing if its fence cannot be true, or if it would never end.
+    /// The cooldown on this server; nothing if its fence cannot be true, or if it would never end.
     pub fn into_cooling(self, source: Source, clock: Clock) -> Option<Cooling> {
         let hold = self.hold.into_hold(source, clock)?;
         (hold.lease != Lease::NEVER).then_some(Cooling { hold, why: self.why })
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_that_cannot_be_true_is_refused() {
+    fn a_cooldown_that_cannot_be_true_is_refused() {
         let parse = |line: &str| {
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
             EffectKind::Cool.parse(&words).map(|effect| effect.here(Source::Primary, CLOCK).is_some())

@@ -150,7 +150,7 @@ impl<'a> LockEffect<'a> {
         [Self::Hold(HoldEffect::of(hold, clock))].into_iter().chain(bounds)
     }
 
-    /// The effect that states a rest.
+    /// The effect that states a cooldown.
     pub fn of_cooling(cooling: &'a Cooling, clock: Clock) -> Self {
         Self::Cool(CoolEffect::of(cooling, clock))
     }

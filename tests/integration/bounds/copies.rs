@@ -1,4 +1,4 @@
-//! What replicas and files are told of bounds and rests, word for word, and that they outlive the server that set them.
+//! What replicas and files are told of bounds and cooldowns, word for word, and that they outlive the server that set them.
 
 use crate::golden::{dump, restore};
 use crate::operate::take;
@@ -59,7 +59,7 @@ fn a_cap_shortens_what_is_told_of_the_hold() {
 }
 
 #[test]
-fn a_rest_from_its_beginning_to_its_end() {
+fn a_cooldown_from_its_beginning_to_its_end() {
     let server = Server::with(&["appendonly yes", "appendfsync always"]);
     take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MINHOLD 600000");
     let mut stream = ReplicaStream::attach(&server);
@@ -86,7 +86,7 @@ fn a_rest_from_its_beginning_to_its_end() {
 }
 
 #[test]
-fn a_refusal_for_a_rest_says_nothing() {
+fn a_refusal_for_a_cooldown_says_nothing() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
     release(&server, "k", "alice");
@@ -130,7 +130,7 @@ fn bound(server: &Server) {
 
 const KEYS: [&str; 8] = ["k", "rests", "s", "r", "m", "n", "broken", "t"];
 
-/// All that INFO shows of bounds and rests, but for what has passed of them.
+/// All that INFO shows of bounds and cooldowns, but for what has passed of them.
 #[track_caller]
 fn assert_bound(server: &Server, how: &str) {
     let info = |key: &str| server.cmd(&["LOCK.INFO", key]);
@@ -233,7 +233,7 @@ fn replicas_keep_bounds_and_rests() {
 }
 
 #[test]
-fn a_replica_ends_no_rest_and_no_capped_hold() {
+fn a_replica_ends_no_cooldown_and_no_capped_hold() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let mut conn = primary.connect();

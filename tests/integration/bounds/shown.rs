@@ -1,4 +1,4 @@
-//! How bounds and rests are shown: LOCK.INFO and WITHINFO in both protocols, events, counters.
+//! How bounds and cooldowns are shown: LOCK.INFO and WITHINFO in both protocols, events, counters.
 
 use super::assert_lost;
 use crate::onlookers::Events;
@@ -48,7 +48,7 @@ fn info_shows_bounds_and_rests() {
 }
 
 #[test]
-fn withinfo_says_how_long_a_lock_rests() {
+fn withinfo_says_how_long_the_cooldown_is() {
     let server = Server::with(&["lock.lock-delay-ms 500000"]);
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
     release(&server, "k", "alice");
@@ -186,7 +186,7 @@ fn everything_is_counted_once() {
     assert_eq!(
         (lock_stat(&server, "held"), lock_stat(&server, "lease_index_entries")),
         (1, 1),
-        "a lock that rests"
+        "a lock in cooldown"
     );
     ask(&server, "LOCK.BREAK k");
     assert_eq!(counted(), [1, 1, 0, 0, 0, 0, 0], "nobody's hold was broken");
@@ -220,5 +220,5 @@ fn memory_usage_has_what_bounds_a_hold() {
     let bounded = usage();
     assert!(bounded >= plain + 100, "{bounded} bytes with bounds, {plain} without");
     release(&server, "k", "alice");
-    assert!(usage() >= plain, "{} bytes while it rests, {plain} while it was held", usage());
+    assert!(usage() >= plain, "{} bytes in cooldown, {plain} while it was held", usage());
 }

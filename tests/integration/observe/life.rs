@@ -1,4 +1,4 @@
-//! Watching locks whose holds are bound to more than a lease, and locks that rest.
+//! Watching locks whose holds are bound to more than a lease, and locks in cooldown.
 
 use crate::steps::{ask, fence_of, hold, release, watch, words};
 use crate::support::wait::wait_replica_in_sync;
@@ -29,7 +29,7 @@ fn a_hold_that_ends_at_its_bound_is_told_of() {
 
 /// Whether alice released it, or lost it.
 #[test]
-fn a_lock_that_rests_is_not_free() {
+fn a_lock_in_cooldown_is_not_free() {
     let server = Server::start();
     for (delay, terms, end) in [
         ("0", "MINHOLD 60000", "LOCK.RELEASE k alice"),
@@ -42,12 +42,12 @@ fn a_lock_that_rests_is_not_free() {
         let [mut free, mut changed] = watched(&server);
         assert!(!matches!(ask(&server, end), Value::Error(_)), "{end}");
         assert_eq!(changed.read(), 1, "{end}");
-        wait_until("it to rest", || ask(&server, "LOCK.INFO k").field("mode").text() == "cooling");
+        wait_until("the cooldown", || ask(&server, "LOCK.INFO k").field("mode").text() == "cooling");
         assert_eq!(ask(&server, "LOCK.AWAIT k FREE"), Value::Nil, "{terms} {end}");
         assert_eq!(ask(&server, "LOCK.REVOKE k"), 0, "there is nobody to ask");
         free.expect_nothing_pending();
         let mut unchanged = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");
-        assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "its rest");
+        assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "its cooldown");
         assert_eq!(free.read(), 1, "{terms} {end}");
         unchanged.expect_nothing_pending();
         hold(&server, "k", "alice");
@@ -70,7 +70,7 @@ fn a_lock_that_has_cooled_is_free() {
     assert_eq!(ask(&server, "EXISTS k"), 0, "and nobody has looked at it in between");
 }
 
-/// While the server may not write, nobody can tell yet that the lock will rest.
+/// While the server may not write, nobody can tell yet that the lock will have a cooldown.
 #[test]
 fn a_lease_that_is_over_does_not_make_a_lock_free_that_is_to_rest() {
     let server = Server::start();
@@ -81,6 +81,6 @@ fn a_lease_that_is_over_does_not_make_a_lock_free_that_is_to_rest() {
     wait_until("the lease to be over", || ask(&server, "LOCK.CHECK k alice") == 0);
     assert_eq!(ask(&server, "LOCK.AWAIT k FREE BLOCK 300"), Value::Nil);
     assert_eq!(ask(&server, "CLIENT UNPAUSE"), "OK");
-    wait_until("it to rest", || ask(&server, "LOCK.INFO k").field("mode").text() == "cooling");
+    wait_until("the cooldown", || ask(&server, "LOCK.INFO k").field("mode").text() == "cooling");
     free.expect_nothing_pending();
 }

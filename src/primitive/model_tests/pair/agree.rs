@@ -65,7 +65,7 @@ impl Pair {
                     cooling.why,
                 )
             });
-            assert!(seen.eq(expected), "what cools of {key}");
+            assert!(seen.eq(expected), "the cooldowns of {key}");
         }
         self.check_ledger();
         watch::check(&self.world, &self.model, &self.fences);

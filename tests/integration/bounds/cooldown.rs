@@ -1,5 +1,5 @@
-//! Locks that rest after a hold, by MINHOLD or by lock.lock-delay-ms: nobody gets them, whoever waits waits, and the rest
-//! ends by itself or by an operator.
+//! Locks in cooldown after a hold, by MINHOLD or by lock.lock-delay-ms: nobody gets them, whoever waits waits, and the
+//! cooldown ends by itself or by an operator.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::support::{wait_until, Server, Value};
 use crate::tied::kill;
 use crate::traffic::{at_once, lock_stat};
 
-/// A server whose locks rest for so long after ends that their owners did not want.
+/// A server whose locks have a cooldown of so long after ends that their owners did not want.
 fn with_delay(ms: u32) -> Server {
     Server::with(&[format!("lock.lock-delay-ms {ms}")])
 }
@@ -22,28 +22,28 @@ fn with_delay(ms: u32) -> Server {
 /// Longer than any test takes.
 const LONG: u32 = 600_000;
 
-/// How `k` rests: the reason, and what is left; nothing if it does not.
-fn rests(server: &Server) -> Option<(String, i64)> {
+/// The cooldown of `k`: the reason, and what is left; nothing if it does not.
+fn cooldown(server: &Server) -> Option<(String, i64)> {
     let info = ask(server, "LOCK.INFO k");
     let cooling = info.field("cooling").items();
     assert!(cooling.len() < 2, "{info:?}");
-    let rest = cooling.first()?;
-    Some((rest.field("reason").text(), rest.field("left-ms").int()))
+    let cooldown = cooling.first()?;
+    Some((cooldown.field("reason").text(), cooldown.field("left-ms").int()))
 }
 
 #[track_caller]
-fn assert_rests(server: &Server, reason: &str, ms: i64) {
-    let (why, left) = rests(server).expect("it rests");
+fn assert_cooldown(server: &Server, reason: &str, ms: i64) {
+    let (why, left) = cooldown(server).expect("a cooldown");
     assert_eq!(why, reason);
     assert!(left <= ms && left > ms - 30_000, "{left} ms of {ms}");
 }
 
 #[test]
-fn nobody_gets_a_lock_that_rests() {
+fn nobody_gets_a_lock_in_cooldown() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
     release(&server, "k", "alice");
-    assert_rests(&server, "min-hold", 600_000);
+    assert_cooldown(&server, "min-hold", 600_000);
     for line in [
         "LOCK.ACQUIRE k alice",
         "LOCK.ACQUIRE k bob",
@@ -63,11 +63,11 @@ fn nobody_gets_a_lock_that_rests() {
     }
     assert!(ask(&server, "LOCK.GUARD k alice * PING").error().starts_with("NOTHELD "));
     assert_eq!((holder(&server, "k"), ask(&server, "EXISTS free").int()), (None, 0));
-    assert_rests(&server, "min-hold", 600_000);
+    assert_cooldown(&server, "min-hold", 600_000);
 }
 
 #[test]
-fn whoever_waits_has_it_when_the_rest_is_over() {
+fn whoever_waits_has_it_when_the_cooldown_is_over() {
     let server = Server::start();
     let start = Instant::now();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 400");
@@ -77,13 +77,13 @@ fn whoever_waits_has_it_when_the_rest_is_over() {
     assert_eq!((holder(&server, "k"), waiting(&server, "k")), (None, 2));
     assert_granted(&server, &mut first, "k", "bob");
     assert!(start.elapsed() >= Duration::from_millis(400), "{:?}", start.elapsed());
-    assert_eq!(rests(&server), None);
+    assert_eq!(cooldown(&server), None);
     release(&server, "k", "bob");
     assert_granted(&server, &mut second, "k", "carol");
 }
 
 #[test]
-fn a_rest_that_is_over_before_the_hold_is_none() {
+fn a_cooldown_that_is_over_before_the_hold_is_none() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 20");
     wait_until("the time to pass", || {
@@ -98,8 +98,8 @@ fn a_rest_that_is_over_before_the_hold_is_none() {
 fn a_lease_may_end_before_minhold_does() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice PX 20 MINHOLD 600000");
-    wait_until("the lease to be over", || rests(&server).is_some());
-    assert_rests(&server, "min-hold", 600_000);
+    wait_until("the lease to be over", || cooldown(&server).is_some());
+    assert_cooldown(&server, "min-hold", 600_000);
     assert_lost(&server, "alice", "expired");
     let late = ask(&server, "LOCK.RELEASE k alice WITHINFO");
     assert_eq!((late.field("result"), late.field("reason").text()), (&Value::Int(0), "expired".to_owned()));
@@ -139,47 +139,47 @@ const ENDS: [End; 4] = [
 ];
 
 #[test]
-fn a_lock_rests_after_ends_that_the_owner_may_not_know_of() {
+fn a_lock_has_a_cooldown_after_ends_that_the_owner_may_not_know_of() {
     let server = with_delay(LONG);
     for (end, reason) in ENDS {
         end(&server);
-        wait_until(reason, || rests(&server).is_some());
-        assert_rests(&server, "lock-delay", i64::from(LONG));
+        wait_until(reason, || cooldown(&server).is_some());
+        assert_cooldown(&server, "lock-delay", i64::from(LONG));
         assert_lost(&server, "alice", reason);
         let refused = ask(&server, "LOCK.ACQUIRE k bob WITHINFO");
         assert_eq!(
             (refused.field("result"), refused.field("reason").text()),
             (&Value::Nil, "lock-delay".to_owned())
         );
-        assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "the rest ends");
+        assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "the cooldown ends");
         assert_eq!(ask(&server, "EXISTS k"), 0);
     }
 }
 
 #[test]
-fn a_lock_does_not_rest_after_other_ends() {
+fn a_lock_has_no_cooldown_after_other_ends() {
     let server = with_delay(LONG);
     for line in
         ["LOCK.RELEASE k alice", "LOCK.RELEASE k alice ALL", "DEL k", "FLUSHALL", "LOCK.MRELEASE alice 1 k"]
     {
         hold(&server, "k", "alice");
         ask(&server, line);
-        assert_eq!(rests(&server), None, "{line}");
+        assert_eq!(cooldown(&server), None, "{line}");
         assert_eq!(ask(&server, "EXISTS k"), 0, "{line}");
     }
     hold(&server, "k", "alice");
     take(&server, "LOCK.TRANSFER k alice bob");
     take(&server, "LOCK.STEAL k carol");
-    assert_eq!((rests(&server), holder(&server, "k").as_deref()), (None, Some("carol")));
+    assert_eq!((cooldown(&server), holder(&server, "k").as_deref()), (None, Some("carol")));
 }
 
 #[test]
-fn the_longer_rest_counts() {
+fn the_longer_cooldown_counts() {
     let server = with_delay(300_000);
     for (minhold, reason, ms) in [("200000", "lock-delay", 300_000), ("500000", "min-hold", 500_000)] {
         take(&server, &format!("LOCK.ACQUIRE k alice PX 20 MINHOLD {minhold}"));
-        wait_until("the end of the lease", || rests(&server).is_some());
-        assert_rests(&server, reason, ms);
+        wait_until("the end of the lease", || cooldown(&server).is_some());
+        assert_cooldown(&server, reason, ms);
         ask(&server, "LOCK.BREAK k");
     }
 }
@@ -191,7 +191,7 @@ fn the_setting_is_for_ends_from_then_on() {
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 600000"), "OK");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 0"), "OK");
-    assert_rests(&server, "lock-delay", 600_000);
+    assert_cooldown(&server, "lock-delay", 600_000);
     hold(&server, "l", "alice");
     assert_eq!(ask(&server, "LOCK.BREAK l"), 1);
     assert_eq!(ask(&server, "EXISTS l"), 0);
@@ -211,9 +211,9 @@ fn whoever_waits_through_a_delay() {
 }
 
 #[test]
-fn an_operator_ends_a_rest() {
+fn an_operator_ends_a_cooldown() {
     let server = with_delay(LONG);
-    // A break of the hold is an end like others; the next one is of the rest. Only that of one owner, if it is named.
+    // A break of the hold is an end like others; the next one is of the cooldown. Only that of one owner, if it is named.
     for owner in ["ann", "ben"] {
         take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED MINHOLD 600000"));
         release(&server, "k", owner);
@@ -221,29 +221,29 @@ fn an_operator_ends_a_rest() {
     let mut next = wait_for_lock(&server, "k", "cleo");
     assert_eq!(ask(&server, "LOCK.BREAK k OWNER nobody"), 0);
     assert_eq!(ask(&server, "LOCK.BREAK k OWNER ann"), 1);
-    assert_rests(&server, "min-hold", 600_000);
+    assert_cooldown(&server, "min-hold", 600_000);
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
     assert_granted(&server, &mut next, "k", "cleo");
-    // A hold and a rest of another go in one.
+    // A hold and a cooldown of another go in one.
     release(&server, "k", "cleo");
     take(&server, "LOCK.ACQUIRE k ann LIMIT 2 MINHOLD 600000");
     take(&server, "LOCK.ACQUIRE k ben LIMIT 2");
     release(&server, "k", "ann");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
-    assert_rests(&server, "lock-delay", i64::from(LONG));
+    assert_cooldown(&server, "lock-delay", i64::from(LONG));
     // A thief need not wait.
     let fence = take(&server, "LOCK.STEAL k eve");
-    assert_eq!((rests(&server), holder(&server, "k").as_deref()), (None, Some("eve")));
+    assert_eq!((cooldown(&server), holder(&server, "k").as_deref()), (None, Some("eve")));
     assert!(fence > 0);
 }
 
 #[test]
-fn a_rest_goes_with_its_key() {
+fn a_cooldown_goes_with_its_key() {
     let server = Server::start();
     for line in ["DEL k", "UNLINK k", "FLUSHALL", "FLUSHDB ASYNC", "SET k text"] {
         take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
         release(&server, "k", "alice");
-        assert_rests(&server, "min-hold", 600_000);
+        assert_cooldown(&server, "min-hold", 600_000);
         let mut next = wait_for_lock(&server, "k", "bob");
         ask(&server, line);
         if line.starts_with("SET") {
@@ -259,7 +259,7 @@ fn a_rest_goes_with_its_key() {
 }
 
 #[test]
-fn a_rest_moves_with_its_key() {
+fn a_cooldown_moves_with_its_key() {
     let server = Server::start();
     for (line, db) in [("RENAME l k", 0), ("MOVE k 5", 5), ("SWAPDB 0 5", 5)] {
         let key = if line.starts_with("RENAME") { "l" } else { "k" };
@@ -269,13 +269,13 @@ fn a_rest_moves_with_its_key() {
         let mut there = server.connect().select(db);
         assert_eq!(there.cmd(&words("LOCK.ACQUIRE k bob")), Value::Nil, "{line}");
         // It ends there by itself.
-        wait_until(&format!("{line}: the rest to be over"), || there.cmd(&words("EXISTS k")) == 0);
+        wait_until(&format!("{line}: the cooldown to be over"), || there.cmd(&words("EXISTS k")) == 0);
         assert_eq!(lock_stat(&server, "lease_index_entries"), 0, "{line}");
     }
 }
 
 #[test]
-fn an_upgrade_waits_for_what_rests() {
+fn an_upgrade_waits_for_a_cooldown() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k ann SHARED MINHOLD 400");
     take(&server, "LOCK.ACQUIRE k ben SHARED");
@@ -294,7 +294,7 @@ fn an_upgrade_waits_for_what_rests() {
 }
 
 #[test]
-fn what_watch_sees_of_a_rest() {
+fn what_watch_sees_of_a_cooldown() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
     assert!(!goes_through(&server, || release(&server, "k", "alice")));
@@ -303,12 +303,12 @@ fn what_watch_sees_of_a_rest() {
 }
 
 #[test]
-fn during_a_pause_a_rest_goes_on() {
+fn during_a_pause_a_cooldown_goes_on() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 300");
     let mut next = wait_for_lock(&server, "k", "bob");
     at_once(&server, &[&words("LOCK.RELEASE k alice"), &words("CLIENT PAUSE 20000 WRITE")]);
-    wait_until("the rest to be over", || rests(&server).is_none());
+    wait_until("the cooldown to be over", || cooldown(&server).is_none());
     next.expect_nothing_pending();
     assert_eq!(ask(&server, "EXISTS k"), 1, "nobody may say so");
     ask(&server, "CLIENT UNPAUSE");
