@@ -102,10 +102,10 @@ impl<'a> Acquire<'a> {
                 return Err(LockError::TooManyEntries);
             }
             let is_claim = hold.is_unclaimed();
-            turn.confirm(fence);
             if is_new {
                 turn.enter(owner, entry);
             }
+            turn.confirm(fence);
             if let Some(tie) = self.terms.span.tie {
                 turn.tie(owner, tie);
             }

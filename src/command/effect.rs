@@ -7,9 +7,11 @@
 //! - `LOCK._FREE key fence`: this hold has ended.
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
 //!
-//! The words of what few holds have are in [`bounds`]; several effects on one lock are one command, in [`step`].
+//! The words of what few holds have are in [`bounds`], those of what changes at a hold in [`changes`]; several effects on
+//! one lock are one command, in [`step`].
 
 pub mod bounds;
+pub mod changes;
 pub mod step;
 
 use std::borrow::Cow;
@@ -24,7 +26,7 @@ use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
 use crate::primitive::codec::Source;
 use crate::primitive::entries::Entries;
 use crate::primitive::hold::{Extra, Mark};
-use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Moment, Owner};
+use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Owner};
 
 pub const HOLD: Spec = Spec {
     name: "lock._hold",
@@ -111,13 +113,11 @@ impl<'a> HoldEffect<'a> {
         let owner = args.owner()?;
         let mut fields = || {
             let mut number = || parse_i64(args.required().ok()?);
-            let (fence, limit, permits, lease) = (number()?, number()?, number()?, number()?);
+            let (fence, limit, permits) = (number()?, number()?, number()?);
             let claim = Claim::held(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
             let fence = Fence::new(u64::try_from(fence).ok()?)?;
-            let (lease, end) = (Lease::from_wire(lease)?, Stamp::parse(args)?);
-            // A hold without expiry can have another end, but no lease is without one.
-            let agree = end.left_ms >= 0 || lease == Lease::NEVER;
-            agree.then_some(Self { owner, fence, claim, lease, end, extra: None })
+            let (lease, end) = parse_term(args)?;
+            Some(Self { owner, fence, claim, lease, end, extra: None })
         };
         fields().ok_or(LockError::BadEffect)
     }
@@ -146,13 +146,12 @@ impl<'a> HoldEffect<'a> {
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
     pub fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
-        let deadline = self.end.here(source, clock).map(|end| end.min(self.lease.deadline(clock.now)));
         source.believes(self.fence, clock).then_some(())?;
         Some(Hold {
             owner: Owner::new(self.owner)?,
             fence: self.fence,
             lease: self.lease,
-            deadline: deadline.unwrap_or(Moment::NEVER),
+            deadline: self.end.of_lease(self.lease, source, clock),
             extra: self.extra.map(|extra| Box::new(extra.into_owned())),
             claim: self.claim,
             mark: Mark::NONE,
@@ -164,7 +163,7 @@ impl<'a> HoldEffect<'a> {
 fn parse_extra(args: &mut Args) -> Option<Extra> {
     let mut extra = Extra::default();
     let Some(note) = args.next_word() else { return Some(extra) };
-    extra.note = (note.len() <= NOTE_BYTES_MAX).then(|| note.into())?;
+    extra.note = parse_note(note)?.into();
     let Some(keys) = args.next_word() else { return Some(extra) };
     let keys = parse_i64(keys).and_then(|keys| u32::try_from(keys).ok())?;
     extra.keys = Some(keys).filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
@@ -174,6 +173,18 @@ fn parse_extra(args: &mut Args) -> Option<Extra> {
     }
     extra.entries = Entries::from_ids(ids)?;
     Some(extra)
+}
+
+/// Reads a note; nothing if it is too long.
+fn parse_note(note: &[u8]) -> Option<&[u8]> {
+    (note.len() <= NOTE_BYTES_MAX).then_some(note)
+}
+
+/// Reads a lease and where its hold ends; nothing if they cannot be true together.
+fn parse_term(args: &mut Args) -> Option<(Lease, Stamp)> {
+    let (lease, end) = (Lease::from_wire(parse_i64(args.next_word()?)?)?, Stamp::parse(args)?);
+    // A hold without expiry can have another end, but no lease is without one.
+    (end.left_ms >= 0 || lease == Lease::NEVER).then_some((lease, end))
 }
 
 /// Reads the limit of `LOCK._LIMIT`.
@@ -193,6 +204,7 @@ mod tests {
 
     use super::step::{EffectKind, LockEffect};
     use super::*;
+    use crate::primitive::Moment;
 
     const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
 

@@ -120,8 +120,8 @@ impl<'a> AcquireAll<'a> {
                 return Err(LockError::TooManyEntries);
             }
             let is_claim = first.is_unclaimed();
-            turns.confirm(fence);
             turns.each(|turn| turn.enter(owner, b""));
+            turns.confirm(fence);
             let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
             turns.each(|turn| {
                 if let Some(tie) = tie {

@@ -30,7 +30,16 @@ macro_rules! effect_verbs {
     )* };
 }
 
-effect_verbs!(HoldVerb: Hold, BoundsVerb: Bounds, CoolVerb: Cool, FreeVerb: Free, LimitVerb: Limit);
+effect_verbs!(
+    HoldVerb: Hold,
+    RenewVerb: Renew,
+    EnterVerb: Enter,
+    LeaveVerb: Leave,
+    BoundsVerb: Bounds,
+    CoolVerb: Cool,
+    FreeVerb: Free,
+    LimitVerb: Limit,
+);
 
 pub(super) struct StepVerb;
 

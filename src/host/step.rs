@@ -196,7 +196,7 @@ impl Carrying<'_> {
                         hand_over(host, waiter, grant, fence, self.group);
                     }
                 }
-                Effect::Renewed { .. } => changed = true,
+                Effect::Renewed { .. } | Effect::Entered { .. } | Effect::Exited { .. } => changed = true,
                 Effect::Downgraded { .. } => {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Downgraded);

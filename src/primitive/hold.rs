@@ -175,6 +175,11 @@ impl Hold {
         }
     }
 
+    /// Gives it this note, and takes its bounds away: what is stated of a hold anew.
+    pub fn restate(&mut self, note: Box<[u8]>) {
+        self.change_extra(|extra| (extra.note, extra.bounds) = (note, None));
+    }
+
     /// Keeps its lock from being granted again before this.
     pub fn set_floor(&mut self, floor: Moment) {
         let bounds = self.bounds().copied().unwrap_or_default();

@@ -20,8 +20,12 @@ pub enum Effect {
     Granted { fence: Fence, to: Option<WaiterId> },
     /// The owner of a hold was heard of and goes on holding.
     Kept,
-    /// A hold got a new lease or deadline, or its owner went in or out under another id.
+    /// A hold has another lease, deadline, note or bounds, or fewer permits.
     Renewed { fence: Fence },
+    /// The owner of a hold went in under another id.
+    Entered { fence: Fence, id: Box<[u8]> },
+    /// The owner of a hold went out under this id, and is in under others.
+    Exited { fence: Fence, id: Box<[u8]> },
     /// An exclusive hold became a shared one, under this fence.
     Downgraded { fence: Fence },
     /// The semaphore has another limit.
@@ -420,8 +424,7 @@ impl<'a> Turn<'a> {
     pub fn enter(&mut self, owner: &[u8], id: &[u8]) {
         let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| !hold.entries().has(id)) else { return };
         hold.enter(id);
-        let fence = hold.fence;
-        self.tell_again(fence);
+        self.effects.push(Effect::Entered { fence: hold.fence, id: id.into() });
     }
 
     /// Lets the owner out of this hold under this id; the hold ends with the last one.
@@ -431,8 +434,7 @@ impl<'a> Turn<'a> {
         match exit {
             Exit::Unknown => {}
             Exit::StillHeld => {
-                self.effects.push(Effect::Kept);
-                self.tell_again(fence);
+                self.effects.extend([Effect::Kept, Effect::Exited { fence, id: id.into() }]);
             }
             Exit::Last => {
                 self.end(fence, End::Released);

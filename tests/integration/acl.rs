@@ -87,6 +87,9 @@ fn every_command_declares_its_key() {
     }
     for line in [
         "LOCK._HOLD k alice 7 1 1 -1 -1 -1",
+        "LOCK._RENEW k 7 1 -1 -1 -1 l",
+        "LOCK._ENTER k 7 l",
+        "LOCK._LEAVE k 7 l",
         "LOCK._FREE k 7",
         "LOCK._LIMIT k 5",
         "LOCK._STEP k FREE 1 7",
@@ -179,10 +182,13 @@ fn commands_can_be_given_by_category() {
 }
 
 /// What may be said with the internal commands about a lock that alice holds.
-fn internal_commands(fence: i64) -> [String; 9] {
+fn internal_commands(fence: i64) -> [String; 12] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
         "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
+        format!("LOCK._RENEW k {fence} 1 60000 60000 4102444800000"),
+        format!("LOCK._ENTER k {fence} mallory"),
+        format!("LOCK._LEAVE k {fence} mallory"),
         format!("LOCK._FREE k {fence}"),
         "LOCK._LIMIT k 5".to_owned(),
         format!("LOCK._STEP k FREE 1 {fence} HOLD 7 mallory 7 4294967295 4294967295 -1 -1 -1"),
@@ -243,6 +249,12 @@ fn an_administrator_cannot_say_what_cannot_be() {
         ("LOCK._HOLD k bob 7 1 1 +5 5 5".to_owned(), bad),
         ("LOCK._HOLD k bob seven 1 1 -1 -1 -1".to_owned(), bad),
         ("LOCK._HOLD k bob 7 1 1 -1 -1 -1 note more".to_owned(), bad),
+        (format!("LOCK._RENEW k {fence} 0 -1 -1 -1"), bad),
+        (format!("LOCK._RENEW k {fence} 4294967296 -1 -1 -1"), bad),
+        (format!("LOCK._RENEW k {fence} 1 1000 -1 -1"), bad),
+        ("LOCK._RENEW k 0 1 -1 -1 -1".to_owned(), bad),
+        (format!("LOCK._ENTER k {fence} {}", "x".repeat(65)), bad),
+        (format!("LOCK._STEP k ENTER 2 {fence} id LEAVE 1 {fence}"), &wrong_arity("lock._step")),
         ("LOCK._FREE k 7 8".to_owned(), &wrong_arity("lock._free")),
         ("LOCK._FREE k 0".to_owned(), bad),
         ("LOCK._FREE k -7".to_owned(), bad),
@@ -255,7 +267,14 @@ fn an_administrator_cannot_say_what_cannot_be() {
         assert_eq!(server.cmd(&words(&line)), text, "{line}");
         assert_eq!(digest(&server), before, "{line}");
     }
-    assert_eq!(server.cmd(&words("LOCK._FREE k 7")), 0, "there is no such hold");
+    for line in ["LOCK._FREE k 7", "LOCK._RENEW k 7 1 -1 -1 -1", "LOCK._ENTER k 7 id", "LOCK._LEAVE k 7 id"] {
+        assert_eq!(server.cmd(&words(line)), 0, "there is no such hold: {line}");
+    }
+    // It has no such id, and its last id ends with the hold.
+    for id in ["id", ""] {
+        assert_eq!(server.cmd(&["LOCK._LEAVE", "k", &fence.to_string(), id]), 0, "{id:?}");
+    }
+    assert_eq!(digest(&server), before);
     assert!(hold(&server, "l", "alice") < ahead, "no fence was pushed ahead");
 }
 

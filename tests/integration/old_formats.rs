@@ -2,7 +2,9 @@
 //! each with the same locks, none of which expires. Format 1: an exclusive one with a note, one with two readers, a
 //! semaphore. Format 2: one that was entered under two ids, two that were taken together, and a semaphore whose limit was
 //! lowered. Format 3: an exclusive one with a note that was handed over, a semaphore that was handed to two, one that was
-//! entered under two ids, and one that was given to another owner.
+//! entered under two ids, and one that was given to another owner. Format 4, whose files have the form of today: an exclusive
+//! one that was renewed with a note, a semaphore given back in part, one that was entered under four ids and left under two,
+//! and one with bounds that are over.
 
 use std::path::{Path, PathBuf};
 
@@ -89,6 +91,32 @@ fn files_of_the_third_format_are_loaded_and_saved_in_the_present_one() {
         assert_locks_of_format_3(server);
     }
     assert_eq!(digest(&from_rdb), digest(&from_aof));
+}
+
+#[test]
+fn files_of_the_fourth_format_are_loaded() {
+    let from_rdb = Setup::new().file(&fixture(4, "dump.rdb"), "dump.rdb").start();
+    let from_aof = Setup::new().conf(&AOF).file(&fixture(4, "appendonly.aof"), "appendonly.aof").start();
+    let own = str::to_owned;
+    for server in [&from_rdb, &from_aof] {
+        for (key, mode, limit, owner, fence, permits, ids) in [
+            ("mutex", "exclusive", 1, "alice", 1_795_873_243_238_974, 1, 1),
+            ("seats", "semaphore", 5, "bob", 1_795_873_243_440_530, 3, 1),
+            ("again", "exclusive", 1, "carol", 1_795_873_243_615_493, 1, 2),
+            ("bound", "exclusive", 1, "dave", 1_795_873_243_978_457, 1, 1),
+        ] {
+            let hold = (own(owner), fence, permits, ids, 1);
+            assert_eq!(shown(server, key), (own(mode), limit, vec![hold]), "{key}");
+        }
+        let mutex = server.cmd(&["LOCK.INFO", "mutex"]);
+        assert_eq!(mutex.field("holds").items()[0].field("note"), &"written by the fourth format");
+        assert_eq!(server.cmd(&["DBSIZE"]), 4);
+    }
+    assert_eq!(digest(&from_rdb), digest(&from_aof));
+    for id in ["one", "three"] {
+        assert_eq!(from_aof.cmd(&["LOCK.RELEASE", "again", "carol", "REENTRANT", id]), 1, "{id}");
+    }
+    assert_eq!(from_aof.cmd(&["EXISTS", "again"]), 0);
 }
 
 #[test]

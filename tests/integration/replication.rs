@@ -66,13 +66,10 @@ fn a_repeated_acquire_says_something_only_when_it_raises_the_lease() {
     let fence = fence.to_string();
     assert_stream(
         &stream.collect(&server),
-        &[&["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "90000", "90000", "<ms>", "n"]],
+        &[&["LOCK._RENEW", "k", &fence, ALL, "90000", "90000", "<ms>", "n"]],
     );
     assert_eq!(acquire(&mut conn, &["k", "o", "NOEXPIRE"]).to_string(), fence);
-    assert_stream(
-        &stream.collect(&server),
-        &[&["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "-1", "-1", "-1", "n"]],
-    );
+    assert_stream(&stream.collect(&server), &[&["LOCK._RENEW", "k", &fence, ALL, "-1", "-1", "-1", "n"]]);
     assert_eq!(acquire(&mut conn, &["k", "o", "PX", "90000"]).to_string(), fence, "never cut");
     assert_stream(&stream.collect(&server), &[]);
 }
@@ -89,9 +86,9 @@ fn a_renewal_states_the_hold_with_its_new_lease() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "7000", "7000", "<ms>", "n"],
-            &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "7000", "7000", "<ms>", "n"],
-            &["LOCK._HOLD", "k", "o", &fence, ALL, ALL, "-1", "-1", "-1", "n"],
+            &["LOCK._RENEW", "k", &fence, ALL, "7000", "7000", "<ms>", "n"],
+            &["LOCK._RENEW", "k", &fence, ALL, "7000", "7000", "<ms>", "n"],
+            &["LOCK._RENEW", "k", &fence, ALL, "-1", "-1", "-1", "n"],
         ],
     );
 }

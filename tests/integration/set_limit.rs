@@ -333,7 +333,7 @@ fn the_limit_is_stated_before_those_who_come_in() {
         &[
             &step(&[&["LOCK._LIMIT", "k", "4"], &["LOCK._HOLD", "k", "b", &b, "4", "1", "-1", "-1", "-1"]]),
             &["LOCK._LIMIT", "k", "1"],
-            &["LOCK._HOLD", "k", "b", &b, "1", "1", "50000", "50000", "<ms>"],
+            &["LOCK._RENEW", "k", &b, "1", "50000", "50000", "<ms>"],
             &["LOCK._FREE", "k", &a],
         ],
     );

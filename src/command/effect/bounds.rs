@@ -88,6 +88,11 @@ impl Stamp {
         let (left_ms, unix_ms) = (u64::try_from(self.left_ms).ok()?, u64::try_from(self.unix_ms).ok()?);
         Some(moment_here(left_ms.saturating_mul(1000), unix_ms.saturating_mul(1000), source, clock))
     }
+
+    /// Where a hold with this lease ends here.
+    pub fn of_lease(self, lease: Lease, source: Source, clock: Clock) -> Moment {
+        self.here(source, clock).map_or(Moment::NEVER, |end| end.min(lease.deadline(clock.now)))
+    }
 }
 
 /// What bounds a hold, as it stands in the stream after the key.

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::super::args::{parse_i64, Args};
 use super::super::spec::{Arg, Spec};
 use super::bounds::{BoundsEffect, CoolEffect, BOUNDS, COOL};
+use super::changes::{IdEffect, RenewEffect, ENTER, LEAVE, RENEW};
 use super::{parse_fence, parse_limit, HoldEffect, FREE, HOLD, LIMIT};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
@@ -47,6 +48,9 @@ pub type Words<'a> = SmallVec<[Word<'a>; 16]>;
 #[derive(Clone, Debug, PartialEq)]
 pub enum LockEffect<'a> {
     Hold(HoldEffect<'a>),
+    Renew(RenewEffect<'a>),
+    Enter(IdEffect<'a>),
+    Leave(IdEffect<'a>),
     Bounds(BoundsEffect),
     Cool(CoolEffect<'a>),
     Free(Fence),
@@ -60,6 +64,9 @@ pub type LockEffects<'a> = SmallVec<[LockEffect<'a>; 2]>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffectKind {
     Hold,
+    Renew,
+    Enter,
+    Leave,
     Bounds,
     Cool,
     Free,
@@ -67,12 +74,24 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
-    const ALL: [Self; 5] = [Self::Hold, Self::Bounds, Self::Cool, Self::Free, Self::Limit];
+    const ALL: [Self; 8] = [
+        Self::Hold,
+        Self::Renew,
+        Self::Enter,
+        Self::Leave,
+        Self::Bounds,
+        Self::Cool,
+        Self::Free,
+        Self::Limit,
+    ];
 
     /// What the server is told about the command.
     pub const fn spec(self) -> &'static Spec {
         match self {
             Self::Hold => &HOLD,
+            Self::Renew => &RENEW,
+            Self::Enter => &ENTER,
+            Self::Leave => &LEAVE,
             Self::Bounds => &BOUNDS,
             Self::Cool => &COOL,
             Self::Free => &FREE,
@@ -84,6 +103,9 @@ impl EffectKind {
     pub const fn command(self) -> &'static CStr {
         match self {
             Self::Hold => c"LOCK._HOLD",
+            Self::Renew => c"LOCK._RENEW",
+            Self::Enter => c"LOCK._ENTER",
+            Self::Leave => c"LOCK._LEAVE",
             Self::Bounds => c"LOCK._BOUNDS",
             Self::Cool => c"LOCK._COOL",
             Self::Free => c"LOCK._FREE",
@@ -108,6 +130,9 @@ impl EffectKind {
     fn parse_rest<'a>(self, args: &mut Args<'a>) -> Result<LockEffect<'a>, LockError> {
         let effect = match self {
             Self::Hold => LockEffect::Hold(HoldEffect::parse(args)?),
+            Self::Renew => LockEffect::Renew(RenewEffect::parse(args)?),
+            Self::Enter => LockEffect::Enter(IdEffect::parse(args)?),
+            Self::Leave => LockEffect::Leave(IdEffect::parse(args)?),
             Self::Bounds => LockEffect::Bounds(BoundsEffect::parse(args)?),
             Self::Cool => LockEffect::Cool(CoolEffect::parse(args)?),
             Self::Free => LockEffect::Free(parse_fence(args)?),
@@ -119,15 +144,22 @@ impl EffectKind {
 }
 
 /// What the stream tells of a step, with the lock as the step leaves it.
-pub fn effects_of<'a>(effects: &[Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
+pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
     let mut told = LockEffects::new();
     for effect in effects {
         match *effect {
-            Effect::Granted { fence, .. } | Effect::Renewed { fence } | Effect::Downgraded { fence } => {
+            Effect::Granted { fence, .. } | Effect::Downgraded { fence } => {
                 told.extend(
                     lock.hold_with(fence).into_iter().flat_map(|hold| LockEffect::of_hold(hold, clock)),
                 );
             }
+            Effect::Renewed { fence } => {
+                told.extend(
+                    lock.hold_with(fence).into_iter().flat_map(|hold| LockEffect::of_renewal(hold, clock)),
+                );
+            }
+            Effect::Entered { fence, ref id } => told.push(LockEffect::Enter(IdEffect { fence, id })),
+            Effect::Exited { fence, ref id } => told.push(LockEffect::Leave(IdEffect { fence, id })),
             Effect::Limited { limit } => told.push(LockEffect::Limit(limit)),
             Effect::Ended { fence, .. } => told.push(match lock.cooling_with(fence) {
                 Some(cooling) => LockEffect::of_cooling(cooling, clock),
@@ -146,8 +178,16 @@ pub fn effects_of<'a>(effects: &[Effect], lock: &'a Lock, clock: Clock) -> LockE
 impl<'a> LockEffect<'a> {
     /// The effects that state a hold: the hold, and what bounds it.
     pub fn of_hold(hold: &'a Hold, clock: Clock) -> impl Iterator<Item = Self> {
-        let bounds = hold.bounds().map(|bounds| Self::Bounds(BoundsEffect::of(hold.fence, bounds, clock)));
-        [Self::Hold(HoldEffect::of(hold, clock))].into_iter().chain(bounds)
+        [Self::Hold(HoldEffect::of(hold, clock))].into_iter().chain(Self::of_bounds(hold, clock))
+    }
+
+    /// The effects that state a hold which is known already, but for its ids.
+    fn of_renewal(hold: &'a Hold, clock: Clock) -> impl Iterator<Item = Self> {
+        [Self::Renew(RenewEffect::of(hold, clock))].into_iter().chain(Self::of_bounds(hold, clock))
+    }
+
+    fn of_bounds(hold: &Hold, clock: Clock) -> Option<Self> {
+        hold.bounds().map(|bounds| Self::Bounds(BoundsEffect::of(hold.fence, bounds, clock)))
     }
 
     /// The effect that states a cooldown.
@@ -158,6 +198,9 @@ impl<'a> LockEffect<'a> {
     pub const fn kind(&self) -> EffectKind {
         match self {
             Self::Hold(_) => EffectKind::Hold,
+            Self::Renew(_) => EffectKind::Renew,
+            Self::Enter(_) => EffectKind::Enter,
+            Self::Leave(_) => EffectKind::Leave,
             Self::Bounds(_) => EffectKind::Bounds,
             Self::Cool(_) => EffectKind::Cool,
             Self::Free(_) => EffectKind::Free,
@@ -169,6 +212,8 @@ impl<'a> LockEffect<'a> {
     pub fn put<'s>(&'s self, words: &mut Words<'s>) {
         match self {
             Self::Hold(effect) => effect.put(words),
+            Self::Renew(effect) => effect.put(words),
+            Self::Enter(effect) | Self::Leave(effect) => effect.put(words),
             Self::Bounds(effect) => effect.put(words),
             Self::Cool(effect) => effect.put(words),
             Self::Free(fence) => words.push(Word::Number(fence.to_wire())),
@@ -180,6 +225,9 @@ impl<'a> LockEffect<'a> {
     pub fn here(self, source: Source, clock: Clock) -> Option<Change> {
         Some(match self {
             Self::Hold(effect) => Change::Hold(effect.into_hold(source, clock)?),
+            Self::Renew(effect) => Change::Renew(effect.fence, effect.here(source, clock)),
+            Self::Enter(effect) => Change::Enter(effect.fence, effect.id.into()),
+            Self::Leave(effect) => Change::Leave(effect.fence, effect.id.into()),
             Self::Bounds(effect) => Change::Bounds(effect.fence, effect.into_bounds(source, clock)),
             Self::Cool(effect) => Change::Cool(effect.into_cooling(source, clock)?),
             Self::Free(fence) => Change::Free(fence),
@@ -228,7 +276,7 @@ mod tests {
 
     use super::super::bounds::Stamp;
     use super::*;
-    use crate::limits::{HOLDS_MAX, PERMITS_MAX};
+    use crate::limits::{ENTRIES_MAX, HOLDS_MAX, PERMITS_MAX};
     use crate::primitive::bounds::Tie;
     use crate::primitive::codec::{decode, encode};
     use crate::primitive::cooling::Why;
@@ -254,7 +302,8 @@ mod tests {
     #[test]
     fn several_effects_are_one_command_and_one_is_its_own() {
         let line = "k FREE 1 6 HOLD 7 o 7 1 1 1000 900 5000 BOUNDS 5 7 -1 -1 20 30 LIMIT 1 3 \
-                    COOL 8 o 7 3 1 500 400 900 1";
+                    COOL 8 o 7 3 1 500 400 900 1 ENTER 2 7 id RENEW 5 7 1 1000 900 5000 \
+                    RENEW 6 7 1 -1 -1 -1 note LEAVE 2 7 id";
         let effects = read(line).unwrap();
         assert_eq!(written(&effects).unwrap(), format!("LOCK._STEP {line}"));
         assert_eq!(written(&effects[..1]).unwrap(), "LOCK._FREE k 6");
@@ -276,6 +325,9 @@ mod tests {
             "k STEP 1 6",
             "k free 1 6",
             "k HOLD 3 o 7 1",
+            "k RENEW 4 7 1 1000 900",
+            "k ENTER 1 7",
+            "k LEAVE 3 7 id id",
         ] {
             let refused = read(line).unwrap_err();
             assert!(matches!(refused, LockError::BadEffect | LockError::Arity("lock._step")), "{line}");
@@ -327,6 +379,8 @@ mod tests {
         )
     }
 
+    const IDS: [&[u8]; 4] = [b"", b"a", b"b", b"c"];
+
     fn effect() -> impl Strategy<Value = Option<LockEffect<'static>>> {
         let tie = prop::option::of((0..9_u64).prop_map(|grace| Tie::new(1, 2, Lease::ms(grace))));
         let bounds = (fence(), stamp(), stamp(), tie);
@@ -337,6 +391,16 @@ mod tests {
                 .prop_map(|(hold, why)| hold.map(|hold| LockEffect::Cool(CoolEffect { hold, why }))),
             bounds.prop_map(|(fence, cap, floor, tie)| {
                 Some(LockEffect::Bounds(BoundsEffect { fence, cap, floor, tie }))
+            }),
+            (fence(), stated_hold(), one_of(&[0, 1, 2, PERMITS_MAX + 1, u32::MAX])).prop_map(
+                |(fence, hold, permits)| {
+                    let HoldEffect { lease, end, .. } = hold?;
+                    Some(LockEffect::Renew(RenewEffect { fence, permits, lease, end, note: b"why" }))
+                }
+            ),
+            (fence(), one_of(&IDS), any::<bool>()).prop_map(|(fence, id, enters)| {
+                let id = IdEffect { fence, id };
+                Some(if enters { LockEffect::Enter(id) } else { LockEffect::Leave(id) })
             }),
             fence().prop_map(|fence| Some(LockEffect::Free(fence))),
             one_of(&[1, 2, PERMITS_MAX]).prop_map(|limit| Some(LockEffect::Limit(limit))),
@@ -367,16 +431,66 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_effects_leave_can_be_loaded(effects in prop::collection::vec(effect(), 1..12)) {
+        fn whatever_effects_leave_can_be_loaded_and_stands_if_they_are_told_again(
+            effects in prop::collection::vec(effect(), 1..12),
+        ) {
             let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
             for effect in effects.into_iter().flatten() {
                 let told = format!("{effect:?}");
+                copy.obey(effect.clone());
+                let bytes = encode(&copy.lock, CLOCK);
                 copy.obey(effect);
+                prop_assert_eq!(encode(&copy.lock, CLOCK), bytes, "{} told again", told);
                 prop_assert!(copy.can_be_loaded(), "{told} left {:?}", copy.lock);
                 let indexed = copy.lock.holds().len() + copy.lock.cooling().len();
                 prop_assert!(copy.memory.leases.len() <= indexed, "{told} left something in the index");
             }
         }
+    }
+
+    #[test]
+    fn ids_come_and_go_one_by_one() {
+        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+        let mut obey = |line: &str| {
+            read(line).unwrap().into_iter().for_each(|effect| copy.obey(effect));
+            let ids = copy.lock.holds().iter().flat_map(|hold| hold.entries().ids());
+            let ids: Vec<String> = ids.map(|id| String::from_utf8(id.to_vec()).unwrap()).collect();
+            assert!(copy.can_be_loaded(), "{line}");
+            ids
+        };
+        obey("k HOLD 7 o 5 4294967295 4294967295 1000 900 5000");
+        assert_eq!(obey("k ENTER 2 5 b"), ["", "b"]);
+        assert_eq!(obey("k ENTER 2 5 a ENTER 2 5 a LEAVE 2 5 "), ["a", "b"]);
+        assert_eq!(obey("k RENEW 6 5 4294967295 2000 1900 9000 note"), ["a", "b"]);
+        assert_eq!(obey("k LEAVE 2 5 c LEAVE 2 4 a ENTER 2 4 c"), ["a", "b"], "of no such hold");
+        assert_eq!(obey("k LEAVE 2 5 a LEAVE 2 5 b"), ["b"], "the last id goes with the hold");
+        for n in 0..=ENTRIES_MAX {
+            obey(&format!("k ENTER 2 5 {n}"));
+        }
+        let hold = &copy.lock.holds()[0];
+        assert_eq!(
+            (hold.entries().count(), hold.note(), hold.lease),
+            (ENTRIES_MAX, &b"note"[..], Lease::ms(2000))
+        );
+    }
+
+    #[test]
+    fn a_renewal_takes_bounds_away_and_puts_nothing_past_the_limit() {
+        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+        for line in [
+            "k HOLD 7 a 5 3 2 -1 -1 -1 HOLD 7 b 6 3 1 -1 -1 -1 BOUNDS 5 5 -1 -1 500 1700000000500",
+            "k RENEW 5 5 1 1000 900 1700000000900",
+            "k RENEW 5 4 1 1000 900 1700000000900",
+            "k RENEW 5 6 1000001 1000 900 1700000000900",
+        ] {
+            read(line).unwrap().into_iter().for_each(|effect| copy.obey(effect));
+            assert!(copy.can_be_loaded(), "{line}");
+        }
+        let shown = |hold: &Hold| {
+            (hold.fence.get(), hold.claim.permits, hold.left(CLOCK.now), hold.bounds().is_some())
+        };
+        let holds: Vec<_> = copy.lock.holds().iter().map(shown).collect();
+        assert_eq!(holds, [(5, 1, 900, false), (6, 1, -1, false)]);
     }
 
     #[test]

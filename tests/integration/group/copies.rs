@@ -35,8 +35,8 @@ fn the_effects_of_one_step_stand_together() {
             hold_of_two!("a", "alice", "<fence>", "5000"),
             &["EXEC"],
             &["MULTI"],
-            hold_of_two!("a", "alice", "<fence>", "7000"),
-            hold_of_two!("b", "alice", "<fence>", "7000"),
+            &["LOCK._RENEW", "a", "<fence>", ALL, "7000", "7000", "<ms>"],
+            &["LOCK._RENEW", "b", "<fence>", ALL, "7000", "7000", "<ms>"],
             &["EXEC"],
             &["MULTI"],
             &["LOCK._HOLD", "c", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
@@ -87,7 +87,7 @@ fn the_end_of_a_lease_and_the_grant_stand_together() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["LOCK._HOLD", "a", "alice", "<fence>", ALL, ALL, "100", "100", "<ms>"],
+            &["LOCK._RENEW", "a", "<fence>", ALL, "100", "100", "<ms>"],
             &["MULTI"],
             &["LOCK._FREE", "a", "<fence>"],
             hold_of_two!("a", "w", "<fence-2>", "5000"),

@@ -32,7 +32,7 @@ fn the_stream_has_the_turn_and_the_claim() {
     assert_eq!(turn["fence"], fence);
     assert_stream(
         &stream.collect(&server),
-        &[&["LOCK._HOLD", "k", "bob", &fence, ALL, ALL, "90000", "90000", "<ms>", "n"]],
+        &[&["LOCK._RENEW", "k", &fence, ALL, "90000", "90000", "<ms>", "n"]],
     );
     assert_eq!(fence_of(&poll()).to_string(), fence);
     assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);

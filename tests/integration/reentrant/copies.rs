@@ -1,13 +1,15 @@
-//! What replicas and files are told of re-entry: the hold with all its ids, word for word, and the same data everywhere.
+//! What replicas and files are told of re-entry: the id that came or went, word for word, and the same data everywhere.
 
-use super::{ask, enter, entries, leave, ID_BYTES_MAX, TAKEN_WITH_IDS};
+use super::{ask, enter, entries, leave, IDS_MAX, ID_BYTES_MAX, TAKEN_WITH_IDS};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{assert_holds, fence_of, hold, release};
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server};
+use crate::steps::{assert_holds, digest, fence_of, hold, release};
+use crate::support::aof::read_aof;
+use crate::support::stream::{step, Words};
+use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop};
 use crate::traffic::{follow, wait_same_data, ALL};
 
 #[test]
-fn each_change_states_the_hold_with_its_ids() {
+fn each_change_states_what_has_changed() {
     let server = Server::start();
     let mut stream = ReplicaStream::attach(&server);
     for line in [
@@ -30,31 +32,64 @@ fn each_change_states_the_hold_with_its_ids() {
         &stream.collect(&server),
         &[
             &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "-1", "-1"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "-1", "-1", "", "1", "", "two"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "-1", "-1", "", "1", "", "one", "two"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "-1", "-1", "", "1", "one", "two"],
-            &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "-1", "-1", "", "1", "one"],
+            &["LOCK._ENTER", "k", "<fence>", "two"],
+            &["LOCK._ENTER", "k", "<fence>", "one"],
+            &["LOCK._LEAVE", "k", "<fence>", ""],
+            &["LOCK._LEAVE", "k", "<fence>", "two"],
             &["LOCK._FREE", "k", "<fence>"],
             &["LOCK._HOLD", "l", "alice", "<fence-2>", ALL, ALL, "5000", "5000", "<ms>", "why", "1", "one"],
             // The id and the lease together.
-            &[
-                "LOCK._HOLD",
-                "l",
-                "alice",
-                "<fence-2>",
-                ALL,
-                ALL,
-                "60000",
-                "60000",
-                "<ms>",
-                "why",
-                "1",
-                "one",
-                "two",
-            ],
+            &step(&[
+                &["LOCK._ENTER", "l", "<fence-2>", "two"],
+                &["LOCK._RENEW", "l", "<fence-2>", ALL, "60000", "60000", "<ms>", "why"],
+            ]),
             &["LOCK._FREE", "l", "<fence-2>"],
         ],
     );
+}
+
+/// Bytes that commands take in the stream.
+fn stream_bytes(told: &[Words]) -> usize {
+    let word = |word: &String| format!("${}\r\n", word.len()).len() + word.len() + 2;
+    let command =
+        |words: &Words| format!("*{}\r\n", words.len()).len() + words.iter().map(word).sum::<usize>();
+    told.iter().map(command).sum()
+}
+
+#[test]
+fn what_is_told_of_a_hold_does_not_grow_with_its_ids() {
+    let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
+    fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOEXPIRE"));
+    let mut stream = ReplicaStream::attach(&server);
+    let mut told = |line: &str| {
+        ask(&server, line);
+        let told = stream.collect(&server);
+        assert_eq!(told.len(), 1, "{line}: {told:?}");
+        stream_bytes(&told)
+    };
+    // The empty id is the first one.
+    let ids: Vec<String> = (1..IDS_MAX).map(|n| format!("{n:0>ID_BYTES_MAX$}")).collect();
+    for id in &ids {
+        let bytes = told(&format!("LOCK.ACQUIRE k alice REENTRANT {id}"));
+        assert!(bytes < 150, "{bytes} bytes for one id");
+    }
+    for line in [
+        "LOCK.RENEW k alice PX 60000",
+        "LOCK.ACQUIRE k alice PX 90000",
+        "LOCK.RENEW k alice NOEXPIRE NOTE why",
+    ] {
+        let bytes = told(line);
+        assert!(bytes < 300, "{bytes} bytes for {line}");
+    }
+    for id in &ids[..100] {
+        let bytes = told(&format!("LOCK.RELEASE k alice REENTRANT {id}"));
+        assert!(bytes < 150, "{bytes} bytes for one id");
+    }
+    let (before, told) = (digest(&server), read_aof(&server).commands.len());
+    assert_eq!(told, 1 + 255 + 3 + 100);
+    server.restart(Stop::Kill);
+    assert_eq!(digest(&server), before);
+    assert_eq!(entries(&server), 156);
 }
 
 #[test]

@@ -48,7 +48,10 @@ fn a_tie_from_its_beginning_to_its_end() {
             &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "60000", "60000", "<ms>"],
             tie_of!("<fence>", "20000", "<client-1>"),
         ]),
-        &step(&[hold_of!("alice", "<fence>"), tie_of!("<fence>", "0", "<client-2>")]),
+        &step(&[
+            &["LOCK._RENEW", "k", "<fence>", ALL, "-1", "-1", "-1"],
+            tie_of!("<fence>", "0", "<client-2>"),
+        ]),
         &["LOCK._FREE", "k", "<fence>"],
     ];
     let bindings = assert_stream(&told, &expected);
@@ -71,7 +74,7 @@ fn a_grace_is_told_as_a_shorter_hold() {
         &stream.collect(&server),
         &[
             &step(&[
-                &["LOCK._HOLD", "k", "alice", "<fence>", ALL, ALL, "-1", "100", "<ms>"],
+                &["LOCK._RENEW", "k", "<fence>", ALL, "-1", "100", "<ms>"],
                 tie_of!("<fence>", "100", "<client>"),
             ]),
             &step(&[
