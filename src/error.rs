@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::limits::{
     CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
-    NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX,
+    NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
@@ -56,6 +56,7 @@ pub enum LockError {
     /// The user may not publish to the channel.
     ChannelDenied,
     KeyLength,
+    PatternLength,
     OwnerLength,
     NoteLength,
     IdLength,
@@ -222,6 +223,9 @@ impl fmt::Display for LockError {
             }
             Self::Deadlock(cycle) => write_cycle(f, cycle),
             Self::KeyLength => write!(f, "BADARG the key must have at most {KEY_BYTES_MAX} bytes"),
+            Self::PatternLength => {
+                write!(f, "BADARG the pattern must have at most {SCAN_PATTERN_BYTES_MAX} bytes")
+            }
             Self::OwnerLength => write!(f, "BADARG the owner must have 1 to {OWNER_BYTES_MAX} bytes"),
             Self::NoteLength => write!(f, "BADARG the note must have at most {NOTE_BYTES_MAX} bytes"),
             Self::Mode { is } => {

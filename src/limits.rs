@@ -135,6 +135,18 @@ pub const WAITERS_ROWS_DEFAULT: usize = 100;
 /// See [`WAITERS_ROWS_DEFAULT`].
 pub const WAITERS_ROWS_MAX: usize = 10_000;
 
+/// Locks that LOCK.SCAN looks at when no COUNT is given, and the most that one call does. Each takes about a microsecond.
+pub const SCAN_COUNT_DEFAULT: usize = 100;
+/// See [`SCAN_COUNT_DEFAULT`].
+pub const SCAN_COUNT_MAX: usize = 1_000;
+
+/// Longest pattern of LOCK.SCAN, in bytes.
+pub const SCAN_PATTERN_BYTES_MAX: usize = 256;
+
+/// Bytes of patterns and names that one LOCK.SCAN compares: some hundred microseconds. A pattern of many stars can need as
+/// many for one name as both have bytes.
+pub const SCAN_STEPS_MAX: usize = 300_000;
+
 /// Bytes after which a reply of LOCK.WAITERS ends, however many rows were asked for: some two milliseconds of work. There
 /// is always one row, and `AFTER` goes on where it ended.
 pub const WAITERS_BYTES_MAX: usize = 256 * 1024;

@@ -7,6 +7,7 @@ pub mod check;
 pub mod convert;
 pub mod effect;
 pub mod fence;
+pub mod glob;
 pub mod group;
 pub mod guard;
 pub mod help;
@@ -21,6 +22,7 @@ pub mod release;
 pub mod renew;
 pub mod report;
 pub mod revoke;
+pub mod scan;
 pub mod set_limit;
 pub mod spec;
 pub mod terms;
@@ -52,6 +54,7 @@ pub const PUBLIC: &[Spec] = &[
     revoke::SPEC,
     info::SPEC,
     waiters::SPEC,
+    scan::SPEC,
     latch::SET,
     latch::DOWN,
     latch::AWAIT,

@@ -21,7 +21,7 @@ use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::table::{Set, Table};
 use crate::primitive::turn::Left;
-use crate::primitive::{Hold, Moment, WaiterId};
+use crate::primitive::{Moment, WaiterId};
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
@@ -247,10 +247,13 @@ fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
     touch(ctx, name.as_ptr(), |lock| {
         let later = clock::now().plus_ms(AWAY_MS);
         state::with(|host| {
-            let is_due = |hold: &&mut Hold| hold.deadline != Moment::NEVER || hold.tie().is_some();
-            for hold in lock.holds_mut().iter_mut().filter(is_due) {
+            for hold in lock.holds_mut() {
+                let is_never_due = hold.deadline == Moment::NEVER;
+                let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };
                 if !host.memory.leases.has(db, hold) {
-                    host.memory.leases.insert_at(db, bytes(name.as_ptr()), hold, later);
+                    host.memory.leases.insert_at(db, bytes(name.as_ptr()), hold, at);
+                } else if is_never_due {
+                    host.memory.leases.hasten(db, hold, at);
                 }
             }
         });

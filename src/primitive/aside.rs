@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::leases::Leases;
 use super::ties::Ties;
-use super::{Hold, Memory, Moment};
+use super::{Hold, Memory};
 
 /// Leases and ties of what was loaded so far.
 #[derive(Default)]
@@ -19,9 +19,7 @@ impl Aside {
         if let Some(tie) = hold.tie() {
             self.ties.note(db, key, hold.fence, tie);
         }
-        if hold.deadline != Moment::NEVER {
-            self.leases.insert(db, key, hold);
-        }
+        self.leases.insert(db, key, hold);
     }
 }
 
@@ -54,11 +52,8 @@ impl Memory {
 
     /// Empties the index; the names of all locks that stood in it, for who knows better in which databases they are.
     pub fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
-        let mut names: BTreeSet<Box<[u8]>> = self.ties.keys().map(|key| (**key).into()).collect();
-        while self.leases.next_deadline().is_some() {
-            let lease = self.leases.pop_due(Moment::NEVER);
-            names.extend(lease.map(|(_, lease)| lease.key.as_slice().into()));
-        }
+        let tied = self.ties.keys().map(|key| (**key).into());
+        let names = tied.chain(self.leases.names().map(Box::from)).collect();
         (self.leases, self.ties) = (Leases::default(), Ties::default());
         names
     }
@@ -75,7 +70,7 @@ mod tests {
     use crate::primitive::bounds::{Bounds, Tie};
     use crate::primitive::hold::Extra;
     use crate::primitive::hold::Mark;
-    use crate::primitive::{Claim, Fence, Lease, Owner};
+    use crate::primitive::{Claim, Fence, Lease, Moment, Owner};
 
     const DUE: Moment = Moment(1_000);
 

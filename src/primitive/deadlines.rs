@@ -18,6 +18,8 @@ const LEVELS: usize = 8;
 const SPILLED_AT_ONCE: usize = if cfg!(test) { 3 } else { 1_000 };
 /// The last tick that the levels can tell apart, 8,900 years after the machine's start.
 const TICK_MAX: u64 = (1 << (DIGIT_BITS as u64 * LEVELS as u64)) - 1;
+/// Stands for what never falls due: it has a place, and is on no level.
+const NEVER: u64 = u64::MAX;
 
 /// A set of values, each with the moment at which it falls due.
 pub struct Deadlines<T> {
@@ -30,6 +32,17 @@ pub struct Deadlines<T> {
     spill: Slot,
     /// Every entry due before this tick has been taken out, but for those that are to move down.
     tick: u64,
+    /// How many entries never fall due.
+    undue: usize,
+}
+
+/// The tick in which something with this deadline falls due.
+fn tick_of(deadline: Moment) -> u64 {
+    if deadline == Moment::NEVER {
+        NEVER
+    } else {
+        deadline.0.div_ceil(1000)
+    }
 }
 
 struct Entry<T> {
@@ -48,6 +61,7 @@ impl<T> Default for Deadlines<T> {
             occupied: [0; LEVELS],
             spill: Slot::NONE,
             tick: 0,
+            undue: 0,
         }
     }
 }
@@ -61,6 +75,11 @@ impl<T> Deadlines<T> {
         self.entries.len()
     }
 
+    /// How many of them never fall due.
+    pub const fn undue(&self) -> usize {
+        self.undue
+    }
+
     /// Gives all of it back, a block with each step of the iterator.
     pub fn into_blocks(self) -> impl Iterator<Item = ()> {
         self.entries.into_blocks()
@@ -68,7 +87,7 @@ impl<T> Deadlines<T> {
 
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
     pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
-        let tick = deadline.0.div_ceil(1000);
+        let tick = tick_of(deadline);
         let slot = self.entries.insert(Entry { tick, before: Slot::NONE, next: Slot::NONE, value });
         self.link(slot, tick);
         slot
@@ -82,7 +101,7 @@ impl<T> Deadlines<T> {
 
     /// Moves an entry to another deadline.
     pub fn reschedule(&mut self, slot: Slot, deadline: Moment) {
-        let tick = deadline.0.div_ceil(1000);
+        let tick = tick_of(deadline);
         if self.unlink(slot).is_some() {
             if let Some(entry) = self.entries.get_mut(slot) {
                 entry.tick = tick;
@@ -93,7 +112,12 @@ impl<T> Deadlines<T> {
 
     /// Whether the entry would come out no later than `deadline`.
     pub fn covers(&self, slot: Slot, deadline: Moment) -> bool {
-        self.entries.get(slot).is_some_and(|entry| entry.tick <= deadline.0.div_ceil(1000))
+        self.entries.get(slot).is_some_and(|entry| entry.tick <= tick_of(deadline))
+    }
+
+    /// All values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|entry| &entry.value)
     }
 
     /// The value at this place.
@@ -101,9 +125,19 @@ impl<T> Deadlines<T> {
         self.entries.get(slot).map(|entry| &entry.value)
     }
 
+    /// The value at this place, to be changed.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        self.entries.get_mut(slot).map(|entry| &mut entry.value)
+    }
+
     /// Takes out one value that is due at `now`. Returns `None` too when many entries are still to move down; then
     /// [`Deadlines::next_deadline`] is not after `now`.
     pub fn pop_due(&mut self, now: Moment) -> Option<T> {
+        self.due(now).and_then(|slot| self.remove(slot))
+    }
+
+    /// The place of one value that is due at `now`; otherwise as [`Deadlines::pop_due`].
+    pub fn due(&mut self, now: Moment) -> Option<Slot> {
         let now_tick = now.0 / 1000;
         self.spill_some();
         while let Some((level, bucket, start)) = self.first_bucket() {
@@ -117,7 +151,7 @@ impl<T> Deadlines<T> {
             self.tick = self.tick.max(start);
             let slot = self.head(bucket);
             if level == 0 {
-                return self.remove(slot);
+                return Some(slot);
             }
             self.spill = slot;
             self.set_head(bucket, Slot::NONE);
@@ -171,6 +205,10 @@ impl<T> Deadlines<T> {
     }
 
     fn link(&mut self, slot: Slot, tick: u64) {
+        if tick == NEVER {
+            self.undue += 1;
+            return;
+        }
         let bucket = self.bucket_of(tick);
         let next = self.head(bucket);
         if let Some(after) = self.entries.get_mut(next) {
@@ -186,6 +224,10 @@ impl<T> Deadlines<T> {
     fn unlink(&mut self, slot: Slot) -> Option<()> {
         let entry = self.entries.get(slot)?;
         let (before, next, tick) = (entry.before, entry.next, entry.tick);
+        if tick == NEVER {
+            self.undue -= 1;
+            return Some(());
+        }
         if let Some(after) = self.entries.get_mut(next) {
             after.before = before;
         }
@@ -240,6 +282,7 @@ mod tests {
             0..200_u64,
             (0..7_u32, 0..3_u64).prop_map(|(level, off)| (1000 << (DIGIT_BITS * level)) + off * 1000 - 1000),
             any::<u64>(),
+            Just(u64::MAX),
         ]
     }
 
@@ -284,7 +327,7 @@ mod tests {
                             out.extend(wheel.pop_due(now));
                         }
                         // A tick is a millisecond, rounded up: what is due comes out within one.
-                        let due = |at: u64| at.div_ceil(1000) <= now.0 / 1000;
+                        let due = |at: u64| tick_of(Moment(at)) <= now.0 / 1000;
                         let expected = model.iter().filter(|(at, _, _)| due(*at)).map(|(_, id, _)| *id).collect();
                         prop_assert_eq!(out, expected);
                         model.retain(|(at, _, _)| !due(*at));
@@ -299,7 +342,9 @@ mod tests {
                     Op::Remove(_) | Op::Reschedule(..) => {}
                 }
                 prop_assert_eq!(wheel.len(), model.len());
-                let first = model.iter().map(|(at, _, _)| at.div_ceil(1000)).min();
+                let ends = || model.iter().map(|(at, _, _)| *at).filter(|at| *at != Moment::NEVER.0);
+                prop_assert_eq!(wheel.len() - wheel.undue(), ends().count());
+                let first = ends().map(|at| at.div_ceil(1000)).min();
                 match (wheel.next_deadline(), first) {
                     (Some(wake), Some(first)) => prop_assert!(wake.0 / 1000 <= first.max(now.0 / 1000)),
                     (wake, first) => prop_assert_eq!(wake.is_some(), first.is_some()),

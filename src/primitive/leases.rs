@@ -1,10 +1,13 @@
-//! The lease index: when to look at which hold. Every entry is a hint: whoever gets one opens the key and compares.
+//! The index of holds: when to look at which, and which locks there are. Every entry is a hint: whoever gets one opens the key
+//! and compares. A hold without expiry is in it too, and never due.
 //!
-//! Each database has a wheel of its own, so that swapping two databases, or emptying one, is one step.
+//! Each database has an index of its own, so that swapping two databases, or emptying one, is one step.
 
 use smallvec::SmallVec;
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, Slot};
+use super::roll::{self, Link, Links, Roll};
+use super::table::hash_of;
 use super::{Fence, Hold, Moment};
 
 /// Where to look when a lease is due.
@@ -13,19 +16,55 @@ pub struct LeaseRef {
     /// The key; one of ordinary length takes no memory of its own.
     pub key: SmallVec<[u8; 16]>,
     pub fence: Fence,
+    link: Link,
 }
 
-/// The leases of all holds that have one.
+impl Links for Deadlines<LeaseRef> {
+    fn link(&self, slot: Slot) -> Option<Link> {
+        self.get(slot).map(|lease| lease.link)
+    }
+
+    fn link_mut(&mut self, slot: Slot) -> Option<&mut Link> {
+        self.get_mut(slot).map(|lease| &mut lease.link)
+    }
+}
+
+/// The holds of one database.
+#[derive(Default)]
+struct Index {
+    wheel: Deadlines<LeaseRef>,
+    roll: Roll,
+}
+
+impl Index {
+    fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
+        self.roll.remove(slot, &mut self.wheel);
+        self.wheel.remove(slot)
+    }
+}
+
+/// Where a lock has its place in the order of the roll.
+pub fn place_of(key: &[u8]) -> u32 {
+    (hash_of(key) >> 32) as u32
+}
+
+/// All holds of the server.
 #[derive(Default)]
 pub struct Leases {
     /// By database. Few servers use more than one, so a search from the front beats a table.
-    wheels: Vec<(i32, Deadlines<LeaseRef>)>,
+    indexes: Vec<(i32, Index)>,
 }
 
 impl Leases {
-    /// How many entries there are.
+    /// How many holds there are.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.wheels.iter().map(|(_, wheel)| wheel.len()).sum()
+        self.indexes.iter().map(|(_, index)| index.wheel.len()).sum()
+    }
+
+    /// How many of them have a lease that ends.
+    pub fn ending(&self) -> usize {
+        self.indexes.iter().map(|(_, index)| index.wheel.len() - index.wheel.undue()).sum()
     }
 
     /// Notes when this hold is due.
@@ -35,49 +74,63 @@ impl Leases {
 
     /// Notes to look at this hold at another moment than its deadline.
     pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
-        let lease = LeaseRef { key: SmallVec::from_slice(key), fence: hold.fence };
-        if self.wheel(db).is_none() {
-            self.wheels.push((db, Deadlines::default()));
+        let link = Link::new(place_of(key));
+        let lease = LeaseRef { key: SmallVec::from_slice(key), fence: hold.fence, link };
+        if self.index(db).is_none() {
+            self.indexes.push((db, Index::default()));
         }
-        if let Some(wheel) = self.wheel_mut(db) {
-            hold.mark = hold.mark.at(wheel.insert(at, lease));
+        if let Some(index) = self.index_mut(db) {
+            let slot = index.wheel.insert(at, lease);
+            index.roll.add(slot, &mut index.wheel);
+            hold.mark = hold.mark.at(slot);
         }
     }
 
-    /// Forgets when this hold is due.
+    /// Forgets this hold.
     pub fn remove(&mut self, db: i32, hold: &Hold) {
-        if let Some(wheel) = self.wheel_mut(db).filter(|wheel| knows(wheel, hold)) {
-            wheel.remove(hold.mark.slot());
+        if let Some(index) = self.index_mut(db).filter(|index| knows(index, hold)) {
+            index.remove(hold.mark.slot());
         }
     }
 
     /// Whether there is an entry for this hold.
     pub fn has(&self, db: i32, hold: &Hold) -> bool {
-        self.wheel(db).is_some_and(|wheel| knows(wheel, hold))
+        self.index(db).is_some_and(|index| knows(index, hold))
     }
 
-    /// Sees that the entry of this hold comes up no later than the hold's deadline; whether it had to move.
-    pub fn hasten(&mut self, db: i32, hold: &Hold) -> bool {
-        let late = |wheel: &&mut Deadlines<LeaseRef>| !wheel.covers(hold.mark.slot(), hold.deadline);
-        self.wheel_mut(db)
-            .filter(late)
-            .map(|wheel| wheel.reschedule(hold.mark.slot(), hold.deadline))
-            .is_some()
+    /// Sees that the entry of this hold comes up no later than at `by`; whether it had to move.
+    pub fn hasten(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
+        let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
+        self.index_mut(db).filter(late).map(|index| index.wheel.reschedule(hold.mark.slot(), by)).is_some()
     }
 
     /// Takes out one entry that is due at `now`.
     pub fn pop_due(&mut self, now: Moment) -> Option<(i32, LeaseRef)> {
-        self.wheels.iter_mut().find_map(|(db, wheel)| wheel.pop_due(now).map(|lease| (*db, lease)))
+        self.indexes.iter_mut().find_map(|(db, index)| {
+            let slot = index.wheel.due(now)?;
+            index.remove(slot).map(|lease| (*db, lease))
+        })
     }
 
     /// When to call [`Leases::pop_due`] next: never later than the first deadline, perhaps somewhat earlier.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.wheels.iter().filter_map(|(_, wheel)| wheel.next_deadline()).min()
+        self.indexes.iter().filter_map(|(_, index)| index.wheel.next_deadline()).min()
+    }
+
+    /// Passes the locks of a database that are held and whose places are not before `from`, for a small stretch of places.
+    /// Returns where the next stretch begins: [`roll::END`] after the last.
+    pub fn pass<'a>(&'a self, db: i32, from: u64, mut visit: impl FnMut(u32, &'a [u8])) -> u64 {
+        let Some(index) = self.index(db) else { return roll::END };
+        index.roll.pass(from, &index.wheel, |slot| {
+            if let Some(lease) = index.wheel.get(slot) {
+                visit(lease.link.hash, &lease.key);
+            }
+        })
     }
 
     /// Two databases have changed places.
     pub fn swap(&mut self, first: i32, second: i32) {
-        for (db, _) in &mut self.wheels {
+        for (db, _) in &mut self.indexes {
             *db = match *db {
                 db if db == first => second,
                 db if db == second => first,
@@ -88,22 +141,27 @@ impl Leases {
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
     pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
-        let wheels = std::mem::take(&mut self.wheels).into_iter();
-        let (gone, kept) = wheels.partition(|(wheel_db, _)| db.is_none_or(|db| db == *wheel_db));
-        self.wheels = kept;
-        let gone: Vec<(i32, Deadlines<LeaseRef>)> = gone;
-        gone.into_iter().flat_map(|(_, wheel)| wheel.into_blocks())
+        let indexes = std::mem::take(&mut self.indexes).into_iter();
+        let (gone, kept) = indexes.partition(|(its_db, _)| db.is_none_or(|db| db == *its_db));
+        self.indexes = kept;
+        let gone: Vec<(i32, Index)> = gone;
+        gone.into_iter().flat_map(|(_, index)| index.wheel.into_blocks())
     }
 
-    fn wheel(&self, db: i32) -> Option<&Deadlines<LeaseRef>> {
-        self.wheels.iter().find(|(wheel_db, _)| *wheel_db == db).map(|(_, wheel)| wheel)
+    /// The names of all locks, in no order, one for each hold.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.indexes.iter().flat_map(|(_, index)| index.wheel.values().map(|lease| lease.key.as_slice()))
     }
 
-    fn wheel_mut(&mut self, db: i32) -> Option<&mut Deadlines<LeaseRef>> {
-        self.wheels.iter_mut().find(|(wheel_db, _)| *wheel_db == db).map(|(_, wheel)| wheel)
+    fn index(&self, db: i32) -> Option<&Index> {
+        self.indexes.iter().find(|(its_db, _)| *its_db == db).map(|(_, index)| index)
+    }
+
+    fn index_mut(&mut self, db: i32) -> Option<&mut Index> {
+        self.indexes.iter_mut().find(|(its_db, _)| *its_db == db).map(|(_, index)| index)
     }
 }
 
-fn knows(wheel: &Deadlines<LeaseRef>, hold: &Hold) -> bool {
-    wheel.get(hold.mark.slot()).is_some_and(|entry| entry.fence == hold.fence)
+fn knows(index: &Index, hold: &Hold) -> bool {
+    index.wheel.get(hold.mark.slot()).is_some_and(|entry| entry.fence == hold.fence)
 }

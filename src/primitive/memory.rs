@@ -4,7 +4,6 @@
 use std::rc::Rc;
 
 use super::aside::Aside;
-use super::deadlines::Slot;
 use super::fence::FenceSource;
 use super::leases::Leases;
 use super::ledger::{Ended, Ledger, Named};
@@ -122,25 +121,22 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Notes when this hold is due; a hold without expiry never is.
+    /// Notes this hold, and when it is due; one without expiry never is.
     pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.note_tie(db, key, hold);
+        self.leases.insert(db, key, hold);
         if hold.deadline != Moment::NEVER {
-            self.leases.insert(db, key, hold);
             self.wake_by(hold.deadline);
         }
     }
 
-    /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline needs
+    /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline, or none, needs
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
     pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.note_tie(db, key, hold);
-        if hold.deadline == Moment::NEVER {
-            self.leases.remove(db, hold);
-            hold.mark = hold.mark.at(Slot::NONE);
-        } else if !self.leases.has(db, hold) {
+        if !self.leases.has(db, hold) {
             self.index(db, key, hold);
-        } else if self.leases.hasten(db, hold) {
+        } else if self.leases.hasten(db, hold, hold.deadline) {
             self.wake_by(hold.deadline);
         }
     }

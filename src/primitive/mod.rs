@@ -18,6 +18,7 @@ pub mod holds;
 pub mod latch;
 pub mod leases;
 pub mod ledger;
+pub mod listed;
 pub mod lock;
 pub mod memory;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod overrule;
 pub mod owner;
 pub mod recent;
 pub mod repeats;
+pub mod roll;
 pub mod slab;
 pub mod table;
 pub mod ties;

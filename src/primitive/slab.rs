@@ -101,6 +101,14 @@ impl<T> Slab<T> {
         }
     }
 
+    /// All values.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.blocks.iter().flatten().filter_map(|place| match place {
+            Place::Taken(value) => Some(value),
+            Place::Vacant { .. } => None,
+        })
+    }
+
     /// The value at this place.
     pub fn get(&self, slot: Slot) -> Option<&T> {
         let (block, at) = slot.split();

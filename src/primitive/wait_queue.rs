@@ -8,6 +8,7 @@
 mod caps;
 mod footprint;
 mod lengths;
+mod names;
 mod new_limits;
 mod tickets;
 pub mod users;
@@ -20,6 +21,7 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use super::deadlines::{Deadlines, Slot};
+use super::leases::place_of;
 use super::table::Table;
 use super::waiter::{Kind, Waiter, WaiterId};
 use super::Moment;
@@ -27,6 +29,7 @@ use super::Moment;
 pub use caps::{Caps, Full};
 use footprint::owner_bytes;
 use lengths::Lengths;
+use names::Names;
 use new_limits::NewLimit;
 use users::Users;
 use waits::Waits;
@@ -80,6 +83,7 @@ fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
 #[derive(Default)]
 pub struct Waiters {
     queues: BTreeMap<i32, ByName<Queue>>,
+    names: BTreeMap<i32, Names>,
     /// Boxed, as a tree has room for up to twice as many as are in it.
     entries: BTreeMap<WaiterId, Box<Entry>>,
     /// All waits of each owner.
@@ -167,6 +171,9 @@ impl Waiters {
         for key in keys {
             let name = shared(queues, key);
             let queue = queues.get_or_default(Rc::clone(&name));
+            if queue.order.is_empty() {
+                self.names.entry(db).or_default().insert((place_of(key), Rc::clone(&name)));
+            }
             self.lengths.change(queue.order.len(), queue.order.len() + 1);
             let before = queue.bytes(key);
             queue.order.insert(place, id);
@@ -227,6 +234,9 @@ impl Waiters {
                 queue.tickets -= tickets;
                 self.bytes -= before - queue.bytes(key);
                 if queue.order.is_empty() {
+                    if let Some(names) = self.names.get_mut(&entry.db) {
+                        names.remove(&(place_of(key), Rc::clone(key)));
+                    }
                     let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
                     self.new_limits -= usize::from(is_unfinished);
                 }
@@ -374,11 +384,12 @@ impl Waiters {
     /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
     pub fn clear(&mut self) -> impl Iterator<Item = ()> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
-        let Self { queues, entries, waits, .. } = std::mem::replace(self, empty);
+        let Self { queues, names, entries, waits, .. } = std::mem::replace(self, empty);
         let entries = entries.into_iter().map(drop);
+        let names = names.into_values().flatten().map(drop);
         let queues = queues.into_values().flatten().map(drop);
         let waits = waits.into_values().flatten().map(drop);
-        entries.chain(queues).chain(waits)
+        entries.chain(names).chain(queues).chain(waits)
     }
 
     #[inline]

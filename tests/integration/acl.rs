@@ -40,7 +40,7 @@ const READERS: [&str; 7] = [
     "LATCH.AWAIT k",
     "LATCH.INFO k",
 ];
-const KEYLESS: [&str; 1] = ["LOCK.HELP"];
+const KEYLESS: [&str; 2] = ["LOCK.HELP", "LOCK.SCAN 0"];
 
 fn for_clients() -> impl Iterator<Item = &'static str> {
     WRITERS.into_iter().chain(READERS).chain(KEYLESS)

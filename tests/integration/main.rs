@@ -63,6 +63,7 @@ mod replication;
 mod replication_events;
 mod resp3;
 mod round_trips;
+mod scan;
 mod set_limit;
 mod steps;
 mod storms;

@@ -9,6 +9,7 @@ mod inspect;
 mod latch;
 mod observe;
 mod operate;
+mod scan;
 mod take;
 mod tying;
 mod waiting;
@@ -22,6 +23,7 @@ pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
 pub(super) use latch::{AwaitLatchVerb, CountDownVerb, LatchInfoVerb, SetLatchVerb};
 pub(super) use observe::{ObserveVerb, RevokeVerb};
 pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
+pub(super) use scan::ScanVerb;
 pub(super) use take::AcquireVerb;
 
 use super::api::Ctx;

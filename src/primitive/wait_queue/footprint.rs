@@ -40,7 +40,8 @@ impl Queue {
             links => first_node::<Placed>() + links * in_tree::<Placed>(),
         };
         let order = first_node::<Placed>() + self.order.len() * in_tree::<Placed>();
-        shared_name(key.len()) + order + links + self.by_owner.bytes()
+        let name = shared_name(key.len()) + in_tree::<(u32, Rc<[u8]>)>();
+        name + order + links + self.by_owner.bytes()
     }
 }
 

@@ -8,7 +8,7 @@ impl Pair {
     pub(super) fn check(&mut self) {
         let World { keyspace, memory, replica, .. } = &self.world;
         assert!(memory.unsettled.is_empty(), "nothing is left undone");
-        let (mut leased, mut tied) = (0, 0);
+        let (mut indexed, mut tied) = (0, 0);
         for (key, expected) in self.model.holds.iter().enumerate() {
             let lock = keyspace.get(&key);
             let holds = lock.map_or(&[][..], Lock::holds);
@@ -37,9 +37,9 @@ impl Pair {
             assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
             let cooling = lock.cooling();
             let all = lock.holds().iter().chain(cooling.iter().map(|cooling| &cooling.hold));
-            for hold in all.filter(|hold| hold.deadline != Moment::NEVER) {
-                leased += 1;
-                assert!(memory.leases.has(0, hold), "I7: the lease index knows the hold");
+            for hold in all {
+                indexed += 1;
+                assert!(memory.leases.has(0, hold), "I7: the index knows the hold");
             }
             tied += lock
                 .holds()
@@ -67,11 +67,12 @@ impl Pair {
             });
             assert!(seen.eq(expected), "the cooldowns of {key}");
         }
+        self.check_listed();
         self.check_ledger();
         watch::check(&self.world, &self.model, &self.fences);
         let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
         assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
-        assert_eq!(memory.leases.len(), leased, "nothing is left of holds that ended");
+        assert_eq!(memory.leases.len(), indexed, "nothing is left of holds that ended");
         assert_eq!(memory.ties.len(), tied, "nor of their ties");
         assert_eq!(memory.waiters.len(), self.model.waiters.len());
         let is_client = |waiter: &&Waiter| waiter.kind == Kind::Client || waiter.attached.is_some();
@@ -80,6 +81,23 @@ impl Pair {
 }
 
 impl Pair {
+    /// The list of locks has each that is held, that cools or that somebody waits for, once.
+    fn check_listed(&self) {
+        let World { keyspace, memory, .. } = &self.world;
+        let (mut listed, mut next) = (Vec::new(), Some(0));
+        while let Some(from) = next {
+            let stretch = memory.stretch(0, from);
+            assert!(stretch.next.is_none_or(|next| next > from), "the list goes on");
+            listed.extend(stretch.names);
+            next = stretch.next;
+        }
+        listed.sort_unstable();
+        let is_there = |key: &usize| keyspace.contains_key(key) || self.model.queue(*key).next().is_some();
+        let mut expected: Vec<&[u8]> = (0..KEYS.len()).filter(is_there).map(|key| KEYS[key]).collect();
+        expected.sort_unstable();
+        assert_eq!(listed, expected, "the list of locks");
+    }
+
     /// What is remembered of holds that are no more is true.
     fn check_ledger(&self) {
         let ledger = &self.world.memory.ledger;

@@ -1,0 +1,110 @@
+//! `LOCK.SCAN cursor [MATCH pattern] [COUNT count] [OWNER owner] [CONTENDED]`: which locks there are, some with each call. Reads
+//! only.
+
+use super::args::{set_once, Args};
+use super::glob;
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+use crate::limits::{SCAN_COUNT_DEFAULT, SCAN_COUNT_MAX, SCAN_PATTERN_BYTES_MAX};
+
+pub const SPEC: Spec = Spec {
+    name: "lock.scan",
+    summary: "Lists the locks of this database, some with each call.",
+    flags: "readonly",
+    arity: -2,
+    acl: "read slow",
+    complexity: "O(N) with N locks looked at, for each call",
+    args: &[
+        Arg::int("cursor"),
+        Arg::string("pattern").after("MATCH").optional(),
+        Arg::int("count").after("COUNT").optional(),
+        Arg::string("owner").after("OWNER").optional(),
+        Arg::word("contended", "CONTENDED").optional(),
+    ],
+    ..Spec::KEYLESS
+};
+
+/// The request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scan<'a> {
+    /// Where to begin.
+    pub from: u32,
+    pattern: Option<&'a [u8]>,
+    /// How many locks to look at.
+    pub count: usize,
+    /// Who must hold the lock or wait for it.
+    pub owner: Option<&'a [u8]>,
+    /// Whether somebody must wait for it.
+    pub contended: bool,
+}
+
+impl<'a> Scan<'a> {
+    /// Reads the words after the command's name.
+    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+        let mut args = Args::new(SPEC.name, words);
+        let from = args.number("the cursor", 0, i64::from(u32::MAX))?;
+        let (mut pattern, mut count, mut owner, mut contended) = (None, None, None, None);
+        while let Some(word) = args.next_word() {
+            if word.eq_ignore_ascii_case(b"MATCH") {
+                let given = args.value("MATCH")?;
+                if given.len() > SCAN_PATTERN_BYTES_MAX {
+                    return Err(LockError::PatternLength);
+                }
+                set_once(&mut pattern, "MATCH", given)?;
+            } else if word.eq_ignore_ascii_case(b"COUNT") {
+                let n = args.number("COUNT", 1, SCAN_COUNT_MAX as i64)?;
+                set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
+            } else if word.eq_ignore_ascii_case(b"OWNER") {
+                set_once(&mut owner, "OWNER", args.value("OWNER")?)?;
+            } else if word.eq_ignore_ascii_case(b"CONTENDED") {
+                set_once(&mut contended, "CONTENDED", ())?;
+            } else {
+                return Err(LockError::UnknownOption(word.to_vec()));
+            }
+        }
+        Ok(Self {
+            from: from.unsigned_abs() as u32,
+            pattern,
+            count: count.unwrap_or(SCAN_COUNT_DEFAULT),
+            owner,
+            contended: contended.is_some(),
+        })
+    }
+
+    /// Whether a lock of this name is wanted. `steps` counts what that took.
+    pub fn fits(&self, name: &[u8], steps: &mut usize) -> bool {
+        self.pattern.is_none_or(|pattern| glob::matches(pattern, name, steps))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_in_any_order_and_case() {
+        let all = Scan::parse(&[b"7", b"contended", b"COUNT", b"5", b"owner", b"o", b"Match", b"k*"]);
+        let (pattern, owner) = (Some(&b"k*"[..]), Some(&b"o"[..]));
+        assert_eq!(all, Ok(Scan { from: 7, pattern, count: 5, owner, contended: true }));
+        let plain = Scan { from: 0, pattern: None, count: SCAN_COUNT_DEFAULT, owner: None, contended: false };
+        assert_eq!(Scan::parse(&[b"0"]), Ok(plain));
+    }
+
+    #[test]
+    fn bad_words_are_refused() {
+        for words in [
+            &[&b"-1"[..]][..],
+            &[b"x"],
+            &[b"4294967296"],
+            &[b"0", b"COUNT", b"0"],
+            &[b"0", b"COUNT", b"1001"],
+        ] {
+            assert!(matches!(Scan::parse(words), Err(LockError::Number { .. })), "{words:?}");
+        }
+        let long = [b'*'; SCAN_PATTERN_BYTES_MAX + 1];
+        assert_eq!(Scan::parse(&[b"0", b"MATCH", &long]), Err(LockError::PatternLength));
+        assert!(matches!(Scan::parse(&[b"0", b"TYPE", b"x"]), Err(LockError::UnknownOption(_))));
+        assert!(matches!(Scan::parse(&[b"0", b"CONTENDED", b"contended"]), Err(LockError::Repeated(_))));
+        assert!(Scan::parse(&[b"0", b"MATCH"]).is_err());
+    }
+}

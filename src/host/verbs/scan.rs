@@ -1,0 +1,77 @@
+//! LOCK.SCAN: which locks there are.
+
+use super::super::api::{bytes, rm, Ctx, OwnString};
+use super::super::entry::{Call, Verb};
+use super::super::key::read;
+use super::super::rights::Rights;
+use super::super::{clock, cluster, reply, state};
+use crate::command::scan::Scan;
+use crate::error::LockError;
+use crate::limits::SCAN_STEPS_MAX;
+use crate::primitive::Lock;
+
+/// How many stretches without locks one call passes for each that it was asked to look at: an index that was large has room
+/// for more than are left.
+const STRETCHES_PER_LOCK: usize = 10;
+
+pub(in crate::host) struct ScanVerb;
+
+impl Verb for ScanVerb {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let request = Scan::parse(&words)?;
+        let (ctx, db) = (call.ctx, call.db());
+        let rights = Rights::of_caller(ctx);
+        let (mut looked_at, mut steps, mut stretches) = (0, 0, 0);
+        let mut found: Vec<OwnString> = Vec::new();
+        let mut next = Some(request.from);
+        while let Some(from) = next {
+            let is_enough = looked_at >= request.count || stretches >= request.count * STRETCHES_PER_LOCK;
+            if is_enough || steps >= SCAN_STEPS_MAX {
+                break;
+            }
+            stretches += 1;
+            // The names are copied: a key that is opened may be gone, and that comes back to the index.
+            let names: Vec<OwnString> = state::with(|host| {
+                let stretch = host.memory.stretch(db, from);
+                next = stretch.next;
+                looked_at += stretch.names.len();
+                let fitting = stretch.names.into_iter().filter(|name| request.fits(name, &mut steps));
+                fitting.map(OwnString::new).collect()
+            });
+            found.extend(names.into_iter().filter(|name| {
+                cluster::owns(ctx, name.as_ptr())
+                    && rights.may_read(name.as_ptr())
+                    && is_wanted(ctx, db, &request, name)
+            }));
+        }
+        reply::array(ctx, 2);
+        reply::text(ctx, next.unwrap_or(0).to_string().as_bytes());
+        reply::array(ctx, found.len());
+        for name in found {
+            rm!(RedisModule_ReplyWithString(ctx, name.as_ptr()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is a lock by now, and one that was asked for.
+fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString) -> bool {
+    let key = bytes(name.as_ptr());
+    let (waiting, is_waiting) = state::with(|host| {
+        let waiters = &host.memory.waiters;
+        let is_waiting = request.owner.is_some_and(|owner| waiters.waiter_of(db, key, owner).is_some());
+        (waiters.waiting_for(db, key), is_waiting)
+    });
+    let now = clock::now();
+    let fits = |lock: Option<&Lock>| {
+        let holds = lock.map(Lock::holds).unwrap_or_default().iter().filter(|hold| hold.is_live(now));
+        let is_cooling =
+            lock.is_some_and(|lock| lock.cooling().iter().any(|cooling| cooling.hold.is_live(now)));
+        let mut owners = holds.map(|hold| hold.owner.as_bytes());
+        let is_lock = waiting > 0 || is_cooling || owners.clone().next().is_some();
+        let by_owner = request.owner.is_none_or(|owner| is_waiting || owners.any(|holder| holder == owner));
+        is_lock && by_owner && (waiting > 0 || !request.contended)
+    };
+    read(ctx, name.as_ptr(), fits).unwrap_or(false)
+}
