@@ -125,7 +125,7 @@ fn a_replica_is_told_of_it() {
             &["PEXPIREAT", "k", "<ms>"],
             &["MULTI"],
             &["PERSIST", "k"],
-            &["LOCK._HOLD", "k", "o", "<fence>", "4294967295", "4294967295", "60000", "60000", "<ms>"],
+            &["LOCK._RENEW", "k", "<fence>", "4294967295", "60000", "60000", "<ms>"],
             &["EXEC"],
             &["PEXPIREAT", "k", "<ms>"],
             // Nothing else has changed.
