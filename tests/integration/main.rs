@@ -56,6 +56,7 @@ mod pause;
 mod persistence;
 mod queue;
 mod reentrant;
+mod reference;
 mod release;
 mod renew;
 mod repeats;

@@ -1,0 +1,188 @@
+//! The tables of docs/commands.md beside what the server says and what the source has: syntax, flags, rights, settings, fields,
+//! errors, events. A row too many, one too few or another number fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::steps::{is_modern, words};
+use crate::support::{skip, Server, Value};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .expect("read a file of the project")
+}
+
+/// The parts of the page by their headings.
+fn sections() -> BTreeMap<String, String> {
+    let page = read("docs/commands.md");
+    let parts = page.split("\n## ").skip(1).filter_map(|part| part.split_once('\n'));
+    parts.map(|(title, text)| (title.to_owned(), text.to_owned())).collect()
+}
+
+/// The cells of the first table below `heading` whose first column is called `first`.
+fn table(text: &str, first: &str) -> Vec<Vec<String>> {
+    let head = format!("| {first} |");
+    let lines = text.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+    let rows = lines.take_while(|line| line.starts_with('|'));
+    // `\|` stands in no cell.
+    rows.map(|row| row.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn is_command(title: &str) -> bool {
+    title.starts_with("LOCK.") || title.starts_with("LATCH.")
+}
+
+/// The words behind `**label:**`, up to the end of the sentence.
+fn said<'a>(text: &'a str, label: &str) -> Option<BTreeSet<&'a str>> {
+    let (_, rest) = text.split_once(&format!("**{label}:**"))?;
+    let end = rest.find(". ").or(rest.find(".\n")).unwrap_or(rest.len());
+    let plain = rest[..end].split([';', ':']).next().unwrap_or_default();
+    Some(plain.split([',', ' ', '\n']).filter(|word| !word.is_empty()).collect())
+}
+
+#[test]
+fn the_syntax_of_each_command_is_that_of_help() {
+    let server = Server::start();
+    let help: Vec<String> = server.cmd(&["LOCK.HELP"]).items().iter().map(Value::text).collect();
+    let mut shown = BTreeSet::new();
+    for (title, text) in sections().iter().filter(|(title, _)| is_command(title)) {
+        let syntax =
+            text.split("```text\n").nth(1).and_then(|rest| rest.lines().next()).expect("a syntax block");
+        assert!(help.contains(&syntax.to_owned()), "{title}: {syntax}");
+        shown.insert(title.clone());
+    }
+    let commands = help.iter().step_by(2).filter_map(|line| line.split(' ').next().map(str::to_owned));
+    assert_eq!(commands.collect::<BTreeSet<_>>(), shown);
+}
+
+#[test]
+fn flags_and_categories_of_each_command_are_the_servers() {
+    let server = Server::start();
+    if !is_modern(&server) {
+        return skip("categories in the page", "modules have none on this server");
+    }
+    for (title, text) in sections().iter().filter(|(title, _)| is_command(title)) {
+        let info = server.cmd(&["COMMAND", "INFO", title]);
+        let info = info.items()[0].items();
+        let of = |value: &Value| match value {
+            Value::Array(items) | Value::Set(items) => items.iter().map(Value::text).collect::<BTreeSet<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let (mut flags, categories) = (of(&info[2]), of(&info[6]));
+        flags.retain(|flag| flag != "module");
+        let page = |label: &str| {
+            let said = said(text, label).unwrap_or_else(|| panic!("{title} has no {label}"));
+            said.into_iter().map(str::to_owned).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(page("Flags"), flags, "flags of {title}");
+        let mut rights = page("ACL");
+        rights.retain(|word| word.starts_with('@'));
+        assert_eq!(rights, categories, "categories of {title}");
+    }
+}
+
+#[test]
+fn settings_are_as_the_table_says() {
+    let server = Server::start();
+    let all = server.cmd(&words("CONFIG GET lock.*"));
+    let mut left: BTreeMap<String, String> =
+        all.items().chunks_exact(2).map(|pair| (pair[0].text(), pair[1].text())).collect();
+    for row in table(&sections()["Settings"], "Setting") {
+        let name = quoted(&row[0]).next().expect("a name");
+        assert_eq!(left.remove(name).as_deref(), Some(row[1].as_str()), "the default of {name}");
+        let set = |value: i64| server.cmd(&["CONFIG", "SET", name, &value.to_string()]);
+        let Some((min, max)) = row[2].split_once(" to ") else { continue };
+        let [min, max] = [min, max].map(|n| n.parse::<i64>().expect("a number"));
+        assert!(set(min) == "OK" && set(max) == "OK", "{name}");
+        assert!(
+            [min - 1, max + 1].into_iter().all(|n| matches!(set(n), Value::Error(_))),
+            "the range of {name}"
+        );
+    }
+    assert!(left.is_empty(), "not in the table: {left:?}");
+}
+
+#[test]
+fn the_fields_of_info_are_those_of_the_table() {
+    let server = Server::start();
+    let is = |section: &str| server.info(section).into_keys();
+    let fields: BTreeSet<String> = is("lock_state").chain(is("lock_stats")).collect();
+    let rows = table(&sections()["INFO fields"], "Field");
+    let named = rows.iter().flat_map(|row| quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(named.collect::<BTreeSet<_>>(), fields);
+}
+
+/// All sources but their tests.
+fn sources(dir: &Path, out: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).expect("read a directory") {
+        let path = entry.expect("read a directory").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            sources(&path, out);
+        } else if name.ends_with(".rs") && !path.to_string_lossy().contains("test") {
+            let text = std::fs::read_to_string(&path).expect("read a source");
+            out.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
+        }
+    }
+}
+
+/// Whether a text is what the source makes of this literal, with anything in place of its `{}`, and `tail` behind it.
+fn is_made_by(text: &str, literal: &str) -> bool {
+    let mut parts = literal.split('{').map(|part| part.split_once('}').map_or(part, |(_, after)| after));
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else { return false };
+        rest = after;
+    }
+    // The last part may stand in the text more than once; what is put together has a colon at the end of its first part.
+    rest.is_empty() || literal.ends_with('}') || literal.ends_with(": ")
+}
+
+#[test]
+fn the_errors_of_the_table_are_those_of_the_source() {
+    let rows = table(&sections()["Errors"], "Code");
+    let code = |row: &[String]| quoted(&row[0]).next().expect("a code").to_owned();
+    let told: Vec<String> = rows
+        .iter()
+        .flat_map(|row| quoted(&row[1]).map(|text| format!("{} {text}", code(row))).collect::<Vec<_>>())
+        .collect();
+    let codes: BTreeSet<String> = rows.iter().map(|row| code(row)).collect();
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    let mut made = BTreeSet::new();
+    for file in files {
+        // A backslash at the end of a line joins it with the next one.
+        let joined: String = file.split("\\\n").map(str::trim_start).collect();
+        let is_error = |text: &&str| {
+            text.split_once(' ').is_some_and(|(code, rest)| codes.contains(code) && !rest.is_empty())
+        };
+        made.extend(joined.split('"').filter(is_error).map(str::to_owned));
+    }
+    // What the server says, and the module only knows.
+    assert!(made.remove("ERR acl verification failed"));
+    let makes = |literal: &String| told.iter().any(|text| is_made_by(text, literal));
+    let missing: Vec<&String> = made.iter().filter(|literal| !makes(literal)).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:#?}");
+    let is_made = |text: &String| made.iter().any(|literal| is_made_by(text, literal));
+    let invented: Vec<&String> = told.iter().filter(|text| !is_made(text)).collect();
+    assert!(invented.is_empty(), "not in the source: {invented:#?}");
+}
+
+#[test]
+fn the_events_of_the_table_are_those_of_the_source() {
+    let source = read("src/host/notify.rs");
+    let events = |prefix: &str| -> BTreeSet<String> {
+        let texts = source.split('"').skip(1).step_by(2);
+        texts.filter(|text| text.starts_with(prefix)).map(str::to_owned).collect()
+    };
+    let made: BTreeSet<String> = events("lock.").union(&events("latch.")).cloned().collect();
+    let rows = table(&sections()["Keyspace events"], "Event");
+    let told: BTreeSet<String> =
+        rows.iter().filter_map(|row| quoted(&row[0]).next().map(str::to_owned)).collect();
+    assert_eq!(told, made);
+}
