@@ -4,7 +4,8 @@
 //! the lock or others share it. To SHARED it goes at once, under the same fence, and waiting readers come in. To
 //! EXCLUSIVE it goes when the other readers have left, before all others who wait, and gets a new fence. With QUEUE the
 //! place is kept as for ACQUIRE, but what is granted need not be claimed: the hold has its own lease already. Two
-//! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK.
+//! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK. Sent again with the
+//! fence that it named, it replies the same for as long as the hold stands that it came to.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
@@ -84,7 +85,15 @@ impl<'a> Convert<'a> {
     /// Converts the hold if that is possible now.
     pub fn apply(&self, turn: &mut Turn) -> Result<Converted, LockError> {
         turn.settle();
-        let Some(hold) = self.holder.find(turn.lock) else { return Ok(Converted::NotHeld) };
+        let Holder { owner, fence: named, .. } = self.holder;
+        let Some(hold) = self.holder.find(turn.lock) else {
+            let upgraded = named.filter(|_| self.claim == Claim::EXCLUSIVE);
+            let Some(fence) = upgraded.and_then(|fence| turn.upgraded_before(owner, fence)) else {
+                return Ok(Converted::NotHeld);
+            };
+            turn.confirm(fence);
+            return Ok(Converted::Held(fence));
+        };
         let (fence, claim) = (hold.fence, hold.claim);
         if claim == self.claim {
             turn.confirm(fence);
@@ -101,7 +110,11 @@ impl<'a> Convert<'a> {
         if !turn.lock.is_alone(fence) {
             return Ok(Converted::Busy);
         }
-        Ok(turn.upgrade(fence, To::Caller).map_or(Converted::NotHeld, Converted::Done))
+        let Some(new) = turn.upgrade(fence, To::Caller) else { return Ok(Converted::NotHeld) };
+        if named.is_some() {
+            turn.remember_upgrade(owner, fence, new);
+        }
+        Ok(Converted::Done(new))
     }
 
     /// Whether the owner may wait, after [`Convert::apply`] found that others share the lock.

@@ -87,6 +87,8 @@ pub enum Deed<'a> {
     Exit(&'a [u8]),
     /// To hand it over to this owner.
     Transfer(&'a [u8]),
+    /// To make it exclusive, which gives it another fence.
+    Upgrade,
 }
 
 /// What was done.
@@ -277,7 +279,7 @@ mod tests {
         assert_eq!(ledger.find(K, Some(fence(1))), Some(ended(1, End::Expired)));
         assert_eq!([7, 8, 9].map(|n| ledger.done(K, fence(n), Deed::Release).is_some()), [false, true, true]);
         assert_eq!(ledger.find(K, Some(fence(9))), Some(ended(9, End::Released)));
-        for other in [Deed::Exit(b""), Deed::Transfer(b"")] {
+        for other in [Deed::Exit(b""), Deed::Transfer(b""), Deed::Upgrade] {
             assert_eq!(ledger.done(K, fence(9), other), None);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::entries::Exit;
 use super::ledger::{Deed, Done, Ended};
-use super::{End, Fence, Turn};
+use super::{Claim, End, Fence, Turn};
 
 impl Turn<'_> {
     /// Remembers that this owner, who named its hold by the fence, has left it under this id.
@@ -17,6 +17,11 @@ impl Turn<'_> {
     /// Remembers that this owner has handed its hold over, and under which fence the other one has it.
     pub fn remember_transfer(&mut self, owner: &[u8], fence: Fence, to: &[u8], new: Fence) {
         self.remember(owner, fence, Deed::Transfer(to), new);
+    }
+
+    /// Remembers that the hold of this fence was made exclusive, and is under another one.
+    pub fn remember_upgrade(&mut self, owner: &[u8], fence: Fence, new: Fence) {
+        self.remember(owner, fence, Deed::Upgrade, new);
     }
 
     fn remember(&mut self, owner: &[u8], fence: Fence, deed: Deed, new: Fence) {
@@ -34,6 +39,14 @@ impl Turn<'_> {
     /// Whether this owner has left the hold of this fence under this id, and holds it under others.
     pub fn has_left(&self, owner: &[u8], fence: Fence, id: &[u8]) -> bool {
         self.memory.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
+    }
+
+    /// The exclusive hold that this owner has now, if that of this fence was upgraded to it. Whoever is told of it is told that
+    /// it has the lock, so this must be so.
+    pub fn upgraded_before(&self, owner: &[u8], fence: Fence) -> Option<Fence> {
+        let done = self.memory.ledger.done(self.named(owner), fence, Deed::Upgrade)?;
+        let hold = self.lock.hold_of(owner).filter(|hold| hold.claim == Claim::EXCLUSIVE);
+        hold.map(|hold| hold.fence).filter(|fence| *fence == done.fence)
     }
 
     /// The fence under which the hold was handed over to this owner before.

@@ -156,9 +156,13 @@ impl<'a> Turn<'a> {
                     self.leave(id, Left::Barred);
                 } else if self.lock.is_alone(fence) {
                     let to = To::waiter(id, waiter);
-                    let told = self.memory.waiters.remove(id).and_then(|entry| entry.waiter.told);
-                    if let Some(fence) = self.upgrade(fence, to) {
-                        self.announce(fence, told);
+                    let Some(waiter) = self.memory.waiters.remove(id).map(|entry| entry.waiter) else {
+                        continue;
+                    };
+                    if let Some(new) = self.upgrade(fence, to) {
+                        // Whether it was named by its fence is not known any more.
+                        self.remember_upgrade(waiter.ask.owner.as_bytes(), fence, new);
+                        self.announce(new, waiter.told);
                     }
                 } else {
                     return;

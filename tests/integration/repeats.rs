@@ -1,7 +1,9 @@
 //! The same request once more: what was named by a fence is answered as the first time, and what is told of an earlier hold
 //! is the newest that is known.
 
-use crate::steps::{ask, assert_changes_nothing, assert_holds, fence_of, hold, release, words};
+use crate::steps::{
+    ask, assert_changes_nothing, assert_holds, fence_of, hold, queue_up, release, transaction, words,
+};
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{follow, wait_same_data};
 
@@ -145,6 +147,70 @@ fn a_transfer_by_the_fence_has_the_same_reply_again() {
     let fence = hold(&server, "k", "alice");
     fence_of(&ask(&server, "LOCK.TRANSFER k alice bob"));
     assert_eq!(ask(&server, &format!("LOCK.TRANSFER k alice bob FENCE {fence}")), Value::Nil);
+}
+
+#[test]
+fn a_conversion_by_the_fence_has_the_same_reply_again() {
+    let server = Server::start();
+    let old = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED PX 600000"));
+    let up = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {old}");
+    let new = fence_of(&ask(&server, &up));
+    assert!(new > old);
+    assert_changes_nothing(&server, || {
+        assert_eq!(ask(&server, &up), new);
+        assert_eq!(ask(&server, &format!("{up} BLOCK 60000")), new);
+        let told = ask(&server, &format!("{up} WITHINFO"));
+        assert_eq!((told.field("result"), told.field("fence")), (&Value::Int(new), &Value::Int(new)));
+        for other in [
+            format!("LOCK.CONVERT k alice SHARED FENCE {old}"),
+            format!("LOCK.CONVERT k bob EXCLUSIVE FENCE {old}"),
+            format!("LOCK.CONVERT l alice EXCLUSIVE FENCE {old}"),
+            format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {}", old - 1),
+        ] {
+            assert_eq!(ask(&server, &other), Value::Nil, "{other}");
+        }
+        assert_eq!(ask(&server, &format!("LOCK.CHECK k alice FENCE {old}")), 0, "that hold is over");
+    });
+
+    let down = format!("LOCK.CONVERT k alice SHARED FENCE {new}");
+    assert_eq!(ask(&server, &down), new);
+    assert_changes_nothing(&server, || {
+        assert_eq!(ask(&server, &down), new);
+        // Nobody is told that it has alone what it shares.
+        assert_eq!(ask(&server, &up), Value::Nil);
+    });
+    // Nor that it has what it has lost or given back.
+    let newer = fence_of(&ask(&server, &format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {new}")));
+    let up = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {new}");
+    assert_eq!(ask(&server, &up), newer);
+    release(&server, "k", "alice");
+    assert_eq!(ask(&server, &up), Value::Nil);
+    hold(&server, "k", "alice");
+    assert_eq!(ask(&server, &up), Value::Nil, "another hold of hers");
+}
+
+#[test]
+fn so_has_an_upgrade_that_waited_and_one_that_was_taken_back_begins_anew() {
+    let server = Server::start();
+    let old = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED PX 600000"));
+    let line = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {old} BLOCK 60000");
+    let upgrade = || {
+        fence_of(&ask(&server, "LOCK.ACQUIRE k bob SHARED PX 600000"));
+        let mut conn = server.connect();
+        let id = conn.id().to_string();
+        (queue_up(&server, conn, &words(&line)), id)
+    };
+    // Gone in the moment of the grant: the hold is shared again, under its old fence.
+    let (_gone, id) = upgrade();
+    transaction(&mut server.connect(), &[&words("LOCK.RELEASE k bob"), &["CLIENT", "KILL", "ID", &id]]);
+    wait_until("the upgrade to be taken back", || {
+        ask(&server, &format!("LOCK.CHECK k alice FENCE {old}")).int() > 0
+    });
+    let (mut waits, _) = upgrade();
+    release(&server, "k", "bob");
+    let new = fence_of(&waits.read());
+    drop(waits);
+    assert_changes_nothing(&server, || assert_eq!(ask(&server, &line), new));
 }
 
 #[test]

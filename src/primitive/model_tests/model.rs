@@ -112,6 +112,8 @@ pub struct Model {
     pub left: BTreeSet<(usize, usize, usize, usize)>,
     /// Holds that were handed over by their fence: key, owner, grant and new owner, and the new grant.
     pub handed: BTreeMap<(usize, usize, usize, usize), usize>,
+    /// Holds that were upgraded by their fence, or after a wait: key, owner and grant, and the new grant.
+    pub upgraded: BTreeMap<(usize, usize, usize), usize>,
 }
 
 impl Model {
@@ -222,6 +224,10 @@ impl Model {
                 assert_eq!(hold.grant, grant);
                 (hold.grant, hold.claim) = (new, waiter.claim);
                 hold.provisional = provisional.then_some(Undo::Downgrade { grant });
+                self.past.insert((*key, waiter.owner), grant);
+                if has_waited {
+                    self.upgraded.insert((*key, waiter.owner, grant), new);
+                }
                 continue;
             }
             let bounds = Bounds {

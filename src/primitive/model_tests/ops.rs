@@ -82,6 +82,7 @@ pub enum Op {
         owner: usize,
         claim: Claim,
         wait: Option<Wait>,
+        by: By,
     },
     SetLimit {
         key: usize,
@@ -201,8 +202,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
         2 => (key.clone(), owner.clone(), owner.clone(), time(), by())
             .prop_map(|(key, from, to, lease, by)| Op::Transfer { key, from, to, lease, by }),
-        3 => (key.clone(), owner, either, wait())
-            .prop_map(|(key, owner, claim, wait)| Op::Convert { key, owner, claim, wait }),
+        3 => (key.clone(), owner, either, wait(), by())
+            .prop_map(|(key, owner, claim, wait, by)| Op::Convert { key, owner, claim, wait, by }),
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),
         1 => any::<usize>().prop_map(|nth| Op::Vanish { nth }),
         1 => any::<usize>().prop_map(|nth| Op::Undo { nth }),

@@ -160,7 +160,7 @@ impl Pair {
                 let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None, cancels: false };
                 assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
             }
-            Op::Convert { key, owner, claim, wait } => self.convert(key, owner, claim, wait),
+            Op::Convert { key, owner, claim, wait, by } => self.convert(key, owner, claim, wait, by),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),
             Op::Break { key, owner } => {
                 let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };

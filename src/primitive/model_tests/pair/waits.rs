@@ -152,10 +152,11 @@ impl Pair {
         }
     }
 
-    pub(super) fn convert(&mut self, key: usize, owner: usize, claim: Claim, wait: Option<Wait>) {
+    pub(super) fn convert(&mut self, key: usize, owner: usize, claim: Claim, wait: Option<Wait>, by: By) {
         let now = self.now();
         let policy = Policy::default();
-        let request = Convert { holder: holder(key, owner, None), claim, wait, notify: None };
+        let named_fence = self.named(key, owner, by);
+        let request = Convert { holder: holder(key, owner, named_fence), claim, wait, notify: None };
         let got = self.world.turn(key, |turn, others| {
             let got = request.apply(turn)?;
             let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Asked::AtOnce(got)) };
@@ -174,6 +175,15 @@ impl Pair {
             return;
         };
         let fence = self.fences[&hold.grant];
+        let named = named_fence.map(|fence| self.grant_of(fence));
+        let is_again = named.flatten().is_some_and(|named| {
+            let upgraded = self.model.upgraded.get(&(key, owner, named)) == Some(&hold.grant);
+            upgraded && (hold.claim, claim) == (Claim::EXCLUSIVE, Claim::EXCLUSIVE)
+        });
+        if !is_again && named.is_some_and(|named| named != Some(hold.grant)) {
+            assert_eq!(got, Asked::AtOnce(Converted::NotHeld));
+            return;
+        }
         if hold.claim == claim {
             assert_eq!(got, Asked::AtOnce(Converted::Held(fence)));
             self.confirm(hold.grant);
@@ -199,6 +209,9 @@ impl Pair {
             let Asked::AtOnce(Converted::Done(new)) = got else { panic!("alone: {got:?}") };
             assert!(new > fence);
             self.fences.insert(grant, new);
+            if named.is_some() {
+                self.model.upgraded.insert((key, owner, hold.grant), grant);
+            }
         } else if wait.is_some() {
             self.wait(waiter, &got);
         } else {
