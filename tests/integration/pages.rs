@@ -4,12 +4,13 @@
 use std::process::{Command, Stdio};
 
 use crate::clock_shim::{WallClock, HOUR};
-use crate::steps::{ask, hold, holder, is_modern, release, words};
+use crate::steps::{ask, fence_of, hold, holder, is_modern, release, transaction, wait_for_lock, words};
 use crate::support::aof::read_aof;
 use crate::support::resp::encode;
+use crate::support::server::Setup;
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{wait_until, Sentinel, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, try_cmd, wait_no_child};
+use crate::support::{skip, wait_until, Sentinel, Server, Stop, Value};
+use crate::traffic::{acquire_on, follow, left, replica_of, try_cmd, wait_no_child};
 
 /// docs/persistence.md: RDB alone.
 #[test]
@@ -36,6 +37,7 @@ fn a_tail_that_was_cut_takes_the_last_grants_with_it_and_the_server_starts() {
     let file = std::fs::OpenOptions::new().write(true).open(&tail).expect("open the AOF");
     file.set_len(file.metadata().expect("its length").len() - 7).expect("cut the AOF");
     server.start_again();
+    assert!(server.log().contains("Truncating the AOF"), "the log says so");
     assert!(left(&server, "early", "a") > 0);
     assert_eq!(left(&server, "late", "b"), 0);
     assert!(hold(&server, "late", "c") > last);
@@ -57,6 +59,8 @@ fn a_replica_whose_clock_is_ahead_by_more_than_a_lease_drops_live_holds_when_it_
     replica.restart(Stop::Kill);
     assert_eq!((left(&replica, "k", "a"), left(&replica, "for-ever", "a")), (0, -1));
     assert!(left(&primary, "k", "a") > 0);
+    follow(&replica, &primary);
+    assert!(left(&replica, "k", "a") > 0, "the primary has told it again");
 }
 
 /// docs/persistence.md: an AOF that is piped into a server.
@@ -144,6 +148,103 @@ fn sentinel_makes_an_old_primary_a_replica_only_some_seconds_after_it_is_back() 
     );
     wait_until("the replica to be in sync", || reply(&old, "LOCK.CHECK k b") == 0);
     assert!(reply(&old, "LOCK.CHECK k a").int() > 0);
+}
+
+/// docs/persistence.md: WAITAOF does for disks what WAIT does for replicas, after a waited acquire too.
+#[test]
+fn waitaof_after_a_waited_acquire_tells_that_the_grant_is_on_disk() {
+    let server = Server::with(&["appendonly yes", "appendfsync everysec"]);
+    if !is_modern(&server) {
+        return skip("WAITAOF", "this server has none");
+    }
+    hold(&server, "k", "a");
+    let mut waiter = wait_for_lock(&server, "k", "b");
+    release(&server, "k", "a");
+    fence_of(&waiter.read());
+    assert_eq!(waiter.cmd(&words("WAITAOF 1 0 10000")).items(), [Value::Int(1), Value::Int(0)]);
+}
+
+/// docs/operating.md: the replicas first.
+#[test]
+fn a_replica_without_the_module_cannot_follow() {
+    let (primary, replica) = (Server::start(), Setup::plain().start());
+    hold(&primary, "k", "a");
+    replica_of(&replica, &primary);
+    wait_until("the replica to give up", || replica.log().contains("no matching module"));
+}
+
+/// docs/operating.md: how to remove the module. Without these steps a server refuses what was saved with it.
+#[test]
+fn a_server_is_rid_of_the_module_by_the_steps_of_the_page() {
+    let mut server = Server::start();
+    assert_eq!(ask(&server, "SET text hello"), "OK");
+    hold(&server, "k", "a");
+    release(&server, "k", "a");
+    assert_eq!(ask(&server, "SAVE"), "OK");
+    let refusal = Setup::plain().file(&server.dir().join("dump.rdb"), "dump.rdb").try_start();
+    assert!(refusal.is_err_and(|log| log.contains("no matching module")));
+
+    let state = server.info("lock_state");
+    assert_eq!((state["lock_held"].as_str(), state["lock_latches"].as_str()), ("0", "0"));
+    assert_eq!(ask(&server, "CONFIG SET aof-use-rdb-preamble no"), "OK");
+    assert_eq!(ask(&server, "CONFIG SET appendonly yes"), "OK");
+    wait_no_child(&server); // aof_rewrite_in_progress is 0
+    server.stop(Stop::Kill);
+    let without = Setup::plain().conf(&["appendonly yes"]);
+    let without = without.file(&server.dir().join("appendonlydir"), "appendonlydir").start();
+    assert_eq!(ask(&without, "GET text"), "hello");
+    assert!(ask(&without, "LOCK.INFO k").error().starts_with("ERR unknown command"));
+}
+
+/// docs/operating.md: what rename-command must leave. GET and SET are in fence.rs, COMMAND in guard.rs.
+#[test]
+fn without_exists_whoever_waits_in_a_cluster_is_turned_away_and_without_client_no_transaction_ties() {
+    let node = Server::with(&["cluster-enabled yes", "rename-command EXISTS \"\""]);
+    assert_eq!(ask(&node, "CLUSTER ADDSLOTSRANGE 0 16383"), "OK");
+    wait_until("the cluster to be up", || ask(&node, "CLUSTER INFO").text().contains("cluster_state:ok"));
+    hold(&node, "k", "a");
+    assert!(node.connect().cmd(&words("LOCK.ACQUIRE k b BLOCK 0")).error().starts_with("TRYAGAIN "));
+
+    let server = Server::with(&["rename-command CLIENT \"\""]);
+    let replies = transaction(&mut server.connect(), &[&words("LOCK.ACQUIRE k a TIED 0")]);
+    assert!(replies[0].error().starts_with("NOTIE "));
+}
+
+/// docs/access.md: each row of the table has the rights that it needs, and no more are needed.
+#[test]
+fn the_rights_that_the_page_names_are_enough() {
+    let server = Server::start();
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/access.md");
+    let page = std::fs::read_to_string(page).expect("read the page");
+    let with_the_rights_of = |user: &str, who: &str| {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {who}"))).expect("a row");
+        let rights = row.split('`').nth(1).expect("its rights");
+        assert_eq!(ask(&server, &format!("ACL SETUSER {user} on >p ~* &* {rights}")), "OK");
+        let mut conn = server.connect();
+        assert_eq!(conn.cmd(&["AUTH", user, "p"]), "OK");
+        conn
+    };
+    let mut application = with_the_rights_of("app", "An application that takes locks");
+    let fence = fence_of(&application.cmd(&words("LOCK.ACQUIRE k a PX 60000 BLOCK 1000")));
+    assert_eq!(application.cmd(&words(&format!("LOCK.RENEW k a PX 60000 FENCE {fence}"))), 60_000);
+    assert!(application.cmd(&words("LOCK.CHECK k a")).int() > 0);
+    assert_eq!(application.cmd(&words("LOCK.CANCEL k b")), 0);
+    assert!(application.cmd(&words("LOCK.BREAK k")).error().starts_with("NOPERM"));
+    let mut operator = with_the_rights_of("operator", "An operator who may look");
+    for line in ["LOCK.INFO k", "LOCK.WAITERS k", "LATCH.INFO l", "LOCK.SCAN 0", "INFO lock_state"] {
+        assert!(!matches!(operator.cmd(&words(line)), Value::Error(_)), "{line}");
+    }
+    assert!(operator.cmd(&words("LOCK.RELEASE k a")).error().starts_with("NOPERM"));
+    assert_eq!(application.cmd(&words(&format!("LOCK.RELEASE k a FENCE {fence}"))), 1);
+    // Everything but what is for administrators.
+    let but = if is_modern(&server) { "-@dangerous" } else { "-lock.break -lock.steal" };
+    assert_eq!(ask(&server, &format!("ACL SETUSER most on >p ~* &* +@all {but}")), "OK");
+    let mut most = server.connect();
+    assert_eq!(most.cmd(&words("AUTH most p")), "OK");
+    fence_of(&most.cmd(&words("LOCK.ACQUIRE k a")));
+    for line in ["LOCK.BREAK k", "LOCK.STEAL k b", "LOCK._FREE k 1"] {
+        assert!(most.cmd(&words(line)).error().starts_with("NOPERM"), "{line}");
+    }
 }
 
 /// docs/renewing.md: the server's `timeout` and ties.
