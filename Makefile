@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients bench compare compare-test lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients fresh bench compare compare-test lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -60,6 +60,9 @@ test-clients: build ## test the client libraries on all servers (LANG=python for
 	@tools/setup.sh snippets
 	@tools/servers.sh $(SERVERS)
 	@CLIENT=$(or $(filter $(basename $(notdir $(wildcard tools/clients/*.sh))),$(LANG)),all) tools/clients.sh $(or $(SERVERS_FOR_CLIENTS),$(ALL_SERVERS))
+
+fresh: ## type README's commands on an empty Debian 12; needs root (FRESH=test for make test too)
+	@tools/fresh.sh
 
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench

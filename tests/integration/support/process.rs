@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-/// Sends a process a signal by name, such as `STOP` or `CONT`.
+/// Sends a process a signal by name, such as `STOP` or `CONT`. By the shell, as a small Debian has no program for it.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(status.expect("run kill").success(), "kill -{name} {pid} failed");
 }
