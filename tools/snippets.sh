@@ -42,10 +42,16 @@ say() { echo "snippets: $*"; }
 
 bring_python() {
     local venv=$root/python
-    cmp -s "$drivers/python/requirements.txt" "$venv/made" && return
-    rm -rf "$venv"
-    python3 -m venv "$venv" && "$venv/bin/python" -m pip install --quiet -r "$drivers/python/requirements.txt" &&
-        cp "$drivers/python/requirements.txt" "$venv/made"
+    if ! cmp -s "$drivers/python/requirements.txt" "$venv/made"; then
+        rm -rf "$venv" "$root/package"
+        python3 -m venv "$venv" && "$venv/bin/python" -m pip install --quiet -r "$drivers/python/requirements.txt" &&
+            cp "$drivers/python/requirements.txt" "$venv/made" || return
+    fi
+    # The package of this project, from a copy, as building one leaves files beside it.
+    ! diff -rq clients/python "$root/package" >/dev/null 2>&1 || return 0
+    rm -rf "$root/package" && cp -r clients/python "$root/package.new" &&
+        "$venv/bin/python" -m pip install --quiet --no-deps --force-reinstall "$root/package.new" &&
+        rm -rf "$root/package.new" && cp -r clients/python "$root/package"
 }
 
 bring_go() {
