@@ -1,0 +1,201 @@
+package fencelock
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	ticket   = 5 * time.Second        // how long a place in line outlives the last request for it
+	patience = 10 * time.Second       // without one good reply, after which a wait ends with the last error
+	look     = 100 * time.Millisecond // between two looks at a string, in which no line can form
+)
+
+var process = func() string {
+	host, _ := os.Hostname()
+	return host[:min(len(host), 64)] + ":" + strconv.Itoa(os.Getpid()) + ":"
+}()
+
+// wait is one try to have the lock, or one wait in line for it, under one owner from the first request to the last. The
+// first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
+type wait struct {
+	*Locker
+	request
+	base   []any     // what each request begins with
+	first  int8      // where the first key stands in it
+	seat   *seat     // nil until the server has said that the lock is busy
+	queued bool      // the server has a place in line for us
+	good   time.Time // when the server last gave a reply that counts
+	failed error     // the last request, if it did
+	sent   bool      // at least one request
+	asked  bool      // one of which no reply came, and which may be on its way still
+}
+
+func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []Option) (*Lock, error) {
+	w := &wait{Locker: c, request: request{keys: keys, lease: 30 * time.Second, renew: true, wait: waits}, good: time.Now()}
+	for _, option := range opts {
+		option(&w.request)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("fencelock: there is no key")
+	}
+	if w.owner == "" {
+		w.owner = process + rand.Text()
+	}
+	if w.base, w.first = []any{"LOCK.ACQUIRE", keys[0], w.owner}, 1; len(keys) > 1 {
+		w.base, w.first = several(keys, "LOCK.MACQUIRE", w.owner), 3
+	}
+	w.base = append(append(w.base, "PX", w.lease.Milliseconds()), w.mode...)
+	if !c.keeper.enter() {
+		return nil, ErrClosed
+	}
+	defer c.calls.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.life, func() { cancel(ErrClosed) })()
+	lock, err := w.stand(ctx)
+	if w.seat != nil {
+		c.room.part(w.seat)
+	}
+	if lock == nil && w.sent && (waits || err != ErrBusy) {
+		w.leave(ctx)
+	}
+	return lock, err
+}
+
+func (w *wait) stand(ctx context.Context) (*Lock, error) {
+	for {
+		h, err := w.once(ctx)
+		switch {
+		case ctx.Err() != nil:
+			if !w.sent {
+				return nil, context.Cause(ctx)
+			} else if err == nil {
+				err = ErrBusy
+			}
+			return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case h != nil:
+			return w.keeper.add(ctx, h), nil
+		case err == nil:
+			w.good, w.failed = time.Now(), nil
+			if !w.wait {
+				return nil, ErrBusy
+			}
+			continue
+		}
+		w.queued, w.asked = false, w.asked && word(err) == ""
+		pause, err := w.judge(err)
+		if err != nil {
+			return nil, err
+		}
+		rest(ctx, pause, nil)
+	}
+}
+
+// once sends one request. Without a hold and an error the lock is busy.
+func (w *wait) once(ctx context.Context) (*hold, error) {
+	args, block := w.base[:len(w.base):len(w.base)], time.Duration(0)
+	if w.queued && w.room.sit(ctx, w.seat) {
+		block = min(sliceTime, w.reply)
+		if end, ok := ctx.Deadline(); ok {
+			block = min(block, time.Until(end)+time.Millisecond)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, w.failed
+	}
+	if block = block.Truncate(time.Millisecond); block > 0 {
+		args = append(args, "BLOCK", block.Milliseconds())
+		gone := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() { // ends the request at once, and not only with its slice
+			defer close(gone)
+			_ = w.send(ctx, time.Second, w.cancel())
+		})
+		defer func() {
+			if !stop() {
+				<-gone
+			}
+		}()
+	}
+	if w.wait {
+		args = append(args, "QUEUE", ticket.Milliseconds())
+	}
+	sent, cmd := time.Now(), command(w.first, args...)
+	w.sent, w.asked = true, true
+	_ = w.send(ctx, block+w.reply, cmd)
+	if cmd.Err() != nil && cmd.Err() != redis.Nil {
+		return nil, cmd.Err()
+	}
+	w.asked = false
+	if cmd.Err() != nil {
+		if w.queued = w.wait; w.queued && w.seat == nil {
+			w.seat = w.room.join(strings.Join(w.keys, "\n"))
+		}
+		return nil, nil
+	}
+	fence, err := cmd.Int64()
+	h := &hold{request: w.request, fence: fence, until: sent.Add(w.lease)}
+	if err == nil && block > 0 { // the turn may have come some time ago: claim it, and count from now
+		sent, cmd = time.Now(), h.renewal()
+		_ = w.send(ctx, w.reply, cmd)
+		left, err := least(cmd)
+		if err != nil {
+			return nil, err
+		}
+		if left == 0 { // too late, the next in line has it; so stand in line again
+			w.queued = false
+			return nil, nil
+		}
+		h.until = sent.Add(time.Duration(left) * time.Millisecond)
+	}
+	return h, err
+}
+
+// judge returns after what time to ask again, or the error that asking again cannot mend.
+func (w *wait) judge(err error) (time.Duration, error) {
+	switch word(err) {
+	case "WRONGTYPE": // a string: somebody who uses SET NX has the lock
+		if w.good, w.failed = time.Now(), nil; w.wait {
+			return look, nil
+		}
+		return 0, ErrBusy
+	case "DEADLOCK":
+		return 0, fmt.Errorf("%w: %w", ErrDeadlock, err)
+	}
+	if !passing(err) || (!w.wait && w.failed != nil) || time.Since(w.good) > patience {
+		return 0, err
+	}
+	w.failed = err
+	return jitter(20*time.Millisecond, 200*time.Millisecond), nil
+}
+
+// leave gives back the place in line, and a grant that came in the last moment.
+func (w *wait) leave(ctx context.Context) {
+	err := w.send(ctx, min(time.Second, w.reply), w.cancel())
+	if w.asked || (err != nil && word(err) == "") { // on another connection a request may be on its way: once more in a moment
+		w.keeper.owe(w.cancel, time.Now().Add(w.lease))
+	}
+}
+
+func (w *wait) cancel() *redis.Cmd {
+	if len(w.keys) == 1 {
+		return command(1, "LOCK.RELEASE", w.keys[0], w.owner, "CANCEL")
+	}
+	return command(3, append(several(w.keys, "LOCK.MRELEASE", w.owner), "CANCEL")...)
+}
+
+func several(keys []string, words ...any) []any {
+	args := append(words, len(keys))
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	return args
+}

@@ -1,0 +1,261 @@
+package fencelock
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const linger = time.Second // without a hold, after which nothing is left running
+
+// hold is one grant, as the keeper knows it. It outlives the Lock that the user has.
+type hold struct {
+	request
+	fence    int64
+	until    time.Time // when the lease ends, by our own clock
+	due      time.Time // when it is to be renewed
+	cancel   context.CancelCauseFunc
+	released bool
+}
+
+func (h *hold) plan() {
+	if h.due = h.until; h.renew {
+		h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3))
+	}
+}
+
+func (h *hold) renewal() *redis.Cmd {
+	ms := h.lease.Milliseconds()
+	if len(h.keys) == 1 {
+		return command(1, "LOCK.RENEW", h.keys[0], h.owner, "PX", ms, "FENCE", h.fence)
+	}
+	return command(4, append(several(h.keys, "LOCK.MRENEW", h.owner, ms), "FENCE", h.fence)...)
+}
+
+func (h *hold) release() *redis.Cmd {
+	if len(h.keys) == 1 {
+		return command(1, "LOCK.RELEASE", h.keys[0], h.owner, "FENCE", h.fence)
+	}
+	return command(3, append(several(h.keys, "LOCK.MRELEASE", h.owner), "FENCE", h.fence)...)
+}
+
+// debt is a request that must still go out, until this moment.
+type debt struct {
+	request func() *redis.Cmd
+	until   time.Time
+}
+
+// keeper has the holds: it renews those that are due, all in one go, tells of those that are lost, and gives back those
+// that were dropped. Its goroutine runs only while there is something to keep.
+type keeper struct {
+	*Locker
+	mu      sync.Mutex
+	holds   map[*hold]struct{}
+	debts   []debt
+	running bool
+	closed  bool
+	planned time.Time     // when the goroutine wakes
+	wake    chan struct{} // before that
+}
+
+func (k *keeper) init(c *Locker) {
+	k.Locker, k.holds, k.wake = c, map[*hold]struct{}{}, make(chan struct{}, 1)
+}
+
+// enter begins a call that Close waits for; it must end by calls.Done.
+func (k *keeper) enter() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.closed {
+		k.calls.Add(1)
+	}
+	return !k.closed
+}
+
+func (k *keeper) add(ctx context.Context, h *hold) *Lock {
+	l := &Lock{locker: k.Locker, hold: h}
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	l.context, h.cancel = held{inner, l}, cancel
+	if h.renew {
+		l.dropped = runtime.AddCleanup(l, k.drop, h)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h.plan()
+	k.holds[h] = struct{}{}
+	k.watch(h.due)
+	return l
+}
+
+// release tells whether this is the first release of the hold, and forgets it.
+func (k *keeper) release(h *hold) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	first := !h.released
+	h.released = true
+	delete(k.holds, h)
+	return first
+}
+
+func (k *keeper) drop(h *hold) {
+	if k.release(h) {
+		h.cancel(ErrReleased)
+		k.owe(h.release, time.Now().Add(k.copy(h).lease))
+	}
+}
+
+func (k *keeper) owe(request func() *redis.Cmd, until time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.debts = append(k.debts, debt{request, until})
+	k.watch(time.Now())
+}
+
+func (k *keeper) lose(h *hold, reason string) {
+	k.mu.Lock()
+	_, known := k.holds[h]
+	delete(k.holds, h)
+	k.mu.Unlock()
+	if known {
+		h.cancel(&LostError{h.keys[0], reason})
+	}
+}
+
+// copy returns the hold as it is now.
+func (k *keeper) copy(h *hold) hold {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return *h
+}
+
+func (k *keeper) renewed(h *hold, lease time.Duration, sent time.Time, leftMs int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	h.lease, h.until = lease, sent.Add(time.Duration(leftMs)*time.Millisecond)
+	h.plan()
+	k.watch(h.due)
+}
+
+// watch sees to it that the goroutine runs, and wakes in time.
+func (k *keeper) watch(due time.Time) {
+	if !k.running && !k.closed {
+		k.running = true
+		k.calls.Go(k.run)
+	} else if due.Before(k.planned) {
+		select {
+		case k.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (k *keeper) run() {
+	for idle := false; ; {
+		now := time.Now()
+		k.mu.Lock()
+		nothing := len(k.holds) == 0 && len(k.debts) == 0
+		if k.closed || (idle && nothing) {
+			k.running = false
+			k.mu.Unlock()
+			return
+		}
+		idle = nothing
+		k.planned = now.Add(linger)
+		if len(k.debts) > 0 {
+			k.planned = now.Add(linger / 3)
+		}
+		for h := range k.holds {
+			if h.due.Before(k.planned) {
+				k.planned = h.due
+			}
+			if h.until.Before(k.planned) {
+				k.planned = h.until
+			}
+		}
+		pause := k.planned.Sub(now)
+		k.mu.Unlock()
+		rest(k.life, pause, k.wake)
+		k.turn()
+	}
+}
+
+func (k *keeper) turn() {
+	now, limit := time.Now(), k.reply
+	var over, due, gone []*hold
+	var debts []debt
+	var cmds []redis.Cmder
+	k.mu.Lock()
+	for h := range k.holds {
+		if !h.until.After(now) {
+			over = append(over, h)
+		} else if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
+			due, cmds = append(due, h), append(cmds, h.renewal())
+			limit = min(limit, h.until.Sub(now))
+		}
+	}
+	for _, d := range k.debts {
+		if d.until.After(now) {
+			debts, cmds = append(debts, d), append(cmds, d.request())
+		}
+	}
+	k.debts = nil
+	k.mu.Unlock()
+	for _, h := range over {
+		k.lose(h, "lease-over")
+	}
+	if len(cmds) == 0 {
+		return
+	}
+	k.batch(context.Background(), max(limit, 50*time.Millisecond), cmds)
+	k.mu.Lock()
+	for i, h := range due {
+		left, err := least(cmds[i].(*redis.Cmd))
+		if (err == nil && left == 0) || word(err) == "WRONGTYPE" {
+			gone = append(gone, h)
+		} else if err == nil {
+			h.until = now.Add(time.Duration(left) * time.Millisecond)
+			h.plan()
+		} else { // no reply, or an error: again soon, as long as the lease lasts
+			h.due = time.Now().Add(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
+		}
+	}
+	for i, d := range debts {
+		if err := cmds[len(due)+i].Err(); err != nil && passing(err) {
+			k.debts = append(k.debts, d)
+		}
+	}
+	k.mu.Unlock()
+	if len(gone) > 0 {
+		for i, reason := range k.why(context.Background(), gone...) {
+			k.lose(gone[i], reason)
+		}
+	}
+}
+
+// close lets nobody enter, and the goroutine end.
+func (k *keeper) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+}
+
+// giveBack ends what is still held and pays the debts, in one go.
+func (k *keeper) giveBack() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var cmds []redis.Cmder
+	for h := range k.holds {
+		h.cancel(&LostError{h.keys[0], "closed"})
+		cmds = append(cmds, h.release())
+	}
+	clear(k.holds)
+	for _, d := range k.debts {
+		cmds = append(cmds, d.request())
+	}
+	if len(cmds) > 0 {
+		k.batch(context.Background(), k.reply, cmds)
+	}
+}

@@ -1,0 +1,161 @@
+package fencelock
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	replyTime = 5 * time.Second // to wait for a reply, unless the client's ReadTimeout is shorter
+	sliceTime = time.Second     // that one request waits in the server
+	tries     = 3
+)
+
+// line is the way to the server: a client with the settings of the user's, but for those that time and repeat requests.
+type line struct {
+	client redis.UniversalClient
+	own    bool
+	reply  time.Duration // how long a reply may take
+}
+
+// open returns how many connections there may be.
+func (l *line) open(client redis.UniversalClient) int {
+	l.own, l.reply = true, replyTime
+	size := 20
+	read := time.Duration(0)
+	// Every request has a context with a deadline of its own. What is sent again is decided here, not in the client.
+	switch c := client.(type) {
+	case *redis.Client:
+		o := *c.Options()
+		size, read = o.PoolSize, o.ReadTimeout
+		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
+		o.PoolTimeout, o.MinIdleConns, o.Protocol, o.ClientSideCache, o.ClientSideCacheConfig = replyTime, 0, 2, nil, nil
+		l.client = redis.NewClient(&o)
+	case *redis.ClusterClient:
+		o := *c.Options()
+		size, read = o.PoolSize, o.ReadTimeout
+		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
+		o.PoolTimeout, o.MinIdleConns, o.Protocol = replyTime, 0, 2
+		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+		l.client = redis.NewClusterClient(&o)
+	case *redis.Ring:
+		o := *c.Options()
+		size, read = o.PoolSize, o.ReadTimeout
+		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
+		o.PoolTimeout, o.MinIdleConns, o.Protocol = replyTime, 0, 2
+		l.client = redis.NewRing(&o)
+	default:
+		l.client, l.own = client, false
+	}
+	if read > 0 {
+		l.reply = min(read, replyTime)
+	}
+	return size
+}
+
+func (l *line) close() error {
+	if !l.own {
+		return nil
+	}
+	return l.client.Close()
+}
+
+// command makes a request; its first key is the argument at this position.
+func command(position int8, args ...any) *redis.Cmd {
+	cmd := redis.NewCmd(context.Background(), args...)
+	cmd.SetFirstKeyPos(position)
+	return cmd
+}
+
+// send sends one request, which the end of ctx does not stop.
+func (l *line) send(ctx context.Context, limit time.Duration, cmd redis.Cmder) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return l.client.Process(ctx, cmd)
+}
+
+// batch sends many requests in one go. Each has its own error.
+func (l *line) batch(ctx context.Context, limit time.Duration, cmds []redis.Cmder) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	pipe := l.client.Pipeline()
+	for _, cmd := range cmds {
+		_ = pipe.Process(ctx, cmd)
+	}
+	_, _ = pipe.Exec(ctx)
+}
+
+// ask sends a request that may be sent twice. It returns the least of the numbers in the reply.
+func (l *line) ask(ctx context.Context, limit time.Duration, request func() *redis.Cmd) (int64, error) {
+	for turn := 1; ; turn++ {
+		cmd := request()
+		_ = l.send(ctx, limit, cmd)
+		n, err := least(cmd)
+		if err == nil || turn == tries || !passing(err) {
+			return n, err
+		}
+		time.Sleep(time.Duration(turn) * jitter(20*time.Millisecond, 100*time.Millisecond))
+	}
+}
+
+// why returns the reason why a hold has ended, for each, in the words of the server.
+func (l *line) why(ctx context.Context, holds ...*hold) []string {
+	checks, reasons := []redis.Cmder{}, make([]string, len(holds))
+	for _, h := range holds {
+		for _, key := range h.keys {
+			checks = append(checks, redis.NewMapStringInterfaceCmd(ctx, "LOCK.CHECK", key, h.owner, "FENCE", h.fence, "WITHINFO"))
+		}
+	}
+	l.batch(ctx, time.Second, checks)
+	for i, h := range holds {
+		reasons[i] = "unknown"
+		for range h.keys {
+			info := checks[0].(*redis.MapStringInterfaceCmd)
+			checks = checks[1:]
+			reason, _ := info.Val()["reason"].(string)
+			if word(info.Err()) == "WRONGTYPE" {
+				reasons[i] = "overwritten"
+			} else if reason != "" && info.Val()["result"] == int64(0) {
+				reasons[i] = reason
+			}
+		}
+	}
+	return reasons
+}
+
+func least(cmd *redis.Cmd) (int64, error) {
+	if _, many := cmd.Val().([]any); many {
+		all, err := cmd.Int64Slice()
+		return slices.Min(append(all, 1<<62)), err
+	}
+	return cmd.Int64()
+}
+
+// word returns the first word of what the server said, or "" if err is not a reply.
+func word(err error) string {
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return ""
+	}
+	first, _, _ := strings.Cut(reply.Error(), " ")
+	return first
+}
+
+// passing tells whether the same owner should ask again: there was no reply, or one that is true only now.
+func passing(err error) bool {
+	switch word(err) {
+	case "":
+		return !errors.Is(err, redis.ErrClosed)
+	case "UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "MASTERDOWN", "CLUSTERDOWN":
+		return true
+	}
+	return false
+}
+
+func jitter(from, to time.Duration) time.Duration { return from + rand.N(to-from) }
