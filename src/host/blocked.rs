@@ -197,9 +197,9 @@ impl Blocked {
     }
 
     /// All that have no answer yet: the waiter, its client, and whether it only watches.
-    pub(super) fn waiting(&self) -> Vec<(WaiterId, u64, bool)> {
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (WaiterId, u64, bool)> + '_ {
         let waiting = self.clients.iter().filter(|(_, client)| client.answer.is_none());
-        waiting.map(|(id, client)| (*id, client.id, client.form.asked.is_watch())).collect()
+        waiting.map(|(id, client)| (*id, client.id, client.form.asked.is_watch()))
     }
 
     /// Ends a wait. Only the first answer counts: a handle must be unblocked once.

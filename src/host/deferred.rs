@@ -83,14 +83,19 @@ pub(super) fn run(ctx: *mut Ctx) {
 
 /// Sends those away who waited while this server was a primary, and forgets their queues. Most servers have ended the waits
 /// themselves by then. Valkey leaves to us whom it would tell where to go, or has reading from replicas; and during FAILOVER
-/// it keeps everybody until there is a new primary, for if there is none this one goes on as before.
+/// it keeps everybody until there is a new primary, for if there is none this one goes on as before. Who reads from replicas
+/// may go on watching, but not for what a replica never knows.
 pub(super) fn step_down(ctx: *mut Ctx) {
     if !state::with(|host| host.steps_down) || elsewhere::is_undecided(ctx) {
         return;
     }
     let may_watch = !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER);
-    let mut waiting = state::with(|host| host.blocked.waiting());
-    waiting.retain(|(_, client, is_watch)| !(may_watch && *is_watch && reads_replicas(ctx, *client)));
+    let mut waiting: Vec<(WaiterId, u64, bool)> = state::with(|host| {
+        let observers = &host.memory.observers;
+        let waiting = host.blocked.waiting();
+        waiting.map(|(id, client, is_watch)| (id, client, is_watch && !observers.needs_primary(id))).collect()
+    });
+    waiting.retain(|(_, client, can_watch)| !(may_watch && *can_watch && reads_replicas(ctx, *client)));
     if !waiting.is_empty() {
         let elsewhere = Rc::new(Elsewhere::now(ctx));
         state::with(|host| {

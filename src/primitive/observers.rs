@@ -128,6 +128,13 @@ impl Observers {
         true
     }
 
+    /// Whether this one watches for what only a primary knows: who wants a lock.
+    pub fn needs_primary(&self, id: WaiterId) -> bool {
+        let watched = self.entries.get(&id).and_then(|entry| self.watched(entry.db, &entry.key));
+        let condition = watched.and_then(|watched| watched.conditions.get(&id));
+        matches!(condition, Some(Condition::Wanted(_)))
+    }
+
     fn forget(&mut self, id: WaiterId) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);

@@ -286,6 +286,34 @@ fn a_demoted_server_tells_a_client_what_it_tells_those_who_wait_for_lists() {
 }
 
 #[test]
+fn who_watches_for_what_only_a_primary_knows_is_sent_there() {
+    let (primary, other) = (Server::start(), Server::start());
+    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    let wait = |words: &[&str]| {
+        let blocked = primary.info_int("clients", "blocked_clients");
+        let mut conn = primary.connect();
+        conn.cmd(&["READONLY"]);
+        conn.send(words);
+        wait_blocked_clients(&primary, blocked + 1);
+        conn
+    };
+    let mut list = wait(&["BLPOP", "list", "0"]);
+    let mut stream = wait(&["XREAD", "BLOCK", "0", "STREAMS", "stream", "$"]);
+    let mut holder = wait(&["LOCK.AWAIT", "k", "o", "WANTED", "BLOCK", "0"]);
+    replica_of(&primary, &other);
+    let told = list.read();
+    if primary.is_valkey() {
+        // As one that asks again is refused.
+        assert_eq!(holder.read(), format!("REDIRECT 127.0.0.1:{}", other.port()).as_str());
+        wait_blocked_clients(&primary, 1);
+        stream.expect_nothing_pending();
+    } else {
+        assert_eq!((holder.read(), stream.read()), (told.clone(), told));
+    }
+    wait_until("nobody to watch", || lock_stat(&primary, "observing") == 0);
+}
+
+#[test]
 fn a_failover_tells_a_client_what_it_tells_those_who_wait_for_lists() {
     for before in [&[][..], &[&["CLIENT", "CAPA", "redirect"][..]]] {
         let (primary, replica) = (Server::start(), Server::start());

@@ -209,6 +209,7 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.REVOKE",
         "LOCK.INFO",
         "LOCK.WAITERS",
+        "LOCK.SCAN",
         "LATCH.SET",
         "LATCH.DOWN",
         "LATCH.AWAIT",

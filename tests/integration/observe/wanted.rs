@@ -203,7 +203,7 @@ fn what_was_asked_is_not_stored() {
     assert_eq!(ask(&server, "LOCK.RENEW k alice PX 30000"), 30_000);
     let sent = stream.collect(&server);
     let [hold] = &sent[..] else { panic!("only the renewal is told: {sent:?}") };
-    assert_eq!(hold.len(), 9, "and nothing more than of a plain hold: {hold:?}");
+    assert_eq!(hold.len(), 7, "and nothing more than of a plain hold: {hold:?}");
     assert_eq!(ask(&server, "DEBUG DIGEST-VALUE k"), before);
     assert_eq!(ask(&server, "DEBUG RELOAD"), "OK");
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED"), Value::Nil, "it is a hint, and ends with the load");
