@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::group::line_up;
 use crate::operate::{shown, take};
-use crate::steps::{ask, assert_granted, assert_left, fence_of, holder, release, wait_for_lock, words};
+use crate::steps::{
+    ask, assert_granted, assert_left, fence_of, holder, queue_up, release, wait_for_lock, words,
+};
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{left, lock_stat};
 
@@ -177,6 +179,22 @@ fn a_transfer_hands_the_bounds_on() {
     assert_left(&shown(&server, "min-left-ms"), 200_000);
     release(&server, "k", "carol");
     assert_eq!(ask(&server, "LOCK.INFO k").field("mode"), &"cooling");
+}
+
+#[test]
+fn who_waits_with_bounds_and_is_handed_a_hold_with_others_has_the_stricter_of_both() {
+    let server = Server::start();
+    for (given, asked) in [((300_000, 200_000), (500_000, 400_000)), ((500_000, 400_000), (300_000, 200_000))]
+    {
+        take(&server, &format!("LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD {} MINHOLD {}", given.0, given.1));
+        let line = format!("LOCK.ACQUIRE k bob NOEXPIRE MAXHOLD {} MINHOLD {} BLOCK 0", asked.0, asked.1);
+        let mut bob = queue_up(&server, server.connect(), &words(&line));
+        fence_of(&ask(&server, "LOCK.TRANSFER k alice bob NOEXPIRE"));
+        fence_of(&bob.read());
+        assert_left(&shown(&server, "max-left-ms"), 300_000);
+        assert_left(&shown(&server, "min-left-ms"), 400_000);
+        assert_eq!(ask(&server, "DEL k"), 1);
+    }
 }
 
 #[test]

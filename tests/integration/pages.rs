@@ -2,13 +2,14 @@
 //! connections do to locks. Each test names the page.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::clock_shim::{WallClock, HOUR};
 use crate::steps::{ask, fence_of, hold, holder, is_modern, release, transaction, wait_for_lock, words};
 use crate::support::aof::read_aof;
 use crate::support::resp::encode;
 use crate::support::server::Setup;
-use crate::support::wait::wait_replica_in_sync;
+use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Sentinel, Server, Stop, Value};
 use crate::traffic::{acquire_on, follow, left, replica_of, try_cmd, wait_no_child};
 
@@ -269,6 +270,28 @@ fn a_server_timeout_ends_a_hold_that_is_tied_to_an_idle_connection_but_not_to_on
     assert_eq!(holder(&server, "listening"), Some("a".into()));
     assert_eq!(server.connect().cmd(&words("LOCK.REVOKE listening")), 1);
     assert_eq!(listening.read(), 1);
+}
+
+/// docs/limits.md: what a waiting client takes of the server, and how little of it is resident.
+#[test]
+fn a_waiting_client_takes_the_memory_that_the_page_says() {
+    const WAITERS: i64 = 1_000;
+    let server = Server::start();
+    hold(&server, "k", "a");
+    let mut clients: Vec<_> = (0..WAITERS).map(|_| server.connect()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.cmd(&["PING"]), "PONG"));
+    let memory = || ["used_memory", "used_memory_rss"].map(|field| server.info_int("memory", field));
+    let before = memory();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.send(&["LOCK.ACQUIRE", "k", &format!("waiter-{n}"), "BLOCK", "0"]);
+    }
+    wait_waiting(&server, "k", WAITERS);
+    // The server reads its resident size now and then.
+    let_pass(Duration::from_millis(300));
+    let after = memory();
+    let [used, resident] = [0, 1].map(|at| (after[at] - before[at]) / WAITERS);
+    assert!((28_000..38_000).contains(&used), "{used} bytes for a waiter");
+    assert!(resident * 2 < used, "{resident} of {used} bytes are resident");
 }
 
 /// docs/limits.md: what a held lock takes on each server.

@@ -2,11 +2,15 @@
 //! copies of the data know of it (`copies`), what else can happen to it (`disturbed`), where it is asked for (`elsewhere`) and
 //! very many of them (`crowds`) have a file each.
 
+use std::time::Duration;
+
 use crate::onlookers::Events;
+use crate::operate::shown;
 use crate::steps::{
     ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue,
     release, wait_for_lock, waiting,
 };
+use crate::support::wait::let_pass;
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::lock_stat;
 
@@ -147,6 +151,20 @@ fn with_nobody_next_what_is_not_claimed_is_free() {
     release(&server, "k", "alice");
     wait_until("the key to be gone", || ask(&server, "EXISTS k") == 0);
     assert_eq!(lock_stat(&server, "unclaimed"), 1);
+}
+
+#[test]
+fn the_bounds_of_a_hold_count_from_the_turn() {
+    let server = Server::start();
+    let_claims_take(&server, 60_000);
+    hold(&server, "k", "alice");
+    let line = "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE MAXHOLD 600000 MINHOLD 500000";
+    assert_eq!(ask(&server, line), Value::Nil);
+    release(&server, "k", "alice");
+    let_pass(Duration::from_millis(100));
+    fence_of(&ask(&server, line));
+    assert!(shown(&server, "max-left-ms").int() <= 599_900);
+    assert!(shown(&server, "min-left-ms").int() <= 499_900);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The tables of docs/commands.md beside what the server says and what the source has: syntax, flags, rights, settings, fields,
-//! errors, events. A row too many, one too few or another number fails.
+//! errors, events; and those of docs/design.md beside the files. A row too many, one too few or another number fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -185,4 +185,50 @@ fn the_events_of_the_table_are_those_of_the_source() {
     let told: BTreeSet<String> =
         rows.iter().filter_map(|row| quoted(&row[0]).next().map(str::to_owned)).collect();
     assert_eq!(told, made);
+}
+
+/// The part of docs/design.md with this title.
+fn design(title: &str) -> String {
+    let page = read("docs/design.md");
+    let part =
+        page.split("\n## ").find(|part| part.split('\n').next().is_some_and(|line| line.ends_with(title)));
+    part.expect("a part of the design").to_owned()
+}
+
+#[test]
+fn the_design_names_every_file_of_the_core_and_the_host() {
+    let part = design("Code");
+    let rows = table(&part, "Where");
+    let named: BTreeSet<&str> = rows.iter().flat_map(|row| quoted(&row[0])).collect();
+    let mut files = BTreeSet::from(["error.rs", "limits.rs"].map(str::to_owned));
+    for dir in ["src", "src/primitive", "src/host"] {
+        let entries =
+            std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).expect("read a directory");
+        let names =
+            entries.map(|entry| entry.expect("read a directory").file_name().to_string_lossy().into_owned());
+        let is_own = |name: &str| dir != "src" && !name.contains("test") && name != "mod";
+        files.extend(names.map(|name| name.trim_end_matches(".rs").to_owned()).filter(|name| is_own(name)));
+    }
+    files.extend(["src/primitive", "src/command", "src/host"].map(str::to_owned));
+    assert_eq!(named, files.iter().map(String::as_str).collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn every_invariant_names_tests_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let part = design("Invariants");
+    for line in part.lines().filter(|line| line.starts_with("| I")) {
+        let tests = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        for test in tests.trim().split(", ").filter(|test| !test.is_empty()) {
+            let path = if test.starts_with("src/") {
+                test.to_owned()
+            } else {
+                format!("tests/integration/{test}.rs")
+            };
+            assert!(
+                root.join(&path).exists() || root.join(path.clone() + ".rs").exists(),
+                "{line}: no {path}"
+            );
+        }
+    }
 }
