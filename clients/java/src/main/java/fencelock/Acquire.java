@@ -1,0 +1,211 @@
+package fencelock;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * One try to have a lock, or one wait in line for it, under one owner from the first request to the last.
+ *
+ * <p>The first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server, where
+ * there is a connection that nobody shares; else they ask when the turn is announced, and now and then.
+ */
+final class Acquire {
+    static final long FOREVER = Long.MAX_VALUE;
+    private static final long TICKET_MS = 5000; // how long a place in line outlives the last request for it
+    private static final long FIRST_MS = 250; // between two requests of whoever may be next and has no connection to wait on
+    private static final long OTHERS_MS = 800; // the same for those behind; below the time in which a turn must be claimed
+    private static final long STRING_MS = 100; // how often to look at a string, in which no line can form
+    private static final long PATIENCE_MS = 10_000; // without one good reply, after which a wait ends with the last error
+
+    private final Locks locks;
+    private final List<byte[]> keys;
+    private final Options options;
+    private final String owner;
+    private final String name;
+    private final long waitNanos;
+    private final boolean interruptible;
+    private final long begun = System.nanoTime();
+    private long good = begun; // when the server last gave a reply that counts
+    private Line.Place place;
+    private boolean queued;
+    private boolean again;
+    private boolean asking;
+    private boolean interrupted;
+
+    Acquire(Locks locks, List<byte[]> keys, Options options, long waitNanos, boolean interruptible) {
+        this.locks = locks;
+        this.keys = keys;
+        this.options = options;
+        this.waitNanos = waitNanos;
+        this.interruptible = interruptible;
+        owner = options.owner() == null ? Locks.newOwner() : options.owner();
+        name = keys.stream().map(Locks::text).toList().toString();
+    }
+
+    /** The hold, or {@code null}. */
+    Hold run() throws InterruptedException {
+        Hold hold = null;
+        try {
+            hold = stand();
+            if (hold != null && waitNanos > 0 && interruptible && Thread.interrupted()) { // in the moment of the grant
+                locks.keeper.forget(hold.grant);
+                hold = null;
+                throw new InterruptedException();
+            }
+            return hold;
+        } finally {
+            if (place != null) {
+                locks.line.part(name, owner, place);
+            }
+            interrupted |= Thread.interrupted();
+            if (hold == null && (waitNanos > 0 || asking)) {
+                giveUp();
+            }
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    /** What is left of the wait. A try asks twice if it must, however long that takes. */
+    private long left() {
+        return waitNanos == FOREVER || waitNanos <= 0 ? FOREVER : waitNanos - (System.nanoTime() - begun);
+    }
+
+    private Hold stand() throws InterruptedException {
+        while (true) {
+            LockException error = null;
+            long pauseMs = 0;
+            try {
+                Hold hold = once();
+                if (hold != null) {
+                    return hold;
+                }
+                good = System.nanoTime();
+            } catch (LockException e) {
+                asking = e.code().isEmpty();
+                pauseMs = judge(e);
+                error = e.code().equals("WRONGTYPE") ? null : e;
+                queued = false;
+            }
+            if (left() <= pauseMs * 1_000_000 || waitNanos <= 0 && pauseMs == 0) {
+                if (error != null) {
+                    throw error;
+                }
+                return null;
+            }
+            heed();
+            if (pauseMs > 0) {
+                try {
+                    TimeUnit.MILLISECONDS.sleep(pauseMs);
+                } catch (InterruptedException e) {
+                    heed(e);
+                }
+            }
+        }
+    }
+
+    private Hold once() throws InterruptedException {
+        long blockMs = 0;
+        boolean inside = false;
+        String channel = waitNanos > 0 && locks.transport.waiters() == 0 ? locks.channel() : null;
+        if (queued) {
+            boolean often = channel == null && (keys.size() > 1 || locks.line.first(name, place));
+            long ms = Math.min(often ? FIRST_MS : OTHERS_MS, Math.max(0, left() / 1_000_000));
+            try {
+                inside = locks.line.enter(place, ms);
+            } catch (InterruptedException e) {
+                heed(e);
+            }
+            if (inside) {
+                blockMs = Math.max(0, Math.min(locks.transport.sliceMs(), left() / 1_000_000));
+            }
+        }
+        long sent = System.nanoTime();
+        asking = true;
+        Object reply = locks.transport.send(blockMs, request(blockMs, channel));
+        asking = false;
+        if (reply == null) {
+            queued = waitNanos > 0;
+            if (queued && place == null) {
+                place = locks.line.join(name, owner);
+            }
+            return null;
+        }
+        Grant grant = new Grant(keys, owner, (Long) reply, options, sent + options.leaseMs() * 1_000_000);
+        if (blockMs > 0) { // the turn may have come some time ago: claim it, and count from now
+            sent = System.nanoTime();
+            long leftMs = Locks.least(locks.transport.send(0, grant.renewal(options.leaseMs())));
+            if (leftMs == 0) { // too late, the next in line has it; so stand in line again
+                queued = false;
+                return null;
+            }
+            grant.until = sent + leftMs * 1_000_000;
+            grant.plan();
+        }
+        return locks.keeper.add(grant);
+    }
+
+    private Object[] request(long blockMs, String channel) {
+        boolean several = keys.size() > 1;
+        String command = several ? "LOCK.MACQUIRE" : "LOCK.ACQUIRE";
+        Object[] words = Grant.words(command, keys, owner, several, "PX", options.leaseMs());
+        words = append(words, options.mode().toArray());
+        if (blockMs > 0) {
+            words = append(words, "BLOCK", blockMs);
+        }
+        if (waitNanos > 0) {
+            words = append(words, "QUEUE", TICKET_MS);
+        }
+        return channel == null ? words : append(words, "NOTIFY", channel);
+    }
+
+    static Object[] append(Object[] words, Object... more) {
+        Object[] all = Arrays.copyOf(words, words.length + more.length);
+        System.arraycopy(more, 0, all, words.length, more.length);
+        return all;
+    }
+
+    /** After how long to ask again; 0 if the lock is simply busy. Throws what asking again cannot mend. */
+    private long judge(LockException e) {
+        if (e.code().equals("WRONGTYPE")) { // a string: somebody who uses SET NX has the lock
+            good = System.nanoTime();
+            return waitNanos > 0 ? STRING_MS : 0;
+        }
+        boolean late = waitNanos > 0 ? System.nanoTime() - good > PATIENCE_MS * 1_000_000 : again;
+        if (!e.passing() || late) {
+            throw e;
+        }
+        again = true;
+        return ThreadLocalRandom.current().nextLong(20, 200);
+    }
+
+    /** Leaves neither a place in line nor a grant that came in the last moment. */
+    private void giveUp() {
+        boolean several = keys.size() > 1;
+        Object[] words = Grant.words(several ? "LOCK.MRELEASE" : "LOCK.RELEASE", keys, owner, several, "CANCEL");
+        try {
+            locks.transport.send(0, words);
+        } catch (LockException e) {
+            asking |= e.code().isEmpty(); // else a string is there now, and so neither the lock nor the line
+        }
+        if (asking) { // on another connection a request may be on its way yet, so give up once more in a moment
+            locks.keeper.owe(words, System.nanoTime() + options.leaseMs() * 1_000_000);
+        }
+    }
+
+    private void heed() throws InterruptedException {
+        if (Thread.interrupted()) {
+            heed(new InterruptedException());
+        }
+    }
+
+    private void heed(InterruptedException e) throws InterruptedException {
+        if (interruptible) {
+            throw e;
+        }
+        interrupted = true;
+    }
+}

@@ -1,0 +1,224 @@
+package fencelock;
+
+import java.time.Duration;
+import java.util.ArrayDeque;
+import java.util.Collections;
+import java.util.Deque;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.WeakHashMap;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.Condition;
+import java.util.concurrent.locks.Lock;
+import java.util.function.Consumer;
+
+/**
+ * A lock on the server: first come, first served, with a fence, renewed while it is held, and with word at once when it is
+ * lost. Threads use it as a {@link java.util.concurrent.locks.ReentrantLock}; each is a holder of its own. Work that moves
+ * between threads takes a {@link Hold} by {@link #acquire}.
+ *
+ * <p>Without a lease of its own it is held for 30 seconds at a time, and renewed. The methods {@code with…} and
+ * {@code onLost} give the same lock with other options.
+ */
+public final class FencedLock implements Lock {
+
+    /** What one thread has: the hold, and for each time that it entered the mode and the id. */
+    private static final class Entered {
+        private final Hold hold;
+        private final Deque<Entry> entries = new ArrayDeque<>();
+        private int ids;
+
+        private Entered(Hold hold) {
+            this.hold = hold;
+        }
+    }
+
+    private record Entry(boolean shared, String id) {
+    }
+
+    private final Locks locks;
+    private final List<byte[]> keys;
+    private final Options options;
+    private final Map<Thread, Entered> threads; // weak, so that the hold of a thread that died ends
+
+    FencedLock(Locks locks, List<byte[]> keys, Options options) {
+        this(locks, keys, options, Collections.synchronizedMap(new WeakHashMap<>()));
+    }
+
+    private FencedLock(Locks locks, List<byte[]> keys, Options options, Map<Thread, Entered> threads) {
+        this.locks = locks;
+        this.keys = keys;
+        this.options = options;
+        this.threads = threads;
+    }
+
+    FencedLock with(Options options) {
+        return new FencedLock(locks, keys, options, threads);
+    }
+
+    /** The same lock for a fixed time, without renewal. */
+    public FencedLock withLease(Duration lease) {
+        return with(options.lease(lease.toMillis(), false));
+    }
+
+    /** The same lock with this lease, renewed at a third of it. */
+    public FencedLock withRenewedLease(Duration lease) {
+        return with(options.lease(lease.toMillis(), true));
+    }
+
+    /**
+     * The same lock under this owner. The same name for all locks of one piece of work lets the server find deadlocks
+     * between them; without it each hold has an owner of its own.
+     */
+    public FencedLock withOwner(String owner) {
+        return with(options.owner(owner));
+    }
+
+    /** The same lock; its holds call this with the reason when they are lost, in a thread of its own. */
+    public FencedLock onLost(Consumer<String> told) {
+        return with(options.onLost(told));
+    }
+
+    /** Waits in line, and gives a hold that belongs to no thread. */
+    public Hold acquire() throws InterruptedException {
+        return new Acquire(locks, keys, options, Acquire.FOREVER, true).run();
+    }
+
+    /** The same, for so long at most. */
+    public Optional<Hold> tryAcquire(Duration wait) throws InterruptedException {
+        return Optional.ofNullable(new Acquire(locks, keys, options, wait.toNanos(), true).run());
+    }
+
+    @Override
+    public void lock() {
+        try {
+            enter(Acquire.FOREVER, false);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e); // interrupts are kept for later
+        }
+    }
+
+    @Override
+    public void lockInterruptibly() throws InterruptedException {
+        enter(Acquire.FOREVER, true);
+    }
+
+    @Override
+    public boolean tryLock() {
+        try {
+            return enter(0, false);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    @Override
+    public boolean tryLock(long time, TimeUnit unit) throws InterruptedException {
+        return enter(unit.toNanos(time), true);
+    }
+
+    /** Leaves the lock. Throws {@link LockLostException} if it was lost, once, when the thread leaves it altogether. */
+    @Override
+    public void unlock() {
+        Entered entered = entered();
+        Entry entry = entered.entries.stream().filter(e -> e.shared == shared()).findFirst().orElseThrow(this::notOwned);
+        entered.entries.remove(entry);
+        Grant grant = entered.hold.grant;
+        if (entered.entries.isEmpty()) {
+            threads.remove(Thread.currentThread());
+            entered.hold.release();
+        } else if (keys.size() == 1) {
+            Object[] words = grant.words("LOCK.RELEASE", grant.owner, false, "FENCE", grant.fence);
+            locks.askHeld(entry.id.isEmpty() ? words : grant.words("LOCK.RELEASE", grant.owner, false, "FENCE", grant.fence,
+                    "REENTRANT", entry.id));
+            if (!entry.shared && entered.entries.stream().allMatch(Entry::shared)) { // a writer who goes on reading
+                locks.askHeld(grant.words("LOCK.CONVERT", grant.owner, false, "SHARED", "FENCE", grant.fence));
+            }
+        }
+    }
+
+    /** Not to be had: a condition needs a queue of its own on the server. */
+    @Override
+    public Condition newCondition() {
+        throw new UnsupportedOperationException("a fenced lock has no conditions");
+    }
+
+    /** The fence of this thread's hold: a number that only grows. Send it along with every write. */
+    public long fence() {
+        return entered().hold.fence();
+    }
+
+    /** This thread's hold. Hand it, and not the lock, to threads that help. */
+    public Hold hold() {
+        return entered().hold;
+    }
+
+    /** How often this thread has entered the lock and not left it. */
+    public int getHoldCount() {
+        Entered entered = threads.get(Thread.currentThread());
+        return entered == null ? 0 : (int) entered.entries.stream().filter(e -> e.shared == shared()).count();
+    }
+
+    /** Whether this thread has it, as far as can be told without asking: not when it was lost, or the lease may be over. */
+    public boolean isHeldByCurrentThread() {
+        return getHoldCount() > 0 && entered().hold.isHeld();
+    }
+
+    /** Whether any thread of this program has entered it through this object. */
+    public boolean isEntered() {
+        return !threads.isEmpty();
+    }
+
+    private boolean shared() {
+        return options.mode().contains("SHARED");
+    }
+
+    private IllegalMonitorStateException notOwned() {
+        return new IllegalMonitorStateException("You do not own lock at " + Locks.text(keys.get(0)));
+    }
+
+    private Entered entered() {
+        Entered entered = threads.get(Thread.currentThread());
+        if (entered == null) {
+            throw notOwned();
+        }
+        return entered;
+    }
+
+    private boolean enter(long waitNanos, boolean interruptible) throws InterruptedException {
+        if (interruptible && Thread.interrupted()) {
+            throw new InterruptedException();
+        }
+        Entered entered = threads.get(Thread.currentThread());
+        if (entered != null) {
+            reenter(entered);
+            return true;
+        }
+        Hold hold = new Acquire(locks, keys, options, waitNanos, interruptible).run();
+        if (hold == null) {
+            return false;
+        }
+        entered = new Entered(hold);
+        entered.entries.push(new Entry(shared(), ""));
+        threads.put(Thread.currentThread(), entered);
+        return true;
+    }
+
+    /** Confirms the hold under one more id. It was lost if the server does not have it under this fence. */
+    private void reenter(Entered entered) {
+        if (!shared() && entered.entries.stream().allMatch(Entry::shared)) {
+            throw new IllegalMonitorStateException("a reader cannot become a writer; leave the lock first");
+        }
+        Grant grant = entered.hold.grant;
+        boolean several = keys.size() > 1;
+        String id = Integer.toString(++entered.ids);
+        Object[] words = grant.words(several ? "LOCK.MACQUIRE" : "LOCK.ACQUIRE", grant.owner, several,
+                "PX", grant.leaseMs, "FENCE", grant.fence);
+        Object[] mode = several ? options.mode().toArray() : Acquire.append(options.mode().toArray(), "REENTRANT", id);
+        if (Locks.least(locks.askHeld(Acquire.append(words, mode))) == 0) {
+            throw new LockLostException(grant.name(), locks.why(grant));
+        }
+        entered.entries.push(new Entry(shared(), id));
+    }
+}

@@ -1,0 +1,85 @@
+package fencelock;
+
+import java.time.Duration;
+import java.util.concurrent.CompletableFuture;
+
+/**
+ * A lock that is held, until it is released or lost. When nobody refers to it any more, its renewal ends and it is given
+ * back.
+ */
+public final class Hold implements AutoCloseable {
+    private final Locks locks;
+    final Grant grant;
+    final CompletableFuture<String> lost = new CompletableFuture<>();
+
+    Hold(Locks locks, Grant grant) {
+        this.locks = locks;
+        this.grant = grant;
+    }
+
+    /** A number that only grows. Send it along with every write, and let what you write to refuse an older one. */
+    public long fence() {
+        return grant.fence;
+    }
+
+    /** Asks nobody: false after the release, when the loss was told, and when the lease may be over. */
+    public boolean isHeld() {
+        return grant.reason == null && !grant.released && grant.until - System.nanoTime() > 0;
+    }
+
+    /** Asks the server whether it is held. Before a step that must not be done twice. */
+    public boolean check() {
+        Object left = locks.askHeld("LOCK.CHECK", grant.keys.get(0), grant.owner, "FENCE", grant.fence);
+        return !Long.valueOf(0).equals(left);
+    }
+
+    /** Completes with the reason as soon as the lock is lost; never after a release. */
+    public CompletableFuture<String> lost() {
+        return lost.copy();
+    }
+
+    /** The reason of the loss in one word, or {@code null} while there was none. */
+    public String lostReason() {
+        return grant.reason;
+    }
+
+    /** Sets the lease, counted from now. Throws {@link LockLostException} if the lock is lost. */
+    public void renew(Duration lease) {
+        long sent = System.nanoTime();
+        long left = locks.settle(grant, grant.renewal(lease.toMillis()));
+        grant.leaseMs = lease.toMillis();
+        grant.until = sent + left * 1_000_000;
+        grant.plan();
+        locks.keeper.watch(Math.min(grant.due, grant.until) - System.nanoTime());
+    }
+
+    /** Gives the lock back; the next in line has it in the same moment. Throws {@link LockLostException} if it was lost. */
+    public void release() {
+        if (grant.released) {
+            throw new IllegalMonitorStateException("You do not own lock at " + grant.name());
+        }
+        grant.released = true;
+        locks.keeper.forget(grant);
+        try {
+            locks.settle(grant, grant.release());
+        } catch (LockException e) {
+            if (e.code().isEmpty()) {
+                locks.keeper.owe(grant.release(), grant.until);
+            }
+            throw e;
+        } catch (LockLostException e) {
+            if (grant.keys.size() > 1) { // one of them was lost, and nothing was released yet
+                locks.ask(grant.words("LOCK.MRELEASE", grant.owner, true));
+            }
+            throw e;
+        }
+    }
+
+    /** Releases it if it was not released before. */
+    @Override
+    public void close() {
+        if (!grant.released) {
+            release();
+        }
+    }
+}

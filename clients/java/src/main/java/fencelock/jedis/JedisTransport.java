@@ -1,0 +1,218 @@
+package fencelock.jedis;
+
+import fencelock.LockException;
+import fencelock.Transport;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.NoSuchElementException;
+import java.util.stream.Collectors;
+import redis.clients.jedis.CommandArguments;
+import redis.clients.jedis.Connection;
+import redis.clients.jedis.commands.ProtocolCommand;
+import redis.clients.jedis.exceptions.JedisDataException;
+import redis.clients.jedis.exceptions.JedisException;
+import redis.clients.jedis.exceptions.JedisRedirectionException;
+import redis.clients.jedis.providers.ClusterConnectionProvider;
+import redis.clients.jedis.providers.ConnectionProvider;
+import redis.clients.jedis.util.Pool;
+
+/**
+ * Over Jedis. Half of a pool waits, at most; renewals go over one connection beside it, and so does a request that finds the
+ * pool exhausted, a release above all.
+ */
+public final class JedisTransport implements Transport {
+    private static final int REPLY_MS = 5000;
+
+    private final Pool<Connection> pool;
+    private final ConnectionProvider provider;
+    private final int waiters;
+    private Connection spare;
+    private volatile int timeoutMs; // of the client; 0 as long as it is unknown, or for none
+
+    /** Over the pool of a {@code RedisClient}, {@code JedisPooled} and such: {@code new JedisTransport(jedis.getPool())}. */
+    public JedisTransport(Pool<Connection> pool) {
+        this.pool = pool;
+        this.provider = null;
+        this.waiters = pool.getMaxTotal() < 0 ? 500 : Math.max(1, pool.getMaxTotal() / 2);
+    }
+
+    /** Over whatever finds the connections: for a cluster, or for Sentinel. So many of them wait at a time, at most. */
+    public JedisTransport(ConnectionProvider provider, int waiters) {
+        this.pool = null;
+        this.provider = provider;
+        this.waiters = waiters;
+    }
+
+    @Override
+    public int waiters() {
+        return waiters;
+    }
+
+    @Override
+    public long sliceMs() {
+        return timeoutMs > 0 ? Math.min(1000, timeoutMs / 2) : 1000;
+    }
+
+    @Override
+    public Object send(long blockMs, Object... words) {
+        CommandArguments arguments = arguments(words);
+        if (provider != null) {
+            return attempt(() -> {
+                try (Connection connection = provider.getConnection(arguments)) {
+                    timeoutMs = connection.getSoTimeout();
+                    return talk(connection, arguments, blockMs + REPLY_MS);
+                }
+            });
+        }
+        Connection connection = borrow();
+        if (connection == null) {
+            synchronized (this) {
+                return attempt(() -> talk(spare(), arguments, blockMs + REPLY_MS));
+            }
+        }
+        try {
+            return attempt(() -> talk(connection, arguments, blockMs + REPLY_MS));
+        } finally {
+            if (connection.isBroken()) {
+                pool.returnBrokenResource(connection);
+                pool.clear(); // those that lie idle are likely to be broken, too
+            } else {
+                pool.returnResource(connection);
+            }
+        }
+    }
+
+    @Override
+    public List<Object> sendAll(List<Object[]> requests, long limitMs) {
+        List<Object> replies = new ArrayList<>();
+        if (provider != null) {
+            requests.forEach(words -> replies.add(caught(() -> send(0, words))));
+            return replies;
+        }
+        synchronized (this) {
+            Object failure = caught(() -> {
+                Connection connection = spare();
+                connection.setSoTimeout(within(limitMs));
+                requests.forEach(words -> connection.sendCommand(arguments(words)));
+                return null;
+            });
+            for (int i = 0; i < requests.size(); i++) {
+                replies.add(failure != null ? failure : caught(() -> plain(spare.getOne())));
+            }
+        }
+        return replies;
+    }
+
+    @Override
+    public synchronized void close() {
+        if (spare != null) {
+            spare.close();
+        }
+    }
+
+    private Connection borrow() {
+        return (Connection) attempt(() -> {
+            try {
+                Connection connection = pool.borrowObject(Duration.ofMillis(1));
+                timeoutMs = connection.getSoTimeout();
+                return connection;
+            } catch (NoSuchElementException e) {
+                return null; // exhausted
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+                return null;
+            }
+        });
+    }
+
+    /** A connection made as the pool makes its own, and not of it. */
+    private Connection spare() throws Exception {
+        if (spare == null || spare.isBroken() || !spare.isConnected()) {
+            if (spare != null) {
+                spare.close();
+            }
+            spare = pool.getFactory().makeObject().getObject();
+            timeoutMs = spare.getSoTimeout();
+        }
+        return spare;
+    }
+
+    private int within(long limitMs) {
+        return (int) Math.max(1, timeoutMs > 0 ? Math.min(timeoutMs, limitMs) : limitMs);
+    }
+
+    private Object talk(Connection connection, CommandArguments arguments, long limitMs) {
+        connection.setSoTimeout(within(limitMs));
+        try {
+            connection.sendCommand(arguments);
+            return plain(connection.getOne());
+        } catch (JedisDataException e) {
+            if (String.valueOf(e.getMessage()).startsWith("READONLY")) {
+                connection.setBroken(); // the next one may reach another server
+            }
+            throw e;
+        } finally {
+            if (!connection.isBroken()) {
+                connection.setSoTimeout(timeoutMs);
+            }
+        }
+    }
+
+    private interface Attempt {
+        Object run() throws Exception;
+    }
+
+    private Object caught(Attempt attempt) {
+        try {
+            return attempt(attempt);
+        } catch (LockException e) {
+            return e;
+        }
+    }
+
+    private Object attempt(Attempt attempt) {
+        try {
+            return attempt.run();
+        } catch (LockException e) {
+            throw e;
+        } catch (Exception e) {
+            for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+                if (cause instanceof JedisRedirectionException && provider instanceof ClusterConnectionProvider cluster) {
+                    cluster.renewSlotCache();
+                }
+                if (cause instanceof JedisDataException) { // the server's own words
+                    throw LockException.refused(String.valueOf(cause.getMessage()));
+                }
+            }
+            if (e instanceof JedisException || e instanceof java.io.IOException || !(e instanceof RuntimeException)
+                    || pool != null && pool.isClosed()) {
+                throw LockException.unreachable(e);
+            }
+            throw (RuntimeException) e;
+        }
+    }
+
+    private static CommandArguments arguments(Object... words) {
+        byte[] command = ((String) words[0]).getBytes();
+        CommandArguments arguments = new CommandArguments((ProtocolCommand) () -> command);
+        for (int i = 1; i < words.length; i++) {
+            if (words[i] instanceof byte[] key) {
+                arguments.key(key);
+            } else {
+                arguments.add(words[i].toString());
+            }
+        }
+        return arguments;
+    }
+
+    /** Without Jedis's own types: a map is a list of pairs there. */
+    private static Object plain(Object reply) {
+        if (reply instanceof List<?> all && !all.isEmpty() && all.get(0) instanceof Map.Entry) {
+            return all.stream().map(pair -> (Map.Entry<?, ?>) pair).filter(pair -> pair.getValue() != null)
+                    .collect(Collectors.toMap(Map.Entry::getKey, pair -> plain(pair.getValue())));
+        }
+        return reply;
+    }
+}

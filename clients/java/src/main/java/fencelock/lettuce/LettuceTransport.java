@@ -1,0 +1,199 @@
+package fencelock.lettuce;
+
+import fencelock.LockException;
+import fencelock.Transport;
+import io.lettuce.core.RedisClient;
+import io.lettuce.core.RedisCommandExecutionException;
+import io.lettuce.core.RedisException;
+import io.lettuce.core.api.StatefulConnection;
+import io.lettuce.core.cluster.RedisClusterClient;
+import io.lettuce.core.codec.ByteArrayCodec;
+import io.lettuce.core.output.NestedMultiOutput;
+import io.lettuce.core.protocol.AsyncCommand;
+import io.lettuce.core.protocol.Command;
+import io.lettuce.core.protocol.CommandArgs;
+import io.lettuce.core.protocol.ProtocolKeyword;
+import io.lettuce.core.pubsub.RedisPubSubAdapter;
+import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.UUID;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+
+/**
+ * Over Lettuce: one connection for all requests, on which nobody ever waits, and one that hears whose turn has come. Both are
+ * opened when they are needed first.
+ */
+public final class LettuceTransport implements Transport {
+    private static final long REPLY_MS = 5000;
+
+    private final Supplier<StatefulConnection<byte[], byte[]>> connect;
+    private final Supplier<StatefulRedisPubSubConnection<byte[], byte[]>> subscribe;
+    private StatefulConnection<byte[], byte[]> connection;
+    private StatefulRedisPubSubConnection<byte[], byte[]> listener;
+    private boolean closed;
+
+    /** Over a client for one server, or for Sentinel. */
+    public LettuceTransport(RedisClient client) {
+        this.connect = () -> client.connect(ByteArrayCodec.INSTANCE);
+        this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE);
+    }
+
+    /** Over a client for a cluster. */
+    public LettuceTransport(RedisClusterClient client) {
+        this.connect = () -> client.connect(ByteArrayCodec.INSTANCE);
+        this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE);
+    }
+
+    @Override
+    public int waiters() {
+        return 0;
+    }
+
+    @Override
+    public Object send(long blockMs, Object... words) {
+        Object reply = sendAll(List.<Object[]>of(words), REPLY_MS).get(0);
+        if (reply instanceof LockException e) {
+            throw e;
+        }
+        return reply;
+    }
+
+    @Override
+    public List<Object> sendAll(List<Object[]> requests, long limitMs) {
+        List<Object> replies = new ArrayList<>();
+        StatefulConnection<byte[], byte[]> connection;
+        List<AsyncCommand<byte[], byte[], List<Object>>> sent = new ArrayList<>();
+        try {
+            connection = connection();
+            for (Object[] words : requests) {
+                AsyncCommand<byte[], byte[], List<Object>> command = command(words);
+                connection.dispatch(command);
+                sent.add(command);
+            }
+        } catch (RedisException e) {
+            LockException failure = failure(e);
+            requests.forEach(words -> replies.add(failure));
+            return replies;
+        }
+        long timeout = connection.getTimeout().toMillis();
+        long end = System.nanoTime() + (timeout > 0 ? Math.min(timeout, limitMs) : limitMs) * 1_000_000;
+        sent.forEach(command -> replies.add(reply(connection, command, end)));
+        return replies;
+    }
+
+    @Override
+    public String listen(Consumer<byte[]> heard) {
+        String channel = "fencelock:" + UUID.randomUUID();
+        try {
+            synchronized (this) {
+                listener = subscribe.get();
+            }
+            listener.addListener(new RedisPubSubAdapter<>() {
+                @Override
+                public void message(byte[] channel, byte[] message) {
+                    heard.accept(message);
+                }
+            });
+            listener.sync().subscribe(channel.getBytes());
+            return channel;
+        } catch (RedisException e) {
+            return null; // so it asks more often
+        }
+    }
+
+    @Override
+    public synchronized void close() {
+        closed = true;
+        if (connection != null) {
+            connection.close();
+        }
+        if (listener != null) {
+            listener.close();
+        }
+    }
+
+    private synchronized StatefulConnection<byte[], byte[]> connection() {
+        if (closed) {
+            throw new RedisException("closed");
+        }
+        if (connection == null) {
+            connection = connect.get();
+        }
+        return connection;
+    }
+
+    /** One that does not answer may be half-open, which no client notices: the next request has a new one. */
+    private synchronized void drop(StatefulConnection<byte[], byte[]> silent) {
+        if (connection == silent) {
+            connection = null;
+            silent.closeAsync();
+        }
+    }
+
+    /** The reply, or what went wrong; an interrupt is kept for later. */
+    private Object reply(StatefulConnection<byte[], byte[]> connection, AsyncCommand<byte[], byte[], List<Object>> command, long end) {
+        boolean interrupted = false;
+        try {
+            while (true) {
+                try {
+                    List<Object> reply = command.get(Math.max(0, end - System.nanoTime()), TimeUnit.NANOSECONDS);
+                    // What is not a list comes as a list of one; lists of one are nothing that these commands reply.
+                    return reply == null || reply.isEmpty() ? null : reply.size() == 1 ? reply.get(0) : reply;
+                } catch (InterruptedException e) {
+                    interrupted = true;
+                } catch (TimeoutException e) {
+                    command.cancel(); // or it would be sent again after a reconnect
+                    drop(connection);
+                    return LockException.unreachable(e);
+                } catch (ExecutionException e) {
+                    return failure(e.getCause());
+                } catch (CancellationException e) {
+                    return LockException.unreachable(e);
+                }
+            }
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    private static LockException failure(Throwable e) {
+        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+            if (cause instanceof RedisCommandExecutionException) {
+                return LockException.refused(String.valueOf(cause.getMessage()));
+            }
+        }
+        return LockException.unreachable(e);
+    }
+
+    private static AsyncCommand<byte[], byte[], List<Object>> command(Object... words) {
+        CommandArgs<byte[], byte[]> args = new CommandArgs<>(ByteArrayCodec.INSTANCE);
+        for (int i = 1; i < words.length; i++) {
+            if (words[i] instanceof byte[] key) {
+                args.addKey(key);
+            } else {
+                args.add(words[i].toString());
+            }
+        }
+        byte[] name = ((String) words[0]).getBytes();
+        ProtocolKeyword keyword = new ProtocolKeyword() {
+            @Override
+            public byte[] getBytes() {
+                return name;
+            }
+
+            @Override
+            public String toString() {
+                return (String) words[0];
+            }
+        };
+        return new AsyncCommand<>(new Command<>(keyword, new NestedMultiOutput<>(ByteArrayCodec.INSTANCE), args));
+    }
+}

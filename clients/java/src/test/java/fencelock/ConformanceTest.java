@@ -1,0 +1,253 @@
+package fencelock;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.lang.ref.WeakReference;
+import java.nio.file.Files;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.HashMap;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.TestFactory;
+
+/** Plays clients/conformance/scenarios.json on Jedis and on Lettuce, with the holds that belong to no thread. */
+class ConformanceTest {
+    private static final Set<String> WARM = new HashSet<>();
+
+    @TestFactory
+    Stream<DynamicTest> scenarios() throws Exception {
+        String only = System.getProperty("scenario", "");
+        JsonArray all = JsonParser.parseString(Files.readString(Server.CLIENTS.resolve("conformance/scenarios.json")))
+                .getAsJsonArray();
+        return Stream.of("jedis", "lettuce").flatMap(client -> StreamSupport.stream(all.spliterator(), false)
+                .map(JsonElement::getAsJsonObject)
+                .filter(scenario -> (client + ": " + text(scenario, "name")).contains(only))
+                .map(scenario -> DynamicTest.dynamicTest(client + ": " + text(scenario, "name"),
+                        () -> play(client, scenario))));
+    }
+
+    private static void play(String client, JsonObject scenario) throws Exception {
+        Set<String> can = client.equals("jedis") ? Set.of("cancel", "drop", "pool") : Set.of("cancel", "drop");
+        String reason = text(scenario, "not-yet");
+        for (JsonElement need : list(scenario, "needs")) {
+            reason = can.contains(need.getAsString()) ? reason : "there is no " + need.getAsString() + " with " + client;
+        }
+        if (reason != null) {
+            System.out.println("skipped: " + client + ": " + text(scenario, "name") + ": " + reason);
+        }
+        Assumptions.assumeTrue(reason == null, reason);
+        Server server = Server.empty();
+        if (WARM.add(client)) { // its classes are loaded, which takes seconds on a busy machine
+            try (Client first = Client.of(client, server.port, 2, 5); Hold hold = first.locks.lock("warm").acquire()) {
+                assertTrue(hold.isHeld());
+            }
+        }
+        long connections = server.number("clients", "connected_clients");
+        Play play = new Play(client, server, scenario);
+        try {
+            for (JsonElement step : list(scenario, "steps")) {
+                play.step(step.getAsJsonObject());
+            }
+            Server.until("no lock is held and nobody waits", 2, () -> play.keys.stream()
+                    .allMatch(key -> server.holders(key) == 0 && server.waiting(key) == 0));
+        } finally {
+            play.close();
+        }
+        Server.until("no thread is left", 3, () -> Thread.getAllStackTraces().keySet().stream()
+                .noneMatch(thread -> thread.getName().startsWith("fencelock")));
+        Server.until("no connection is left", 3, () -> server.number("clients", "connected_clients") <= connections);
+    }
+
+    private static final class Play {
+        private final Server server;
+        private final boolean blocks;
+        private final Server.Proxy proxy;
+        private final Client client;
+        private final ExecutorService pool = Executors.newCachedThreadPool();
+        private final List<String> keys;
+        private final Map<String, Future<Optional<Hold>>> calls = new HashMap<>();
+        private final Map<String, Hold> holds = new HashMap<>();
+        private final Map<String, Boolean> exclusive = new HashMap<>();
+        private final Map<String, Hold> believers = new ConcurrentHashMap<>();
+        private final List<Integer> order = Collections.synchronizedList(new ArrayList<>());
+        private int crowd;
+
+        Play(String name, Server server, JsonObject scenario) throws Exception {
+            this.server = server;
+            blocks = name.equals("jedis");
+            proxy = new Server.Proxy(server);
+            JsonObject options = scenario.has("client") ? scenario.getAsJsonObject("client") : new JsonObject();
+            client = Client.of(name, proxy.port, (int) number(options, "connections", 50), number(options, "timeout", 5));
+            keys = scenario.has("keys") ? StreamSupport.stream(list(scenario, "keys").spliterator(), false)
+                    .map(JsonElement::getAsString).toList() : List.of("k");
+        }
+
+        void close() throws Exception {
+            proxy.tell("heal");
+            pool.shutdownNow();
+            client.close();
+            proxy.close();
+        }
+
+        private FencedLock lock(JsonObject step) {
+            String kind = step.has("kind") ? text(step, "kind") : "exclusive";
+            FencedLock lock = switch (kind) {
+                case "multi" -> client.locks.multi(keys.toArray(String[]::new));
+                case "semaphore" -> client.locks.semaphore(keys.get(0), (int) number(step, "limit", 0));
+                case "shared" -> (FencedLock) client.locks.readWriteLock(keys.get(0)).readLock();
+                default -> client.locks.lock(keys.get(0));
+            };
+            Duration lease = Duration.ofMillis((long) (number(step, "timeout", 10) * 1000));
+            return step.has("renew") ? lock.withRenewedLease(lease) : lock.withLease(lease);
+        }
+
+        void step(JsonObject step) throws Exception {
+            String who = step.has("who") && step.get("who").isJsonPrimitive() ? text(step, "who") : null;
+            String expect = text(step, "expect");
+            Hold hold = holds.get(who);
+            double within = number(step, "within", 5);
+            switch (text(step, "do")) {
+                case "acquire" -> {
+                    FencedLock lock = lock(step);
+                    exclusive.put(who, !step.has("kind") || text(step, "kind").equals("multi"));
+                    Duration wait = Duration.ofMillis((long) (number(step, "wait", 0) * 1000));
+                    calls.put(who, pool.submit(() -> step.has("wait") ? lock.tryAcquire(wait) : Optional.of(lock.acquire())));
+                    if (!step.has("later")) {
+                        join(who, expect, within);
+                    }
+                }
+                case "join" -> join(who, expect, within);
+                case "cancel" -> calls.get(who).cancel(true);
+                case "release" -> {
+                    believers.remove(who);
+                    assertEquals(expect, released(hold));
+                }
+                case "owned" -> assertEquals(step.get("expect").getAsBoolean(), hold.check());
+                case "lost" -> {
+                    assertEquals(text(step, "reason"), hold.lost().get((long) (within * 1000), TimeUnit.MILLISECONDS));
+                    assertEquals(text(step, "reason"), hold.lostReason());
+                }
+                case "not-lost" -> {
+                    Server.pause(number(step, "for", 0));
+                    assertTrue(hold.isHeld() && hold.lostReason() == null);
+                }
+                case "drop" -> {
+                    List.of(holds, calls, believers).forEach(map -> map.remove(who));
+                    WeakReference<Hold> seen = new WeakReference<>(hold);
+                    hold = null;
+                    Server.until("it is collected", 1, () -> {
+                        System.gc();
+                        return seen.get() == null;
+                    });
+                }
+                case "rising" -> {
+                    List<Long> fences = StreamSupport.stream(list(step, "who").spliterator(), false)
+                            .map(name -> holds.get(name.getAsString()).fence()).toList();
+                    assertEquals(fences.stream().distinct().sorted().toList(), fences);
+                }
+                case "crowd" -> {
+                    for (crowd = 0; crowd < (int) number(step, "n", 0); crowd++) {
+                        int number = crowd;
+                        FencedLock lock = lock(new JsonObject());
+                        pool.submit(() -> {
+                            try (Hold one = lock.acquire()) {
+                                order.add(number);
+                            }
+                            return null;
+                        });
+                        Server.until("it is in line", 5, () -> server.waiting(keys.get(0)) == number + 1);
+                    }
+                }
+                case "crowd-in-order" -> {
+                    Server.until("all had their turn", within, () -> order.size() == crowd);
+                    assertEquals(order.stream().sorted().toList(), order);
+                }
+                case "exhaust" -> client.exhaust();
+                case "give-back" -> client.giveBack();
+                case "server" -> {
+                    Object reply = server.cmd(StreamSupport.stream(list(step, "args").spliterator(), false)
+                            .map(JsonElement::getAsString).toArray(String[]::new));
+                    if (step.has("reply") && step.get("reply").isJsonNull()) {
+                        assertNull(reply);
+                    } else if (step.has("reply")) {
+                        assertEquals(text(step, "reply"), reply.toString());
+                    }
+                }
+                case "until" -> Server.until(step.toString(), within, () -> is(step));
+                case "fault" -> proxy.tell(text(step, "line"));
+                case "sleep" -> Server.pause(number(step, "seconds", 0));
+                default -> throw new AssertionError("unknown step " + step);
+            }
+        }
+
+        /** Where nobody waits in the server, whoever is in line counts as blocked. */
+        private boolean is(JsonObject step) {
+            String key = keys.get(0);
+            return (!step.has("waiting") || server.waiting(key) == number(step, "waiting", 0))
+                    && (!step.has("holders") || server.holders(key) == number(step, "holders", 0))
+                    && (!step.has("blocked") || number(step, "blocked", 0)
+                            == (blocks ? server.number("clients", "blocked_clients") : server.waiting(key)));
+        }
+
+        private void join(String who, String expect, double within) throws Exception {
+            String result;
+            try {
+                Optional<Hold> hold = calls.get(who).get((long) (within * 1000), TimeUnit.MILLISECONDS);
+                result = hold.isPresent() ? "held" : "busy";
+                hold.ifPresent(got -> {
+                    holds.put(who, got);
+                    List<String> others = believers.keySet().stream().filter(b -> believers.get(b).lostReason() == null).toList();
+                    assertTrue(!exclusive.get(who) || others.isEmpty(), () -> who + " and " + others + " believe");
+                    believers.put(who, got);
+                });
+            } catch (ExecutionException e) {
+                result = e.getCause() instanceof LockException ? "error" : e.getCause().toString();
+            }
+            assertEquals(expect, result, who);
+        }
+
+        private static String released(Hold hold) {
+            try {
+                hold.release();
+                return "ok";
+            } catch (LockLostException e) {
+                return "not-owned";
+            } catch (IllegalMonitorStateException e) {
+                return "error";
+            }
+        }
+    }
+
+    private static String text(JsonObject from, String name) {
+        return from.has(name) ? from.get(name).getAsString() : null;
+    }
+
+    private static double number(JsonObject from, String name, double otherwise) {
+        return from.has(name) ? from.get(name).getAsDouble() : otherwise;
+    }
+
+    private static JsonArray list(JsonObject from, String name) {
+        return from.has(name) ? from.getAsJsonArray(name) : new JsonArray();
+    }
+}

@@ -1,0 +1,20 @@
+# The tests of clients/java: its own, the scenarios, and the cases of ShedLock and of Spring Integration. Read by
+# tools/clients.sh. Java and Maven come with tools/setup.sh snippets; the rest from the repository that Maven is set up for.
+
+bring_java() {
+    local made=$root/java/made
+    command -v mvn >/dev/null || tools/setup.sh snippets
+    cmp -s clients/java/pom.xml "$made" && return
+    # With a test that does not exist, so that the parts that run tests are brought as well.
+    (cd clients/java && mvn -q -B -Dto="$root/java/build" test -Dtest=ReadmeTest#none -Dsurefire.failIfNoSpecifiedTests=false)
+    cp clients/java/pom.xml "$made"
+}
+
+run_java() {
+    (cd clients/java && mvn -B -o -Dto="$root/java/build" -Dstyle.color=never ${TESTS:+-Dtest="*$TESTS*"} test)
+}
+
+count_java() {
+    sed -nE 's/^.*Tests run: ([0-9]+), Failures: ([0-9]+), Errors: ([0-9]+), Skipped: ([0-9]+)$/\1 \2 \3 \4/p' | tail -n 1 |
+        awk '{ print $1 - $2 - $3 - $4 " passed"; if ($2 + $3) print $2 + $3 " failed"; if ($4) print $4 " skipped" }'
+}
