@@ -114,7 +114,7 @@ class Connection:
     async def downward(self):
         while True:
             reply = await self.value(self.server_reader)
-            if reply.startswith(b">"):  # a push answers no request
+            if reply.startswith((b">", b"*3\r\n$7\r\nmessage\r\n")):  # a push and a message answer no request
                 self.writer.write(reply)
                 continue
             kind, n = self.replies.pop(0)

@@ -1,0 +1,208 @@
+/**
+ * The way to the server. Requests go over the client that the program has. While that one gives no replies, because its
+ * connection is broken or somebody blocks it, they go over a connection of our own beside it; another one listens while
+ * somebody waits. Both are opened when they are needed, dropped at their first failure, and closed when nothing is left to do.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { codeOf } from './errors.js';
+
+/** ioredis: `Redis` or `Cluster`. */
+export interface IoredisClient {
+  call(command: string, ...args: string[]): Promise<unknown>;
+  duplicate(...args: any[]): any;
+  on(event: string, listener: (...args: any[]) => void): unknown;
+  off(event: string, listener: (...args: any[]) => void): unknown;
+  readonly status: string;
+}
+
+/** node-redis: what `createClient` or `createCluster` returns. */
+export interface NodeRedisClient {
+  sendCommand(...args: any[]): Promise<unknown>;
+  duplicate(...args: any[]): any;
+  on(event: any, listener: (...args: any[]) => void): unknown;
+  off(event: any, listener: (...args: any[]) => void): unknown;
+  readonly isOpen: boolean;
+}
+
+export type RedisClient = IoredisClient | NodeRedisClient;
+
+type Send = (key: string, args: string[]) => Promise<unknown>;
+
+export const REPLY = 2000; // ms to wait for a reply; no request of this library blocks in the server
+const LINGER = 1000; // ms without anything to do, after which our own connections are closed
+
+export const now = () => performance.now();
+export const nothing = () => {};
+
+const isIoredis = (client: RedisClient): client is IoredisClient => 'call' in client;
+const isCluster = (client: RedisClient) => 'masters' in client || ('isCluster' in client && client.isCluster === true);
+
+/** The one way in which a command goes out, whatever the client. `key` tells a cluster of node-redis where to. */
+function sender(client: RedisClient): Send {
+  if (isIoredis(client)) return (_, [name, ...rest]) => client.call(name!, ...rest);
+  if (isCluster(client)) return (key, args) => client.sendCommand(key, false, args);
+  return (_, args) => client.sendCommand(args);
+}
+
+/** The same client once more, not yet connected, which connects once and then fails rather than trying again by itself. */
+function twin(client: RedisClient): any {
+  if (isIoredis(client)) {
+    const once = { lazyConnect: true, retryStrategy: () => null, clusterRetryStrategy: () => null };
+    const options = { ...once, connectTimeout: REPLY, commandTimeout: undefined, maxRetriesPerRequest: null, keyPrefix: '' };
+    return isCluster(client) ? client.duplicate([], once) : client.duplicate(options);
+  }
+  const socket = { ...(client as any).options?.socket, reconnectStrategy: false, connectTimeout: REPLY };
+  return isCluster(client) ? client.duplicate() : client.duplicate({ socket, disableOfflineQueue: false });
+}
+
+/** Settles as the promise does, or fails after `limit` ms, or when `signal` aborts. Nothing is left of it then. */
+export async function within<T>(promise: Promise<T>, limit: number, signal?: AbortSignal): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  let stop = nothing;
+  try {
+    return await new Promise<T>((resolve, reject) => {
+      stop = () => reject(signal!.reason);
+      if (signal?.aborted) stop();
+      signal?.addEventListener('abort', stop);
+      timer = setTimeout(() => reject(new Error(`no reply from the server for ${limit} ms`)), limit);
+      promise.then(resolve, reject);
+    });
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', stop);
+  }
+}
+
+/** A connection of our own. */
+class Side {
+  private open: { twin: any; ready: Promise<Send> } | undefined;
+
+  constructor(private readonly client: RedisClient, private readonly prepare: (twin: any) => Promise<unknown> = async () => {}) {}
+
+  /** Opened if it is not, and ready for a request. */
+  ready(): Promise<Send> {
+    if (!this.open) {
+      const made = twin(this.client);
+      for (const event of ['error', 'end']) made.on(event, () => this.drop(made));
+      const connect = async () => {
+        await made.connect();
+        await this.prepare(made);
+        return sender(made);
+      };
+      this.open = { twin: made, ready: connect() };
+      this.open.ready.catch(() => this.drop(made));
+    }
+    return this.open.ready;
+  }
+
+  get isOpen(): boolean {
+    return this.open !== undefined;
+  }
+
+  drop(which: any = this.open?.twin): void {
+    if (this.open?.twin === which) this.open = undefined;
+    try {
+      if (which) 'call' in which ? which.disconnect() : which.destroy();
+    } catch {
+      // it was closed already
+    }
+  }
+}
+
+export class Link {
+  private readonly send: Send;
+  private readonly spare: Side;
+  private readonly ear: Side;
+  /** Where turns are told. Nobody else knows this name. */
+  readonly channel = `fencelock:${randomBytes(12).toString('hex')}`;
+  /** Settles when the client has replied again, to a request that stands behind all those that it was sent before. */
+  trouble: Promise<void> | undefined;
+  /** Whether turns are told by messages just now. */
+  listening = false;
+  private lingering: NodeJS.Timeout | undefined;
+  private ended = false;
+
+  /** `told` hears of the turn of an owner; `busy` says whether there is still something to do. */
+  constructor(private readonly client: RedisClient, told: (owner: string) => void, private readonly busy: () => boolean) {
+    this.send = sender(client);
+    this.spare = new Side(client);
+    this.ear = new Side(client, async (twin) => {
+      const deaf = () => { this.listening = false; };
+      twin.on('error', deaf).on('end', deaf);
+      const hear = (message: string) => {
+        const [, fence, bytes] = /^([0-9]+) ([0-9]+) /.exec(message) ?? [];
+        const from = `${fence} ${bytes} `.length;
+        told(Buffer.from(message).subarray(from, from + Number(bytes)).toString());
+      };
+      if (isIoredis(twin)) {
+        twin.on('message', (_: string, message: string) => hear(message));
+        await (twin as any).subscribe(this.channel);
+      } else {
+        await (twin as any).subscribe(this.channel, hear);
+      }
+      this.listening = true;
+    });
+    client.on('error', nothing); // without a listener, a connection that is cut may end the process
+  }
+
+  /** Whether the program has closed its client. */
+  get closed(): boolean {
+    return this.ended || (isIoredis(this.client) ? this.client.status === 'end' : !this.client.isOpen);
+  }
+
+  /** Sends one request, and fails if there is no reply within `limit` ms. */
+  async call(key: string, args: string[], limit = REPLY, signal?: AbortSignal): Promise<unknown> {
+    if (this.trouble) return this.beside(key, args, limit, signal);
+    try {
+      return await within(this.send(key, args), limit, signal);
+    } catch (error) {
+      if (!signal?.aborted && !codeOf(error)) this.trouble ??= this.probe(key);
+      throw error;
+    }
+  }
+
+  private async beside(key: string, args: string[], limit: number, signal?: AbortSignal): Promise<unknown> {
+    try {
+      return await within(this.spare.ready().then((send) => send(key, args)), limit, signal);
+    } catch (error) {
+      if (!signal?.aborted && !codeOf(error)) this.spare.drop();
+      throw error;
+    } finally {
+      this.rest();
+    }
+  }
+
+  private async probe(key: string): Promise<void> {
+    while (!this.closed) {
+      if (await this.send(key, ['LOCK.CHECK', key, 'fencelock']).then(() => true, codeOf)) break;
+      await sleep(50 + 50 * Math.random(), undefined, { ref: false });
+    }
+    this.trouble = undefined;
+  }
+
+  /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
+  async listen(signal?: AbortSignal): Promise<void> {
+    await within(this.ear.ready(), REPLY, signal).catch(nothing);
+  }
+
+  /** Closes our own connections when there has been nothing to do for a while. */
+  rest(): void {
+    if (this.lingering || this.busy() || !(this.spare.isOpen || this.ear.isOpen)) return;
+    this.lingering = setTimeout(() => {
+      this.lingering = undefined;
+      if (this.busy()) return;
+      this.spare.drop();
+      this.ear.drop();
+    }, LINGER).unref();
+  }
+
+  close(): void {
+    this.ended = true;
+    clearTimeout(this.lingering);
+    this.spare.drop();
+    this.ear.drop();
+    this.client.off('error', nothing);
+  }
+}

@@ -1,0 +1,29 @@
+# The tests of clients/node: its own, the scenarios, and the programs of its README. Read by tools/clients.sh.
+
+bring_node() {
+    local home=$root/node
+    node=$(find_node 20.14 "$root/node-bin")
+    mkdir -p "$home"
+    cmp -s clients/node/package-lock.json "$home/node_modules/made" && return
+    cp clients/node/{package.json,package-lock.json,.npmrc} "$home"
+    (cd "$home" && PATH=$node:$PATH npm ci --silent --no-audit --no-fund)
+    cp clients/node/package-lock.json "$home/node_modules/made"
+}
+
+run_node() {
+    local home=$root/node
+    export PROXY=$PWD/clients/conformance/proxy.py SCENARIOS=$PWD/clients/conformance/scenarios.json
+    rm -rf "$home"/{src,tests,dist,build}
+    cp -r clients/node/{src,tests,README.md,package.json,tsconfig.json,tsconfig.tests.json} "$home"
+    (
+        cd "$home"
+        "$node/node" tests/readme.mjs
+        "$node/node" node_modules/typescript/bin/tsc -p tsconfig.json
+        "$node/node" node_modules/typescript/bin/tsc -p tsconfig.tests.json
+        "$node/node" --expose-gc --enable-source-maps --test --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
+    )
+}
+
+count_node() {
+    sed -nE 's/^. pass ([0-9]+)$/\1 passed/p; s/^. fail ([1-9][0-9]*)$/\1 failed/p; s/^. skipped ([1-9][0-9]*)$/\1 skipped/p'
+}
