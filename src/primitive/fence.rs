@@ -1,4 +1,4 @@
-//! Fencing tokens: a number that only grows, one sequence for the whole server.
+//! Fences: a number that only grows, one sequence for the whole server.
 
 use std::num::NonZeroU64;
 
