@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs every fenced block of Python, Go and JavaScript in README.md and docs/ against a server with the module, each on a
 # server of its own, and ends with one line. A comment before the block, <!-- run: NAME -->, names the driver in
-# tests/snippets/LANGUAGE that puts it to the test; a block without one, and a driver without a block, is an error. Brings the
-# clients to target/snippets; a language that cannot be had is said and counted as skipped.
+# tests/snippets/LANGUAGE that puts it to the test; a block without one, and a driver without a block, is an error. A comment
+# <!-- same: PAGE --> says that the block stands word for word in that page of clients/, whose own tests run it; it is for the
+# languages that are not run here. Brings the clients to target/snippets; a language that cannot be had is said and counted as
+# skipped.
 # usage: SERVER_BIN=redis-server MODULE_PATH=module.so tools/snippets.sh
 #   SNIPPETS=go    only blocks whose language and name, as in go/readme, contain this
 set -euo pipefail
@@ -17,14 +19,16 @@ passed=0 failed=0 skipped=0
 # Prints LANGUAGE, NAME, FILE and LINE of each block, and writes the block to $root/blocks/LANGUAGE/NAME.
 extract() {
     rm -rf "$root/blocks"
-    mkdir -p "$root"/blocks/{python,go,node}
+    mkdir -p "$root"/blocks/{python,go,node,java,rust}
     find README.md docs -name '*.md' -print0 | sort -z | xargs -0 awk -v blocks="$root/blocks" '
         BEGIN {
             language["python"] = language["py"] = "python"
             language["go"] = "go"
             language["js"] = language["javascript"] = language["mjs"] = language["node"] = "node"
+            language["java"] = "java"
+            language["rust"] = "rust"
         }
-        /^ *<!-- run: [a-z_]+ -->$/ { name = $3; next }
+        /^ *<!-- (run: [a-z_]+|same: clients\/[a-z]+\/README.md) -->$/ { name = $3; gsub("/", ":", name); next }
         /^ *```/ && !inside {
             inside = 1; out = ""; tag = $1; sub(/^```/, "", tag)
             if (tag in language) {
@@ -77,7 +81,9 @@ run_python() {
 run_go() {
     cp "$2" "$3/locks.go"
     cp "$drivers"/go/{go.mod,go.sum,trials_test.go,"$1_test.go"} "$3"
-    (cd "$3" && "$go" test -count=1 -v .)
+    # The library of this project is there for all; trials_test.go is left out for the block that only calls it.
+    (cd "$3" && "$go" mod edit -require fencelock@v0.0.0 -replace "fencelock=$OLDPWD/clients/go" &&
+        "$go" test -count=1 -v -tags "$1" .)
 }
 
 run_node() {
@@ -85,6 +91,11 @@ run_node() {
     cp "$drivers"/node/{trials,"$1"}.mjs "$3"
     ln -s "$root/node/node_modules" "$3/node_modules"
     (cd "$3" && "$node/node" --test --test-force-exit "$1.mjs")
+}
+
+# True if the text of file $1 stands in file $2, word for word.
+in_page() {
+    [[ $(cat "$2") == *"$(cat "$1")"* ]]
 }
 
 # Runs a block with a server and a cluster of one node, both new.
@@ -117,6 +128,16 @@ done
 
 while read -r language name file line <&3; do
     [[ $language/$name == *${SNIPPETS:-}* ]] || continue
+    if [[ $name == clients:* ]]; then
+        if in_page "$root/blocks/$language/$name" "${name//://}"; then
+            say "$file:$line: $language stands in ${name//://}, whose tests run it"
+            passed=$((passed + 1))
+        else
+            say "$file:$line: this block of $language does not stand in ${name//://}"
+            failed=$((failed + 1))
+        fi
+        continue
+    fi
     if [ "$name" = - ] || ! compgen -G "$drivers/$language/$name[._]*" >/dev/null; then
         say "$file:$line: no driver for this block of $language; see CONTRIBUTING.md"
         failed=$((failed + 1))

@@ -1,3 +1,5 @@
+//go:build !readme
+
 // What every block of Go must stand. The server listens on LOCK_PORT and is the process LOCK_PID; LOCK_CLUSTER_PORT is a
 // cluster of one node. The block is the rest of this package; each driver says in hold how it is called.
 package locks
