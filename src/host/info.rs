@@ -36,6 +36,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"loss_ledger_bytes", host.memory.ledger.bytes() as u64),
                     (c"memory_bytes", (host.memory.waiting_bytes() + host.memory.ledger.bytes()) as u64),
                     (c"max_memory_bytes", host.memory.budget.0 as u64),
+                    (c"index_bytes", (host.memory.leases.bytes() + host.memory.ties.bytes()) as u64),
                     (c"lease_index_entries", host.memory.leases.ending() as u64),
                     (c"tied", host.memory.ties.len() as u64),
                     (c"provisional", host.memory.provisional.len() as u64),

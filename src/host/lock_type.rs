@@ -11,7 +11,9 @@ use super::value::{self, behind, is_load, Digest, Kind, Value, ENCODING};
 use super::{clock, events, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
+use crate::primitive::leases::hold_bytes;
 use crate::primitive::ledger::{Ended, Named};
+use crate::primitive::ties::tie_bytes;
 use crate::primitive::{Clock, Cooling, End, Fence, Hold, Lock};
 
 static KIND: Kind = Kind::new(c"redislock");
@@ -87,6 +89,12 @@ impl Value for Lock {
         let beyond = holds.len().saturating_sub(1) * size_of::<Hold>() + size_of_val(cooling);
         let all = holds.iter().chain(cooling.iter().map(|cooling| &cooling.hold));
         beyond + all.map(|hold| hold.owner.as_bytes().len() + extra_bytes(hold)).sum::<usize>()
+    }
+
+    fn bytes_in_indexes(&self, name_len: usize) -> usize {
+        let holds = self.holds();
+        let tied = holds.iter().filter_map(Hold::tie).filter(|tie| !tie.is_cut()).count();
+        (holds.len() + self.cooling().len()) * hold_bytes(name_len) + tied * tie_bytes(name_len)
     }
 
     /// No deadlines, as clocks differ.

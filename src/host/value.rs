@@ -79,6 +79,11 @@ pub(super) trait Value: Sized + 'static {
     /// How many bytes it has allocated.
     fn bytes_beyond(&self) -> usize;
 
+    /// How many bytes the indexes outside the keyspace take for it, under a name of this length.
+    fn bytes_in_indexes(&self, _name_len: usize) -> usize {
+        0
+    }
+
     /// Tells what two servers with the same data agree on.
     fn digest(&self, digest: &Digest);
 
@@ -104,7 +109,7 @@ pub(super) fn register<V: Value>(
         rdb_load: Some(rdb_load::<V>),
         rdb_save: Some(rdb_save::<V>),
         aof_rewrite: Some(aof_rewrite::<V>),
-        mem_usage: Some(mem_usage::<V>),
+        mem_usage: None,
         digest: Some(digest::<V>),
         free: Some(free::<V>),
         aux_load: None,
@@ -116,7 +121,7 @@ pub(super) fn register<V: Value>(
         copy: None,
         copy2: None,
         defrag: Some(defrag),
-        mem_usage2: None,
+        mem_usage2: Some(mem_usage::<V>),
         free_effort2: None,
         unlink2: None,
         aux_save2: None,
@@ -213,8 +218,15 @@ unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RString, value
     guard("aof_rewrite", || behind::<V>(value).rewrite(io, key));
 }
 
-unsafe extern "C" fn mem_usage<V: Value>(value: *const c_void) -> usize {
-    size_of::<V>() + behind::<V>(value).bytes_beyond() + OWNER_HEADER_BYTES
+unsafe extern "C" fn mem_usage<V: Value>(
+    ctx: *mut raw::RedisModuleKeyOptCtx,
+    value: *const c_void,
+    _samples: usize,
+) -> usize {
+    let value = behind::<V>(value);
+    let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx)).cast_mut();
+    let name_len = if name.is_null() { 0 } else { bytes(name).len() };
+    size_of::<V>() + value.bytes_beyond() + value.bytes_in_indexes(name_len) + OWNER_HEADER_BYTES
 }
 
 unsafe extern "C" fn free_effort<V: Value>(_key: *mut RString, value: *const c_void) -> usize {

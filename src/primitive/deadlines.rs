@@ -75,6 +75,11 @@ impl<T> Deadlines<T> {
         self.entries.len()
     }
 
+    /// What it takes of the server's memory, but for what its values have allocated.
+    pub fn bytes(&self) -> usize {
+        self.entries.bytes() + size_of_val(&*self.heads)
+    }
+
     /// How many of them never fall due.
     pub const fn undue(&self) -> usize {
         self.undue

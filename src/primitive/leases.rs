@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use super::deadlines::{Deadlines, Slot};
+use super::footprint::allocated;
 use super::roll::{self, Link, Links, Roll};
 use super::table::hash_of;
 use super::{Fence, Hold, Moment};
@@ -14,7 +15,7 @@ use super::{Fence, Hold, Moment};
 #[derive(Debug)]
 pub struct LeaseRef {
     /// The key; one of ordinary length takes no memory of its own.
-    pub key: SmallVec<[u8; 16]>,
+    pub key: SmallVec<[u8; NAME_INLINE]>,
     pub fence: Fence,
     link: Link,
 }
@@ -34,13 +35,40 @@ impl Links for Deadlines<LeaseRef> {
 struct Index {
     wheel: Deadlines<LeaseRef>,
     roll: Roll,
+    /// What the names take that are too long for their entries.
+    name_bytes: usize,
 }
 
 impl Index {
+    fn insert(&mut self, at: Moment, lease: LeaseRef) -> Slot {
+        self.name_bytes += name_bytes(lease.key.len());
+        let slot = self.wheel.insert(at, lease);
+        self.roll.add(slot, &mut self.wheel);
+        slot
+    }
+
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
         self.roll.remove(slot, &mut self.wheel);
-        self.wheel.remove(slot)
+        let lease = self.wheel.remove(slot)?;
+        self.name_bytes -= name_bytes(lease.key.len());
+        Some(lease)
     }
+}
+
+/// A name that fits takes no more than its entry.
+const NAME_INLINE: usize = 16;
+
+const fn name_bytes(len: usize) -> usize {
+    if len > NAME_INLINE {
+        allocated(len)
+    } else {
+        0
+    }
+}
+
+/// What the index takes for one hold of a lock with a name of this length.
+pub const fn hold_bytes(name_len: usize) -> usize {
+    Deadlines::<LeaseRef>::ENTRY_BYTES + size_of::<u32>() + name_bytes(name_len)
 }
 
 /// Where a lock has its place in the order of the roll.
@@ -67,6 +95,12 @@ impl Leases {
         self.indexes.iter().map(|(_, index)| index.wheel.len() - index.wheel.undue()).sum()
     }
 
+    /// What it takes of the server's memory.
+    pub fn bytes(&self) -> usize {
+        let bytes = |index: &Index| index.wheel.bytes() + index.roll.bytes() + index.name_bytes;
+        self.indexes.iter().map(|(_, index)| bytes(index)).sum()
+    }
+
     /// Notes when this hold is due.
     pub fn insert(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.insert_at(db, key, hold, hold.deadline);
@@ -80,9 +114,7 @@ impl Leases {
             self.indexes.push((db, Index::default()));
         }
         if let Some(index) = self.index_mut(db) {
-            let slot = index.wheel.insert(at, lease);
-            index.roll.add(slot, &mut index.wheel);
-            hold.mark = hold.mark.at(slot);
+            hold.mark = hold.mark.at(index.insert(at, lease));
         }
     }
 

@@ -129,6 +129,11 @@ impl Roll {
         next
     }
 
+    /// What it takes of the server's memory.
+    pub const fn bytes(&self) -> usize {
+        (self.buckets.0.len() + self.old.0.len()) * size_of::<u32>()
+    }
+
     fn bucket_of(&mut self, hash: u32) -> (&mut Buckets, usize) {
         let hash = u64::from(hash);
         if !self.old.0.is_empty() {

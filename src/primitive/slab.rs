@@ -1,6 +1,8 @@
 //! Numbered places for values. Places are kept in blocks that never move, so that growing by one never copies
 //! what is there: a copy of a million entries would stall every client.
 
+use super::footprint::allocated;
+
 const BLOCK: usize = 1024;
 
 /// A place in a [`Slab`]: a hint that may be stale, so whoever uses it compares what it finds there.
@@ -51,6 +53,12 @@ impl<T> Slab<T> {
     /// How many values there are.
     pub const fn len(&self) -> usize {
         self.len
+    }
+
+    /// What it takes of the server's memory: as much as at its largest.
+    pub const fn bytes(&self) -> usize {
+        self.blocks.len() * allocated(BLOCK * Self::PLACE_BYTES)
+            + self.blocks.capacity() * size_of::<Vec<Place<T>>>()
     }
 
     /// Gives all of it back, a block with each step of the iterator.

@@ -6,42 +6,60 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 use super::bounds::Tie;
+use super::footprint::{in_tree, shared_name};
 use super::Fence;
 
 /// One tied hold of a database: the client id of its connection, its key, and its fence.
 pub type Tied = (u64, Rc<[u8]>, Fence);
 
+/// What is taken for one hold that is tied, of a lock with a name of this length.
+pub const fn tie_bytes(name_len: usize) -> usize {
+    in_tree::<Tied>() + shared_name(name_len)
+}
+
+/// The tied holds of one database.
+#[derive(Debug, Default)]
+struct Index {
+    tied: BTreeSet<Tied>,
+    bytes: usize,
+}
+
 /// The tied holds of each database. Other processes give the same client ids, which does no harm.
 #[derive(Debug, Default)]
 pub struct Ties {
-    by_db: BTreeMap<i32, BTreeSet<Tied>>,
+    by_db: BTreeMap<i32, Index>,
 }
 
 impl Ties {
     /// Notes a hold. One that is cut needs no note: its deadline ends it.
     pub fn note(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
         if !tie.is_cut() {
-            self.by_db.entry(db).or_default().insert((tie.client, key.into(), fence));
+            let index = self.by_db.entry(db).or_default();
+            if index.tied.insert((tie.client, key.into(), fence)) {
+                index.bytes += tie_bytes(key.len());
+            }
         }
     }
 
     /// Forgets a hold.
     pub fn forget(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
-        if let Some(tied) = self.by_db.get_mut(&db) {
-            tied.remove(&(tie.client, key.into(), fence));
+        if let Some(index) = self.by_db.get_mut(&db) {
+            if index.tied.remove(&(tie.client, key.into(), fence)) {
+                index.bytes -= tie_bytes(key.len());
+            }
         }
     }
 
     /// The holds of one connection, or of all, database by database: as many as come after `last`.
     pub fn after(&self, last: Option<&(i32, Tied)>, client: Option<u64>, count: usize) -> Vec<(i32, Tied)> {
         let first_db = last.map_or(i32::MIN, |(db, _)| *db);
-        let tied = self.by_db.range(first_db..).flat_map(|(db, tied)| {
+        let tied = self.by_db.range(first_db..).flat_map(|(db, index)| {
             let from = match (last, client) {
                 (Some((last_db, last)), _) if last_db == db => Bound::Excluded(last.clone()),
                 (_, Some(client)) => Bound::Included((client, Rc::default(), Fence::MIN)),
                 (_, None) => Bound::Unbounded,
             };
-            let later = tied.range((from, Bound::Unbounded));
+            let later = index.tied.range((from, Bound::Unbounded));
             let own = later.take_while(|(of, ..)| client.is_none_or(|client| client == *of));
             own.map(|tied| (*db, tied.clone()))
         });
@@ -50,12 +68,17 @@ impl Ties {
 
     /// The keys of all of them.
     pub fn keys(&self) -> impl Iterator<Item = &Rc<[u8]>> {
-        self.by_db.values().flatten().map(|(_, key, _)| key)
+        self.by_db.values().flat_map(|index| &index.tied).map(|(_, key, _)| key)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.by_db.values().map(BTreeSet::len).sum()
+        self.by_db.values().map(|index| index.tied.len()).sum()
+    }
+
+    /// What they take of the server's memory.
+    pub fn bytes(&self) -> usize {
+        self.by_db.values().map(|index| index.bytes).sum()
     }
 
     /// Two databases have changed places.
@@ -66,11 +89,11 @@ impl Ties {
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
     pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
-        let gone: Vec<BTreeSet<Tied>> = match db {
+        let gone: Vec<Index> = match db {
             Some(db) => self.by_db.remove(&db).into_iter().collect(),
             None => std::mem::take(&mut self.by_db).into_values().collect(),
         };
-        gone.into_iter().flatten().map(drop)
+        gone.into_iter().flat_map(|index| index.tied).map(drop)
     }
 }
 

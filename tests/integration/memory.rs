@@ -1,5 +1,5 @@
 //! What remains when locks have come and gone: nothing. And what a waiter costs while it waits; how much all of them may
-//! take is in `budget`.
+//! take is in `budget`, and what holds take outside the keyspace in `indexes`.
 
 use crate::steps::digest;
 use crate::support::wait::wait_waiting;
@@ -7,6 +7,7 @@ use crate::support::{skip, wait_until, Connection, Server, Value};
 use crate::traffic::{acquire, acquire_on, at_once, lock_stat, wait_quiet};
 
 mod budget;
+mod indexes;
 
 /// Rounds of acquire and release in one packet.
 const ROUNDS: usize = 500;

@@ -6,7 +6,7 @@ use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
 /// Sends this command for each number, many in a packet; what the replies were.
-fn each(
+pub(super) fn each(
     conn: &mut Connection,
     numbers: std::ops::Range<usize>,
     command: impl Fn(usize) -> Vec<String>,
@@ -23,12 +23,12 @@ fn each(
     replies
 }
 
-fn owned(line: &str) -> Vec<String> {
+pub(super) fn owned(line: &str) -> Vec<String> {
     words(line).into_iter().map(str::to_owned).collect()
 }
 
 /// A name of this length that differs from the others.
-fn long(n: usize, len: usize) -> String {
+pub(super) fn long(n: usize, len: usize) -> String {
     format!("{n:0>len$}")
 }
 
