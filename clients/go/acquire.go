@@ -58,9 +58,6 @@ func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []
 		return nil, ErrClosed
 	}
 	defer c.calls.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(c.life, func() { cancel(ErrClosed) })()
 	lock, err := w.stand(ctx)
 	if w.seat != nil {
 		c.room.part(w.seat)
@@ -72,8 +69,14 @@ func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []
 }
 
 func (w *wait) stand(ctx context.Context) (*Lock, error) {
-	for {
-		h, err := w.once(ctx)
+	h, err := w.once(ctx)
+	if h == nil && w.wait { // from now on it may last, and Close must end it
+		waiting, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(w.life, func() { cancel(ErrClosed) })()
+		ctx = waiting
+	}
+	for ; ; h, err = w.once(ctx) {
 		switch {
 		case ctx.Err() != nil:
 			if !w.sent {
@@ -142,8 +145,11 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 		return nil, nil
 	}
 	fence, err := cmd.Int64()
+	if err != nil {
+		return nil, err
+	}
 	h := &hold{request: w.request, fence: fence, until: sent.Add(w.lease)}
-	if err == nil && block > 0 { // the turn may have come some time ago: claim it, and count from now
+	if block > 0 { // the turn may have come some time ago: claim it, and count from now
 		sent, cmd = time.Now(), h.renewal()
 		_ = w.send(ctx, w.reply, cmd)
 		left, err := least(cmd)
@@ -156,7 +162,7 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 		}
 		h.until = sent.Add(time.Duration(left) * time.Millisecond)
 	}
-	return h, err
+	return h, nil
 }
 
 // judge returns after what time to ask again, or the error that asking again cannot mend.

@@ -37,7 +37,7 @@ var (
 // LostError says why a lock is held no more though nobody released it.
 type LostError struct {
 	Key    string
-	Reason string // in the words of the server, such as "broken" or "expired"; "lease-over" by our own clock
+	Reason string // in the words of the server, such as "broken" or "expired"; "lease-over" by our own clock; its error, such as "NOPERM"
 }
 
 func (e *LostError) Error() string { return ErrLost.Error() + ": " + e.Key + ": " + e.Reason }

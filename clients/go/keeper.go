@@ -16,16 +16,13 @@ type hold struct {
 	request
 	fence    int64
 	until    time.Time // when the lease ends, by our own clock
-	due      time.Time // when it is to be renewed
+	due      time.Time // when it is to be renewed, if it is
+	end      *time.Timer
 	cancel   context.CancelCauseFunc
 	released bool
 }
 
-func (h *hold) plan() {
-	if h.due = h.until; h.renew {
-		h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3))
-	}
-}
+func (h *hold) plan() { h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3)) }
 
 func (h *hold) renewal() *redis.Cmd {
 	ms := h.lease.Milliseconds()
@@ -49,7 +46,8 @@ type debt struct {
 }
 
 // keeper has the holds: it renews those that are due, all in one go, tells of those that are lost, and gives back those
-// that were dropped. Its goroutine runs only while there is something to keep.
+// that were dropped. Its goroutine runs only while there is something to renew or to give back. The end of a lease has a
+// timer for each hold, which no request keeps waiting.
 type keeper struct {
 	*Locker
 	mu      sync.Mutex
@@ -84,9 +82,11 @@ func (k *keeper) add(ctx context.Context, h *hold) *Lock {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	h.plan()
 	k.holds[h] = struct{}{}
-	k.watch(h.due)
+	h.end = time.AfterFunc(time.Until(h.until), func() { k.expire(h) })
+	if h.plan(); h.renew {
+		k.watch(h.due)
+	}
 	return l
 }
 
@@ -96,8 +96,21 @@ func (k *keeper) release(h *hold) bool {
 	defer k.mu.Unlock()
 	first := !h.released
 	h.released = true
-	delete(k.holds, h)
+	k.forget(h)
 	return first
+}
+
+func (k *keeper) forget(h *hold) (known bool) {
+	_, known = k.holds[h]
+	delete(k.holds, h)
+	h.end.Stop()
+	return known
+}
+
+func (k *keeper) expire(h *hold) {
+	if !k.copy(h).until.After(time.Now()) { // and was not renewed in this moment
+		k.lose(h, "lease-over")
+	}
 }
 
 func (k *keeper) drop(h *hold) {
@@ -116,8 +129,7 @@ func (k *keeper) owe(request func() *redis.Cmd, until time.Time) {
 
 func (k *keeper) lose(h *hold, reason string) {
 	k.mu.Lock()
-	_, known := k.holds[h]
-	delete(k.holds, h)
+	known := k.forget(h)
 	k.mu.Unlock()
 	if known {
 		h.cancel(&LostError{h.keys[0], reason})
@@ -134,9 +146,19 @@ func (k *keeper) copy(h *hold) hold {
 func (k *keeper) renewed(h *hold, lease time.Duration, sent time.Time, leftMs int64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	h.lease, h.until = lease, sent.Add(time.Duration(leftMs)*time.Millisecond)
-	h.plan()
-	k.watch(h.due)
+	h.lease = lease
+	k.until(h, sent, leftMs)
+	if h.renew {
+		k.watch(h.due)
+	}
+}
+
+func (k *keeper) until(h *hold, sent time.Time, leftMs int64) {
+	if _, known := k.holds[h]; known {
+		h.until = sent.Add(time.Duration(leftMs) * time.Millisecond)
+		h.end.Reset(time.Until(h.until))
+		h.plan()
+	}
 }
 
 // watch sees to it that the goroutine runs, and wakes in time.
@@ -168,11 +190,8 @@ func (k *keeper) run() {
 			k.planned = now.Add(linger / 3)
 		}
 		for h := range k.holds {
-			if h.due.Before(k.planned) {
+			if h.renew && h.due.Before(k.planned) {
 				k.planned = h.due
-			}
-			if h.until.Before(k.planned) {
-				k.planned = h.until
 			}
 		}
 		pause := k.planned.Sub(now)
@@ -184,14 +203,13 @@ func (k *keeper) run() {
 
 func (k *keeper) turn() {
 	now, limit := time.Now(), k.reply
-	var over, due, gone []*hold
+	refused := map[*hold]string{}
+	var due, gone []*hold
 	var debts []debt
 	var cmds []redis.Cmder
 	k.mu.Lock()
 	for h := range k.holds {
-		if !h.until.After(now) {
-			over = append(over, h)
-		} else if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
+		if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
 			due, cmds = append(due, h), append(cmds, h.renewal())
 			limit = min(limit, h.until.Sub(now))
 		}
@@ -203,9 +221,6 @@ func (k *keeper) turn() {
 	}
 	k.debts = nil
 	k.mu.Unlock()
-	for _, h := range over {
-		k.lose(h, "lease-over")
-	}
 	if len(cmds) == 0 {
 		return
 	}
@@ -216,8 +231,9 @@ func (k *keeper) turn() {
 		if (err == nil && left == 0) || word(err) == "WRONGTYPE" {
 			gone = append(gone, h)
 		} else if err == nil {
-			h.until = now.Add(time.Duration(left) * time.Millisecond)
-			h.plan()
+			k.until(h, now, left)
+		} else if word(err) == "NOPERM" || word(err) == "BADARG" { // asking again would not help
+			refused[h] = word(err)
 		} else { // no reply, or an error: again soon, as long as the lease lasts
 			h.due = time.Now().Add(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
 		}
@@ -232,6 +248,9 @@ func (k *keeper) turn() {
 		for i, reason := range k.why(context.Background(), gone...) {
 			k.lose(gone[i], reason)
 		}
+	}
+	for h, reason := range refused {
+		k.lose(h, reason)
 	}
 }
 
@@ -249,9 +268,9 @@ func (k *keeper) giveBack() {
 	var cmds []redis.Cmder
 	for h := range k.holds {
 		h.cancel(&LostError{h.keys[0], "closed"})
+		k.forget(h)
 		cmds = append(cmds, h.release())
 	}
-	clear(k.holds)
 	for _, d := range k.debts {
 		cmds = append(cmds, d.request())
 	}

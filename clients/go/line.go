@@ -152,7 +152,7 @@ func passing(err error) bool {
 	switch word(err) {
 	case "":
 		return !errors.Is(err, redis.ErrClosed)
-	case "UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "MASTERDOWN", "CLUSTERDOWN":
+	case "UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN":
 		return true
 	}
 	return false

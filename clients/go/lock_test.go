@@ -446,3 +446,46 @@ func TestClusterAndRing(t *testing.T) {
 		_ = client.Close()
 	}
 }
+
+func TestARefusalThatStaysEndsTheHoldAtOnce(t *testing.T) {
+	_, locks := shared.use(t, nil)
+	lock, err := locks.Acquire(bg, "k", fencelock.Lease(3*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared.ConfigSet(bg, "lock.max-lease-ms", "1000")
+	defer shared.ConfigSet(bg, "lock.max-lease-ms", "604800000")
+	begun := time.Now()
+	<-lock.Context().Done()
+	var lost *fencelock.LostError
+	if !errors.As(context.Cause(lock.Context()), &lost) || lost.Reason != "BADARG" || time.Since(begun) > 2*time.Second {
+		t.Error(context.Cause(lock.Context()), time.Since(begun))
+	}
+	_ = lock.Release(bg)
+	shared.idle(t, "k")
+}
+
+func TestARenewalThatHangsDoesNotDelayWordOfAnotherLoss(t *testing.T) {
+	_, locks := shared.use(t, func(o *redis.Options) { o.Addr = faults.addr })
+	long, err := locks.Acquire(bg, "long", fencelock.Lease(9*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	faults.tell("fault LOCK.RENEW half-open")
+	defer faults.tell("heal")
+	time.Sleep(2900 * time.Millisecond) // the renewal is under way, and has 5 s
+	begun := time.Now()
+	short, err := locks.Acquire(bg, "short", fencelock.Lease(400*time.Millisecond), fencelock.NoRenewal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-short.Context().Done()
+	if took := time.Since(begun); took > time.Second {
+		t.Error("told after", took)
+	}
+	_ = short.Release(bg)
+	if err := long.Release(bg); err != nil {
+		t.Error(err)
+	}
+	shared.idle(t, "long", "short")
+}
