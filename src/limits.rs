@@ -135,6 +135,12 @@ pub const WAITERS_ROWS_DEFAULT: usize = 100;
 /// See [`WAITERS_ROWS_DEFAULT`].
 pub const WAITERS_ROWS_MAX: usize = 10_000;
 
+/// The newest losses and deadlocks that LOCK.STATS shows, and the locks that were waited for most.
+pub const NEWEST_SHOWN: usize = 10;
+
+/// How many that come before in line WITHINFO counts: some microseconds of work.
+pub const AHEAD_COUNTED_MAX: usize = 1_000;
+
 /// Locks that LOCK.SCAN looks at when no COUNT is given, and the most that one call does. Each takes about a microsecond.
 pub const SCAN_COUNT_DEFAULT: usize = 100;
 /// See [`SCAN_COUNT_DEFAULT`].

@@ -133,8 +133,9 @@ impl<'a> Convert<'a> {
         {
             let names = [Some(&first.ask.owner), turn.lock.hold_of(owner).map(|hold| &hold.owner)];
             let link = |owner: &Owner| Link { owner: owner.clone(), key: turn.key.into() };
-            let cycle = names.into_iter().rev().flatten().map(link).collect();
+            let cycle: Vec<Link> = names.into_iter().rev().flatten().map(link).collect();
             turn.memory.stats.deadlocks += 1;
+            turn.memory.history.note_deadlock(turn.db, &cycle, turn.clock.now);
             return Err(LockError::Deadlock(cycle));
         }
         turn.check_room(owner, wait.kind(), policy.caps)?;

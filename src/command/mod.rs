@@ -25,6 +25,7 @@ pub mod revoke;
 pub mod scan;
 pub mod set_limit;
 pub mod spec;
+pub mod stats;
 pub mod terms;
 pub mod transfer;
 pub mod waiters;
@@ -55,6 +56,7 @@ pub const PUBLIC: &[Spec] = &[
     info::SPEC,
     waiters::SPEC,
     scan::SPEC,
+    stats::SPEC,
     latch::SET,
     latch::DOWN,
     latch::AWAIT,

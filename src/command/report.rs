@@ -16,6 +16,10 @@ pub struct Report {
     pub ago_ms: Option<u64>,
     /// Who holds the lock now, when it is not the owner.
     pub holder: Option<Owner>,
+    /// What is left of that hold: ms, or -1 without expiry.
+    pub holder_ms: Option<i64>,
+    /// How many come before the owner in line, as far as they are counted.
+    pub ahead: Option<usize>,
 }
 
 impl Report {
@@ -41,23 +45,37 @@ impl Report {
     }
 
     /// Somebody else has the lock, or it has as many holds as there can be, or it is in cooldown, or somebody comes first.
-    pub fn busy(lock: &Lock, owner: &[u8], now: Moment) -> Self {
+    pub fn busy(place: Place, lock: &Lock, owner: &[u8]) -> Self {
+        let Place { memory, db, key, now } = place;
         let mut holds = lock.holds().iter();
         let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
-        let holder = holder.map(|hold| hold.owner.clone());
         let cooldown = lock.cooling().iter().max_by_key(|cooling| cooling.hold.deadline);
-        match (&holder, cooldown) {
+        let ahead = Some(memory.waiters.ahead_of(db, key, owner));
+        let rest = Self { ahead, ..Self::default() };
+        match (holder, cooldown) {
             (None, Some(cooling)) => {
-                Self { lease_ms: Some(cooling.hold.left(now)), reason: cooling.why.word(), ..Self::default() }
+                Self { lease_ms: Some(cooling.hold.left(now)), reason: cooling.why.word(), ..rest }
             }
-            _ if lock.is_full() => Self { reason: "full", ..Self::default() },
-            _ => Self { reason: if holder.is_some() { "held" } else { "queue" }, holder, ..Self::default() },
+            _ if lock.is_full() => Self { reason: "full", ..rest },
+            (None, None) => Self { reason: "queue", ..rest },
+            (holder, _) => Self { reason: "held", ..rest.held_by(holder, now) },
         }
     }
 
+    /// The same, and who has the lock.
+    fn held_by(self, hold: Option<&Hold>, now: Moment) -> Self {
+        let holder_ms = hold.map(|hold| hold.left(now));
+        Self { holder: hold.map(|hold| hold.owner.clone()), holder_ms, ..self }
+    }
+
+    /// The same without what only those may know who have the right to read the lock.
+    pub fn concealed(self) -> Self {
+        Self { holder: None, holder_ms: None, ahead: None, ..self }
+    }
+
     /// The owner has a ticket.
-    pub fn queued(lock: &Lock, owner: &[u8], now: Moment) -> Self {
-        Self { reason: "queued", ..Self::busy(lock, owner, now) }
+    pub fn queued(place: Place, lock: &Lock, owner: &[u8]) -> Self {
+        Self { reason: "queued", ..Self::busy(place, lock, owner) }
     }
 
     /// A wait ended without a grant.
@@ -71,7 +89,7 @@ impl Report {
             Left::PlaceKept => "queued",
             Left::OverLimit(_) => "limit",
         };
-        Self { reason, holder: live_holder(lock, now), ..Self::default() }
+        Self { reason, ..Self::default() }.held_by(live_hold(lock, now), now)
     }
 
     /// The owner does not hold the lock: what became of its hold, as far as anyone remembers.
@@ -79,17 +97,17 @@ impl Report {
         let Place { memory, db, key, now } = place;
         let hold = lock.and_then(|lock| lock.hold_of(owner));
         if let Some(other) = hold.filter(|hold| hold.is_live(now)) {
-            return Self { reason: "other-fence", holder: Some(other.owner.clone()), ..Self::default() };
+            return Self { reason: "other-fence", ..Self::default() }.held_by(Some(other), now);
         }
-        let holder = live_holder(lock, now);
+        let holder = live_hold(lock, now);
         if let Some(over) = hold.filter(|over| fence.is_none_or(|fence| fence == over.fence)) {
             // Nobody has ended it yet; on a replica, nobody will before the primary says so.
             let ended = Ended { fence: over.fence, how: over.how_over(), at: over.deadline };
-            return Self { holder, ..Self::ended(ended, now) };
+            return Self::ended(ended, now).held_by(holder, now);
         }
         match memory.ledger.find(Named { db, key, owner }, fence) {
-            Some(ended) => Self { holder, ..Self::ended(ended, now) },
-            None => Self { reason: "not-held", holder, ..Self::default() },
+            Some(ended) => Self::ended(ended, now).held_by(holder, now),
+            None => Self { reason: "not-held", ..Self::default() }.held_by(holder, now),
         }
     }
 }
@@ -103,6 +121,6 @@ pub struct Place<'a> {
     pub now: Moment,
 }
 
-fn live_holder(lock: Option<&Lock>, now: Moment) -> Option<Owner> {
-    lock?.holds().iter().find(|hold| hold.is_live(now)).map(|hold| hold.owner.clone())
+fn live_hold(lock: Option<&Lock>, now: Moment) -> Option<&Hold> {
+    lock?.holds().iter().find(|hold| hold.is_live(now))
 }

@@ -48,6 +48,14 @@ impl Asked {
             Self::AcquireAll => 3,
         }
     }
+
+    /// Which of its words is the owner.
+    const fn owner(self) -> usize {
+        match self {
+            Self::AcquireAll => 1,
+            Self::Acquire | Self::Convert | Self::Observe | Self::AwaitLatch => 2,
+        }
+    }
 }
 
 /// What the client asked for, and how it wants its reply.
@@ -279,7 +287,10 @@ struct Words {
 impl Words {
     /// The first key.
     fn key(&self, asked: Asked) -> Option<*mut RString> {
-        let at = asked.first_key();
+        self.word(asked.first_key())
+    }
+
+    fn word(&self, at: usize) -> Option<*mut RString> {
         // SAFETY: the server passes as many words as it says, and there are enough.
         usize::try_from(self.argc).is_ok_and(|argc| at < argc).then(|| unsafe { *self.argv.add(at) })
     }
@@ -297,7 +308,13 @@ impl Words {
             Answer::Left(why) => Some(Report::left(*why, lock, now)),
             Answer::Met | Answer::Failed(_) | Answer::Sent(_) | Answer::Gone => None,
         });
-        report.ok().flatten()
+        let mut report = report.ok().flatten()?;
+        if let (Answer::Left(Left::PlaceKept), Some(owner)) = (answer, self.word(asked.owner())) {
+            let db = rm!(RedisModule_GetSelectedDb(ctx));
+            let (key, owner) = (bytes(name), bytes(owner));
+            report.ahead = Some(state::with(|host| host.memory.waiters.ahead_of(db, key, owner)));
+        }
+        Some(report)
     }
 
     /// Takes out what a user may not see who has lost the right to the key while it waited.
@@ -310,7 +327,7 @@ impl Words {
         if may_read {
             report
         } else {
-            Report { holder: None, ..report }
+            report.concealed()
         }
     }
 }

@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use smallvec::SmallVec;
 
 use super::api::{bytes, log, rm, Ctx, RString, OK};
-use super::{events, reply};
+use super::{events, journal, reply};
 use crate::error::LockError;
 
 /// One call of a command.
@@ -76,6 +76,7 @@ pub(super) unsafe extern "C" fn command<V: Verb>(
 #[cold]
 fn refuse(ctx: *mut Ctx, error: &LockError) {
     super::state::with_unless_ours(|host| host.memory.stats.refused += 1);
+    journal::note_refusal(ctx, error);
     reply::error(ctx, error);
 }
 

@@ -11,6 +11,7 @@ mod elsewhere;
 mod entry;
 mod events;
 mod info;
+mod journal;
 mod key;
 mod latch_type;
 mod lock_type;
@@ -34,7 +35,7 @@ use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
     acquire, check, convert, effect, fence, group, guard, help, info as lock_info, latch, latch_effect,
-    observe as lock_await, operate, release, renew, revoke, scan, set_limit, transfer, waiters,
+    observe as lock_await, operate, release, renew, revoke, scan, set_limit, stats, transfer, waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
 
@@ -110,6 +111,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
         && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
         && register::add::<verbs::ScanVerb>(ctx, &scan::SPEC)
+        && register::add::<verbs::StatsVerb>(ctx, &stats::SPEC)
         && register::add::<verbs::SetLatchVerb>(ctx, &latch::SET)
         && register::add::<verbs::CountDownVerb>(ctx, &latch::DOWN)
         && register::add::<verbs::AwaitLatchVerb>(ctx, &latch::AWAIT)

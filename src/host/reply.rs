@@ -82,7 +82,7 @@ pub(super) fn report(ctx: *mut Ctx, result: Outcome, report: &Report) {
         text(ctx, name.as_bytes());
         value.map_or_else(|| nil(ctx), |n| int(ctx, n));
     };
-    map(ctx, 6);
+    map(ctx, 8);
     text(ctx, b"result");
     outcome(ctx, result);
     optional("fence", report.fence.map(Fence::to_wire));
@@ -91,4 +91,6 @@ pub(super) fn report(ctx: *mut Ctx, result: Outcome, report: &Report) {
     optional("ago-ms", report.ago_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX)));
     text(ctx, b"holder");
     report.holder.as_ref().map_or_else(|| nil(ctx), |owner| text(ctx, owner.as_bytes()));
+    optional("holder-ms", report.holder_ms);
+    optional("ahead", report.ahead.map(usize::cast_signed).map(|n| n as i64));
 }

@@ -9,6 +9,7 @@ use smallvec::smallvec;
 
 use super::after_sleep::AfterSleep;
 use super::blocked::Blocked;
+use super::journal::Refusals;
 use super::replicate::Listeners;
 use super::wake::Alarm;
 use super::{config, rights};
@@ -37,6 +38,7 @@ pub(super) struct Host {
     pub(super) alarm: Alarm,
     pub(super) after_sleep: AfterSleep,
     pub(super) listeners: Listeners,
+    pub(super) refusals: Refusals,
     /// How far the search for queues of moved locks has come.
     pub(super) queues_checked: WaiterId,
     /// The same among those who wait for several locks.
@@ -136,6 +138,7 @@ pub(super) struct Delivered {
 impl Host {
     fn new() -> Self {
         let mut memory = Memory::default();
+        memory.history.since = super::clock::now();
         config::apply_to(&mut memory);
         memory.gate = Gate(rights::may_take);
         Self {
@@ -147,6 +150,7 @@ impl Host {
             alarm: Alarm::default(),
             after_sleep: AfterSleep::default(),
             listeners: Listeners::default(),
+            refusals: Refusals::default(),
             queues_checked: WaiterId(0),
             groups_checked: WaiterId(0),
             blocking_commands: Table::default(),

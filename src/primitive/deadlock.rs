@@ -75,6 +75,7 @@ pub struct Link {
 pub fn find_cycle(memory: &mut Memory, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
     let cycle = look_for_cycle(&memory.waiters, want, holds)?;
     memory.stats.deadlocks += 1;
+    memory.history.note_deadlock(want.db, &cycle, holds.now);
     Some(cycle)
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::aside::Aside;
 use super::fence::FenceSource;
+use super::history::History;
 use super::leases::Leases;
 use super::ledger::{Ended, Ledger, Named};
 use super::observers::Observers;
@@ -104,6 +105,9 @@ pub struct Memory {
     pub ledger: Ledger,
     pub budget: Budget,
     pub stats: Stats,
+    pub history: History,
+    /// Since when the lock of this step could have been given, if that was before the step.
+    pub free_since: Option<Moment>,
     /// Grants handed to a waiter that may not have heard of them yet.
     pub provisional: Table<Fence, Undo>,
     /// The cooldown of a lock after a hold that its owner may not know to be over, in ms.
@@ -236,6 +240,7 @@ impl Memory {
     /// Remembers how a hold was lost.
     pub fn note_loss(&mut self, of: Named, ended: Ended) {
         self.ledger.record(of, ended);
+        self.history.note_loss(of, ended);
         self.fit_ledger();
     }
 

@@ -124,12 +124,22 @@ impl<'a> Turn<'a> {
     /// left. Every turn begins with it.
     pub fn settle(&mut self) {
         let now = self.clock.now;
+        let mut free_since = now;
         for hold in self.lock.end_each(|hold| !hold.is_live(now)) {
+            free_since = free_since.min(hold.deadline);
             let how = hold.how_over();
             self.note_end(hold, how);
         }
-        self.end_cooling(|hold| !hold.is_live(now));
+        self.end_cooling(|hold| {
+            let is_over = !hold.is_live(now);
+            if is_over {
+                free_since = free_since.min(hold.deadline);
+            }
+            is_over
+        });
+        self.memory.free_since = Some(free_since);
         self.serve();
+        self.memory.free_since = None;
         let (db, key, memory) = (self.db, self.key, &mut *self.memory);
         self.lock.each_mut(|hold| memory.keep_indexed(db, key, hold));
     }
@@ -159,6 +169,7 @@ impl<'a> Turn<'a> {
                     let Some(waiter) = self.memory.waiters.remove(id).map(|entry| entry.waiter) else {
                         continue;
                     };
+                    self.note_wait_over(waiter.since);
                     if let Some(new) = self.upgrade(fence, to) {
                         // Whether it was named by its fence is not known any more.
                         self.remember_upgrade(waiter.ask.owner.as_bytes(), fence, new);
@@ -179,10 +190,19 @@ impl<'a> Turn<'a> {
                 return;
             } else if let Some(entry) = self.memory.waiters.remove(id) {
                 let to = To::waiter(id, &entry.waiter);
+                self.note_wait_over(entry.waiter.since);
                 let fence = self.grant(entry.waiter.ask, to);
                 self.announce(fence, entry.waiter.told);
             }
         }
+    }
+
+    /// Somebody who waited since then has the lock now.
+    fn note_wait_over(&mut self, since: Moment) {
+        let now = self.clock.now;
+        let free_since = self.memory.free_since.unwrap_or(now);
+        self.memory.history.waits.note(now.us_after(since));
+        self.memory.history.delays.note(now.us_after(free_since));
     }
 
     fn announce(&mut self, fence: Fence, told: Option<Box<Told>>) {
@@ -365,6 +385,7 @@ impl<'a> Turn<'a> {
         let deadline = waiter.deadline;
         let id = self.memory.waiters.insert(self.db, &[self.key], place, waiter);
         self.memory.note_wait(deadline);
+        self.memory.history.contended.note(self.db, self.key);
         self.effects.push(Effect::Queued);
         if !earlier.is_empty() {
             // The new wait may want less than the one whose place it took.
@@ -476,6 +497,10 @@ impl<'a> Turn<'a> {
     pub(super) fn note_end(&mut self, hold: Hold, how: End) {
         self.memory.unindex(self.db, self.key, &hold);
         self.memory.forget(hold.fence);
+        if how != End::Undone {
+            // A fence is the time of its grant, but where the clock was set back.
+            self.memory.history.holds.note(self.clock.unix_us.saturating_sub(hold.fence.get()));
+        }
         let stats = &mut self.memory.stats;
         match how {
             End::Released => stats.released += 1,

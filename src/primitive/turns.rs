@@ -75,6 +75,7 @@ impl Turns<'_> {
             return;
         }
         if let Some(entry) = self.memory.waiters.remove(id) {
+            self.memory.history.waits.note(self.clock.now.us_after(entry.waiter.since));
             let fence = self.grant(&entry.waiter.ask, To::waiter(id, &entry.waiter));
             let channel = entry.waiter.told.and_then(|told| told.channel);
             let told = channel.map(|channel| Effect::Announced { fence, channel });
@@ -148,6 +149,7 @@ impl Turns<'_> {
             Waiter { kind, ask, since: self.clock.now, deadline, told: None, user: None, upgrades: None };
         let id = self.memory.waiters.insert(self.db, &keys, place, waiter);
         self.memory.note_wait(deadline);
+        keys.iter().for_each(|key| self.memory.history.contended.note(self.db, key));
         self.supersede(told);
         self.parts.iter_mut().for_each(|part| part.effects.push(Effect::Queued));
         if !earlier.is_empty() {

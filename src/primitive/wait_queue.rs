@@ -25,6 +25,7 @@ use super::leases::place_of;
 use super::table::Table;
 use super::waiter::{Kind, Waiter, WaiterId};
 use super::Moment;
+use crate::limits::AHEAD_COUNTED_MAX;
 
 pub use caps::{Caps, Full};
 use footprint::owner_bytes;
@@ -374,6 +375,14 @@ impl Waiters {
             entry.timer = Slot::NONE;
         }
         Some(id)
+    }
+
+    /// How many come before this owner at a lock, or in all if it does not wait there; no more than
+    /// [`AHEAD_COUNTED_MAX`] are counted.
+    pub fn ahead_of(&self, db: i32, key: &[u8], owner: &[u8]) -> usize {
+        let Some(queue) = self.queue(db, key) else { return 0 };
+        let own = queue.by_owner.get(owner).and_then(|id| self.entries.get(id)).map(|entry| entry.place);
+        queue.order.range(..own.unwrap_or(Place::END)).take(AHEAD_COUNTED_MAX).count()
     }
 
     /// When to call [`Waiters::pop_due`] next.

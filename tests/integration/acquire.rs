@@ -144,7 +144,7 @@ fn withinfo_tells_the_reason() {
 
     let granted = ask("LOCK.ACQUIRE k alice PX 50000 WITHINFO");
     let names: Vec<String> = granted.items().chunks(2).map(|pair| pair[0].text()).collect();
-    assert_eq!(names, ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"]);
+    assert_eq!(names, ["result", "fence", "lease-ms", "reason", "ago-ms", "holder", "holder-ms", "ahead"]);
     let fence = fence_of(granted.field("result"));
     assert_eq!(granted.field("fence"), &fence);
     assert_left(granted.field("lease-ms"), 50_000);

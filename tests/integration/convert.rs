@@ -217,7 +217,11 @@ fn withinfo_tells_the_reason() {
             Value::Array(items) => items.chunks(2).map(|pair| pair[0].text()).collect(),
             other => panic!("{line}: {other:?}"),
         };
-        assert_eq!(names, ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"], "{line}");
+        assert_eq!(
+            names,
+            ["result", "fence", "lease-ms", "reason", "ago-ms", "holder", "holder-ms", "ahead"],
+            "{line}"
+        );
         report
     };
     let confirmed = report("LOCK.CONVERT k ann SHARED");

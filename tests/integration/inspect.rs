@@ -210,6 +210,7 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.INFO",
         "LOCK.WAITERS",
         "LOCK.SCAN",
+        "LOCK.STATS",
         "LATCH.SET",
         "LATCH.DOWN",
         "LATCH.AWAIT",

@@ -60,6 +60,7 @@ fn command_info_of_every_command() {
         ("lock.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("lock.scan", -2, "module readonly", "@lock @read @slow", None),
+        ("lock.stats", -1, "module readonly", "@lock @read @slow", None),
         ("latch.set", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
         ("latch.down", -2, "fast module write", "@fast @lock @write", Some("RW access update")),
         ("latch.await", -2, "module readonly", "@blocking @lock @read @slow", Some("RO access")),

@@ -66,6 +66,7 @@ mod resp3;
 mod round_trips;
 mod scan;
 mod set_limit;
+mod stats;
 mod steps;
 mod storms;
 mod support;

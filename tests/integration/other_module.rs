@@ -52,11 +52,14 @@ fn it_need_not_be_anybody() {
     let refused = run(&server, "!v", "LOCK.TRANSFER m bob alice");
     assert!(matches!(refused, Value::Int(_)), "{refused:?}");
     let log = server.log();
-    let told: Vec<&str> = log.lines().filter_map(|line| Some(&line[line.find("lock: user")?..])).collect();
+    let told: Vec<&str> = log.lines().filter_map(|line| Some(&line[line.find("lock: event=")?..])).collect();
     let [broke, stole, as_user] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!(*broke, "lock: user '?' broke 'k', holds ended: 1, reason: 'cleanup'");
-    assert!(stole.starts_with("lock: user '?' gave 'k' to 'bob', under fence "), "{stole}");
-    assert!(as_user.starts_with("lock: user 'default' gave 'k' to 'carol', under fence "), "{as_user}");
+    assert_eq!(*broke, "lock: event=break user='?' key='k' holds=1 reason='cleanup'");
+    assert!(stole.starts_with("lock: event=steal user='?' key='k' owner='bob' fence="), "{stole}");
+    assert!(
+        as_user.starts_with("lock: event=steal user='default' key='k' owner='carol' fence="),
+        "{as_user}"
+    );
 }
 
 #[test]

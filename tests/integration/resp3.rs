@@ -3,7 +3,7 @@
 use crate::steps::{assert_left, fence_of, hold, is_modern, queue_up, release, words};
 use crate::support::{Connection, Server, Value};
 
-const REPORT: [&str; 6] = ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"];
+const REPORT: [&str; 8] = ["result", "fence", "lease-ms", "reason", "ago-ms", "holder", "holder-ms", "ahead"];
 
 /// The names of a map, which must be one in this protocol.
 pub(crate) fn names(reply: &Value, resp3: bool) -> Vec<String> {
@@ -178,11 +178,13 @@ fn a_lock_is_shown_as_a_map() {
             "keys",
             "lease-ms",
             "left-ms",
+            "held-ms",
             "note",
             "max-left-ms",
             "min-left-ms",
             "grace-ms",
             "client-id",
+            "client-addr",
         ];
         assert_eq!(names(&holds[0], resp3), fields);
         let Value::Array(waiters) = conn.cmd(&words("LOCK.WAITERS k")) else { panic!("no array of waiters") };

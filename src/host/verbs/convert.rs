@@ -7,7 +7,7 @@ use super::super::reply::{self, Outcome};
 use super::super::rights::check_channel;
 use super::super::step::change;
 use super::waiting::{get_in_line, judge, possible, wait_for_turn};
-use super::{report_held, report_not_held, say, site, Step};
+use super::{place, report_held, report_not_held, say, site, Step};
 use crate::command::convert::{Convert, Converted};
 use crate::command::report::Report;
 use crate::command::set_limit::SetLimit;
@@ -52,8 +52,8 @@ impl Verb for ConvertVerb {
             let report = holder.with_info.then(|| match converted {
                 Converted::Held(_) => report_held(turn, holder.owner, "already-held"),
                 Converted::Done(_) => report_held(turn, holder.owner, "converted"),
-                Converted::Busy => Report::busy(turn.lock, holder.owner, turn.clock.now),
-                Converted::Queued => Report::queued(turn.lock, holder.owner, turn.clock.now),
+                Converted::Busy => Report::busy(place(turn), turn.lock, holder.owner),
+                Converted::Queued => Report::queued(place(turn), turn.lock, holder.owner),
                 Converted::NotHeld => report_not_held(turn, holder.owner, holder.fence),
             });
             let outcome = match converted {

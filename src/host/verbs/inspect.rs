@@ -6,6 +6,7 @@ use super::super::api::Ctx;
 use super::super::entry::{Call, Verb};
 use super::super::key::read;
 use super::super::{clock, reply, state};
+use super::tying::address_of;
 use crate::command::waiters::ListWaiters;
 use crate::command::{help, info};
 use crate::error::LockError;
@@ -42,7 +43,7 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     reply::text(ctx, b"holds");
     reply::array(ctx, holds.len());
     for hold in holds {
-        reply::map(ctx, 12);
+        reply::map(ctx, 14);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
         reply::int_field(ctx, "fence", hold.fence.to_wire());
         reply::int_field(ctx, "permits", hold.claim.shown().1);
@@ -50,6 +51,9 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
         reply::int_field(ctx, "keys", i64::from(hold.keys()));
         reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
         reply::int_field(ctx, "left-ms", hold.left(now));
+        // A fence is the time of its grant, but where the clock was set back.
+        let held_us = clock::read().unix_us.saturating_sub(hold.fence.get());
+        reply::int_field(ctx, "held-ms", (held_us / 1000).cast_signed());
         reply::text_field(ctx, "note", hold.note());
         describe_bounds(ctx, hold.bounds().copied().unwrap_or_default(), now);
     }
@@ -65,14 +69,17 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     }
 }
 
-/// Four fields of a hold: what is left until it must end, what is left until its lock can be granted again, the grace of
-/// its tie, or -1, and the client that it is tied to, or 0.
+/// Five fields of a hold: what is left until it must end, what is left until its lock can be granted again, the grace of
+/// its tie, or -1, the client that it is tied to, or 0, and where that one is.
 fn describe_bounds(ctx: *mut Ctx, bounds: Bounds, now: Moment) {
     reply::int_field(ctx, "max-left-ms", left_to_wire(bounds.cap, now));
     reply::int_field(ctx, "min-left-ms", left_to_wire(bounds.floor, now));
     reply::int_field(ctx, "grace-ms", bounds.tie.map_or(-1, |tie| tie.grace.to_wire()));
     let client = bounds.tie.filter(|tie| !tie.is_cut()).map_or(0, |tie| tie.client);
     reply::int_field(ctx, "client-id", client.cast_signed());
+    let tie = bounds.tie.filter(|tie| !tie.is_cut() && tie.node == state::with(|host| host.memory.node));
+    let address = tie.and_then(|tie| address_of(tie.client)).unwrap_or_default();
+    reply::text_field(ctx, "client-addr", address.as_bytes());
 }
 
 pub(in crate::host) struct WaitersVerb;

@@ -10,6 +10,7 @@ mod latch;
 mod observe;
 mod operate;
 mod scan;
+mod stats;
 mod take;
 mod tying;
 mod waiting;
@@ -24,6 +25,7 @@ pub(super) use latch::{AwaitLatchVerb, CountDownVerb, LatchInfoVerb, SetLatchVer
 pub(super) use observe::{ObserveVerb, RevokeVerb};
 pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
 pub(super) use scan::ScanVerb;
+pub(super) use stats::StatsVerb;
 pub(super) use take::AcquireVerb;
 
 use super::api::Ctx;
@@ -76,8 +78,8 @@ fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8], fence: Option<
     match acquired {
         Acquired::Granted(_) => report_held(turn, owner, "granted"),
         Acquired::Held(_) | Acquired::Already => report_held(turn, owner, "already-held"),
-        Acquired::Busy => Report::busy(turn.lock, owner, turn.clock.now),
-        Acquired::Queued => Report::queued(turn.lock, owner, turn.clock.now),
+        Acquired::Busy => Report::busy(place(turn), turn.lock, owner),
+        Acquired::Queued => Report::queued(place(turn), turn.lock, owner),
         Acquired::NotHeld => report_not_held(turn, owner, fence),
     }
 }
@@ -88,6 +90,9 @@ fn report_held(turn: &Turn, owner: &[u8], reason: &'static str) -> Report {
 }
 
 fn report_not_held(turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
-    let place = Place { memory: turn.memory, db: turn.db, key: turn.key, now: turn.clock.now };
-    Report::not_held(place, Some(turn.lock), owner, fence)
+    Report::not_held(place(turn), Some(turn.lock), owner, fence)
+}
+
+fn place<'t>(turn: &'t Turn) -> Place<'t> {
+    Place { memory: turn.memory, db: turn.db, key: turn.key, now: turn.clock.now }
 }

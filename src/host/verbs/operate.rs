@@ -1,11 +1,10 @@
 //! Locks that change hands otherwise than by release and lease: LOCK.TRANSFER, LOCK.CANCEL, LOCK.BREAK, LOCK.STEAL.
 
-use super::super::api::{bytes, log, Ctx};
 use super::super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::super::config;
 use super::super::entry::{Call, Verb};
+use super::super::journal::note_deed;
 use super::super::reply::{self, Outcome};
-use super::super::rights::user_name;
 use super::super::step::change;
 use super::site;
 use super::waiting::judge;
@@ -52,8 +51,7 @@ impl Verb for BreakVerb {
         let count = change(site(call), call.key(), |turn, _| Ok(request.apply(turn)))?;
         if count > 0 {
             let (key, reason) = (Quoted(request.key), Quoted(request.reason));
-            let why = if request.reason.is_empty() { String::new() } else { format!(", reason: {reason}") };
-            tell(call.ctx, &format!("broke {key}, holds ended: {count}{why}"));
+            note_deed(call.ctx, "break", &[("key", &key), ("holds", &count), ("reason", &reason)]);
         }
         reply::int(call.ctx, count);
         Ok(())
@@ -71,7 +69,7 @@ impl Verb for StealVerb {
             request.apply(turn, &policy, &mut |id| may_have(call, blocked, id))
         })?;
         let (key, owner) = (Quoted(request.key), Quoted(request.owner));
-        tell(call.ctx, &format!("gave {key} to {owner}, under fence {}", fence.get()));
+        note_deed(call.ctx, "steal", &[("key", &key), ("owner", &owner), ("fence", &fence.get())]);
         reply::int(call.ctx, fence.to_wire());
         Ok(())
     }
@@ -85,11 +83,4 @@ fn may_have(call: &Call, blocked: &mut Blocked, id: WaiterId) -> bool {
         blocked.answer(id, Answer::Failed(NOT_PERMITTED));
     }
     may
-}
-
-/// Writes down what somebody did to locks of others, and who it was.
-fn tell(ctx: *mut Ctx, what: &str) {
-    let user = user_name(ctx);
-    let user = user.as_ref().map_or(&b"?"[..], |name| bytes(name.as_ptr()));
-    log(c"notice", &format!("lock: user {} {what}", Quoted(user)));
 }

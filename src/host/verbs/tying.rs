@@ -53,3 +53,12 @@ fn is_listed(ctx: *mut Ctx, client: u64) -> bool {
         rm!(RedisModule_Call(ctx, c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client.cast_signed()));
     ServerReply::adopt(reply).is_some_and(|reply| reply.root().bytes().is_some_and(|line| !line.is_empty()))
 }
+
+/// Where a connection comes from, as in CLIENT LIST. Returns `None` if it is gone.
+pub(super) fn address_of(client: u64) -> Option<String> {
+    let mut info = raw::RedisModuleClientInfo { version: 1, flags: 0, id: 0, addr: [0; 46], port: 0, db: 0 };
+    let there = rm!(RedisModule_GetClientInfoById((&raw mut info).cast(), client)) == OK;
+    let addr: Vec<u8> =
+        info.addr.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0).collect();
+    there.then(|| format!("{}:{}", String::from_utf8_lossy(&addr), info.port))
+}

@@ -25,7 +25,10 @@ fn info_shows_bounds_and_rests() {
         assert_eq!(names(&info, resp3), ["mode", "limit", "holds", "waiting", "cooling"]);
         let [hold] = info.field("holds").items() else { panic!("{info:?}") };
         let all = names(hold, resp3);
-        assert_eq!(all[all.len() - 4..], ["max-left-ms", "min-left-ms", "grace-ms", "client-id"]);
+        assert_eq!(
+            all[all.len() - 5..],
+            ["max-left-ms", "min-left-ms", "grace-ms", "client-id", "client-addr"]
+        );
         assert_left(hold.field("max-left-ms"), 300_000);
         assert_left(hold.field("min-left-ms"), 200_000);
         assert_eq!((hold.field("grace-ms").int(), hold.field("client-id").int()), (100_000, conn.id()));
@@ -63,7 +66,10 @@ fn withinfo_says_how_long_the_cooldown_is() {
             ("LOCK.MACQUIRE bob 3 free l k WITHINFO", "lock-delay", 500_000),
         ] {
             let report = conn.cmd(&words(line));
-            assert_eq!(names(&report, resp3), ["result", "fence", "lease-ms", "reason", "ago-ms", "holder"]);
+            assert_eq!(
+                names(&report, resp3),
+                ["result", "fence", "lease-ms", "reason", "ago-ms", "holder", "holder-ms", "ahead"]
+            );
             assert_eq!(report.field("reason"), &reason, "{line}");
             assert_left(report.field("lease-ms"), ms);
             for field in ["result", "fence", "ago-ms", "holder"] {
@@ -110,7 +116,7 @@ fn who_is_late_is_told_what_ended_the_hold() {
                 format!("LOCK.ACQUIRE k alice FENCE {fence}"),
             ] {
                 let report = conn.cmd(&words(&format!("{late} WITHINFO")));
-                assert_eq!(names(&report, resp3).len(), 6, "{late}");
+                assert_eq!(names(&report, resp3).len(), 8, "{late}");
                 assert!(matches!(report.field("result"), Value::Nil | Value::Int(0)), "{late}: {report:?}");
                 assert_eq!(report.field("reason"), &reason, "{late}");
                 assert_eq!(

@@ -12,7 +12,7 @@ use crate::support::{Server, Value};
 /// The lines of the log about breaks and thefts, without what stands before `lock:`.
 fn logged(server: &Server) -> Vec<String> {
     let log = server.log();
-    let lines = log.lines().filter_map(|line| line.find("lock: user").map(|at| line[at..].to_owned()));
+    let lines = log.lines().filter_map(|line| line.find("lock: event=").map(|at| line[at..].to_owned()));
     lines.collect()
 }
 
@@ -117,11 +117,11 @@ fn the_log_says_who_did_what_to_which_lock() {
     assert_eq!(
         logged(&server),
         [
-            format!("lock: user 'default' gave 'k' to 'eve', under fence {first}"),
-            "lock: user 'temp' broke 'k', holds ended: 1, reason: 'host db3 is gone'".to_owned(),
-            format!("lock: user 'temp' gave 'k' to 'eve', under fence {second}"),
-            "lock: user 'temp' broke 'k', holds ended: 1".to_owned(),
-            "lock: user 'default' broke 'k', holds ended: 2".to_owned(),
+            format!("lock: event=steal user='default' key='k' owner='eve' fence={first}"),
+            "lock: event=break user='temp' key='k' holds=1 reason='host db3 is gone'".to_owned(),
+            format!("lock: event=steal user='temp' key='k' owner='eve' fence={second}"),
+            "lock: event=break user='temp' key='k' holds=1 reason=''".to_owned(),
+            "lock: event=break user='default' key='k' holds=2 reason=''".to_owned(),
         ]
     );
 }
@@ -136,8 +136,11 @@ fn nobodys_bytes_end_a_line_of_the_log() {
     let long = "x".repeat(256);
     assert!(server.cmd(&["LOCK.STEAL", "k", &long]).int() > 0);
     let logged = logged(&server);
-    assert_eq!(logged[0], format!("lock: user 'default' gave {shown} to {shown}, under fence {fence}"));
-    assert_eq!(logged[1], format!("lock: user 'default' broke {shown}, holds ended: 1, reason: {shown}"));
-    assert!(logged[2].contains(&format!("to '{}...', under", "x".repeat(64))), "{}", logged[2]);
+    assert_eq!(
+        logged[0],
+        format!("lock: event=steal user='default' key={shown} owner={shown} fence={fence}")
+    );
+    assert_eq!(logged[1], format!("lock: event=break user='default' key={shown} holds=1 reason={shown}"));
+    assert!(logged[2].contains(&format!("owner='{}...' fence=", "x".repeat(64))), "{}", logged[2]);
     assert_eq!(logged.len(), 3);
 }

@@ -59,7 +59,7 @@ fn every_refusal_leaves_everything_as_it_was() {
     });
     assert_eq!(queue(&server, "k"), ["bob"]);
     waiter.expect_nothing_pending();
-    assert!(!server.log().contains("lock: user"), "what was refused is not written down");
+    assert!(!server.log().contains("lock: event="), "what was refused is not written down");
 }
 
 #[test]

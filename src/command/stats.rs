@@ -1,0 +1,38 @@
+//! `LOCK.STATS [RESET]`: how long was waited and held, which locks are in demand, and the newest losses and deadlocks.
+
+use super::args::Args;
+use super::spec::{Arg, Spec};
+use crate::error::LockError;
+
+pub const SPEC: Spec = Spec {
+    name: "lock.stats",
+    summary: "Shows how long was waited and held, which locks are in demand, and the newest losses.",
+    flags: "readonly",
+    arity: -1,
+    acl: "read slow",
+    args: &[Arg::word("reset", "RESET").optional()],
+    ..Spec::KEYLESS
+};
+
+/// Reads the words after the command's name; whether all is to begin anew.
+pub fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
+    let mut args = Args::new(SPEC.name, words);
+    let Some(word) = args.next_word() else { return Ok(false) };
+    if !word.eq_ignore_ascii_case(b"RESET") {
+        return Err(LockError::UnknownOption(word.to_vec()));
+    }
+    args.finish()?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_word() {
+        assert_eq!((parse(&[]), parse(&[b"reset"])), (Ok(false), Ok(true)));
+        assert!(matches!(parse(&[b"k"]), Err(LockError::UnknownOption(_))));
+        assert!(parse(&[b"RESET", b"RESET"]).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Lines in the server's log, of one form for those who search it: `lock: event=NAME field=value …`. Names are quoted, as clients
+//! choose them.
+
+use std::fmt::Write;
+
+use super::api::{bytes, log, rm, Ctx};
+use super::rights::user_name;
+use super::{clock, state};
+use crate::error::{LockError, Quoted};
+use crate::primitive::Moment;
+
+/// How long the log is spared refusals of the same kind after one, in ms: a client can cause thousands in a second.
+const SPARED_MS: u64 = 1_000;
+
+/// Refusals of one kind.
+#[derive(Default)]
+pub(super) struct Spared {
+    until: Option<Moment>,
+    left_out: u64,
+}
+
+impl Spared {
+    /// Whether one more is written down; how many before it were not.
+    fn admit(&mut self, now: Moment) -> Option<u64> {
+        if self.until.is_some_and(|until| now < until) {
+            self.left_out += 1;
+            return None;
+        }
+        self.until = Some(now.plus_ms(SPARED_MS));
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+/// Refusals that an operator wants to hear of.
+#[derive(Default)]
+pub(super) struct Refusals {
+    deadlocks: Spared,
+    caps: Spared,
+}
+
+/// Writes down what somebody did to locks of others, and who it was.
+pub(super) fn note_deed(ctx: *mut Ctx, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+    let user = user_name(ctx);
+    let user = user.as_ref().map_or(&b"?"[..], |name| bytes(name.as_ptr()));
+    let mut line = format!("lock: event={event} user={}", Quoted(user));
+    for (name, value) in fields {
+        // A string takes all that is written to it.
+        let _ = write!(line, " {name}={value}");
+    }
+    log(c"notice", &line);
+}
+
+/// Writes down a refusal, if it is one that tells of trouble: a deadlock, or a cap that is reached. At most one of a kind in
+/// a second.
+pub(super) fn note_refusal(ctx: *mut Ctx, error: &LockError) {
+    let text = error.to_string();
+    let code = text.split(' ').next().unwrap_or_default();
+    let now = clock::now();
+    let admitted = state::with_unless_ours(|host| match code {
+        "DEADLOCK" => host.refusals.deadlocks.admit(now),
+        "QUEUEFULL" => host.refusals.caps.admit(now),
+        _ => None,
+    });
+    let Some(left_out) = admitted.flatten() else { return };
+    let event = if code == "DEADLOCK" { "deadlock" } else { "cap" };
+    let client = rm!(RedisModule_GetClientId(ctx));
+    let why = text.get(code.len()..).unwrap_or_default().trim_start();
+    log(c"warning", &format!("lock: event={event} client={client} left-out={left_out} why=\"{why}\""));
+}
