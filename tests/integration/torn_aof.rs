@@ -49,21 +49,37 @@ fn hand_over() -> (Vec<usize>, Vec<u8>) {
     (starts, aof())
 }
 
-/// Starts with these bytes as the AOF, has work acknowledged, and loads once more: nothing of the work is lost.
-fn assert_work_is_kept(server: &mut Server, bytes: &[u8]) {
+/// Cuts in each of these spans: near the start, in the middle, near the end.
+fn some_cuts(ends: &[usize]) -> impl Iterator<Item = usize> + '_ {
+    ends.windows(2).flat_map(|ends| {
+        let (start, end) = (ends[0], ends[1]);
+        [start + 2, start + 40, usize::midpoint(start, end), end - 3]
+    })
+}
+
+/// Starts with these bytes as the AOF, has work acknowledged, and loads `again`: nothing of the work is lost.
+fn assert_work_is_kept(server: &mut Server, bytes: &[u8], again: impl Fn(&mut Server)) {
     let len = bytes.len();
     server.stop(Stop::Kill);
     std::fs::write(increment(server), bytes).expect("write the AOF");
     server.start_again();
     let fence = fence_of(&ask(server, "LOCK.ACQUIRE later o NOEXPIRE"));
+    for id in ["x", "y"] {
+        assert_eq!(ask(server, &format!("LOCK.ACQUIRE later o REENTRANT {id}")), fence);
+    }
+    assert_eq!(ask(server, "LOCK.RENEW later o NOEXPIRE NOTE renewed"), -1);
+    assert_eq!(ask(server, "LOCK.RELEASE later o REENTRANT x"), 1);
     let holds_door = |server: &Server| ["alice", "bob"].map(|owner| left(server, "door", owner) != 0);
     let before = holds_door(server);
     assert!(before == [true, false] || before == [false, true], "cut at {len}: {before:?}");
     release(server, "door", if before[0] { "alice" } else { "bob" });
     ask(server, "SET other data");
-    assert_eq!(ask(server, "DEBUG LOADAOF"), "OK", "cut at {len}");
+    again(server);
     let shown = ask(server, "LOCK.INFO later");
-    assert_eq!(shown.field("holds").items()[0].field("fence").int(), fence, "cut at {len}");
+    let hold = &shown.field("holds").items()[0];
+    let number = |field| hold.field(field).int();
+    assert_eq!((number("fence"), number("entries")), (fence, 2), "cut at {len}");
+    assert_eq!(hold.field("note"), &"renewed", "cut at {len}");
     assert_eq!(ask(server, "GET other"), "data", "cut at {len}");
     assert_eq!(holds_door(server), [false, false], "cut at {len}");
 }
@@ -72,19 +88,26 @@ fn assert_work_is_kept(server: &mut Server, bytes: &[u8]) {
 fn work_after_a_cut_anywhere_in_a_hand_off_is_kept() {
     let (starts, whole) = hand_over();
     let every_byte = starts[2]..=whole.len();
-    // Of the longer ones some: near the start, in the middle, near the end.
-    let some = starts.windows(2).flat_map(|ends| {
-        let (start, end) = (ends[0], ends[1]);
-        [start + 2, start + 40, (start + end) / 2, end - 3]
-    });
-    let cuts: Vec<usize> = every_byte.chain(some).collect();
+    let cuts: Vec<usize> = every_byte.chain(some_cuts(&starts)).collect();
     std::thread::scope(|scope| {
         for cuts in cuts.chunks(cuts.len().div_ceil(4)) {
             let whole = &whole;
             scope.spawn(move || {
                 let mut server = Server::with(&AOF);
-                cuts.iter().for_each(|len| assert_work_is_kept(&mut server, &whole[..*len]));
+                let reload = |server: &mut Server| assert_eq!(ask(server, "DEBUG LOADAOF"), "OK");
+                cuts.iter().for_each(|len| assert_work_is_kept(&mut server, &whole[..*len], reload));
             });
         }
     });
+}
+
+/// The same with another start of the process, as after a second crash.
+#[test]
+fn work_after_a_cut_is_kept_by_the_next_start() {
+    let (starts, whole) = hand_over();
+    let ends: Vec<usize> = starts.iter().copied().chain([whole.len()]).collect();
+    let mut server = Server::with(&AOF);
+    for len in some_cuts(&ends).chain([whole.len()]) {
+        assert_work_is_kept(&mut server, &whole[..len], |server| server.restart(Stop::Kill));
+    }
 }
