@@ -9,6 +9,7 @@ use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
 
+mod moves;
 mod swings;
 
 /// How late an end may be seen on a busy machine. What would go wrong with the clock goes wrong by an hour.
