@@ -64,6 +64,11 @@ test-clients: build ## test the client libraries on all servers (LANG=python for
 fresh: ## type README's commands on an empty Debian 12; needs root (FRESH=test for make test too)
 	@tools/fresh.sh
 
+test-monitoring: build ## put monitoring/ to the test with Prometheus and redis_exporter
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	@tools/monitoring.sh $(ALL_SERVERS)
+
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench
 	@tools/servers.sh $(SERVERS)

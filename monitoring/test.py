@@ -1,0 +1,195 @@
+"""Puts the files of this folder to the test: a server with the module, redis_exporter and Prometheus, each for real.
+
+Every figure of INFO must come out of Prometheus under its own name and with its value, every query of the dashboard must find
+data, every rule must be sound, and the alerts on what was done here must fire.
+
+usage: SERVER_BIN=redis-server MODULE_PATH=module.so PROGRAMS=DIR python3 test.py
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+PROGRAMS = pathlib.Path(os.environ["PROGRAMS"])
+DEADLINE_S = 60
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(what, check):
+    """Returns what check returns, as soon as that is true."""
+    end = time.monotonic() + DEADLINE_S
+    while time.monotonic() < end:
+        found = check()
+        if found:
+            return found
+        time.sleep(0.1)
+    sys.exit(f"monitoring: waited {DEADLINE_S} s for {what}")
+
+
+class Redis:
+    """One connection, that speaks RESP2."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.file = self.socket.makefile("rb")
+
+    def send(self, line):
+        words = line.split()
+        request = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        self.socket.sendall(f"*{len(words)}\r\n{request}".encode())
+
+    def read(self):
+        line = self.file.readline()[:-2]
+        kind, rest = line[:1], line[1:]
+        if kind == b"$" and rest != b"-1":
+            return self.file.read(int(rest) + 2)[:-2].decode()
+        if kind == b"*" and rest != b"-1":
+            return [self.read() for _ in range(int(rest))]
+        return int(rest) if kind == b":" else None if rest == b"-1" else rest.decode()
+
+    def ask(self, line):
+        self.send(line)
+        return self.read()
+
+
+def answers(port):
+    try:
+        return Redis(port).ask("PING") == "PONG"
+    except OSError:
+        return False
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return reply.read().decode()
+    except (urllib.error.URLError, OSError):
+        return ""
+
+
+def make_load(port):
+    """Something of everything that is counted."""
+    one, two = Redis(port), Redis(port)
+    for n in range(200):
+        one.ask(f"LOCK.ACQUIRE k{n % 7} alice")
+        one.ask(f"LOCK.RENEW k{n % 7} alice")
+        one.ask(f"LOCK.RELEASE k{n % 7} alice")
+    one.ask("LOCK.ACQUIRE busy alice")
+    two.send("LOCK.ACQUIRE busy bob BLOCK 0")
+    wait_until("a waiter", lambda: one.ask("LOCK.INFO busy")[7] == 1)
+    one.ask("LOCK.RELEASE busy alice")
+    two.read()
+    one.ask("LOCK.ACQUIRE short alice PX 20")
+    one.ask("LOCK.ACQUIRE gone alice")
+    one.ask("DEL gone")
+    one.ask("LOCK.ACQUIRE broken alice")
+    one.ask("LOCK.BREAK broken")
+    # Two who wait for each other: the second is refused.
+    one.ask("LOCK.ACQUIRE left alice")
+    two.send("LOCK.ACQUIRE left bob BLOCK 0")
+    wait_until("a waiter", lambda: one.ask("LOCK.INFO left")[7] == 1)
+    refused = one.ask("LOCK.ACQUIRE busy alice BLOCK 0")
+    assert refused.startswith("DEADLOCK"), refused
+    one.ask("LOCK.ACQUIRE busy carol QUEUE 600000")
+    one.ask("LATCH.SET latch 3")
+    wait_until("the lease to end", lambda: one.ask("EXISTS short") == 0)
+    # The connections stay, and with them those who wait.
+    return one, two
+
+
+def figures(connection):
+    """The figures of INFO by their names in Prometheus."""
+    found = {}
+    for line in connection.ask("INFO lock").splitlines():
+        if line.startswith("# "):
+            is_counter = line.endswith("stats")
+        elif ":" in line:
+            name, value = line.split(":")
+            found[f"redis_{name}{'_total' if is_counter else ''}"] = int(value)
+    return found
+
+
+def main():
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lock-monitoring-"))
+    port, exporter_port, prometheus_port = free_port(), free_port(), free_port()
+    processes = []
+
+    def start(*command):
+        log = open(folder / f"{pathlib.Path(command[0]).name}.log", "wb")
+        processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder))
+
+    base = f"http://127.0.0.1:{prometheus_port}"
+
+    def query(expr):
+        reply = get(f"{base}/api/v1/query?" + urllib.parse.urlencode({"query": expr}))
+        return json.loads(reply)["data"]["result"] if reply else []
+
+    try:
+        start(os.environ["SERVER_BIN"], "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder),
+              "--loadmodule", os.environ["MODULE_PATH"])
+        wait_until("the server", lambda: answers(port))
+        start(str(PROGRAMS / "prometheus-redis-exporter"), "-redis.addr", f"redis://127.0.0.1:{port}", "-script",
+              str(HERE / "redis-lock.lua"), "-web.listen-address", f"127.0.0.1:{exporter_port}")
+        config = (HERE / "prometheus.yml").read_text()
+        for what, instead in [("127.0.0.1:9121", f"127.0.0.1:{exporter_port}"), (": 15s", ": 1s"), ("rules/", f"{HERE}/rules/")]:
+            assert what in config, what
+            config = config.replace(what, instead)
+        (folder / "prometheus.yml").write_text(config)
+        start(str(PROGRAMS / "prometheus"), "--config.file=prometheus.yml", f"--storage.tsdb.path={folder}/data",
+              f"--web.listen-address=127.0.0.1:{prometheus_port}")
+        wait_until("the first figures", lambda: query("redis_lock_held"))
+
+        connections = make_load(port)
+        expected = figures(connections[0])
+
+        def differing():
+            return {name: (value, query(name)) for name, value in expected.items()
+                    if [row["value"][1] for row in query(name)] != [str(value)]}
+
+        wait_until("Prometheus to have each figure of INFO", lambda: not differing())
+        print(f"{len(expected)} figures of INFO are in Prometheus as they are")
+
+        dashboard = json.loads((HERE / "grafana/redis-lock.json").read_text())
+        queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        for expr in queries:
+            expr = expr.replace("$instance", ".*").replace("$__rate_interval", "30s")
+            wait_until(f"data for {expr}", lambda: query(expr))
+        print(f"{len(queries)} queries of the dashboard find data")
+
+        rules = wait_until("the rules", lambda: json.loads(get(f"{base}/api/v1/rules") or "{}"))["data"]["groups"]
+        unsound = [rule for group in rules for rule in group["rules"] if rule["health"] != "ok"]
+        assert not unsound, unsound
+        known = set(re.findall(r"redis_lock_\w+", (HERE / "rules/redis-lock.yml").read_text()))
+        used = set(re.findall(r"redis_lock_\w+", (HERE / "rules/redis-lock-alerts.yml").read_text() + " ".join(queries)))
+        assert used <= known, f"no rule makes {used - known}"
+        for alert in ["RedisLockVanishes", "RedisLockDeadlocks"]:
+            wait_until(alert, lambda: query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}'))
+        print("the alerts on a deleted lock and on a deadlock fire")
+    except BaseException:
+        for log in folder.glob("*.log"):
+            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
+        raise
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+main()
