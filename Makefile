@@ -69,6 +69,14 @@ test-monitoring: build ## put monitoring/ to the test with Prometheus and redis_
 	@tools/servers.sh $(SERVERS)
 	@tools/monitoring.sh $(ALL_SERVERS)
 
+package: build ## make target/package: .tar.gz, .deb, debug symbols, the commands as JSON
+	@tools/setup.sh package
+	@tools/package.sh
+
+package-test: build ## the same, and install the .deb in an empty Debian 12, take a lock, remove it
+	@tools/setup.sh package
+	@tools/package.sh test
+
 bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
 	@tools/setup.sh bench
 	@tools/servers.sh $(SERVERS)

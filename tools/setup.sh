@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Looks for what the build and the servers need and installs what is missing through apt, if it may; otherwise says in one
 # line what to install. Installs nothing that is there already and starts no service.
-# usage: tools/setup.sh [compare|matrix|snippets|bench|fresh]    with "compare" also what building the comparison needs, with
+# usage: tools/setup.sh [compare|matrix|snippets|bench|fresh|package]    with "compare" also what building the comparison needs, with
 # "matrix" what fetching more servers needs, with "snippets" what brings clients too, with "bench" what counts instructions,
-# with "fresh" what makes an empty Debian
+# with "fresh" what makes an empty Debian, with "package" what makes packages
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-build}
@@ -41,6 +41,7 @@ missing_packages() {
     [ "$purpose" != compare ] || command -v protoc >/dev/null || echo protobuf-compiler
     [[ " build compare fresh " == *" $purpose "* ]] || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
     [ "$purpose" != snippets ] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    [ "$purpose" != package ] || command -v objcopy >/dev/null || echo binutils
     [ "$purpose" != bench ] || command -v valgrind >/dev/null || echo valgrind
     [ "$purpose" != fresh ] || command -v debootstrap >/dev/null || echo debootstrap
 }

@@ -71,6 +71,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     step(info::register(ctx), "the INFO section")?;
     step(events::subscribe(ctx), "a server event")?;
     set_options(ctx);
+    log(c"notice", concat!("lock: version ", env!("CARGO_PKG_VERSION")));
     state::with(|host| {
         host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);

@@ -158,3 +158,10 @@ fn a_try_tells_how_long_the_holder_has_and_how_many_come_first() {
     ask(&server, "LOCK.RENEW k alice NOEXPIRE");
     assert_eq!(told("LOCK.ACQUIRE k dave WITHINFO").1, -1);
 }
+
+#[test]
+fn the_log_tells_the_version_when_the_module_is_loaded() {
+    let server = Server::start();
+    let line = concat!("lock: version ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(server.log().lines().filter(|told| told.ends_with(line)).count(), 1, "{}", server.log());
+}
