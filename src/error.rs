@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::limits::{
     CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
-    NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
+    LOCK_ENTRIES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
 };
 use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
@@ -64,8 +64,12 @@ pub enum LockError {
     SameKeyTwice(Vec<u8>),
     /// The owner is in too often.
     TooManyEntries,
+    /// The holds of the lock have as many ids together as they may.
+    TooManyEntriesOfLock,
     /// The latch remembers as many ids as one may.
     TooManyIds,
+    /// More leases have run out than one step ends.
+    Unsettled,
     /// The hold is to be left under an id.
     Reentrant,
     /// The owner holds some of the keys from other requests.
@@ -202,6 +206,9 @@ impl fmt::Display for LockError {
             Self::TooManyEntries => {
                 write!(f, "LOCKLIMIT the owner is in under {ENTRIES_MAX} ids already; release some of them first")
             }
+            Self::TooManyEntriesOfLock => {
+                write!(f, "LOCKLIMIT the owners of the lock are in under {LOCK_ENTRIES_MAX} ids already; release some of them first")
+            }
             Self::TooManyIds => {
                 write!(f, "LOCKLIMIT the latch knows {LATCH_IDS_MAX} ids already; count without one, or use a latch for each part")
             }
@@ -262,6 +269,9 @@ impl fmt::Display for LockError {
             }
             Self::NoFence => {
                 write!(f, "BADVALUE the key holds a text that is not a fence; delete it, or use another key")
+            }
+            Self::Unsettled => {
+                write!(f, "TRYAGAIN more leases of these locks have run out at once than one command ends; ask again")
             }
             Self::ServerQueueFull(max) => {
                 write!(f, "QUEUEFULL {max} clients wait in this server; raise lock.max-waiters or try later")

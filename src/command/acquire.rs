@@ -13,6 +13,7 @@ use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
 use crate::error::LockError;
+use crate::limits::LOCK_ENTRIES_MAX;
 use crate::primitive::deadlock::Holds;
 use crate::primitive::turn::To;
 use crate::primitive::waiter::Kind;
@@ -100,6 +101,9 @@ impl<'a> Acquire<'a> {
             let is_new = !hold.entries().has(entry);
             if is_new && hold.entries().is_full() {
                 return Err(LockError::TooManyEntries);
+            }
+            if is_new && turn.lock.entries() >= LOCK_ENTRIES_MAX {
+                return Err(LockError::TooManyEntriesOfLock);
             }
             let is_claim = hold.is_unclaimed();
             if is_new {

@@ -99,7 +99,7 @@ impl<'a> AcquireAll<'a> {
     /// Takes the locks for `owner` if that is possible now.
     pub fn apply(&self, owner: &[u8], turns: &mut Turns, policy: &Policy) -> Result<Acquired, LockError> {
         let Terms { claim, fence: expected, .. } = self.terms;
-        turns.settle();
+        settle(turns)?;
         let held: Vec<&Hold> = turns.parts.iter().filter_map(|part| part.lock.hold_of(owner)).collect();
         if let Some(first) = held.first() {
             let (fence, count) = (first.fence, self.keys.len());
@@ -203,6 +203,11 @@ impl<'a> AcquireAll<'a> {
     }
 }
 
+/// Ends what is over at all of the locks, or as much of it as one step may.
+fn settle(turns: &mut Turns) -> Result<(), LockError> {
+    turns.settle().then_some(()).ok_or(LockError::Unsettled)
+}
+
 /// What an owner says of several locks that it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HeldAll<'a> {
@@ -257,8 +262,8 @@ impl<'a> HeldAll<'a> {
 
     /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
     /// request again has the same reply.
-    pub fn release(&self, turns: &mut Turns) -> i64 {
-        turns.settle();
+    pub fn release(&self, turns: &mut Turns) -> Result<i64, LockError> {
+        settle(turns)?;
         if self.cancels {
             turns.each(|turn| {
                 cancel_wait(self.owner, turn);
@@ -266,10 +271,10 @@ impl<'a> HeldAll<'a> {
         }
         if let Some(fence) = self.fence.filter(|fence| self.was_released(*fence, turns)) {
             turns.memory.confirm(fence);
-            return self.keys.len() as i64;
+            return Ok(self.keys.len() as i64);
         }
         if self.is_refused(turns) {
-            return 0;
+            return Ok(0);
         }
         let mut count = 0;
         turns.each(|turn| {
@@ -282,7 +287,7 @@ impl<'a> HeldAll<'a> {
                 count += i64::from(exit != Exit::Unknown);
             }
         });
-        count
+        Ok(count)
     }
 
     /// Whether the owner has let go of all the locks before, under this fence.
@@ -299,8 +304,8 @@ impl<'a> HeldAll<'a> {
     }
 
     /// Gives the owner's holds this lease; what is left of each.
-    pub fn renew(&self, lease: Lease, turns: &mut Turns) -> Vec<i64> {
-        turns.settle();
+    pub fn renew(&self, lease: Lease, turns: &mut Turns) -> Result<Vec<i64>, LockError> {
+        settle(turns)?;
         let refused = self.is_refused(turns);
         let mut left = Vec::with_capacity(self.keys.len());
         turns.each(|turn| {
@@ -311,7 +316,7 @@ impl<'a> HeldAll<'a> {
                 turn.renew(self.owner, lease)
             }));
         });
-        left
+        Ok(left)
     }
 }
 

@@ -19,6 +19,7 @@ use super::step::{change, Site};
 use super::{clock, cluster, events, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
+use crate::primitive::allowance::Allowance;
 use crate::primitive::table::{Set, Table};
 use crate::primitive::turn::Left;
 use crate::primitive::{Moment, WaiterId};
@@ -212,6 +213,7 @@ fn next_lease(now: Moment) -> Option<Suspect> {
 /// Opens a lock again and does what is due on it. Always true, for loops.
 fn look_at(ctx: *mut Ctx, suspect: Suspect, in_budget: impl Fn() -> bool + Copy) -> bool {
     let Suspect { db, keys, undo } = suspect;
+    state::with(|host| host.memory.allowance = Allowance::default());
     rm!(RedisModule_SelectDb(ctx, db));
     let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
     // Locks that were granted together are in one slot.

@@ -95,7 +95,7 @@ unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what:
             host.memory.ledger.clear();
             if host.is_primary {
                 if std::mem::take(&mut host.steps_down) {
-                    host.suspect_all(None);
+                    host.suspect_all();
                 }
                 host.suspect_all_ties();
                 host.alarm.soon();
@@ -120,7 +120,7 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
             let (leases, ties) = (host.memory.leases.clear(db), host.memory.ties.clear(db));
             host.memory.ledger.flush(db, clock::now());
             host.leave_behind(leases.chain(ties));
-            host.suspect_all(db);
+            host.suspect_all();
         });
     });
 }
@@ -140,7 +140,7 @@ unsafe extern "C" fn on_loading(
                 what,
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
-                host.suspect_all(None);
+                host.suspect_all();
                 host.suspect_all_ties();
             }
         });
@@ -212,8 +212,7 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
             host.memory.ties.swap(first, second);
             [first, second].iter().for_each(|db| host.memory.ledger.flush(Some(*db), clock::now()));
             host.swap_grants(first, second);
-            host.suspect_all(Some(first));
-            host.suspect_all(Some(second));
+            host.suspect_all();
             // Whoever was found to be gone is looked for in the other database by now.
             host.suspect_all_ties();
         });

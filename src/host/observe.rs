@@ -51,9 +51,9 @@ pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
     state::with(|host| host.alarm.soon());
 }
 
-/// Looks at one key that was noted; whether there was one. Selects that key's database.
+/// Looks at one key that was noted, or at the next of all of them; whether there was one. Selects that key's database.
 pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
-    let noted = state::with(|host| host.memory.observers.next_noted());
+    let noted = state::with(|host| host.memory.observers.next());
     noted.inspect(|(db, key)| look_at(ctx, *db, key, false)).is_some()
 }
 

@@ -14,6 +14,7 @@ use super::replicate::Listeners;
 use super::wake::Alarm;
 use super::{config, rights};
 use crate::primitive::memory::Gate;
+use crate::primitive::sweep::Sweep;
 use crate::primitive::table::Table;
 use crate::primitive::ties::Tied;
 use crate::primitive::turn::Left;
@@ -89,28 +90,7 @@ pub(super) struct Deferred {
 impl Deferred {
     /// Whether there is a lock to look at.
     pub(super) fn has_suspects(&self) -> bool {
-        !self.suspects.is_empty() || !self.gone.is_empty() || self.queues.rounds > 0 || self.ties.rounds > 0
-    }
-}
-
-/// A way over all of something, of which only a few are looked up at once: to name 200,000 locks in one event would keep
-/// every client waiting.
-#[derive(Default)]
-pub(super) struct Sweep<T> {
-    last: T,
-    /// How often to go on to the end: twice when it was asked for on the way.
-    rounds: u8,
-}
-
-impl<T: Default> Sweep<T> {
-    fn ask(&mut self) {
-        self.rounds = (self.rounds + 1).min(2);
-    }
-
-    /// Goes on after this one, or has come to the end.
-    fn go_on(&mut self, last: Option<T>) {
-        self.rounds -= u8::from(last.is_none());
-        self.last = last.unwrap_or_default();
+        !self.suspects.is_empty() || !self.gone.is_empty() || self.queues.is_on() || self.ties.is_on()
     }
 }
 
@@ -224,14 +204,14 @@ impl Host {
             }
             return true;
         }
-        if queues.rounds > 0 {
-            let (locks, last) = self.memory.waiters.fronts_after(queues.last, SWEPT_AT_ONCE);
+        if queues.is_on() {
+            let (locks, last) = self.memory.waiters.fronts_after(*queues.last(), SWEPT_AT_ONCE);
             suspects.extend(locks.into_iter().map(|(db, key)| Suspect::of(db, key)));
             queues.go_on(last);
             return true;
         }
-        if ties.rounds > 0 {
-            let some = self.memory.ties.after(ties.last.as_ref(), None, SWEPT_AT_ONCE);
+        if ties.is_on() {
+            let some = self.memory.ties.after(ties.last().as_ref(), None, SWEPT_AT_ONCE);
             suspects.extend(some.iter().map(|(db, (_, key, _))| Suspect::of(*db, Rc::clone(key))));
             let last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
             ties.go_on(last.map(Some));
@@ -290,9 +270,9 @@ impl Host {
         }
     }
 
-    /// Asks for a look at all keys that are watched in one database, or in all, and at all locks that are waited for.
-    pub(super) fn suspect_all(&mut self, db: Option<i32>) {
-        self.memory.observers.note_all(db);
+    /// Asks for a look at all keys that are watched, and at all locks that are waited for.
+    pub(super) fn suspect_all(&mut self) {
+        self.memory.observers.note_all();
         if self.memory.waiters.len() > 0 {
             self.deferred.queues.ask();
         }

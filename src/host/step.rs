@@ -11,6 +11,7 @@ use super::state::{self, Host, Suspect};
 use super::{clock, events, observe};
 use crate::command::effect::step::effects_of;
 use crate::error::LockError;
+use crate::primitive::allowance::Allowance;
 use crate::primitive::turns::Part;
 use crate::primitive::unsettled::Item;
 use crate::primitive::wait_queue::Keys;
@@ -32,6 +33,7 @@ pub(super) fn change<R>(
     name: *mut RString,
     work: impl FnOnce(&mut Turn, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
+    begin(site);
     let (result, is_over) = change_one(site, name, work)?;
     if !is_over {
         finish(site, name);
@@ -45,15 +47,23 @@ pub(super) fn change_all<R>(
     names: &[*mut RString],
     work: impl FnOnce(&mut Turns, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
+    begin(site);
     let result = change_group(site, names, work);
     names.first().into_iter().for_each(|name| finish(site, *name));
     result
 }
 
+/// Gives a client's command its allowance. Work of our own has its own, whatever it consists of.
+fn begin(site: Site) {
+    if site.in_command {
+        state::with(|host| host.memory.allowance = Allowance::default());
+    }
+}
+
 /// Looks at the locks that a step on this one has found worth looking at, until there are none.
 fn finish(site: Site, name: *mut RString) {
     let reach = if site.in_command { Reach::of_command(site.ctx, bytes(name)) } else { Reach::All };
-    while let Some(next) = state::with(|host| host.memory.unsettled.pop()) {
+    while let Some(next) = state::with(|host| host.memory.next_unsettled()) {
         match next {
             Item::Lock(db, key) if !reach.has(&key) => state::with(|host| host.suspect(db, &key)),
             Item::Lock(db, key) => {

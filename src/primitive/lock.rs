@@ -105,6 +105,11 @@ impl Lock {
         self.claims().map(|claim| u64::from(claim.permits)).sum()
     }
 
+    /// Under how many ids its owners are in, all together.
+    pub fn entries(&self) -> usize {
+        self.holds().iter().map(|hold| hold.entries().count()).sum()
+    }
+
     /// The hold of this owner.
     pub fn hold_of(&self, owner: &[u8]) -> Option<&Hold> {
         self.holds().iter().find(|hold| hold.owner.as_bytes() == owner)

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use super::allowance::Allowance;
 use super::aside::Aside;
 use super::fence::FenceSource;
 use super::history::History;
@@ -116,6 +117,8 @@ pub struct Memory {
     pub claim_ms: u64,
     /// Who says whether a user may have a lock, when the turn of its ticket comes.
     pub gate: Gate,
+    /// What the step at hand may still do of what follows from it.
+    pub allowance: Allowance,
     /// Empty between two steps.
     pub unsettled: Unsettled,
     /// Locks at which a step has done as much as one may, and has left the rest for another.
@@ -167,6 +170,7 @@ impl Memory {
         let Some(entry) = self.waiters.remove(id) else { return false };
         self.stats.note_left(why);
         if entry.keys.len() > 1 {
+            self.allowance.spend(entry.keys.len());
             entry.keys.into_iter().for_each(|key| self.unsettled.push(Item::Lock(entry.db, key)));
         }
         true
@@ -254,6 +258,28 @@ impl Memory {
     /// A client that is kept waiting costs the same, whatever it waits for.
     fn room_in_server(&self, caps: Caps) -> Result<(), Full> {
         caps.room_in_server(self.waiters.clients() + self.observers.len())
+    }
+
+    /// The next thing that the step at hand is to look at. What it has no allowance for is left to others.
+    pub fn next_unsettled(&mut self) -> Option<Item> {
+        let item = self.unsettled.pop()?;
+        if !self.allowance.is_spent() {
+            self.allowance.spend(1);
+            return Some(item);
+        }
+        let mut next = Some(item);
+        while let Some(item) = next {
+            let lock = match item {
+                Item::Lock(db, key) => Some((db, key)),
+                // Where it does not come first it has no turn; when it does, that lock calls it up.
+                Item::Group(id) => {
+                    self.waiters.get(id).and_then(|entry| Some((entry.db, Rc::clone(entry.keys.first()?))))
+                }
+            };
+            self.unfinished.extend(lock);
+            next = self.unsettled.pop();
+        }
+        None
     }
 
     /// Whether a step has left nothing to look at.

@@ -1,6 +1,7 @@
 //! The pure core: locks, queues, fences, leases and their encoding, as plain values. It knows no server, no
 //! clock and no `unsafe`; time comes in as an argument and what must happen outside goes out as [`Effect`]s.
 
+pub mod allowance;
 pub mod aside;
 pub mod bounds;
 pub mod bytes;
@@ -34,6 +35,7 @@ pub mod recent;
 pub mod repeats;
 pub mod roll;
 pub mod slab;
+pub mod sweep;
 pub mod table;
 pub mod ties;
 pub mod time;

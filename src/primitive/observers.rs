@@ -12,8 +12,10 @@ use std::rc::Rc;
 use super::condition::{Condition, Verdict};
 use super::deadlines::{Deadlines, Slot};
 use super::footprint::{first_node, in_table, in_tree, shared_name, CLIENT};
+use super::sweep::Sweep;
 use super::table::Table;
 use super::{Moment, WaiterId};
+use crate::limits::OBSERVED_PER_STEP;
 
 /// Those who watch one key.
 #[derive(Default)]
@@ -58,6 +60,8 @@ pub struct Observers {
     /// Keys to look at. The newest come first: those of the step at hand.
     noted: Vec<(i32, Rc<[u8]>)>,
     told: VecDeque<Told>,
+    /// Going over all keys, some at a time.
+    all: Sweep<WaiterId>,
     /// How far [`Observers::note_some`] has come.
     noted_up_to: WaiterId,
 }
@@ -87,12 +91,6 @@ impl Observers {
     /// Those who watch this key, first come first.
     pub fn of(&self, db: i32, key: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
         self.watched(db, key).into_iter().flat_map(|watched| watched.conditions.keys().copied())
-    }
-
-    /// The keys of one database, or of all, that somebody watches.
-    pub fn keys(&self, db: Option<i32>) -> impl Iterator<Item = (i32, Rc<[u8]>)> + '_ {
-        let chosen = self.keys.iter().filter(move |(key_db, _)| db.is_none_or(|db| db == **key_db));
-        chosen.flat_map(|(db, keys)| keys.keys().map(|key| (*db, Rc::clone(key))))
     }
 
     /// Adds one who watches this key until `deadline`. Its number must be new.
@@ -157,34 +155,47 @@ impl Observers {
         true
     }
 
-    /// Asks for a look at all keys of one database, or of all.
-    pub fn note_all(&mut self, db: Option<i32>) {
-        let keys: Vec<_> = self.keys(db).collect();
-        for (db, key) in keys {
-            self.note_watched(db, &key);
-        }
+    /// Asks for a look at all keys that somebody watches.
+    pub fn note_all(&mut self) {
+        self.all.ask();
     }
 
     /// Asks for a look at the keys of so many of those who watch, going round all of them.
     pub fn note_some(&mut self, count: usize) {
-        let others = (Bound::Excluded(self.noted_up_to), Bound::Unbounded);
+        self.noted_up_to = self.note_after(self.noted_up_to, count).unwrap_or_default();
+    }
+
+    /// The same for those who come after one of them. Returns the last; `None` if there are no more.
+    fn note_after(&mut self, after: WaiterId, count: usize) -> Option<WaiterId> {
+        let others = (Bound::Excluded(after), Bound::Unbounded);
         let chosen = self.entries.range(others).take(count);
         let chosen: Vec<_> = chosen.map(|(id, entry)| (*id, entry.db, Rc::clone(&entry.key))).collect();
-        // Where there are no more the next round begins.
-        let last = chosen.last().filter(|_| chosen.len() == count);
-        self.noted_up_to = last.map_or(WaiterId(0), |(id, ..)| *id);
+        let last = chosen.last().filter(|_| chosen.len() == count).map(|(id, ..)| *id);
         for (_, db, key) in chosen {
             self.note_watched(db, &key);
         }
+        last
     }
 
     /// Whether a key is to be looked at, or somebody to be told.
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        self.noted.is_empty() && self.told.is_empty()
+        self.noted.is_empty() && self.told.is_empty() && !self.all.is_on()
     }
 
-    /// The next key to look at.
+    /// The next key to look at, when those that were noted one by one are done of all that are watched.
+    pub fn next(&mut self) -> Option<(i32, Rc<[u8]>)> {
+        loop {
+            let noted = self.next_noted();
+            if noted.is_some() || !self.all.is_on() {
+                return noted;
+            }
+            let last = self.note_after(*self.all.last(), OBSERVED_PER_STEP);
+            self.all.go_on(last);
+        }
+    }
+
+    /// The next key to look at of those that were noted one by one.
     pub fn next_noted(&mut self) -> Option<(i32, Rc<[u8]>)> {
         loop {
             let (db, key) = self.noted.pop()?;
@@ -268,7 +279,7 @@ mod tests {
             db: i32,
             key: usize,
         },
-        NoteAll(Option<i32>),
+        NoteAll,
         NoteSome(usize),
         /// Looks at all that is noted; the conditions with these fences are met.
         Look(u64),
@@ -282,7 +293,7 @@ mod tests {
                 .prop_map(|(db, key, fence, ms)| Op::Insert { db, key, fence, ms }),
             1 => any::<usize>().prop_map(Op::Remove),
             3 => (db.clone(), key).prop_map(|(db, key)| Op::Note { db, key }),
-            1 => prop::option::of(db).prop_map(Op::NoteAll),
+            1 => Just(Op::NoteAll),
             1 => (1..4_usize).prop_map(Op::NoteSome),
             2 => (1..5_u64).prop_map(Op::Look),
             1 => (0..30_u64).prop_map(Op::Advance),
@@ -304,6 +315,8 @@ mod tests {
         observers: Observers,
         rows: Vec<Row>,
         noted: BTreeSet<(i32, usize)>,
+        /// Whether all keys are to be looked at, whoever watches them by then.
+        all: bool,
         now: u64,
         ids: u64,
         noted_up_to: u64,
@@ -331,9 +344,9 @@ mod tests {
                     assert_eq!(self.observers.note(db, KEYS[key]), is_watched);
                     self.note(|row| (row.db, row.key) == (db, key));
                 }
-                Op::NoteAll(db) => {
-                    self.observers.note_all(db);
-                    self.note(|row| db.is_none_or(|db| db == row.db));
+                Op::NoteAll => {
+                    self.observers.note_all();
+                    self.all = true;
                 }
                 Op::NoteSome(count) => {
                     self.observers.note_some(count);
@@ -369,9 +382,13 @@ mod tests {
         fn look(&mut self, fence: u64) {
             let mut looked = BTreeSet::new();
             let met = Condition::Wanted(Fence::new(fence).unwrap());
-            while let Some((db, key)) = self.observers.next_noted() {
+            let all = std::mem::take(&mut self.all);
+            if all {
+                self.note(|_| true);
+            }
+            while let Some((db, key)) = self.observers.next() {
                 let at = KEYS.iter().position(|name| **name == *key).unwrap();
-                assert!(looked.insert((db, at)), "each once");
+                assert!(looked.insert((db, at)) || all, "each once, or with each of those who watch it");
                 self.observers.judge(db, &key, |condition| (condition == met).then_some(Verdict::Met));
             }
             assert_eq!(looked, self.noted);
@@ -388,7 +405,7 @@ mod tests {
         fn compare(&self) {
             let Self { observers, rows, .. } = self;
             assert_eq!((observers.len(), observers.is_empty()), (rows.len(), rows.is_empty()));
-            assert_eq!(observers.is_quiet(), observers.noted.is_empty());
+            assert_eq!(observers.is_quiet(), observers.noted.is_empty() && !self.all);
             assert!(self.noted.is_empty() || !observers.is_quiet());
             let at = |db: i32, key: usize| rows.iter().filter(move |row| (row.db, row.key) == (db, key));
             for (db, key) in (0..2).flat_map(|db| (0..KEYS.len()).map(move |key| (db, key))) {
@@ -398,8 +415,6 @@ mod tests {
             let watched: BTreeSet<_> = rows.iter().map(|row| (row.db, row.key)).collect();
             let names: usize = watched.iter().map(|(_, key)| key_bytes(KEYS[*key])).sum();
             assert_eq!(observers.bytes(), rows.len() * WATCH + names);
-            let keys: BTreeSet<_> = observers.keys(None).map(|(db, key)| (db, key.to_vec())).collect();
-            assert_eq!(keys, rows.iter().map(|row| (row.db, KEYS[row.key].to_vec())).collect());
             let first =
                 rows.iter().map(|row| row.deadline).filter(|deadline| *deadline != Moment::NEVER).min();
             assert_eq!(observers.next_deadline().is_some(), first.is_some());

@@ -8,10 +8,9 @@ use super::hold::Mark;
 use super::ledger::{End, Ended, Named};
 use super::memory::Undo;
 use super::unsettled::Item;
-use super::wait_queue::{Caps, Full, Place};
+use super::wait_queue::{Caps, Changed, Entry, Full, Place};
 use super::waiter::{Ask, Kind, Told, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Hold, Lease, Lock, Memory, Moment};
-use crate::limits::SERVED_PER_STEP;
 
 /// What must happen outside, in this order: replicate, notify, wake.
 #[derive(Debug)]
@@ -95,6 +94,15 @@ impl To {
     }
 }
 
+/// What is next for the first in line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Granted,
+    Leaves(Left),
+    /// It is called up, to be given all of its locks or none.
+    Group,
+}
+
 /// One lock at one moment.
 pub struct Turn<'a> {
     pub clock: Clock,
@@ -124,8 +132,11 @@ impl<'a> Turn<'a> {
     /// left. Every turn begins with it.
     pub fn settle(&mut self) {
         let now = self.clock.now;
+        let over = self.lock.end_each(|hold| !hold.is_live(now));
+        self.memory.allowance.spend_on_look(self.lock.holds().len());
+        self.memory.allowance.spend(over.len());
         let mut free_since = now;
-        for hold in self.lock.end_each(|hold| !hold.is_live(now)) {
+        for hold in over {
             free_since = free_since.min(hold.deadline);
             let how = hold.how_over();
             self.note_end(hold, how);
@@ -150,49 +161,30 @@ impl<'a> Turn<'a> {
         if self.memory.waiters.has_new_limits() {
             self.change_some_limits();
         }
-        let mut served = 0;
-        while let Some((id, waiter)) = self.memory.waiters.front(self.db, self.key) {
-            served += 1;
-            if served > SERVED_PER_STEP {
+        while let Some((id, next)) = self.next_in_line() {
+            if next == Next::Group {
+                return self.memory.unsettled.push(Item::Group(id));
+            }
+            if self.memory.allowance.is_spent() {
                 // They are in line, so nobody passes them meanwhile.
                 return self.leave_unfinished();
             }
-            if waiter.deadline <= self.clock.now {
-                self.leave(id, Left::TimedOut);
-            } else if let Some(fence) = waiter.upgrades {
-                if self.lock.hold_with(fence).is_none() {
-                    self.leave(id, Left::HoldEnded);
-                } else if self.lock.is_alone(fence) && !self.memory.may_have(waiter, &[self.key]) {
-                    self.leave(id, Left::Barred);
-                } else if self.lock.is_alone(fence) {
-                    let to = To::waiter(id, waiter);
-                    let Some(waiter) = self.memory.waiters.remove(id).map(|entry| entry.waiter) else {
-                        continue;
-                    };
-                    self.note_wait_over(waiter.since);
-                    if let Some(new) = self.upgrade(fence, to) {
-                        // Whether it was named by its fence is not known any more.
-                        self.remember_upgrade(waiter.ask.owner.as_bytes(), fence, new);
-                        self.announce(new, waiter.told);
-                    }
-                } else {
-                    return;
+            self.memory.allowance.spend(1);
+            if let Next::Leaves(why) = next {
+                self.leave(id, why);
+            } else if let Some(Entry { waiter, .. }) = self.memory.waiters.remove(id) {
+                let to = To::waiter(id, &waiter);
+                self.note_wait_over(waiter.since);
+                let Some(old) = waiter.upgrades else {
+                    let fence = self.grant(waiter.ask, to);
+                    self.announce(fence, waiter.told);
+                    continue;
+                };
+                if let Some(new) = self.upgrade(old, to) {
+                    // Whether it was named by its fence is not known any more.
+                    self.remember_upgrade(waiter.ask.owner.as_bytes(), old, new);
+                    self.announce(new, waiter.told);
                 }
-            } else if !self.lock.admits(waiter.ask.claim) {
-                return;
-            } else if self.lock.hold_of(waiter.ask.owner.as_bytes()).is_some() {
-                // It came by the lock otherwise, as by RESTORE; nobody holds a lock twice.
-                self.leave(id, Left::Superseded);
-            } else if waiter.ask.keys() == 1 && !self.memory.may_have(waiter, &[self.key]) {
-                self.leave(id, Left::Barred);
-            } else if waiter.ask.keys() > 1 {
-                self.memory.unsettled.push(Item::Group(id));
-                return;
-            } else if let Some(entry) = self.memory.waiters.remove(id) {
-                let to = To::waiter(id, &entry.waiter);
-                self.note_wait_over(entry.waiter.since);
-                let fence = self.grant(entry.waiter.ask, to);
-                self.announce(fence, entry.waiter.told);
             }
         }
     }
@@ -205,15 +197,45 @@ impl<'a> Turn<'a> {
         self.memory.history.delays.note(now.us_after(free_since));
     }
 
+    /// The first in line, and what is next for it; `None` while it has to wait.
+    fn next_in_line(&self) -> Option<(WaiterId, Next)> {
+        let (id, waiter) = self.memory.waiters.front(self.db, self.key)?;
+        let may_have = || self.memory.may_have(waiter, &[self.key]);
+        let next = if waiter.deadline <= self.clock.now {
+            Next::Leaves(Left::TimedOut)
+        } else if let Some(fence) = waiter.upgrades {
+            match self.lock.hold_with(fence) {
+                None => Next::Leaves(Left::HoldEnded),
+                Some(_) if !self.lock.is_alone(fence) => return None,
+                Some(_) if !may_have() => Next::Leaves(Left::Barred),
+                Some(_) => Next::Granted,
+            }
+        } else if !self.lock.admits(waiter.ask.claim) {
+            return None;
+        } else if self.lock.hold_of(waiter.ask.owner.as_bytes()).is_some() {
+            // It came by the lock otherwise, as by RESTORE; nobody holds a lock twice.
+            Next::Leaves(Left::Superseded)
+        } else if waiter.ask.keys() > 1 {
+            Next::Group
+        } else if !may_have() {
+            Next::Leaves(Left::Barred)
+        } else {
+            Next::Granted
+        };
+        Some((id, next))
+    }
+
     fn announce(&mut self, fence: Fence, told: Option<Box<Told>>) {
         let channel = told.and_then(|told| told.channel);
         self.effects.extend(channel.map(|channel| Effect::Announced { fence, channel }));
     }
 
     fn change_some_limits(&mut self) {
-        let waiters = &mut self.memory.waiters;
-        let changed = waiters.change_some_limits(self.db, self.key, SERVED_PER_STEP);
-        let Some((limit, misfits, is_unfinished)) = changed else { return };
+        let Memory { waiters, allowance, .. } = &mut *self.memory;
+        // The other half is for those whose turn has come.
+        let changed = waiters.change_some_limits(self.db, self.key, allowance.left().div_ceil(2));
+        let Some(Changed { limit, looked_at, misfits, is_unfinished }) = changed else { return };
+        allowance.spend(looked_at);
         misfits.into_iter().for_each(|id| self.leave(id, Left::OverLimit(limit)));
         if is_unfinished {
             self.leave_unfinished();
@@ -221,7 +243,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Leaves the rest of what is to be done at this lock to another step.
-    fn leave_unfinished(&mut self) {
+    pub(super) fn leave_unfinished(&mut self) {
         if self.memory.unfinished.last().is_none_or(|(db, key)| (*db, &**key) != (self.db, self.key)) {
             self.memory.unfinished.push((self.db, self.key.into()));
         }

@@ -8,6 +8,7 @@ use super::unsettled::Item;
 use super::wait_queue::{Caps, Full};
 use super::waiter::{Ask, Kind, Waiter, WaiterId};
 use super::{Claim, Clock, Fence, Lock, Memory, Moment};
+use crate::limits::HOLDS_MAX;
 
 /// One of the locks, and what follows for it.
 pub struct Part<'a> {
@@ -46,19 +47,33 @@ impl Turns<'_> {
         }
     }
 
-    /// What every request begins with, for all of the locks.
-    pub fn settle(&mut self) {
-        self.each(|turn| turn.settle());
+    /// What every request begins with, for all of the locks; whether it is done. Of locks that together have more holds
+    /// which are over than one lock can have, some are left to other steps.
+    pub fn settle(&mut self) -> bool {
+        let (now, mut ended, mut is_done) = (self.clock.now, 0, true);
+        self.each(|turn| {
+            let cooling = turn.lock.cooling().iter().map(|cooling| &cooling.hold);
+            let over = turn.lock.holds().iter().chain(cooling).filter(|hold| !hold.is_live(now)).count();
+            if ended > 0 && ended + over > HOLDS_MAX as usize {
+                is_done = false;
+                return turn.leave_unfinished();
+            }
+            ended += over;
+            turn.settle();
+        });
+        is_done
     }
 
     /// Gives a waiter for these locks what it waits for, if it comes first everywhere and all admit it. All must
     /// be settled.
     pub fn serve(&mut self, id: WaiterId) {
-        self.settle();
+        let is_settled = self.settle();
+        self.memory.allowance.spend(self.parts.len());
         // Settling has called it up once more, and this is the answer.
         self.memory.unsettled.strike(&Item::Group(id));
         let waiters = &self.memory.waiters;
-        let Some(entry) = waiters.get(id) else { return };
+        // Locks that are not settled are looked at again, and call it up.
+        let Some(entry) = waiters.get(id).filter(|_| is_settled) else { return };
         let is_first = |key| waiters.front(self.db, key).is_some_and(|(first, _)| first == id);
         let claim = entry.waiter.ask.claim;
         if !self.parts.iter().all(|part| is_first(part.key) && part.lock.admits(claim)) {

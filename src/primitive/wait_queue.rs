@@ -31,6 +31,7 @@ pub use caps::{Caps, Full};
 use footprint::owner_bytes;
 use lengths::Lengths;
 use names::Names;
+pub use new_limits::Changed;
 use new_limits::NewLimit;
 use users::Users;
 use waits::Waits;

@@ -15,6 +15,7 @@ mod acquire;
 mod backlog;
 mod bad_input;
 mod blocking;
+mod bounded;
 mod bounds;
 mod broken_sync;
 mod check;

@@ -124,7 +124,7 @@ impl Verb for ReleaseAllVerb {
         let words = call.words();
         let request = HeldAll::parse_release(&words)?;
         let names = names(call, 2, request.keys.len());
-        let count = change_all(site(call), names, |turns, _| Ok(request.release(turns)))?;
+        let count = change_all(site(call), names, |turns, _| request.release(turns))?;
         reply::int(call.ctx, count);
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Verb for RenewAllVerb {
         let words = call.words();
         let (request, lease) = HeldAll::parse_renew(&words, &config::policy())?;
         let names = names(call, 3, request.keys.len());
-        let left = change_all(site(call), names, |turns, _| Ok(request.renew(lease, turns)))?;
+        let left = change_all(site(call), names, |turns, _| request.renew(lease, turns))?;
         reply::array(call.ctx, left.len());
         left.iter().for_each(|ms| reply::int(call.ctx, *ms));
         Ok(())

@@ -158,7 +158,7 @@ impl Pair {
                 let keys: Vec<usize> = keys.into_iter().collect();
                 let names: Vec<&[u8]> = keys.iter().map(|key| KEYS[*key]).collect();
                 let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None, cancels: false };
-                assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), left);
+                assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), Ok(left));
             }
             Op::Convert { key, owner, claim, wait, by } => self.convert(key, owner, claim, wait, by),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{CLIENTS, KEYS, OWNERS};
 use crate::command::effect::step::effects_of;
+use crate::primitive::allowance::Allowance;
 use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::Holds;
@@ -47,6 +48,7 @@ impl World {
 
     /// One step on one lock, and what it leaves to be done.
     pub fn turn<R>(&mut self, key: usize, work: impl FnOnce(&mut Turn, &mut Others) -> R) -> R {
+        self.memory.allowance = Allowance::default();
         let result = self.step(key, work);
         self.finish();
         result
@@ -54,6 +56,7 @@ impl World {
 
     /// One step on several locks, and what it leaves to be done.
     pub fn turns<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut Turns, &mut Others) -> R) -> R {
+        self.memory.allowance = Allowance::default();
         let result = self.step_all(keys, work);
         self.finish();
         result
@@ -84,13 +87,14 @@ impl World {
         self.settle_all();
         // The host does this right after the step.
         while let Some((_, key)) = self.memory.unfinished.pop() {
+            self.memory.allowance = Allowance::default();
             self.step(number(&key), |turn, _| turn.settle());
             self.settle_all();
         }
     }
 
     fn settle_all(&mut self) {
-        while let Some(next) = self.memory.unsettled.pop() {
+        while let Some(next) = self.memory.next_unsettled() {
             match next {
                 Item::Lock(_, key) => self.step(number(&key), |turn, _| turn.settle()),
                 Item::Group(id) => {

@@ -16,6 +16,16 @@ pub(super) struct NewLimit {
     end: Place,
 }
 
+/// What was done in one step.
+pub struct Changed {
+    pub limit: u32,
+    pub looked_at: usize,
+    /// Those who cannot wait with this limit.
+    pub misfits: Vec<WaiterId>,
+    /// Whether there are more to look at.
+    pub is_unfinished: bool,
+}
+
 impl Waiters {
     /// Gives another limit to all who wait for this lock with the old one, with each
     /// [`change_some_limits`](Self::change_some_limits).
@@ -39,20 +49,19 @@ impl Waiters {
         self.new_limits > 0
     }
 
-    /// Looks at as many who wait for this lock and are to get another limit. Returns that limit, those who cannot wait with
-    /// it, and whether there are more to look at; `None` if there is nothing to do.
-    pub fn change_some_limits(
-        &mut self,
-        db: i32,
-        key: &[u8],
-        count: usize,
-    ) -> Option<(u32, Vec<WaiterId>, bool)> {
+    /// Looks at as many who wait for this lock and are to get another limit; one who waits for several locks and cannot
+    /// have them counts as many. `None` if there is nothing to do.
+    pub fn change_some_limits(&mut self, db: i32, key: &[u8], count: usize) -> Option<Changed> {
         let Self { queues, entries, new_limits, .. } = self;
         let Queue { order, new_limit, .. } = queues.get_mut(&db)?.get_mut(key)?;
         let change = new_limit.as_mut()?;
-        let (limit, mut misfits, mut seen) = (change.limit, Vec::new(), 0);
-        for (place, id) in order.range(change.next..change.end).take(count) {
-            seen += 1;
+        let (limit, mut misfits, mut looked_at, mut spent) = (change.limit, Vec::new(), 0, 0);
+        for (place, id) in order.range(change.next..change.end) {
+            if spent >= count {
+                return Some(Changed { limit, looked_at, misfits, is_unfinished: true });
+            }
+            looked_at += 1;
+            spent += 1;
             change.next = Place(place.0 + 1);
             let Some(entry) = entries.get_mut(id) else { continue };
             let ask = &mut entry.waiter.ask;
@@ -62,13 +71,12 @@ impl Waiters {
             if ask.claim.permits <= limit && entry.keys.len() == 1 {
                 ask.claim.limit = limit;
             } else {
+                spent += entry.keys.len();
                 misfits.push(*id);
             }
         }
-        if seen < count {
-            *new_limit = None;
-            *new_limits -= 1;
-        }
-        Some((limit, misfits, seen == count))
+        *new_limit = None;
+        *new_limits -= 1;
+        Some(Changed { limit, looked_at, misfits, is_unfinished: false })
     }
 }

@@ -1,0 +1,37 @@
+//! How much one step does of what follows from it, over all of its locks together: waiters that it lets in or sends away,
+//! leases that have run out, locks that it comes upon. What was asked for is done in any case; the rest that would follow
+//! goes on in later steps, between the clients.
+
+use crate::limits::{HOLDS_SEEN_AS_ONE, SERVED_PER_STEP};
+
+/// What the step at hand has done so far.
+#[derive(Default)]
+pub struct Allowance {
+    spent: usize,
+}
+
+impl Allowance {
+    /// Counts one waiter, one lock or one hold that has ended, or several.
+    #[inline]
+    pub fn spend(&mut self, count: usize) {
+        self.spent += count;
+    }
+
+    /// Counts a look at all holds of a lock.
+    #[inline]
+    pub fn spend_on_look(&mut self, holds: usize) {
+        self.spent += holds / HOLDS_SEEN_AS_ONE;
+    }
+
+    /// How much is left.
+    #[inline]
+    pub const fn left(&self) -> usize {
+        SERVED_PER_STEP.saturating_sub(self.spent)
+    }
+
+    /// Whether nothing is left.
+    #[inline]
+    pub const fn is_spent(&self) -> bool {
+        self.left() == 0
+    }
+}
