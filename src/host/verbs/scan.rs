@@ -14,6 +14,9 @@ use crate::primitive::Lock;
 /// for more than are left.
 const STRETCHES_PER_LOCK: usize = 10;
 
+/// A hold takes as long as so many bytes of patterns and names.
+const STEPS_PER_HOLD: usize = 16;
+
 pub(in crate::host) struct ScanVerb;
 
 impl Verb for ScanVerb {
@@ -42,7 +45,7 @@ impl Verb for ScanVerb {
             found.extend(names.into_iter().filter(|name| {
                 cluster::owns(ctx, name.as_ptr())
                     && rights.may_read(name.as_ptr())
-                    && is_wanted(ctx, db, &request, name)
+                    && is_wanted(ctx, db, &request, name, &mut steps)
             }));
         }
         reply::array(ctx, 2);
@@ -55,8 +58,8 @@ impl Verb for ScanVerb {
     }
 }
 
-/// Whether this is a lock by now, and one that was asked for.
-fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString) -> bool {
+/// Whether this is a lock by now, and one that was asked for. `steps` counts the holds that were looked at for their owner.
+fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString, steps: &mut usize) -> bool {
     let key = bytes(name.as_ptr());
     let (waiting, is_waiting) = state::with(|host| {
         let waiters = &host.memory.waiters;
@@ -65,6 +68,9 @@ fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString) -> bool {
     });
     let now = clock::now();
     let fits = |lock: Option<&Lock>| {
+        if request.owner.is_some() {
+            *steps += lock.map_or(0, |lock| lock.holds().len()) * STEPS_PER_HOLD;
+        }
         let holds = lock.map(Lock::holds).unwrap_or_default().iter().filter(|hold| hold.is_live(now));
         let is_cooling =
             lock.is_some_and(|lock| lock.cooling().iter().any(|cooling| cooling.hold.is_live(now)));
