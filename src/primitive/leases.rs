@@ -40,11 +40,11 @@ struct Index {
 }
 
 impl Index {
-    fn insert(&mut self, at: Moment, lease: LeaseRef) -> Slot {
-        self.name_bytes += name_bytes(lease.key.len());
-        let slot = self.wheel.insert(at, lease);
-        self.roll.add(slot, &mut self.wheel);
-        slot
+    fn insert(&mut self, at: Moment, key: &[u8], fence: Fence) -> Slot {
+        self.name_bytes += name_bytes(key.len());
+        self.roll.add(place_of(key), &mut self.wheel, |wheel, link| {
+            wheel.insert(at, LeaseRef { key: SmallVec::from_slice(key), fence, link })
+        })
     }
 
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
@@ -108,13 +108,11 @@ impl Leases {
 
     /// Notes to look at this hold at another moment than its deadline.
     pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
-        let link = Link::new(place_of(key));
-        let lease = LeaseRef { key: SmallVec::from_slice(key), fence: hold.fence, link };
         if self.index(db).is_none() {
             self.indexes.push((db, Index::default()));
         }
         if let Some(index) = self.index_mut(db) {
-            hold.mark = hold.mark.at(index.insert(at, lease));
+            hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
         }
     }
 

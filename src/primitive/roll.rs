@@ -23,13 +23,6 @@ pub struct Link {
     next: Slot,
 }
 
-impl Link {
-    /// A link that is in no bucket yet.
-    pub const fn new(hash: u32) -> Self {
-        Self { hash, next: Slot::NONE }
-    }
-}
-
 /// Where the entries are kept.
 pub trait Links {
     /// The link of the entry at this place.
@@ -81,13 +74,19 @@ pub struct Roll {
 }
 
 impl Roll {
-    /// Notes the entry at this place, which has its hash already.
-    pub fn add(&mut self, slot: Slot, links: &mut impl Links) {
-        let Some(hash) = links.link(slot).map(|link| link.hash) else { return };
+    /// Adds an entry with this hash, which `put` puts in its place with the link that it is given. Returns that place.
+    pub fn add<L: Links>(
+        &mut self,
+        hash: u32,
+        links: &mut L,
+        put: impl FnOnce(&mut L, Link) -> Slot,
+    ) -> Slot {
         self.len += 1;
         self.resize_some(links);
         let (buckets, bucket) = self.bucket_of(hash);
-        push(buckets, bucket, slot, links);
+        let slot = put(links, Link { hash, next: buckets.first(bucket) });
+        buckets.set_first(bucket, slot);
+        slot
     }
 
     /// Forgets the entry at this place, which is still there.
@@ -218,8 +217,7 @@ mod tests {
     impl Tested {
         fn add(&mut self, hash: u32) {
             if !self.there.contains_key(&hash) {
-                let slot = self.links.insert(Link::new(hash));
-                self.roll.add(slot, &mut self.links);
+                let slot = self.roll.add(hash, &mut self.links, Slab::insert);
                 self.there.insert(hash, slot);
             }
         }
