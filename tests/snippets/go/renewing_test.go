@@ -1,4 +1,4 @@
-// The block that renews.
+// The block of docs/clients.md: the library of clients/go in steps.
 package locks
 
 import (
@@ -10,7 +10,25 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"fencelock"
+
+	"github.com/redis/go-redis/v9"
 )
+
+// Locks has what the trials give to the block.
+type Locks struct {
+	*fencelock.Locker
+	lease, wait time.Duration
+}
+
+func New(options redis.UniversalOptions, lease, wait time.Duration) *Locks {
+	return &Locks{fencelock.New(redis.NewUniversalClient(&options)), lease, wait}
+}
+
+func (l *Locks) Hold(ctx context.Context, key string, work func(context.Context, int64) error) error {
+	return Hold(ctx, l.Locker, key, l.wait, work, fencelock.Lease(l.lease))
+}
 
 func hold(l *Locks, ctx context.Context, key string, work func(int64) error) error {
 	return l.Hold(ctx, key, func(_ context.Context, fence int64) error { return work(fence) })
@@ -45,7 +63,7 @@ func ended(lease time.Duration, key string, act func()) (why error, after time.D
 
 func TestTheWorkEndsWhenTheLockIsLost(t *testing.T) {
 	why, after := ended(1500*time.Millisecond, "broken", func() { admin.Do(bg, "LOCK.BREAK", "broken") })
-	if !errors.Is(why, ErrLost) || after > time.Second {
+	if !errors.Is(why, fencelock.ErrLost) || after > time.Second {
 		t.Error(why, after)
 	}
 	nothingIsLeft(t)
@@ -55,7 +73,7 @@ func TestTheWorkEndsWhenNobodyAnswers(t *testing.T) {
 	pid, _ := strconv.Atoi(os.Getenv("LOCK_PID"))
 	time.AfterFunc(2*time.Second, func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	why, after := ended(time.Second, "silent", func() { _ = syscall.Kill(pid, syscall.SIGSTOP) })
-	if !errors.Is(why, ErrLost) || after > 1800*time.Millisecond {
+	if !errors.Is(why, fencelock.ErrLost) || after > 1800*time.Millisecond {
 		t.Error(why, after)
 	}
 	nothingIsLeft(t)
@@ -64,7 +82,7 @@ func TestTheWorkEndsWhenNobodyAnswers(t *testing.T) {
 func TestTheWorkEndsWhenARefusalStays(t *testing.T) {
 	why, after := ended(3*time.Second, "refused", func() { admin.ConfigSet(bg, "lock.max-lease-ms", "1000") })
 	admin.ConfigSet(bg, "lock.max-lease-ms", "604800000")
-	if !errors.Is(why, ErrLost) || !strings.Contains(why.Error(), "BADARG") || after > 2*time.Second {
+	if !errors.Is(why, fencelock.ErrLost) || !strings.Contains(why.Error(), "BADARG") || after > 2*time.Second {
 		t.Error(why, after)
 	}
 	nothingIsLeft(t)

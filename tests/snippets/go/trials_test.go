@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"fencelock"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -107,7 +109,7 @@ func TestTheDefaultSettingsOutlastTheSocketTimeoutOfTheClient(t *testing.T) {
 func TestABusyLockIsNil(t *testing.T) {
 	somebodyHolds("busy", 30000)
 	err := hold(New(here, 30*time.Second, 200*time.Millisecond), bg, "busy", func(int64) error { panic("held") })
-	if !errors.Is(err, redis.Nil) {
+	if !errors.Is(err, fencelock.ErrBusy) {
 		t.Error(err)
 	}
 	admin.Do(bg, "LOCK.RELEASE", "busy", "somebody")
