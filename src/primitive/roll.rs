@@ -16,11 +16,12 @@ const MOVED_AT_ONCE: usize = 32;
 /// How many hashes there are.
 pub const END: u64 = 1 << 32;
 
-/// An entry's hash, and the next entry of its bucket.
+/// An entry's hash, and its neighbours in the bucket: all holds of one lock are in one, and may end together.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     pub hash: u32,
     next: Slot,
+    before: Slot,
 }
 
 /// Where the entries are kept.
@@ -84,8 +85,12 @@ impl Roll {
         self.len += 1;
         self.resize_some(links);
         let (buckets, bucket) = self.bucket_of(hash);
-        let slot = put(links, Link { hash, next: buckets.first(bucket) });
+        let first = buckets.first(bucket);
+        let slot = put(links, Link { hash, next: first, before: Slot::NONE });
         buckets.set_first(bucket, slot);
+        if let Some(next) = links.link_mut(first) {
+            next.before = slot;
+        }
         slot
     }
 
@@ -93,17 +98,12 @@ impl Roll {
     pub fn remove(&mut self, slot: Slot, links: &mut impl Links) {
         let Some(link) = links.link(slot) else { return };
         let (buckets, bucket) = self.bucket_of(link.hash);
-        let mut at = buckets.first(bucket);
-        if at == slot {
-            buckets.set_first(bucket, link.next);
-        } else {
-            while let Some(before) = links.link_mut(at) {
-                if before.next == slot {
-                    before.next = link.next;
-                    break;
-                }
-                at = before.next;
-            }
+        match links.link_mut(link.before) {
+            Some(before) => before.next = link.next,
+            None => buckets.set_first(bucket, link.next),
+        }
+        if let Some(next) = links.link_mut(link.next) {
+            next.before = link.before;
         }
         self.len = self.len.saturating_sub(1);
         self.resize_some(links);
@@ -182,8 +182,12 @@ impl Roll {
 }
 
 fn push(buckets: &mut Buckets, bucket: usize, slot: Slot, links: &mut impl Links) {
+    let first = buckets.first(bucket);
+    if let Some(next) = links.link_mut(first) {
+        next.before = slot;
+    }
     if let Some(link) = links.link_mut(slot) {
-        link.next = buckets.first(bucket);
+        (link.next, link.before) = (first, Slot::NONE);
         buckets.set_first(bucket, slot);
     }
 }
