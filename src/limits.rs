@@ -68,10 +68,10 @@ pub const HOLDS_MAX: u32 = 1_000;
 /// How many waiters one step lets in or sends away, over all of its locks, with the leases that it finds run out and the
 /// locks that it comes upon; the others have their turn right after it, between the clients. Each takes some microseconds.
 /// The tests of the core come upon it with few.
-pub const SERVED_PER_STEP: usize = if cfg!(test) { 2 } else { 250 };
+pub const SERVED_PER_STEP: usize = if cfg!(test) { 2 } else { 200 };
 
 /// A look at so many holds takes as long as letting a waiter in.
-pub const HOLDS_SEEN_AS_ONE: usize = 32;
+pub const HOLDS_SEEN_AS_ONE: usize = 200;
 
 /// Lease when ACQUIRE names none, in ms.
 pub const DEFAULT_LEASE_MS: i64 = 30_000;

@@ -170,6 +170,7 @@ impl<'a> Turn<'a> {
                 return self.leave_unfinished();
             }
             self.memory.allowance.spend(1);
+            self.memory.allowance.spend_on_look(self.lock.holds().len());
             if let Next::Leaves(why) = next {
                 self.leave(id, why);
             } else if let Some(Entry { waiter, .. }) = self.memory.waiters.remove(id) {
@@ -463,8 +464,7 @@ impl<'a> Turn<'a> {
 
     /// Gives the owner's hold a new lease, counted from now; what is left of it on the wire.
     pub fn renew(&mut self, owner: &[u8], lease: Lease) -> i64 {
-        self.set_end(owner, lease, lease);
-        self.lock.hold_of(owner).map_or(0, |hold| hold.left(self.clock.now))
+        self.set_end(owner, lease, lease)
     }
 
     /// Lets the owner in under this id too, if it is not in already.
@@ -500,13 +500,15 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn set_end(&mut self, owner: &[u8], lease: Lease, from_now: Lease) {
-        let Some(hold) = self.lock.hold_of_mut(owner) else { return };
+    /// Gives a hold another lease and another end; what is left of it on the wire.
+    fn set_end(&mut self, owner: &[u8], lease: Lease, from_now: Lease) -> i64 {
+        let Some(hold) = self.lock.hold_of_mut(owner) else { return 0 };
         hold.lease = lease;
         hold.last(from_now, self.clock.now);
         self.memory.keep_indexed(self.db, self.key, hold);
-        let fence = hold.fence;
+        let (fence, left) = (hold.fence, hold.left(self.clock.now));
         self.tell_again(fence);
+        left
     }
 
     /// A hold is told of as it stands when the step is over, so once is enough.

@@ -7,7 +7,7 @@ use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
 /// How many one command lets in. See `SERVED_PER_STEP` in `limits.rs`.
-const AT_ONCE: i64 = 250;
+const AT_ONCE: i64 = 200;
 
 /// A server on which the turn of a ticket does not end.
 fn start() -> Server {
