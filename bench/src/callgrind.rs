@@ -3,7 +3,7 @@
 
 use crate::server::{Launch, Server};
 use anyhow::{ensure, Context, Result};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,7 +12,10 @@ const PROGRAM: &str = "valgrind";
 const CONTROL: &str = "callgrind_control";
 
 /// Instructions executed in each program file and library, by its path.
-pub struct Counts(HashMap<String, u64>);
+pub struct Counts {
+    by_file: HashMap<String, u64>,
+    functions: HashSet<String>,
+}
 
 pub struct Counted {
     server: Server,
@@ -31,21 +34,52 @@ impl Counted {
         Ok(Self { server: launch.under(&under).start()?, dumps: 0 })
     }
 
+    /// A server whose profile is cut whenever it enters this function, on the thread that serves the clients.
+    pub fn start_by_turns(launch: &Launch, function: &str) -> Result<Self> {
+        let cut = format!("--dump-before={function}");
+        let under = [
+            PROGRAM,
+            "--tool=callgrind",
+            "--instr-atstart=no",
+            "--callgrind-out-file=callgrind.out",
+            "--separate-threads=yes",
+            &cut,
+        ];
+        Ok(Self { server: launch.under(&under).start()?, dumps: 0 })
+    }
+
     pub fn server(&self) -> &Server {
         &self.server
     }
 
     /// What is executed while `work` runs.
     pub fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Counts> {
-        self.control("--zero")?;
-        self.control("--instr=on")?;
-        work()?;
-        self.control("--instr=off")?;
-        self.control("--dump")?;
+        self.instrument(work)?;
         self.dumps += 1;
         let path: PathBuf = self.server.dir().join(format!("callgrind.out.{}", self.dumps));
         let profile = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         Ok(Counts::parse(&profile))
+    }
+
+    /// The same for a server that was started by turns: what is executed in each of them.
+    pub fn turns(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Counts>> {
+        self.instrument(work)?;
+        let mut turns = Vec::new();
+        while let Ok(profile) =
+            fs::read_to_string(self.server.dir().join(format!("callgrind.out.{}-01", self.dumps + 1)))
+        {
+            self.dumps += 1;
+            turns.push(Counts::parse(&profile));
+        }
+        Ok(turns)
+    }
+
+    /// Cuts the profile after `work`, and counts from zero then.
+    fn instrument(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.control("--instr=on")?;
+        work()?;
+        self.control("--instr=off")?;
+        self.control("--dump")
     }
 
     fn control(&self, what: &str) -> Result<()> {
@@ -64,11 +98,14 @@ impl Counts {
         let mut counts = HashMap::new();
         let mut object = String::new();
         let mut is_call = false;
+        let mut functions = HashSet::new();
         for line in profile.lines() {
             if let Some(name) = line.strip_prefix("ob=") {
                 object = full_name(&mut names, name);
             } else if let Some(name) = line.strip_prefix("cob=") {
                 full_name(&mut names, name);
+            } else if let Some((_, name)) = function(line) {
+                functions.insert(name.to_owned());
             } else if line.starts_with("calls=") {
                 // The next line is what the callee spent, which is told with the callee as well.
                 is_call = true;
@@ -79,18 +116,28 @@ impl Counts {
                 }
             }
         }
-        Self(counts)
+        Self { by_file: counts, functions }
+    }
+
+    /// Whether this function was called.
+    pub fn has(&self, function: &str) -> bool {
+        self.functions.contains(function)
     }
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.by_file.values().sum()
     }
 
     /// Those in files whose path ends like this.
     pub fn within(&self, file: &str) -> u64 {
-        self.0.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
+        self.by_file.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
     }
+}
+
+/// The number and the name of a function, where its name is written out.
+fn function(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("fn=").or_else(|| line.strip_prefix("cfn="))?.split_once(' ')
 }
 
 /// A name is written out once, after a number in brackets, and told by the number alone from then on.
@@ -114,5 +161,6 @@ mod tests {
             7 900\n\nob=(2)\nfn=(2)\n7 890\n* 10\n";
         let counts = Counts::parse(profile);
         assert_eq!((counts.total(), counts.within("/lock.so")), (1_010, 900));
+        assert!(counts.has("main") && counts.has("f") && !counts.has("g"));
     }
 }

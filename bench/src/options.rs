@@ -26,6 +26,9 @@ pub struct Options {
     /// Exit with an error if an aim is missed
     #[arg(long)]
     pub gate: bool,
+    /// Count instructions only, where a workload looks at the clock too
+    #[arg(long)]
+    pub counts_only: bool,
     /// Run the peers without the module, to check the benchmark itself
     #[arg(long)]
     pub peers_only: bool,

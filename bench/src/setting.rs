@@ -18,6 +18,7 @@ pub struct Setting {
     pub plan: Plan,
     pub flat: Duration,
     pub noop: Option<PathBuf>,
+    pub counts_only: bool,
     pub valkey: Option<Launch>,
     /// How many connections a workload may open, and a server may take.
     pub open_files: u64,
@@ -46,6 +47,7 @@ impl Setting {
             plan: options.plan(),
             flat: options.flat(),
             noop: options.noop(),
+            counts_only: options.counts_only,
             valkey: options.valkey.as_deref().map(launch),
             open_files,
             server: launch(&options.server),
