@@ -2,9 +2,8 @@
 # Runs every fenced block of Python, Go and JavaScript in README.md and docs/ against a server with the module, each on a
 # server of its own, and ends with one line. A comment before the block, <!-- run: NAME -->, names the driver in
 # tests/snippets/LANGUAGE that puts it to the test; a block without one, and a driver without a block, is an error. A comment
-# <!-- same: PAGE --> says that the block stands word for word in that page of clients/, whose own tests run it; it is for the
-# languages that are not run here. Brings the clients to target/snippets; a language that cannot be had is said and counted as
-# skipped.
+# <!-- same: PAGE --> says that the block stands word for word in that page of clients/, whose own tests run it. Brings the
+# clients to target/snippets; a language that cannot be had is said and counted as skipped.
 # usage: SERVER_BIN=redis-server MODULE_PATH=module.so tools/snippets.sh
 #   SNIPPETS=go    only blocks whose language and name, as in go/readme, contain this
 set -euo pipefail
@@ -24,7 +23,7 @@ extract() {
         BEGIN {
             language["python"] = language["py"] = "python"
             language["go"] = "go"
-            language["js"] = language["javascript"] = language["mjs"] = language["node"] = "node"
+            language["js"] = language["javascript"] = language["mjs"] = language["ts"] = language["node"] = "node"
             language["java"] = "java"
             language["rust"] = "rust"
         }

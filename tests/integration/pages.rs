@@ -11,7 +11,7 @@ use crate::support::resp::encode;
 use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Sentinel, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, replica_of, try_cmd, wait_no_child};
+use crate::traffic::{acquire_on, follow, left, lock_stat, replica_of, try_cmd, wait_no_child};
 
 /// docs/persistence.md: RDB alone.
 #[test]
@@ -270,6 +270,23 @@ fn a_server_timeout_ends_a_hold_that_is_tied_to_an_idle_connection_but_not_to_on
     assert_eq!(holder(&server, "listening"), Some("a".into()));
     assert_eq!(server.connect().cmd(&words("LOCK.REVOKE listening")), 1);
     assert_eq!(listening.read(), 1);
+}
+
+/// docs/commands.md: what CONFIG RESETSTAT does to the counters. docs/operating.md: since when a lease runs.
+#[test]
+fn counters_go_on_after_a_reset_and_a_lease_tells_since_when_it_runs() {
+    let server = Server::start();
+    assert!(acquire_on(&server, &["k", "a", "PX", "60000"]) > 0);
+    assert_eq!(ask(&server, "CONFIG RESETSTAT"), "OK");
+    assert_eq!(lock_stat(&server, "granted"), 1);
+    let runs = || {
+        let info = ask(&server, "LOCK.INFO k");
+        let hold = &info.field("holds").items()[0];
+        hold.field("lease-ms").int() - hold.field("left-ms").int()
+    };
+    wait_until("the lease to run", || runs() >= 100);
+    assert_eq!(ask(&server, "LOCK.RENEW k a"), 60_000);
+    assert!(runs() < 100, "since the renewal");
 }
 
 /// docs/limits.md: what a waiting client takes of the server, and how little of it is resident.
