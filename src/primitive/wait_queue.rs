@@ -10,6 +10,7 @@ mod footprint;
 mod lengths;
 mod names;
 mod new_limits;
+mod sieve;
 mod tickets;
 pub mod users;
 mod waits;
@@ -33,6 +34,7 @@ use lengths::Lengths;
 use names::Names;
 pub use new_limits::Changed;
 use new_limits::NewLimit;
+use sieve::Sieve;
 use users::Users;
 use waits::Waits;
 
@@ -86,6 +88,7 @@ fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
 pub struct Waiters {
     queues: BTreeMap<i32, ByName<Queue>>,
     names: BTreeMap<i32, Names>,
+    sieve: Sieve,
     /// Boxed, as a tree has room for up to twice as many as are in it.
     entries: BTreeMap<WaiterId, Box<Entry>>,
     /// All waits of each owner.
@@ -175,6 +178,7 @@ impl Waiters {
             let queue = queues.get_or_default(Rc::clone(&name));
             if queue.order.is_empty() {
                 self.names.entry(db).or_default().insert((place_of(key), Rc::clone(&name)));
+                self.sieve.add(key);
             }
             self.lengths.change(queue.order.len(), queue.order.len() + 1);
             let before = queue.bytes(key);
@@ -239,6 +243,7 @@ impl Waiters {
                     if let Some(names) = self.names.get_mut(&entry.db) {
                         names.remove(&(place_of(key), Rc::clone(key)));
                     }
+                    self.sieve.remove(key);
                     let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
                     self.new_limits -= usize::from(is_unfinished);
                 }
@@ -404,7 +409,7 @@ impl Waiters {
 
     #[inline]
     fn queue(&self, db: i32, key: &[u8]) -> Option<&Queue> {
-        if self.entries.is_empty() {
+        if self.entries.is_empty() || !self.sieve.may_have(key) {
             return None;
         }
         self.queues.get(&db)?.get(key)
