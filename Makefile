@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients fresh bench compare compare-test lint fmt doc clean
+.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients fresh bench bystanders compare compare-test lint fmt doc clean
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -82,6 +82,15 @@ bench: build ## measure speed and memory against other ways to lock (ARGS=--help
 	@tools/servers.sh $(SERVERS)
 	cargo build --release --locked --package lock-bench --examples
 	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)
+
+bystanders: build ## hold what the module costs those who use no locks, on all servers, in instructions
+	@tools/setup.sh matrix
+	@tools/setup.sh bench
+	@tools/servers.sh $(SERVERS)
+	cargo build --release --locked --package lock-bench --examples
+	for server in $(ALL_SERVERS); do \
+		cargo run --release --locked --package lock-bench -- --gate --server $$server bystanders || exit 1; \
+	done
 
 compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 prints the same from short runs)
 	@tools/setup.sh matrix

@@ -11,9 +11,14 @@ use std::process::{Command, Stdio};
 const PROGRAM: &str = "valgrind";
 const CONTROL: &str = "callgrind_control";
 
-/// Instructions executed in each program file and library, by its path.
+/// What was executed.
+#[derive(Default)]
 pub struct Counts {
-    by_file: HashMap<String, u64>,
+    /// Instructions in each program file and library, by its path.
+    objects: HashMap<String, u64>,
+    /// How often each function was called, and the instructions that it executed together with all that it called.
+    calls: HashMap<String, (u64, u64)>,
+    /// The functions that are named.
     functions: HashSet<String>,
 }
 
@@ -92,31 +97,41 @@ impl Counted {
 }
 
 impl Counts {
-    /// Adds up the instructions of a profile by object file (valgrind manual, "Callgrind Format Specification").
+    /// Adds up the instructions of a profile by object file and by callee (valgrind manual, "Callgrind Format
+    /// Specification").
     fn parse(profile: &str) -> Self {
-        let mut names = HashMap::new();
-        let mut counts = HashMap::new();
+        let (mut objects, mut functions) = (HashMap::new(), HashMap::new());
+        let mut counts = Self::default();
         let mut object = String::new();
-        let mut is_call = false;
-        let mut functions = HashSet::new();
+        let mut callee = String::new();
+        let mut calls = None;
         for line in profile.lines() {
+            if let Some((_, name)) = function(line) {
+                counts.functions.insert(name.to_owned());
+            }
             if let Some(name) = line.strip_prefix("ob=") {
-                object = full_name(&mut names, name);
+                object = full_name(&mut objects, name);
             } else if let Some(name) = line.strip_prefix("cob=") {
-                full_name(&mut names, name);
-            } else if let Some((_, name)) = function(line) {
-                functions.insert(name.to_owned());
-            } else if line.starts_with("calls=") {
-                // The next line is what the callee spent, which is told with the callee as well.
-                is_call = true;
+                full_name(&mut objects, name);
+            } else if let Some(name) = line.strip_prefix("cfn=") {
+                callee = full_name(&mut functions, name);
+            } else if let Some(name) = line.strip_prefix("fn=") {
+                full_name(&mut functions, name);
+            } else if let Some(many) = line.strip_prefix("calls=") {
+                calls = many.split_ascii_whitespace().next().and_then(|many| many.parse::<u64>().ok());
             } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-                let cost = line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok());
-                if !std::mem::take(&mut is_call) {
-                    *counts.entry(object.clone()).or_default() += cost.unwrap_or(0);
+                let cost = line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
+                // After a call stands what the callee spent, which is told with the callee as well.
+                match calls.take() {
+                    Some(many) => {
+                        let of = counts.calls.entry(callee.clone()).or_default();
+                        *of = (of.0 + many, of.1 + cost);
+                    }
+                    None => *counts.objects.entry(object.clone()).or_default() += cost,
                 }
             }
         }
-        Self { by_file: counts, functions }
+        counts
     }
 
     /// Whether this function was called.
@@ -126,12 +141,22 @@ impl Counts {
 
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.by_file.values().sum()
+        self.objects.values().sum()
+    }
+
+    /// All but what the server's cron did, which comes when it will.
+    pub fn less_cron(&self) -> u64 {
+        self.total() - self.of("serverCron").1
+    }
+
+    /// How often a function was called, and what it executed together with all that it called.
+    pub fn of(&self, function: &str) -> (u64, u64) {
+        self.calls.get(function).copied().unwrap_or_default()
     }
 
     /// Those in files whose path ends like this.
     pub fn within(&self, file: &str) -> u64 {
-        self.by_file.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
+        self.objects.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
     }
 }
 
@@ -160,6 +185,7 @@ mod tests {
         let profile = "events: Ir\nob=(1) /bin/server\nfn=(1) main\n5 100\n+2 10\ncob=(2) /lib/lock.so\ncfn=(2) f\ncalls=3 7\n\
             7 900\n\nob=(2)\nfn=(2)\n7 890\n* 10\n";
         let counts = Counts::parse(profile);
+        assert_eq!((counts.of("f"), counts.of("main")), ((3, 900), (0, 0)));
         assert_eq!((counts.total(), counts.within("/lock.so")), (1_010, 900));
         assert!(counts.has("main") && counts.has("f") && !counts.has("g"));
     }

@@ -23,8 +23,9 @@ use std::process::ExitCode;
 
 type Run = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 
-const WORKLOADS: [(Work, &str, Run); 12] = [
+const WORKLOADS: [(Work, &str, Run); 13] = [
     (Work::Instructions, "instructions", workloads::instructions::run),
+    (Work::Bystanders, "bystanders", workloads::bystanders::run),
     (Work::Worst, "worst", workloads::worst::run),
     (Work::Pairs, "pairs", workloads::pairs::run),
     (Work::Guarded, "guarded", workloads::guarded::run),

@@ -50,6 +50,8 @@ pub struct Options {
 pub enum Work {
     /// Instructions of each command, counted by callgrind
     Instructions,
+    /// What the module costs those who have nothing to do with it, counted in the same way
+    Bystanders,
     /// The longest that each command can keep the others waiting
     Worst,
     /// Acquire and release of free locks

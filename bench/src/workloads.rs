@@ -1,6 +1,7 @@
 //! The workloads, one file each: what is run, what is compared, and the aim.
 
 pub mod aof;
+pub mod bystanders;
 pub mod expiry;
 pub mod flat;
 pub mod guarded;
