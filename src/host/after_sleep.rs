@@ -45,6 +45,11 @@ impl AfterSleep {
         }
     }
 
+    /// Whether the server tells of that moment.
+    pub(super) const fn is_asked(&self) -> bool {
+        self.is_asked
+    }
+
     const fn is_idle(&self) -> bool {
         self.idle_turns >= IDLE_TURNS
     }

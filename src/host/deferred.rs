@@ -16,7 +16,7 @@ use super::elsewhere::{self, reads_replicas, Elsewhere};
 use super::key::{read, touch};
 use super::state::{self, Delivered, Host, Suspect};
 use super::step::{change, Site};
-use super::{clock, cluster, events, observe, replicate};
+use super::{clock, cluster, hearing, observe, replicate};
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::allowance::Allowance;
@@ -38,7 +38,7 @@ const WATCHED_PER_RUN: usize = 100;
 
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
 pub(super) fn run(ctx: *mut Ctx) {
-    state::with(|host| events::hear_of_clients(host, ctx));
+    state::with(|host| hearing::hear_of_clients(host, ctx));
     step_down(ctx);
     let start = clock::now();
     let in_budget = || clock::now() < Moment(start.0 + RUN_BUDGET_US);

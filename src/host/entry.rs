@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use smallvec::SmallVec;
 
 use super::api::{bytes, log, rm, Ctx, RString, OK};
-use super::{events, journal, reply};
+use super::{hearing, journal, reply};
 use crate::error::LockError;
 
 /// One call of a command.
@@ -64,7 +64,7 @@ pub(super) unsafe extern "C" fn command<V: Verb>(
         guard("keys", || V::tell_keys(&call));
         return OK;
     }
-    events::use_begins(ctx);
+    hearing::note_use();
     match catch_unwind(AssertUnwindSafe(|| V::run(&call))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => refuse(ctx, &error),

@@ -1,111 +1,72 @@
 //! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
-//! is left for [`deferred`].
-//!
-//! The server looks through all listeners twice in each turn of its loop, whatever they listen for, and all its clients
-//! pay for that. So the most are asked for only when the module has something to hear of. To ask is safe at any time, also
-//! inside an event; to give up is not (see [`after_sleep`](super::after_sleep)).
+//! is left for [`deferred`]. Which of it is heard at a time, [`hearing`](super::hearing) decides.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{bytes, has, has_flags, log, rm, Ctx, OwnString, RString, OK};
+use super::api::{bytes, has, has_flags, rm, Ctx, OwnString, RString, OK};
 use super::entry::guard;
 use super::state::{self, Host};
 use super::value::{Kind, Value};
-use super::{clock, cluster, config, deferred, key};
+use super::{clock, cluster, config, deferred, hearing, key};
 use crate::primitive::latch::Latch;
 use crate::primitive::Lock;
 
 type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
-/// Asks for the events that are needed from the start.
-pub(super) fn subscribe(ctx: *mut Ctx) -> bool {
-    let wanted: [(u64, Handler); 3] = [
-        (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
-        (raw::REDISMODULE_EVENT_LOADING, on_loading),
-        (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
-    ];
-    wanted.into_iter().all(|(id, handler)| listen(ctx, id, Some(handler)))
-}
+/// An event, and who hears of it.
+pub(super) type Listener = (u64, Handler);
 
-/// Hears of loads beside the data that is served, from when this server is a replica; no other loads so.
-pub(super) fn hear_of_loads_aside(host: &mut Host, ctx: *mut Ctx) {
-    if !host.is_primary && !host.hears_of_loads_aside {
-        host.hears_of_loads_aside = listen(ctx, raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, Some(on_load_aside));
-    }
-}
+/// What is heard also while locks are at rest: nobody could tell later that data were emptied or swapped.
+pub(super) const AT_REST: [Listener; 3] = [
+    (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
+    (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
+    (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
+];
 
-/// Whether the module has been used, and hears of what concerns those who use it.
-static IS_IN_USE: AtomicBool = AtomicBool::new(false);
+/// What is heard besides while the module is in use.
+pub(super) const IN_USE: [Listener; 6] = [
+    (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
+    (raw::REDISMODULE_EVENT_LOADING, on_loading),
+    (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
+    (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
+    (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
+    (raw::REDISMODULE_EVENT_CONFIG, on_config),
+];
 
-/// Somebody uses the module: a command of ours runs, or a lock has come that is to be remembered outside its key. Before
-/// that there is nothing that a flush, a swap or a new reader of the stream could change.
-#[inline]
-pub(super) fn use_begins(ctx: *mut Ctx) {
-    if !IS_IN_USE.load(Relaxed) {
-        hear_of_the_rest(ctx);
-    }
-}
-
-#[cold]
-fn hear_of_the_rest(ctx: *mut Ctx) {
-    let wanted: [(u64, Handler); 5] = [
-        (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
-        (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
-        (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
-        (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
-        (raw::REDISMODULE_EVENT_CONFIG, on_config),
-    ];
-    let all = wanted.into_iter().all(|(id, handler)| listen(ctx, id, Some(handler)));
-    if !all {
-        log(c"warning", "lock: the server refused an event; asked again with the next command");
-    }
-    IS_IN_USE.store(all, Relaxed);
-    config::ask_max_clients(ctx);
-}
-
-fn listen(ctx: *mut Ctx, id: u64, callback: Option<Handler>) -> bool {
-    let event = raw::RedisModuleEvent { id, dataver: 1 };
-    rm!(RedisModule_SubscribeToServerEvent(ctx, event, callback)) == OK
-}
-
-/// Hears of clients that go, if something is tied to one. To be called when a step is over, and before deferred work, which
-/// looks at all ties that came in another way.
-#[inline]
-pub(super) fn hear_of_clients(host: &mut Host, ctx: *mut Ctx) {
-    if !host.hears_of_clients && host.memory.ties.len() > 0 {
-        host.hears_of_clients = listen(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, Some(on_client));
-    }
-}
-
-/// Hears no more of them when nothing is tied. Only from a timer.
-pub(super) fn stop_hearing_of_clients(host: &mut Host, ctx: *mut Ctx) {
-    if host.hears_of_clients && host.memory.ties.len() == 0 {
-        host.hears_of_clients = !listen(ctx, raw::REDISMODULE_EVENT_CLIENT_CHANGE, None);
-    }
-}
+/// What is heard while something is tied to a connection.
+pub(super) const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
 
 unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
     guard("role", || {
-        state::with(|host| {
-            host.listeners.forget();
-            host.is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
-            host.memory.ledger.clear();
-            if host.is_primary {
-                if std::mem::take(&mut host.steps_down) {
-                    host.suspect_all();
-                }
-                host.suspect_all_ties();
-                host.alarm.soon();
-            } else {
-                host.steps_down = true;
-                hear_of_loads_aside(host, ctx);
-            }
-        });
+        let is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
+        state::with(|host| take_role(host, is_primary));
         deferred::step_down(ctx);
     });
+}
+
+fn take_role(host: &mut Host, is_primary: bool) {
+    host.listeners.forget();
+    host.is_primary = is_primary;
+    host.memory.ledger.clear();
+    if is_primary {
+        if std::mem::take(&mut host.steps_down) {
+            host.suspect_all();
+        }
+        host.suspect_all_ties();
+    } else {
+        host.steps_down = true;
+    }
+    host.alarm.soon();
+}
+
+/// Asks the server for its role, which may have changed unheard.
+pub(super) fn ask_role(host: &mut Host, ctx: *mut Ctx) {
+    let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
+    if is_primary != host.is_primary {
+        take_role(host, is_primary);
+    }
 }
 
 unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, data: *mut c_void) {
@@ -145,6 +106,18 @@ unsafe extern "C" fn on_loading(
             }
         });
     });
+}
+
+/// Asks whether something is being loaded whose beginning was not heard. A replica always hears of it; so who has become one
+/// in the meantime loads what its primary sends.
+pub(super) fn ask_load(host: &mut Host, ctx: *mut Ctx) {
+    const ASIDE: u32 = raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
+    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | ASIDE) {
+        host.loads_stream = !host.is_primary;
+    }
+    if has_flags(ctx, ASIDE) && !host.memory.is_aside() {
+        host.memory.begin_aside();
+    }
 }
 
 /// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
@@ -222,16 +195,16 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
 unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
     guard("cron", || {
         clock::set_by_wall();
-        let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
-        state::with(|host| {
+        let is_awake = state::with(|host| {
             host.listeners.forget();
-            host.is_primary = is_primary;
-            hear_of_loads_aside(host, ctx);
             host.alarm.forget_if_late();
-            if host.hears_of_clients && host.memory.ties.len() == 0 {
-                host.alarm.soon();
-            }
+            ask_role(host, ctx);
+            hearing::look(host);
+            host.hearing.is_awake()
         });
+        if !is_awake {
+            return;
+        }
         cluster::check_queues(ctx);
         deferred::check_groups(ctx);
         deferred::check_watched();
@@ -270,7 +243,6 @@ pub(super) fn watch_moves(host: &mut Host) {
         return;
     }
     if let Some(ctx) = host.alarm.ctx() {
-        use_begins(ctx);
         let class = raw::REDISMODULE_NOTIFY_GENERIC;
         host.watches_moves = rm!(RedisModule_SubscribeToKeyspaceEvents(ctx, class, Some(on_generic))) == OK;
     }

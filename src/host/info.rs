@@ -13,9 +13,13 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
     rm!(RedisModule_RegisterInfoFunc(ctx, Some(on_info))) == super::api::OK
 }
 
-unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_report: c_int) {
+unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
     guard("info", || {
         state::with_unless_ours(|host| {
+            // Who does not hear of settings asks.
+            if let Some(ctx) = host.alarm.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0) {
+                config::ask_max_clients(ctx);
+            }
             let (queues, longest) = host.memory.waiters.queue_lengths();
             let waiting = host.memory.waiters.len();
             let stats = host.memory.stats;
@@ -40,6 +44,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, _for_crash_repor
                     (c"lease_index_entries", host.memory.leases.ending() as u64),
                     (c"tied", host.memory.ties.len() as u64),
                     (c"provisional", host.memory.provisional.len() as u64),
+                    (c"server_events", host.hearing.events() as u64),
                     (c"last_fence", host.memory.fences.last()),
                 ],
             );

@@ -8,7 +8,7 @@ use redis_module::raw;
 use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
 use super::entry::guard;
 use super::value::{self, behind, is_load, Digest, Kind, Value, ENCODING};
-use super::{clock, events, replicate, state};
+use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::leases::hold_bytes;
@@ -58,10 +58,6 @@ impl Value for Lock {
         let is_load = is_load(io);
         let name = rm!(RedisModule_GetKeyNameFromIO(io));
         let db = rm!(RedisModule_GetDbIdFromIO(io));
-        if is_load {
-            // Now and not when the load is over: one that fails is flushed before the server says so.
-            events::use_begins(rm!(RedisModule_GetContextFromIO(io)));
-        }
         state::with(|host| {
             if !is_load || name.is_null() {
                 events::watch_moves(host);
@@ -132,6 +128,7 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
         let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
         let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
         state::with_unless_ours(|host| {
+            hearing::wake_up(host);
             let now = clock::now();
             let key = if name.is_null() { &[][..] } else { bytes(name) };
             let lock = behind::<Lock>(value);
@@ -167,6 +164,7 @@ unsafe extern "C" fn aux_save(io: *mut Io, _when: c_int) {
 
 unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_int {
     let done = guard("aux_load", || {
+        state::with(hearing::wake_up);
         let last = rm!(RedisModule_LoadUnsigned(io));
         if encoding != ENCODING || rm!(RedisModule_IsIOError(io)) != 0 {
             return false;

@@ -10,6 +10,7 @@ mod deferred;
 mod elsewhere;
 mod entry;
 mod events;
+mod hearing;
 mod info;
 mod journal;
 mod key;
@@ -69,15 +70,16 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     step(config::register(ctx), "the settings")?;
     config::ask_max_clients(ctx);
     step(info::register(ctx), "the INFO section")?;
-    step(events::subscribe(ctx), "a server event")?;
     set_options(ctx);
     log(c"notice", concat!("lock: version ", env!("CARGO_PKG_VERSION")));
     state::with(|host| {
         host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
-        events::hear_of_loads_aside(host, ctx);
         host.memory.node = rand::random();
         config::apply_to(&mut host.memory);
+        if !host.is_primary {
+            hearing::wake_up(host);
+        }
     });
     warn_of_eviction(ctx);
     Ok(())

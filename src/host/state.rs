@@ -9,6 +9,7 @@ use smallvec::smallvec;
 
 use super::after_sleep::AfterSleep;
 use super::blocked::Blocked;
+use super::hearing::Hearing;
 use super::journal::Refusals;
 use super::replicate::Listeners;
 use super::wake::Alarm;
@@ -57,10 +58,7 @@ pub(super) struct Host {
     pub(super) loads_stream: bool,
     /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
     pub(super) watches_moves: bool,
-    /// Whether the server tells of clients that go: while something is tied to one.
-    pub(super) hears_of_clients: bool,
-    /// Whether it tells of loads beside the data that is served: once this has been a replica.
-    pub(super) hears_of_loads_aside: bool,
+    pub(super) hearing: Hearing,
 }
 
 /// After how many seconds the server closes an idle connection, by its setting `timeout`; 0 if it does not.
@@ -140,9 +138,23 @@ impl Host {
             steps_down: false,
             loads_stream: false,
             watches_moves: false,
-            hears_of_clients: false,
-            hears_of_loads_aside: false,
+            hearing: Hearing::default(),
         }
+    }
+
+    /// Whether nobody waits or watches, nothing is tied to a connection, and no work is left.
+    pub(super) fn has_nothing_to_do(&self) -> bool {
+        let Self { memory, deferred, .. } = self;
+        memory.waiters.len() == 0
+            && memory.observers.is_empty()
+            && memory.ties.len() == 0
+            && memory.provisional.is_empty()
+            && deferred.delivered.is_empty()
+            && !deferred.has_suspects()
+            && self.remains.is_empty()
+            && self.uncounted == 0
+            && !self.steps_down
+            && !self.after_sleep.is_asked()
     }
 
     /// Whether there is a key that deferred work would open at `now`.

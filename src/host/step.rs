@@ -8,7 +8,7 @@ use super::notify::{self, Event, Events};
 use super::reach::Reach;
 use super::replicate;
 use super::state::{self, Host, Suspect};
-use super::{clock, events, observe};
+use super::{clock, hearing, observe};
 use crate::command::effect::step::effects_of;
 use crate::error::LockError;
 use crate::primitive::allowance::Allowance;
@@ -239,7 +239,7 @@ impl Carrying<'_> {
         if let Some(deadline) = host.memory.take_soonest() {
             host.alarm.by(deadline);
         }
-        events::hear_of_clients(host, ctx);
+        hearing::hear_of_clients(host, ctx);
     }
 }
 

@@ -9,7 +9,7 @@ use redis_module::raw;
 
 use super::api::{bytes, has_flags, log, rm, Ctx, Io, RString};
 use super::entry::guard;
-use super::{clock, config, state};
+use super::{clock, config, hearing, state};
 use crate::error::{LockError, Quoted};
 use crate::primitive::codec::Source;
 use crate::primitive::Clock;
@@ -141,6 +141,8 @@ pub(super) fn behind<'a, V: Value>(value: *const c_void) -> &'a V {
 
 unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_void {
     let load = || {
+        // Now and not when the load is over: one that fails is flushed before the server says so.
+        state::with(hearing::wake_up);
         if encoding != ENCODING {
             return None;
         }

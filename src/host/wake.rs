@@ -12,7 +12,7 @@ use std::ptr;
 
 use super::api::{rm, Ctx};
 use super::entry::guard;
-use super::{clock, deferred, events, state};
+use super::{clock, deferred, hearing, state};
 use crate::primitive::Moment;
 
 /// Longest sleep, so that a deadline far away needs no large timer.
@@ -91,6 +91,14 @@ impl Alarm {
         }
     }
 
+    /// Wakes no more until it is asked again.
+    pub(super) fn forget(&mut self) {
+        match &mut self.state {
+            State::Firing(next) => *next = Moment::NEVER,
+            _ => self.stop(),
+        }
+    }
+
     /// The timer is about to do its work.
     fn fires(&mut self) {
         self.state = State::Firing(Moment::NEVER);
@@ -118,11 +126,14 @@ impl Alarm {
 
 unsafe extern "C" fn on_timer(ctx: *mut Ctx, _data: *mut c_void) {
     guard("timer", || {
-        state::with(|host| host.alarm.fires());
+        state::with(|host| {
+            host.alarm.fires();
+            hearing::wake_up(host);
+        });
         deferred::run(ctx);
         state::with(|host| {
             host.after_sleep.stop_if_idle(ctx);
-            events::stop_hearing_of_clients(host, ctx);
+            hearing::rest(host, ctx);
         });
     });
     // Also where the work has failed.

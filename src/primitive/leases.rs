@@ -90,6 +90,11 @@ impl Leases {
         self.indexes.iter().map(|(_, index)| index.wheel.len()).sum()
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.indexes.iter().all(|(_, index)| index.wheel.len() == 0)
+    }
+
     /// How many of them have a lease that ends.
     pub fn ending(&self) -> usize {
         self.indexes.iter().map(|(_, index)| index.wheel.len() - index.wheel.undue()).sum()

@@ -126,6 +126,19 @@ fn a_clock_that_swings_moves_no_lease() {
 }
 
 #[test]
+fn a_lease_at_rest_ends_on_time_though_the_clock_is_set_back() {
+    let Some(clock) = WallClock::new("a lease at rest while the clock is set back") else { return };
+    let server = clock.setup().start();
+    let start = Instant::now();
+    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    wait_until("the lock to be at rest", || lock_stat(&server, "server_events") == 3);
+    clock.set(-HOUR);
+    wait_until("the lease to end", || server.cmd(&["EXISTS", "k"]) == 0);
+    let ended = start.elapsed();
+    assert!(ended >= Duration::from_secs(8) && ended < Duration::from_secs(8) + LATE, "{ended:?}");
+}
+
+#[test]
 fn fences_grow_while_the_clock_steps() {
     let Some(clock) = WallClock::new("fences while the clock steps") else { return };
     let server = clock.setup().start();

@@ -45,7 +45,7 @@ fn fill(server: &Server) -> Connection {
 }
 
 /// Lets a replica fall so far behind that its primary, whose history it has, must send everything, slowly.
-fn fall_behind(primary: &Server, replica: &Server, meanwhile: impl FnOnce()) {
+pub(crate) fn fall_behind(primary: &Server, replica: &Server, meanwhile: impl FnOnce()) {
     replica.signal("STOP");
     primary.cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
     wait_until("the link to be cut", || primary.info_int("replication", "connected_slaves") == 0);
@@ -57,7 +57,7 @@ fn fall_behind(primary: &Server, replica: &Server, meanwhile: impl FnOnce()) {
     replica.signal("CONT");
 }
 
-fn is_serving_while_it_loads(replica: &Server) -> bool {
+pub(crate) fn is_serving_while_it_loads(replica: &Server) -> bool {
     let info = replica.info("persistence");
     info["async_loading"] == "1"
         && info.get("loading_loaded_bytes").is_some_and(|bytes| bytes.parse::<i64>().unwrap() > 60_000)

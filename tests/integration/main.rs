@@ -12,6 +12,7 @@
 
 mod acl;
 mod acquire;
+mod at_rest;
 mod backlog;
 mod bad_input;
 mod blocking;
