@@ -120,7 +120,8 @@ impl Counts {
             } else if let Some(many) = line.strip_prefix("calls=") {
                 calls = many.split_ascii_whitespace().next().and_then(|many| many.parse::<u64>().ok());
             } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first)) {
-                let cost = line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
+                let cost =
+                    line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
                 // After a call stands what the callee spent, which is told with the callee as well.
                 match calls.take() {
                     Some(many) => {

@@ -17,7 +17,8 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
     guard("info", || {
         state::with_unless_ours(|host| {
             // Who does not hear of settings asks.
-            if let Some(ctx) = host.alarm.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0) {
+            if let Some(ctx) = host.alarm.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0)
+            {
                 config::ask_max_clients(ctx);
             }
             let (queues, longest) = host.memory.waiters.queue_lengths();

@@ -7,7 +7,9 @@ use crate::load_aside::{fall_behind, is_serving_while_it_loads};
 use crate::steps::{ask, digest, holder, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, replica_of, wait_no_child, wait_same_data};
+use crate::traffic::{
+    acquire, acquire_on, follow, left, lock_stat, replica_of, wait_no_child, wait_same_data,
+};
 
 /// Kinds of events that are heard while the module is in use, and while locks are at rest.
 const IN_USE: i64 = 9;
@@ -221,7 +223,8 @@ fn loads_aside(more: &str) -> Server {
 #[test]
 fn what_is_loaded_aside_unheard_has_an_index_of_its_own() {
     for has_lock in [true, false] {
-        let primary = Server::with(&["repl-diskless-sync yes", "repl-backlog-size 16kb", "rdbcompression no"]);
+        let primary =
+            Server::with(&["repl-diskless-sync yes", "repl-backlog-size 16kb", "rdbcompression no"]);
         if has_lock {
             acquire_on(&primary, &["old", "o", "PX", "600000"]);
         }

@@ -55,8 +55,13 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let unused = Turned::of(&ours, |_| Ok(()))?;
     let at_rest = Turned::of(&ours, rest)?;
     let budget = if without.is_redis_7_0 { AT_REST_BUDGET_7_0 } else { AT_REST_BUDGET };
-    let mut table =
-        new_table(["a turn of the event loop", "instructions", "more than without", "more than any", "budget"]);
+    let mut table = new_table([
+        "a turn of the event loop",
+        "instructions",
+        "more than without",
+        "more than any",
+        "budget",
+    ]);
     (1..5).for_each(|column| align_right(&mut table, column));
     for (name, turned, budget) in [
         ("without a module", &without, None),
