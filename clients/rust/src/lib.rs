@@ -1,0 +1,156 @@
+//! Distributed locks for redis-rs, on a Redis or Valkey server with the redis-lock module.
+//!
+//! Whoever asks first is served first. A lock is renewed while somebody has the [`Lock`], and its loss is told at once.
+
+mod acquire;
+mod keeper;
+mod line;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use acquire::Acquire;
+use keeper::Hold;
+use line::Line;
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub enum Error {
+    /// Somebody else has the lock, or had it for as long as was to be waited.
+    Busy,
+    /// The lock is held no more: the reason in the words of the server, such as "expired" or "broken", or "lease-over" by our
+    /// own clock.
+    Lost(String),
+    /// The wait would never end. Release all that is held, then begin again.
+    Deadlock(String),
+    /// The locks were closed.
+    Closed,
+    /// What the server or the connection said.
+    Redis(redis::RedisError),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Busy => f.write_str("somebody else has the lock"),
+            Self::Lost(reason) => write!(f, "the lock is lost: {reason}"),
+            Self::Deadlock(cycle) => write!(f, "this wait would never end: {cycle}"),
+            Self::Closed => f.write_str("the locks are closed"),
+            Self::Redis(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<redis::RedisError> for Error {
+    fn from(error: redis::RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
+/// The way to the locks of one server. Cheap to clone; to be used inside a tokio runtime.
+#[derive(Clone)]
+pub struct Locks {
+    line: Arc<Line>,
+}
+
+impl Locks {
+    /// Makes connections of its own from this client, the first when it is needed.
+    pub fn new(client: redis::Client) -> Self {
+        Self::with_reply_limit(client, line::REPLY)
+    }
+
+    /// The same, and a reply may take so long, 5 s if not said. A request that is not answered by then is sent again over another
+    /// connection.
+    pub fn with_reply_limit(client: redis::Client, limit: Duration) -> Self {
+        Self { line: Arc::new(Line::new(client, limit)) }
+    }
+
+    /// Waits in line for a lock, for ever if [`Acquire::wait`] does not say how long. To drop it ends the wait.
+    pub fn acquire(&self, key: impl Into<String>) -> Acquire {
+        Acquire::new(self.line.clone(), vec![key.into()], None)
+    }
+
+    /// Takes the lock if it is free.
+    pub fn try_acquire(&self, key: impl Into<String>) -> Acquire {
+        Acquire::new(self.line.clone(), vec![key.into()], Some(Duration::ZERO))
+    }
+
+    /// [`Locks::acquire`] for up to 64 locks, all or none, under one fence.
+    pub fn acquire_all<K: Into<String>>(&self, keys: impl IntoIterator<Item = K>) -> Acquire {
+        Acquire::new(self.line.clone(), keys.into_iter().map(Into::into).collect(), None)
+    }
+
+    /// Gives back all that is held, and lets nobody acquire any more.
+    pub async fn close(&self) {
+        self.line.close().await;
+    }
+}
+
+/// One hold of a lock, or of several under one fence. It is renewed until it is released. To drop it gives it back in the
+/// background; [`Lock::release`] says whether it was still held.
+#[derive(Debug)]
+pub struct Lock {
+    line: Arc<Line>,
+    hold: Arc<Hold>,
+}
+
+impl Lock {
+    /// A number that grows with every grant of the lock. Send it along with every write, so that an older one can be refused.
+    pub fn fence(&self) -> i64 {
+        self.hold.fence
+    }
+
+    /// The name under which the server knows the holder.
+    pub fn owner(&self) -> &str {
+        &self.hold.owner
+    }
+
+    /// Why the lock was lost. Returns `None` while it is held.
+    pub fn lost_reason(&self) -> Option<String> {
+        self.hold.lost.borrow().clone()
+    }
+
+    /// Waits until the lock is lost, and tells why. It does not end while the lock is held.
+    pub fn lost(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut lost = self.hold.lost.subscribe();
+        async move {
+            match lost.wait_for(Option::is_some).await {
+                Ok(reason) => reason.clone().unwrap_or_default(),
+                Err(_) => "released".to_owned(),
+            }
+        }
+    }
+
+    /// Asks the server for a new lease, before a step that must not be done twice; so long, or as long as before.
+    pub async fn renew(&self, lease: Option<Duration>) -> Result<(), Error> {
+        self.check()?;
+        self.line.renew(&self.hold, lease).await
+    }
+
+    /// How long the lease lasts if nobody renews it, as the server says; nothing if the lock is not held any more.
+    pub async fn ttl(&self) -> Result<Duration, Error> {
+        self.line.ttl(&self.hold).await
+    }
+
+    /// Gives the lock back. One that was lost before is [`Error::Lost`].
+    pub async fn release(self) -> Result<(), Error> {
+        self.line.forget(&self.hold);
+        self.check()?;
+        self.line.release(&self.hold).await
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.lost_reason().map_or(Ok(()), |reason| Err(Error::Lost(reason)))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if self.line.forget(&self.hold) {
+            self.line.owe(self.hold.release(), self.hold.lease());
+        }
+    }
+}

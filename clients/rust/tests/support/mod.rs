@@ -1,0 +1,143 @@
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+//! A server with the module, a hostile proxy before it, and waiting for what must become true.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    while !check() {
+        assert!(Instant::now() < end, "not so after {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub struct Server {
+    process: Child,
+    pub port: u16,
+    dir: std::path::PathBuf,
+    connection: Mutex<redis::Connection>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let env = |name| {
+            std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run make test-clients LANG=rust"))
+        };
+        loop {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let dir = std::env::temp_dir().join(format!("fencelock-{}-{port}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            let mut process = Command::new(env("SERVER_BIN"))
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+                .arg(&dir)
+                .args(["--loadmodule", &env("MODULE_PATH")])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+            let end = Instant::now() + Duration::from_secs(20);
+            let connection = loop {
+                match client.get_connection() {
+                    Ok(connection) => break Some(connection),
+                    Err(_) if process.try_wait().unwrap().is_none() && Instant::now() < end => {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    Err(_) => break None, // somebody else took the port
+                }
+            };
+            if let Some(connection) = connection {
+                return Self { process, port, dir, connection: Mutex::new(connection) };
+            }
+            let _ = process.kill();
+        }
+    }
+
+    pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
+        let mut request = redis::cmd(&words[0]);
+        request.arg(&words[1..]);
+        request.query(&mut *self.connection.lock().unwrap())
+    }
+
+    pub fn ask(&self, line: &str) -> Value {
+        self.cmd(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn field(&self, key: &str, at: usize) -> Value {
+        let Value::Array(mut fields) = self.ask(&format!("LOCK.INFO {key}")) else { panic!("no map") };
+        fields.swap_remove(at)
+    }
+
+    pub fn waiting(&self, key: &str) -> i64 {
+        redis::from_redis_value(self.field(key, 7)).unwrap()
+    }
+
+    pub fn holders(&self, key: &str) -> i64 {
+        let Value::Array(holds) = self.field(key, 5) else { panic!("no holds") };
+        holds.len() as i64
+    }
+
+    pub fn blocked(&self) -> i64 {
+        let info: String = redis::from_redis_value(self.ask("INFO clients")).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
+        line.parse().unwrap()
+    }
+
+    pub fn is_idle(&self, key: &str) -> bool {
+        self.holders(key) == 0 && self.waiting(key) == 0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub struct Proxy {
+    process: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+    pub port: u16,
+}
+
+impl Proxy {
+    pub fn start(server: &Server) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/proxy.py");
+        let mut process = Command::new("python3")
+            .args([script, &server.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let mut proxy = Self { process, input, output: BufReader::new(output), port: 0 };
+        proxy.port = proxy.line().parse().unwrap();
+        proxy
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").unwrap();
+        assert_eq!(self.line(), "ok", "{line}");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
