@@ -169,8 +169,10 @@ fn a_promoted_replica_keeps_what_was_promised() {
     promote(&replica);
     for n in 0..50 {
         let key = format!("k{n}");
-        let (here, there) = (left(&primary, &key, "o"), left(&replica, &key, "o"));
-        // The replica's clock starts when the effect arrives, which is later; so its hold lasts longer, not shorter.
+        // The replica's clock starts when the effect arrives, which is later; so its hold lasts longer, not shorter. It is
+        // asked first, as time may pass between the two.
+        let there = left(&replica, &key, "o");
+        let here = left(&primary, &key, "o");
         assert!(there + 5 >= here, "{here} ms are left here and {there} there");
         assert_eq!(replica.cmd(&["LOCK.ACQUIRE", &key, "p"]), Value::Nil);
     }
