@@ -1,5 +1,5 @@
 //! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
-//! is left for [`deferred`]. Which of it is heard at a time, [`hearing`](super::hearing) decides.
+//! is left for [`deferred`]. Which of it is heard at a time, [`hearing`] decides.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 
