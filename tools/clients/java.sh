@@ -11,7 +11,7 @@ bring_java() {
 }
 
 run_java() {
-    (cd clients/java && mvn -B -o -Dto="$root/java/build" -Dstyle.color=never ${TESTS:+-Dtest="*$TESTS*"} test)
+    (cd clients/java && timeout -k 10 600 mvn -B -o -Dto="$root/java/build" -Dsurefire.timeout=500 -Dstyle.color=never ${TESTS:+-Dtest="*$TESTS*"} test)
 }
 
 count_java() {

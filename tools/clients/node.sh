@@ -20,7 +20,7 @@ run_node() {
         "$node/node" tests/readme.mjs
         "$node/node" node_modules/typescript/bin/tsc -p tsconfig.json
         "$node/node" node_modules/typescript/bin/tsc -p tsconfig.tests.json
-        "$node/node" --expose-gc --enable-source-maps --test --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
+        timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=90000 --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
     )
 }
 

@@ -6,7 +6,7 @@ bring_rust() {
 }
 
 run_rust() {
-    (cd clients/rust && CARGO_TARGET_DIR=$root/rust cargo test --locked -- --nocapture --test-threads=2 "${TESTS:-}")
+    (cd clients/rust && CARGO_TARGET_DIR=$root/rust timeout -k 10 400 cargo test --locked -- --nocapture --test-threads=2 "${TESTS:-}")
 }
 
 count_rust() {
