@@ -65,7 +65,10 @@ fn take_role(host: &mut Host, is_primary: bool) {
 pub(super) fn ask_role(host: &mut Host, ctx: *mut Ctx) {
     let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
     if is_primary != host.is_primary {
+        let steps_down = host.steps_down && !is_primary;
         take_role(host, is_primary);
+        // Nobody waited when it changed, or it would have been heard: who waits now came to a replica.
+        host.steps_down = steps_down;
     }
 }
 
