@@ -31,7 +31,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def wait_until(what, check):
+def wait_until(what, check, missing=lambda: ""):
     """Returns what check returns, as soon as that is true."""
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
@@ -39,7 +39,7 @@ def wait_until(what, check):
         if found:
             return found
         time.sleep(0.1)
-    sys.exit(f"monitoring: waited {DEADLINE_S} s for {what}")
+    sys.exit(f"monitoring: waited {DEADLINE_S} s for {what} {missing()}")
 
 
 class Redis:
@@ -156,13 +156,15 @@ def main():
         wait_until("the first figures", lambda: query("redis_lock_held"))
 
         connections = make_load(port)
-        expected = figures(connections[0])
-
         def differing():
-            return {name: (value, query(name)) for name, value in expected.items()
-                    if [row["value"][1] for row in query(name)] != [str(value)]}
+            """Figures that Prometheus does not have as INFO tells them now."""
+            found = {name: [row["value"][1] for row in query(name)] for name in figures(connections[0])}
+            return [name for name, value in figures(connections[0]).items() if found.get(name) != [str(value)]]
 
-        wait_until("Prometheus to have each figure of INFO", lambda: not differing())
+        unknown = [name for name in figures(connections[0]) if name not in (HERE / "rules/redis-lock.yml").read_text()]
+        assert not unknown, f"no rule makes {unknown}"
+        wait_until("Prometheus to have each figure of INFO", lambda: not differing(), differing)
+        expected = figures(connections[0])
         print(f"{len(expected)} figures of INFO are in Prometheus as they are")
 
         dashboard = json.loads((HERE / "grafana/redis-lock.json").read_text())

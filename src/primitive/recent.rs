@@ -103,8 +103,9 @@ mod tests {
             let first = count + 1 - kept.len() as u64;
             prop_assert!(kept.iter().copied().eq(first..=count), "the newest, without a gap");
             prop_assert!(kept.iter().all(|n| recent.get(*n) == Some(n)));
-            let fits = (bytes.min(later) / 100) as u64;
-            prop_assert!(kept.len() as u64 >= count.min(fits / 2), "and not much fewer than there is room for");
+            // Room grows by more than one place at a time, so where there is room for two there may be none.
+            let fits = (bytes.min(later) / 200) as u64;
+            prop_assert!(kept.len() as u64 >= count.min(fits.saturating_sub(2)), "and not much fewer than there is room for");
         }
 
         #[test]
