@@ -1,6 +1,7 @@
 //! The layers as a test: nothing but `host` (and the table in `lib.rs`) may know the server, `unsafe` or a clock,
-//! and `primitive` may not know `command`, but for its tests.
+//! and `primitive` may not know `command`, but for its tests. And the words: one thing has one name.
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -48,5 +49,129 @@ fn the_primitives_do_not_know_the_commands() {
     for file in sources(&folder) {
         let is_test = file.components().any(|part| part.as_os_str() == "model_tests");
         assert!(is_test || !code(&file).contains("crate::command"), "{} knows commands", file.display());
+    }
+}
+
+/// The paths of a `use` tree, written out: `a::{b, c::{d}}` is `a::b` and `a::c::d`.
+fn paths(tree: &str) -> Vec<String> {
+    let Some((before, rest)) = tree.split_once('{') else { return vec![tree.to_owned()] };
+    let (mut depth, mut part, mut parts) = (0, String::new(), Vec::new());
+    for c in rest[..rest.rfind('}').unwrap()].chars() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if c == ',' && depth == 0 {
+            parts.push(std::mem::take(&mut part));
+        } else {
+            part.push(c);
+        }
+    }
+    parts.push(part);
+    let parts = parts.iter().filter(|part| !part.is_empty());
+    parts.flat_map(|part| paths(&format!("{before}{part}"))).collect()
+}
+
+/// The modules of a layer and those of the same layer that each one uses. A folder is one module with the file of its name.
+fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(layer);
+    let files = sources(&folder);
+    let module = |file: &Path| {
+        let first = file.strip_prefix(&folder).unwrap().iter().next().unwrap().to_str().unwrap();
+        first.trim_end_matches(".rs").to_owned()
+    };
+    let known: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
+    // What the layer exports under its own name, and where it is from.
+    let top = code(&folder.join("mod.rs"));
+    let exports = top.split("pub use ").skip(1).flat_map(|tree| {
+        let tree: String = tree.split(';').next().unwrap().split_whitespace().collect();
+        paths(&tree).into_iter().map(|path| {
+            let (module, name) = path.split_once("::").unwrap();
+            (name.to_owned(), module.to_owned())
+        })
+    });
+    let exports: BTreeMap<String, String> = exports.collect();
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files.iter().filter(|file| !file.ends_with("mod.rs")) {
+        let text = code(file);
+        let depth = file.strip_prefix(&folder).unwrap().iter().count();
+        let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let own = module(file);
+        for tree in shipped.split("use ").skip(1) {
+            let tree: String = tree.split(';').next().unwrap().split_whitespace().collect();
+            for path in paths(&tree) {
+                let path = path.replace(&format!("crate::{layer}::"), &"super::".repeat(depth));
+                let Some(name) = path.strip_prefix(&"super::".repeat(depth)) else { continue };
+                let name = name.split("::").next().unwrap();
+                let used = exports.get(name).map_or(name, String::as_str);
+                if known.contains(used) && used != own {
+                    graph.entry(own.clone()).or_default().insert(used.to_owned());
+                }
+            }
+        }
+    }
+    graph
+}
+
+#[test]
+fn the_modules_of_the_core_and_of_the_commands_form_no_circle() {
+    for layer in ["primitive", "command"] {
+        let mut graph = uses(layer);
+        assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 20, "{layer}: nothing was read");
+        // Modules that use none of those left are taken out, until there are none.
+        loop {
+            let left: BTreeSet<String> = graph.keys().cloned().collect();
+            graph.values_mut().for_each(|used| used.retain(|module| left.contains(module)));
+            let count = graph.len();
+            graph.retain(|_, used| !used.is_empty());
+            if graph.len() == count {
+                break;
+            }
+        }
+        assert!(graph.is_empty(), "{layer}: these modules use each other in a circle: {graph:?}");
+    }
+}
+
+/// Words that have a better one in the glossary of docs/design.md, section 2, and their better ones.
+const BETTER: [(&str, &str); 26] = [
+    ("Turn", "Step"),
+    ("Turns", "GroupStep"),
+    ("Memory", "LockManager"),
+    ("Claim", "Permits"),
+    ("Ask", "AcquireRequest"),
+    ("Left", "WaitEnd"),
+    ("End", "HoldEnd"),
+    ("Undo", "Rollback"),
+    ("To", "Recipient"),
+    ("Cooling", "Cooldown"),
+    ("Suspect", "Recheck"),
+    ("suspect", "recheck"),
+    ("Reach", "SlotScope"),
+    ("Alarm", "WakeTimer"),
+    ("alarm", "timer"),
+    ("obey", "apply_change"),
+    ("impose", "force"),
+    ("overrule", "supersede"),
+    ("settle", "expire_and_grant"),
+    ("serve", "grant_waiters"),
+    ("Unsettled", "WorkList"),
+    ("person", "owner_node"),
+    ("people", "owners"),
+    ("Verb", "Handler"),
+    ("Asked", "BlockingCommand"),
+    ("made_up", "generated_owner"),
+];
+
+#[test]
+fn one_thing_has_one_name() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources(&src) {
+        if file.ends_with("boundary_tests.rs") {
+            continue;
+        }
+        let code = code(&file).replace("\\\"", "").replace("'\"'", "");
+        let outside_texts = code.split('"').step_by(2);
+        let words: HashSet<&str> =
+            outside_texts.flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+        for (word, better) in BETTER {
+            assert!(!words.contains(word), "{} says {word}: the word is {better}", file.display());
+        }
     }
 }

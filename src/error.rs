@@ -7,9 +7,9 @@ use crate::limits::{
     CHANNEL_BYTES_MAX, CYCLE_SHOWN_MAX, ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEY_BYTES_MAX, LATCH_IDS_MAX,
     LOCK_ENTRIES_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX, QUOTE_BYTES_MAX, SCAN_PATTERN_BYTES_MAX,
 };
-use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Full;
-use crate::primitive::{Claim, Fence};
+use crate::primitive::waiter::WaitEdge;
+use crate::primitive::{Fence, Permits};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,11 +69,15 @@ pub enum LockError {
     /// The latch remembers as many ids as one may.
     TooManyIds,
     /// More leases have run out than one step ends.
-    Unsettled,
+    TooMuchAtOnce,
     /// The hold is to be left under an id.
     Reentrant,
     /// The owner holds some of the keys from other requests.
     OtherGroup,
+    /// Until the recovery window closes nobody knows who has which lock.
+    Recovering {
+        left_ms: u64,
+    },
     /// The new owner of a hold has one already.
     HoldsAlready,
     /// Only a lock that is shared or exclusive can be converted.
@@ -83,7 +87,7 @@ pub enum LockError {
         is: &'static str,
     },
     /// The wait would never end: who would wait for what, beginning with the one who asks.
-    Deadlock(Vec<Link>),
+    Deadlock(Vec<WaitEdge>),
     /// The lock is of another kind than the request.
     Mode {
         is: &'static str,
@@ -147,6 +151,7 @@ pub enum LockError {
 }
 
 impl fmt::Display for LockError {
+    #[expect(clippy::too_many_lines, reason = "one arm for each error, and all texts in one place")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::WrongType => {
@@ -219,6 +224,11 @@ impl fmt::Display for LockError {
                 f,
                 "LOCKMODE the owner holds some of the keys already, and not just these together; release them first"
             ),
+            Self::Recovering { left_ms } => write!(
+                f,
+                "RECOVERING a failover may have lost grants, and nobody knows yet who has the lock; \
+                 renew the hold with its FENCE, or try again in {left_ms} ms"
+            ),
             Self::HoldsAlready => {
                 write!(f, "LOCKMODE the new owner holds the lock already; release one of the two holds first")
             }
@@ -270,7 +280,7 @@ impl fmt::Display for LockError {
             Self::NoFence => {
                 write!(f, "BADVALUE the key holds a text that is not a fence; delete it, or use another key")
             }
-            Self::Unsettled => {
+            Self::TooMuchAtOnce => {
                 write!(f, "TRYAGAIN more leases of these locks have run out at once than one command ends; ask again")
             }
             Self::ServerQueueFull(max) => {
@@ -330,16 +340,16 @@ impl fmt::Display for LockError {
 }
 
 impl LockError {
-    /// The owner itself has the lock under another claim than the one it asks for.
-    pub fn own_claim(has: Claim, asked: Claim) -> Self {
-        match Self::other_claim(has, asked) {
+    /// The owner itself has the lock in another mode than the one it asks for.
+    pub fn own_permits(has: Permits, asked: Permits) -> Self {
+        match Self::other_permits(has, asked) {
             Self::Mode { is } => Self::OwnMode { is },
             limit => limit,
         }
     }
 
-    /// Somebody has the lock under another claim than the one asked for.
-    pub fn other_claim(has: Claim, asked: Claim) -> Self {
+    /// Somebody has the lock in another mode than the one asked for.
+    pub fn other_permits(has: Permits, asked: Permits) -> Self {
         if has.limit != asked.limit && has.mode() == asked.mode() {
             Self::Limit { is: has.limit }
         } else {
@@ -356,12 +366,12 @@ impl From<Full> for LockError {
             Full::Key(max) => Self::KeyQueueFull(max),
             Full::Tickets(max) => Self::TicketsFull(max),
             Full::TicketsOfKey(max) => Self::KeyTicketsFull(max),
-            Full::Memory(max) => Self::MemoryFull(max),
+            Full::Budget(max) => Self::MemoryFull(max),
         }
     }
 }
 
-fn write_cycle(f: &mut fmt::Formatter<'_>, cycle: &[Link]) -> fmt::Result {
+fn write_cycle(f: &mut fmt::Formatter<'_>, cycle: &[WaitEdge]) -> fmt::Result {
     f.write_str("DEADLOCK this wait would never end: ")?;
     let next = cycle.iter().cycle().skip(1);
     for (at, (link, next)) in cycle.iter().zip(next).take(CYCLE_SHOWN_MAX).enumerate() {
@@ -406,7 +416,7 @@ mod tests {
 
     #[test]
     fn a_cycle_is_spelled_out_and_cut_when_it_is_long() {
-        let link = |n: usize| Link {
+        let link = |n: usize| WaitEdge {
             owner: Owner::new(format!("o{n}\n").as_bytes()).unwrap(),
             key: format!("k{n}").into_bytes().into(),
         };

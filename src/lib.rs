@@ -8,6 +8,8 @@
 //!
 //! `limits` has every maximum, `error` every refusal.
 
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "tests trap an overflow by themselves"))]
+
 #[cfg(test)]
 mod boundary_tests;
 mod command;
@@ -15,6 +17,8 @@ mod error;
 mod host;
 mod limits;
 mod primitive;
+#[cfg(test)]
+mod simulator;
 
 #[cfg(not(test))]
 use redis_module::alloc::RedisAlloc as ModuleAlloc;

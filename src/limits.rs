@@ -175,5 +175,20 @@ pub const SEARCH_COST_MAX: usize = 10_000;
 /// Most owners of a cycle that an error names.
 pub const CYCLE_SHOWN_MAX: usize = 8;
 
+/// Most owners that a line of the log names as those whose holds were ended.
+pub const LOSERS_SHOWN_MAX: usize = 8;
+
 /// How long one run over due work may take before it yields to the clients, in µs.
 pub const RUN_BUDGET_US: u64 = 1_000;
+
+/// Holds that came back after a failover and have ended, remembered until the recovery window closes: some megabytes.
+pub const RECOVERY_MARKS_MAX: usize = 10_000;
+
+/// Stands for as long as the longest lease that was seen lately.
+pub const RECOVERY_WINDOW_AUTO: i64 = -1;
+
+/// For how long nothing is granted after a failover, in ms: for as long as anybody may hold what was granted before.
+pub const RECOVERY_WINDOW_MS: i64 = RECOVERY_WINDOW_AUTO;
+
+/// How long such a window lasts at most, in ms: whoever works without locks for a minute has other troubles.
+pub const RECOVERY_WINDOW_MAX_MS: i64 = 60_000;

@@ -23,8 +23,9 @@ use std::process::ExitCode;
 
 type Run = fn(&Setting, &mut Report) -> anyhow::Result<()>;
 
-const WORKLOADS: [(Work, &str, Run); 13] = [
+const WORKLOADS: [(Work, &str, Run); 14] = [
     (Work::Instructions, "instructions", workloads::instructions::run),
+    (Work::Floor, "floor", workloads::floor::run),
     (Work::Bystanders, "bystanders", workloads::bystanders::run),
     (Work::Worst, "worst", workloads::worst::run),
     (Work::Pairs, "pairs", workloads::pairs::run),

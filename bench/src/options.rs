@@ -35,9 +35,9 @@ pub struct Options {
     /// The lock module
     #[arg(long, env = "MODULE_PATH", required_unless_present = "peers_only")]
     pub module: Option<PathBuf>,
-    /// The module with the no-op command [default: examples/libnoop.so beside this program]
-    #[arg(long, env = "NOOP_PATH")]
-    pub noop: Option<PathBuf>,
+    /// The least module that locks [default: floor.so beside this program]
+    #[arg(long, env = "FLOOR_PATH")]
+    pub floor: Option<PathBuf>,
     /// The server for everything but DELIFEQ
     #[arg(long, env = "SERVER_BIN", default_value = "redis-server")]
     pub server: PathBuf,
@@ -50,6 +50,8 @@ pub struct Options {
 pub enum Work {
     /// Instructions of each command, counted by callgrind
     Instructions,
+    /// A pair and a hand-off in all of the server, beside the least module and the server's own commands
+    Floor,
     /// What the module costs those who have nothing to do with it, counted in the same way
     Bystanders,
     /// The longest that each command can keep the others waiting
@@ -102,9 +104,9 @@ impl Options {
         })
     }
 
-    /// The no-op module, if it is there.
-    pub fn noop(&self) -> Option<PathBuf> {
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.join("examples/libnoop.so"));
-        self.noop.clone().or_else(beside).filter(|path| path.exists())
+    /// The least module, if it is there.
+    pub fn floor(&self) -> Option<PathBuf> {
+        let beside = || Some(std::env::current_exe().ok()?.parent()?.join("floor.so"));
+        self.floor.clone().or_else(beside).filter(|path| path.exists())
     }
 }

@@ -23,7 +23,7 @@ pub enum Peer {
     SetDel,
     SetDelifeq,
     Ping,
-    Noop,
+    Floor,
     Blpop,
     Guard,
     EvalGuard,
@@ -60,7 +60,9 @@ impl Peer {
             Self::SetDel => (pack(&set), pack(&["DEL", key])),
             Self::SetDelifeq => (pack(&set), pack(&["DELIFEQ", key, owner])),
             Self::Ping => (pack(&["PING"]), pack(&["PING"])),
-            Self::Noop => (pack(&["BENCH.NOOP"]), pack(&["BENCH.NOOP"])),
+            Self::Floor => {
+                (pack(&["FLOOR.ACQUIRE", key, owner, "PX", LEASE_MS]), pack(&["FLOOR.RELEASE", key, owner]))
+            }
             Self::Blpop => return self.waiting_pair(key, owner),
             Self::Guard | Self::EvalGuard => return self.guarded_pair(key, owner, scripts),
         };
@@ -90,6 +92,7 @@ impl Peer {
     pub fn contended_key(self, lock: usize) -> String {
         match self {
             Self::Blpop => format!("token:{lock}"),
+            Self::Floor => format!("least:{lock}"),
             _ => format!("lock:{lock}"),
         }
     }
@@ -99,8 +102,12 @@ impl Peer {
         if self == Self::Blpop {
             return Pair { acquire: pack(&["BLPOP", key, "0"]), release: pack(&["LPUSH", key, "token"]) };
         }
-        let acquire = pack(&["LOCK.ACQUIRE", key, owner, "BLOCK", "0"]);
-        Pair { acquire, release: pack(&["LOCK.RELEASE", key, owner]) }
+        let (acquire, release) = if self == Self::Floor {
+            ("FLOOR.ACQUIRE", "FLOOR.RELEASE")
+        } else {
+            ("LOCK.ACQUIRE", "LOCK.RELEASE")
+        };
+        Pair { acquire: pack(&[acquire, key, owner, "BLOCK", "0"]), release: pack(&[release, key, owner]) }
     }
 }
 
@@ -112,7 +119,7 @@ impl fmt::Display for Peer {
             Self::SetDel => "SET NX PX + DEL",
             Self::SetDelifeq => "SET NX PX + DELIFEQ",
             Self::Ping => "PING + PING",
-            Self::Noop => "no-op module command x2",
+            Self::Floor => "floor: the least C module",
             Self::Blpop => "BLPOP + LPUSH token",
             Self::Guard => "LOCK.GUARD SET x2",
             Self::EvalGuard => "EVALSHA (check owner, then SET) x2",

@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Under valgrind on a busy machine a start takes many seconds; this only ends a run that would hang.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(5);
 /// A busy server may take long over one INFO; a dead one must not hang the run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -110,6 +111,16 @@ impl Server {
         let control = client.get_connection_with_timeout(ANSWER_TIMEOUT)?;
         control.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(control)
+    }
+
+    /// What it is, with its version.
+    pub fn name(&self) -> Result<String> {
+        let about = info(&mut self.control()?, "server")?;
+        let field = |name: &str| about.get::<String>(name);
+        Ok(match field("valkey_version") {
+            Some(version) => format!("Valkey {version}"),
+            None => format!("Redis {}", field("redis_version").context("no version in INFO")?),
+        })
     }
 
     /// Ready means: answers, and is the process we started, not one that was left on the port.

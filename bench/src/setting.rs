@@ -17,7 +17,9 @@ const OPEN_FILES: u64 = 16_384;
 pub struct Setting {
     pub plan: Plan,
     pub flat: Duration,
-    pub noop: Option<PathBuf>,
+    pub floor: Option<PathBuf>,
+    /// Only what has a budget is wanted.
+    pub gate: bool,
     pub counts_only: bool,
     pub valkey: Option<Launch>,
     /// How many connections a workload may open, and a server may take.
@@ -46,7 +48,8 @@ impl Setting {
         let setting = Self {
             plan: options.plan(),
             flat: options.flat(),
-            noop: options.noop(),
+            floor: options.floor(),
+            gate: options.gate,
             counts_only: options.counts_only,
             valkey: options.valkey.as_deref().map(launch),
             open_files,
@@ -98,14 +101,8 @@ impl Setting {
 /// Asks a server of this kind itself; that it starts with the module is checked on the way.
 fn version(launch: &Launch) -> Result<String> {
     let server = launch.start()?;
-    let about = info(&mut server.control()?, "server")?;
-    let field = |name: &str| about.get::<String>(name);
-    let name = match field("valkey_version") {
-        Some(version) => format!("Valkey {version}"),
-        None => format!("Redis {}", field("redis_version").context("no version in INFO")?),
-    };
     let memory: Option<String> = info(&mut server.control()?, "memory")?.get("mem_allocator");
-    Ok(format!("{name}, allocator {}", memory.unwrap_or_default()))
+    Ok(format!("{}, allocator {}", server.name()?, memory.unwrap_or_default()))
 }
 
 /// Ten thousand connections need as many files here, and the servers inherit the limit.

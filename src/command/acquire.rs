@@ -10,14 +10,15 @@
 
 use super::args::Args;
 use super::policy::{Policy, Wait};
+use super::recovery;
 use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
 use crate::error::LockError;
 use crate::limits::LOCK_ENTRIES_MAX;
-use crate::primitive::deadlock::Holds;
-use crate::primitive::turn::To;
-use crate::primitive::waiter::Kind;
-use crate::primitive::{Claim, Fence, Turn, WaiterId};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::effect::Recipient;
+use crate::primitive::waiter::WaiterKind;
+use crate::primitive::{Fence, Permits, Step, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.acquire",
@@ -71,6 +72,36 @@ pub enum Acquired {
     NotHeld,
 }
 
+/// A request for locks, as it meets a step: on one lock for LOCK.ACQUIRE, on several for LOCK.MACQUIRE.
+pub trait Take<S> {
+    /// Takes all for `owner` if that is possible now.
+    fn apply(&self, owner: &[u8], step: &mut S, policy: &Policy) -> Result<Acquired, LockError>;
+
+    /// Whether `owner` may wait, after [`Take::apply`] found something busy: there is room in line, and the wait can end.
+    fn check_wait(
+        &self,
+        owner: &[u8],
+        wait: Wait,
+        step: &mut S,
+        policy: &Policy,
+        others: &mut dyn HoldSource,
+    ) -> Result<(), LockError>;
+
+    /// Puts `owner` in line, when [`Take::check_wait`] has let it.
+    fn enqueue(&self, owner: &[u8], wait: Wait, step: &mut S, policy: &Policy)
+        -> Result<WaiterId, LockError>;
+
+    /// Gives `owner` a ticket, or keeps the one that it has, after [`Take::apply`] found something busy.
+    fn queue(
+        &self,
+        owner: &[u8],
+        wait: Wait,
+        step: &mut S,
+        policy: &Policy,
+        others: &mut dyn HoldSource,
+    ) -> Result<Acquired, LockError>;
+}
+
 impl<'a> Acquire<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
@@ -80,20 +111,40 @@ impl<'a> Acquire<'a> {
         let terms = Terms::parse(&mut args, policy)?;
         Ok(Self { key, owner: terms.owner(owner)?, terms })
     }
+}
 
-    /// Takes the lock for `owner` if that is possible now.
-    pub fn apply(&self, owner: &[u8], turn: &mut Turn, policy: &Policy) -> Result<Acquired, LockError> {
-        let Terms { claim, fence: expected, entry, .. } = self.terms;
-        turn.settle();
-        if let Some(hold) = turn.lock.hold_of(owner) {
+impl Acquire<'_> {
+    /// Brings the hold back if a failover has lost it. Who does not name the hold may have let it go behind what is known here.
+    #[cold]
+    fn reinstate(&self, owner: &[u8], step: &mut Step<'_>, policy: &Policy) -> Result<(), LockError> {
+        match self.terms.fence {
+            Some(fence) => {
+                step.reinstate(self.terms.ask(owner, 1, policy)?, fence);
+            }
+            None if step.lock.hold_of(owner).is_some() => recovery::refuse(step.manager, step.clock.now)?,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+impl Take<Step<'_>> for Acquire<'_> {
+    fn apply(&self, owner: &[u8], step: &mut Step<'_>, policy: &Policy) -> Result<Acquired, LockError> {
+        let Terms { permits, fence: expected, entry, .. } = self.terms;
+        step.expire_and_grant();
+        if step.manager.recovery.is_open() {
+            self.reinstate(owner, step, policy)?;
+        }
+        if let Some(hold) = step.lock.hold_of(owner) {
             let fence = hold.fence;
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
             // Whoever has it alone may also enter as one of those who share it.
-            let includes = hold.claim == Claim::EXCLUSIVE && claim == Claim::SHARED && !entry.is_empty();
-            if hold.claim != claim && !includes {
-                return Err(LockError::own_claim(hold.claim, claim));
+            let includes =
+                hold.permits == Permits::EXCLUSIVE && permits == Permits::SHARED && !entry.is_empty();
+            if hold.permits != permits && !includes {
+                return Err(LockError::own_permits(hold.permits, permits));
             }
             if self.terms.nx && !hold.is_unclaimed() {
                 return Ok(Acquired::Already);
@@ -102,86 +153,82 @@ impl<'a> Acquire<'a> {
             if is_new && hold.entries().is_full() {
                 return Err(LockError::TooManyEntries);
             }
-            if is_new && turn.lock.entries() >= LOCK_ENTRIES_MAX {
+            if is_new && step.lock.entries() >= LOCK_ENTRIES_MAX {
                 return Err(LockError::TooManyEntriesOfLock);
             }
             let is_claim = hold.is_unclaimed();
             if is_new {
-                turn.enter(owner, entry);
+                step.enter(owner, entry);
             }
-            turn.confirm(fence);
+            step.confirm(fence);
             if let Some(tie) = self.terms.span.tie {
-                turn.tie(owner, tie);
+                step.tie(owner, tie);
             }
-            turn.raise(owner, self.terms.lease(policy));
+            step.raise(owner, self.terms.lease(policy));
             return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
         }
-        if let Some(hold) = turn.lock.holds().first().filter(|hold| hold.claim.limit != claim.limit) {
-            return Err(LockError::other_claim(hold.claim, claim));
+        if let Some(hold) = step.lock.holds().first().filter(|hold| hold.permits.limit != permits.limit) {
+            return Err(LockError::other_permits(hold.permits, permits));
         }
-        if turn.has_queue() || !turn.lock.admits(claim) {
+        if !step.admits_newcomer(permits) {
             return Ok(Acquired::Busy);
         }
-        let ask = self.terms.ask(owner, 1, policy)?;
-        Ok(Acquired::Granted(turn.grant(ask, To::Caller)))
+        let request = self.terms.ask(owner, 1, policy)?;
+        Ok(Acquired::Granted(step.grant(request, Recipient::Caller)))
     }
 
-    /// Whether `owner` may wait, after [`Acquire::apply`] found the lock busy: there is room in the queue, and the
-    /// wait can end.
-    pub fn check_wait(
+    fn check_wait(
         &self,
         owner: &[u8],
         wait: Wait,
-        turn: &mut Turn,
+        step: &mut Step<'_>,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<(), LockError> {
-        turn.check_room(owner, wait.kind(), policy.caps)?;
+        step.check_room(owner, wait.kind(), policy.caps)?;
         policy.refuse_cycle(|| {
-            let place = turn.memory.waiters.place_for(turn.db, &[turn.key], owner);
-            turn.find_cycle(owner, self.terms.claim, place, others)
+            let place = step.manager.waiters.place_for(step.db, &[step.key], owner);
+            step.find_cycle(owner, self.terms.permits, place, others)
         })
     }
 
-    /// Puts `owner` into the queue, when [`Acquire::check_wait`] has let it.
-    pub fn enqueue(
+    fn enqueue(
         &self,
         owner: &[u8],
         wait: Wait,
-        turn: &mut Turn,
+        step: &mut Step<'_>,
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
-        let ask = self.terms.ask(owner, 1, policy)?;
-        Ok(turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now)))
+        let request = self.terms.ask(owner, 1, policy)?;
+        Ok(step.enqueue(request, wait.kind(), wait.deadline(step.clock.now)))
     }
 
-    /// Gives `owner` a ticket, or keeps the one that it has, after [`Acquire::apply`] found the lock busy.
-    pub fn queue(
+    fn queue(
         &self,
         owner: &[u8],
         wait: Wait,
-        turn: &mut Turn,
+        step: &mut Step<'_>,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<Acquired, LockError> {
         if wait.block_ms.is_some() {
-            turn.check_room(owner, Kind::Client, policy.caps)?;
+            step.check_room(owner, WaiterKind::Client, policy.caps)?;
         }
-        let ask = self.terms.ticket(owner, 1, policy)?;
-        turn.memory.room_for_terms(turn.db, &[turn.key], &ask, self.terms.notify)?;
-        if let Some(id) = turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
-            turn.memory.waiters.set_channel(id, self.terms.notify);
+        let request = self.terms.ticket(owner, 1, policy)?;
+        step.manager.room_for_terms(step.db, &[step.key], &request, self.terms.notify)?;
+        if let Some(id) = step.keep_ticket(&request, wait.deadline(step.clock.now)) {
+            step.manager.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);
         }
-        self.check_wait(owner, wait, turn, policy, others)?;
-        let id = turn.enqueue(ask, wait.kind(), wait.deadline(turn.clock.now));
-        turn.memory.waiters.set_channel(id, self.terms.notify);
-        match turn.lock.hold_of(owner) {
+        self.check_wait(owner, wait, step, policy, others)?;
+        let id = step.enqueue(request, wait.kind(), wait.deadline(step.clock.now));
+        step.manager.waiters.set_channel(id, self.terms.notify);
+        match step.lock.hold_of(owner) {
             // In the place of an earlier wait for more, it has had its turn at once.
-            Some(_) => self.apply(owner, turn, policy),
+            Some(_) => self.apply(owner, step, policy),
             None => Ok(Acquired::Queued),
         }
     }

@@ -28,7 +28,7 @@ impl<'a> Args<'a> {
 
     /// The next word, which the command cannot do without.
     pub fn required(&mut self) -> Result<&'a [u8], LockError> {
-        self.next_word().ok_or(LockError::Arity(self.command))
+        self.next_word().ok_or_else(|| LockError::Arity(self.command))
     }
 
     /// The next `count` words, apart from the rest. Returns `None` if there are not so many.
@@ -57,13 +57,13 @@ impl<'a> Args<'a> {
 
     /// The value of `option`.
     pub fn value(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
-        self.next_word().ok_or(LockError::MissingValue(option))
+        self.next_word().ok_or_else(|| LockError::MissingValue(option))
     }
 
     /// The value of `option` as a whole number in a range.
     pub fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
         let word = self.value(option)?;
-        parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or(LockError::Number {
+        parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or_else(|| LockError::Number {
             what: option,
             min,
             max,
@@ -79,7 +79,7 @@ impl<'a> Args<'a> {
     /// The value of FENCE.
     pub fn fence(&mut self) -> Result<Fence, LockError> {
         let max = FENCE_MAX as i64;
-        parse_fence(self.value("FENCE")?).ok_or(LockError::Number { what: "FENCE", min: 1, max })
+        parse_fence(self.value("FENCE")?).ok_or_else(|| LockError::Number { what: "FENCE", min: 1, max })
     }
 
     /// The value of REENTRANT.
@@ -195,7 +195,7 @@ pub fn parse_i64(word: &[u8]) -> Option<i64> {
     }
     // Counted downwards, as there is one negative number more than positive ones.
     let down = digits.iter().try_fold(0_i64, |n, digit| {
-        let digit = digit.is_ascii_digit().then(|| i64::from(digit - b'0'))?;
+        let digit = char::from(*digit).to_digit(10).map(i64::from)?;
         n.checked_mul(10)?.checked_sub(digit)
     })?;
     if negative {

@@ -27,5 +27,5 @@ pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
 
 /// What is left of the owner's hold, 0 when there is none.
 pub fn apply(holder: &Holder, lock: Option<&Lock>, now: Moment) -> i64 {
-    lock.and_then(|lock| holder.find(lock)).map_or(0, |hold| hold.left(now))
+    lock.and_then(|lock| holder.find(lock)).map_or(0, |hold| hold.remaining_ms(now))
 }

@@ -10,14 +10,16 @@
 use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::policy::{Policy, Wait};
+use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms::{self, WaitWords};
 use crate::error::LockError;
-use crate::primitive::deadlock::{Holds, Link};
-use crate::primitive::turn::To;
-use crate::primitive::wait_queue::Place;
-use crate::primitive::waiter::{Ask, Kind};
-use crate::primitive::{Claim, Fence, Owner, Turn, WaiterId};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::effect::Recipient;
+use crate::primitive::wait_queue::Position;
+use crate::primitive::waiter::WaitEdge;
+use crate::primitive::waiter::{AcquireRequest, WaiterKind};
+use crate::primitive::{Fence, Owner, Permits, Step, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.convert",
@@ -43,7 +45,7 @@ pub const SPEC: Spec = Spec {
 pub struct Convert<'a> {
     pub holder: Holder<'a>,
     /// What the hold shall become.
-    pub claim: Claim,
+    pub permits: Permits,
     /// Nothing for a try.
     pub wait: Option<Wait>,
     /// The channel that is told when a ticket has its turn.
@@ -67,52 +69,55 @@ pub enum Converted {
 impl<'a> Convert<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let (mut claim, mut wait) = (None, WaitWords::default());
+        let (mut permits, mut wait) = (None, WaitWords::default());
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"SHARED") {
-                set_once(&mut claim, "SHARED", Claim::SHARED)?;
+                set_once(&mut permits, "SHARED", Permits::SHARED)?;
             } else if word.eq_ignore_ascii_case(b"EXCLUSIVE") {
-                set_once(&mut claim, "EXCLUSIVE", Claim::EXCLUSIVE)?;
+                set_once(&mut permits, "EXCLUSIVE", Permits::EXCLUSIVE)?;
             } else {
                 return wait.read(word, args, policy);
             }
             Ok(true)
         })?;
         let (wait, notify) = wait.finish()?;
-        Ok(Self { holder, claim: claim.ok_or(LockError::Arity(SPEC.name))?, wait, notify })
+        Ok(Self { holder, permits: permits.ok_or(LockError::Arity(SPEC.name))?, wait, notify })
     }
 
     /// Converts the hold if that is possible now.
-    pub fn apply(&self, turn: &mut Turn) -> Result<Converted, LockError> {
-        turn.settle();
+    pub fn apply(&self, step: &mut Step) -> Result<Converted, LockError> {
+        step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
-        let Some(hold) = self.holder.find(turn.lock) else {
-            let upgraded = named.filter(|_| self.claim == Claim::EXCLUSIVE);
-            let Some(fence) = upgraded.and_then(|fence| turn.upgraded_before(owner, fence)) else {
+        Location::of(step).refuse_if_lost(Some(step.lock), owner, named)?;
+        let Some(hold) = self.holder.find(step.lock) else {
+            let upgraded = named.filter(|_| self.permits == Permits::EXCLUSIVE);
+            let Some(fence) = upgraded.and_then(|fence| step.upgraded_before(owner, fence)) else {
                 return Ok(Converted::NotHeld);
             };
-            turn.confirm(fence);
+            step.confirm(fence);
             return Ok(Converted::Held(fence));
         };
-        let (fence, claim) = (hold.fence, hold.claim);
-        if claim == self.claim {
-            turn.confirm(fence);
+        let (fence, permits) = (hold.fence, hold.permits);
+        // One that is known as exclusive may have been shared since, and others with it.
+        let is_sure = self.permits == Permits::SHARED || !step.manager.recovery.is_open();
+        if permits == self.permits && is_sure {
+            step.confirm(fence);
             return Ok(Converted::Held(fence));
         }
-        if ![Claim::SHARED, Claim::EXCLUSIVE].contains(&claim) {
+        if ![Permits::SHARED, Permits::EXCLUSIVE].contains(&permits) {
             return Err(LockError::NotConvertible);
         }
-        turn.confirm(fence);
-        if self.claim == Claim::SHARED {
-            turn.downgrade(fence, fence);
+        step.confirm(fence);
+        if self.permits == Permits::SHARED {
+            step.downgrade(fence, fence);
             return Ok(Converted::Done(fence));
         }
-        if !turn.lock.is_alone(fence) {
+        if !is_sure || !step.lock.is_alone(fence) {
             return Ok(Converted::Busy);
         }
-        let Some(new) = turn.upgrade(fence, To::Caller) else { return Ok(Converted::NotHeld) };
+        let Some(new) = step.upgrade(fence, Recipient::Caller) else { return Ok(Converted::NotHeld) };
         if named.is_some() {
-            turn.remember_upgrade(owner, fence, new);
+            step.remember_upgrade(owner, fence, new);
         }
         Ok(Converted::Done(new))
     }
@@ -121,31 +126,31 @@ impl<'a> Convert<'a> {
     pub fn check_wait(
         &self,
         wait: Wait,
-        turn: &mut Turn,
+        step: &mut Step,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<(), LockError> {
         let owner = self.holder.owner;
         // Plain to see, whatever the operator says about searching.
-        let front = turn.memory.waiters.front(turn.db, turn.key).map(|(_, waiter)| waiter);
+        let front = step.manager.waiters.front(step.db, step.key).map(|(_, waiter)| waiter);
         if let Some(first) =
-            front.filter(|first| first.upgrades.is_some() && first.ask.owner.as_bytes() != owner)
+            front.filter(|first| first.upgrades.is_some() && first.request.owner.as_bytes() != owner)
         {
-            let names = [Some(&first.ask.owner), turn.lock.hold_of(owner).map(|hold| &hold.owner)];
-            let link = |owner: &Owner| Link { owner: owner.clone(), key: turn.key.into() };
-            let cycle: Vec<Link> = names.into_iter().rev().flatten().map(link).collect();
-            turn.memory.stats.deadlocks += 1;
-            turn.memory.history.note_deadlock(turn.db, &cycle, turn.clock.now);
+            let names = [Some(&first.request.owner), step.lock.hold_of(owner).map(|hold| &hold.owner)];
+            let link = |owner: &Owner| WaitEdge { owner: owner.clone(), key: step.key.into() };
+            let cycle: Vec<WaitEdge> = names.into_iter().rev().flatten().map(link).collect();
+            step.manager.stats.deadlocks.up();
+            step.manager.history.record_deadlock(step.db, &cycle, step.clock.now);
             return Err(LockError::Deadlock(cycle));
         }
-        turn.check_room(owner, wait.kind(), policy.caps)?;
-        policy.refuse_cycle(|| turn.find_cycle(owner, self.claim, Place::HEAD, others))
+        step.check_room(owner, wait.kind(), policy.caps)?;
+        policy.refuse_cycle(|| step.find_cycle(owner, self.permits, Position::HEAD, others))
     }
 
     /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
-    pub fn enqueue(&self, wait: Wait, turn: &mut Turn) -> Result<WaiterId, LockError> {
-        let (ask, fence) = self.ask(turn)?;
-        Ok(turn.enqueue_upgrade(ask, wait.kind(), fence, wait.deadline(turn.clock.now)))
+    pub fn enqueue(&self, wait: Wait, step: &mut Step) -> Result<WaiterId, LockError> {
+        let (request, fence) = self.ask(step)?;
+        Ok(step.enqueue_upgrade(request, wait.kind(), fence, wait.deadline(step.clock.now)))
     }
 
     /// Gives the owner a ticket before all who wait, or keeps the one that it has, after [`Convert::apply`] found that
@@ -153,29 +158,28 @@ impl<'a> Convert<'a> {
     pub fn queue(
         &self,
         wait: Wait,
-        turn: &mut Turn,
+        step: &mut Step,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<Converted, LockError> {
         if wait.block_ms.is_some() {
-            turn.check_room(self.holder.owner, Kind::Client, policy.caps)?;
+            step.check_room(self.holder.owner, WaiterKind::Client, policy.caps)?;
         }
-        let (ask, _) = self.ask(turn)?;
-        let id = match turn.keep_ticket(&ask, wait.deadline(turn.clock.now)) {
-            Some(id) => id,
-            None => {
-                self.check_wait(wait, turn, policy, others)?;
-                self.enqueue(wait, turn)?
-            }
+        let (request, _) = self.ask(step)?;
+        let id = if let Some(id) = step.keep_ticket(&request, wait.deadline(step.clock.now)) {
+            id
+        } else {
+            self.check_wait(wait, step, policy, others)?;
+            self.enqueue(wait, step)?
         };
-        turn.memory.waiters.set_channel(id, self.notify);
+        step.manager.waiters.set_channel(id, self.notify);
         Ok(Converted::Queued)
     }
 
-    fn ask(&self, turn: &Turn) -> Result<(Ask, Fence), LockError> {
-        let hold = self.holder.find(turn.lock).ok_or(LockError::Internal)?;
+    fn ask(&self, step: &Step) -> Result<(AcquireRequest, Fence), LockError> {
+        let hold = self.holder.find(step.lock).ok_or(LockError::Internal)?;
         let (owner, lease) = (hold.owner.clone(), hold.lease);
-        Ok((Ask { owner, claim: self.claim, lease, extra: None, span: None }, hold.fence))
+        Ok((AcquireRequest { owner, permits: self.permits, lease, extra: None, span: None }, hold.fence))
     }
 }
 
@@ -190,9 +194,9 @@ mod tests {
     #[test]
     fn words() {
         let request = parse(&[b"k", b"o", b"exclusive", b"BLOCK", b"0", b"FENCE", b"7"]).unwrap();
-        assert_eq!((request.claim, request.wait), (Claim::EXCLUSIVE, Some(Wait::block(0))));
+        assert_eq!((request.permits, request.wait), (Permits::EXCLUSIVE, Some(Wait::block(0))));
         assert_eq!(request.holder.fence, Fence::new(7));
-        assert_eq!(parse(&[b"k", b"o", b"Shared"]).map(|request| request.claim), Ok(Claim::SHARED));
+        assert_eq!(parse(&[b"k", b"o", b"Shared"]).map(|request| request.permits), Ok(Permits::SHARED));
         assert_eq!(parse(&[b"k", b"o", b"BLOCK", b"0"]), Err(LockError::Arity("lock.convert")));
         assert_eq!(parse(&[b"k", b"o", b"SHARED", b"EXCLUSIVE"]), Err(LockError::Repeated("EXCLUSIVE")));
         assert_eq!(parse(&[b"k", b"o", b"LIMIT"]), Err(LockError::UnknownOption(b"LIMIT".to_vec())));

@@ -24,9 +24,9 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, PERMITS_MAX};
 use crate::primitive::codec::Source;
-use crate::primitive::entries::Entries;
 use crate::primitive::hold::{Extra, Mark};
-use crate::primitive::{Claim, Clock, Fence, Hold, Lease, Owner};
+use crate::primitive::reentry::ReentryIds;
+use crate::primitive::{Clock, Fence, Hold, Lease, Owner, Permits};
 
 pub const HOLD: Spec = Spec {
     name: "lock._hold",
@@ -81,7 +81,7 @@ pub const LIMIT: Spec = Spec {
 pub struct HoldEffect<'a> {
     pub owner: &'a [u8],
     pub fence: Fence,
-    pub claim: Claim,
+    pub permits: Permits,
     pub lease: Lease,
     pub end: Stamp,
     pub extra: Option<Cow<'a, Extra>>,
@@ -93,7 +93,7 @@ impl<'a> HoldEffect<'a> {
         Self {
             owner: hold.owner.as_bytes(),
             fence: hold.fence,
-            claim: hold.claim,
+            permits: hold.permits,
             lease: hold.lease,
             end: Stamp::of(hold.deadline, clock),
             extra: hold.extra.as_deref().map(Cow::Borrowed),
@@ -114,10 +114,10 @@ impl<'a> HoldEffect<'a> {
         let mut fields = || {
             let mut number = || parse_i64(args.required().ok()?);
             let (fence, limit, permits) = (number()?, number()?, number()?);
-            let claim = Claim::held(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
+            let permits = Permits::held(u32::try_from(limit).ok()?, u32::try_from(permits).ok()?)?;
             let fence = Fence::new(u64::try_from(fence).ok()?)?;
             let (lease, end) = parse_term(args)?;
-            Some(Self { owner, fence, claim, lease, end, extra: None })
+            Some(Self { owner, fence, permits, lease, end, extra: None })
         };
         fields().ok_or(LockError::BadEffect)
     }
@@ -128,8 +128,8 @@ impl<'a> HoldEffect<'a> {
         words.extend([
             Word::Text(self.owner),
             Word::Number(self.fence.to_wire()),
-            Word::Number(i64::from(self.claim.limit)),
-            Word::Number(i64::from(self.claim.permits)),
+            Word::Number(i64::from(self.permits.limit)),
+            Word::Number(i64::from(self.permits.count)),
             Word::Number(self.lease.to_wire()),
         ]);
         self.end.put(words);
@@ -146,14 +146,14 @@ impl<'a> HoldEffect<'a> {
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
     pub fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
-        source.believes(self.fence, clock).then_some(())?;
+        source.accepts_fence(self.fence, clock).then_some(())?;
         Some(Hold {
             owner: Owner::new(self.owner)?,
             fence: self.fence,
             lease: self.lease,
             deadline: self.end.of_lease(self.lease, source, clock),
             extra: self.extra.map(|extra| Box::new(extra.into_owned())),
-            claim: self.claim,
+            permits: self.permits,
             mark: Mark::NONE,
         })
     }
@@ -171,7 +171,7 @@ fn parse_extra(args: &mut Args) -> Option<Extra> {
     while let Some(id) = args.next_word() {
         ids.push((id.len() <= ID_BYTES_MAX).then(|| id.into())?);
     }
-    extra.entries = Entries::from_ids(ids)?;
+    extra.entries = ReentryIds::from_ids(ids)?;
     Some(extra)
 }
 
@@ -223,10 +223,10 @@ mod tests {
             let effect = HoldEffect {
                 owner: &owner,
                 fence: Fence::new(fence).unwrap(),
-                claim: Claim::new(limit, 1 + part % limit).unwrap(),
+                permits: Permits::new(limit, 1 + part % limit).unwrap(),
                 lease: Lease::from_wire(lease).unwrap(),
                 end: Stamp { left_ms, unix_ms },
-                extra: Extra { note: note.into(), keys, entries: Entries::of(&id), ..Extra::default() }.boxed().map(|extra| Cow::Owned(*extra)),
+                extra: Extra { note: note.into(), keys, entries: ReentryIds::of(&id), ..Extra::default() }.boxed().map(|extra| Cow::Owned(*extra)),
             };
             let mut words = Words::new();
             effect.put(&mut words);
@@ -246,7 +246,7 @@ mod tests {
                 lease: Lease::ms(20_000),
                 deadline: CLOCK.now.plus_ms(left),
                 extra: note.then(|| Box::new(Extra { note: b"text"[..].into(), ..Extra::default() })),
-                claim: Claim { limit: 5, permits: 2 },
+                permits: Permits { limit: 5, count: 2 },
                 mark: Mark::NONE,
             };
             for source in [Source::Primary, Source::File] {

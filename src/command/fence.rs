@@ -52,7 +52,7 @@ impl<'a> Admit<'a> {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
             let seconds = args.number("EX", 1, REMEMBER_S_MAX)?;
-            set_once(&mut remember_ms, "EX", seconds.unsigned_abs() * 1_000)?;
+            set_once(&mut remember_ms, "EX", seconds.unsigned_abs().saturating_mul(1_000))?;
         }
         Ok(Self { key, fence, remember_ms })
     }

@@ -1,5 +1,7 @@
 //! Patterns as the server's own KEYS and SCAN have them: `*`, `?`, `[abc]`, `[^a-z]` and `\x`, over bytes.
 
+#![expect(clippy::arithmetic_side_effects, reason = "places in a slice, and steps that are bounded")]
+
 /// Whether the pattern fits the whole text. `steps` counts the bytes that were looked at, for whoever matches many.
 pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> bool {
     let (mut p, mut t) = (0, 0);

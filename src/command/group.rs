@@ -8,18 +8,20 @@
 //! - `LOCK.MRENEW owner milliseconds numkeys key… [FENCE n]` gives those that the owner holds a new lease; replies
 //!   what is left of each, 0 for one that it does not hold.
 
-use super::acquire::Acquired;
+use super::acquire::{Acquired, Take};
 use super::args::{set_once, Args};
 use super::operate::cancel_wait;
 use super::policy::{Policy, Wait};
+use super::recovery;
 use super::spec::{Arg, Key, Spec};
-use super::terms::{self, Terms};
+use super::terms::{self, ModeWords, Terms};
 use crate::error::LockError;
-use crate::primitive::deadlock::Holds;
-use crate::primitive::entries::Exit;
-use crate::primitive::turn::To;
-use crate::primitive::waiter::Kind;
-use crate::primitive::{Fence, Hold, Lease, Lock, Turns, WaiterId};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::effect::Recipient;
+use crate::primitive::hold::Extra;
+use crate::primitive::reentry::Exit;
+use crate::primitive::waiter::{AcquireRequest, WaiterKind};
+use crate::primitive::{Fence, GroupStep, Hold, Lease, Lock, Owner, Permits, WaiterId};
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
 
@@ -68,7 +70,7 @@ pub const RENEW: Spec = Spec {
     key: Key::Numbered { at: 3 },
     acl: "write slow",
     complexity: "O(N) with N keys",
-    args: &[Arg::string("owner"), Arg::int("milliseconds"), KEYS[0], KEYS[1], terms::FENCE],
+    args: &[Arg::string("owner"), Arg::int("milliseconds"), KEYS[0], KEYS[1], terms::FENCE, terms::MODE],
 };
 
 /// A request for several locks together.
@@ -95,13 +97,20 @@ impl<'a> AcquireAll<'a> {
         }
         Ok(Self { owner: terms.owner(owner)?, keys, terms })
     }
+}
 
-    /// Takes the locks for `owner` if that is possible now.
-    pub fn apply(&self, owner: &[u8], turns: &mut Turns, policy: &Policy) -> Result<Acquired, LockError> {
-        let Terms { claim, fence: expected, .. } = self.terms;
-        settle(turns)?;
-        let held: Vec<&Hold> = turns.parts.iter().filter_map(|part| part.lock.hold_of(owner)).collect();
+impl Take<GroupStep<'_>> for AcquireAll<'_> {
+    fn apply(&self, owner: &[u8], group: &mut GroupStep<'_>, policy: &Policy) -> Result<Acquired, LockError> {
+        let Terms { permits, fence: expected, .. } = self.terms;
+        expire_and_grant(group)?;
+        if let Some(fence) = expected.filter(|_| group.manager.recovery.is_open()) {
+            group.reinstate(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
+        }
+        let held: Vec<&Hold> = group.parts.iter().filter_map(|part| part.lock.hold_of(owner)).collect();
         if let Some(first) = held.first() {
+            if expected.is_none() {
+                recovery::refuse(group.manager, group.clock.now)?;
+            }
             let (fence, count) = (first.fence, self.keys.len());
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
@@ -110,8 +119,8 @@ impl<'a> AcquireAll<'a> {
             if !is_same || first.keys() as usize != count {
                 return Err(LockError::OtherGroup);
             }
-            if let Some(other) = held.iter().find(|hold| hold.claim != claim) {
-                return Err(LockError::own_claim(other.claim, claim));
+            if let Some(other) = held.iter().find(|hold| hold.permits != permits) {
+                return Err(LockError::own_permits(other.permits, permits));
             }
             if self.terms.nx && !first.is_unclaimed() {
                 return Ok(Acquired::Already);
@@ -120,92 +129,87 @@ impl<'a> AcquireAll<'a> {
                 return Err(LockError::TooManyEntries);
             }
             let is_claim = first.is_unclaimed();
-            turns.each(|turn| turn.enter(owner, b""));
-            turns.confirm(fence);
+            group.each(|step| step.enter(owner, b""));
+            group.confirm(fence);
             let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
-            turns.each(|turn| {
+            group.each(|step| {
                 if let Some(tie) = tie {
-                    turn.tie(owner, tie);
+                    step.tie(owner, tie);
                 }
-                turn.raise(owner, lease);
+                step.raise(owner, lease);
             });
             return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
         }
-        let mut others = turns.parts.iter().filter_map(|part| part.lock.holds().first());
-        if let Some(hold) = others.find(|hold| hold.claim.limit != claim.limit) {
-            return Err(LockError::other_claim(hold.claim, claim));
+        let mut others = group.parts.iter().filter_map(|part| part.lock.holds().first());
+        if let Some(hold) = others.find(|hold| hold.permits.limit != permits.limit) {
+            return Err(LockError::other_permits(hold.permits, permits));
         }
-        let is_free = |key: &[u8], lock: &Lock| {
-            turns.memory.waiters.waiting_for(turns.db, key) == 0 && lock.admits(claim)
-        };
-        if !turns.parts.iter().all(|part| is_free(part.key, part.lock)) {
+        let GroupStep { manager, db, parts, .. } = &*group;
+        if !parts.iter().all(|part| manager.admits_newcomer(*db, part.key, part.lock, permits)) {
             return Ok(Acquired::Busy);
         }
-        let ask = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(Acquired::Granted(turns.grant(&ask, To::Caller)))
+        let request = self.terms.ask(owner, self.keys.len(), policy)?;
+        Ok(Acquired::Granted(group.grant(&request, Recipient::Caller)))
     }
 
-    /// Whether `owner` may wait, after [`AcquireAll::apply`] found some of the locks busy.
-    pub fn check_wait(
+    fn check_wait(
         &self,
         owner: &[u8],
         wait: Wait,
-        turns: &mut Turns,
+        group: &mut GroupStep<'_>,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<(), LockError> {
-        turns.check_room(owner, wait.kind(), policy.caps)?;
-        policy.refuse_cycle(|| turns.find_cycle(owner, self.terms.claim, others))
+        group.check_room(owner, wait.kind(), policy.caps)?;
+        policy.refuse_cycle(|| group.find_cycle(owner, self.terms.permits, others))
     }
 
-    /// Puts `owner` into all of the queues, when [`AcquireAll::check_wait`] has let it.
-    pub fn enqueue(
+    fn enqueue(
         &self,
         owner: &[u8],
         wait: Wait,
-        turns: &mut Turns,
+        group: &mut GroupStep<'_>,
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
-        let ask = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(turns.enqueue(ask, wait.kind(), wait.deadline(turns.clock.now)))
+        let request = self.terms.ask(owner, self.keys.len(), policy)?;
+        Ok(group.enqueue(request, wait.kind(), wait.deadline(group.clock.now)))
     }
 
-    /// Gives `owner` a ticket, or keeps the one that it has, after [`AcquireAll::apply`] found some of the locks busy.
-    pub fn queue(
+    fn queue(
         &self,
         owner: &[u8],
         wait: Wait,
-        turns: &mut Turns,
+        group: &mut GroupStep<'_>,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
     ) -> Result<Acquired, LockError> {
         if wait.block_ms.is_some() {
-            turns.check_room(owner, Kind::Client, policy.caps)?;
+            group.check_room(owner, WaiterKind::Client, policy.caps)?;
         }
-        let ask = self.terms.ticket(owner, self.keys.len(), policy)?;
-        turns.memory.room_for_terms(turns.db, self.keys, &ask, self.terms.notify)?;
-        if let Some(id) = turns.keep_ticket(&ask, wait.deadline(turns.clock.now)) {
-            turns.memory.waiters.set_channel(id, self.terms.notify);
+        let request = self.terms.ticket(owner, self.keys.len(), policy)?;
+        group.manager.room_for_terms(group.db, self.keys, &request, self.terms.notify)?;
+        if let Some(id) = group.keep_ticket(&request, wait.deadline(group.clock.now)) {
+            group.manager.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);
         }
-        self.check_wait(owner, wait, turns, policy, others)?;
-        let id = turns.enqueue(ask, wait.kind(), wait.deadline(turns.clock.now));
-        turns.memory.waiters.set_channel(id, self.terms.notify);
+        self.check_wait(owner, wait, group, policy, others)?;
+        let id = group.enqueue(request, wait.kind(), wait.deadline(group.clock.now));
+        group.manager.waiters.set_channel(id, self.terms.notify);
         // In the place of an earlier wait for more, it may have its turn at once.
-        turns.serve(id);
-        match turns.parts.first().and_then(|part| part.lock.hold_of(owner)) {
-            Some(_) => self.apply(owner, turns, policy),
+        group.grant_waiter(id);
+        match group.parts.first().and_then(|part| part.lock.hold_of(owner)) {
+            Some(_) => self.apply(owner, group, policy),
             None => Ok(Acquired::Queued),
         }
     }
 }
 
 /// Ends what is over at all of the locks, or as much of it as one step may.
-fn settle(turns: &mut Turns) -> Result<(), LockError> {
-    turns.settle().then_some(()).ok_or(LockError::Unsettled)
+fn expire_and_grant(group: &mut GroupStep) -> Result<(), LockError> {
+    group.expire_and_grant().then_some(()).ok_or(LockError::TooMuchAtOnce)
 }
 
 /// What an owner says of several locks that it holds.
@@ -214,6 +218,8 @@ pub struct HeldAll<'a> {
     pub owner: &'a [u8],
     pub keys: &'a [&'a [u8]],
     pub fence: Option<Fence>,
+    /// The permits that the holds have, if this server does not know them; for MRENEW alone.
+    pub permits: Permits,
     /// Whether the owner's waits for the locks end too; for MRELEASE alone.
     pub cancels: bool,
 }
@@ -236,17 +242,17 @@ impl<'a> HeldAll<'a> {
 
     fn parse_rest(owner: &'a [u8], mut args: Args<'a>, may_cancel: bool) -> Result<Self, LockError> {
         let keys = args.keys()?;
-        let (mut fence, mut cancels) = (None, None);
+        let (mut fence, mut cancels, mut mode) = (None, None, ModeWords::default());
         while let Some(word) = args.next_word() {
             if word.eq_ignore_ascii_case(b"FENCE") {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
             } else if may_cancel && word.eq_ignore_ascii_case(b"CANCEL") {
                 set_once(&mut cancels, "CANCEL", ())?;
-            } else {
+            } else if may_cancel || !mode.read(word, &mut args)? {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
-        Ok(Self { owner, keys, fence, cancels: cancels.is_some() })
+        Ok(Self { owner, keys, fence, permits: mode.finish()?, cancels: cancels.is_some() })
     }
 
     /// The fence of the owner's hold on a lock, unless another was named.
@@ -256,64 +262,95 @@ impl<'a> HeldAll<'a> {
     }
 
     /// Whether there is nothing to do: with a fence it is all or nothing.
-    fn is_refused(&self, turns: &Turns) -> bool {
-        self.fence.is_some() && turns.parts.iter().any(|part| self.fence_on(part.lock).is_none())
+    fn is_refused(&self, group: &GroupStep) -> bool {
+        self.fence.is_some() && group.parts.iter().any(|part| self.fence_on(part.lock).is_none())
     }
 
     /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
     /// request again has the same reply.
-    pub fn release(&self, turns: &mut Turns) -> Result<i64, LockError> {
-        settle(turns)?;
+    pub fn release(&self, group: &mut GroupStep) -> Result<i64, LockError> {
+        expire_and_grant(group)?;
         if self.cancels {
-            turns.each(|turn| {
-                cancel_wait(self.owner, turn);
+            group.each(|step| {
+                cancel_wait(self.owner, step);
             });
         }
-        if let Some(fence) = self.fence.filter(|fence| self.was_released(*fence, turns)) {
-            turns.memory.confirm(fence);
+        if let Some(fence) = self.fence.filter(|fence| self.was_released(*fence, group)) {
+            group.manager.confirm(fence);
             return Ok(self.keys.len() as i64);
         }
-        if self.is_refused(turns) {
-            return Ok(0);
+        if self.is_refused(group) {
+            return Ok(self.release_lost(group));
         }
-        let mut count = 0;
-        turns.each(|turn| {
-            if let Some(fence) = self.fence_on(turn.lock) {
-                turn.memory.confirm(fence);
-                let exit = turn.exit(fence, b"");
+        let mut count = 0_i64;
+        group.each(|step| {
+            if let Some(fence) = self.fence_on(step.lock) {
+                step.manager.confirm(fence);
+                let exit = step.exit(fence, b"");
                 if self.fence.is_some() {
-                    turn.remember_exit(self.owner, fence, b"", exit);
+                    step.remember_exit(self.owner, fence, b"", exit);
                 }
-                count += i64::from(exit != Exit::Unknown);
+                count = count.saturating_add(i64::from(exit != Exit::Unknown));
             }
         });
         Ok(count)
     }
 
-    /// Whether the owner has let go of all the locks before, under this fence.
-    fn was_released(&self, fence: Fence, turns: &mut Turns) -> bool {
+    /// Brings the holds back if a failover has lost them.
+    #[cold]
+    fn reinstate(&self, lease: Lease, group: &mut GroupStep) {
+        let (Some(fence), Some(owner)) = (self.fence, Owner::new(self.owner)) else { return };
+        let extra = Extra { keys: self.keys.len() as u32, ..Extra::default() }.boxed();
+        group.reinstate(&AcquireRequest { owner, permits: self.permits, lease, extra, span: None }, fence);
+    }
+
+    /// Gives back holds that a failover may have lost, all of them or none; how many.
+    fn release_lost(&self, group: &mut GroupStep) -> i64 {
+        let Some(fence) = self.fence.filter(|_| group.manager.recovery.is_open()) else { return 0 };
         let mut all = true;
-        turns.each(|turn| {
+        group.each(|step| {
+            let is_known = self.fence_on(step.lock).is_some();
+            all = all && (is_known || step.may_be_lost_in_any_mode(self.owner, fence));
+        });
+        if !all {
+            return 0;
+        }
+        group.each(|step| {
+            if !step.release_lost(self.owner, fence) {
+                let exit = step.exit(fence, b"");
+                step.remember_exit(self.owner, fence, b"", exit);
+            }
+        });
+        self.keys.len() as i64
+    }
+
+    /// Whether the owner has let go of all the locks before, under this fence.
+    fn was_released(&self, fence: Fence, group: &mut GroupStep) -> bool {
+        let mut all = true;
+        group.each(|step| {
             all = all
-                && match turn.lock.hold_of(self.owner).filter(|hold| hold.fence == fence) {
-                    Some(hold) => !hold.entries().has(b"") && turn.has_left(self.owner, fence, b""),
-                    None => turn.released_before(self.owner, fence).is_some(),
+                && match step.lock.hold_of(self.owner).filter(|hold| hold.fence == fence) {
+                    Some(hold) => !hold.entries().has(b"") && step.has_left(self.owner, fence, b""),
+                    None => step.released_before(self.owner, fence).is_some(),
                 };
         });
         all
     }
 
     /// Gives the owner's holds this lease; what is left of each.
-    pub fn renew(&self, lease: Lease, turns: &mut Turns) -> Result<Vec<i64>, LockError> {
-        settle(turns)?;
-        let refused = self.is_refused(turns);
+    pub fn renew(&self, lease: Lease, group: &mut GroupStep) -> Result<Vec<i64>, LockError> {
+        expire_and_grant(group)?;
+        if group.manager.recovery.is_open() {
+            self.reinstate(lease, group);
+        }
+        let refused = self.is_refused(group);
         let mut left = Vec::with_capacity(self.keys.len());
-        turns.each(|turn| {
-            let fence = self.fence_on(turn.lock).filter(|_| !refused);
+        group.each(|step| {
+            let fence = self.fence_on(step.lock).filter(|_| !refused);
             left.push(fence.map_or(0, |fence| {
-                turn.confirm(fence);
-                turn.memory.stats.renewed += 1;
-                turn.renew(self.owner, lease)
+                step.confirm(fence);
+                step.manager.stats.renewed.up();
+                step.renew(self.owner, lease)
             }));
         });
         Ok(left)

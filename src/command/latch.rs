@@ -80,7 +80,7 @@ impl<'a> SetLatch<'a> {
     }
 
     /// The new latch; nothing if there is one.
-    pub fn apply(&self, there: Option<&mut Latch>) -> Option<Latch> {
+    pub fn apply(&self, there: Option<&Latch>) -> Option<Latch> {
         if there.is_some() {
             return None;
         }
@@ -221,7 +221,7 @@ mod tests {
         let down = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch), || false);
         assert_eq!(down(&mut latch, Some(b"a")), Ok((1, true)));
         assert_eq!(down(&mut latch, Some(b"a")), Ok((1, false)));
-        assert_eq!(set.apply(Some(&mut latch)), None);
+        assert_eq!(set.apply(Some(&latch)), None);
         let short = |latch: &mut Latch, id| CountDown { key: b"k", id }.apply(Some(latch), || true);
         assert_eq!(short(&mut latch, Some(b"b")), Err(LockError::OutOfMemory));
         assert_eq!(short(&mut latch, Some(b"a")), Ok((1, false)));

@@ -5,7 +5,10 @@
 //!   never.
 //! - `LATCH._DOWN key left [id]`: no more than so many are left, and this id has counted.
 
+use std::ffi::CStr;
+
 use super::args::{parse_i64, Args};
+use super::effect::step::{Word, Words};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::primitive::latch::Latch;
@@ -54,9 +57,15 @@ impl SetEffect {
         fields().ok_or(LockError::BadEffect)
     }
 
-    /// When the latch ends, as a number of the stream.
-    pub fn expires_to_wire(&self) -> i64 {
-        self.expires_unix_ms.unwrap_or(-1)
+    /// The command, and its words after the key.
+    pub fn command(&self) -> (&'static CStr, Words<'static>) {
+        Self::command_for(&self.latch, self.expires_unix_ms)
+    }
+
+    /// The same for a latch that is only borrowed. Its ids go as counts, each on its own.
+    pub fn command_for(latch: &Latch, expires_unix_ms: Option<i64>) -> (&'static CStr, Words<'static>) {
+        let numbers = [i64::from(latch.size()), i64::from(latch.left()), expires_unix_ms.unwrap_or(-1)];
+        (c"LATCH._SET", numbers.into_iter().map(Word::Number).collect())
     }
 }
 
@@ -78,9 +87,15 @@ impl<'a> DownEffect<'a> {
         Ok(Self { left, id })
     }
 
+    /// The command, and its words after the key.
+    pub fn command(&self) -> (&'static CStr, Words<'a>) {
+        let left = Word::Number(i64::from(self.left));
+        (c"LATCH._DOWN", [left].into_iter().chain(self.id.map(Word::Text)).collect())
+    }
+
     /// Makes it so; whether that changed anything.
     pub fn apply(&self, latch: &mut Latch) -> Result<bool, LockError> {
-        latch.impose(self.left, self.id).ok_or(LockError::BadEffect)
+        latch.force(self.left, self.id).ok_or(LockError::BadEffect)
     }
 }
 
@@ -91,16 +106,48 @@ fn number(args: &mut Args) -> Result<i64, LockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// The words of a command as a replica or a file gives them back: the key before them.
+    fn in_stream(words: &Words) -> Vec<Vec<u8>> {
+        let text = |word: &Word| match word {
+            Word::Number(n) => n.to_string().into_bytes(),
+            Word::Text(text) => text.to_vec(),
+        };
+        [b"k".to_vec()].into_iter().chain(words.iter().map(text)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_read(
+            (size, left) in (1..=1_000_000_u32).prop_flat_map(|size| (Just(size), 0..=size)),
+            expires_unix_ms in proptest::option::of(0..i64::MAX),
+            id in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..=64)),
+        ) {
+            let set = SetEffect { latch: Latch::counted_to(size, left).unwrap(), expires_unix_ms };
+            let (name, words) = set.command();
+            prop_assert_eq!(name.to_str().unwrap().to_lowercase(), SET.name);
+            let words = in_stream(&words);
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(SetEffect::parse(&words), Ok(set.clone()));
+
+            let down = DownEffect { left, id: id.as_deref() };
+            let (name, words) = down.command();
+            prop_assert_eq!(name.to_str().unwrap().to_lowercase(), DOWN.name);
+            let words = in_stream(&words);
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(DownEffect::parse(&words), Ok(down));
+        }
+    }
 
     #[test]
     fn words() {
         let set = |size: &[u8], left: &[u8], expires: &[u8]| {
-            SetEffect::parse(&[b"k", size, left, expires]).map(|effect| {
-                (effect.latch.size(), effect.latch.left(), effect.expires_unix_ms, effect.expires_to_wire())
-            })
+            SetEffect::parse(&[b"k", size, left, expires])
+                .map(|effect| (effect.latch.size(), effect.latch.left(), effect.expires_unix_ms))
         };
-        assert_eq!(set(b"3", b"3", b"-1"), Ok((3, 3, None, -1)));
-        assert_eq!(set(b"1000000", b"0", b"17"), Ok((1_000_000, 0, Some(17), 17)));
+        assert_eq!(set(b"3", b"3", b"-1"), Ok((3, 3, None)));
+        assert_eq!(set(b"1000000", b"0", b"17"), Ok((1_000_000, 0, Some(17))));
         let bad: [[&[u8]; 3]; 8] = [
             [b"0", b"0", b"-1"],
             [b"1000001", b"0", b"-1"],

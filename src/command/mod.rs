@@ -1,5 +1,5 @@
 //! The commands as values: each is read from words (`parse`) and does its work on a
-//! [`Turn`](crate::primitive::Turn) (`apply`). No server is needed to run them.
+//! [`Step`](crate::primitive::Step) (`apply`). No server is needed to run them.
 
 pub mod acquire;
 pub mod args;
@@ -18,6 +18,7 @@ pub mod latch_effect;
 pub mod observe;
 pub mod operate;
 pub mod policy;
+pub mod recovery;
 pub mod release;
 pub mod renew;
 pub mod report;
@@ -57,6 +58,7 @@ pub const PUBLIC: &[Spec] = &[
     waiters::SPEC,
     scan::SPEC,
     stats::SPEC,
+    recovery::SPEC,
     latch::SET,
     latch::DOWN,
     latch::AWAIT,

@@ -76,7 +76,7 @@ impl<'a> Observe<'a> {
         while let Some(word) = args.next_word() {
             match &mut what {
                 _ if word.eq_ignore_ascii_case(b"BLOCK") => {
-                    set_once(&mut wait, "BLOCK", policy.block_ms(&mut args).map(Wait::block)?)?
+                    set_once(&mut wait, "BLOCK", policy.block_ms(&mut args).map(Wait::block)?)?;
                 }
                 What::Changed(fence) if word.eq_ignore_ascii_case(b"FENCE") => {
                     set_once(fence, "FENCE", args.fence()?)?;

@@ -10,11 +10,15 @@
 
 use super::args::{set_once, Args};
 use super::policy::Policy;
+use super::recovery;
 use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
-use crate::error::LockError;
-use crate::primitive::turn::Left;
-use crate::primitive::{Fence, Turn, WaiterId};
+use std::fmt;
+
+use crate::error::{LockError, Quoted};
+use crate::limits::LOSERS_SHOWN_MAX;
+use crate::primitive::effect::WaitEnd;
+use crate::primitive::{Fence, Hold, Owner, Step, WaiterId};
 
 pub const BREAK: Spec = Spec {
     name: "lock.break",
@@ -62,6 +66,35 @@ pub const CANCEL: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
+/// Whose holds were ended, for the log: how many, and the names of the first ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Losers {
+    pub count: i64,
+    names: Vec<Owner>,
+}
+
+impl Losers {
+    fn add(&mut self, hold: &Hold) {
+        self.count = self.count.saturating_add(1);
+        if self.names.len() < LOSERS_SHOWN_MAX {
+            self.names.push(hold.owner.clone());
+        }
+    }
+}
+
+impl fmt::Display for Losers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, name) in self.names.iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { "," }, Quoted(name.as_bytes()))?;
+        }
+        match self.names.len() {
+            0 => f.write_str("''"),
+            LOSERS_SHOWN_MAX if self.count > LOSERS_SHOWN_MAX as i64 => f.write_str(",..."),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// `LOCK.BREAK`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Break<'a> {
@@ -90,10 +123,21 @@ impl<'a> Break<'a> {
         Ok(Self { key, owner, reason: reason.unwrap_or_default() })
     }
 
-    /// Ends the holds; how many.
-    pub fn apply(&self, turn: &mut Turn) -> i64 {
-        turn.settle();
-        turn.break_holds(|hold| self.owner.is_none_or(|owner| owner == hold.owner.as_bytes())) as i64
+    /// Ends the holds; whose they were.
+    pub fn apply(&self, step: &mut Step) -> Losers {
+        step.expire_and_grant();
+        let mut losers = Losers::default();
+        if self.owner.is_none() {
+            step.manager.recovery.bar(step.db, step.key);
+        }
+        step.break_holds(|hold| {
+            let chosen = self.owner.is_none_or(|owner| owner == hold.owner.as_bytes());
+            if chosen {
+                losers.add(hold);
+            }
+            chosen
+        });
+        losers
     }
 }
 
@@ -130,16 +174,19 @@ impl<'a> Steal<'a> {
         Ok(Self { key, owner, terms })
     }
 
-    /// Takes the lock. A client of the owner that waits for it is told if it `may_have` it.
+    /// Takes the lock; whose it was. A client of the owner that waits for it is told if it `may_have` it.
     pub fn apply(
         &self,
-        turn: &mut Turn,
+        step: &mut Step,
         policy: &Policy,
         may_have: &mut dyn FnMut(WaiterId) -> bool,
-    ) -> Result<Fence, LockError> {
-        turn.settle();
-        let ask = self.terms.ask(self.owner, 1, policy)?;
-        Ok(turn.steal(ask, may_have))
+    ) -> Result<(Fence, Losers), LockError> {
+        step.expire_and_grant();
+        recovery::refuse(step.manager, step.clock.now)?;
+        let request = self.terms.ask(self.owner, 1, policy)?;
+        let mut losers = Losers::default();
+        step.lock.holds().iter().for_each(|hold| losers.add(hold));
+        Ok((step.steal(request, may_have), losers))
     }
 }
 
@@ -152,16 +199,16 @@ pub fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), L
 }
 
 /// Ends the owner's wait; whether there was one.
-pub fn cancel(owner: &[u8], turn: &mut Turn) -> bool {
-    turn.settle();
-    cancel_wait(owner, turn)
+pub fn cancel(owner: &[u8], step: &mut Step) -> bool {
+    step.expire_and_grant();
+    cancel_wait(owner, step)
 }
 
-/// The same on a lock that is settled.
-pub fn cancel_wait(owner: &[u8], turn: &mut Turn) -> bool {
-    let Some(id) = turn.memory.waiters.waiter_of(turn.db, turn.key, owner) else { return false };
-    turn.leave(id, Left::Cancelled);
-    turn.serve();
+/// The same on a lock whose due holds have ended.
+pub fn cancel_wait(owner: &[u8], step: &mut Step) -> bool {
+    let Some(id) = step.manager.waiters.waiter_of(step.db, step.key, owner) else { return false };
+    step.end_wait(id, WaitEnd::Cancelled);
+    step.grant_waiters();
     true
 }
 

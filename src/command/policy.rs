@@ -2,9 +2,9 @@
 
 use crate::limits;
 use crate::primitive::bounds::Tie;
-use crate::primitive::deadlock::Link;
 use crate::primitive::wait_queue::Caps;
-use crate::primitive::waiter::Kind;
+use crate::primitive::waiter::WaitEdge;
+use crate::primitive::waiter::WaiterKind;
 use crate::primitive::{Lease, Moment};
 
 use super::args::Args;
@@ -44,7 +44,7 @@ impl Default for Policy {
 
 impl Policy {
     /// Refuses a wait that would close a cycle, if the operator has not switched that off.
-    pub fn refuse_cycle(&self, find: impl FnOnce() -> Option<Vec<Link>>) -> Result<(), LockError> {
+    pub fn refuse_cycle(&self, find: impl FnOnce() -> Option<Vec<WaitEdge>>) -> Result<(), LockError> {
         match self.finds_deadlocks.then(find).flatten() {
             Some(cycle) => Err(LockError::Deadlock(cycle)),
             None => Ok(()),
@@ -74,7 +74,8 @@ impl Policy {
         if self.max_lease_ms < 1000 {
             return Err(LockError::NoSecond { max_ms: self.max_lease_ms });
         }
-        args.number("EX", 1, self.max_lease_ms / 1000).map(|s| Lease::ms(s.unsigned_abs() * 1000))
+        args.number("EX", 1, self.max_lease_ms / 1000)
+            .map(|s| Lease::ms(s.unsigned_abs().saturating_mul(1000)))
     }
 
     /// The value of TIED: a tie to nobody yet.
@@ -115,11 +116,11 @@ impl Wait {
     }
 
     /// What stands in line.
-    pub const fn kind(self) -> Kind {
+    pub const fn kind(self) -> WaiterKind {
         if self.keep_ms.is_some() {
-            Kind::Ticket
+            WaiterKind::Ticket
         } else {
-            Kind::Client
+            WaiterKind::Client
         }
     }
 

@@ -9,13 +9,14 @@
 use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::operate::cancel_wait;
+use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
 use crate::limits::{LEASE_MS_MAX, PERMITS_MAX};
-use crate::primitive::claim::ALL;
-use crate::primitive::entries::Exit;
-use crate::primitive::{ledger, End, Fence, Hold, Lease, Turn};
+use crate::primitive::permits::ALL;
+use crate::primitive::reentry::Exit;
+use crate::primitive::{ledger, Fence, Hold, HoldEnd, Lease, Step};
 
 pub const SPEC: Spec = Spec {
     name: "lock.release",
@@ -56,6 +57,11 @@ pub enum What<'a> {
 }
 
 impl<'a> What<'a> {
+    /// Whether nothing is left of a hold without ids.
+    const fn is_whole(self) -> bool {
+        matches!(self, Self::All | Self::Entry(b""))
+    }
+
     /// The id under which the hold is left; `None` if it is not, or under all.
     fn entry(self) -> Option<&'a [u8]> {
         match self {
@@ -116,45 +122,51 @@ impl<'a> Release<'a> {
 
     /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
     /// again has the same reply.
-    pub fn apply(&self, turn: &mut Turn) -> Result<Released, LockError> {
-        turn.settle();
+    pub fn apply(&self, step: &mut Step) -> Result<Released, LockError> {
+        step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
-        let hold = self.holder.find(turn.lock);
+        if self.after.is_some() || !self.what.is_whole() {
+            Location::of(step).refuse_if_lost(Some(step.lock), owner, named)?;
+        }
+        let hold = self.holder.find(step.lock);
         let fence = hold.map(|hold| hold.fence);
         let what = self.what_of(hold)?;
         let is_in = hold.is_none_or(|hold| what != What::Entry(b"") || hold.entries().has(b""));
-        let had_left = named.filter(|_| !is_in).is_some_and(|fence| turn.has_left(owner, fence, b""));
+        let had_left = named.filter(|_| !is_in).is_some_and(|fence| step.has_left(owner, fence, b""));
         if !is_in && !had_left {
             return Err(LockError::Reentrant);
         }
         // Before the hold ends, or its end would give the lock to the wait.
-        let cancelled = self.cancels && cancel_wait(owner, turn);
+        let cancelled = self.cancels && cancel_wait(owner, step);
         let nothing = if cancelled { Released::Cancelled } else { Released::NotHeld };
         let Some(fence) = fence else {
-            let before = named.and_then(|fence| turn.released_before(owner, fence));
+            if let Some(lost) = named.filter(|fence| step.release_lost(owner, *fence)) {
+                return Ok(Released::Ended(lost));
+            }
+            let before = named.and_then(|fence| step.released_before(owner, fence));
             return Ok(before.map_or(nothing, Released::Before));
         };
-        turn.memory.confirm(fence);
+        step.manager.confirm(fence);
         if let What::Permits(permits) = what {
-            turn.confirm(fence);
-            turn.give_back(fence, permits);
+            step.confirm(fence);
+            step.give_back(fence, permits);
             return Ok(Released::StillHeld(fence));
         }
         if let Some(cooldown) = self.after {
-            turn.cool_down(fence, what.entry(), cooldown);
+            step.cool_down(fence, what.entry(), cooldown);
         }
         let (id, exit) = match what {
-            What::Entry(id) => (id, turn.exit(fence, id)),
+            What::Entry(id) => (id, step.exit(fence, id)),
             What::All | What::Permits(_) => {
-                turn.end(fence, End::Released);
+                step.end(fence, HoldEnd::Released);
                 (&b""[..], Exit::Last)
             }
         };
         if named.is_some() {
-            turn.remember_exit(owner, fence, id, exit);
+            step.remember_exit(owner, fence, id, exit);
         }
         match exit {
-            Exit::Unknown if named.is_some() && turn.has_left(owner, fence, id) => {
+            Exit::Unknown if named.is_some() && step.has_left(owner, fence, id) => {
                 Ok(Released::StillHeld(fence))
             }
             Exit::Unknown => Ok(nothing),
@@ -166,12 +178,12 @@ impl<'a> Release<'a> {
     /// What is given back of this hold: all permits of a semaphore are the hold itself.
     fn what_of(&self, hold: Option<&Hold>) -> Result<What<'a>, LockError> {
         let (What::Permits(permits), Some(hold)) = (self.what, hold) else { return Ok(self.what) };
-        let has = hold.claim;
+        let has = hold.permits;
         if has.limit == ALL {
             Err(LockError::NoPart { is: has.mode() })
-        } else if permits > has.permits {
-            Err(LockError::Number { what: "PERMITS", min: 1, max: i64::from(has.permits) })
-        } else if permits == has.permits {
+        } else if permits > has.count {
+            Err(LockError::Number { what: "PERMITS", min: 1, max: i64::from(has.count) })
+        } else if permits == has.count {
             Ok(What::Entry(b""))
         } else {
             Ok(self.what)

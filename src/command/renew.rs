@@ -1,17 +1,21 @@
-//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [TIED ms] [NOTE text] [WITHINFO]`
+//! `LOCK.RENEW key owner [PX ms | EX s | NOEXPIRE] [FENCE n] [SHARED | LIMIT n [PERMITS k]] [TIED ms] [NOTE text]
+//! [WITHINFO]`
 //!
 //! Gives the hold a new lease counted from now; without a time, the lease it has. It sets and never adds, so it
 //! can shorten, and it lasts no longer than MAXHOLD lets it. With TIED the hold is tied to this connection from now on.
 //! NOTE gives it another note. Replies the ms left, -1 without expiry, 0 when the owner does not hold the lock.
+//! In the recovery window after a failover, a hold of that fence that this server has never heard of stands again, in the
+//! mode that is named; without one, exclusive. At any other time the mode changes nothing.
 
 use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
-use super::terms;
+use super::terms::{self, ModeWords};
 use crate::error::LockError;
 use crate::primitive::bounds::Tie;
-use crate::primitive::{Lease, Turn};
+use crate::primitive::waiter::AcquireRequest;
+use crate::primitive::{Lease, Owner, Permits, Step};
 
 pub const SPEC: Spec = Spec {
     name: "lock.renew",
@@ -25,6 +29,7 @@ pub const SPEC: Spec = Spec {
         Arg::string("owner"),
         terms::LEASE,
         terms::FENCE,
+        terms::MODE,
         terms::TIED,
         terms::NOTE,
         terms::WITHINFO,
@@ -38,6 +43,8 @@ pub struct Renew<'a> {
     pub holder: Holder<'a>,
     /// Nothing for the lease that the hold has.
     pub lease: Option<Lease>,
+    /// The permits that the hold has, if this server does not know it.
+    pub permits: Permits,
     /// Nothing for the tie that the hold has, if it has one.
     pub tie: Option<Tie>,
     /// Nothing for the note that the hold has, if it has one.
@@ -47,34 +54,45 @@ pub struct Renew<'a> {
 impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let (mut lease, mut tie, mut note) = (None, None, None);
+        let (mut lease, mut mode, mut tie, mut note) = (None, ModeWords::default(), None, None);
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"TIED") {
                 set_once(&mut tie, "TIED", policy.tie(args)?).map(|()| true)
             } else if word.eq_ignore_ascii_case(b"NOTE") {
                 set_once(&mut note, "NOTE", args.note()?).map(|()| true)
             } else {
-                terms::read_lease(word, args, policy, &mut lease)
+                Ok(terms::read_lease(word, args, policy, &mut lease)? || mode.read(word, args)?)
             }
         })?;
-        Ok(Self { holder, lease, tie, note })
+        Ok(Self { holder, lease, permits: mode.finish()?, tie, note })
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
-    pub fn apply(&self, turn: &mut Turn, policy: &Policy) -> i64 {
-        turn.settle();
-        let Some(hold) = self.holder.find(turn.lock) else { return 0 };
-        let (fence, lease) =
-            (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.unclaimed().unwrap_or(hold.lease))));
-        turn.confirm(fence);
-        turn.memory.stats.renewed += 1;
+    pub fn apply(&self, step: &mut Step, policy: &Policy) -> i64 {
+        step.expire_and_grant();
+        if step.manager.recovery.is_open() {
+            self.reinstate(step, policy);
+        }
+        let Some(hold) = self.holder.find(step.lock) else { return 0 };
+        let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
+        step.confirm(fence);
+        step.manager.stats.renewed.up();
         if let Some(tie) = self.tie {
-            turn.tie(self.holder.owner, tie);
+            step.tie(self.holder.owner, tie);
         }
         if let Some(note) = self.note {
-            turn.set_note(self.holder.owner, note);
+            step.set_note(self.holder.owner, note);
         }
-        turn.renew(self.holder.owner, lease)
+        step.renew(self.holder.owner, lease)
+    }
+
+    /// Brings the hold back if a failover has lost it.
+    #[cold]
+    fn reinstate(&self, step: &mut Step, policy: &Policy) {
+        let (Some(fence), Some(owner)) = (self.holder.fence, Owner::new(self.holder.owner)) else { return };
+        let lease = self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()));
+        let (permits, extra, span) = (self.permits, None, None);
+        step.reinstate(AcquireRequest { owner, permits, lease, extra, span }, fence);
     }
 }
 

@@ -7,7 +7,7 @@
 use super::args::Args;
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
-use crate::primitive::Turn;
+use crate::primitive::Step;
 
 pub const SPEC: Spec = Spec {
     name: "lock.revoke",
@@ -29,9 +29,9 @@ pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
 }
 
 /// Asks; how many.
-pub fn apply(turn: &mut Turn) -> i64 {
-    turn.settle();
-    turn.revoke() as i64
+pub fn apply(step: &mut Step) -> i64 {
+    step.expire_and_grant();
+    step.revoke() as i64
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use super::args::Args;
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::PERMITS_MAX;
-use crate::primitive::claim::ALL;
-use crate::primitive::Turn;
+use crate::primitive::permits::ALL;
+use crate::primitive::Step;
 
 pub const SPEC: Spec = Spec {
     name: "lock.setlimit",
@@ -40,14 +40,14 @@ impl<'a> SetLimit<'a> {
     }
 
     /// Changes the limit; whether there was one.
-    pub fn apply(&self, turn: &mut Turn) -> Result<bool, LockError> {
-        turn.settle();
-        let Some(hold) = turn.lock.holds().first() else { return Ok(false) };
-        if hold.claim.limit == ALL {
-            return Err(LockError::NoLimit { is: hold.claim.mode() });
+    pub fn apply(&self, step: &mut Step) -> Result<bool, LockError> {
+        step.expire_and_grant();
+        let Some(hold) = step.lock.holds().first() else { return Ok(false) };
+        if hold.permits.limit == ALL {
+            return Err(LockError::NoLimit { is: hold.permits.mode() });
         }
-        if hold.claim.limit != self.limit {
-            turn.set_limit(self.limit);
+        if hold.permits.limit != self.limit {
+            step.set_limit(self.limit);
         }
         Ok(true)
     }

@@ -70,7 +70,7 @@ impl Spec {
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
     pub name: &'static str,
-    pub kind: Kind,
+    pub kind: ArgType,
     /// The option word before it.
     pub token: Option<&'static str>,
     pub optional: bool,
@@ -80,7 +80,7 @@ pub struct Arg {
 
 /// What an argument is.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ArgType {
     Key,
     String,
     Integer,
@@ -93,34 +93,34 @@ pub enum Kind {
 
 impl Arg {
     /// The lock's key.
-    pub const KEY: Self = Self::new("key", Kind::Key);
+    pub const KEY: Self = Self::new("key", ArgType::Key);
 
     /// Any bytes.
     pub const fn string(name: &'static str) -> Self {
-        Self::new(name, Kind::String)
+        Self::new(name, ArgType::String)
     }
 
     /// A whole number.
     pub const fn int(name: &'static str) -> Self {
-        Self::new(name, Kind::Integer)
+        Self::new(name, ArgType::Integer)
     }
 
     /// An option that is only its own word.
     pub const fn word(name: &'static str, token: &'static str) -> Self {
-        Self::new(name, Kind::Word).after(token)
+        Self::new(name, ArgType::Word).after(token)
     }
 
     /// One of several.
     pub const fn one_of(name: &'static str, choices: &'static [Self]) -> Self {
-        Self::new(name, Kind::OneOf(choices))
+        Self::new(name, ArgType::OneOf(choices))
     }
 
     /// Several together.
     pub const fn block(name: &'static str, parts: &'static [Self]) -> Self {
-        Self::new(name, Kind::Block(parts))
+        Self::new(name, ArgType::Block(parts))
     }
 
-    const fn new(name: &'static str, kind: Kind) -> Self {
+    const fn new(name: &'static str, kind: ArgType) -> Self {
         Self { name, kind, token: None, optional: false, many: false }
     }
 
@@ -145,10 +145,10 @@ impl Arg {
 
     fn syntax(&self) -> String {
         let value = match self.kind {
-            Kind::Word => String::new(),
-            Kind::OneOf(choices) => Self::join(choices, " | "),
-            Kind::Block(parts) => Self::join(parts, " "),
-            Kind::Key | Kind::String | Kind::Integer => self.name.to_owned(),
+            ArgType::Word => String::new(),
+            ArgType::OneOf(choices) => Self::join(choices, " | "),
+            ArgType::Block(parts) => Self::join(parts, " "),
+            ArgType::Key | ArgType::String | ArgType::Integer => self.name.to_owned(),
         };
         let words: Vec<&str> =
             self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();

@@ -6,11 +6,11 @@ use super::spec::Arg;
 use crate::error::LockError;
 use crate::limits::{HOLDS_MAX, LEASE_MS_MAX, PERMITS_MAX};
 use crate::primitive::bounds::Span;
-use crate::primitive::claim::ALL;
-use crate::primitive::entries::Entries;
 use crate::primitive::hold::Extra;
-use crate::primitive::waiter::Ask;
-use crate::primitive::{Claim, Fence, Lease, Owner, Turn};
+use crate::primitive::permits::ALL;
+use crate::primitive::reentry::ReentryIds;
+use crate::primitive::waiter::AcquireRequest;
+use crate::primitive::{Fence, Lease, Owner, Permits, Step};
 
 /// For how long.
 pub const LEASE: Arg = Arg::one_of(
@@ -67,7 +67,7 @@ pub const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms<'a> {
     /// The permits that the request wants.
-    pub claim: Claim,
+    pub permits: Permits,
     /// Whether the limit that the semaphore has counts, and that of the request only where it has none.
     pub adopts: bool,
     /// Whether an owner that holds the lock already is told no.
@@ -92,20 +92,14 @@ impl<'a> Terms<'a> {
     pub fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
         let (mut lease, mut fence, mut note, mut info) = (None, None, None, None);
         let mut wait = WaitWords::default();
-        let (mut limit, mut permits, mut entry) = (None, None, None);
+        let (mut mode, mut entry) = (ModeWords::default(), None);
         let (mut longest, mut shortest, mut tie) = (None, None, None);
         let (mut adopts, mut nx) = (None, None);
         while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"SHARED") {
-                set_once(&mut limit, "SHARED", ALL)?;
-            } else if word.eq_ignore_ascii_case(b"LIMIT") {
-                set_once(&mut limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
-            } else if word.eq_ignore_ascii_case(b"ADOPT") {
+            if word.eq_ignore_ascii_case(b"ADOPT") {
                 set_once(&mut adopts, "ADOPT", ())?;
             } else if word.eq_ignore_ascii_case(b"NX") {
                 set_once(&mut nx, "NX", ())?;
-            } else if word.eq_ignore_ascii_case(b"PERMITS") {
-                set_once(&mut permits, "PERMITS", args.count("PERMITS", PERMITS_MAX)?)?;
             } else if word.eq_ignore_ascii_case(b"FENCE") {
                 set_once(&mut fence, "FENCE", args.fence()?)?;
             } else if word.eq_ignore_ascii_case(b"REENTRANT") {
@@ -121,20 +115,23 @@ impl<'a> Terms<'a> {
                 set_once(&mut note, "NOTE", args.note()?)?;
             } else if word.eq_ignore_ascii_case(b"WITHINFO") {
                 set_once(&mut info, "WITHINFO", ())?;
-            } else if !(wait.read(word, args, policy)? || read_lease(word, args, policy, &mut lease)?) {
+            } else if !(read_lease(word, args, policy, &mut lease)?
+                || mode.read(word, args)?
+                || wait.read(word, args, policy)?)
+            {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
-        let (claim, with_info) = (claim(limit, permits)?, info.is_some());
+        let (permits, with_info) = (mode.finish()?, info.is_some());
         let (adopts, nx) = (adopts.is_some(), nx.is_some());
-        if adopts && claim.limit == ALL {
+        if adopts && permits.limit == ALL {
             return Err(LockError::AdoptWithoutLimit);
         }
         let span =
             Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
         let (wait, notify) = wait.finish()?;
         Ok(Self {
-            claim,
+            permits,
             adopts,
             nx,
             lease,
@@ -159,20 +156,21 @@ impl<'a> Terms<'a> {
         }
     }
 
-    /// The same terms with the limit that the semaphore has now, if the request adopts it: that of the holds, or of whoever
-    /// comes first in line.
-    pub fn adopted(mut self, turn: &mut Turn) -> Result<Self, LockError> {
+    /// Takes over the limit that the semaphore has now, if the request adopts it: that of the holds, or of whoever comes
+    /// first in line.
+    pub fn adopt(&mut self, step: &mut Step) -> Result<(), LockError> {
         if !self.adopts {
-            return Ok(self);
+            return Ok(());
         }
-        turn.settle();
-        let held = turn.lock.holds().first().map(|hold| hold.claim.limit);
-        let first = || turn.memory.waiters.front(turn.db, turn.key).map(|(_, first)| first.ask.claim.limit);
+        step.expire_and_grant();
+        let held = step.lock.holds().first().map(|hold| hold.permits.limit);
+        let first =
+            || step.manager.waiters.front(step.db, step.key).map(|(_, first)| first.request.permits.limit);
         if let Some(limit) = held.or_else(first).filter(|limit| *limit != ALL) {
             let error = LockError::Number { what: "PERMITS", min: 1, max: i64::from(limit) };
-            self.claim = Claim::new(limit, self.claim.permits).ok_or(error)?;
+            self.permits = Permits::new(limit, self.permits.count).ok_or(error)?;
         }
-        Ok(self)
+        Ok(())
     }
 
     /// How long the hold shall last.
@@ -181,21 +179,21 @@ impl<'a> Terms<'a> {
     }
 
     /// What `owner` asks of this many locks.
-    pub fn ask(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<Ask, LockError> {
+    pub fn ask(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<AcquireRequest, LockError> {
         let note = self.note.unwrap_or_default();
         let is_plain = note.is_empty() && self.entry.is_empty() && keys == 1;
         let extra = || {
             Extra {
                 note: note.into(),
                 keys: keys as u32,
-                entries: Entries::of(self.entry),
+                entries: ReentryIds::of(self.entry),
                 ..Extra::default()
             }
             .boxed()
         };
-        Ok(Ask {
-            owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
-            claim: self.claim,
+        Ok(AcquireRequest {
+            owner: Owner::new(owner).ok_or_else(|| LockError::OwnerLength)?,
+            permits: self.permits,
             lease: self.lease(policy),
             extra: if is_plain { None } else { extra() },
             span: (self.span != Span::default()).then(|| Box::new(self.span)),
@@ -203,7 +201,7 @@ impl<'a> Terms<'a> {
     }
 
     /// What a ticket of `owner` asks for. It is the claim that ties a hold to a connection.
-    pub fn ticket(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<Ask, LockError> {
+    pub fn ticket(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<AcquireRequest, LockError> {
         Self { span: Span { tie: None, ..self.span }, ..*self }.ask(owner, keys, policy)
     }
 }
@@ -261,16 +259,45 @@ pub fn read_lease(
     Ok(true)
 }
 
-/// The claim of these options; [`ALL`] as a limit stands for SHARED.
-fn claim(limit: Option<u32>, permits: Option<u32>) -> Result<Claim, LockError> {
-    match (limit, permits) {
-        (None, None) => Ok(Claim::EXCLUSIVE),
+/// The permits that these options ask for; [`ALL`] as a limit stands for SHARED.
+/// SHARED, LIMIT and PERMITS, as far as they have been read.
+#[derive(Default)]
+pub struct ModeWords {
+    limit: Option<u32>,
+    count: Option<u32>,
+}
+
+impl ModeWords {
+    /// Reads the value of `word` if it is one of the three; whether it was one.
+    #[inline]
+    pub fn read(&mut self, word: &[u8], args: &mut Args) -> Result<bool, LockError> {
+        if word.eq_ignore_ascii_case(b"SHARED") {
+            set_once(&mut self.limit, "SHARED", ALL)?;
+        } else if word.eq_ignore_ascii_case(b"LIMIT") {
+            set_once(&mut self.limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
+        } else if word.eq_ignore_ascii_case(b"PERMITS") {
+            set_once(&mut self.count, "PERMITS", args.count("PERMITS", PERMITS_MAX)?)?;
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The permits that they ask for; all of the lock if there were none.
+    pub fn finish(self) -> Result<Permits, LockError> {
+        permits(self.limit, self.count)
+    }
+}
+
+fn permits(limit: Option<u32>, count: Option<u32>) -> Result<Permits, LockError> {
+    match (limit, count) {
+        (None, None) => Ok(Permits::EXCLUSIVE),
         (None | Some(ALL), Some(_)) => Err(LockError::PermitsWithoutLimit),
         // Whoever names no permits counts holders. With permits of many sizes nobody can say here how many there will be.
         (Some(limit), None) if limit != ALL && limit > HOLDS_MAX => Err(LockError::TooManyHolders { limit }),
-        (Some(limit), permits) => {
+        (Some(limit), count) => {
             let max = i64::from(limit);
-            Claim::new(limit, permits.unwrap_or(1)).ok_or(LockError::Number { what: "PERMITS", min: 1, max })
+            Permits::new(limit, count.unwrap_or(1)).ok_or(LockError::Number { what: "PERMITS", min: 1, max })
         }
     }
 }
@@ -353,23 +380,23 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_claims() {
-        let claim = |words: &[&[u8]]| parse(words).map(|terms| terms.claim);
-        assert_eq!(claim(&[]), Ok(Claim::EXCLUSIVE));
-        assert_eq!(claim(&[b"SHARED"]), Ok(Claim { limit: ALL, permits: 1 }));
-        assert_eq!(claim(&[b"LIMIT", b"3"]), Ok(Claim { limit: 3, permits: 1 }));
-        assert_eq!(claim(&[b"permits", b"3", b"limit", b"3"]), Ok(Claim { limit: 3, permits: 3 }));
+    fn modes_are_permits() {
+        let permits = |words: &[&[u8]]| parse(words).map(|terms| terms.permits);
+        assert_eq!(permits(&[]), Ok(Permits::EXCLUSIVE));
+        assert_eq!(permits(&[b"SHARED"]), Ok(Permits { limit: ALL, count: 1 }));
+        assert_eq!(permits(&[b"LIMIT", b"3"]), Ok(Permits { limit: 3, count: 1 }));
+        assert_eq!(permits(&[b"permits", b"3", b"limit", b"3"]), Ok(Permits { limit: 3, count: 3 }));
         let too_many = LockError::Number { what: "PERMITS", min: 1, max: 3 };
-        assert_eq!(claim(&[b"LIMIT", b"3", b"PERMITS", b"4"]), Err(too_many), "it could never be granted");
-        assert_eq!(claim(&[b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
-        assert_eq!(claim(&[b"SHARED", b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
-        assert_eq!(claim(&[b"SHARED", b"LIMIT", b"3"]), Err(LockError::Repeated("LIMIT")));
+        assert_eq!(permits(&[b"LIMIT", b"3", b"PERMITS", b"4"]), Err(too_many), "it could never be granted");
+        assert_eq!(permits(&[b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(permits(&[b"SHARED", b"PERMITS", b"1"]), Err(LockError::PermitsWithoutLimit));
+        assert_eq!(permits(&[b"SHARED", b"LIMIT", b"3"]), Err(LockError::Repeated("LIMIT")));
         for n in [&b"0"[..], b"-1", b"1000001", b"4294967295", b"9223372036854775808"] {
-            assert!(matches!(claim(&[b"LIMIT", n]), Err(LockError::Number { what: "LIMIT", .. })));
+            assert!(matches!(permits(&[b"LIMIT", n]), Err(LockError::Number { what: "LIMIT", .. })));
         }
-        assert!(claim(&[b"LIMIT", b"1000"]).is_ok());
-        assert!(claim(&[b"LIMIT", b"1000000", b"PERMITS", b"1"]).is_ok());
-        assert_eq!(claim(&[b"LIMIT", b"1001"]), Err(LockError::TooManyHolders { limit: 1_001 }));
+        assert!(permits(&[b"LIMIT", b"1000"]).is_ok());
+        assert!(permits(&[b"LIMIT", b"1000000", b"PERMITS", b"1"]).is_ok());
+        assert_eq!(permits(&[b"LIMIT", b"1001"]), Err(LockError::TooManyHolders { limit: 1_001 }));
     }
 
     #[test]

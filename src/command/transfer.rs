@@ -7,11 +7,13 @@
 use super::args::{set_once, Args};
 use super::holder::Holder;
 use super::policy::Policy;
+use super::recovery;
+use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms;
 use crate::error::LockError;
-use crate::primitive::deadlock::Holds;
-use crate::primitive::{Fence, Lease, Owner, Turn, WaiterId};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::{Fence, Lease, Owner, Step, WaiterId};
 
 pub const SPEC: Spec = Spec {
     name: "lock.transfer",
@@ -51,26 +53,28 @@ impl<'a> Transfer<'a> {
     /// Hands the hold over; the new fence. A client of the new owner that waits for it is told if it `may_have` it.
     pub fn apply(
         &self,
-        turn: &mut Turn,
+        step: &mut Step,
         policy: &Policy,
-        others: &mut dyn Holds,
+        others: &mut dyn HoldSource,
         may_have: &mut dyn FnMut(WaiterId) -> bool,
     ) -> Result<Option<Fence>, LockError> {
-        turn.settle();
+        step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
-        let Some(hold) = self.holder.find(turn.lock) else {
-            return Ok(named.and_then(|fence| turn.was_transferred(owner, fence, self.to)));
+        let Some(hold) = self.holder.find(step.lock) else {
+            Location::of(step).refuse_if_lost(Some(step.lock), owner, named)?;
+            return Ok(named.and_then(|fence| step.was_transferred(owner, fence, self.to)));
         };
+        recovery::refuse(step.manager, step.clock.now)?;
         let (fence, lease) = (hold.fence, self.lease.unwrap_or_else(|| policy.again(hold.lease)));
-        turn.memory.confirm(fence);
-        if self.to != self.holder.owner && turn.lock.hold_of(self.to).is_some() {
+        step.manager.confirm(fence);
+        if self.to != self.holder.owner && step.lock.hold_of(self.to).is_some() {
             return Err(LockError::HoldsAlready);
         }
         let to = Owner::new(self.to).ok_or(LockError::OwnerLength)?;
-        policy.refuse_cycle(|| turn.find_cycle_after_transfer(fence, &to, others))?;
-        let new = turn.transfer(fence, to, lease, may_have);
+        policy.refuse_cycle(|| step.find_cycle_after_transfer(fence, &to, others))?;
+        let new = step.transfer(fence, to, lease, may_have);
         if let (Some(new), true) = (new, named.is_some()) {
-            turn.remember_transfer(owner, fence, self.to, new);
+            step.remember_transfer(owner, fence, self.to, new);
         }
         Ok(new)
     }

@@ -13,7 +13,7 @@ use redis_module::raw;
 
 use super::api::{log, rm, Ctx, OK};
 use super::deferred;
-use super::entry::guard;
+use super::handler::catch_panic;
 use super::state::{self, Host};
 
 /// After so many turns without a grant these have cost about as much as to stop and to ask again.
@@ -62,16 +62,16 @@ fn listen(ctx: *mut Ctx, callback: raw::RedisModuleEventCallback) -> bool {
 
 unsafe extern "C" fn on_turn(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
     if what == raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP {
-        guard("event loop", || state::with(has_slept));
+        catch_panic("event loop", || state::with(has_slept));
     }
 }
 
 fn has_slept(host: &mut Host) {
-    if !host.deferred.delivered.is_empty() {
-        return deferred::settle_delivered(host);
+    if !host.delivered.is_empty() {
+        return deferred::confirm_delivered(host);
     }
-    host.after_sleep.idle_turns += 1;
+    host.after_sleep.idle_turns = host.after_sleep.idle_turns.saturating_add(1);
     if host.after_sleep.is_idle() {
-        host.alarm.soon();
+        host.timer.wake_now();
     }
 }

@@ -79,7 +79,7 @@ pub(super) const ERR: c_int = raw::REDISMODULE_ERR as c_int;
 /// The lifetime is the caller's to choose: arguments live as long as their command.
 pub(super) fn bytes<'a>(string: *const RString) -> &'a [u8] {
     let mut len = 0;
-    let start = rm!(RedisModule_StringPtrLen(string, &mut len));
+    let start = rm!(RedisModule_StringPtrLen(string, &raw mut len));
     if start.is_null() {
         return &[];
     }
@@ -115,6 +115,40 @@ impl Drop for OwnString {
         if !self.0.is_null() {
             rm!(RedisModule_FreeString(ptr::null_mut(), self.0));
         }
+    }
+}
+
+/// A section of INFO, freed at the end.
+pub(super) struct ServerInfo {
+    ctx: *mut Ctx,
+    info: *mut raw::RedisModuleServerInfoData,
+}
+
+impl ServerInfo {
+    /// What the server says now; `None` if it does not.
+    pub(super) fn ask(ctx: *mut Ctx, section: &CStr) -> Option<Self> {
+        let info = rm!(RedisModule_GetServerInfo(ctx, section.as_ptr()));
+        (!info.is_null()).then_some(Self { ctx, info })
+    }
+
+    /// A number that is not negative; `None` if there is no such field.
+    pub(super) fn number(&self, field: &CStr) -> Option<u64> {
+        let mut wrong: c_int = 0;
+        let n = rm!(RedisModule_ServerInfoGetFieldUnsigned(self.info, field.as_ptr(), &raw mut wrong));
+        (wrong == 0).then_some(n)
+    }
+
+    /// `None` if there is no such field.
+    pub(super) fn text(&self, field: &CStr) -> Option<&[u8]> {
+        let text = rm!(RedisModule_ServerInfoGetFieldC(self.info, field.as_ptr()));
+        // SAFETY: the server gave a text that ends with a NUL and lives as long as the information.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
+    }
+}
+
+impl Drop for ServerInfo {
+    fn drop(&mut self) {
+        rm!(RedisModule_FreeServerInfo(self.ctx, self.info));
     }
 }
 

@@ -12,22 +12,23 @@ use smallvec::{smallvec, SmallVec};
 
 use super::api::{bytes, has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
 use super::elsewhere::Elsewhere;
-use super::entry::guard;
+use super::handler::catch_panic;
 use super::reply::{self, Outcome};
 use super::rights::Rights;
-use super::state::{self, Delivered, Suspect};
+use super::state::{self, Delivered};
 use super::{clock, key};
 use crate::command::report::Report;
 use crate::command::spec::Spec;
 use crate::command::{acquire, convert, group, latch, observe};
 use crate::error::LockError;
+use crate::primitive::effect::WaitEnd;
+use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Table;
-use crate::primitive::turn::Left;
 use crate::primitive::{Fence, WaiterId};
 
 /// The commands that can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum BlockingCommand {
     Acquire,
     Convert,
     AcquireAll,
@@ -35,7 +36,7 @@ pub(super) enum Asked {
     AwaitLatch,
 }
 
-impl Asked {
+impl BlockingCommand {
     /// Whether it takes nothing.
     const fn is_watch(self) -> bool {
         matches!(self, Self::Observe | Self::AwaitLatch)
@@ -59,21 +60,21 @@ impl Asked {
 }
 
 /// What the client asked for, and how it wants its reply.
-pub(super) struct Form {
-    pub(super) asked: Asked,
+pub(super) struct ReplySpec {
+    pub(super) command: BlockingCommand,
     /// The owner that the server made up, to be named in the reply.
-    pub(super) made_up: Option<Box<[u8]>>,
+    pub(super) generated_owner: Option<Box<[u8]>>,
     pub(super) with_info: bool,
 }
 
 /// What a waiting client is told.
 pub(super) enum Answer {
     /// It has the lock: where to undo that, and the fence.
-    Granted(Suspect, Fence),
+    Granted(Recheck, Fence),
     /// What it watched for is so.
     Met,
     /// Nothing.
-    Left(Left),
+    WaitEnded(WaitEnd),
     /// The wait cannot go on: an error with its code word.
     Failed(&'static CStr),
     /// It is to ask another server.
@@ -87,7 +88,7 @@ struct Client {
     id: u64,
     /// The client's ACL user, by name: rights may be taken away while it waits.
     user: OwnString,
-    form: Form,
+    reply_spec: ReplySpec,
     /// Nothing while it waits.
     answer: Option<Answer>,
     replied: bool,
@@ -114,13 +115,13 @@ impl Names {
         }
     }
 
-    const fn of(&self, asked: Asked) -> &OwnString {
-        match asked {
-            Asked::Acquire => &self.acquire,
-            Asked::Convert => &self.convert,
-            Asked::AcquireAll => &self.acquire_all,
-            Asked::Observe => &self.observe,
-            Asked::AwaitLatch => &self.await_latch,
+    const fn of(&self, command: BlockingCommand) -> &OwnString {
+        match command {
+            BlockingCommand::Acquire => &self.acquire,
+            BlockingCommand::Convert => &self.convert,
+            BlockingCommand::AcquireAll => &self.acquire_all,
+            BlockingCommand::Observe => &self.observe,
+            BlockingCommand::AwaitLatch => &self.await_latch,
         }
     }
 }
@@ -142,7 +143,7 @@ pub(super) struct Blocked {
 
 impl Blocked {
     /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
-    pub(super) fn block(&mut self, ctx: *mut Ctx, id: WaiterId, form: Form) -> bool {
+    pub(super) fn block(&mut self, ctx: *mut Ctx, id: WaiterId, reply_spec: ReplySpec) -> bool {
         let number = rm!(RedisModule_GetClientId(ctx));
         // Another module's call has a stand-in for a client, which nobody can find again to tell or to miss.
         if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
@@ -160,7 +161,7 @@ impl Blocked {
             return false;
         }
         rm!(RedisModule_SetDisconnectCallback(handle, Some(on_disconnect)));
-        let client = Client { handle, id: number, user, form, answer: None, replied: false };
+        let client = Client { handle, id: number, user, reply_spec, answer: None, replied: false };
         self.clients.insert(id, client);
         self.by_handle.insert(handle, id);
         true
@@ -173,18 +174,21 @@ impl Blocked {
         if user.is_null() {
             return false;
         }
-        let asked = client.form.asked;
-        let name = self.names.get_or_init(Names::new).of(asked).as_ptr();
+        let command = client.reply_spec.command;
+        let name = self.names.get_or_init(Names::new).of(command).as_ptr();
         // Any word can stand for the owner: rights do not depend on it.
         let owner = name;
         let count;
         let mut words: SmallVec<[*mut RString; 4]> = smallvec![name];
-        match asked {
-            Asked::Acquire | Asked::Convert | Asked::Observe | Asked::AwaitLatch => {
+        match command {
+            BlockingCommand::Acquire
+            | BlockingCommand::Convert
+            | BlockingCommand::Observe
+            | BlockingCommand::AwaitLatch => {
                 words.extend_from_slice(keys);
                 words.push(owner);
             }
-            Asked::AcquireAll => {
+            BlockingCommand::AcquireAll => {
                 count = OwnString::new(keys.len().to_string().as_bytes());
                 words.extend([owner, count.as_ptr()]);
                 words.extend_from_slice(keys);
@@ -197,7 +201,7 @@ impl Blocked {
     }
 
     /// Grants that their clients have not heard of.
-    pub(super) fn grants(&mut self) -> impl Iterator<Item = &mut Suspect> {
+    pub(super) fn grants(&mut self) -> impl Iterator<Item = &mut Recheck> {
         self.clients.values_mut().filter_map(|client| match &mut client.answer {
             Some(Answer::Granted(grant, _)) => Some(grant),
             _ => None,
@@ -207,7 +211,7 @@ impl Blocked {
     /// All that have no answer yet: the waiter, its client, and whether it only watches.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (WaiterId, u64, bool)> + '_ {
         let waiting = self.clients.iter().filter(|(_, client)| client.answer.is_none());
-        waiting.map(|(id, client)| (*id, client.id, client.form.asked.is_watch()))
+        waiting.map(|(id, client)| (*id, client.id, client.reply_spec.command.is_watch()))
     }
 
     /// Ends a wait. Only the first answer counts: a handle must be unblocked once.
@@ -221,15 +225,15 @@ impl Blocked {
 
 /// Writes the reply of a wait that has ended.
 unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
-    guard("reply", || {
+    catch_panic("reply", || {
         let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx)) as u64);
-        tell(ctx, id, Words { argv, argc });
+        write_reply(ctx, id, Words { argv, argc });
     });
     OK
 }
 
 /// Gives a client its reply. Its entry is out of the table meanwhile: looking at the lock can run callbacks.
-fn tell(ctx: *mut Ctx, id: WaiterId, words: Words) {
+fn write_reply(ctx: *mut Ctx, id: WaiterId, words: Words) {
     let Some(mut client) = state::with(|host| host.blocked.clients.remove(&id)) else { return };
     client.replied = true;
     reply_to(ctx, &client, words);
@@ -243,20 +247,20 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             return;
         }
         Some(Answer::Sent(elsewhere)) => {
-            let text = elsewhere.error(words.key(client.form.asked).map_or(&[], |key| bytes(key)));
+            let text = elsewhere.error(words.key(client.reply_spec.command).map_or(&[], |key| bytes(key)));
             rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
             return;
         }
-        Some(Answer::Left(Left::Barred)) => {
+        Some(Answer::WaitEnded(WaitEnd::Barred)) => {
             rm!(RedisModule_ReplyWithError(ctx, NOT_PERMITTED.as_ptr()));
             return;
         }
-        Some(Answer::Left(Left::OverLimit(limit))) => {
+        Some(Answer::WaitEnded(WaitEnd::OverLimit(limit))) => {
             reply::error(ctx, &LockError::Limit { is: *limit });
             return;
         }
         Some(Answer::Granted(_, fence)) => {
-            if let Some(owner) = &client.form.made_up {
+            if let Some(owner) = &client.reply_spec.generated_owner {
                 reply::array(ctx, 2);
                 reply::text(ctx, owner);
             }
@@ -266,9 +270,9 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
         _ => Outcome::Nil,
     };
     let report = match &client.answer {
-        Some(answer) if client.form.with_info => {
-            let report = words.report(ctx, client.form.asked, answer);
-            report.map(|report| words.conceal(client, report))
+        Some(answer) if client.reply_spec.with_info => {
+            let report = words.report(ctx, client.reply_spec.command, answer);
+            report.map(|report| words.redact(client, report))
         }
         _ => None,
     };
@@ -279,6 +283,7 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
 }
 
 /// The words of the command that was blocked, which the server passes again.
+#[derive(Clone, Copy)]
 struct Words {
     argv: *mut *mut RString,
     argc: c_int,
@@ -286,8 +291,8 @@ struct Words {
 
 impl Words {
     /// The first key.
-    fn key(&self, asked: Asked) -> Option<*mut RString> {
-        self.word(asked.first_key())
+    fn key(&self, command: BlockingCommand) -> Option<*mut RString> {
+        self.word(command.first_key())
     }
 
     fn word(&self, at: usize) -> Option<*mut RString> {
@@ -296,8 +301,8 @@ impl Words {
     }
 
     /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
-    fn report(&self, ctx: *mut Ctx, asked: Asked, answer: &Answer) -> Option<Report> {
-        let name = self.key(asked)?;
+    fn report(&self, ctx: *mut Ctx, command: BlockingCommand, answer: &Answer) -> Option<Report> {
+        let name = self.key(command)?;
         let now = clock::now();
         let report = key::read(ctx, name, |lock| match answer {
             Answer::Granted(_, fence) => {
@@ -305,25 +310,25 @@ impl Words {
                 let fallback = || Report { fence: Some(*fence), reason: "granted", ..Report::default() };
                 Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
             }
-            Answer::Left(why) => Some(Report::left(*why, lock, now)),
+            Answer::WaitEnded(why) => Some(Report::wait_ended(*why, lock, now)),
             Answer::Met | Answer::Failed(_) | Answer::Sent(_) | Answer::Gone => None,
         });
         let mut report = report.ok().flatten()?;
-        if let (Answer::Left(Left::PlaceKept), Some(owner)) = (answer, self.word(asked.owner())) {
+        if let (Answer::WaitEnded(WaitEnd::PlaceKept), Some(owner)) = (answer, self.word(command.owner())) {
             let db = rm!(RedisModule_GetSelectedDb(ctx));
             let (key, owner) = (bytes(name), bytes(owner));
-            report.ahead = Some(state::with(|host| host.memory.waiters.ahead_of(db, key, owner)));
+            report.ahead = Some(state::with(|host| host.manager.waiters.ahead_of(db, key, owner)));
         }
         Some(report)
     }
 
     /// Takes out what a user may not see who has lost the right to the key while it waited.
-    fn conceal(&self, client: &Client, report: Report) -> Report {
-        let first = usize::try_from(self.argc).is_ok_and(|argc| argc > client.form.asked.first_key());
+    fn redact(&self, client: &Client, report: Report) -> Report {
+        let first = usize::try_from(self.argc).is_ok_and(|argc| argc > client.reply_spec.command.first_key());
         // SAFETY: the server passes as many words as it says, and there are enough.
         let may_read = first
             && Rights::of(client.user.as_ptr())
-                .may_read(unsafe { *self.argv.add(client.form.asked.first_key()) });
+                .may_read(unsafe { *self.argv.add(client.reply_spec.command.first_key()) });
         if may_read {
             report
         } else {
@@ -334,11 +339,11 @@ impl Words {
 
 /// `CLIENT UNBLOCK id TIMEOUT`: the wait ends with nil, at once.
 unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
-    guard("timeout", || {
+    catch_panic("timeout", || {
         let handle = rm!(RedisModule_GetBlockedClientHandle(ctx));
-        leave(handle, Answer::Left(Left::TimedOut));
+        client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
         if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
-            tell(ctx, id, Words { argv, argc });
+            write_reply(ctx, id, Words { argv, argc });
         }
     });
     OK
@@ -347,26 +352,27 @@ unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_
 /// The client is gone, or was unblocked with an error. Nothing may be written here: whatever lock this frees is
 /// looked at later.
 unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
-    guard("disconnect", || leave(handle, Answer::Gone));
+    catch_panic("disconnect", || client_gone(handle, Answer::Gone));
 }
 
 /// Takes the waiter out of its queue, if it is still there.
-fn leave(handle: *mut BlockedHandle, answer: Answer) {
+fn client_gone(handle: *mut BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        let answer = match (host.memory.waiters.detach(id, clock::now()), answer) {
+        let answer = match (host.manager.waiters.detach(id, clock::now()), answer) {
             (Some(deadline), answer) => {
                 // Its place is kept for its owner, who may ask from elsewhere.
-                host.alarm.by(deadline);
-                if let Answer::Left(_) = answer {
-                    Answer::Left(Left::PlaceKept)
+                host.timer.wake_by(deadline);
+                if let Answer::WaitEnded(_) = answer {
+                    Answer::WaitEnded(WaitEnd::PlaceKept)
                 } else {
                     answer
                 }
             }
             (None, answer) => {
-                let why = if let Answer::Left(why) = answer { why } else { Left::Gone };
-                host.dismiss_between_steps(id, why);
+                let why = if let Answer::WaitEnded(why) = answer { why } else { WaitEnd::Gone };
+                host.manager.dismiss_between_steps(id, why);
+                host.wake_for_rechecks();
                 answer
             }
         };
@@ -376,17 +382,16 @@ fn leave(handle: *mut BlockedHandle, answer: Answer) {
 
 /// The server is done with the entry.
 unsafe extern "C" fn on_free(_ctx: *mut Ctx, data: *mut c_void) {
-    guard("free", || {
+    catch_panic("free", || {
         state::with(|host| {
             let Some(client) = host.blocked.clients.remove(&WaiterId(data as u64)) else { return };
             host.blocked.by_handle.remove(&client.handle);
             if let Some(Answer::Granted(grant, _)) = client.answer {
                 if client.replied {
-                    host.deferred.delivered.push(Delivered { client: client.id, grant });
-                    host.after_sleep.ask(host.alarm.ctx());
+                    host.delivered.push(Delivered { client: client.id, grant });
+                    host.after_sleep.ask(host.timer.ctx());
                 } else {
-                    host.deferred.suspects.push_back(grant);
-                    host.alarm.soon();
+                    host.roll_back_soon(grant);
                 }
             }
         });

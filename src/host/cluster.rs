@@ -66,7 +66,7 @@ pub(super) fn turn_away_watchers(db: i32, key: &[u8]) {
 /// Looks for queues whose lock has moved, a few at a time, going round all of them.
 pub(super) fn check_queues(ctx: *mut Ctx) {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER)
-        || state::with(|host| host.memory.waiters.len()) == 0
+        || state::with(|host| host.manager.waiters.len()) == 0
     {
         return;
     }
@@ -74,7 +74,7 @@ pub(super) fn check_queues(ctx: *mut Ctx) {
         return;
     }
     let locks = state::with(|host| {
-        let (locks, last) = host.memory.waiters.fronts_after(host.queues_checked, CHECKED_PER_RUN);
+        let (locks, last) = host.manager.waiters.fronts_after(host.queues_checked, CHECKED_PER_RUN);
         // Where there are no more the next run begins anew.
         host.queues_checked = last.unwrap_or_default();
         locks
@@ -82,7 +82,7 @@ pub(super) fn check_queues(ctx: *mut Ctx) {
     for (db, key) in &locks {
         let name = OwnString::new(key);
         if !owns(ctx, name.as_ptr()) {
-            state::with(|host| host.suspect(*db, key));
+            state::with(|host| host.recheck(*db, key));
         }
     }
 }

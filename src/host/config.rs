@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{rm, Ctx, OK};
+use super::api::{has_flags, rm, Ctx, ServerInfo, OK};
+use super::server_reply::{Part, ServerReply};
 use super::state;
 use crate::command::Policy;
 use crate::limits;
-use crate::primitive::memory::Budget;
+use crate::primitive::manager::Budget;
+use crate::primitive::recovery::Length;
 use crate::primitive::wait_queue::Caps;
-use crate::primitive::Memory;
+use crate::primitive::{Lease, LockManager};
 
 /// A number with its range.
-struct Number {
+struct IntSetting {
     name: &'static CStr,
     value: AtomicI64,
     default: i64,
@@ -23,7 +25,7 @@ struct Number {
     max: i64,
 }
 
-impl Number {
+impl IntSetting {
     const fn new(name: &'static CStr, default: i64, min: i64, max: i64) -> Self {
         Self { name, value: AtomicI64::new(default), default, min, max }
     }
@@ -33,32 +35,48 @@ impl Number {
     }
 }
 
-static DEFAULT_LEASE: Number =
-    Number::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
-static MAX_LEASE: Number = Number::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
-static MAX_WAIT: Number = Number::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING);
-static CLAIM: Number = Number::new(c"claim-ms", limits::CLAIM_MS, 1, limits::CLAIM_MS_CEILING);
-static MAX_WAITERS: Number = Number::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
-static MAX_WAITERS_PER_KEY: Number =
-    Number::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
-static RESERVED_CLIENTS: Number =
-    Number::new(c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100);
-static MAX_TICKETS: Number = Number::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
-static MAX_MEMORY: Number =
-    Number::new(c"max-memory-bytes", limits::MAX_MEMORY_BYTES, 0, limits::MEMORY_BYTES_CEILING);
-static LOSS_LEDGER_SIZE: Number =
-    Number::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
-static LOCK_DELAY: Number =
-    Number::new(c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING);
-static MAX_FENCE_AHEAD: Number =
-    Number::new(c"max-fence-ahead-ms", limits::MAX_FENCE_AHEAD_MS, 0, limits::FENCE_AHEAD_MS_CEILING);
+static DEFAULT_LEASE: IntSetting =
+    IntSetting::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
+static MAX_LEASE: IntSetting =
+    IntSetting::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
+static MAX_WAIT: IntSetting =
+    IntSetting::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING);
+static CLAIM: IntSetting = IntSetting::new(c"claim-ms", limits::CLAIM_MS, 1, limits::CLAIM_MS_CEILING);
+static MAX_WAITERS: IntSetting =
+    IntSetting::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
+static MAX_WAITERS_PER_KEY: IntSetting =
+    IntSetting::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
+static RESERVED_CLIENTS: IntSetting =
+    IntSetting::new(c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100);
+static MAX_TICKETS: IntSetting =
+    IntSetting::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
+static MAX_MEMORY: IntSetting =
+    IntSetting::new(c"max-memory-bytes", limits::MAX_MEMORY_BYTES, 0, limits::MEMORY_BYTES_CEILING);
+static LOSS_LEDGER_SIZE: IntSetting =
+    IntSetting::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
+static LOCK_DELAY: IntSetting =
+    IntSetting::new(c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING);
+static MAX_FENCE_AHEAD: IntSetting =
+    IntSetting::new(c"max-fence-ahead-ms", limits::MAX_FENCE_AHEAD_MS, 0, limits::FENCE_AHEAD_MS_CEILING);
+static RECOVERY_WINDOW: IntSetting = IntSetting::new(
+    c"recovery-window-ms",
+    limits::RECOVERY_WINDOW_MS,
+    limits::RECOVERY_WINDOW_AUTO,
+    limits::LEASE_MS_MAX as i64,
+);
+static RECOVERY_WINDOW_MAX: IntSetting = IntSetting::new(
+    c"recovery-window-max-ms",
+    limits::RECOVERY_WINDOW_MAX_MS,
+    1,
+    limits::LEASE_MS_MAX as i64,
+);
 // Switches, kept as numbers so that one pair of callbacks serves all.
-static EVENTS: Number = Number::new(c"events", 1, 0, 1);
-static DEADLOCK_DETECTION: Number = Number::new(c"deadlock-detection", 1, 0, 1);
+static EVENTS: IntSetting = IntSetting::new(c"events", 1, 0, 1);
+static DEADLOCK_DETECTION: IntSetting = IntSetting::new(c"deadlock-detection", 1, 0, 1);
 
-static SWITCHES: [&Number; 2] = [&EVENTS, &DEADLOCK_DETECTION];
+static SWITCHES: [&IntSetting; 2] = [&EVENTS, &DEADLOCK_DETECTION];
 
-static NUMBERS: [&Number; 12] = [
+static NUMBERS: [&IntSetting; 14] = [
     &DEFAULT_LEASE,
     &MAX_LEASE,
     &MAX_WAIT,
@@ -71,6 +89,8 @@ static NUMBERS: [&Number; 12] = [
     &LOSS_LEDGER_SIZE,
     &LOCK_DELAY,
     &MAX_FENCE_AHEAD,
+    &RECOVERY_WINDOW,
+    &RECOVERY_WINDOW_MAX,
 ];
 
 /// How many clients the server takes, by its own setting `maxclients`.
@@ -78,14 +98,24 @@ static MAX_CLIENTS: AtomicI64 = AtomicI64::new(0);
 
 /// Asks the server how many clients it takes; it tells when that changes.
 pub(super) fn ask_max_clients(ctx: *mut Ctx) {
-    let info = rm!(RedisModule_GetServerInfo(ctx, c"clients".as_ptr()));
-    if info.is_null() {
-        return;
-    }
-    let mut wrong: c_int = 0;
-    let max = rm!(RedisModule_ServerInfoGetFieldSigned(info, c"maxclients".as_ptr(), &mut wrong));
-    rm!(RedisModule_FreeServerInfo(ctx, info));
-    MAX_CLIENTS.store(if wrong == 0 { max } else { i64::MAX }, Relaxed);
+    let Some(info) = ServerInfo::ask(ctx, c"clients") else { return };
+    let max = info.number(c"maxclients").and_then(|max| i64::try_from(max).ok());
+    MAX_CLIENTS.store(max.unwrap_or(i64::MAX), Relaxed);
+}
+
+/// Whether the server has each write on its disk before it replies, so that what it loads is all there was. Redis 8.2 with several
+/// `io-threads` has not: it replies before, now and then.
+pub(super) fn keeps_each_write(ctx: *mut Ctx) -> bool {
+    let has = |name: &CStr, value: &[u8]| {
+        let (command, get) = (c"CONFIG".as_ptr(), c"GET".as_ptr());
+        let reply =
+            ServerReply::adopt(rm!(RedisModule_Call(ctx, command, c"cc".as_ptr(), get, name.as_ptr())));
+        reply.is_some_and(|reply| reply.root().item(1).and_then(Part::bytes) == Some(value))
+    };
+    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF)
+        && has(c"appendfsync", b"always")
+        && has(c"no-appendfsync-on-rewrite", b"no")
+        && has(c"io-threads", b"1")
 }
 
 /// How many clients may wait, so that those who do not still get in.
@@ -114,17 +144,29 @@ pub(super) fn policy() -> Policy {
 }
 
 /// Tells the memory what it needs of it.
-pub(super) fn apply_to(memory: &mut Memory) {
-    memory.budget = Budget(usize::try_from(MAX_MEMORY.get()).unwrap_or(0));
-    memory.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
-    memory.fit_ledger();
-    memory.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
-    memory.claim_ms = CLAIM.get().unsigned_abs();
+pub(super) fn apply_to(manager: &mut LockManager) {
+    manager.budget = Budget(usize::try_from(MAX_MEMORY.get()).unwrap_or(0));
+    manager.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));
+    manager.fit_ledger();
+    manager.lock_delay_ms = LOCK_DELAY.get().unsigned_abs();
+    manager.claim_ms = CLAIM.get().unsigned_abs();
 }
 
 /// How far ahead of the clock a fence that a client brings may lie, in ms.
 pub(super) fn fence_ahead_ms() -> u64 {
     MAX_FENCE_AHEAD.get().unsigned_abs()
+}
+
+/// For how long nothing is granted after a failover.
+pub(super) fn recovery_window() -> Length {
+    match RECOVERY_WINDOW.get() {
+        0 => Length::Off,
+        limits::RECOVERY_WINDOW_AUTO => Length::Auto {
+            least: Lease::ms(DEFAULT_LEASE.get().unsigned_abs()),
+            most: Lease::ms(RECOVERY_WINDOW_MAX.get().unsigned_abs()),
+        },
+        ms => Length::Fixed(Lease::ms(ms.unsigned_abs())),
+    }
 }
 
 /// Whether to publish keyspace events.
@@ -139,7 +181,7 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
         let data = ptr::from_ref(*number).cast_mut().cast();
         let name = number.name.as_ptr();
         let (get, set, apply) = (Some(get_number as _), Some(set_number as _), Some(apply as _));
-        let Number { default, min, max, .. } = **number;
+        let IntSetting { default, min, max, .. } = **number;
         rm!(RedisModule_RegisterNumericConfig(ctx, name, default, flags, min, max, get, set, apply, data))
             == OK
     });
@@ -152,9 +194,9 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
     numbers && switches && rm!(RedisModule_LoadConfigs(ctx)) == OK
 }
 
-fn number<'a>(data: *mut c_void) -> &'a Number {
+fn number<'a>(data: *mut c_void) -> &'a IntSetting {
     // SAFETY: the pointer is the one given to the server in `register`, to a static.
-    unsafe { &*data.cast::<Number>() }
+    unsafe { &*data.cast::<IntSetting>() }
 }
 
 unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_longlong {
@@ -176,7 +218,7 @@ unsafe extern "C" fn apply(
     _data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    state::with(|host| apply_to(&mut host.memory));
+    state::with(|host| apply_to(&mut host.manager));
     OK
 }
 

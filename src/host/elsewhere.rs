@@ -1,13 +1,13 @@
 //! Where a client is sent whose wait ends because this server is a primary no more: to the new one, in the words in which
 //! the server itself says it to those who wait for a list.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx};
-use super::reach::slot_of;
+use super::api::{has_flags, rm, Ctx, ServerInfo};
 use super::server_reply::ServerReply;
+use super::slot_scope::slot_of;
 
 /// The server or the servers to ask.
 pub(super) enum Elsewhere {
@@ -30,7 +30,8 @@ impl Elsewhere {
         if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
             Self::Slots(slots(ctx).unwrap_or_default())
         } else {
-            let field = |name| info_field(ctx, name).unwrap_or_default();
+            let info = ServerInfo::ask(ctx, c"replication");
+            let field = |name| info.as_ref().and_then(|info| info.text(name)).unwrap_or_default();
             Self::Primary([field(c"master_host"), field(c"master_port")].join(&b':'))
         }
     }
@@ -53,7 +54,8 @@ impl Elsewhere {
 
 /// Whether a FAILOVER is under way: this server is a replica by now, but nobody is a primary yet, and it may be one again.
 pub(super) fn is_undecided(ctx: *mut Ctx) -> bool {
-    info_field(ctx, c"master_failover_state").is_some_and(|state| state == b"failover-in-progress")
+    let is_it = |info: ServerInfo| info.text(c"master_failover_state") == Some(&b"failover-in-progress"[..]);
+    ServerInfo::ask(ctx, c"replication").is_some_and(is_it)
 }
 
 /// Whether a client has said that it reads from replicas (READONLY).
@@ -65,19 +67,6 @@ pub(super) fn reads_replicas(ctx: *mut Ctx, client: u64) -> bool {
     let line = reply.as_ref().and_then(|reply| reply.root().bytes()).unwrap_or_default();
     let mut fields = line.split(|byte| *byte == b' ');
     fields.any(|field| field.strip_prefix(b"flags=").is_some_and(|flags| flags.contains(&b'r')))
-}
-
-/// A field of INFO replication.
-fn info_field(ctx: *mut Ctx, name: &CStr) -> Option<Vec<u8>> {
-    let info = rm!(RedisModule_GetServerInfo(ctx, c"replication".as_ptr()));
-    if info.is_null() {
-        return None;
-    }
-    let text = rm!(RedisModule_ServerInfoGetFieldC(info, name.as_ptr()));
-    // SAFETY: the server gave a text that ends with a NUL and lives as long as the information.
-    let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes().to_vec());
-    rm!(RedisModule_FreeServerInfo(ctx, info));
-    text
 }
 
 /// What CLUSTER SLOTS says; a primary without a name is left out.

@@ -5,18 +5,19 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 
 use redis_module::raw;
 
-use super::api::{bytes, has, has_flags, rm, Ctx, OwnString, RString, OK};
-use super::entry::guard;
+use super::api::{bytes, has, has_flags, log, rm, Ctx, OwnString, RString, OK};
+use super::handler::catch_panic;
 use super::state::{self, Host};
-use super::value::{Kind, Value};
-use super::{clock, cluster, config, deferred, hearing, key};
+use super::value::{TypeHandle, Value};
+use super::{clock, cluster, config, deferred, elsewhere, hearing, journal, key};
+use crate::command::recovery;
 use crate::primitive::latch::Latch;
 use crate::primitive::Lock;
 
-type Handler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
+type EventHandler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
 
 /// An event, and who hears of it.
-pub(super) type Listener = (u64, Handler);
+pub(super) type Listener = (u64, EventHandler);
 
 /// What is heard also while locks are at rest: nobody could tell later that data were emptied or swapped.
 pub(super) const AT_REST: [Listener; 3] = [
@@ -39,26 +40,50 @@ pub(super) const IN_USE: [Listener; 6] = [
 pub(super) const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
 
 unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
-    guard("role", || {
+    catch_panic("role", || {
         let is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
-        state::with(|host| take_role(host, is_primary));
+        state::with(|host| take_role(host, ctx, is_primary));
         deferred::step_down(ctx);
     });
 }
 
-fn take_role(host: &mut Host, is_primary: bool) {
+fn take_role(host: &mut Host, ctx: *mut Ctx, is_primary: bool) {
     host.listeners.forget();
     host.is_primary = is_primary;
-    host.memory.ledger.clear();
+    host.manager.ledger.clear();
     if is_primary {
         if std::mem::take(&mut host.steps_down) {
-            host.suspect_all();
+            host.recheck_all();
         }
-        host.suspect_all_ties();
+        host.recheck_all_ties();
+        if elsewhere::is_undecided(ctx) {
+            log(c"notice", "lock: event=handover-given-up; nobody else was a primary");
+        } else if host.handover.lost_nothing(ctx) {
+            log(c"notice", "lock: event=handover; the old primary had granted nothing that is unknown here");
+        } else {
+            take_over(host, "promotion");
+        }
     } else {
+        host.manager.recovery.close();
         host.steps_down = true;
     }
-    host.alarm.soon();
+    host.handover.watch(ctx, !is_primary);
+    host.timer.wake_now();
+}
+
+/// What was granted before may be lost: nothing is granted for a while, if the operator wants it so.
+fn take_over(host: &mut Host, why: &str) {
+    let known = host.manager.fences.last();
+    let (window, clock) = (config::recovery_window(), clock::read());
+    if host.manager.took_over(window, clock, config::fence_ahead_ms()) {
+        let ms = recovery::left_ms(&host.manager, clock.now);
+        // One that is longer than the window is not safe.
+        let longest = host.manager.recovery.leases.longest().to_wire();
+        let line = format!(
+            "lock: event=recovery-began why={why} ms={ms} longest-lease={longest} known-fence={known}"
+        );
+        log(c"warning", &line);
+    }
 }
 
 /// Asks the server for its role, which may have changed unheard.
@@ -66,9 +91,16 @@ pub(super) fn ask_role(host: &mut Host, ctx: *mut Ctx) {
     let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
     if is_primary != host.is_primary {
         let steps_down = host.steps_down && !is_primary;
-        take_role(host, is_primary);
+        take_role(host, ctx, is_primary);
         // Nobody waited when it changed, or it would have been heard: who waits now came to a replica.
         host.steps_down = steps_down;
+    }
+}
+
+/// This server was a replica and was promoted while nothing was heard, nobody knows when.
+pub(super) fn was_promoted(host: &mut Host) {
+    if host.is_primary && !host.manager.recovery.is_open() {
+        take_over(host, "promotion");
     }
 }
 
@@ -76,26 +108,20 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
     if what != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
         return;
     }
-    guard("flush", || {
+    catch_panic("flush", || {
         // SAFETY: for this event the server passes this structure.
         let flushed = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() }.dbnum;
         state::with(|host| {
             let db = (flushed >= 0).then_some(flushed);
-            let (leases, ties) = (host.memory.leases.clear(db), host.memory.ties.clear(db));
-            host.memory.ledger.flush(db, clock::now());
-            host.leave_behind(leases.chain(ties));
-            host.suspect_all();
+            let dropped = host.manager.flushed(db, clock::now());
+            host.drop_later(dropped);
+            host.timer.wake_now();
         });
     });
 }
 
-unsafe extern "C" fn on_loading(
-    _ctx: *mut Ctx,
-    _event: raw::RedisModuleEvent,
-    what: u64,
-    _data: *mut c_void,
-) {
-    guard("loading", || {
+unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+    catch_panic("loading", || {
         clock::set_by_wall();
         state::with(|host| {
             host.listeners.forget();
@@ -104,8 +130,12 @@ unsafe extern "C" fn on_loading(
                 what,
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
-                host.suspect_all();
-                host.suspect_all_ties();
+                host.recheck_all();
+                host.recheck_all_ties();
+                let is_start = host.is_primary && !host.has_run && host.manager.fences.last() > 0;
+                if is_start && !config::keeps_each_write(ctx) {
+                    take_over(host, "start");
+                }
             }
         });
     });
@@ -118,8 +148,8 @@ pub(super) fn ask_load(host: &mut Host, ctx: *mut Ctx) {
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | ASIDE) {
         host.loads_stream = !host.is_primary;
     }
-    if has_flags(ctx, ASIDE) && !host.memory.is_aside() {
-        host.memory.begin_aside();
+    if has_flags(ctx, ASIDE) && !host.manager.is_aside() {
+        host.manager.begin_aside();
     }
 }
 
@@ -131,13 +161,13 @@ unsafe extern "C" fn on_load_aside(
     what: u64,
     _data: *mut c_void,
 ) {
-    guard("load aside", || {
+    catch_panic("load aside", || {
         state::with(|host| match what {
-            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => host.memory.begin_aside(),
-            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => host.memory.serve_aside(),
-            _ => host.memory.drop_aside(),
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => host.manager.begin_aside(),
+            raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED => host.manager.serve_aside(),
+            _ => host.manager.drop_aside(),
         });
-        [Lock::kind(), Latch::kind()].into_iter().for_each(Kind::end_aside);
+        [Lock::kind(), Latch::kind()].into_iter().for_each(TypeHandle::end_aside);
         if what == raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED && !has!(RedisModule_AddACLCategory) {
             index_by_database(ctx);
         }
@@ -152,12 +182,12 @@ fn index_by_database(ctx: *mut Ctx) {
     if in_use.iter().all(|db| *db == 0) {
         return;
     }
-    let names = state::with(|host| host.memory.take_indexed());
+    let names = state::with(|host| host.manager.take_indexed());
     for db in in_use {
         rm!(RedisModule_SelectDb(ctx, db));
         for name in &names {
             key::touch(ctx, OwnString::new(name).as_ptr(), |lock| {
-                state::with(|host| lock.each_mut(|hold| host.memory.index(db, name, hold)));
+                state::with(|host| lock.each_mut(|hold| host.manager.index(db, name, hold)));
             });
         }
     }
@@ -168,10 +198,14 @@ unsafe extern "C" fn on_client(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
     if what != raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || data.is_null() {
         return;
     }
-    guard("client", || {
+    catch_panic("client", || {
         // SAFETY: for this event the server passes this structure.
         let client = unsafe { &*data.cast::<raw::RedisModuleClientInfo>() }.id;
-        state::with(|host| host.suspect_ties(client));
+        state::with(|host| {
+            if host.manager.recheck_ties(client) {
+                host.timer.wake_now();
+            }
+        });
     });
 }
 
@@ -179,28 +213,22 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
     if data.is_null() {
         return;
     }
-    guard("swapdb", || {
+    catch_panic("swapdb", || {
         // SAFETY: for this event the server passes this structure.
         let swapped = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
         let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
-        state::with(|host| {
-            host.memory.leases.swap(first, second);
-            host.memory.ties.swap(first, second);
-            [first, second].iter().for_each(|db| host.memory.ledger.flush(Some(*db), clock::now()));
-            host.swap_grants(first, second);
-            host.suspect_all();
-            // Whoever was found to be gone is looked for in the other database by now.
-            host.suspect_all_ties();
-        });
+        state::with(|host| host.swap_databases(first, second));
     });
 }
 
 unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
-    guard("cron", || {
+    catch_panic("cron", || {
         clock::set_by_wall();
         let is_awake = state::with(|host| {
+            host.has_run = true;
+            host.manager.recovery.leases.age(clock::now());
             host.listeners.forget();
-            host.alarm.forget_if_late();
+            host.timer.forget_if_late();
             ask_role(host, ctx);
             hearing::look(host);
             host.hearing.is_awake()
@@ -208,6 +236,7 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
         if !is_awake {
             return;
         }
+        journal::tell_broken();
         cluster::check_queues(ctx);
         deferred::check_groups(ctx);
         deferred::check_watched();
@@ -223,14 +252,14 @@ unsafe extern "C" fn on_new_listener(
     _what: u64,
     _data: *mut c_void,
 ) {
-    guard("listener", || {
+    catch_panic("listener", || {
         state::with(|host| host.listeners.forget());
     });
 }
 
 /// Settings of the server were changed; which ones we ask for is asked anew.
 unsafe extern "C" fn on_config(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
-    guard("config", || {
+    catch_panic("config", || {
         config::ask_max_clients(ctx);
         // Our own settings are set while a step has the state, perhaps; the next change will do.
         state::with_unless_ours(|host| host.idle_timeout.is_known = false);
@@ -245,7 +274,7 @@ pub(super) fn watch_moves(host: &mut Host) {
     if host.watches_moves {
         return;
     }
-    if let Some(ctx) = host.alarm.ctx() {
+    if let Some(ctx) = host.timer.ctx() {
         let class = raw::REDISMODULE_NOTIFY_GENERIC;
         host.watches_moves = rm!(RedisModule_SubscribeToKeyspaceEvents(ctx, class, Some(on_generic))) == OK;
     }
@@ -260,7 +289,7 @@ unsafe extern "C" fn on_generic(
     // SAFETY: the server passes the event's name, which ends with a NUL.
     let event = unsafe { CStr::from_ptr(event) };
     if event == c"rename_to" || event == c"move_to" || event == c"restore" {
-        guard("keyspace", || index_again(ctx, name));
+        catch_panic("keyspace", || index_again(ctx, name));
     }
     OK
 }
@@ -271,12 +300,12 @@ fn index_again(ctx: *mut Ctx, name: *mut RString) {
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
             lock.each_mut(|hold| {
-                host.memory.fences.fold(hold.fence);
-                host.memory.keep_indexed(db, bytes(name), hold);
+                host.manager.fences.advance_past(hold.fence);
+                host.manager.keep_indexed(db, bytes(name), hold);
             });
-            host.suspect_newcomer(db, bytes(name), lock);
-            if let Some(deadline) = host.memory.take_soonest() {
-                host.alarm.by(deadline);
+            host.recheck_newcomer(db, bytes(name), lock);
+            if let Some(deadline) = host.manager.take_soonest() {
+                host.timer.wake_by(deadline);
             }
         });
     });

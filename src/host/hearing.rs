@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{log, rm, Ctx, OK};
+use super::api::{is_loading, log, rm, Ctx, OK};
 use super::events::{self, Listener};
+use super::handover::Streams;
 use super::state::Host;
 use super::{clock, config, state};
 use crate::primitive::Moment;
@@ -44,6 +45,8 @@ pub(super) struct Hearing {
     level: Level,
     /// Since when nobody has used the module.
     quiet_since: Option<Moment>,
+    /// As they were when we ceased to hear of changes of the role.
+    streams: Option<Streams>,
     /// Whether we hear of clients that come and go: while something is tied to one.
     clients: bool,
 }
@@ -58,9 +61,9 @@ impl Hearing {
         let level = match self.level {
             Level::Nothing => 0,
             Level::AtRest => events::AT_REST.len(),
-            Level::All => events::AT_REST.len() + events::IN_USE.len(),
+            Level::All => events::AT_REST.len().saturating_add(events::IN_USE.len()),
         };
-        level + usize::from(self.clients)
+        level.saturating_add(usize::from(self.clients))
     }
 }
 
@@ -83,21 +86,27 @@ pub(super) fn wake_up(host: &mut Host) -> bool {
     if host.hearing.is_awake() {
         return true;
     }
-    let Some(ctx) = host.alarm.ctx() else { return false };
+    let Some(ctx) = host.timer.ctx() else { return false };
     if !events::AT_REST.iter().chain(&events::IN_USE).all(|listener| listen(ctx, listener)) {
         log(c"warning", "lock: the server refused an event; asked again with the next command");
         return false;
     }
     host.hearing.level = Level::All;
     host.hearing.quiet_since = None;
+    // A command of a client comes after all that a start loads.
+    host.has_run |= !is_loading(ctx);
     clock::set_by_wall();
     config::ask_max_clients(ctx);
     host.idle_timeout.is_known = false;
     host.listeners.forget();
     events::ask_role(host, ctx);
+    host.handover.watch(ctx, !host.is_primary);
+    if host.hearing.streams.take().is_some_and(|before| before.tell_of_promotion(ctx)) {
+        events::was_promoted(host);
+    }
     events::ask_load(host, ctx);
-    if let Some(deadline) = host.memory.next_deadline().filter(|_| host.is_primary) {
-        host.alarm.by(deadline);
+    if let Some(deadline) = host.manager.next_deadline().filter(|_| host.is_primary) {
+        host.timer.wake_by(deadline);
     }
     true
 }
@@ -117,8 +126,8 @@ pub(super) fn look(host: &mut Host) {
                 host.hearing.quiet_since = None;
             }
             host.hearing.quiet_since.get_or_insert(now);
-            if may_rest(host, now) || (host.hearing.clients && host.memory.ties.len() == 0) {
-                host.alarm.soon();
+            if may_rest(host, now) || (host.hearing.clients && host.manager.ties.len() == 0) {
+                host.timer.wake_now();
             }
         }
     }
@@ -126,25 +135,26 @@ pub(super) fn look(host: &mut Host) {
 
 /// Gives up what need not be heard for now. Only from a timer.
 pub(super) fn rest(host: &mut Host, ctx: *mut Ctx) {
-    if host.hearing.clients && host.memory.ties.len() == 0 {
+    if host.hearing.clients && host.manager.ties.len() == 0 {
         host.hearing.clients = !stop(ctx, &events::CLIENTS);
     }
     if !may_rest(host, clock::now()) {
         return;
     }
+    host.hearing.streams = Streams::ask(ctx);
     events::IN_USE.iter().for_each(|listener| _ = stop(ctx, listener));
     host.hearing.level = Level::AtRest;
-    if host.memory.leases.is_empty() && host.memory.ledger.bytes() == 0 {
+    if host.manager.leases.is_empty() && host.manager.ledger.bytes() == 0 {
         events::AT_REST.iter().for_each(|listener| _ = stop(ctx, listener));
         host.hearing.level = Level::Nothing;
     }
-    host.alarm.forget();
+    host.timer.forget();
 }
 
 /// Whether nobody has used the module for a while, and nothing is there that could not wait for the cron. A replica does not
 /// rest: it has to hear of each load and of its promotion.
 fn may_rest(host: &Host, now: Moment) -> bool {
-    let Host { memory, hearing, .. } = host;
+    let Host { manager, hearing, .. } = host;
     let is_quiet = hearing.quiet_since.is_some_and(|since| since.plus_ms(QUIET_MS) <= now);
     hearing.is_awake()
         && is_quiet
@@ -152,19 +162,19 @@ fn may_rest(host: &Host, now: Moment) -> bool {
         && host.is_primary
         && host.has_nothing_to_do()
         && !hearing.clients
-        && !memory.is_aside()
+        && !manager.is_aside()
         && !is_near(host, now)
 }
 
 fn is_near(host: &Host, now: Moment) -> bool {
-    host.memory.next_deadline().is_some_and(|deadline| deadline <= now.plus_ms(AHEAD_MS))
+    host.manager.next_deadline().is_some_and(|deadline| deadline <= now.plus_ms(AHEAD_MS))
 }
 
 /// Hears of clients that go, if something is tied to one. To be called when a step is over, and before deferred work, which
 /// looks at all ties that came in another way.
 #[inline]
 pub(super) fn hear_of_clients(host: &mut Host, ctx: *mut Ctx) {
-    if !host.hearing.clients && host.memory.ties.len() > 0 {
+    if !host.hearing.clients && host.manager.ties.len() > 0 {
         host.hearing.clients = listen(ctx, &events::CLIENTS);
     }
 }

@@ -1,12 +1,15 @@
 //! The module's part of INFO.
 
-use std::ffi::{c_int, CStr};
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
+use std::ffi::{c_int, CStr, CString};
 
 use redis_module::raw;
 
 use super::api::{rm, Ctx};
-use super::entry::guard;
-use super::{config, latch_type, lock_type, state};
+use super::handler::catch_panic;
+use super::{clock, config, latch_type, lock_type, state};
+use crate::command::recovery;
 
 /// Tells the server about the section.
 pub(super) fn register(ctx: *mut Ctx) -> bool {
@@ -14,79 +17,58 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
 }
 
 unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
-    guard("info", || {
+    catch_panic("info", || {
         state::with_unless_ours(|host| {
             // Who does not hear of settings asks.
-            if let Some(ctx) = host.alarm.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0)
+            if let Some(ctx) = host.timer.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0)
             {
                 config::ask_max_clients(ctx);
             }
-            let (queues, longest) = host.memory.waiters.queue_lengths();
-            let waiting = host.memory.waiters.len();
-            let stats = host.memory.stats;
+            let (queues, longest) = host.manager.waiters.queue_lengths();
+            let waiting = host.manager.waiters.len();
+            let stats = host.manager.stats;
             section(
                 ctx,
                 c"state",
-                &[
-                    (c"held", lock_type::count() as u64),
-                    (c"latches", latch_type::count() as u64),
-                    (c"waiting", waiting as u64),
-                    (c"tickets", host.memory.waiters.tickets() as u64),
-                    (c"observing", host.memory.observers.len() as u64),
-                    (c"max_waiters", config::policy().caps.clients() as u64),
-                    (c"queues", queues as u64),
-                    (c"longest_queue", longest as u64),
-                    (c"waiter_bytes", host.memory.waiters.bytes() as u64),
-                    (c"observer_bytes", host.memory.observers.bytes() as u64),
-                    (c"loss_ledger_bytes", host.memory.ledger.bytes() as u64),
-                    (c"memory_bytes", (host.memory.waiting_bytes() + host.memory.ledger.bytes()) as u64),
-                    (c"max_memory_bytes", host.memory.budget.0 as u64),
-                    (c"index_bytes", (host.memory.leases.bytes() + host.memory.ties.bytes()) as u64),
-                    (c"lease_index_entries", host.memory.leases.ending() as u64),
-                    (c"tied", host.memory.ties.len() as u64),
-                    (c"provisional", host.memory.provisional.len() as u64),
-                    (c"server_events", host.hearing.events() as u64),
-                    (c"last_fence", host.memory.fences.last()),
+                [
+                    ("held", lock_type::count() as u64),
+                    ("latches", latch_type::count() as u64),
+                    ("waiting", waiting as u64),
+                    ("tickets", host.manager.waiters.tickets() as u64),
+                    ("observing", host.manager.observers.len() as u64),
+                    ("max_waiters", config::policy().caps.clients() as u64),
+                    ("queues", queues as u64),
+                    ("longest_queue", longest as u64),
+                    ("waiter_bytes", host.manager.waiters.bytes() as u64),
+                    ("observer_bytes", host.manager.observers.bytes() as u64),
+                    ("loss_ledger_bytes", host.manager.ledger.bytes() as u64),
+                    ("memory_bytes", (host.manager.waiting_bytes() + host.manager.ledger.bytes()) as u64),
+                    ("max_memory_bytes", host.manager.budget.0 as u64),
+                    ("index_bytes", (host.manager.leases.bytes() + host.manager.ties.bytes()) as u64),
+                    ("lease_index_entries", host.manager.leases.ending() as u64),
+                    ("tied", host.manager.ties.len() as u64),
+                    ("provisional", host.manager.provisional.len() as u64),
+                    ("server_events", host.hearing.events() as u64),
+                    ("last_fence", host.manager.fences.last()),
+                    ("recovering_ms", recovery::left_ms(&host.manager, clock::now())),
                 ],
             );
-            section(
-                ctx,
-                c"stats",
-                &[
-                    (c"granted", stats.granted),
-                    (c"handed_off", stats.handed_off),
-                    (c"released", stats.released),
-                    (c"renewed", stats.renewed),
-                    (c"expired", stats.expired),
-                    (c"closed", stats.closed),
-                    (c"vanished", stats.vanished),
-                    (c"undone", stats.undone),
-                    (c"queued", stats.queued),
-                    (c"timed_out", stats.timed_out),
-                    (c"superseded", stats.superseded),
-                    (c"refused", stats.refused),
-                    (c"deadlocks", stats.deadlocks),
-                    (c"broken", stats.broken),
-                    (c"transferred", stats.transferred),
-                    (c"cancelled", stats.cancelled),
-                    (c"abandoned", stats.abandoned),
-                    (c"failed", stats.failed),
-                    (c"observed", stats.observed),
-                    (c"unobserved", stats.unobserved),
-                    (c"unclaimed", stats.unclaimed),
-                    (c"untouched", stats.untouched),
-                ],
-            );
+            section(ctx, c"stats", stats.rows());
         });
     });
 }
 
-fn section(ctx: *mut raw::RedisModuleInfoCtx, name: &CStr, fields: &[(&CStr, u64)]) {
+fn section(
+    ctx: *mut raw::RedisModuleInfoCtx,
+    name: &CStr,
+    fields: impl IntoIterator<Item = (&'static str, u64)>,
+) {
     // The server says no when this section was not asked for.
     if rm!(RedisModule_InfoAddSection(ctx, name.as_ptr())) != super::api::OK {
         return;
     }
     for (field, value) in fields {
-        rm!(RedisModule_InfoAddFieldULongLong(ctx, field.as_ptr(), *value));
+        let field = CString::new(field).unwrap_or_default();
+        rm!(RedisModule_InfoAddFieldULongLong(ctx, field.as_ptr(), value));
     }
 }

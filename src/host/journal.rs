@@ -7,6 +7,8 @@ use super::api::{bytes, log, rm, Ctx};
 use super::rights::user_name;
 use super::{clock, state};
 use crate::error::{LockError, Quoted};
+use crate::primitive::broken::first_broken;
+use crate::primitive::stats::Stats;
 use crate::primitive::Moment;
 
 /// How long the log is spared refusals of the same kind after one, in ms: a client can cause thousands in a second.
@@ -23,7 +25,7 @@ impl Spared {
     /// Whether one more is written down; how many before it were not.
     fn admit(&mut self, now: Moment) -> Option<u64> {
         if self.until.is_some_and(|until| now < until) {
-            self.left_out += 1;
+            self.left_out = self.left_out.saturating_add(1);
             return None;
         }
         self.until = Some(now.plus_ms(SPARED_MS));
@@ -36,6 +38,19 @@ impl Spared {
 pub(super) struct Refusals {
     deadlocks: Spared,
     caps: Spared,
+}
+
+/// Writes down, once, that something was found which cannot be: a fault of this module.
+pub(super) fn tell_broken() {
+    if let Some(what) = first_broken() {
+        log(c"warning", &format!("lock: event=broken what={} report=please", Quoted(what.as_bytes())));
+    }
+}
+
+/// Writes down that locks are granted again after a failover, and what has come back.
+pub(super) fn note_recovery_end(stats: &Stats) {
+    let (reinstated, displaced) = (stats.reinstated.get(), stats.displaced.get());
+    log(c"notice", &format!("lock: event=recovery-ended reinstated={reinstated} displaced={displaced}"));
 }
 
 /// Writes down what somebody did to locks of others, and who it was.

@@ -68,28 +68,29 @@ impl<V: Value> Drop for OpenKey<V> {
 /// An open key that holds a lock or nothing.
 pub(super) struct LockKey {
     key: OpenKey<Lock>,
-    fresh: Lock,
+    /// What takes its place while there is none.
+    fresh: Option<Lock>,
 }
 
 impl LockKey {
     /// Opens the key for change.
     pub(super) fn open(ctx: *mut Ctx, name: *mut RString) -> Result<Self, LockError> {
-        Ok(Self { key: OpenKey::open(ctx, name)?, fresh: Lock::free() })
+        Ok(Self { key: OpenKey::open(ctx, name)?, fresh: None })
     }
 
     /// The lock, free if there is no value.
     pub(super) fn lock(&mut self) -> &mut Lock {
-        self.key.value().unwrap_or(&mut self.fresh)
+        self.key.value().unwrap_or_else(|| self.fresh.get_or_insert_with(Lock::free))
     }
 
-    /// Takes away a time to live that a stranger gave the key; whether there was one.
-    pub(super) fn clear_expiry(&self, ctx: *mut Ctx, name: *mut RString, listening: bool) -> bool {
+    /// Takes away a time to live that another command gave the key; whether there was one.
+    pub(super) fn clear_expiry(&self, ctx: *mut Ctx, name: *mut RString, replicating: bool) -> bool {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
         if self.key.stored.is_null() || rm!(RedisModule_GetExpire(self.key.handle)) == never {
             return false;
         }
         rm!(RedisModule_SetExpire(self.key.handle, never));
-        if listening {
+        if replicating {
             rm!(RedisModule_Replicate(ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), name));
         }
         true
@@ -97,10 +98,14 @@ impl LockKey {
 
     /// Makes the keyspace agree with the lock: a key for a held lock, none for a free one.
     pub(super) fn store(&mut self) {
-        match (self.key.stored.is_null(), self.lock().is_free()) {
-            (true, false) => self.key.put(std::mem::replace(&mut self.fresh, Lock::free())),
-            (false, true) => self.key.delete(),
-            _ => {}
+        match self.key.value() {
+            Some(stored) if stored.is_free() => self.key.delete(),
+            Some(_) => {}
+            None => {
+                if let Some(fresh) = self.fresh.take_if(|fresh| !fresh.is_free()) {
+                    self.key.put(fresh);
+                }
+            }
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The latch as a data type of the server.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use super::api::{Ctx, Io, RString};
 use super::replicate;
-use super::value::{self, Digest, Kind, Value};
+use super::value::{self, Digest, TypeHandle, Value};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::{codec, Latch};
 use crate::primitive::Clock;
 
-static KIND: Kind = Kind::new(c"locklatch");
+static KIND: TypeHandle = TypeHandle::new(c"locklatch");
 
 /// How many latches there are in the keyspace.
 pub(super) fn count() -> usize {
@@ -21,7 +23,7 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
 }
 
 impl Value for Latch {
-    fn kind() -> &'static Kind {
+    fn kind() -> &'static TypeHandle {
         &KIND
     }
 

@@ -1,22 +1,23 @@
 //! The lock as a data type of the server: what it has beside what all types have. Loading notes fences and leases, the
 //! newest fence goes along with the data, and we notice when somebody else takes a lock out of the keyspace.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use std::ffi::{c_int, c_void};
 
 use redis_module::raw;
 
 use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
-use super::entry::guard;
-use super::value::{self, behind, is_load, Digest, Kind, Value, ENCODING};
+use super::handler::catch_panic;
+use super::value::{self, behind, is_load, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING};
 use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::leases::hold_bytes;
-use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::ties::tie_bytes;
-use crate::primitive::{Clock, Cooling, End, Fence, Hold, Lock};
+use crate::primitive::{Clock, Cooldown, Fence, Hold, Lease, Lock, LockManager};
 
-static KIND: Kind = Kind::new(c"redislock");
+static KIND: TypeHandle = TypeHandle::new(c"redislock");
 
 /// How many locks there are in the keyspace.
 pub(super) fn count() -> usize {
@@ -36,7 +37,7 @@ pub(super) fn register(ctx: *mut Ctx) -> bool {
 }
 
 impl Value for Lock {
-    fn kind() -> &'static Kind {
+    fn kind() -> &'static TypeHandle {
         &KIND
     }
 
@@ -64,14 +65,14 @@ impl Value for Lock {
                 return;
             }
             self.each_mut(|hold| {
-                host.memory.index_loaded(db, bytes(name), hold);
+                host.manager.index_loaded(db, bytes(name), hold);
             });
             if self.is_free() {
                 // Nothing of it could be kept: a look at it takes the key away.
-                host.suspect_newcomer(db, bytes(name), self);
+                host.recheck_newcomer(db, bytes(name), self);
             }
-            if let Some(deadline) = host.memory.take_soonest() {
-                host.alarm.by(deadline);
+            if let Some(deadline) = host.manager.take_soonest() {
+                host.timer.wake_by(deadline);
             }
         });
     }
@@ -81,16 +82,16 @@ impl Value for Lock {
     }
 
     fn bytes_beyond(&self) -> usize {
-        let (holds, cooling) = (self.holds(), self.cooling());
-        let beyond = holds.len().saturating_sub(1) * size_of::<Hold>() + size_of_val(cooling);
-        let all = holds.iter().chain(cooling.iter().map(|cooling| &cooling.hold));
+        let (holds, cooldown) = (self.holds(), self.cooldowns());
+        let beyond = holds.len().saturating_sub(1) * size_of::<Hold>() + size_of_val(cooldown);
+        let all = holds.iter().chain(cooldown.iter().map(|cooldown| &cooldown.hold));
         beyond + all.map(|hold| hold.owner.as_bytes().len() + extra_bytes(hold)).sum::<usize>()
     }
 
     fn bytes_in_indexes(&self, name_len: usize) -> usize {
         let holds = self.holds();
-        let tied = holds.iter().filter_map(Hold::tie).filter(|tie| !tie.is_cut()).count();
-        (holds.len() + self.cooling().len()) * hold_bytes(name_len) + tied * tie_bytes(name_len)
+        let tied = holds.iter().filter_map(Hold::tie).filter(|tie| !tie.is_orphaned()).count();
+        (holds.len() + self.cooldowns().len()) * hold_bytes(name_len) + tied * tie_bytes(name_len)
     }
 
     /// No deadlines, as clocks differ.
@@ -99,14 +100,14 @@ impl Value for Lock {
         for hold in self.holds() {
             digest.text(hold.owner.as_bytes());
             digest.text(hold.note());
-            digest.number(i64::from(hold.claim.permits));
+            digest.number(i64::from(hold.permits.count));
             digest.number(hold.fence.to_wire());
             digest.number(hold.lease.to_wire());
             digest.number(i64::from(hold.keys()));
             hold.entries().ids().iter().for_each(|id| digest.text(id));
         }
-        for Cooling { hold, why } in self.cooling() {
-            digest.number(i64::from(hold.claim.permits));
+        for Cooldown { hold, why } in self.cooldowns() {
+            digest.number(i64::from(hold.permits.count));
             digest.number(hold.fence.to_wire());
             digest.number(i64::from(why.to_wire()));
         }
@@ -124,7 +125,7 @@ fn extra_bytes(hold: &Hold) -> usize {
 /// The value leaves its key: deleted, overwritten, evicted, renamed or moved. What we delete ourselves comes by
 /// here as well, while our own step has the state.
 unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
-    guard("unlink", || {
+    catch_panic("unlink", || {
         let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
         let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
         state::with_unless_ours(|host| {
@@ -132,46 +133,47 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
             let now = clock::now();
             let key = if name.is_null() { &[][..] } else { bytes(name) };
             let lock = behind::<Lock>(value);
-            lock.cooling().iter().for_each(|cooling| host.memory.unindex(db, key, &cooling.hold));
-            for hold in lock.holds() {
-                host.memory.unindex(db, key, hold);
-                host.memory.forget(hold.fence);
-                if hold.is_live(now) {
-                    host.memory.stats.vanished += 1;
-                    // A replica hears of no releases, and what it knew would be out of date when it is promoted.
-                    if host.is_primary {
-                        let of = Named { db, key, owner: hold.owner.as_bytes() };
-                        let ended = Ended { fence: hold.fence, how: End::Vanished, at: now };
-                        host.memory.note_loss(of, ended);
-                    }
-                }
+            if host.manager.key_gone(db, key, lock, now, host.is_primary) {
+                host.timer.wake_now();
             }
-            host.suspect(db, key);
             events::watch_moves(host);
         });
     });
 }
 
-/// The newest fence goes along with the data, so that a restart cannot repeat one of a lock that was free.
+/// What is known of the past goes along with the data: the newest fence, so that a restart cannot repeat one of a lock that
+/// was free; and for a recovery window the longest lease.
 unsafe extern "C" fn aux_save(io: *mut Io, _when: c_int) {
-    guard("aux_save", || {
-        let last = state::with(|host| host.memory.fences.last());
-        if last > 0 || !has!(RedisModule_AddPostNotificationJob) {
-            rm!(RedisModule_SaveUnsigned(io, last));
+    catch_panic("aux_save", || {
+        let (fence, lease) = state::with(|host| {
+            let LockManager { fences, recovery, .. } = &host.manager;
+            (fences.last(), recovery.leases.longest())
+        });
+        if fence > 0 || !has!(RedisModule_AddPostNotificationJob) {
+            rm!(RedisModule_SaveUnsigned(io, fence));
+            rm!(RedisModule_SaveSigned(io, lease.to_wire()));
         }
     });
 }
 
 unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_int {
-    let done = guard("aux_load", || {
+    let done = catch_panic("aux_load", || {
         state::with(hearing::wake_up);
-        let last = rm!(RedisModule_LoadUnsigned(io));
-        if encoding != ENCODING || rm!(RedisModule_IsIOError(io)) != 0 {
+        let fence = rm!(RedisModule_LoadUnsigned(io));
+        let lease = match encoding {
+            FIRST_ENCODING => 0,
+            ENCODING => rm!(RedisModule_LoadSigned(io)),
+            _ => return false,
+        };
+        let Some(lease) = Lease::from_wire(lease).filter(|_| rm!(RedisModule_IsIOError(io)) == 0) else {
             return false;
-        }
-        if let Some(fence) = Fence::new(last) {
-            state::with(|host| host.memory.fences.fold(fence));
-        }
+        };
+        state::with(|host| {
+            if let Some(fence) = Fence::new(fence) {
+                host.manager.fences.advance_past(fence);
+            }
+            host.manager.recovery.leases.note(lease);
+        });
         true
     });
     if done {

@@ -8,35 +8,38 @@ mod cluster;
 mod config;
 mod deferred;
 mod elsewhere;
-mod entry;
 mod events;
+mod handler;
+mod handover;
 mod hearing;
 mod info;
 mod journal;
 mod key;
+mod keyspace;
 mod latch_type;
 mod lock_type;
 mod notify;
-mod obey;
 mod observe;
-mod reach;
 mod register;
+mod replica;
 mod replicate;
 mod reply;
 mod rights;
 mod server_reply;
+mod slot_scope;
 mod state;
 mod step;
 mod value;
 mod verbs;
-mod wake;
+mod wake_timer;
 
 use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
 use crate::command::{
     acquire, check, convert, effect, fence, group, guard, help, info as lock_info, latch, latch_effect,
-    observe as lock_await, operate, release, renew, revoke, scan, set_limit, stats, transfer, waiters,
+    observe as lock_await, operate, recovery, release, renew, revoke, scan, set_limit, stats, transfer,
+    waiters,
 };
 use api::{has, has_flags, log, rm, Ctx, OK};
 
@@ -59,9 +62,11 @@ pub(crate) fn load(context: &Context, args: &[RedisString]) -> Status {
 
 fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     if let Some(name) = api::missing() {
-        return Err(format!("this server has no {name}; Redis 7.0.12 or Valkey 8.0 is needed"));
+        return Err(format!(
+            "this server has no {name}; Redis 7.0.15, Redis 8.2.3 and Valkey 9.1.2 have what is needed"
+        ));
     }
-    entry::log_panics();
+    handler::log_panics();
     clock::set_by_wall();
     let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
     step(lock_type::register(ctx) && latch_type::register(ctx), "a data type")?;
@@ -73,10 +78,10 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     set_options(ctx);
     log(c"notice", concat!("lock: version ", env!("CARGO_PKG_VERSION")));
     state::with(|host| {
-        host.alarm.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
+        host.timer.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
-        host.memory.node = rand::random();
-        config::apply_to(&mut host.memory);
+        host.manager.node = rand::random();
+        config::apply_to(&mut host.manager);
         if !host.is_primary {
             hearing::wake_up(host);
         }
@@ -94,43 +99,44 @@ fn add_category(ctx: *mut Ctx) -> bool {
 }
 
 fn add_commands(ctx: *mut Ctx) -> bool {
-    register::add::<verbs::AcquireVerb>(ctx, &acquire::SPEC)
-        && register::add::<verbs::ReleaseVerb>(ctx, &release::SPEC)
-        && register::add::<verbs::RenewVerb>(ctx, &renew::SPEC)
-        && register::add::<verbs::CheckVerb>(ctx, &check::SPEC)
-        && register::add::<verbs::ConvertVerb>(ctx, &convert::SPEC)
-        && register::add::<verbs::SetLimitVerb>(ctx, &set_limit::SPEC)
-        && register::add::<verbs::AcquireAllVerb>(ctx, &group::ACQUIRE)
-        && register::add::<verbs::ReleaseAllVerb>(ctx, &group::RELEASE)
-        && register::add::<verbs::RenewAllVerb>(ctx, &group::RENEW)
-        && register::add::<verbs::GuardVerb>(ctx, &guard::SPEC)
-        && register::add::<verbs::FenceVerb>(ctx, &fence::SPEC)
-        && register::add::<verbs::TransferVerb>(ctx, &transfer::SPEC)
-        && register::add::<verbs::CancelVerb>(ctx, &operate::CANCEL)
-        && register::add::<verbs::BreakVerb>(ctx, &operate::BREAK)
-        && register::add::<verbs::StealVerb>(ctx, &operate::STEAL)
-        && register::add::<verbs::ObserveVerb>(ctx, &lock_await::SPEC)
-        && register::add::<verbs::RevokeVerb>(ctx, &revoke::SPEC)
-        && register::add::<verbs::InfoVerb>(ctx, &lock_info::SPEC)
-        && register::add::<verbs::WaitersVerb>(ctx, &waiters::SPEC)
-        && register::add::<verbs::ScanVerb>(ctx, &scan::SPEC)
-        && register::add::<verbs::StatsVerb>(ctx, &stats::SPEC)
-        && register::add::<verbs::SetLatchVerb>(ctx, &latch::SET)
-        && register::add::<verbs::CountDownVerb>(ctx, &latch::DOWN)
-        && register::add::<verbs::AwaitLatchVerb>(ctx, &latch::AWAIT)
-        && register::add::<verbs::LatchInfoVerb>(ctx, &latch::INFO)
-        && register::add::<verbs::HelpVerb>(ctx, &help::SPEC)
-        && register::add::<obey::HoldVerb>(ctx, &effect::HOLD)
-        && register::add::<obey::RenewVerb>(ctx, &effect::changes::RENEW)
-        && register::add::<obey::EnterVerb>(ctx, &effect::changes::ENTER)
-        && register::add::<obey::LeaveVerb>(ctx, &effect::changes::LEAVE)
-        && register::add::<obey::BoundsVerb>(ctx, &effect::bounds::BOUNDS)
-        && register::add::<obey::CoolVerb>(ctx, &effect::bounds::COOL)
-        && register::add::<obey::FreeVerb>(ctx, &effect::FREE)
-        && register::add::<obey::LimitVerb>(ctx, &effect::LIMIT)
-        && register::add::<obey::StepVerb>(ctx, &effect::step::STEP)
-        && register::add::<obey::SetLatchVerb>(ctx, &latch_effect::SET)
-        && register::add::<obey::CountDownVerb>(ctx, &latch_effect::DOWN)
+    register::add::<verbs::AcquireHandler>(ctx, &acquire::SPEC)
+        && register::add::<verbs::ReleaseHandler>(ctx, &release::SPEC)
+        && register::add::<verbs::RenewHandler>(ctx, &renew::SPEC)
+        && register::add::<verbs::CheckHandler>(ctx, &check::SPEC)
+        && register::add::<verbs::ConvertHandler>(ctx, &convert::SPEC)
+        && register::add::<verbs::SetLimitHandler>(ctx, &set_limit::SPEC)
+        && register::add::<verbs::AcquireAllHandler>(ctx, &group::ACQUIRE)
+        && register::add::<verbs::ReleaseAllHandler>(ctx, &group::RELEASE)
+        && register::add::<verbs::RenewAllHandler>(ctx, &group::RENEW)
+        && register::add::<verbs::GuardHandler>(ctx, &guard::SPEC)
+        && register::add::<verbs::FenceHandler>(ctx, &fence::SPEC)
+        && register::add::<verbs::TransferHandler>(ctx, &transfer::SPEC)
+        && register::add::<verbs::CancelHandler>(ctx, &operate::CANCEL)
+        && register::add::<verbs::BreakHandler>(ctx, &operate::BREAK)
+        && register::add::<verbs::StealHandler>(ctx, &operate::STEAL)
+        && register::add::<verbs::ObserveHandler>(ctx, &lock_await::SPEC)
+        && register::add::<verbs::RevokeHandler>(ctx, &revoke::SPEC)
+        && register::add::<verbs::InfoHandler>(ctx, &lock_info::SPEC)
+        && register::add::<verbs::WaitersHandler>(ctx, &waiters::SPEC)
+        && register::add::<verbs::ScanHandler>(ctx, &scan::SPEC)
+        && register::add::<verbs::StatsHandler>(ctx, &stats::SPEC)
+        && register::add::<verbs::RecoveryHandler>(ctx, &recovery::SPEC)
+        && register::add::<verbs::SetLatchHandler>(ctx, &latch::SET)
+        && register::add::<verbs::CountDownHandler>(ctx, &latch::DOWN)
+        && register::add::<verbs::AwaitLatchHandler>(ctx, &latch::AWAIT)
+        && register::add::<verbs::LatchInfoHandler>(ctx, &latch::INFO)
+        && register::add::<verbs::HelpHandler>(ctx, &help::SPEC)
+        && register::add::<replica::HoldHandler>(ctx, &effect::HOLD)
+        && register::add::<replica::RenewHandler>(ctx, &effect::changes::RENEW)
+        && register::add::<replica::EnterHandler>(ctx, &effect::changes::ENTER)
+        && register::add::<replica::LeaveHandler>(ctx, &effect::changes::LEAVE)
+        && register::add::<replica::BoundsHandler>(ctx, &effect::bounds::BOUNDS)
+        && register::add::<replica::CoolHandler>(ctx, &effect::bounds::COOL)
+        && register::add::<replica::FreeHandler>(ctx, &effect::FREE)
+        && register::add::<replica::LimitHandler>(ctx, &effect::LIMIT)
+        && register::add::<replica::StepHandler>(ctx, &effect::step::STEP)
+        && register::add::<replica::SetLatchHandler>(ctx, &latch_effect::SET)
+        && register::add::<replica::CountDownHandler>(ctx, &latch_effect::DOWN)
 }
 
 /// Options of the whole module; the call replaces what was set before.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::api::{rm, Ctx, OwnString, RString};
 use super::config;
-use crate::primitive::{End, Hold};
+use crate::primitive::{Hold, HoldEnd};
 
 /// What can be told about a lock or a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,17 @@ pub(super) type Events = SmallVec<[Event; 8]>;
 
 impl Event {
     /// What is told of a hold that ended so.
-    pub(super) const fn of_end(how: End) -> Self {
+    pub(super) const fn of_end(how: HoldEnd) -> Self {
         match how {
-            End::Expired | End::Unclaimed | End::Capped | End::Closed => Self::Expired,
-            End::Cooled => Self::Cooled,
-            End::Released | End::Vanished | End::Undone | End::Broken | End::Stolen | End::Transferred => {
-                Self::Released
-            }
+            HoldEnd::Expired | HoldEnd::Unclaimed | HoldEnd::Capped | HoldEnd::Closed => Self::Expired,
+            HoldEnd::Cooled => Self::Cooled,
+            HoldEnd::Released
+            | HoldEnd::Vanished
+            | HoldEnd::Undone
+            | HoldEnd::Broken
+            | HoldEnd::Stolen
+            | HoldEnd::Transferred
+            | HoldEnd::Displaced => Self::Released,
         }
     }
 

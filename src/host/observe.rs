@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::api::{rm, Ctx, OwnString};
 use super::blocked::{self, Answer};
 use super::key::{read, read_value};
-use super::reach::Reach;
+use super::slot_scope::SlotScope;
 use super::state::{self, Host};
 use super::{clock, cluster};
 use crate::limits::OBSERVED_PER_STEP;
@@ -16,20 +16,20 @@ use crate::primitive::observers::Told;
 
 /// A key was changed by a step that is not about locks.
 pub(super) fn changed(ctx: *mut Ctx, db: i32, key: &[u8]) {
-    if state::with(|host| host.memory.observers.note(db, key)) {
-        after_step(ctx, Reach::of_command(ctx, key));
+    if state::with(|host| host.manager.observers.mark(db, key)) {
+        after_step(ctx, SlotScope::of_command(ctx, key));
     }
 }
 
 /// Looks at the keys that a step has noted, and tells those whom it concerns. Where there are too many, the rest is
 /// left for later, the newest keys and the longest waits not; and so are keys that cannot be opened now.
-pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
+pub(super) fn after_step(ctx: *mut Ctx, scope: SlotScope) {
     let home = rm!(RedisModule_GetSelectedDb(ctx));
     let mut beyond = Vec::new();
     for _ in 0..OBSERVED_PER_STEP {
-        match state::with(|host| host.memory.observers.next_noted()) {
+        match state::with(|host| host.manager.observers.next_noted()) {
             // The server has found the slot of a client's command to be ours.
-            Some((db, key)) if reach.has(&key) => look_at(ctx, db, &key, reach != Reach::All),
+            Some((db, key)) if scope.has(&key) => look_at(ctx, db, &key, scope != SlotScope::All),
             Some(later) => beyond.push(later),
             None => break,
         }
@@ -38,22 +38,22 @@ pub(super) fn after_step(ctx: *mut Ctx, reach: Reach) {
     if !beyond.is_empty() {
         state::with(|host| {
             for (db, key) in beyond.iter().rev() {
-                host.memory.observers.note(*db, key);
+                host.manager.observers.mark(*db, key);
             }
-            host.alarm.soon();
+            host.timer.wake_now();
         });
     }
     for _ in 0..OBSERVED_PER_STEP {
-        if !tell_next() {
+        if !answer_next() {
             return;
         }
     }
-    state::with(|host| host.alarm.soon());
+    state::with(|host| host.timer.wake_now());
 }
 
 /// Looks at one key that was noted, or at the next of all of them; whether there was one. Selects that key's database.
 pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
-    let noted = state::with(|host| host.memory.observers.next());
+    let noted = state::with(|host| host.manager.observers.next());
     noted.inspect(|(db, key)| look_at(ctx, *db, key, false)).is_some()
 }
 
@@ -63,28 +63,28 @@ fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
     let name = OwnString::new(key);
     if !is_ours && !cluster::owns(ctx, name.as_ptr()) {
         cluster::turn_away_watchers(db, key);
-        state::with(|host| host.suspect(db, key));
+        state::with(|host| host.recheck(db, key));
         return;
     }
     let now = clock::now();
     let lock = read(ctx, name.as_ptr(), |lock| {
-        state::with(|Host { memory, .. }| {
-            let first = memory.waiters.front(db, key).map(|(_, first)| first);
+        state::with(|Host { manager, .. }| {
+            let first = manager.waiters.front(db, key).map(|(_, first)| first);
             View::of(lock, first, now)
         })
     });
     let latch = read_value(ctx, name.as_ptr(), |latch| latch.is_some_and(Latch::is_open));
     let seen = Seen { lock: lock.ok(), latch: latch.ok() };
-    state::with(|host| host.memory.observers.judge(db, key, |condition| seen.judge(condition)));
+    state::with(|host| host.manager.observers.judge(db, key, |condition| seen.judge(condition)));
 }
 
 /// Tells one client what became of what it watched for; whether there was one.
-pub(super) fn tell_next() -> bool {
+pub(super) fn answer_next() -> bool {
     state::with(|host| {
-        let Some(Told { id, key, verdict }) = host.memory.observers.next_told() else { return false };
+        let Some(Told { id, key, verdict }) = host.manager.observers.next_told() else { return false };
         let answer = match verdict {
             Verdict::Met if host.blocked.is_permitted(id, &[OwnString::new(&key).as_ptr()]) => {
-                host.memory.stats.observed += 1;
+                host.manager.stats.observed.up();
                 Answer::Met
             }
             Verdict::Met => Answer::Failed(blocked::NOT_PERMITTED),

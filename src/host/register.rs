@@ -7,8 +7,8 @@ use std::ptr;
 use redis_module::raw;
 
 use super::api::{has, rm, Ctx, OK};
-use super::entry::{command, Verb};
-use crate::command::spec::{Arg, Key, Kind, Spec};
+use super::handler::{command, Handler};
+use crate::command::spec::{Arg, ArgType, Key, Spec};
 
 /// The category of all commands for users, where the server lets modules make one.
 pub(super) const CATEGORY: &std::ffi::CStr = c"lock";
@@ -21,8 +21,8 @@ static INFO_VERSION: raw::RedisModuleCommandInfoVersion = raw::RedisModuleComman
 };
 
 /// Makes the command `V`.
-pub(super) fn add<V: Verb>(ctx: *mut Ctx, spec: &Spec) -> bool {
-    let mut texts = Texts::default();
+pub(super) fn add<V: Handler>(ctx: *mut Ctx, spec: &Spec) -> bool {
+    let mut texts = CommandInfoArena::default();
     let (name, flags) = (texts.keep(spec.name), texts.keep(spec.flags));
     // What comes first as a number of keys is described below, and not by positions.
     let at = c_int::from(matches!(spec.key, Key::Read | Key::Write | Key::ReadAndMore));
@@ -30,7 +30,7 @@ pub(super) fn add<V: Verb>(ctx: *mut Ctx, spec: &Spec) -> bool {
     made && describe(ctx, spec, &mut texts)
 }
 
-fn describe(ctx: *mut Ctx, spec: &Spec, texts: &mut Texts) -> bool {
+fn describe(ctx: *mut Ctx, spec: &Spec, texts: &mut CommandInfoArena) -> bool {
     let made = rm!(RedisModule_GetCommand(ctx, texts.keep(spec.name)));
     if made.is_null() {
         return false;
@@ -38,7 +38,7 @@ fn describe(ctx: *mut Ctx, spec: &Spec, texts: &mut Texts) -> bool {
     let mut keys = key_specs(spec.key);
     let args = texts.args(spec.args);
     let info = raw::RedisModuleCommandInfo {
-        version: &INFO_VERSION,
+        version: &raw const INFO_VERSION,
         summary: texts.keep(spec.summary),
         complexity: texts.keep(spec.complexity),
         since: texts.keep(env!("CARGO_PKG_VERSION")),
@@ -48,11 +48,11 @@ fn describe(ctx: *mut Ctx, spec: &Spec, texts: &mut Texts) -> bool {
         key_specs: if spec.key == Key::None { ptr::null_mut() } else { keys.as_mut_ptr() },
         args,
     };
-    rm!(RedisModule_SetCommandInfo(made, &info)) == OK && categorize(made, spec, texts)
+    rm!(RedisModule_SetCommandInfo(made, &raw const info)) == OK && categorize(made, spec, texts)
 }
 
 /// Before 7.2 a module command has no categories, and ACL rules name it.
-fn categorize(made: *mut raw::RedisModuleCommand, spec: &Spec, texts: &mut Texts) -> bool {
+fn categorize(made: *mut raw::RedisModuleCommand, spec: &Spec, texts: &mut CommandInfoArena) -> bool {
     if !has!(RedisModule_SetCommandACLCategories) {
         return true;
     }
@@ -106,12 +106,12 @@ fn arg_flags(arg: &Arg) -> c_int {
 
 /// Strings and lists that must live until the server has copied them.
 #[derive(Default)]
-struct Texts {
+struct CommandInfoArena {
     strings: Vec<CString>,
     lists: Vec<Box<[raw::RedisModuleCommandArg]>>,
 }
 
-impl Texts {
+impl CommandInfoArena {
     fn keep(&mut self, text: &str) -> *const std::ffi::c_char {
         let string = CString::new(text).unwrap_or_default();
         let start = string.as_ptr();
@@ -135,21 +135,25 @@ impl Texts {
 
     fn arg(&mut self, arg: &Arg) -> raw::RedisModuleCommandArg {
         let (kind, subargs) = match arg.kind {
-            Kind::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, ptr::null_mut()),
-            Kind::String => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, ptr::null_mut()),
-            Kind::Integer => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, ptr::null_mut()),
-            Kind::Word => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, ptr::null_mut()),
-            Kind::Block(parts) => {
+            ArgType::Key => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_KEY, ptr::null_mut()),
+            ArgType::String => (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_STRING, ptr::null_mut()),
+            ArgType::Integer => {
+                (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_INTEGER, ptr::null_mut())
+            }
+            ArgType::Word => {
+                (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_PURE_TOKEN, ptr::null_mut())
+            }
+            ArgType::Block(parts) => {
                 (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK, self.args(parts))
             }
-            Kind::OneOf(choices) => {
+            ArgType::OneOf(choices) => {
                 (raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF, self.args(choices))
             }
         };
         raw::RedisModuleCommandArg {
             name: self.keep(arg.name),
             type_: kind,
-            key_spec_index: if matches!(arg.kind, Kind::Key) { 0 } else { -1 },
+            key_spec_index: if matches!(arg.kind, ArgType::Key) { 0 } else { -1 },
             token: arg.token.map_or(ptr::null(), |token| self.keep(token)),
             summary: ptr::null(),
             since: ptr::null(),

@@ -1,11 +1,11 @@
 //! What goes to the AOF and to replicas: effects, and never the commands that had them.
 
-use std::ffi::c_int;
+use std::ffi::CStr;
 
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::api::{has_flags, rm, Ctx, Io, OwnString, RString};
+use super::api::{has_flags, rm, Ctx, Io, OwnString, RString, ServerInfo};
 use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;
@@ -43,17 +43,10 @@ fn ask(ctx: *mut Ctx) -> bool {
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF | raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
     }
-    let info = rm!(RedisModule_GetServerInfo(ctx, c"replication".as_ptr()));
-    let mut wrong: c_int = 0;
-    let mut number = |field: &std::ffi::CStr| {
-        let n = rm!(RedisModule_ServerInfoGetFieldUnsigned(info, field.as_ptr(), &mut wrong));
-        n > 0 || wrong != 0
-    };
-    let any = info.is_null() || number(c"connected_slaves") || number(c"repl_backlog_active");
-    if !info.is_null() {
-        rm!(RedisModule_FreeServerInfo(ctx, info));
-    }
-    any
+    // Who cannot tell is told all.
+    let any = |info: &ServerInfo, field| info.number(field).is_none_or(|n| n > 0);
+    ServerInfo::ask(ctx, c"replication")
+        .is_none_or(|info| any(&info, c"connected_slaves") || any(&info, c"repl_backlog_active"))
 }
 
 /// The words of a command as the server's own strings.
@@ -67,57 +60,61 @@ fn strings(words: &Words) -> Strings {
     words.iter().map(string).collect()
 }
 
-/// Tells what a step did to a lock, to the replication stream.
-pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
-    let Some((command, words)) = command_of(effects) else { return };
-    let strings = strings(&words);
+/// Puts a command into the replication stream.
+fn send(ctx: *mut Ctx, key: *mut RString, command: &CStr, words: &Words) {
+    let strings = strings(words);
     let mut words: SmallVec<[*mut RString; 16]> = strings.iter().map(OwnString::as_ptr).collect();
     let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
     rm!(RedisModule_Replicate(ctx, command, c"sv".as_ptr(), key, words, count));
+}
+
+/// Puts a command into an AOF that is being rewritten.
+fn emit(io: *mut Io, key: *mut RString, command: &CStr, words: &Words) {
+    let strings = strings(words);
+    let mut words: SmallVec<[*mut RString; 16]> = strings.iter().map(OwnString::as_ptr).collect();
+    let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
+    rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key, words, count));
+}
+
+/// Tells what a step did to a lock, to the replication stream.
+pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
+    let Some((command, words)) = command_of(effects) else { return };
+    send(ctx, key, command, &words);
 }
 
 /// A lock, in an AOF that is being rewritten: a command for each hold and each cooldown.
 pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock) {
     let emit = |effects: &[LockEffect]| {
         let Some((command, words)) = command_of(effects) else { return };
-        let strings = strings(&words);
-        let mut words: Vec<*mut RString> = strings.iter().map(OwnString::as_ptr).collect();
-        let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
-        rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key, words, count));
+        emit(io, key, command, &words);
     };
     for hold in lock.holds() {
         emit(&LockEffect::of_hold(hold, clock).collect::<LockEffects>());
     }
-    for cooling in lock.cooling() {
-        emit(&[LockEffect::of_cooling(cooling, clock)]);
+    for cooldown in lock.cooldowns() {
+        emit(&[LockEffect::of_cooldown(cooldown, clock)]);
     }
 }
 
 /// A latch stands.
 pub(super) fn latch(ctx: *mut Ctx, key: *mut RString, effect: &SetEffect) {
-    let (size, left) = (i64::from(effect.latch.size()), i64::from(effect.latch.left()));
-    let expires = effect.expires_to_wire();
-    rm!(RedisModule_Replicate(ctx, c"LATCH._SET".as_ptr(), c"slll".as_ptr(), key, size, left, expires));
+    let (command, words) = effect.command();
+    send(ctx, key, command, &words);
 }
 
 /// A latch was counted down.
 pub(super) fn count_down(ctx: *mut Ctx, key: *mut RString, effect: DownEffect) {
-    let (command, left) = (c"LATCH._DOWN".as_ptr(), i64::from(effect.left));
-    match effect.id {
-        None => rm!(RedisModule_Replicate(ctx, command, c"sl".as_ptr(), key, left)),
-        Some(id) => {
-            rm!(RedisModule_Replicate(ctx, command, c"slb".as_ptr(), key, left, id.as_ptr(), id.len()))
-        }
-    };
+    let (command, words) = effect.command();
+    send(ctx, key, command, &words);
 }
 
 /// A latch, in an AOF that is being rewritten. The server itself writes when the key expires.
 pub(super) fn rewrite_latch(io: *mut Io, key: *mut RString, latch: &Latch) {
-    let (size, left) = (i64::from(latch.size()), i64::from(latch.left()));
-    rm!(RedisModule_EmitAOF(io, c"LATCH._SET".as_ptr(), c"slll".as_ptr(), key, size, left, -1_i64));
+    let (command, words) = SetEffect::command_for(latch, None);
+    emit(io, key, command, &words);
     for id in latch.ids() {
-        let (text, len) = (id.as_ptr(), id.len());
-        rm!(RedisModule_EmitAOF(io, c"LATCH._DOWN".as_ptr(), c"slb".as_ptr(), key, left, text, len));
+        let (command, words) = DownEffect { left: latch.left(), id: Some(id) }.command();
+        emit(io, key, command, &words);
     }
 }
 

@@ -68,7 +68,7 @@ impl<'a> Part<'a> {
     /// The bytes of a string, a status or an error; nothing for anything else, a null among it.
     pub(super) fn bytes(self) -> Option<&'a [u8]> {
         let mut len = 0;
-        let start = rm!(RedisModule_CallReplyStringPtr(self.reply, &mut len));
+        let start = rm!(RedisModule_CallReplyStringPtr(self.reply, &raw mut len));
         if start.is_null() {
             return None;
         }

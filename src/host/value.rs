@@ -1,6 +1,8 @@
 //! A value of this module in the keyspace, and what all types of them have in common for the server: loading, saving,
 //! rewriting, measuring, freeing, moving. What only one type needs is in `lock_type` and `latch_type`.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use std::ffi::{c_int, c_void, CStr};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
@@ -8,19 +10,21 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use redis_module::raw;
 
 use super::api::{bytes, has_flags, log, rm, Ctx, Io, RString};
-use super::entry::guard;
+use super::handler::catch_panic;
 use super::{clock, config, hearing, state};
 use crate::error::{LockError, Quoted};
 use crate::primitive::codec::Source;
 use crate::primitive::Clock;
 
-/// Version of the outer encoding; the bytes inside carry their own.
-pub(super) const ENCODING: c_int = 1;
+/// Version of the outer encoding; the bytes inside carry their own. The second tells more of the past beside the values.
+pub(super) const ENCODING: c_int = 2;
+/// The first version, which is still read.
+pub(super) const FIRST_ENCODING: c_int = 1;
 /// What the server spends on a key apart from the value, roughly: entry, name, object and type pointer.
 const OWNER_HEADER_BYTES: usize = 16;
 
 /// The type as the server knows it, and how many values of it are alive.
-pub(super) struct Kind {
+pub(super) struct TypeHandle {
     name: &'static CStr,
     handle: AtomicPtr<raw::RedisModuleType>,
     /// Counted here because values may be freed on another thread.
@@ -29,7 +33,7 @@ pub(super) struct Kind {
     aside: AtomicUsize,
 }
 
-impl Kind {
+impl TypeHandle {
     /// A type that the server does not know yet. The name has nine characters, as it asks; it stands in RDB files and in
     /// TYPE.
     pub(super) const fn new(name: &'static CStr) -> Self {
@@ -59,7 +63,7 @@ impl Kind {
 
 /// What the keyspace can hold.
 pub(super) trait Value: Sized + 'static {
-    fn kind() -> &'static Kind;
+    fn kind() -> &'static TypeHandle;
 
     /// What is said of a key that holds something else.
     fn wrong_type() -> LockError;
@@ -128,7 +132,7 @@ pub(super) fn register<V: Value>(
     };
     change(&mut methods);
     let kind = V::kind();
-    let made = rm!(RedisModule_CreateDataType(ctx, kind.name.as_ptr(), ENCODING, &mut methods));
+    let made = rm!(RedisModule_CreateDataType(ctx, kind.name.as_ptr(), ENCODING, &raw mut methods));
     kind.handle.store(made, Relaxed);
     !made.is_null()
 }
@@ -143,11 +147,11 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
     let load = || {
         // Now and not when the load is over: one that fails is flushed before the server says so.
         state::with(hearing::wake_up);
-        if encoding != ENCODING {
+        if !(FIRST_ENCODING..=ENCODING).contains(&encoding) {
             return None;
         }
         let mut len = 0;
-        let buffer = rm!(RedisModule_LoadStringBuffer(io, &mut len));
+        let buffer = rm!(RedisModule_LoadStringBuffer(io, &raw mut len));
         if buffer.is_null() || rm!(RedisModule_IsIOError(io)) != 0 {
             return None;
         }
@@ -169,12 +173,12 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
             );
         }
         value.loaded(io);
-        if is_load(io) && state::with(|host| host.memory.is_aside()) {
+        if is_load(io) && state::with(|host| host.manager.is_aside()) {
             V::kind().aside.fetch_add(1, Relaxed);
         }
         Some(value.into_keyspace().cast())
     };
-    guard("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
+    catch_panic("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
 /// Tells the operator which value broke a rule.
@@ -210,14 +214,14 @@ fn source(io: *mut Io) -> Source {
 }
 
 unsafe extern "C" fn rdb_save<V: Value>(io: *mut Io, value: *mut c_void) {
-    guard("rdb_save", || {
+    catch_panic("rdb_save", || {
         let bytes = behind::<V>(value).encode(clock::read());
         rm!(RedisModule_SaveStringBuffer(io, bytes.as_ptr().cast(), bytes.len()));
     });
 }
 
 unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RString, value: *mut c_void) {
-    guard("aof_rewrite", || behind::<V>(value).rewrite(io, key));
+    catch_panic("aof_rewrite", || behind::<V>(value).rewrite(io, key));
 }
 
 unsafe extern "C" fn mem_usage<V: Value>(
@@ -236,7 +240,7 @@ unsafe extern "C" fn free_effort<V: Value>(_key: *mut RString, value: *const c_v
 }
 
 unsafe extern "C" fn digest<V: Value>(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
-    guard("digest", || {
+    catch_panic("digest", || {
         behind::<V>(value).digest(&Digest(digest));
         rm!(RedisModule_DigestEndSequence(digest));
     });

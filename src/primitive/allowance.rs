@@ -2,6 +2,8 @@
 //! leases that have run out, locks that it comes upon. What was asked for is done in any case; the rest that would follow
 //! goes on in later steps, between the clients.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use crate::limits::{HOLDS_SEEN_AS_ONE, SERVED_PER_STEP};
 
 /// What the step at hand has done so far.

@@ -28,8 +28,8 @@ impl Span {
 
     /// The bounds of a hold that is granted at `now`.
     pub fn from(self, now: Moment) -> Bounds {
-        let floor = if self.shortest == Lease::NONE { Moment::LONG_AGO } else { self.shortest.deadline(now) };
-        Bounds { cap: self.longest.deadline(now), floor, tie: self.tie }
+        let min_end = if self.shortest == Lease::NONE { Moment::MIN } else { self.shortest.deadline(now) };
+        Bounds { cap: self.longest.deadline(now), min_end, tie: self.tie }
     }
 }
 
@@ -39,13 +39,13 @@ pub struct Bounds {
     /// The hold is over here, whatever is renewed.
     pub cap: Moment,
     /// The lock is not granted again before this.
-    pub floor: Moment,
+    pub min_end: Moment,
     pub tie: Option<Tie>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { cap: Moment::NEVER, floor: Moment::LONG_AGO, tie: None }
+        Self { cap: Moment::NEVER, min_end: Moment::MIN, tie: None }
     }
 }
 
@@ -57,7 +57,7 @@ impl Bounds {
 
     /// Both bounds together, with the tie of the second.
     pub fn and(self, other: Self) -> Self {
-        Self { cap: self.cap.min(other.cap), floor: self.floor.max(other.floor), tie: other.tie }
+        Self { cap: self.cap.min(other.cap), min_end: self.min_end.max(other.min_end), tie: other.tie }
     }
 
     /// Where the hold is over at the latest.
@@ -86,7 +86,7 @@ impl Tie {
     }
 
     /// Whether the connection was found to be gone.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_orphaned(&self) -> bool {
         self.end != Moment::NEVER
     }
 }

@@ -30,13 +30,15 @@
 //! Times that leave the process are whole µs here, so that a lease ends where it would have ended, however often it is
 //! saved and loaded.
 
+#![expect(clippy::arithmetic_side_effects, reason = "checked against the limits above, or a size in memory")]
+
 use super::bounds::{Bounds, Tie};
 use super::bytes::{put_text, Input};
-use super::cooling::{Cooling, Why};
-use super::entries::Entries;
+use super::cooldown::{Cooldown, CooldownReason};
 use super::fence::is_plausible;
 use super::hold::{Extra, Mark};
-use super::{Claim, Clock, Fence, Hold, Lease, Lock, Moment, Owner};
+use super::reentry::ReentryIds;
+use super::{Clock, Fence, Hold, Lease, Lock, Moment, Owner, Permits};
 use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
 /// What is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no bounds, 3 has
@@ -75,7 +77,7 @@ impl Source {
 
     /// Whether a fence can be true. Our own data are believed even if the clock was set back since they were
     /// written; what a client sends must lie near the clock.
-    pub fn believes(self, fence: Fence, clock: Clock) -> bool {
+    pub fn accepts_fence(self, fence: Fence, clock: Clock) -> bool {
         match self {
             Self::Primary | Self::File => true,
             Self::Payload { ahead_ms } | Self::Client { ahead_ms } => {
@@ -107,10 +109,10 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
         ids.iter().for_each(|id| put_text(&mut out, id));
         put_bounds(&mut out, hold.bounds(), clock);
     }
-    out.extend((lock.cooling().len() as u32).to_le_bytes());
-    for cooling in lock.cooling() {
-        put_hold(&mut out, &cooling.hold, clock);
-        out.push(cooling.why.to_wire());
+    out.extend((lock.cooldowns().len() as u32).to_le_bytes());
+    for cooldown in lock.cooldowns() {
+        put_hold(&mut out, &cooldown.hold, clock);
+        out.push(cooldown.why.to_wire());
     }
     out
 }
@@ -119,7 +121,7 @@ pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
 fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
     let never = hold.deadline == Moment::NEVER;
     out.extend(hold.fence.get().to_le_bytes());
-    out.extend(hold.claim.permits.to_le_bytes());
+    out.extend(hold.permits.count.to_le_bytes());
     out.extend(u64::try_from(hold.lease.to_wire()).unwrap_or(NEVER).to_le_bytes());
     out.extend(if never { NEVER } else { hold.deadline.us_after(clock.now) }.to_le_bytes());
     put_text(out, hold.owner.as_bytes());
@@ -127,7 +129,7 @@ fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
 
 fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
     let bounds = bounds.copied().unwrap_or_default();
-    let (caps, floors) = (bounds.cap != Moment::NEVER, bounds.floor > clock.now);
+    let (caps, floors) = (bounds.cap != Moment::NEVER, bounds.min_end > clock.now);
     out.push(
         if caps { HAS_CAP } else { 0 }
             | if floors { HAS_FLOOR } else { 0 }
@@ -137,7 +139,7 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
         out.extend(bounds.cap.us_after(clock.now).to_le_bytes());
     }
     if floors {
-        out.extend(bounds.floor.us_after(clock.now).to_le_bytes());
+        out.extend(bounds.min_end.us_after(clock.now).to_le_bytes());
     }
     if let Some(tie) = bounds.tie {
         out.extend(tie.node.to_le_bytes());
@@ -166,18 +168,18 @@ pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize
     for _ in 0..count {
         let mut hold = reader.hold(limit)?;
         let note = reader.input.text(NOTE_BYTES_MAX)?.into();
-        let (keys, entries) = if version > 1 { reader.group()? } else { (1, Entries::PLAIN) };
+        let (keys, entries) = if version > 1 { reader.group()? } else { (1, ReentryIds::PLAIN) };
         let bounds = if version > 2 { reader.bounds()? } else { Bounds::default() };
         hold.extra = Extra { note, keys, entries, bounds: bounds.boxed(), ..Extra::default() }.boxed();
         holds.push(hold);
     }
-    let mut cooling = Vec::new();
+    let mut cooldown = Vec::new();
     let count = if version > 2 { reader.input.u32().filter(|more| *more <= HOLDS_MAX - count)? } else { 0 };
     for _ in 0..count {
         let hold = reader.hold(limit).filter(|hold| hold.lease != Lease::NEVER)?;
-        cooling.push(Cooling { hold, why: Why::from_wire(i64::from(reader.input.u8()?))? });
+        cooldown.push(Cooldown { hold, why: CooldownReason::from_wire(i64::from(reader.input.u8()?))? });
     }
-    let (lock, left_out) = Lock::rebuilt(holds, cooling);
+    let (lock, left_out) = Lock::rebuilt(holds, cooldown);
     let is_whole = left_out == 0 && !lock.is_free();
     (reader.input.is_empty() && (is_whole || source.is_ours() && left_out > 0)).then_some((lock, left_out))
 }
@@ -194,7 +196,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// How many locks were granted together, and the ids of re-entry.
-    fn group(&mut self) -> Option<(u32, Entries)> {
+    fn group(&mut self) -> Option<(u32, ReentryIds)> {
         let keys = self.input.u32().filter(|keys| (1..=KEYS_MAX as u32).contains(keys))?;
         let count = usize::from(self.input.u16()?);
         if count > ENTRIES_MAX {
@@ -202,7 +204,7 @@ impl Reader<'_> {
         }
         let ids: Option<Vec<Box<[u8]>>> =
             (0..count).map(|_| self.input.text(ID_BYTES_MAX).map(Box::from)).collect();
-        Some((keys, Entries::from_ids(ids?)?))
+        Some((keys, ReentryIds::from_ids(ids?)?))
     }
 
     /// A moment that was so far ahead when this was saved.
@@ -212,9 +214,10 @@ impl Reader<'_> {
     }
 
     fn hold(&mut self, limit: u32) -> Option<Hold> {
-        let fence = Fence::new(self.input.u64()?).filter(|fence| self.source.believes(*fence, self.clock))?;
+        let fence =
+            Fence::new(self.input.u64()?).filter(|fence| self.source.accepts_fence(*fence, self.clock))?;
         // Whether it can be held is judged with the others.
-        let claim = Claim { limit, permits: self.input.u32()? };
+        let permits = Permits { limit, count: self.input.u32()? };
         let lease = match self.input.u64()? {
             NEVER => Lease::NEVER,
             ms => Lease::from_wire(i64::try_from(ms).ok()?)?,
@@ -227,7 +230,7 @@ impl Reader<'_> {
             left => self.moment(left).min(lease.deadline(self.clock.now)),
         };
         let owner = Owner::new(self.input.text(OWNER_BYTES_MAX)?)?;
-        Some(Hold { owner, fence, lease, deadline, extra: None, claim, mark: Mark::NONE })
+        Some(Hold { owner, fence, lease, deadline, extra: None, permits, mark: Mark::NONE })
     }
 
     fn bounds(&mut self) -> Option<Bounds> {
@@ -239,7 +242,7 @@ impl Reader<'_> {
         }
         if which & HAS_FLOOR != 0 {
             let left = self.input.u64()?;
-            bounds.floor = self.moment(left);
+            bounds.min_end = self.moment(left);
         }
         if which & HAS_TIE != 0 {
             let (node, client) = (self.input.u64()?, self.input.u64()?);
@@ -256,7 +259,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::primitive::claim::ALL;
+    use crate::primitive::permits::ALL;
 
     const CLOCK: Clock = Clock { now: Moment(5_000_000), unix_us: 1_700_000_000_000_000 };
 
@@ -264,7 +267,7 @@ mod tests {
         let note = prop::collection::vec(any::<u8>(), 0..=NOTE_BYTES_MAX);
         let ids = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..=ID_BYTES_MAX), 1..5);
         (note, 1..=KEYS_MAX as u32, ids, bounds()).prop_map(|(note, keys, ids, bounds)| {
-            let mut entries = Entries::of(&ids[0]);
+            let mut entries = ReentryIds::of(&ids[0]);
             ids.iter().for_each(|id| entries.enter(id));
             Extra { note: note.into(), keys, entries, bounds: bounds.boxed(), ..Extra::default() }
         })
@@ -273,9 +276,9 @@ mod tests {
     fn bounds() -> impl Strategy<Value = Bounds> {
         let ms = || prop::option::of(1..1_000_000_u64);
         let tie = prop::option::of((any::<u64>(), any::<u64>(), 0..1_000_000_u64));
-        (ms(), ms(), tie).prop_map(|(cap, floor, tie)| Bounds {
+        (ms(), ms(), tie).prop_map(|(cap, min_end, tie)| Bounds {
             cap: cap.map_or(Moment::NEVER, |ms| CLOCK.now.plus_ms(ms)),
-            floor: floor.map_or(Moment::LONG_AGO, |ms| CLOCK.now.plus_ms(ms)),
+            min_end: min_end.map_or(Moment::MIN, |ms| CLOCK.now.plus_ms(ms)),
             tie: tie.map(|(node, client, grace)| Tie::new(node, client, Lease::ms(grace))),
         })
     }
@@ -290,7 +293,7 @@ mod tests {
                 lease: lease.map_or(Lease::NEVER, Lease::ms),
                 deadline: lease.map_or(Moment::NEVER, |lease| CLOCK.now.plus_ms(left.min(lease))),
                 extra: extra.boxed(),
-                claim: Claim { limit: ALL, permits },
+                permits: Permits { limit: ALL, count: permits },
                 mark: Mark::NONE,
             },
         )
@@ -300,20 +303,39 @@ mod tests {
         // A limit below what is held is one that was lowered.
         let shapes = prop_oneof![Just(ALL), 1..10_u32];
         (shapes, prop::collection::vec(hold(), 1..4)).prop_filter_map("must fit", |(limit, mut holds)| {
-            holds.iter_mut().for_each(|hold| hold.claim.limit = limit);
+            holds.iter_mut().for_each(|hold| hold.permits.limit = limit);
             if holds.len() == 1 && limit == ALL {
-                holds[0].claim = Claim::EXCLUSIVE;
+                holds[0].permits = Permits::EXCLUSIVE;
             }
             // Some of them have ended.
-            let (cooling, holds): (Vec<Hold>, Vec<Hold>) =
+            let (cooldown, holds): (Vec<Hold>, Vec<Hold>) =
                 holds.into_iter().partition(|hold| hold.lease != Lease::NEVER && hold.fence.get() % 3 == 0);
-            let cool = |(at, hold): (usize, Hold)| Cooling {
+            let cool = |(at, hold): (usize, Hold)| Cooldown {
                 hold: Hold { extra: None, ..hold },
-                why: if at == 0 { Why::LockDelay } else { Why::MinHold },
+                why: if at == 0 { CooldownReason::LockDelay } else { CooldownReason::MinHold },
             };
-            let (lock, left_out) = Lock::rebuilt(holds, cooling.into_iter().enumerate().map(cool).collect());
+            let (lock, left_out) = Lock::rebuilt(holds, cooldown.into_iter().enumerate().map(cool).collect());
             (left_out == 0).then_some(lock)
         })
+    }
+
+    #[test]
+    fn a_fence_names_one_hold_in_a_file_too() {
+        let hold = |owner: &[u8], fence: u64| Hold {
+            owner: Owner::new(owner).unwrap(),
+            fence: Fence::new(fence).unwrap(),
+            lease: Lease::NEVER,
+            deadline: Moment::NEVER,
+            extra: None,
+            permits: Permits::SHARED,
+            mark: Mark::NONE,
+        };
+        let (lock, left_out) = Lock::rebuilt(vec![hold(b"a", 1), hold(b"b", 1), hold(b"c", 2)], Vec::new());
+        assert_eq!((lock.holds().len(), left_out), (2, 1));
+        let why = CooldownReason::MinHold;
+        let cooldown = vec![Cooldown { hold: hold(b"d", 2), why }];
+        let (lock, left_out) = Lock::rebuilt(vec![hold(b"c", 2)], cooldown);
+        assert_eq!((lock.holds().len(), lock.cooldowns().len(), left_out), (1, 0, 1));
     }
 
     fn text(lock: &Lock) -> String {
@@ -350,10 +372,10 @@ mod tests {
             if let Some((lock, left_out)) = decode(&bytes, Source::File, CLOCK) {
                 prop_assert!(!lock.is_free() || left_out > 0);
                 let payload = Source::Payload { ahead_ms: 3_600_000 };
-                let is_whole = left_out == 0 && lock.holds().iter().all(|hold| payload.believes(hold.fence, CLOCK));
+                let is_whole = left_out == 0 && lock.holds().iter().all(|hold| payload.accepts_fence(hold.fence, CLOCK));
                 let again = decode(&encode(&lock, CLOCK), payload, CLOCK);
                 prop_assert!(!is_whole || again.is_some());
-                prop_assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL));
+                prop_assert!(lock.limit() < ALL || lock.occupancy().taken() <= u64::from(ALL));
                 for hold in lock.holds() {
                     prop_assert!(hold.deadline <= hold.lease.deadline(CLOCK.now));
                 }
@@ -368,7 +390,7 @@ mod tests {
         let fence = Fence::new(7).unwrap();
         let (lease, mark) = (Lease::ms(10_000), Mark::NONE);
         let deadline = CLOCK.now.plus_ms(8_000);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim: Claim::EXCLUSIVE, mark });
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, permits: Permits::EXCLUSIVE, mark });
         let bytes = encode(&lock, CLOCK);
         let left = |source, unix_us| {
             let clock = Clock { now: Moment(1), unix_us };
@@ -385,8 +407,8 @@ mod tests {
     fn ending(deadline: Moment) -> Lock {
         let mut lock = Lock::free();
         let (owner, fence) = (Owner::new(b"o").unwrap(), Fence::new(7).unwrap());
-        let (lease, claim, mark) = (Lease::ms(2_000_000), Claim::EXCLUSIVE, Mark::NONE);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, mark });
+        let (lease, permits, mark) = (Lease::ms(2_000_000), Permits::EXCLUSIVE, Mark::NONE);
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, permits, mark });
         lock
     }
 
@@ -435,8 +457,8 @@ mod tests {
         let mut lock = Lock::free();
         let owner = Owner::new(b"o").unwrap();
         let fence = Fence::new(CLOCK.unix_us + 86_400_000_000).unwrap();
-        let (lease, deadline, claim) = (Lease::NEVER, Moment::NEVER, Claim::EXCLUSIVE);
-        lock.grant(Hold { owner, fence, lease, deadline, extra: None, claim, mark: Mark::NONE });
+        let (lease, deadline, permits) = (Lease::NEVER, Moment::NEVER, Permits::EXCLUSIVE);
+        lock.grant(Hold { owner, fence, lease, deadline, extra: None, permits, mark: Mark::NONE });
         let bytes = encode(&lock, CLOCK);
         for (source, believed) in [
             (Source::Primary, true),
@@ -455,6 +477,6 @@ mod tests {
         bytes.extend(ALL.to_le_bytes());
         bytes.extend(HOLDS_MAX.to_le_bytes());
         assert!(decode(&bytes, Source::Primary, CLOCK).is_none());
-        assert!(Claim::new(0, 1).is_none());
+        assert!(Permits::new(0, 1).is_none());
     }
 }

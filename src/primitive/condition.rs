@@ -75,17 +75,17 @@ impl View {
     pub fn of(lock: Option<&Lock>, first: Option<&Waiter>, now: Moment) -> Self {
         let all = lock.map_or(&[][..], Lock::holds);
         let live = all.iter().filter(|hold| hold.is_live(now));
-        let holds: SmallVec<_> = live.map(|hold| (hold.fence, hold.is_wanted())).collect();
+        let holds: SmallVec<_> = live.map(|hold| (hold.fence, hold.revoke_requested())).collect();
         // A hand-off may be due that has not come round yet. Only who waits for several locks can leave one of them free
         // for long. And what is over may have to cool, so that it is free only when it has been swept.
-        let is_due = first.is_some_and(|first| first.ask.keys() == 1);
+        let is_due = first.is_some_and(|first| first.request.keys() == 1);
         let is_free = lock.is_none_or(Lock::is_free) && !is_due;
         // What the queue does is only known when the holds that are over have been swept.
         let is_swept = holds.len() == all.len();
         let first = first.filter(|first| is_swept && now < first.deadline);
         let waits = |first: &Waiter| match (lock, first.upgrades) {
             (Some(lock), Some(fence)) => !lock.is_alone(fence),
-            (Some(lock), None) => !lock.admits(first.ask.claim),
+            (Some(lock), None) => !lock.admits(first.request.permits),
             (None, _) => false,
         };
         let first = first.filter(|first| waits(first)).map(|first| First { upgrades: first.upgrades });

@@ -2,6 +2,8 @@
 //! fewest waits, and its count (Metwally's Space-Saving). No count is too low, and each has with it how much of it may be the
 //! other names'. Now and then all are halved, so that old quarrels fade.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use super::table::hash_of;
 
 /// How many names are known.
@@ -29,7 +31,7 @@ pub struct MostContended {
 
 impl MostContended {
     /// Somebody begins to wait for this lock.
-    pub fn note(&mut self, db: i32, key: &[u8]) {
+    pub fn record(&mut self, db: i32, key: &[u8]) {
         self.noted += 1;
         if self.noted >= FADE_AFTER {
             self.fade();
@@ -80,7 +82,7 @@ mod tests {
             for key in keys {
                 // Some names come far more often than others.
                 let key = (key * key / 300).to_string().into_bytes();
-                most.note(0, &key);
+                most.record(0, &key);
                 *exact.entry(key).or_default() += 1;
             }
             let named = most.sorted();
@@ -99,8 +101,8 @@ mod tests {
     #[test]
     fn old_quarrels_fade() {
         let mut most = MostContended::default();
-        (0..10).for_each(|_| most.note(0, b"old"));
-        (0..5 * FADE_AFTER).for_each(|_| most.note(1, b"new"));
+        (0..10).for_each(|_| most.record(0, b"old"));
+        (0..5 * FADE_AFTER).for_each(|_| most.record(1, b"new"));
         assert_eq!(most.sorted().iter().map(|known| &*known.key).collect::<Vec<_>>(), [b"new"]);
     }
 }

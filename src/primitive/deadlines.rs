@@ -6,6 +6,11 @@
 //! the wheel reaches their bucket, at most seven times in their life; so many at once that a full bucket keeps nobody
 //! waiting. Within a bucket the order is free.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "the arithmetic of its own places, within bounds that the tests hold"
+)]
+
 use super::slab::Slab;
 use super::Moment;
 
@@ -23,7 +28,7 @@ const NEVER: u64 = u64::MAX;
 
 /// A set of values, each with the moment at which it falls due.
 pub struct Deadlines<T> {
-    entries: Slab<Entry<T>>,
+    entries: Slab<TimerNode<T>>,
     /// First entry of each bucket, level by level.
     heads: Box<[Slot]>,
     /// One bit for each bucket that has entries.
@@ -45,7 +50,7 @@ fn tick_of(deadline: Moment) -> u64 {
     }
 }
 
-struct Entry<T> {
+struct TimerNode<T> {
     tick: u64,
     /// The entry before it; nothing for the first.
     before: Slot,
@@ -68,7 +73,7 @@ impl<T> Default for Deadlines<T> {
 
 impl<T> Deadlines<T> {
     /// What one entry takes, in bytes.
-    pub const ENTRY_BYTES: usize = Slab::<Entry<T>>::PLACE_BYTES;
+    pub const ENTRY_BYTES: usize = Slab::<TimerNode<T>>::PLACE_BYTES;
 
     /// How many entries there are.
     pub const fn len(&self) -> usize {
@@ -93,7 +98,7 @@ impl<T> Deadlines<T> {
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
     pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
         let tick = tick_of(deadline);
-        let slot = self.entries.insert(Entry { tick, before: Slot::NONE, next: Slot::NONE, value });
+        let slot = self.entries.insert(TimerNode { tick, before: Slot::NONE, next: Slot::NONE, value });
         self.link(slot, tick);
         slot
     }
@@ -204,7 +209,7 @@ impl<T> Deadlines<T> {
     fn bucket_of(&self, tick: u64) -> usize {
         let tick = tick.clamp(self.tick, TICK_MAX);
         let differing = tick ^ self.tick;
-        let level = (63 - (differing | 1).leading_zeros()) / DIGIT_BITS;
+        let level = (differing | 1).ilog2() / DIGIT_BITS;
         let digit = (tick >> (DIGIT_BITS * level)) & (BUCKETS as u64 - 1);
         level as usize * BUCKETS + digit as usize
     }

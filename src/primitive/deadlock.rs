@@ -10,41 +10,43 @@
 //! Only what can be reached from the new wait is looked at, and nearly always nobody there waits for anything
 //! else. The work is bounded; a wait that cannot be judged within the bound is let in, and leases end it.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 mod search;
 
-use super::wait_queue::{Place, Waiters};
-use super::waiter::WaiterId;
-use super::{Claim, Hold, Lock, Memory, Moment, Owner};
+use super::wait_queue::{Position, Waiters};
+use super::waiter::{WaitEdge, WaiterId};
+use super::{Hold, Lock, LockManager, Moment, Permits};
 use crate::limits::SEARCH_COST_MAX;
 
 /// The wait that is asked about.
 #[derive(Clone, Copy)]
-pub struct Want<'a> {
+pub struct WaitRequest<'a> {
     pub db: i32,
     pub owner: &'a [u8],
     pub keys: &'a [&'a [u8]],
-    pub claim: Claim,
-    pub place: Place,
-    /// Another wait that ends in the same step.
-    pub without: Option<WaiterId>,
+    pub permits: Permits,
+    pub place: Position,
+    /// Other waits that end in the same step.
+    pub without: &'a [WaiterId],
 }
 
 /// Tells of the holds of a lock; some may be over.
-pub trait Holds {
+pub trait HoldSource {
     /// Passes each hold of the lock to `each`.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold));
 }
 
 /// The locks at hand first, and the others after them; only what is not over.
-pub struct Near<'a> {
+pub struct LocalFirst<'a> {
     pub now: Moment,
     pub at_hand: &'a [(&'a [u8], &'a Lock)],
-    pub others: &'a mut dyn Holds,
+    pub others: &'a mut dyn HoldSource,
     /// What the searches of this step have cost so far: all of them together have the time of one.
     pub spent: usize,
 }
 
-impl Near<'_> {
+impl LocalFirst<'_> {
     /// Whether there is time for one more search.
     pub const fn has_time(&self) -> bool {
         self.spent < SEARCH_COST_MAX
@@ -64,22 +66,19 @@ impl Near<'_> {
     }
 }
 
-/// One link of a cycle: an owner and the lock that it waits for. The next one has it, or comes first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    pub owner: Owner,
-    pub key: Box<[u8]>,
-}
-
 /// The cycle that the wait would close, beginning with the one who asks; nothing if there is none. Each is counted.
-pub fn find_cycle(memory: &mut Memory, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
-    let cycle = look_for_cycle(&memory.waiters, want, holds)?;
-    memory.stats.deadlocks += 1;
-    memory.history.note_deadlock(want.db, &cycle, holds.now);
+pub fn find_cycle(
+    manager: &mut LockManager,
+    want: &WaitRequest,
+    holds: &mut LocalFirst,
+) -> Option<Vec<WaitEdge>> {
+    let cycle = look_for_cycle(&manager.waiters, want, holds)?;
+    manager.stats.deadlocks.up();
+    manager.history.record_deadlock(want.db, &cycle, holds.now);
     Some(cycle)
 }
 
-fn look_for_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Vec<Link>> {
+fn look_for_cycle(waiters: &Waiters, want: &WaitRequest, holds: &mut LocalFirst) -> Option<Vec<WaitEdge>> {
     let before = holds.spent;
     // While a line gets another limit, some in it show one that they do not ask with any more.
     if waiters.len() == 0 || waiters.has_new_limits() || !somebody_waits_elsewhere(waiters, want, holds) {
@@ -93,11 +92,11 @@ fn look_for_cycle(waiters: &Waiters, want: &Want, holds: &mut Near) -> Option<Ve
 
 /// Whether anyone before this wait waits for anything but this: if not, there is nothing to search. With too many
 /// holders to look at it is not worth while either.
-fn somebody_waits_elsewhere(waiters: &Waiters, want: &Want, holds: &mut Near) -> bool {
+fn somebody_waits_elsewhere(waiters: &Waiters, want: &WaitRequest, holds: &mut LocalFirst) -> bool {
     let (before, mut spent) = (holds.spent, 0);
     let found = want.keys.iter().any(|key| {
         holds.spent += search::OPEN_COST;
-        let mut found = waiters.links_between(want.db, key, Place::HEAD, want.place).next().is_some();
+        let mut found = waiters.links_between(want.db, key, Position::HEAD, want.place).next().is_some();
         holds.each(key, &mut |hold| {
             let owner = hold.owner.as_bytes();
             if !found && spent <= SEARCH_COST_MAX {

@@ -1,5 +1,10 @@
 //! Fences: a number that only grows, one sequence for the whole server.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "numbers whose types are below 2³², or that were compared just before"
+)]
+
 use std::num::NonZeroU64;
 
 use crate::limits::FENCE_MAX;
@@ -43,8 +48,13 @@ impl FenceSource {
     }
 
     /// Takes note of a fence that came from elsewhere: a replication stream, a file, a RESTORE.
-    pub fn fold(&mut self, seen: Fence) {
+    pub fn advance_past(&mut self, seen: Fence) {
         self.last = self.last.max(seen.get());
+    }
+
+    /// Makes no fence from before this time by the wall clock.
+    pub fn advance_to(&mut self, unix_us: u64) {
+        self.last = self.last.max(unix_us.min(FENCE_MAX));
     }
 
     /// The newest fence made or seen here; 0 when there was none.
@@ -82,8 +92,8 @@ mod tests {
     #[test]
     fn folds_forward_only() {
         let mut source = FenceSource::default();
-        source.fold(Fence::new(9_000).unwrap());
-        source.fold(Fence::new(8_000).unwrap());
+        source.advance_past(Fence::new(9_000).unwrap());
+        source.advance_past(Fence::new(8_000).unwrap());
         assert_eq!(source.next(1).get(), 9_001);
     }
 

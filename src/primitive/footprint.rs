@@ -2,6 +2,8 @@
 //! gives, which is more than was asked for. What shares room with others, as in a table that has places to spare, counts
 //! with the most that its part can be. A test compares the sums with what servers say of themselves.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 /// What a server spends on a client that a module keeps waiting: two spare clients with their buffers.
 pub const CLIENT: usize = 36_000;
 

@@ -1,6 +1,11 @@
 //! How long things take: counts in buckets that are an eighth of their power of two wide. Adding is a few instructions, the
 //! memory is fixed, and no quantile is told more than an eighth too high.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "the arithmetic of its own places, within bounds that the tests hold"
+)]
+
 /// Buckets of each power of two.
 const PARTS: usize = 1 << PART_BITS;
 const PART_BITS: u32 = 3;
@@ -14,28 +19,35 @@ const BUCKETS: usize = EXACT as usize + (LAST_POWER - PART_BITS - 1) as usize * 
 pub struct Histogram {
     counts: Box<[u64]>,
     count: u64,
+    sum: u64,
     max: u64,
 }
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; BUCKETS].into_boxed_slice(), count: 0, max: 0 }
+        Self { counts: vec![0; BUCKETS].into_boxed_slice(), count: 0, sum: 0, max: 0 }
     }
 }
 
 impl Histogram {
     /// Counts one more.
-    pub fn note(&mut self, us: u64) {
+    pub fn record(&mut self, us: u64) {
         if let Some(count) = self.counts.get_mut(bucket_of(us)) {
             *count += 1;
         }
         self.count += 1;
+        self.sum = self.sum.saturating_add(us);
         self.max = self.max.max(us);
     }
 
     /// How many were counted.
     pub const fn count(&self) -> u64 {
         self.count
+    }
+
+    /// All together.
+    pub const fn sum(&self) -> u64 {
+        self.sum
     }
 
     /// The largest; 0 if there was none.
@@ -55,6 +67,20 @@ impl Histogram {
             }
         }
         self.max
+    }
+
+    /// Powers of two, each with how many are below it and not below the one before. What is left out has none; what is
+    /// too long for the last bucket but one has no power.
+    pub fn powers(&self) -> Vec<(u64, u64)> {
+        let mut powers: Vec<(u64, u64)> = Vec::new();
+        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let Some(power) = last_of(bucket).checked_add(1).map(u64::next_power_of_two) else { break };
+            match powers.last_mut() {
+                Some((last, so_far)) if *last == power => *so_far += count,
+                _ => powers.push((power, *count)),
+            }
+        }
+        powers
     }
 }
 
@@ -96,12 +122,27 @@ mod tests {
 
     proptest! {
         #[test]
+        fn powers_have_what_a_log_has_below_them(
+            times in prop::collection::vec(prop_oneof![0..100_u64, 0..1_000_000_u64, 0..(1_u64 << 40)], 0..300),
+        ) {
+            let mut histogram = Histogram::default();
+            times.iter().for_each(|us| histogram.record(*us));
+            let told = histogram.powers();
+            for power in (0..=40).map(|power| 1_u64 << power) {
+                let below = told.iter().filter(|(of, _)| *of <= power).map(|(_, count)| *count).sum::<u64>();
+                prop_assert_eq!(below, times.iter().filter(|us| **us < power).count() as u64, "{}", power);
+            }
+            prop_assert!(told.iter().all(|(_, count)| *count > 0) && told.is_sorted());
+            prop_assert_eq!(histogram.sum(), times.iter().sum::<u64>());
+        }
+
+        #[test]
         fn quantiles_are_those_of_a_log_but_for_an_eighth(
             times in prop::collection::vec(prop_oneof![0..100_u64, 0..1_000_000_u64, 0..(1_u64 << 40)], 1..300),
             per_mille in prop::sample::select(vec![500_u64, 900, 990, 999, 1000]),
         ) {
             let mut histogram = Histogram::default();
-            times.iter().for_each(|us| histogram.note(*us));
+            times.iter().for_each(|us| histogram.record(*us));
             let mut sorted = times;
             sorted.sort_unstable();
             let exact = sorted[(sorted.len() * per_mille as usize).div_ceil(1000).max(1) - 1];
@@ -114,5 +155,10 @@ mod tests {
     #[test]
     fn nothing_is_told_of_nothing() {
         assert_eq!((Histogram::default().quantile(500), Histogram::default().max()), (0, 0));
+        assert_eq!(Histogram::default().powers(), []);
+        let mut endless = Histogram::default();
+        endless.record(u64::MAX);
+        endless.record(u64::MAX);
+        assert_eq!((endless.powers(), endless.sum()), (Vec::new(), u64::MAX));
     }
 }

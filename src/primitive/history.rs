@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 
 use super::contended::MostContended;
-use super::deadlock::Link;
 use super::histogram::Histogram;
 use super::ledger::{Ended, Named};
-use super::memory::Stats;
+use super::stats::Stats;
+use super::waiter::WaitEdge;
 use super::Moment;
 use crate::limits::{KEY_BYTES_MAX, NEWEST_SHOWN};
 
@@ -24,7 +24,7 @@ pub struct Loss {
 #[derive(Debug)]
 pub struct Deadlock {
     pub db: i32,
-    pub cycle: Vec<Link>,
+    pub cycle: Vec<WaitEdge>,
     pub at: Moment,
 }
 
@@ -46,7 +46,7 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self::starting(Moment::LONG_AGO, Stats::default())
+        Self::starting(Moment::MIN, Stats::default())
     }
 }
 
@@ -66,7 +66,7 @@ impl History {
     }
 
     /// A hold was lost. A name that no lock could be made under is not remembered.
-    pub fn note_loss(&mut self, of: Named, ended: Ended) {
+    pub fn record_loss(&mut self, of: Named, ended: Ended) {
         if of.key.len() > KEY_BYTES_MAX {
             return;
         }
@@ -81,7 +81,7 @@ impl History {
     }
 
     /// A wait was refused.
-    pub fn note_deadlock(&mut self, db: i32, cycle: &[Link], at: Moment) {
+    pub fn record_deadlock(&mut self, db: i32, cycle: &[WaitEdge], at: Moment) {
         self.deadlocks.truncate(NEWEST_SHOWN - 1);
         self.deadlocks.push_front(Deadlock { db, cycle: cycle.to_vec(), at });
     }

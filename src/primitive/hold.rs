@@ -1,10 +1,10 @@
 //! One owner's grant.
 
 use super::bounds::{Bounds, Tie};
-use super::claim::Claim;
 use super::deadlines::Slot;
-use super::entries::{Entries, Exit};
-use super::ledger::End;
+use super::ledger::HoldEnd;
+use super::permits::Permits;
+use super::reentry::{Exit, ReentryIds};
 use super::{Fence, Lease, Moment, Owner};
 
 /// What few holds have, kept apart so that it costs the others no more than a pointer.
@@ -15,14 +15,13 @@ pub struct Extra {
     /// How many locks were granted together under the hold's fence, this one among them.
     pub keys: u32,
     /// Under which ids the owner is in.
-    pub entries: Entries,
+    pub entries: ReentryIds,
     /// What bounds the hold's life beside its lease.
     pub bounds: Option<Box<Bounds>>,
     /// Whether the owner was asked to give it up. Known to this server alone, and not to its files.
     pub is_wanted: bool,
-    /// The lease that a ticket asked for, if it was given the hold and its owner has not been heard of since. Known to
-    /// this server alone, too.
-    pub unclaimed: Option<Lease>,
+    /// Whether it was given to a ticket, and its owner has not been heard of since. Known to this server alone, too.
+    pub is_unclaimed: bool,
 }
 
 impl Default for Extra {
@@ -30,10 +29,10 @@ impl Default for Extra {
         Self {
             note: Box::default(),
             keys: 1,
-            entries: Entries::default(),
+            entries: ReentryIds::default(),
             bounds: None,
             is_wanted: false,
-            unclaimed: None,
+            is_unclaimed: false,
         }
     }
 }
@@ -82,7 +81,7 @@ pub struct Hold {
     pub deadline: Moment,
     pub extra: Option<Box<Extra>>,
     /// How much of the lock this hold takes.
-    pub claim: Claim,
+    pub permits: Permits,
     pub mark: Mark,
 }
 
@@ -93,7 +92,7 @@ impl Hold {
     }
 
     /// What is left at `now` on the wire: ms rounded up, -1 without expiry, 0 when over.
-    pub fn left(&self, now: Moment) -> i64 {
+    pub fn remaining_ms(&self, now: Moment) -> i64 {
         super::time::left_to_wire(self.deadline, now)
     }
 
@@ -108,24 +107,19 @@ impl Hold {
     }
 
     /// Under which ids the owner is in.
-    pub fn entries(&self) -> &Entries {
-        const PLAIN: &Entries = &Entries::PLAIN;
+    pub fn entries(&self) -> &ReentryIds {
+        const PLAIN: &ReentryIds = &ReentryIds::PLAIN;
         self.extra.as_ref().map_or(PLAIN, |extra| &extra.entries)
     }
 
     /// Whether its owner was asked to give it up.
-    pub fn is_wanted(&self) -> bool {
+    pub fn revoke_requested(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.is_wanted)
-    }
-
-    /// The lease that it gets when it is claimed, for one that was given to a ticket and is not claimed yet.
-    pub fn unclaimed(&self) -> Option<Lease> {
-        self.extra.as_ref()?.unclaimed
     }
 
     /// Whether it was given to a ticket, and its owner has not been heard of since.
     pub fn is_unclaimed(&self) -> bool {
-        self.unclaimed().is_some()
+        self.extra.as_ref().is_some_and(|extra| extra.is_unclaimed)
     }
 
     /// What bounds its life beside the lease, if anything does.
@@ -144,19 +138,19 @@ impl Hold {
     }
 
     /// Lets it last for `lease` from now, as far as its bounds allow.
-    pub fn last(&mut self, lease: Lease, now: Moment) {
+    pub fn set_deadline(&mut self, lease: Lease, now: Moment) {
         self.deadline = lease.deadline(now).min(self.end_max());
     }
 
     /// How it ended, when it is over by its deadline.
-    pub fn how_over(&self) -> End {
+    pub fn end_reason(&self) -> HoldEnd {
         // A replica is told of the deadline and of the bounds one after the other.
         let end = self.deadline.plus_ms(1);
         match self.bounds() {
-            _ if self.is_unclaimed() => End::Unclaimed,
-            Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= end) => End::Closed,
-            Some(bounds) if bounds.cap <= end => End::Capped,
-            _ => End::Expired,
+            _ if self.is_unclaimed() => HoldEnd::Unclaimed,
+            Some(bounds) if bounds.tie.is_some_and(|tie| tie.end <= end) => HoldEnd::Closed,
+            Some(bounds) if bounds.cap <= end => HoldEnd::Capped,
+            _ => HoldEnd::Expired,
         }
     }
 
@@ -181,9 +175,9 @@ impl Hold {
     }
 
     /// Keeps its lock from being granted again before this.
-    pub fn set_floor(&mut self, floor: Moment) {
+    pub fn set_min_end(&mut self, min_end: Moment) {
         let bounds = self.bounds().copied().unwrap_or_default();
-        self.set_bounds(Bounds { floor: bounds.floor.max(floor), ..bounds });
+        self.set_bounds(Bounds { min_end: bounds.min_end.max(min_end), ..bounds });
     }
 
     /// Whether nobody has been heard of it since it was given to a client that waited.
@@ -201,18 +195,20 @@ impl Hold {
         self.change_extra(|extra| extra.is_wanted = true);
     }
 
-    /// Notes that it was given to a ticket, whose owner has so long to be heard of.
+    /// Notes that it was given to a ticket, whose owner has so long to be heard of. It keeps the lease that was asked for, so
+    /// that a replica knows how long the hold can last that comes of it.
     pub fn await_claim(&mut self, within: Lease, now: Moment) {
-        let asked = self.lease;
-        self.change_extra(|extra| extra.unclaimed = Some(asked));
-        self.lease = asked.min(within);
-        self.last(self.lease, now);
+        self.change_extra(|extra| extra.is_unclaimed = true);
+        self.set_deadline(self.lease.min(within), now);
     }
 
     /// Notes that its owner has been heard of; the lease that it gets by this.
     pub fn claim(&mut self) -> Option<Lease> {
-        self.unclaimed()?;
-        self.change_extra(|extra| extra.unclaimed.take())
+        let lease = self.is_unclaimed().then_some(self.lease);
+        if lease.is_some() {
+            self.change_extra(|extra| extra.is_unclaimed = false);
+        }
+        lease
     }
 
     /// Bounds its life so, beside the lease that it has.
@@ -227,11 +223,11 @@ impl Hold {
     }
 
     /// Lets the owner out under this id.
-    pub fn leave(&mut self, id: &[u8]) -> Exit {
+    pub fn exit(&mut self, id: &[u8]) -> Exit {
         match self.extra {
             // The plain way: one id, which is empty, and the last one stays in the list.
-            None => Entries::default().leave(id),
-            Some(_) => self.change_extra(|extra| extra.entries.leave(id)),
+            None => ReentryIds::default().exit(id),
+            Some(_) => self.change_extra(|extra| extra.entries.exit(id)),
         }
     }
 }

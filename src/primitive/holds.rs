@@ -1,35 +1,35 @@
 //! The holds of one lock, and those in cooldown. Nearly every lock has one hold and no cooldown;
 //! it then lies where the lock lies.
 
-use super::cooling::Cooling;
+use super::cooldown::Cooldown;
 use super::Hold;
 
 /// Some holds, oldest first, and those in cooldown.
 #[derive(Debug)]
-pub enum Holds {
+pub enum HoldSet {
     One(Hold),
     /// Any number of holds, and of such as cool. Both lie here, as there is room for them where one hold has it.
     Many {
         holds: Vec<Hold>,
-        cooling: Vec<Cooling>,
+        cooldown: Vec<Cooldown>,
     },
 }
 
-impl From<Vec<Hold>> for Holds {
+impl From<Vec<Hold>> for HoldSet {
     fn from(mut holds: Vec<Hold>) -> Self {
         match holds.pop() {
             Some(only) if holds.is_empty() => Self::One(only),
             last => {
                 holds.extend(last);
-                Self::Many { holds, cooling: Vec::new() }
+                Self::Many { holds, cooldown: Vec::new() }
             }
         }
     }
 }
 
-impl Holds {
+impl HoldSet {
     /// No holds.
-    pub const NONE: Self = Self::Many { holds: Vec::new(), cooling: Vec::new() };
+    pub const NONE: Self = Self::Many { holds: Vec::new(), cooldown: Vec::new() };
 
     /// All of them.
     pub fn as_slice(&self) -> &[Hold] {
@@ -50,13 +50,13 @@ impl Holds {
     /// Adds one at the end.
     pub fn push(&mut self, hold: Hold) {
         match self {
-            Self::Many { holds, cooling } if holds.is_empty() && cooling.is_empty() => {
-                *self = Self::One(hold)
+            Self::Many { holds, cooldown } if holds.is_empty() && cooldown.is_empty() => {
+                *self = Self::One(hold);
             }
             Self::Many { holds, .. } => holds.push(hold),
             Self::One(_) => {
                 let holds = self.take(|_| true).into_iter().chain([hold]).collect();
-                *self = Self::Many { holds, cooling: Vec::new() };
+                *self = Self::Many { holds, cooldown: Vec::new() };
             }
         }
     }
@@ -91,37 +91,37 @@ impl Holds {
     }
 
     /// Those that cool, oldest first.
-    pub fn cooling(&self) -> &[Cooling] {
+    pub fn cooldowns(&self) -> &[Cooldown] {
         match self {
             Self::One(_) => &[],
-            Self::Many { cooling, .. } => cooling,
+            Self::Many { cooldown, .. } => cooldown,
         }
     }
 
     /// The same, to be changed in place.
-    pub fn cooling_mut(&mut self) -> &mut [Cooling] {
+    pub fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
         match self {
             Self::One(_) => &mut [],
-            Self::Many { cooling, .. } => cooling,
+            Self::Many { cooldown, .. } => cooldown,
         }
     }
 
     /// Adds one in cooldown.
-    pub fn cool(&mut self, cooling: Cooling) {
+    pub fn add_cooldown(&mut self, cooldown: Cooldown) {
         match self {
-            Self::Many { cooling: all, .. } => all.push(cooling),
+            Self::Many { cooldown: all, .. } => all.push(cooldown),
             Self::One(_) => {
                 let holds = self.take(|_| true).into_iter().collect();
-                *self = Self::Many { holds, cooling: vec![cooling] };
+                *self = Self::Many { holds, cooldown: vec![cooldown] };
             }
         }
     }
 
     /// Takes out those that cool that are wanted.
-    pub fn take_cooling(&mut self, mut wanted: impl FnMut(&Cooling) -> bool) -> Vec<Cooling> {
-        let Self::Many { holds, cooling } = self else { return Vec::new() };
-        let taken: Vec<Cooling> = cooling.extract_if(.., |cooling| wanted(cooling)).collect();
-        if cooling.is_empty() && !taken.is_empty() {
+    pub fn take_cooldowns(&mut self, mut wanted: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
+        let Self::Many { holds, cooldown } = self else { return Vec::new() };
+        let taken: Vec<Cooldown> = cooldown.extract_if(.., |cooldown| wanted(cooldown)).collect();
+        if cooldown.is_empty() && !taken.is_empty() {
             *self = Self::from(std::mem::take(holds));
         }
         taken
@@ -135,6 +135,6 @@ mod tests {
     #[test]
     fn a_lock_takes_no_more_memory_than_its_hold() {
         // The next size that the server's allocator has is 96.
-        assert!(size_of::<Holds>() == size_of::<Hold>() && size_of::<Hold>() <= 80);
+        assert!(size_of::<HoldSet>() == size_of::<Hold>() && size_of::<Hold>() <= 80);
     }
 }

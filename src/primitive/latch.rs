@@ -4,6 +4,11 @@
 //! It only ever counts down, and whoever counts under an id counts once. So a request that is sent twice has the effect of
 //! one, and what a replica is told can be told again.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "numbers whose types are below 2³², or that were compared just before"
+)]
+
 pub mod codec;
 
 use std::collections::BTreeSet;
@@ -65,9 +70,9 @@ impl Latch {
         true
     }
 
-    /// States that no more than `left` are to count, and that this id has counted: what a replica does, which obeys and
-    /// does not judge. Whether that changed anything; nothing if it cannot be true.
-    pub fn impose(&mut self, left: u32, id: Option<&[u8]>) -> Option<bool> {
+    /// States that no more than `left` are to count, and that this id has counted: what a replica does, which
+    /// decides nothing. Returns whether that changed anything; `None` if it cannot be true.
+    pub fn force(&mut self, left: u32, id: Option<&[u8]>) -> Option<bool> {
         let left = left.min(self.left);
         let new = id.filter(|id| !self.ids.contains(*id));
         let counted = usize::try_from(self.size - left).ok()?;
@@ -128,11 +133,11 @@ mod tests {
             }
             let mut replica = Latch::new(size).unwrap();
             for (left, id) in &stream {
-                prop_assert_eq!(replica.impose(*left, id.as_deref()), Some(true));
+                prop_assert_eq!(replica.force(*left, id.as_deref()), Some(true));
             }
             prop_assert_eq!(&replica, &primary);
             for (left, id) in stream.iter().skip(again.index(stream.len() + 1)) {
-                prop_assert_eq!(replica.impose(*left, id.as_deref()), Some(false));
+                prop_assert_eq!(replica.force(*left, id.as_deref()), Some(false));
             }
             prop_assert_eq!(&replica, &primary);
         }
@@ -150,9 +155,9 @@ mod tests {
     #[test]
     fn more_ids_than_were_counted_cannot_be() {
         let mut latch = Latch::counted_to(3, 2).unwrap();
-        assert_eq!(latch.impose(2, Some(b"a")), Some(true));
-        assert_eq!(latch.impose(2, Some(b"a")), Some(false));
-        assert_eq!(latch.impose(2, Some(b"b")), None);
+        assert_eq!(latch.force(2, Some(b"a")), Some(true));
+        assert_eq!(latch.force(2, Some(b"a")), Some(false));
+        assert_eq!(latch.force(2, Some(b"b")), None);
         assert_eq!((latch.left(), latch.ids().len()), (2, 1), "nothing was changed");
     }
 }

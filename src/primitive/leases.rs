@@ -3,6 +3,8 @@
 //!
 //! Each database has an index of its own, so that swapping two databases, or emptying one, is one step.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use smallvec::SmallVec;
 
 use super::deadlines::{Deadlines, Slot};
@@ -134,7 +136,7 @@ impl Leases {
     }
 
     /// Sees that the entry of this hold comes up no later than at `by`; whether it had to move.
-    pub fn hasten(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
+    pub fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
         let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
         self.index_mut(db).filter(late).map(|index| index.wheel.reschedule(hold.mark.slot(), by)).is_some()
     }

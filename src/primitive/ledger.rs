@@ -4,6 +4,8 @@
 //! Names are not kept, only a number made of them that no client can foresee: so all entries have one size, and nothing
 //! is left here of the names of keys. Two names get the same number once in 2⁶⁴ cases.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use std::collections::BTreeMap;
 
 use super::recent::Recent;
@@ -12,7 +14,7 @@ use super::{Fence, Moment};
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum HoldEnd {
     /// Its owner released it.
     Released,
     /// Its lease ran out.
@@ -33,11 +35,13 @@ pub enum End {
     Stolen,
     /// Its owner handed it over.
     Transferred,
+    /// After a failover its lock turned out to have been granted since.
+    Displaced,
     /// It had ended before, and its permits have cooled since.
     Cooled,
 }
 
-impl End {
+impl HoldEnd {
     /// The word for it in replies.
     pub const fn word(self) -> &'static str {
         match self {
@@ -51,6 +55,7 @@ impl End {
             Self::Broken => "broken",
             Self::Stolen => "stolen",
             Self::Transferred => "transferred",
+            Self::Displaced => "displaced",
             Self::Cooled => "cooled",
         }
     }
@@ -66,7 +71,7 @@ impl End {
 pub struct Ended {
     /// The hold's fence.
     pub fence: Fence,
-    pub how: End,
+    pub how: HoldEnd,
     pub at: Moment,
 }
 
@@ -141,18 +146,18 @@ impl Ledger {
 
     /// A hold was given back by its owner. Whatever is known of this owner on this lock is of an earlier one.
     #[inline]
-    pub fn overrule(&mut self, of: Named, fence: Fence, at: Moment) {
+    pub fn supersede(&mut self, of: Named, fence: Fence, at: Moment) {
         if !self.ends.is_empty() {
-            self.overrule_known(of, Ended { fence, how: End::Released, at });
+            self.supersede_known(of, Ended { fence, how: HoldEnd::Released, at });
         }
     }
 
-    fn overrule_known(&mut self, of: Named, released: Ended) {
+    fn supersede_known(&mut self, of: Named, released: Ended) {
         let name = hash_of(&of);
         match self.ends.get_mut(name) {
             None => {}
             // In its place: who releases again and again must not push out what others have lost.
-            Some(newest) if newest.how == End::Released => *newest = released,
+            Some(newest) if newest.how == HoldEnd::Released => *newest = released,
             Some(_) => self.ends.put(name, released, self.capacity * 2),
         }
     }
@@ -166,7 +171,7 @@ impl Ledger {
         };
         let lost = self.ends.get(hash_of(&(of, fence))).copied();
         let released = self.done(of, fence, Deed::Release);
-        let released = released.map(|done| Ended { fence, how: End::Released, at: done.at });
+        let released = released.map(|done| Ended { fence, how: HoldEnd::Released, at: done.at });
         let newest = newest.filter(|newest| newest.fence == fence);
         // A hold can end twice: RESTORE brings it back.
         [lost, released, newest].into_iter().flatten().max_by_key(|ended| ended.at)
@@ -204,7 +209,7 @@ mod tests {
         Fence::new(n).unwrap()
     }
 
-    fn ended(n: u64, how: End) -> Ended {
+    fn ended(n: u64, how: HoldEnd) -> Ended {
         Ended { fence: fence(n), how, at: Moment(n) }
     }
 
@@ -218,37 +223,41 @@ mod tests {
     fn keeps_the_newest() {
         let mut ledger = ledger(2);
         for n in 1..=3 {
-            ledger.record(K, ended(n, End::Expired));
+            ledger.record(K, ended(n, HoldEnd::Expired));
         }
         assert_eq!(ledger.find(K, Some(fence(1))), None);
-        assert_eq!(ledger.find(K, Some(fence(2))), Some(ended(2, End::Expired)));
-        assert_eq!(ledger.find(K, None), Some(ended(3, End::Expired)));
+        assert_eq!(ledger.find(K, Some(fence(2))), Some(ended(2, HoldEnd::Expired)));
+        assert_eq!(ledger.find(K, None), Some(ended(3, HoldEnd::Expired)));
         for other in [Named { db: 1, ..K }, Named { key: b"ko", ..K }, Named { key: b"", owner: b"ko", ..K }]
         {
             assert_eq!(ledger.find(other, None), None, "{other:?}");
         }
         ledger.set_capacity(0);
-        ledger.record(K, ended(4, End::Expired));
+        ledger.record(K, ended(4, HoldEnd::Expired));
         assert_eq!(ledger.find(K, None), None);
     }
 
     #[test]
-    fn a_release_overrules_what_is_known_and_pushes_nothing_out() {
+    fn a_release_supersedes_what_is_known_and_pushes_nothing_out() {
         let mut ledger = ledger(3);
-        ledger.overrule(K, fence(1), Moment(1));
+        ledger.supersede(K, fence(1), Moment(1));
         assert_eq!(ledger.find(K, None), None, "of whom nothing is known nothing is kept");
         let other = Named { owner: b"p", ..K };
-        ledger.record(other, ended(2, End::Broken));
-        ledger.record(K, ended(3, End::Expired));
+        ledger.record(other, ended(2, HoldEnd::Broken));
+        ledger.record(K, ended(3, HoldEnd::Expired));
         for n in 4..100 {
-            ledger.overrule(K, fence(n), Moment(n));
-            assert_eq!(ledger.find(K, None), Some(ended(n, End::Released)));
-            assert_eq!(ledger.find(K, Some(fence(n))), Some(ended(n, End::Released)));
+            ledger.supersede(K, fence(n), Moment(n));
+            assert_eq!(ledger.find(K, None), Some(ended(n, HoldEnd::Released)));
+            assert_eq!(ledger.find(K, Some(fence(n))), Some(ended(n, HoldEnd::Released)));
         }
-        assert_eq!(ledger.find(K, Some(fence(3))), Some(ended(3, End::Expired)), "of that hold it is true");
-        assert_eq!(ledger.find(other, None), Some(ended(2, End::Broken)));
-        ledger.record(K, ended(100, End::Stolen));
-        assert_eq!(ledger.find(K, None), Some(ended(100, End::Stolen)));
+        assert_eq!(
+            ledger.find(K, Some(fence(3))),
+            Some(ended(3, HoldEnd::Expired)),
+            "of that hold it is true"
+        );
+        assert_eq!(ledger.find(other, None), Some(ended(2, HoldEnd::Broken)));
+        ledger.record(K, ended(100, HoldEnd::Stolen));
+        assert_eq!(ledger.find(K, None), Some(ended(100, HoldEnd::Stolen)));
     }
 
     #[test]
@@ -256,29 +265,29 @@ mod tests {
         for (flushed, known) in [(None, [false; 2]), (Some(0), [false, true])] {
             let mut ledger = ledger(9);
             let others = Named { db: 1, ..K };
-            [K, others].into_iter().for_each(|of| ledger.record(of, ended(1, End::Transferred)));
+            [K, others].into_iter().for_each(|of| ledger.record(of, ended(1, HoldEnd::Transferred)));
             ledger.flush(flushed, Moment(1));
             assert_eq!([K, others].map(|of| ledger.find(of, None).is_some()), known);
             assert_eq!(
                 ledger.find(K, Some(fence(1))),
-                Some(ended(1, End::Transferred)),
+                Some(ended(1, HoldEnd::Transferred)),
                 "of that hold it is true"
             );
-            ledger.record(K, ended(2, End::Expired));
-            assert_eq!(ledger.find(K, None), Some(ended(2, End::Expired)));
+            ledger.record(K, ended(2, HoldEnd::Expired));
+            assert_eq!(ledger.find(K, None), Some(ended(2, HoldEnd::Expired)));
         }
     }
 
     #[test]
     fn requests_are_kept_apart_from_losses() {
         let mut ledger = ledger(2);
-        ledger.record(K, ended(1, End::Expired));
+        ledger.record(K, ended(1, HoldEnd::Expired));
         for n in 2..10 {
             ledger.remember(K, fence(n), Deed::Release, Done { fence: fence(n), at: Moment(n) });
         }
-        assert_eq!(ledger.find(K, Some(fence(1))), Some(ended(1, End::Expired)));
+        assert_eq!(ledger.find(K, Some(fence(1))), Some(ended(1, HoldEnd::Expired)));
         assert_eq!([7, 8, 9].map(|n| ledger.done(K, fence(n), Deed::Release).is_some()), [false, true, true]);
-        assert_eq!(ledger.find(K, Some(fence(9))), Some(ended(9, End::Released)));
+        assert_eq!(ledger.find(K, Some(fence(9))), Some(ended(9, HoldEnd::Released)));
         for other in [Deed::Exit(b""), Deed::Transfer(b""), Deed::Upgrade] {
             assert_eq!(ledger.done(K, fence(9), other), None);
         }

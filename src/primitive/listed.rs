@@ -3,7 +3,7 @@
 use super::leases::Leases;
 use super::roll;
 use super::wait_queue::Waiters;
-use super::Memory;
+use super::LockManager;
 
 /// How many queues one stretch has at most, but for those at one place.
 const QUEUES_AT_ONCE: usize = if cfg!(test) { 2 } else { 100 };
@@ -15,7 +15,7 @@ pub struct Stretch<'m> {
     pub next: Option<u32>,
 }
 
-impl Memory {
+impl LockManager {
     /// The locks of a database from a place on, for a small stretch. A lock that is there from the first stretch to the last
     /// is in one of them, and in no two.
     pub fn stretch(&self, db: i32, from: u32) -> Stretch<'_> {

@@ -1,77 +1,63 @@
 //! Who has it: one lock with its limit and its holds, and the permits that cool. This is the value that the keyspace
 //! keeps, and a lock without any of them is free and has no key.
 
-use super::claim::{Claim, ALL};
-use super::holds::Holds;
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "numbers whose types are below 2³², or that were compared just before"
+)]
+
+use super::holds::HoldSet;
+use super::occupancy::Occupancy;
+use super::permits::{Permits, ALL};
 use super::table::Set;
-use super::{Cooling, Fence, Hold, Owner};
+use super::{Cooldown, Fence, Hold, Owner};
 use crate::limits::HOLDS_MAX;
 
 /// One lock: holds that agree on its limit. Their permits together pass it only where the limit of a semaphore was
 /// lowered below what was held.
 #[derive(Debug)]
-pub struct Lock(Holds);
-
-/// Claims that stand beside each other in one lock, whoever made it: they agree on its limit, and all permits together
-/// are no more than there are, unless the limit of a semaphore was lowered.
-struct Standing {
-    limit: u32,
-    taken: u64,
-}
-
-impl Standing {
-    const fn beside(claim: Claim) -> Self {
-        Self { limit: claim.limit, taken: claim.permits as u64 }
-    }
-
-    /// Adds a claim; whether it could.
-    fn admit(&mut self, claim: Claim) -> bool {
-        let taken = self.taken + u64::from(claim.permits);
-        let fits =
-            claim.limit == self.limit && claim.can_be_held() && (self.limit < ALL || taken <= u64::from(ALL));
-        if fits {
-            self.taken = taken;
-        }
-        fits
-    }
-}
+pub struct Lock(HoldSet);
 
 impl Lock {
     /// A lock that nobody has.
     pub fn free() -> Self {
-        Self(Holds::NONE)
+        Self(HoldSet::NONE)
     }
 
     /// A lock rebuilt from its holds and cooldowns, and how many of them had to be left out because they cannot stand
     /// beside those before them.
-    pub fn rebuilt(mut holds: Vec<Hold>, mut cooling: Vec<Cooling>) -> (Self, usize) {
-        let all = holds.len() + cooling.len();
-        let first = holds.first().or(cooling.first().map(|cooling| &cooling.hold));
-        let mut stand = Standing { limit: first.map_or(ALL, |hold| hold.claim.limit), taken: 0 };
-        let mut owners = Set::default();
-        let is_only = holds.len() == 1;
-        holds.retain(|hold| (is_only || owners.insert(hold.owner.clone())) && stand.admit(hold.claim));
-        cooling.retain(|cooling| stand.admit(cooling.hold.claim));
-        let left_out = all - holds.len() - cooling.len();
-        let mut lock = Self(Holds::from(holds));
-        cooling.into_iter().for_each(|cooling| lock.0.cool(cooling));
+    pub fn rebuilt(mut holds: Vec<Hold>, mut cooldown: Vec<Cooldown>) -> (Self, usize) {
+        let all = holds.len() + cooldown.len();
+        let mut taken = Occupancy::default();
+        let (mut owners, mut fences) = (Set::default(), Set::default());
+        let is_only = all == 1;
+        holds.retain(|hold| {
+            let is_new = is_only || (owners.insert(hold.owner.clone()) && fences.insert(hold.fence));
+            is_new && taken.try_add(hold.permits)
+        });
+        cooldown.retain(|cooldown| {
+            (is_only || fences.insert(cooldown.hold.fence)) && taken.try_add(cooldown.hold.permits)
+        });
+        let left_out = all - holds.len() - cooldown.len();
+        let mut lock = Self(HoldSet::from(holds));
+        cooldown.into_iter().for_each(|cooldown| lock.0.add_cooldown(cooldown));
         (lock, left_out)
     }
 
     /// Whether nobody has it and it has no cooldown.
     pub fn is_free(&self) -> bool {
-        self.holds().is_empty() && self.cooling().is_empty()
+        self.holds().is_empty() && self.cooldowns().is_empty()
     }
 
     /// What is taken: by holds, and by cooldowns.
-    fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
-        let cooling = self.cooling().iter().map(|cooling| cooling.hold.claim);
-        self.holds().iter().map(|hold| hold.claim).chain(cooling)
+    fn taken(&self) -> impl Iterator<Item = Permits> + '_ {
+        let cooldown = self.cooldowns().iter().map(|cooldown| cooldown.hold.permits);
+        self.holds().iter().map(|hold| hold.permits).chain(cooldown)
     }
 
     /// The limit; [`ALL`] unless the lock is a semaphore.
     pub fn limit(&self) -> u32 {
-        self.claims().next().map_or(ALL, |claim| claim.limit)
+        self.taken().next().map_or(ALL, |permits| permits.limit)
     }
 
     /// The holds, oldest first.
@@ -84,25 +70,26 @@ impl Lock {
         self.0.as_mut_slice()
     }
 
+    /// Each hold, and each in cooldown.
+    #[inline]
+    pub fn each(&self) -> impl Iterator<Item = &Hold> {
+        self.holds().iter().chain(self.cooldowns().iter().map(|cooldown| &cooldown.hold))
+    }
+
     /// Passes each hold to `each`, and each in cooldown.
     pub fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
         self.holds_mut().iter_mut().for_each(&mut each);
-        self.cooling_mut().iter_mut().for_each(|cooling| each(&mut cooling.hold));
+        self.cooldowns_mut().iter_mut().for_each(|cooldown| each(&mut cooldown.hold));
     }
 
     /// Holds in cooldown, oldest first.
-    pub fn cooling(&self) -> &[Cooling] {
-        self.0.cooling()
+    pub fn cooldowns(&self) -> &[Cooldown] {
+        self.0.cooldowns()
     }
 
     /// The same, to be changed in place.
-    pub fn cooling_mut(&mut self) -> &mut [Cooling] {
-        self.0.cooling_mut()
-    }
-
-    /// Permits that are taken, all together.
-    pub fn used(&self) -> u64 {
-        self.claims().map(|claim| u64::from(claim.permits)).sum()
+    pub fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
+        self.0.cooldowns_mut()
     }
 
     /// Under how many ids its owners are in, all together.
@@ -126,20 +113,22 @@ impl Lock {
         self.holds().iter().rev().find(|hold| hold.fence == fence)
     }
 
-    /// Whether the claim fits beside the present holds: the one conflict rule.
+    /// How much is taken, by holds and by cooldowns.
     #[inline]
-    pub fn admits(&self, claim: Claim) -> bool {
-        !self.is_full() && self.has_room(claim)
+    pub fn occupancy(&self) -> Occupancy {
+        Occupancy::of(self.taken())
+    }
+
+    /// Whether a hold with these permits can be granted beside the present ones.
+    #[inline]
+    pub fn admits(&self, permits: Permits) -> bool {
+        // Everything that can be asked for fits into a lock that is free.
+        self.is_free() || (!self.is_full() && self.occupancy().fits(permits))
     }
 
     /// Whether there are as many holds as a lock can have, with those in cooldown.
     pub fn is_full(&self) -> bool {
-        self.holds().len() + self.cooling().len() >= HOLDS_MAX as usize
-    }
-
-    fn has_room(&self, claim: Claim) -> bool {
-        let limit = self.claims().next().map_or(claim.limit, |claim| claim.limit);
-        claim.limit == limit && self.used() + u64::from(claim.permits) <= u64::from(limit)
+        self.holds().len() + self.cooldowns().len() >= HOLDS_MAX as usize
     }
 
     /// Adds a hold: one that [`Lock::admits`] has let in, or one that takes the place of another.
@@ -148,15 +137,26 @@ impl Lock {
         self.0.push(hold);
     }
 
+    /// Panics unless this is a lock that can be: each owner has one hold, and all can lie beside each other.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check(&self) {
+        let mut taken = Occupancy::default();
+        assert!(self.taken().all(|permits| taken.try_add(permits)), "holds that cannot lie in one lock");
+        let mut owners = Set::default();
+        let is_new = |hold: &Hold| owners.insert(hold.owner.clone());
+        assert!(self.holds().iter().all(is_new), "nobody holds a lock twice");
+        assert!(self.holds().len() + self.cooldowns().len() <= HOLDS_MAX as usize, "too many holds");
+    }
+
     /// Changes the limit of a semaphore that is held.
     pub fn set_limit(&mut self, limit: u32) {
-        self.holds_mut().iter_mut().for_each(|hold| hold.claim.limit = limit);
-        self.cooling_mut().iter_mut().for_each(|cooling| cooling.hold.claim.limit = limit);
+        self.holds_mut().iter_mut().for_each(|hold| hold.permits.limit = limit);
+        self.cooldowns_mut().iter_mut().for_each(|cooldown| cooldown.hold.permits.limit = limit);
     }
 
     /// Whether the hold of this fence is all there is.
     pub fn is_alone(&self, fence: Fence) -> bool {
-        matches!(self.holds(), [only] if only.fence == fence) && self.cooling().is_empty()
+        matches!(self.holds(), [only] if only.fence == fence) && self.cooldowns().is_empty()
     }
 
     /// The hold that this fence names, to be changed in place.
@@ -165,9 +165,13 @@ impl Lock {
     }
 
     /// Puts the hold in as it is, in place of the owner's earlier one and of all that it cannot stand beside: what a
-    /// replica does, which obeys and does not judge. Returns what had to go.
-    pub fn impose(&mut self, hold: Hold) -> Vec<Hold> {
-        let mut gone = self.yield_to(hold.claim, Some(&hold.owner));
+    /// replica does, which takes what it is told and decides nothing. Returns what had to go.
+    pub fn force(&mut self, hold: Hold) -> Vec<Hold> {
+        let mut gone = self.yield_to(hold.permits, Some(&hold.owner));
+        // A fence names one hold: what ends it later must find this one and nothing else.
+        gone.extend(self.0.take(|other| other.fence == hold.fence && other.owner != hold.owner));
+        let same = self.0.take_cooldowns(|cooldown| cooldown.hold.fence == hold.fence);
+        gone.extend(same.into_iter().map(|cooldown| cooldown.hold));
         match self.holds_mut().iter_mut().find(|other| other.owner == hold.owner) {
             // In its place: the order of holds is part of what two servers agree on.
             Some(earlier) => gone.push(std::mem::replace(earlier, hold)),
@@ -177,24 +181,25 @@ impl Lock {
     }
 
     /// Lets permits cool, in place of all that they cannot stand beside. Returns what had to go.
-    pub fn impose_cooling(&mut self, cooling: Cooling) -> Vec<Hold> {
-        let gone = self.yield_to(cooling.hold.claim, None);
-        self.0.cool(cooling);
+    pub fn force_cooldown(&mut self, cooldown: Cooldown) -> Vec<Hold> {
+        let gone = self.yield_to(cooldown.hold.permits, None);
+        self.0.add_cooldown(cooldown);
         gone
     }
 
-    /// Takes out what cannot stand beside this claim, whose owner may have a hold already: everything if limits or permits
+    /// Takes out what cannot stand beside these permits, whose owner may have a hold already: everything if limits or permits
     /// do not agree, and the oldest if there are too many.
-    fn yield_to(&mut self, claim: Claim, owner: Option<&Owner>) -> Vec<Hold> {
-        let others = self.holds().iter().filter(|other| Some(&other.owner) != owner).map(|other| other.claim);
-        let cooling = self.cooling().iter().map(|cooling| cooling.hold.claim);
-        let (mut stand, mut count) = (Standing::beside(claim), 1);
-        if !others.chain(cooling).all(|other| {
+    fn yield_to(&mut self, permits: Permits, owner: Option<&Owner>) -> Vec<Hold> {
+        let others =
+            self.holds().iter().filter(|other| Some(&other.owner) != owner).map(|other| other.permits);
+        let cooldown = self.cooldowns().iter().map(|cooldown| cooldown.hold.permits);
+        let (mut taken, mut count) = (Occupancy::of([permits].into_iter()), 1);
+        if !others.chain(cooldown).all(|other| {
             count += 1;
-            stand.admit(other)
+            taken.try_add(other)
         }) {
-            let cooling = self.0.take_cooling(|_| true).into_iter().map(|cooling| cooling.hold);
-            let mut gone: Vec<Hold> = cooling.collect();
+            let cooldown = self.0.take_cooldowns(|_| true).into_iter().map(|cooldown| cooldown.hold);
+            let mut gone: Vec<Hold> = cooldown.collect();
             gone.extend(self.0.take_all());
             return gone;
         }
@@ -203,7 +208,7 @@ impl Lock {
         }
         let mut is_oldest = true;
         let oldest =
-            self.0.take_cooling(|_| std::mem::take(&mut is_oldest)).pop().map(|cooling| cooling.hold);
+            self.0.take_cooldowns(|_| std::mem::take(&mut is_oldest)).pop().map(|cooldown| cooldown.hold);
         oldest.or_else(|| self.0.take(|other| Some(&other.owner) != owner)).into_iter().collect()
     }
 
@@ -213,18 +218,18 @@ impl Lock {
     }
 
     /// Lets the permits of a hold that has ended cool.
-    pub fn cool(&mut self, cooling: Cooling) {
-        self.0.cool(cooling);
+    pub fn add_cooldown(&mut self, cooldown: Cooldown) {
+        self.0.add_cooldown(cooldown);
     }
 
     /// The cooldown after the hold that this fence names.
-    pub fn cooling_with(&self, fence: Fence) -> Option<&Cooling> {
-        self.cooling().iter().find(|cooling| cooling.hold.fence == fence)
+    pub fn cooldown_with(&self, fence: Fence) -> Option<&Cooldown> {
+        self.cooldowns().iter().find(|cooldown| cooldown.hold.fence == fence)
     }
 
     /// Takes out all of those that cool that are chosen.
-    pub fn take_cooling(&mut self, chosen: impl FnMut(&Cooling) -> bool) -> Vec<Cooling> {
-        self.0.take_cooling(chosen)
+    pub fn take_cooldowns(&mut self, chosen: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
+        self.0.take_cooldowns(chosen)
     }
 
     /// Ends all holds that are chosen.

@@ -5,6 +5,8 @@
 //! whatever sees that a key may have changed; a key is looked at when the step is over. What was found then counts,
 //! though a crowd may hear of it one after the other.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -141,7 +143,7 @@ impl Observers {
 
     /// Asks for a look at this key, if anybody watches it; whether somebody does.
     #[inline]
-    pub fn note(&mut self, db: i32, key: &[u8]) -> bool {
+    pub fn mark(&mut self, db: i32, key: &[u8]) -> bool {
         !self.is_empty() && self.note_watched(db, key)
     }
 
@@ -156,7 +158,7 @@ impl Observers {
     }
 
     /// Asks for a look at all keys that somebody watches.
-    pub fn note_all(&mut self) {
+    pub fn mark_all(&mut self) {
         self.all.ask();
     }
 
@@ -323,6 +325,7 @@ mod tests {
     }
 
     impl World {
+        #[expect(clippy::needless_pass_by_value, reason = "an operation is done once")]
         fn apply(&mut self, op: Op) {
             match op {
                 Op::Insert { db, key, fence, ms } => {
@@ -341,11 +344,11 @@ mod tests {
                 Op::Remove(_) => {}
                 Op::Note { db, key } => {
                     let is_watched = self.rows.iter().any(|row| (row.db, row.key) == (db, key));
-                    assert_eq!(self.observers.note(db, KEYS[key]), is_watched);
-                    self.note(|row| (row.db, row.key) == (db, key));
+                    assert_eq!(self.observers.mark(db, KEYS[key]), is_watched);
+                    self.mark(|row| (row.db, row.key) == (db, key));
                 }
                 Op::NoteAll => {
-                    self.observers.note_all();
+                    self.observers.mark_all();
                     self.all = true;
                 }
                 Op::NoteSome(count) => {
@@ -354,7 +357,7 @@ mod tests {
                     let ids = self.rows.iter().map(|row| row.id).filter(|id| *id > after);
                     let ids: Vec<WaiterId> = ids.take(count).collect();
                     self.noted_up_to = if ids.len() == count { ids[count - 1].0 } else { 0 };
-                    self.note(|row| ids.contains(&row.id));
+                    self.mark(|row| ids.contains(&row.id));
                 }
                 Op::Look(fence) => self.look(fence),
                 Op::Advance(ms) => {
@@ -375,7 +378,7 @@ mod tests {
             self.noted.retain(|noted| rows.iter().any(|row| (row.db, row.key) == *noted));
         }
 
-        fn note(&mut self, chosen: impl Fn(&Row) -> bool) {
+        fn mark(&mut self, chosen: impl Fn(&Row) -> bool) {
             self.noted.extend(self.rows.iter().filter(|row| chosen(row)).map(|row| (row.db, row.key)));
         }
 
@@ -384,7 +387,7 @@ mod tests {
             let met = Condition::Wanted(Fence::new(fence).unwrap());
             let all = std::mem::take(&mut self.all);
             if all {
-                self.note(|_| true);
+                self.mark(|_| true);
             }
             while let Some((db, key)) = self.observers.next() {
                 let at = KEYS.iter().position(|name| **name == *key).unwrap();
@@ -438,7 +441,7 @@ mod tests {
         let mut observers = Observers::default();
         for (id, key) in (1..).zip(KEYS) {
             observers.insert(WaiterId(id), 0, key, Condition::Free, Moment::NEVER);
-            observers.note(0, key);
+            observers.mark(0, key);
         }
         let order: Vec<_> =
             std::iter::from_fn(|| observers.next_noted()).map(|(_, key)| key.to_vec()).collect();

@@ -1,5 +1,10 @@
 //! The newest values, found by a tag: what a memory of a fixed size is made of.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "the arithmetic of its own places, within bounds that the tests hold"
+)]
+
 use std::collections::VecDeque;
 
 use super::table::Table;

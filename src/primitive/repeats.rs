@@ -1,10 +1,10 @@
 //! Requests that named a hold by its fence and are sent again: what the ledger remembers of the first time.
 
-use super::entries::Exit;
 use super::ledger::{Deed, Done, Ended};
-use super::{Claim, End, Fence, Turn};
+use super::reentry::Exit;
+use super::{Fence, HoldEnd, Permits, Step};
 
-impl Turn<'_> {
+impl Step<'_> {
     /// Remembers that this owner, who named its hold by the fence, has left it under this id.
     pub fn remember_exit(&mut self, owner: &[u8], fence: Fence, id: &[u8], exit: Exit) {
         match exit {
@@ -26,31 +26,31 @@ impl Turn<'_> {
 
     fn remember(&mut self, owner: &[u8], fence: Fence, deed: Deed, new: Fence) {
         let (of, done) = (self.named(owner), Done { fence: new, at: self.clock.now });
-        self.memory.ledger.remember(of, fence, deed, done);
-        self.memory.fit_ledger();
+        self.manager.ledger.remember(of, fence, deed, done);
+        self.manager.fit_ledger();
     }
 
     /// The end of the hold of this fence, if this owner itself has ended it.
     pub fn released_before(&self, owner: &[u8], fence: Fence) -> Option<Ended> {
-        let ended = self.memory.ledger.find(self.named(owner), Some(fence));
-        ended.filter(|ended| ended.how == End::Released)
+        let ended = self.manager.ledger.find(self.named(owner), Some(fence));
+        ended.filter(|ended| ended.how == HoldEnd::Released)
     }
 
     /// Whether this owner has left the hold of this fence under this id, and holds it under others.
     pub fn has_left(&self, owner: &[u8], fence: Fence, id: &[u8]) -> bool {
-        self.memory.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
+        self.manager.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
     }
 
     /// The exclusive hold that this owner has now, if that of this fence was upgraded to it. Whoever is told of it is told that
     /// it has the lock, so this must be so.
     pub fn upgraded_before(&self, owner: &[u8], fence: Fence) -> Option<Fence> {
-        let done = self.memory.ledger.done(self.named(owner), fence, Deed::Upgrade)?;
-        let hold = self.lock.hold_of(owner).filter(|hold| hold.claim == Claim::EXCLUSIVE);
+        let done = self.manager.ledger.done(self.named(owner), fence, Deed::Upgrade)?;
+        let hold = self.lock.hold_of(owner).filter(|hold| hold.permits == Permits::EXCLUSIVE);
         hold.map(|hold| hold.fence).filter(|fence| *fence == done.fence)
     }
 
     /// The fence under which the hold was handed over to this owner before.
     pub fn was_transferred(&self, owner: &[u8], fence: Fence, to: &[u8]) -> Option<Fence> {
-        self.memory.ledger.done(self.named(owner), fence, Deed::Transfer(to)).map(|done| done.fence)
+        self.manager.ledger.done(self.named(owner), fence, Deed::Transfer(to)).map(|done| done.fence)
     }
 }

@@ -1,6 +1,11 @@
 //! Numbered places for values. Places are kept in blocks that never move, so that growing by one never copies
 //! what is there: a copy of a million entries would stall every client.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "the arithmetic of its own places, within bounds that the tests hold"
+)]
+
 use super::footprint::allocated;
 
 const BLOCK: usize = 1024;
@@ -28,14 +33,14 @@ impl Slot {
     }
 }
 
-enum Place<T> {
+enum Cell<T> {
     Taken(T),
     Vacant { next: Slot },
 }
 
 /// Values of one kind, each at a [`Slot`]. Freed places are used again, the last freed first.
 pub struct Slab<T> {
-    blocks: Vec<Vec<Place<T>>>,
+    blocks: Vec<Vec<Cell<T>>>,
     vacant: Slot,
     len: usize,
 }
@@ -48,7 +53,7 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     /// What one place takes, in bytes.
-    pub const PLACE_BYTES: usize = size_of::<Place<T>>();
+    pub const PLACE_BYTES: usize = size_of::<Cell<T>>();
 
     /// How many values there are.
     pub const fn len(&self) -> usize {
@@ -58,7 +63,7 @@ impl<T> Slab<T> {
     /// What it takes of the server's memory: as much as at its largest.
     pub const fn bytes(&self) -> usize {
         self.blocks.len() * allocated(BLOCK * Self::PLACE_BYTES)
-            + self.blocks.capacity() * size_of::<Vec<Place<T>>>()
+            + self.blocks.capacity() * size_of::<Vec<Cell<T>>>()
     }
 
     /// Gives all of it back, a block with each step of the iterator.
@@ -71,8 +76,8 @@ impl<T> Slab<T> {
         self.len += 1;
         let slot = self.vacant;
         if let Some(place) = self.place_mut(slot) {
-            if let Place::Vacant { next } = *place {
-                *place = Place::Taken(value);
+            if let Cell::Vacant { next } = *place {
+                *place = Cell::Taken(value);
                 self.vacant = next;
                 return slot;
             }
@@ -87,7 +92,7 @@ impl<T> Slab<T> {
         let before = (self.blocks.len() - 1) * BLOCK;
         let block = self.blocks.last_mut();
         let at = block.map_or(0, |block| {
-            block.push(Place::Taken(value));
+            block.push(Cell::Taken(value));
             block.len() - 1
         });
         Slot(u32::try_from(before + at).unwrap_or(u32::MAX).min(Slot::NONE.0))
@@ -97,23 +102,23 @@ impl<T> Slab<T> {
     pub fn remove(&mut self, slot: Slot) -> Option<T> {
         let next = self.vacant;
         let place = self.place_mut(slot)?;
-        if matches!(place, Place::Vacant { .. }) {
+        if matches!(place, Cell::Vacant { .. }) {
             return None;
         }
-        let old = std::mem::replace(place, Place::Vacant { next });
+        let old = std::mem::replace(place, Cell::Vacant { next });
         self.vacant = slot;
         self.len -= 1;
         match old {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
+            Cell::Taken(value) => Some(value),
+            Cell::Vacant { .. } => None,
         }
     }
 
     /// All values.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.blocks.iter().flatten().filter_map(|place| match place {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
+            Cell::Taken(value) => Some(value),
+            Cell::Vacant { .. } => None,
         })
     }
 
@@ -121,20 +126,20 @@ impl<T> Slab<T> {
     pub fn get(&self, slot: Slot) -> Option<&T> {
         let (block, at) = slot.split();
         match self.blocks.get(block)?.get(at)? {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
+            Cell::Taken(value) => Some(value),
+            Cell::Vacant { .. } => None,
         }
     }
 
     /// The value at this place, to be changed.
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         match self.place_mut(slot)? {
-            Place::Taken(value) => Some(value),
-            Place::Vacant { .. } => None,
+            Cell::Taken(value) => Some(value),
+            Cell::Vacant { .. } => None,
         }
     }
 
-    fn place_mut(&mut self, slot: Slot) -> Option<&mut Place<T>> {
+    fn place_mut(&mut self, slot: Slot) -> Option<&mut Cell<T>> {
         let (block, at) = slot.split();
         self.blocks.get_mut(block)?.get_mut(at)
     }

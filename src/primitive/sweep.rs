@@ -1,6 +1,8 @@
 //! A way over all of something, of which only a few are looked up at once: to name 200,000 locks in one event would keep
 //! every client waiting.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 /// How far a way has come, and how often it is still to be gone.
 #[derive(Default)]
 pub struct Sweep<T> {

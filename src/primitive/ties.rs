@@ -1,6 +1,8 @@
 //! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: whoever gets one
 //! opens the key and compares.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -32,8 +34,8 @@ pub struct Ties {
 
 impl Ties {
     /// Notes a hold. One that is cut needs no note: its deadline ends it.
-    pub fn note(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
-        if !tie.is_cut() {
+    pub fn add(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
+        if !tie.is_orphaned() {
             let index = self.by_db.entry(db).or_default();
             if index.tied.insert((tie.client, key.into(), fence)) {
                 index.bytes += tie_bytes(key.len());
@@ -115,7 +117,7 @@ mod tests {
     fn a_connection_finds_its_own_in_all_databases_also_when_they_change_places() {
         let (mut ties, fence) = (Ties::default(), Fence::new(5).unwrap());
         for (db, key, client) in [(0, b"a", 7), (0, b"b", 8), (3, b"c", 7), (4, b"d", 9)] {
-            ties.note(db, key, fence, &tie(client));
+            ties.add(db, key, fence, &tie(client));
         }
         assert_eq!(of(&ties, 7), [(0, b"a".to_vec()), (3, b"c".to_vec())]);
         ties.swap(0, 3);
@@ -130,7 +132,7 @@ mod tests {
     fn whoever_goes_on_from_the_last_one_sees_each_once() {
         let (mut ties, fence) = (Ties::default(), Fence::new(5).unwrap());
         for n in 0..20_u8 {
-            ties.note(i32::from(n % 3), &[n], fence, &tie(u64::from(n / 4)));
+            ties.add(i32::from(n % 3), &[n], fence, &tie(u64::from(n / 4)));
         }
         let (mut last, mut seen) = (None, Vec::new());
         loop {

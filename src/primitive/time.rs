@@ -13,7 +13,7 @@ impl Moment {
     pub const NEVER: Self = Self(u64::MAX);
 
     /// Earlier than every real point.
-    pub const LONG_AGO: Self = Self(0);
+    pub const MIN: Self = Self(0);
 
     /// This point moved `ms` milliseconds into the future, never wrapping.
     pub const fn plus_ms(self, ms: u64) -> Self {

@@ -5,14 +5,17 @@
 //! locks together stands in all their queues at one and the same place, so that no two queues disagree about who
 //! comes first.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 mod caps;
+#[cfg(test)]
+mod check;
 mod footprint;
 mod lengths;
 mod names;
 mod new_limits;
 mod sieve;
 mod tickets;
-pub mod users;
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +24,12 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use super::broken::broken;
 use super::deadlines::{Deadlines, Slot};
 use super::leases::place_of;
 use super::table::Table;
-use super::waiter::{Kind, Waiter, WaiterId};
+use super::users::Users;
+use super::waiter::{Waiter, WaiterId, WaiterKind};
 use super::Moment;
 use crate::limits::AHEAD_COUNTED_MAX;
 
@@ -35,7 +40,7 @@ use names::Names;
 pub use new_limits::Changed;
 use new_limits::NewLimit;
 use sieve::Sieve;
-use users::Users;
+
 use waits::Waits;
 
 /// The names of the locks that one waiter waits for, in order and each once.
@@ -49,9 +54,9 @@ type ByName<V> = Table<Rc<[u8]>, V>;
 
 /// Where in its queues somebody stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(u64);
+pub struct Position(u64);
 
-impl Place {
+impl Position {
     /// Before all who came without a hold.
     pub const HEAD: Self = Self(0);
 
@@ -61,20 +66,20 @@ impl Place {
 
 #[derive(Default)]
 struct Queue {
-    order: BTreeMap<Place, WaiterId>,
+    order: BTreeMap<Position, WaiterId>,
     by_owner: ByName<WaiterId>,
     /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
-    links: BTreeMap<Place, WaiterId>,
+    links: BTreeMap<Position, WaiterId>,
     tickets: usize,
     new_limit: Option<Box<NewLimit>>,
 }
 
 /// One wait as it stands in the queues.
-pub struct Entry {
+pub struct QueueNode {
     pub waiter: Waiter,
     pub db: i32,
     pub keys: Keys,
-    pub place: Place,
+    pub place: Position,
     timer: Slot,
 }
 
@@ -90,7 +95,7 @@ pub struct Waiters {
     names: BTreeMap<i32, Names>,
     sieve: Sieve,
     /// Boxed, as a tree has room for up to twice as many as are in it.
-    entries: BTreeMap<WaiterId, Box<Entry>>,
+    entries: BTreeMap<WaiterId, Box<QueueNode>>,
     /// All waits of each owner.
     waits: BTreeMap<i32, ByName<Waits>>,
     /// Those who wait for several locks.
@@ -157,19 +162,23 @@ impl Waiters {
 
     /// Where a new wait of this owner would stand: in the place of an earlier one if that waits for the same
     /// locks or more, at the end otherwise.
-    pub fn place_for(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> Place {
-        let earlier = self.earlier_waits(db, keys, owner);
-        let old = if let [only] = earlier.as_slice() { self.entries.get(only) } else { None };
+    pub fn place_for(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> Position {
+        self.place_instead(&self.earlier_waits(db, keys, owner), keys)
+    }
+
+    /// The same, when its earlier waits for these locks are known.
+    pub fn place_instead(&self, earlier: &[WaiterId], keys: &[&[u8]]) -> Position {
+        let old = if let [only] = earlier { self.entries.get(only) } else { None };
         old.filter(|old| keys.iter().all(|key| old.keys.iter().any(|known| **known == **key)))
-            .map_or(Place(self.arrivals + 1), |old| old.place)
+            .map_or(Position(self.arrivals + 1), |old| old.place)
     }
 
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
-    pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Place, waiter: Waiter) -> WaiterId {
+    pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Position, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
         let tables_before = self.table_bytes(db);
-        let owner = shared(self.waits.entry(db).or_default(), waiter.ask.owner.as_bytes());
-        let tickets = usize::from(waiter.kind == Kind::Ticket);
+        let owner = shared(self.waits.entry(db).or_default(), waiter.request.owner.as_bytes());
+        let tickets = usize::from(waiter.kind == WaiterKind::Ticket);
         self.tickets += tickets;
         let mut names = Keys::new();
         let queues = self.queues.entry(db).or_default();
@@ -185,7 +194,8 @@ impl Waiters {
             queue.order.insert(place, id);
             queue.by_owner.insert(Rc::clone(&owner), id);
             queue.tickets += tickets;
-            self.bytes += queue.bytes(key) - before;
+            // It can take less than before: a table that grew gives its old room back bit by bit.
+            self.bytes = self.bytes + queue.bytes(key) - before;
             names.push(name);
         }
         names.sort_unstable();
@@ -196,7 +206,7 @@ impl Waiters {
         if names.len() > 1 {
             self.groups.insert(id);
         }
-        let entry = Entry { waiter, db, keys: names, place, timer };
+        let entry = QueueNode { waiter, db, keys: names, place, timer };
         self.bytes += entry.bytes();
         self.entries.insert(id, Box::new(entry));
         let owner_bytes = owner_bytes(&owner);
@@ -217,7 +227,7 @@ impl Waiters {
     }
 
     /// Takes a waiter out of its queues.
-    pub fn remove(&mut self, id: WaiterId) -> Option<Entry> {
+    pub fn remove(&mut self, id: WaiterId) -> Option<QueueNode> {
         let tables_before = self.table_bytes(self.get(id)?.db);
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
@@ -225,20 +235,23 @@ impl Waiters {
         if let Some(attached) = entry.waiter.attached() {
             self.attached.remove(&attached.client);
         }
-        let owner = entry.waiter.ask.owner.as_bytes();
-        let tickets = usize::from(entry.waiter.kind == Kind::Ticket);
+        let owner = entry.waiter.request.owner.as_bytes();
+        let tickets = usize::from(entry.waiter.kind == WaiterKind::Ticket);
         self.tickets -= tickets;
         self.bytes -= entry.bytes();
         if let Some(queues) = self.queues.get_mut(&entry.db) {
             for key in &entry.keys {
-                let Some(queue) = queues.get_mut(key) else { continue };
+                let Some(queue) = queues.get_mut(key) else {
+                    broken("a waiter stands in no queue of its lock");
+                    continue;
+                };
                 self.lengths.change(queue.order.len(), queue.order.len() - 1);
                 let before = queue.bytes(key);
                 queue.order.remove(&entry.place);
                 queue.links.remove(&entry.place);
                 queue.by_owner.remove(owner);
                 queue.tickets -= tickets;
-                self.bytes -= before - queue.bytes(key);
+                self.bytes = self.bytes + queue.bytes(key) - before;
                 if queue.order.is_empty() {
                     if let Some(names) = self.names.get_mut(&entry.db) {
                         names.remove(&(place_of(key), Rc::clone(key)));
@@ -255,13 +268,15 @@ impl Waiters {
     }
 
     fn forget_wait(&mut self, db: i32, owner: &[u8], id: WaiterId) {
-        let Some(owners) = self.waits.get_mut(&db) else { return };
-        let Some(waits) = owners.get_mut(owner) else { return };
+        let Some(owners) = self.waits.get_mut(&db) else {
+            return broken("a database with waiters has no waits");
+        };
+        let Some(waits) = owners.get_mut(owner) else { return broken("a wait is of no owner") };
         if waits.remove(id) {
             self.bytes -= owner_bytes(owner);
             owners.remove(owner);
         } else if waits.len() == 1 {
-            let Some(last) = waits.iter().next() else { return };
+            let Some(last) = waits.iter().next() else { return broken("an owner with one wait has none") };
             let is_link = self.entries.get(&last).is_some_and(|last| last.keys.len() > 1);
             self.mark(last, is_link);
         }
@@ -269,8 +284,10 @@ impl Waiters {
 
     /// Notes in a waiter's queues whether it links them to others.
     fn mark(&mut self, id: WaiterId, is_link: bool) {
-        let Some(entry) = self.entries.get(&id) else { return };
-        let Some(queues) = self.queues.get_mut(&entry.db) else { return };
+        let Some(entry) = self.entries.get(&id) else { return broken("a wait is unknown") };
+        let Some(queues) = self.queues.get_mut(&entry.db) else {
+            return broken("a database with waiters has no queues");
+        };
         for key in &entry.keys {
             if let Some(queue) = queues.get_mut(key) {
                 let before = queue.bytes(key);
@@ -303,23 +320,23 @@ impl Waiters {
         &self,
         db: i32,
         key: &[u8],
-        from: Place,
-        to: Place,
+        from: Position,
+        to: Position,
     ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.range(from..to));
         order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
     }
 
     /// Everyone who waits for this lock before a place, last come first.
-    pub fn before(&self, db: i32, key: &[u8], place: Place) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub fn before(&self, db: i32, key: &[u8], place: Position) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.range(..place).rev());
         order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
     }
 
     /// The first place behind this owner in the queue of this lock, if it waits there.
-    pub fn place_after(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<Place> {
+    pub fn place_after(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<Position> {
         let entry = self.entries.get(&self.waiter_of(db, key, owner)?)?;
-        Some(Place(entry.place.0 + 1))
+        Some(Position(entry.place.0 + 1))
     }
 
     /// Those of them whose owner waits elsewhere too.
@@ -327,21 +344,21 @@ impl Waiters {
         &self,
         db: i32,
         key: &[u8],
-        from: Place,
-        to: Place,
+        from: Position,
+        to: Position,
     ) -> impl Iterator<Item = WaiterId> + '_ {
         let links = self.queue(db, key).map(|queue| queue.links.range(from..to));
         links.into_iter().flatten().map(|(_, id)| *id)
     }
 
     /// Those who wait for several locks and came after this one.
-    pub fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &Entry)> {
+    pub fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &QueueNode)> {
         let later = self.groups.range((Bound::Excluded(id), Bound::Unbounded));
         later.filter_map(|id| Some((*id, self.get(*id)?)))
     }
 
     /// One wait.
-    pub fn get(&self, id: WaiterId) -> Option<&Entry> {
+    pub fn get(&self, id: WaiterId) -> Option<&QueueNode> {
         self.entries.get(&id).map(|entry| &**entry)
     }
 
@@ -370,6 +387,10 @@ impl Waiters {
 
     /// The wait of this owner for this lock.
     pub fn waiter_of(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<WaiterId> {
+        // Nearly nobody who asks waits already, and that one look-up tells.
+        if !self.does_wait(db, owner) {
+            return None;
+        }
         self.queue(db, key)?.by_owner.get(owner).copied()
     }
 
@@ -388,7 +409,7 @@ impl Waiters {
     pub fn ahead_of(&self, db: i32, key: &[u8], owner: &[u8]) -> usize {
         let Some(queue) = self.queue(db, key) else { return 0 };
         let own = queue.by_owner.get(owner).and_then(|id| self.entries.get(id)).map(|entry| entry.place);
-        queue.order.range(..own.unwrap_or(Place::END)).take(AHEAD_COUNTED_MAX).count()
+        queue.order.range(..own.unwrap_or(Position::END)).take(AHEAD_COUNTED_MAX).count()
     }
 
     /// When to call [`Waiters::pop_due`] next.
@@ -407,6 +428,13 @@ impl Waiters {
         entries.chain(names).chain(queues).chain(waits)
     }
 
+    /// Whether there may be something to do for those who wait: for a lock of this name, or for those who are to get another
+    /// limit.
+    #[inline]
+    pub fn may_want(&self, key: &[u8]) -> bool {
+        !self.entries.is_empty() && (self.sieve.may_have(key) || self.new_limits > 0)
+    }
+
     #[inline]
     fn queue(&self, db: i32, key: &[u8]) -> Option<&Queue> {
         if self.entries.is_empty() || !self.sieve.may_have(key) {
@@ -418,13 +446,13 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
-    use super::super::waiter::Ask;
-    use super::super::{Claim, Lease, Owner};
+    use super::super::waiter::AcquireRequest;
+    use super::super::{Lease, Owner, Permits};
     use super::*;
 
-    pub(super) fn ask(owner: &[u8]) -> Ask {
+    pub(super) fn request(owner: &[u8]) -> AcquireRequest {
         let owner = Owner::new(owner).unwrap();
-        Ask { owner, claim: Claim::EXCLUSIVE, lease: Lease::ms(1), extra: None, span: None }
+        AcquireRequest { owner, permits: Permits::EXCLUSIVE, lease: Lease::ms(1), extra: None, span: None }
     }
 
     pub(super) fn enqueue(
@@ -434,11 +462,11 @@ mod tests {
         owner: &[u8],
         deadline: Moment,
     ) -> WaiterId {
-        enqueue_as(Kind::Client, waiters, db, keys, owner, deadline)
+        enqueue_as(WaiterKind::Client, waiters, db, keys, owner, deadline)
     }
 
     pub(super) fn enqueue_as(
-        kind: Kind,
+        kind: WaiterKind,
         waiters: &mut Waiters,
         db: i32,
         keys: &[&[u8]],
@@ -451,7 +479,7 @@ mod tests {
         }
         let waiter = Waiter {
             kind,
-            ask: ask(owner),
+            request: request(owner),
             since: Moment(0),
             deadline,
             told: None,
@@ -462,11 +490,11 @@ mod tests {
     }
 
     pub(super) fn owners(waiters: &Waiters, key: &[u8]) -> Vec<Vec<u8>> {
-        waiters.iter(0, key).map(|(_, waiter)| waiter.ask.owner.as_bytes().to_vec()).collect()
+        waiters.iter(0, key).map(|(_, waiter)| waiter.request.owner.as_bytes().to_vec()).collect()
     }
 
     fn links(waiters: &Waiters, key: &[u8]) -> Vec<WaiterId> {
-        waiters.links_between(0, key, Place::HEAD, Place(u64::MAX)).collect()
+        waiters.links_between(0, key, Position::HEAD, Position(u64::MAX)).collect()
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! One who waits, and what it asks for.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use super::bounds::Span;
-use super::claim::Claim;
 use super::footprint::allocated;
 use super::hold::Extra;
-use super::wait_queue::users::UserId;
+use super::occupancy::Occupancy;
+use super::permits::Permits;
+use super::users::UserId;
 use super::{Fence, Hold, Lease, Moment, Owner};
 
 /// What somebody asks of a lock, or of several at once.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct AcquireRequest {
     pub owner: Owner,
-    pub claim: Claim,
+    pub permits: Permits,
     /// How long the hold shall last, counted from the grant.
     pub lease: Lease,
     pub extra: Option<Box<Extra>>,
@@ -19,7 +22,7 @@ pub struct Ask {
     pub span: Option<Box<Span>>,
 }
 
-impl Ask {
+impl AcquireRequest {
     /// The note's bytes; empty when there is none.
     pub fn note(&self) -> &[u8] {
         self.extra.as_ref().map_or(&[], |extra| &extra.note)
@@ -42,14 +45,14 @@ impl Ask {
 
 /// Who stands in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WaiterKind {
     /// A client that is kept waiting for its reply.
     Client,
     /// A ticket: nobody is kept waiting, and whoever asks for it again is told. What it is given must be claimed.
     Ticket,
 }
 
-impl Kind {
+impl WaiterKind {
     /// The word for it in replies.
     pub const fn word(self) -> &'static str {
         match self {
@@ -80,8 +83,8 @@ pub struct Attached {
 /// One who waits.
 #[derive(Debug)]
 pub struct Waiter {
-    pub kind: Kind,
-    pub ask: Ask,
+    pub kind: WaiterKind,
+    pub request: AcquireRequest,
     pub since: Moment,
     /// Where the wait ends without a grant.
     pub deadline: Moment,
@@ -98,14 +101,14 @@ impl Waiter {
     pub fn heap_bytes(&self) -> usize {
         let channel = self.told.as_ref().and_then(|told| told.channel.as_deref());
         let told = self.told.as_ref().map_or(0, |_| allocated(size_of::<Told>()));
-        told + self.ask.heap_bytes_with(channel)
+        told + self.request.heap_bytes_with(channel)
     }
 
     /// The client that is to be told what becomes of the wait with this number.
     pub fn client(&self, id: WaiterId) -> Option<WaiterId> {
         match self.kind {
-            Kind::Client => Some(id),
-            Kind::Ticket => self.attached().map(|attached| attached.client),
+            WaiterKind::Client => Some(id),
+            WaiterKind::Ticket => self.attached().map(|attached| attached.client),
         }
     }
 
@@ -115,16 +118,21 @@ impl Waiter {
     }
 
     /// The owners whose holds leave it no room, of these holds that are not over: where permits add up to too much,
-    /// all of them; none if it only waits for its turn. `taken` is the sum of their permits.
-    pub fn blockers<'l>(&self, holds: &'l [&Hold], taken: u64) -> impl Iterator<Item = &'l Owner> {
-        let Claim { limit, permits } = self.ask.claim;
+    /// all of them; none if it only waits for its turn. `taken` is what they take together.
+    pub fn blockers<'l>(&self, holds: &'l [&Hold], taken: Occupancy) -> impl Iterator<Item = &'l Owner> {
         let upgrades = self.upgrades;
         let own = upgrades.map_or(0, |_| 1);
-        let is_other_kind = holds.first().is_some_and(|hold| hold.claim.limit != limit);
-        let is_full = is_other_kind || taken - own.min(taken) + u64::from(permits) > u64::from(limit);
+        let is_full = !taken.fits_beside_own(self.request.permits, own);
         let others = holds.iter().filter(move |hold| is_full && Some(hold.fence) != upgrades);
         others.map(|hold| &hold.owner)
     }
+}
+
+/// One link of a cycle: an owner and the lock that it waits for. The next one has it, or comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitEdge {
+    pub owner: Owner,
+    pub key: Box<[u8]>,
 }
 
 /// Names one wait for as long as the process lives.

@@ -40,7 +40,7 @@ const READERS: [&str; 7] = [
     "LATCH.AWAIT k",
     "LATCH.INFO k",
 ];
-const KEYLESS: [&str; 3] = ["LOCK.HELP", "LOCK.SCAN 0", "LOCK.STATS"];
+const KEYLESS: [&str; 4] = ["LOCK.HELP", "LOCK.SCAN 0", "LOCK.STATS", "LOCK.RECOVERY"];
 
 fn for_clients() -> impl Iterator<Item = &'static str> {
     WRITERS.into_iter().chain(READERS).chain(KEYLESS)

@@ -37,15 +37,14 @@ pub(crate) fn commands_up_to_now(conn: &mut Connection, server: &Server) -> Vec<
     server.cmd(&["PUBLISH", "mark", "here"]);
     let mut names = Vec::new();
     loop {
-        match conn.raw().fill_buf().expect("the stream goes on").first() {
-            Some(b'\n') => conn.raw().consume(1),
-            _ => {
-                let words = words(&decode(conn.raw()).expect("a command in the stream"));
-                if words[0].eq_ignore_ascii_case("PUBLISH") {
-                    return names;
-                }
-                names.push(words[0].clone());
+        if let Some(b'\n') = conn.raw().fill_buf().expect("the stream goes on").first() {
+            conn.raw().consume(1);
+        } else {
+            let words = words(&decode(conn.raw()).expect("a command in the stream"));
+            if words[0].eq_ignore_ascii_case("PUBLISH") {
+                return names;
             }
+            names.push(words[0].clone());
         }
     }
 }

@@ -263,7 +263,7 @@ fn whole_slots_move_at_once_where_the_server_can() {
 #[test]
 fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     let primary = single();
-    let replica = node(&["cluster-require-full-coverage no"]);
+    let replica = node(&["cluster-require-full-coverage no", "lock.recovery-window-ms -1"]);
     ok(&primary, &["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]);
     wait_until("the nodes to know each other", || {
         replica.cmd(&["CLUSTER", "NODES"]).text().contains(&id(&primary))
@@ -309,6 +309,7 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
         matches!(replica.cmd(&["LOCK.CHECK", LOW, "o"]), Value::Int(_))
     });
     assert_eq!(left(&replica, LOW, "o"), -1);
+    assert_eq!(replica.cmd(&["LOCK.RECOVERY"]), 0, "the primary handed over, and nothing was lost");
     wait_until("the short lease to be over", || replica.cmd(&["DBSIZE"]) == 1);
     wait_waiting(&replica, LOW, 0);
     let mut next = waiter(&replica, &[LOW, "next", "BLOCK", "0"]);

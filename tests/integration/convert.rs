@@ -402,7 +402,7 @@ fn h2_reentry_and_conversions_go_as_in_a_model() {
             }
             (0..=2, None) => assert_eq!(reply, Value::Nil, "{place}"),
             (3..=5, Some(hold)) if id.is_empty() && !hold.ids.contains("") => {
-                assert_eq!(reply, REENTRANT, "{place}")
+                assert_eq!(reply, REENTRANT, "{place}");
             }
             (3..=5, Some(hold)) => {
                 assert_eq!(reply, i64::from(hold.ids.remove(id)), "{place}");
@@ -412,7 +412,7 @@ fn h2_reentry_and_conversions_go_as_in_a_model() {
             }
             (6, None) => assert_eq!(reply, Value::Nil, "{place}"),
             (6, Some(hold)) if hold.is_shared && !is_shared && !is_alone => {
-                assert_eq!(reply, Value::Nil, "{place}")
+                assert_eq!(reply, Value::Nil, "{place}");
             }
             (6, Some(hold)) if hold.is_shared && !is_shared => {
                 let fence = fence_of(&reply);

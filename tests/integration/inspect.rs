@@ -211,6 +211,7 @@ fn help_has_two_lines_for_each_command() {
         "LOCK.WAITERS",
         "LOCK.SCAN",
         "LOCK.STATS",
+        "LOCK.RECOVERY",
         "LATCH.SET",
         "LATCH.DOWN",
         "LATCH.AWAIT",

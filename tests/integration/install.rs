@@ -122,7 +122,7 @@ fn the_example_is_a_configuration_and_shows_the_defaults() {
         pairs.collect::<BTreeSet<_>>()
     };
     let shown: BTreeSet<String> = lines.iter().filter(|line| line.starts_with("lock.")).cloned().collect();
-    assert_eq!(shown, settings(&Server::start()), "every setting with its default");
+    assert_eq!(shown, settings(&Setup::new().with_defaults().start()), "every setting with its default");
     assert_eq!(settings(&server), shown);
 }
 

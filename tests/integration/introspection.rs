@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::steps::{
     assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, watch, words,
 };
+use crate::support::server::Setup;
 use crate::support::wait::wait_waiting;
 use crate::support::{wait_until, Server, Stop, Value};
 
@@ -61,6 +62,7 @@ fn command_info_of_every_command() {
         ("lock.waiters", -2, "module readonly", "@lock @read @slow", Some("RO access")),
         ("lock.scan", -2, "module readonly", "@lock @read @slow", None),
         ("lock.stats", -1, "module readonly", "@lock @read @slow", None),
+        ("lock.recovery", -1, "admin module", "@admin @dangerous @lock @slow", None),
         ("latch.set", -3, "denyoom fast module write", "@fast @lock @write", Some("RW access update")),
         ("latch.down", -2, "fast module write", "@fast @lock @write", Some("RW access update")),
         ("latch.await", -2, "module readonly", "@blocking @lock @read @slow", Some("RO access")),
@@ -237,7 +239,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 41, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 44, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
@@ -330,7 +332,7 @@ fn set_and_refuse(server: &Server) {
     assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 100000")), "OK");
 }
 
-const SETTINGS: [(&str, i64, i64, i64); 12] = [
+const SETTINGS: [(&str, i64, i64, i64); 14] = [
     ("lock.default-lease-ms", 30_000, 1, 4_233_600_000),
     ("lock.max-lease-ms", 604_800_000, 1, 4_233_600_000),
     ("lock.max-wait-ms", 86_400_000, 1, 315_360_000_000),
@@ -343,11 +345,13 @@ const SETTINGS: [(&str, i64, i64, i64); 12] = [
     ("lock.loss-ledger-size", 16_384, 0, 1_000_000),
     ("lock.lock-delay-ms", 0, 0, 3_600_000),
     ("lock.max-fence-ahead-ms", 86_400_000, 0, 315_360_000_000),
+    ("lock.recovery-window-ms", -1, -1, 4_233_600_000),
+    ("lock.recovery-window-max-ms", 60_000, 1, 4_233_600_000),
 ];
 
 #[test]
 fn settings_have_defaults_and_bounds() {
-    let server = Server::start();
+    let server = Setup::new().with_defaults().start();
     let switches = ["lock.events", "lock.deadlock-detection"];
     let count = SETTINGS.len() + switches.len();
     assert_eq!(server.cmd(&words("CONFIG GET lock.*")).items().len(), 2 * count);
@@ -431,7 +435,7 @@ fn settings_come_from_the_file_and_go_back_into_it() {
 #[test]
 fn a_wrong_setting_in_the_file_stops_the_start() {
     for line in ["lock.max-waiters -1", "lock.default-lease-ms 0", "lock.no-such-setting 1"] {
-        let started = crate::support::server::Setup::new().conf(&[line]).try_start();
+        let started = Setup::new().conf(&[line]).try_start();
         assert!(started.is_err(), "{line}");
     }
 }

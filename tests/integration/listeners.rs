@@ -146,10 +146,8 @@ fn ways_to_sync() -> Vec<Vec<&'static str>> {
         vec!["repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-diskless-load swapdb"],
         vec!["repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-diskless-load on-empty-db"],
     ];
-    let two_channels = match server.is_valkey() {
-        true => "dual-channel-replication-enabled yes",
-        false => "repl-rdb-channel yes",
-    };
+    let two_channels =
+        if server.is_valkey() { "dual-channel-replication-enabled yes" } else { "repl-rdb-channel yes" };
     if server.is_valkey() || server.version() >= (8, 0, 0) {
         for load in ["repl-diskless-load disabled", "repl-diskless-load swapdb"] {
             ways.push(vec!["repl-diskless-sync yes", "repl-diskless-sync-delay 0", two_channels, load]);

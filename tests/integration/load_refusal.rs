@@ -73,7 +73,7 @@ fn fail_to_load(server: &Server, path: &str, cause: Cause) {
             load(&["LOADEX", path, "CONFIG", "lock.max-tickets", "5", "CONFIG", "lock.max-waiters", "-1"]);
         }
         Cause::Name => {
-            load(&["LOADEX", path, "CONFIG", "lock.max-tickets", "5", "CONFIG", "lock.nosuch", "1"])
+            load(&["LOADEX", path, "CONFIG", "lock.max-tickets", "5", "CONFIG", "lock.nosuch", "1"]);
         }
         Cause::Words => load(&["LOAD", path, "lock.max-tickets", "5"]),
         Cause::NoFile => load(&["LOAD", &file("nothing.so")]),

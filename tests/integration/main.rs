@@ -7,7 +7,19 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     reason = "a panic is how a test fails; nothing here is loaded into a server"
+)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::format_collect,
+    clippy::items_after_statements,
+    clippy::match_same_arms,
+    clippy::needless_pass_by_value,
+    clippy::struct_field_names,
+    clippy::too_many_lines,
+    reason = "a test is a script: read once from top to bottom, and its constants stand where they are used"
 )]
 
 mod acl;
@@ -57,6 +69,7 @@ mod pages;
 mod pause;
 mod persistence;
 mod queue;
+mod recovery;
 mod reentrant;
 mod reference;
 mod release;

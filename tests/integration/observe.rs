@@ -314,5 +314,5 @@ fn there_is_room_for_so_many() {
     }
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
     assert_eq!(observing(&server), 2, "bob has it now");
-    observers.iter_mut().for_each(|observer| observer.expect_nothing_pending());
+    observers.iter_mut().for_each(Connection::expect_nothing_pending);
 }

@@ -54,7 +54,7 @@ fn it_need_not_be_anybody() {
     let log = server.log();
     let told: Vec<&str> = log.lines().filter_map(|line| Some(&line[line.find("lock: event=")?..])).collect();
     let [broke, stole, as_user] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!(*broke, "lock: event=break user='?' key='k' holds=1 reason='cleanup'");
+    assert_eq!(*broke, "lock: event=break user='?' key='k' reason='cleanup' holds=1 from='alice'");
     assert!(stole.starts_with("lock: event=steal user='?' key='k' owner='bob' fence="), "{stole}");
     assert!(
         as_user.starts_with("lock: event=steal user='default' key='k' owner='carol' fence="),

@@ -91,7 +91,7 @@ fn a_pause_of_everything_ends_by_itself() {
     assert_eq!(timed.read(), Value::Nil);
     let fence = next.read().int();
     assert!(start.elapsed() >= Duration::from_millis(890), "served during the pause");
-    assert!(start.elapsed() < Duration::from_millis(5000), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     assert!(fence > 0);
     assert!(left(&server, "k", "next") > 0);
 }

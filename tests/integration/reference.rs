@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::steps::{is_modern, words};
+use crate::support::server::Setup;
 use crate::support::{skip, Server, Value};
 
 fn read(path: &str) -> String {
@@ -88,7 +89,7 @@ fn flags_and_categories_of_each_command_are_the_servers() {
 
 #[test]
 fn settings_are_as_the_table_says() {
-    let server = Server::start();
+    let server = Setup::new().with_defaults().start();
     let all = server.cmd(&words("CONFIG GET lock.*"));
     let mut left: BTreeMap<String, String> =
         all.items().chunks_exact(2).map(|pair| (pair[0].text(), pair[1].text())).collect();

@@ -11,6 +11,12 @@ fn times(stats: &Value, name: &str) -> Vec<i64> {
     ["count", "p50", "p99", "p99.9", "max"].map(|field| times.field(field).int()).to_vec()
 }
 
+/// Powers of two, and how many times are below each and not below the one before.
+fn buckets(stats: &Value, name: &str) -> Vec<(i64, i64)> {
+    let told = stats.field(name).field("buckets").items();
+    told.chunks(2).map(|pair| (pair[0].int(), pair[1].int())).collect()
+}
+
 #[test]
 fn times_are_counted_from_the_line_to_the_grant_and_to_the_end() {
     let server = Server::start();
@@ -27,11 +33,17 @@ fn times_are_counted_from_the_line_to_the_grant_and_to_the_end() {
     assert!((60_000..2_000_000).contains(&waits[4]) && waits[1] == waits[4], "{waits:?}");
     assert!(holds[4] >= 60_000 && holds[1] < holds[4], "{holds:?}");
     assert_eq!(times(&stats, "handoff-delay-us"), [1, 0, 0, 0, 0], "nobody is late after a release");
+    assert_eq!(stats.field("wait-us").field("sum"), &waits[4]);
+    let power_of = |us: i64| i64::try_from((us.cast_unsigned() + 1).next_power_of_two()).unwrap();
+    assert_eq!(buckets(&stats, "wait-us"), [(power_of(waits[4]), 1)]);
+    assert_eq!(buckets(&stats, "handoff-delay-us"), [(1, 1)]);
+    assert_eq!(buckets(&stats, "hold-us").iter().map(|(_, count)| count).sum::<i64>(), 2);
     assert_eq!(stats.field("ended").field("released"), &2);
 
     assert_eq!(ask(&server, "LOCK.STATS RESET"), "OK");
     let stats = ask(&server, "LOCK.STATS");
     assert_eq!((times(&stats, "wait-us")[0], times(&stats, "hold-us")[0]), (0, 0));
+    assert_eq!(buckets(&stats, "hold-us"), []);
     assert_eq!(stats.field("ended").field("released"), &0);
     assert_eq!(server.info_int("lock_stats", "lock_released"), 2, "INFO goes on");
 }

@@ -54,7 +54,7 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let against = |side: Side| format!("pairs/s / {side}");
     let rates = |other: Side| series.ratios(OURS, other, |s| s.rate());
     report.check(TITLE, &against(OURS_IN_MEMORY), Aim::AtLeast(0.80), &rates(OURS_IN_MEMORY));
-    report.check(TITLE, &against(THEIRS), Aim::AtLeast(1.2), &rates(THEIRS));
+    report.check(TITLE, &against(THEIRS), Aim::AtLeast(1.25), &rates(THEIRS));
     Ok(())
 }
 

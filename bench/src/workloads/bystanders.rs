@@ -47,8 +47,8 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let ours = setting.server().with(&["--hz", "1", "--dynamic-hz", "no"]);
     let bare = Launch { modules: Vec::new(), ..ours.clone() };
     // For the sake of any module the server takes and gives back locks in each turn.
-    let noop = setting.noop.clone().context("the no-op module was not built")?;
-    let any = Launch { modules: vec![noop], ..bare.clone() };
+    let floor = setting.floor.clone().context("the least module was not built")?;
+    let any = Launch { modules: vec![floor], ..bare.clone() };
 
     let without = Turned::of(&bare, |_| Ok(()))?;
     let any = Turned::of(&any, |_| Ok(()))?;
@@ -65,7 +65,7 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     (1..5).for_each(|column| align_right(&mut table, column));
     for (name, turned, budget) in [
         ("without a module", &without, None),
-        ("a module that does nothing", &any, None),
+        ("the least module, not used", &any, None),
         ("locks not used", &unused, Some(UNUSED_BUDGET)),
         ("locks at rest", &at_rest, Some(budget)),
     ] {

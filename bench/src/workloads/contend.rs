@@ -64,7 +64,7 @@ impl Contend {
             Client { lock, pair, waiting_since: None, acquired: 0 }
         };
         Self {
-            fenced: peer == Peer::Lock,
+            fenced: peer != Peer::Blpop,
             locks: (0..locks).map(|_| Lock::default()).collect(),
             clients: (0..clients).map(client).collect(),
             counting: false,

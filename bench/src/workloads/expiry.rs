@@ -1,7 +1,7 @@
 //! A storm of leases that all end within one second: does anybody else notice?
 //! One client sends PING after PING meanwhile; plain keys that expire in the same second, and an idle server, compare.
 
-use super::holding::Kind;
+use super::holding::{Kind, Names};
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::{Gauge, Used};
 use crate::report::{align_right, new_table, number, percent, Aim, Report, Spread};
@@ -83,7 +83,7 @@ fn storm(
 ) -> Result<Option<Probed>> {
     let begins = Instant::now() + head_start;
     if let Some(kind) = kind {
-        kind.take(control, 0..LEASES, |number| {
+        kind.take(control, Names::USUAL, 0..LEASES, |number| {
             let ends = begins + STORM * number as u32 / LEASES as u32;
             // One that is late ends at once; a lease of no length would be refused.
             ends.saturating_duration_since(Instant::now()).as_millis().max(1) as u64

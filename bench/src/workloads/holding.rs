@@ -1,12 +1,23 @@
 //! Very many locks taken and kept, each by an owner of its own, or as many plain keys with the same names.
 
-use crate::peers::owner;
 use anyhow::{ensure, Result};
 use redis::{Connection, Value};
 use std::fmt;
 use std::ops::Range;
 
 const BATCH: usize = 1_000;
+
+/// How long the names are.
+#[derive(Clone, Copy)]
+pub struct Names {
+    pub key: usize,
+    pub owner: usize,
+}
+
+impl Names {
+    /// As long as those that the benchmark uses elsewhere.
+    pub const USUAL: Self = Self { key: 12, owner: 32 };
+}
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {
@@ -28,6 +39,7 @@ impl Kind {
     pub fn take(
         self,
         control: &mut Connection,
+        names: Names,
         locks: Range<usize>,
         lease_ms: impl Fn(usize) -> u64,
     ) -> Result<()> {
@@ -38,8 +50,9 @@ impl Kind {
         for start in locks.clone().step_by(BATCH) {
             let mut pipe = redis::pipe();
             for number in start..locks.end.min(start + BATCH) {
-                let key = format!("lock:{number:07}");
-                pipe.cmd(command).arg(key).arg(owner(number)).arg("PX").arg(lease_ms(number));
+                let key = format!("lock:{number:0width$}", width = names.key - 5);
+                let owner = format!("{number:0width$x}", width = names.owner);
+                pipe.cmd(command).arg(key).arg(owner).arg("PX").arg(lease_ms(number));
             }
             let replies: Vec<Value> = pipe.query(control)?;
             ensure!(!replies.contains(&Value::Nil), "{self}: a free lock was refused");

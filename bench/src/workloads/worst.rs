@@ -87,6 +87,7 @@ const STAGES: [Stage; 13] = [
             "INFO everything",
             "LOCK.STATS",
             "LOCK.STATS RESET",
+            "LOCK.RECOVERY",
             "SWAPDB 0 1",
             "LOCK.STEAL key:7 thief",
             "FLUSHALL ASYNC",

@@ -11,9 +11,9 @@ use super::{parse_fence, HoldEffect};
 use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Tie};
 use crate::primitive::codec::{moment_here, Source};
-use crate::primitive::cooling::Why;
+use crate::primitive::cooldown::CooldownReason;
 use crate::primitive::time::left_to_wire;
-use crate::primitive::{Clock, Cooling, Fence, Lease, Moment};
+use crate::primitive::{Clock, Cooldown, Fence, Lease, Moment};
 
 pub const BOUNDS: Spec = Spec {
     name: "lock._bounds",
@@ -100,37 +100,37 @@ impl Stamp {
 pub struct BoundsEffect {
     pub fence: Fence,
     pub cap: Stamp,
-    pub floor: Stamp,
+    pub min_end: Stamp,
     pub tie: Option<Tie>,
 }
 
 impl BoundsEffect {
     /// The effect that states these bounds.
     pub fn of(fence: Fence, bounds: &Bounds, clock: Clock) -> Self {
-        let floor = if bounds.floor > clock.now { Stamp::of(bounds.floor, clock) } else { Stamp::NONE };
-        Self { fence, cap: Stamp::of(bounds.cap, clock), floor, tie: bounds.tie }
+        let min_end = if bounds.min_end > clock.now { Stamp::of(bounds.min_end, clock) } else { Stamp::NONE };
+        Self { fence, cap: Stamp::of(bounds.cap, clock), min_end, tie: bounds.tie }
     }
 
     /// Reads the words after the key.
     pub fn parse(args: &mut Args) -> Result<Self, LockError> {
         let fence = parse_fence(args)?;
         let mut fields = || {
-            let (cap, floor) = (Stamp::parse(args)?, Stamp::parse(args)?);
-            let Some(grace) = args.next_word() else { return Some((cap, floor, None)) };
+            let (cap, min_end) = (Stamp::parse(args)?, Stamp::parse(args)?);
+            let Some(grace) = args.next_word() else { return Some((cap, min_end, None)) };
             let grace = Lease::from_wire(parse_i64(grace)?).filter(|grace| *grace != Lease::NEVER)?;
             // Both numbers use all of their 64 bits.
             let mut bits = || parse_i64(args.next_word()?).map(i64::cast_unsigned);
-            Some((cap, floor, Some(Tie::new(bits()?, bits()?, grace))))
+            Some((cap, min_end, Some(Tie::new(bits()?, bits()?, grace))))
         };
-        let (cap, floor, tie) = fields().ok_or(LockError::BadEffect)?;
-        Ok(Self { fence, cap, floor, tie })
+        let (cap, min_end, tie) = fields().ok_or(LockError::BadEffect)?;
+        Ok(Self { fence, cap, min_end, tie })
     }
 
     /// Adds the words after the key; the inverse of [`BoundsEffect::parse`].
     pub fn put(&self, words: &mut Words) {
         words.push(Word::Number(self.fence.to_wire()));
         self.cap.put(words);
-        self.floor.put(words);
+        self.min_end.put(words);
         if let Some(tie) = self.tie {
             let (node, client) = (tie.node.cast_signed(), tie.client.cast_signed());
             words.extend([Word::Number(tie.grace.to_wire()), Word::Number(node), Word::Number(client)]);
@@ -141,7 +141,7 @@ impl BoundsEffect {
     pub fn into_bounds(self, source: Source, clock: Clock) -> Bounds {
         Bounds {
             cap: self.cap.here(source, clock).unwrap_or(Moment::NEVER),
-            floor: self.floor.here(source, clock).unwrap_or(Moment::LONG_AGO),
+            min_end: self.min_end.here(source, clock).unwrap_or(Moment::MIN),
             tie: self.tie,
         }
     }
@@ -151,19 +151,19 @@ impl BoundsEffect {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CoolEffect<'a> {
     pub hold: HoldEffect<'a>,
-    pub why: Why,
+    pub why: CooldownReason,
 }
 
 impl<'a> CoolEffect<'a> {
     /// The effect that states this.
-    pub fn of(cooling: &'a Cooling, clock: Clock) -> Self {
-        Self { hold: HoldEffect::of(&cooling.hold, clock), why: cooling.why }
+    pub fn of(cooldown: &'a Cooldown, clock: Clock) -> Self {
+        Self { hold: HoldEffect::of(&cooldown.hold, clock), why: cooldown.why }
     }
 
     /// Reads the words after the key.
     pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
         let hold = HoldEffect::parse_plain(args)?;
-        let why = parse_i64(args.required()?).and_then(Why::from_wire);
+        let why = parse_i64(args.required()?).and_then(CooldownReason::from_wire);
         Ok(Self { hold, why: why.ok_or(LockError::BadEffect)? })
     }
 
@@ -174,9 +174,9 @@ impl<'a> CoolEffect<'a> {
     }
 
     /// The cooldown on this server; nothing if its fence cannot be true, or if it would never end.
-    pub fn into_cooling(self, source: Source, clock: Clock) -> Option<Cooling> {
+    pub fn into_cooldown(self, source: Source, clock: Clock) -> Option<Cooldown> {
         let hold = self.hold.into_hold(source, clock)?;
-        (hold.lease != Lease::NEVER).then_some(Cooling { hold, why: self.why })
+        (hold.lease != Lease::NEVER).then_some(Cooldown { hold, why: self.why })
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
         let effect = parse("k 5 -1 -1 -1 -1 2000 -1 7").unwrap();
         assert_eq!(
             effect,
-            BoundsEffect { fence: Fence::new(5).unwrap(), cap: none, floor: none, tie: Some(tie) }
+            BoundsEffect { fence: Fence::new(5).unwrap(), cap: none, min_end: none, tie: Some(tie) }
         );
         assert!(parse("k 5 100 200 0 0").is_ok());
         for line in [
@@ -262,12 +262,12 @@ mod tests {
         #[test]
         fn a_replica_has_the_bounds_that_the_primary_has(
             cap in prop::option::of(1..1_000_000_u64),
-            floor in prop::option::of(1..1_000_000_u64),
+            min_end in prop::option::of(1..1_000_000_u64),
             tie in prop::option::of((any::<u64>(), any::<u64>(), 0..1_000_000_u64)),
         ) {
             let bounds = Bounds {
                 cap: cap.map_or(Moment::NEVER, |ms| CLOCK.now.plus_ms(ms)),
-                floor: floor.map_or(Moment::LONG_AGO, |ms| CLOCK.now.plus_ms(ms)),
+                min_end: min_end.map_or(Moment::MIN, |ms| CLOCK.now.plus_ms(ms)),
                 tie: tie.map(|(node, client, grace)| Tie::new(node, client, Lease::ms(grace))),
             };
             for source in [Source::Primary, Source::File] {

@@ -13,7 +13,7 @@ use super::{parse_fence, parse_note, parse_term};
 use crate::error::LockError;
 use crate::limits::ID_BYTES_MAX;
 use crate::primitive::codec::Source;
-use crate::primitive::obey::Renewal;
+use crate::primitive::step::replica::Renewal;
 use crate::primitive::{Clock, Fence, Hold, Lease};
 
 pub const RENEW: Spec = Spec {
@@ -69,7 +69,7 @@ impl<'a> RenewEffect<'a> {
     pub fn of(hold: &'a Hold, clock: Clock) -> Self {
         Self {
             fence: hold.fence,
-            permits: hold.claim.permits,
+            permits: hold.permits.count,
             lease: hold.lease,
             end: Stamp::of(hold.deadline, clock),
             note: hold.note(),

@@ -17,8 +17,8 @@ use super::changes::{IdEffect, RenewEffect, ENTER, LEAVE, RENEW};
 use super::{parse_fence, parse_limit, HoldEffect, FREE, HOLD, LIMIT};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
-use crate::primitive::obey::Change;
-use crate::primitive::{Clock, Cooling, Effect, Fence, Hold, Lock};
+use crate::primitive::step::replica::Change;
+use crate::primitive::{Clock, Cooldown, Effect, Fence, Hold, Lock};
 
 pub const STEP: Spec = Spec {
     name: "lock._step",
@@ -74,7 +74,7 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
-    const ALL: [Self; 8] = [
+    pub const ALL: [Self; 8] = [
         Self::Hold,
         Self::Renew,
         Self::Enter,
@@ -148,7 +148,7 @@ pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> Lo
     let mut told = LockEffects::new();
     for effect in effects {
         match *effect {
-            Effect::Granted { fence, .. } | Effect::Downgraded { fence } => {
+            Effect::Granted { fence, .. } | Effect::Reinstated { fence } | Effect::Downgraded { fence } => {
                 told.extend(
                     lock.hold_with(fence).into_iter().flat_map(|hold| LockEffect::of_hold(hold, clock)),
                 );
@@ -161,15 +161,15 @@ pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> Lo
             Effect::Entered { fence, ref id } => told.push(LockEffect::Enter(IdEffect { fence, id })),
             Effect::Exited { fence, ref id } => told.push(LockEffect::Leave(IdEffect { fence, id })),
             Effect::Limited { limit } => told.push(LockEffect::Limit(limit)),
-            Effect::Ended { fence, .. } => told.push(match lock.cooling_with(fence) {
-                Some(cooling) => LockEffect::of_cooling(cooling, clock),
+            Effect::Ended { fence, .. } => told.push(match lock.cooldown_with(fence) {
+                Some(cooldown) => LockEffect::of_cooldown(cooldown, clock),
                 None => LockEffect::Free(fence),
             }),
             Effect::Kept
             | Effect::Queued
             | Effect::Announced { .. }
             | Effect::Wanted
-            | Effect::Left { .. } => {}
+            | Effect::WaitEnded { .. } => {}
         }
     }
     told
@@ -191,8 +191,8 @@ impl<'a> LockEffect<'a> {
     }
 
     /// The effect that states a cooldown.
-    pub fn of_cooling(cooling: &'a Cooling, clock: Clock) -> Self {
-        Self::Cool(CoolEffect::of(cooling, clock))
+    pub fn of_cooldown(cooldown: &'a Cooldown, clock: Clock) -> Self {
+        Self::Cool(CoolEffect::of(cooldown, clock))
     }
 
     pub const fn kind(&self) -> EffectKind {
@@ -229,7 +229,7 @@ impl<'a> LockEffect<'a> {
             Self::Enter(effect) => Change::Enter(effect.fence, effect.id.into()),
             Self::Leave(effect) => Change::Leave(effect.fence, effect.id.into()),
             Self::Bounds(effect) => Change::Bounds(effect.fence, effect.into_bounds(source, clock)),
-            Self::Cool(effect) => Change::Cool(effect.into_cooling(source, clock)?),
+            Self::Cool(effect) => Change::Cool(effect.into_cooldown(source, clock)?),
             Self::Free(fence) => Change::Free(fence),
             Self::Limit(limit) => Change::Limit(limit),
         })
@@ -244,11 +244,12 @@ pub fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr, Words
         return Some((only.kind().command(), words));
     }
     for effect in effects {
-        words.extend([Word::Text(effect.kind().name()), Word::Number(0)]);
-        let start = words.len();
+        words.push(Word::Text(effect.kind().name()));
+        let at = words.len();
+        words.push(Word::Number(0));
         effect.put(&mut words);
-        let count = words.len() - start;
-        if let Some(number) = words.get_mut(start - 1) {
+        let count = words.iter().skip(at).skip(1).count();
+        if let Some(number) = words.get_mut(at) {
             *number = Word::Number(count as i64);
         }
     }
@@ -279,8 +280,8 @@ mod tests {
     use crate::limits::{ENTRIES_MAX, HOLDS_MAX, PERMITS_MAX};
     use crate::primitive::bounds::Tie;
     use crate::primitive::codec::{decode, encode};
-    use crate::primitive::cooling::Why;
-    use crate::primitive::{Claim, Lease, Memory, Moment, Turn};
+    use crate::primitive::cooldown::CooldownReason;
+    use crate::primitive::{Lease, LockManager, Moment, Permits, Step};
 
     const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };
 
@@ -366,11 +367,11 @@ mod tests {
         let lease = one_of(&[-1, 0, 7, 1_000]).prop_map(|ms| Lease::from_wire(ms).unwrap());
         (owner, fence(), limit, permits, lease, stamp()).prop_map(
             |(owner, fence, limit, permits, lease, end)| {
-                let claim = Claim::held(limit, permits)?;
+                let permits = Permits::held(limit, permits)?;
                 (end.left_ms >= 0 || lease == Lease::NEVER).then_some(HoldEffect {
                     owner,
                     fence,
-                    claim,
+                    permits,
                     lease,
                     end,
                     extra: None,
@@ -384,13 +385,13 @@ mod tests {
     fn effect() -> impl Strategy<Value = Option<LockEffect<'static>>> {
         let tie = prop::option::of((0..9_u64).prop_map(|grace| Tie::new(1, 2, Lease::ms(grace))));
         let bounds = (fence(), stamp(), stamp(), tie);
-        let why = one_of(&[Why::MinHold, Why::LockDelay]);
+        let why = one_of(&[CooldownReason::MinHold, CooldownReason::LockDelay]);
         prop_oneof![
             stated_hold().prop_map(|hold| hold.map(LockEffect::Hold)),
             (stated_hold(), why)
                 .prop_map(|(hold, why)| hold.map(|hold| LockEffect::Cool(CoolEffect { hold, why }))),
-            bounds.prop_map(|(fence, cap, floor, tie)| {
-                Some(LockEffect::Bounds(BoundsEffect { fence, cap, floor, tie }))
+            bounds.prop_map(|(fence, cap, min_end, tie)| {
+                Some(LockEffect::Bounds(BoundsEffect { fence, cap, min_end, tie }))
             }),
             (fence(), stated_hold(), one_of(&[0, 1, 2, PERMITS_MAX + 1, u32::MAX])).prop_map(
                 |(fence, hold, permits)| {
@@ -410,14 +411,15 @@ mod tests {
     /// A lock and what else its server remembers.
     struct Copy {
         lock: Lock,
-        memory: Memory,
+        manager: LockManager,
     }
 
     impl Copy {
-        fn obey(&mut self, effect: LockEffect) {
+        fn apply_change(&mut self, effect: LockEffect) {
             let Some(change) = effect.here(Source::File, CLOCK) else { return };
-            let Self { lock, memory } = self;
-            Turn { clock: CLOCK, db: 0, key: b"k", lock, memory, effects: &mut Vec::new() }.obey(change);
+            let Self { lock, manager } = self;
+            Step { clock: CLOCK, db: 0, key: b"k", lock, manager, effects: &mut Vec::new() }
+                .apply_change(change);
         }
 
         /// Whether what is saved can be loaded by whoever asks, and is the same.
@@ -434,38 +436,50 @@ mod tests {
         fn whatever_effects_leave_can_be_loaded_and_stands_if_they_are_told_again(
             effects in prop::collection::vec(effect(), 1..12),
         ) {
-            let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+            let mut copy = Copy { lock: Lock::free(), manager: LockManager::default() };
             for effect in effects.into_iter().flatten() {
                 let told = format!("{effect:?}");
-                copy.obey(effect.clone());
+                copy.apply_change(effect.clone());
                 let bytes = encode(&copy.lock, CLOCK);
-                copy.obey(effect);
+                copy.apply_change(effect);
                 prop_assert_eq!(encode(&copy.lock, CLOCK), bytes, "{} told again", told);
                 prop_assert!(copy.can_be_loaded(), "{told} left {:?}", copy.lock);
-                let indexed = copy.lock.holds().len() + copy.lock.cooling().len();
-                prop_assert!(copy.memory.leases.len() <= indexed, "{told} left something in the index");
+                let indexed = copy.lock.holds().len() + copy.lock.cooldowns().len();
+                prop_assert!(copy.manager.leases.len() <= indexed, "{told} left something in the index");
             }
         }
     }
 
     #[test]
+    fn a_fence_names_one_hold_whatever_is_told() {
+        let mut copy = Copy { lock: Lock::free(), manager: LockManager::default() };
+        let hold = "HOLD 7 o 5 1 1 -1 -1 -1";
+        for line in [format!("k {hold}"), format!("k {}", hold.replace(" o ", " p "))] {
+            read(&line).unwrap().into_iter().for_each(|effect| copy.apply_change(effect));
+            assert_eq!(copy.lock.holds().len(), 1, "{line}");
+        }
+        read("k FREE 1 5").unwrap().into_iter().for_each(|effect| copy.apply_change(effect));
+        assert!(copy.lock.is_free());
+    }
+
+    #[test]
     fn ids_come_and_go_one_by_one() {
-        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
-        let mut obey = |line: &str| {
-            read(line).unwrap().into_iter().for_each(|effect| copy.obey(effect));
+        let mut copy = Copy { lock: Lock::free(), manager: LockManager::default() };
+        let mut apply_change = |line: &str| {
+            read(line).unwrap().into_iter().for_each(|effect| copy.apply_change(effect));
             let ids = copy.lock.holds().iter().flat_map(|hold| hold.entries().ids());
             let ids: Vec<String> = ids.map(|id| String::from_utf8(id.to_vec()).unwrap()).collect();
             assert!(copy.can_be_loaded(), "{line}");
             ids
         };
-        obey("k HOLD 7 o 5 4294967295 4294967295 1000 900 5000");
-        assert_eq!(obey("k ENTER 2 5 b"), ["", "b"]);
-        assert_eq!(obey("k ENTER 2 5 a ENTER 2 5 a LEAVE 2 5 "), ["a", "b"]);
-        assert_eq!(obey("k RENEW 6 5 4294967295 2000 1900 9000 note"), ["a", "b"]);
-        assert_eq!(obey("k LEAVE 2 5 c LEAVE 2 4 a ENTER 2 4 c"), ["a", "b"], "of no such hold");
-        assert_eq!(obey("k LEAVE 2 5 a LEAVE 2 5 b"), ["b"], "the last id goes with the hold");
+        apply_change("k HOLD 7 o 5 4294967295 4294967295 1000 900 5000");
+        assert_eq!(apply_change("k ENTER 2 5 b"), ["", "b"]);
+        assert_eq!(apply_change("k ENTER 2 5 a ENTER 2 5 a LEAVE 2 5 "), ["a", "b"]);
+        assert_eq!(apply_change("k RENEW 6 5 4294967295 2000 1900 9000 note"), ["a", "b"]);
+        assert_eq!(apply_change("k LEAVE 2 5 c LEAVE 2 4 a ENTER 2 4 c"), ["a", "b"], "of no such hold");
+        assert_eq!(apply_change("k LEAVE 2 5 a LEAVE 2 5 b"), ["b"], "the last id goes with the hold");
         for n in 0..=ENTRIES_MAX {
-            obey(&format!("k ENTER 2 5 {n}"));
+            apply_change(&format!("k ENTER 2 5 {n}"));
         }
         let hold = &copy.lock.holds()[0];
         assert_eq!(
@@ -476,18 +490,18 @@ mod tests {
 
     #[test]
     fn a_renewal_takes_bounds_away_and_puts_nothing_past_the_limit() {
-        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+        let mut copy = Copy { lock: Lock::free(), manager: LockManager::default() };
         for line in [
             "k HOLD 7 a 5 3 2 -1 -1 -1 HOLD 7 b 6 3 1 -1 -1 -1 BOUNDS 5 5 -1 -1 500 1700000000500",
             "k RENEW 5 5 1 1000 900 1700000000900",
             "k RENEW 5 4 1 1000 900 1700000000900",
             "k RENEW 5 6 1000001 1000 900 1700000000900",
         ] {
-            read(line).unwrap().into_iter().for_each(|effect| copy.obey(effect));
+            read(line).unwrap().into_iter().for_each(|effect| copy.apply_change(effect));
             assert!(copy.can_be_loaded(), "{line}");
         }
         let shown = |hold: &Hold| {
-            (hold.fence.get(), hold.claim.permits, hold.left(CLOCK.now), hold.bounds().is_some())
+            (hold.fence.get(), hold.permits.count, hold.remaining_ms(CLOCK.now), hold.bounds().is_some())
         };
         let holds: Vec<_> = copy.lock.holds().iter().map(shown).collect();
         assert_eq!(holds, [(5, 1, 900, false), (6, 1, -1, false)]);
@@ -495,11 +509,11 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let mut copy = Copy { lock: Lock::free(), memory: Memory::default() };
+        let mut copy = Copy { lock: Lock::free(), manager: LockManager::default() };
         for n in 1..=HOLDS_MAX + 2 {
             let line = format!("k o{n} {n} 4294967295 1 -1 -1 -1");
             let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            copy.obey(EffectKind::Hold.parse(&words).unwrap());
+            copy.apply_change(EffectKind::Hold.parse(&words).unwrap());
         }
         assert!(copy.can_be_loaded());
         let fences: Vec<u64> = copy.lock.holds().iter().map(|hold| hold.fence.get()).collect();

@@ -6,7 +6,7 @@ use std::ffi::{c_int, CStr};
 use redis_module::raw;
 
 use super::super::api::{rm, Ctx, RString};
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::server_reply::ServerReply;
 use super::super::{clock, reply, state};
 use crate::command::fence::{Admission, Admit};
@@ -16,9 +16,9 @@ use crate::limits::FENCE_DIGITS_MAX;
 const GET: &CStr = c"GET";
 const SET: &CStr = c"SET";
 
-pub(in crate::host) struct FenceVerb;
+pub(in crate::host) struct FenceHandler;
 
-impl Verb for FenceVerb {
+impl Handler for FenceHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Admit::parse(&words)?;
@@ -66,12 +66,11 @@ fn string_bytes(ctx: *mut Ctx, key: *mut RString) -> Result<Option<usize>, LockE
 /// Writes the fence down, here and for replicas and the AOF: absolute, as all that they are told.
 fn write(ctx: *mut Ctx, key: *mut RString, request: &Admit) -> Result<(), LockError> {
     let (set, fence) = (SET.as_ptr(), request.fence.to_wire());
-    let done = match request.remember_ms {
-        Some(ms) => {
-            let until = clock::read().unix_ms().saturating_add(ms) as i64;
-            rm!(RedisModule_Call(ctx, set, c"!slcl".as_ptr(), key, fence, c"PXAT".as_ptr(), until))
-        }
-        None => rm!(RedisModule_Call(ctx, set, c"!slc".as_ptr(), key, fence, c"KEEPTTL".as_ptr())),
+    let done = if let Some(ms) = request.remember_ms {
+        let until = clock::read().unix_ms().saturating_add(ms) as i64;
+        rm!(RedisModule_Call(ctx, set, c"!slcl".as_ptr(), key, fence, c"PXAT".as_ptr(), until))
+    } else {
+        rm!(RedisModule_Call(ctx, set, c"!slc".as_ptr(), key, fence, c"KEEPTTL".as_ptr()))
     };
     if ServerReply::of(ctx, SET, done)?.root().is_error() {
         return Err(LockError::NotRun { command: "SET", is_missing: false });

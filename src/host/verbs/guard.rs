@@ -7,24 +7,25 @@ use std::ptr;
 use redis_module::raw;
 
 use super::super::api::{bytes, rm, Ctx, RString};
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
 use super::super::server_reply::{Part, ServerReply};
 use super::super::step::change;
 use super::super::{clock, cluster, state};
-use super::site;
+use super::origin;
 use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
+use crate::command::report::Location;
 use crate::error::LockError;
-use crate::primitive::Fence;
+use crate::primitive::{Fence, Moment};
 
-pub(in crate::host) struct GuardVerb;
+pub(in crate::host) struct GuardHandler;
 
-impl Verb for GuardVerb {
+impl Handler for GuardHandler {
     const TELLS_KEYS: bool = true;
 
-    fn tell_keys(call: &Call) {
-        tell_keys(call.ctx, inner(call));
+    fn declare_keys(call: &Call) {
+        declare_keys(call.ctx, inner(call));
     }
 
     fn run(call: &Call) -> Result<(), LockError> {
@@ -33,11 +34,19 @@ impl Verb for GuardVerb {
         if blocks(call.ctx, request.command)? {
             return Err(LockError::NotGuardable { why: "a command that can block" });
         }
-        let (fence, is_unclaimed) = read(call.ctx, call.key(), |lock| {
-            request.check(lock, clock::now()).map(|hold| (hold.fence, hold.is_unclaimed()))
-        })??;
+        let now = clock::now();
+        let checked = read(call.ctx, call.key(), |lock| {
+            request.check(lock, now).map(|hold| (hold.fence, hold.is_unclaimed()))
+        })?;
+        let (fence, is_unclaimed) = match checked {
+            Ok(held) => held,
+            Err(error) => {
+                refuse_if_lost(call, &request, now)?;
+                return Err(error);
+            }
+        };
         // The owner knows that it holds the lock.
-        state::with(|host| host.memory.confirm(fence));
+        state::with(|host| host.manager.confirm(fence));
         if is_unclaimed && Rights::of_caller(call.ctx).may_change(call.key()) {
             claim(call, fence)?;
         }
@@ -45,11 +54,25 @@ impl Verb for GuardVerb {
     }
 }
 
+/// Says that a hold that a failover may have lost has to be renewed first.
+#[cold]
+fn refuse_if_lost(call: &Call, request: &Guard, now: Moment) -> Result<(), LockError> {
+    if !state::with(|host| host.manager.recovery.is_open()) {
+        return Ok(());
+    }
+    read(call.ctx, call.key(), |lock| {
+        state::with(|host| {
+            let place = Location { manager: &host.manager, db: call.db(), key: request.key, now };
+            place.refuse_if_lost(lock, request.owner, request.fence)
+        })
+    })?
+}
+
 /// Claims the turn of a ticket: its lease begins. Otherwise the command only reads the lock, and asks for no other right.
 fn claim(call: &Call, fence: Fence) -> Result<(), LockError> {
-    change(site(call), call.key(), |turn, _| {
-        turn.settle();
-        turn.confirm(fence);
+    change(origin(call), call.key(), |step, _| {
+        step.expire_and_grant();
+        step.confirm(fence);
         Ok(())
     })
 }
@@ -84,7 +107,7 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
 const NOT_PERMITTED_ON_7_0: &[u8] = b"ERR acl verification failed";
 
 /// Tells the server which keys the command would touch: the lock's, and the inner command's own.
-fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
+fn declare_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
     let lock = (raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS) as c_int;
     rm!(RedisModule_KeyAtPosWithFlags(ctx, 1, lock));
     // It will be refused. Before that the server would ask it in its turn, and thousands in one another use up the stack.
@@ -93,7 +116,7 @@ fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
     }
     let (mut count, mut flags) = (0, ptr::null_mut());
     let (argv, argc) = (inner.as_ptr().cast_mut(), inner.len() as c_int);
-    let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &mut count, &mut flags));
+    let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &raw mut count, &raw mut flags));
     if places.is_null() {
         return;
     }
@@ -106,7 +129,7 @@ fn tell_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
             let uses = uses.get_or_insert_with(|| ask_for_uses(inner));
             flags = key.map_or(ANY_USE, |key| use_of(uses.as_ref(), bytes(*key))) as c_int;
         }
-        rm!(RedisModule_KeyAtPosWithFlags(ctx, place + WORDS_BEFORE_COMMAND as c_int, flags));
+        rm!(RedisModule_KeyAtPosWithFlags(ctx, place.saturating_add(WORDS_BEFORE_COMMAND as c_int), flags));
     }
     rm!(RedisModule_Free(places.cast()));
     rm!(RedisModule_Free(flags.cast()));
@@ -120,9 +143,9 @@ const ANY_USE: u32 =
 /// says nothing.
 fn ask_for_uses(inner: &[*mut RString]) -> Option<ServerReply> {
     // The context of this call has no client, and the server runs nothing for it.
-    let ctx = state::with_unless_ours(|host| host.alarm.ctx()).flatten()?;
-    let (ask, argv) = (c"GETKEYSANDFLAGS".as_ptr(), inner.as_ptr().cast_mut());
-    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), c"cv".as_ptr(), ask, argv, inner.len()));
+    let ctx = state::with_unless_ours(|host| host.timer.ctx()).flatten()?;
+    let (request, argv) = (c"GETKEYSANDFLAGS".as_ptr(), inner.as_ptr().cast_mut());
+    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), c"cv".as_ptr(), request, argv, inner.len()));
     ServerReply::adopt(reply)
 }
 

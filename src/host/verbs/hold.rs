@@ -1,33 +1,33 @@
 //! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
 
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::reply::Outcome;
 use super::super::step::change;
 use super::super::{clock, config, state};
-use super::tying::tie;
-use super::{report_held, report_not_held, say, site};
+use super::tie::tie;
+use super::{origin, report_held, report_not_held, say};
 use crate::command::check;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
-use crate::command::report::{Place, Report};
+use crate::command::report::{Location, Report};
 use crate::error::LockError;
 
-pub(in crate::host) struct ReleaseVerb;
+pub(in crate::host) struct ReleaseHandler;
 
-impl Verb for ReleaseVerb {
+impl Handler for ReleaseHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Release::parse(&words)?;
-        let (done, report) = change(site(call), call.key(), |turn, _| {
-            let released = request.apply(turn)?;
+        let (done, report) = change(origin(call), call.key(), |step, _| {
+            let released = request.apply(step)?;
             let holder = request.holder;
             let report = holder.with_info.then(|| match released {
                 Released::Ended(fence) => Report::released(fence),
                 Released::Cancelled => Report::cancelled(),
-                Released::StillHeld(_) => report_held(turn, holder.owner, "still-held"),
-                Released::Before(ended) => Report::ended(ended, turn.clock.now),
-                Released::NotHeld => report_not_held(turn, holder.owner, holder.fence),
+                Released::StillHeld(_) => report_held(step, holder.owner, "still-held"),
+                Released::Before(ended) => Report::ended(ended, step.clock.now),
+                Released::NotHeld => report_not_held(step, holder.owner, holder.fence),
             });
             Ok((released != Released::NotHeld, report))
         })?;
@@ -36,20 +36,20 @@ impl Verb for ReleaseVerb {
     }
 }
 
-pub(in crate::host) struct RenewVerb;
+pub(in crate::host) struct RenewHandler;
 
-impl Verb for RenewVerb {
+impl Handler for RenewHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
         let mut request = Renew::parse(&words, &policy)?;
         tie(call.ctx, &mut request.tie)?;
-        let (left, report) = change(site(call), call.key(), |turn, _| {
-            let left = request.apply(turn, &policy);
+        let (left, report) = change(origin(call), call.key(), |step, _| {
+            let left = request.apply(step, &policy);
             let holder = request.holder;
             let report = holder.with_info.then(|| match left {
-                0 => report_not_held(turn, holder.owner, holder.fence),
-                _ => report_held(turn, holder.owner, "renewed"),
+                0 => report_not_held(step, holder.owner, holder.fence),
+                _ => report_held(step, holder.owner, "renewed"),
             });
             Ok((left, report))
         })?;
@@ -58,9 +58,9 @@ impl Verb for RenewVerb {
     }
 }
 
-pub(in crate::host) struct CheckVerb;
+pub(in crate::host) struct CheckHandler;
 
-impl Verb for CheckVerb {
+impl Handler for CheckHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let holder = check::parse(&words)?;
@@ -70,7 +70,7 @@ impl Verb for CheckVerb {
             let report = holder.with_info.then(|| match lock.and_then(|lock| lock.hold_of(holder.owner)) {
                 Some(hold) if left != 0 => Report::held(hold, "held", now),
                 _ => state::with(|host| {
-                    let place = Place { memory: &host.memory, db: call.db(), key: holder.key, now };
+                    let place = Location { manager: &host.manager, db: call.db(), key: holder.key, now };
                     Report::not_held(place, lock, holder.owner, holder.fence)
                 }),
             });

@@ -3,27 +3,28 @@
 use std::collections::VecDeque;
 
 use super::super::api::Ctx;
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::{clock, reply, state};
-use super::tying::address_of;
+use super::tie::address_of;
 use crate::command::waiters::ListWaiters;
 use crate::command::{help, info};
 use crate::error::LockError;
 use crate::limits::{BLOCKERS_SHOWN_MAX, WAITERS_BYTES_MAX};
 use crate::primitive::bounds::Bounds;
+use crate::primitive::occupancy::Occupancy;
 use crate::primitive::time::left_to_wire;
-use crate::primitive::wait_queue::Place;
+use crate::primitive::wait_queue::Position;
 use crate::primitive::waiter::Waiter;
-use crate::primitive::{Claim, Cooling, Hold, Lock, Moment, Owner};
+use crate::primitive::{Cooldown, Hold, Lock, Moment, Owner, Permits};
 
-pub(in crate::host) struct InfoVerb;
+pub(in crate::host) struct InfoHandler;
 
-impl Verb for InfoVerb {
+impl Handler for InfoHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let key = info::parse(&words)?;
-        let waiting = state::with(|host| host.memory.waiters.waiting_for(call.db(), key));
+        let waiting = state::with(|host| host.manager.waiters.waiting_for(call.db(), key));
         read(call.ctx, call.key(), |lock| describe(call.ctx, lock, waiting))
     }
 }
@@ -33,24 +34,24 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     let now = clock::now();
     let holds: Vec<_> =
         lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
-    let cooling = lock.map(Lock::cooling).unwrap_or_default();
-    let cooling: Vec<_> = cooling.iter().filter(|cooling| cooling.hold.is_live(now)).collect();
+    let cooldown = lock.map(Lock::cooldowns).unwrap_or_default();
+    let cooldown: Vec<_> = cooldown.iter().filter(|cooldown| cooldown.hold.is_live(now)).collect();
     reply::map(ctx, 5);
-    let claim = holds.first().map(|hold| hold.claim);
-    let idle = if cooling.is_empty() { "free" } else { "cooling" };
-    reply::text_field(ctx, "mode", claim.map_or(idle, Claim::mode).as_bytes());
-    reply::int_field(ctx, "limit", claim.map_or(0, |claim| claim.shown().0));
+    let permits = holds.first().map(|hold| hold.permits);
+    let idle = if cooldown.is_empty() { "free" } else { "cooling" };
+    reply::text_field(ctx, "mode", permits.map_or(idle, Permits::mode).as_bytes());
+    reply::int_field(ctx, "limit", permits.map_or(0, |permits| permits.shown().0));
     reply::text(ctx, b"holds");
     reply::array(ctx, holds.len());
     for hold in holds {
         reply::map(ctx, 14);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
         reply::int_field(ctx, "fence", hold.fence.to_wire());
-        reply::int_field(ctx, "permits", hold.claim.shown().1);
+        reply::int_field(ctx, "permits", hold.permits.shown().1);
         reply::int_field(ctx, "entries", hold.entries().count() as i64);
         reply::int_field(ctx, "keys", i64::from(hold.keys()));
         reply::int_field(ctx, "lease-ms", hold.lease.to_wire());
-        reply::int_field(ctx, "left-ms", hold.left(now));
+        reply::int_field(ctx, "left-ms", hold.remaining_ms(now));
         // A fence is the time of its grant, but where the clock was set back.
         let held_us = clock::read().unix_us.saturating_sub(hold.fence.get());
         reply::int_field(ctx, "held-ms", (held_us / 1000).cast_signed());
@@ -59,13 +60,13 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
     }
     reply::int_field(ctx, "waiting", waiting as i64);
     reply::text(ctx, b"cooling");
-    reply::array(ctx, cooling.len());
-    for Cooling { hold, why } in cooling {
+    reply::array(ctx, cooldown.len());
+    for Cooldown { hold, why } in cooldown {
         reply::map(ctx, 4);
         reply::text_field(ctx, "owner", hold.owner.as_bytes());
-        reply::int_field(ctx, "permits", hold.claim.shown().1);
+        reply::int_field(ctx, "permits", hold.permits.shown().1);
         reply::text_field(ctx, "reason", why.word().as_bytes());
-        reply::int_field(ctx, "left-ms", hold.left(now));
+        reply::int_field(ctx, "left-ms", hold.remaining_ms(now));
     }
 }
 
@@ -73,46 +74,48 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
 /// its tie, or -1, the client that it is tied to, or 0, and where that one is.
 fn describe_bounds(ctx: *mut Ctx, bounds: Bounds, now: Moment) {
     reply::int_field(ctx, "max-left-ms", left_to_wire(bounds.cap, now));
-    reply::int_field(ctx, "min-left-ms", left_to_wire(bounds.floor, now));
+    reply::int_field(ctx, "min-left-ms", left_to_wire(bounds.min_end, now));
     reply::int_field(ctx, "grace-ms", bounds.tie.map_or(-1, |tie| tie.grace.to_wire()));
-    let client = bounds.tie.filter(|tie| !tie.is_cut()).map_or(0, |tie| tie.client);
+    let client = bounds.tie.filter(|tie| !tie.is_orphaned()).map_or(0, |tie| tie.client);
     reply::int_field(ctx, "client-id", client.cast_signed());
-    let tie = bounds.tie.filter(|tie| !tie.is_cut() && tie.node == state::with(|host| host.memory.node));
+    let tie =
+        bounds.tie.filter(|tie| !tie.is_orphaned() && tie.node == state::with(|host| host.manager.node));
     let address = tie.and_then(|tie| address_of(tie.client)).unwrap_or_default();
     reply::text_field(ctx, "client-addr", address.as_bytes());
 }
 
-pub(in crate::host) struct WaitersVerb;
+pub(in crate::host) struct WaitersHandler;
 
-impl Verb for WaitersVerb {
+impl Handler for WaitersHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = ListWaiters::parse(&words)?;
         let (ctx, db, now) = (call.ctx, call.db(), clock::now());
         read(ctx, call.key(), |lock| {
-            let holds = lock.into_iter().flat_map(|lock| lock.holds()).filter(|hold| hold.is_live(now));
+            let holds = lock.into_iter().flat_map(Lock::holds).filter(|hold| hold.is_live(now));
             let holds: Vec<&Hold> = holds.collect();
-            let taken = holds.iter().map(|hold| u64::from(hold.claim.permits)).sum();
+            let taken = Occupancy::of(holds.iter().map(|hold| hold.permits));
             state::with(|host| {
-                let waiters = &host.memory.waiters;
+                let waiters = &host.manager.waiters;
                 let from = request.after.and_then(|owner| waiters.place_after(db, request.key, owner));
-                let from = from.unwrap_or(Place::HEAD);
+                let from = from.unwrap_or(Position::HEAD);
                 let mut ahead: VecDeque<&Owner> = VecDeque::new();
                 for (_, waiter) in waiters.before(db, request.key, from).take(BLOCKERS_SHOWN_MAX) {
-                    ahead.push_front(&waiter.ask.owner);
+                    ahead.push_front(&waiter.request.owner);
                 }
-                let (mut count, mut bytes) = (0, 0);
+                let (mut count, mut bytes) = (0_usize, 0_usize);
                 reply::open_array(ctx);
-                for (_, waiter) in waiters.between(db, request.key, from, Place::END) {
+                for (_, waiter) in waiters.between(db, request.key, from, Position::END) {
                     if count == request.count || bytes > WAITERS_BYTES_MAX {
                         break;
                     }
-                    bytes += row(ctx, waiter, waiter.blockers(&holds, taken), &ahead, now);
-                    count += 1;
+                    bytes =
+                        bytes.saturating_add(row(ctx, waiter, waiter.blockers(&holds, taken), &ahead, now));
+                    count = count.saturating_add(1);
                     if ahead.len() == BLOCKERS_SHOWN_MAX {
                         ahead.pop_front();
                     }
-                    ahead.push_back(&waiter.ask.owner);
+                    ahead.push_back(&waiter.request.owner);
                 }
                 reply::close_array(ctx, count);
             });
@@ -133,11 +136,11 @@ fn row<'l>(
 ) -> usize {
     let holders: Vec<&Owner> = blockers.take(BLOCKERS_SHOWN_MAX).collect();
     reply::map(ctx, 10);
-    reply::text_field(ctx, "owner", waiter.ask.owner.as_bytes());
+    reply::text_field(ctx, "owner", waiter.request.owner.as_bytes());
     reply::text_field(ctx, "kind", waiter.kind.word().as_bytes());
-    reply::text_field(ctx, "mode", waiter.ask.claim.mode().as_bytes());
-    reply::int_field(ctx, "permits", waiter.ask.claim.shown().1);
-    reply::int_field(ctx, "keys", i64::from(waiter.ask.keys()));
+    reply::text_field(ctx, "mode", waiter.request.permits.mode().as_bytes());
+    reply::int_field(ctx, "permits", waiter.request.permits.shown().1);
+    reply::int_field(ctx, "keys", i64::from(waiter.request.keys()));
     reply::int_field(ctx, "waited-ms", waiter.since.ms_until(now) as i64);
     reply::int_field(ctx, "left-ms", left_to_wire(waiter.deadline, now));
     reply::text(ctx, b"blocked-by");
@@ -146,15 +149,16 @@ fn row<'l>(
     reply::text(ctx, b"behind");
     reply::array(ctx, ahead.len());
     ahead.iter().for_each(|owner| reply::text(ctx, owner.as_bytes()));
-    reply::text_field(ctx, "note", waiter.ask.note());
+    reply::text_field(ctx, "note", waiter.request.note());
     // Each name has its length before it.
-    let names = holders.iter().chain(ahead).map(|owner| owner.as_bytes().len() + 8).sum::<usize>();
-    ROW_BYTES + waiter.ask.owner.as_bytes().len() + waiter.ask.note().len() + names
+    let names = holders.iter().chain(ahead).map(|owner| owner.as_bytes().len().saturating_add(8));
+    let own = [ROW_BYTES, waiter.request.owner.as_bytes().len(), waiter.request.note().len()];
+    own.into_iter().chain(names).fold(0, usize::saturating_add)
 }
 
-pub(in crate::host) struct HelpVerb;
+pub(in crate::host) struct HelpHandler;
 
-impl Verb for HelpVerb {
+impl Handler for HelpHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let lines: Vec<String> = help::lines().collect();
         reply::array(call.ctx, lines.len());

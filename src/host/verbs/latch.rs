@@ -3,8 +3,8 @@
 use redis_module::raw;
 
 use super::super::api::{bytes, has_flags, rm, Ctx};
-use super::super::blocked::Asked;
-use super::super::entry::{Call, Verb};
+use super::super::blocked::BlockingCommand;
+use super::super::handler::{Call, Handler};
 use super::super::key::{read_value, OpenKey};
 use super::super::notify::{publish, Event};
 use super::super::{config, observe, replicate, reply, state};
@@ -16,14 +16,14 @@ use crate::limits::LATCH_IDS_SHOWN_MAX;
 use crate::primitive::condition::{Condition, Seen};
 use crate::primitive::latch::Latch;
 
-pub(in crate::host) struct SetLatchVerb;
+pub(in crate::host) struct SetLatchHandler;
 
-impl Verb for SetLatchVerb {
+impl Handler for SetLatchHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = SetLatch::parse(&words)?;
         let mut key = open(call)?;
-        let new = request.apply(key.value());
+        let new = request.apply(key.value().as_deref());
         let is_set = new.is_some();
         if let Some(latch) = new {
             let mut effect = SetEffect { latch: latch.clone(), expires_unix_ms: None };
@@ -37,9 +37,9 @@ impl Verb for SetLatchVerb {
     }
 }
 
-pub(in crate::host) struct CountDownVerb;
+pub(in crate::host) struct CountDownHandler;
 
-impl Verb for CountDownVerb {
+impl Handler for CountDownHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = CountDown::parse(&words)?;
@@ -57,7 +57,7 @@ impl Verb for CountDownVerb {
     }
 }
 
-/// Opens the latch for change. A replica obeys its primary alone.
+/// Opens the latch for change. A replica takes it from its primary alone.
 fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
     if !state::with(|host| host.is_primary) {
         return Err(LockError::ReadOnly);
@@ -73,21 +73,21 @@ fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
     observe::changed(call.ctx, call.db(), bytes(call.key()));
 }
 
-pub(in crate::host) struct AwaitLatchVerb;
+pub(in crate::host) struct AwaitLatchHandler;
 
-impl Verb for AwaitLatchVerb {
+impl Handler for AwaitLatchHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = AwaitLatch::parse(&words, &config::policy())?;
         let is_open = read_value(call.ctx, call.key(), |latch| latch.is_some_and(Latch::is_open))?;
         let seen = Seen { latch: Some(is_open), ..Seen::default() };
-        watch(call, Asked::AwaitLatch, Condition::Open, &seen, request.wait)
+        watch(call, BlockingCommand::AwaitLatch, Condition::Open, &seen, request.wait)
     }
 }
 
-pub(in crate::host) struct LatchInfoVerb;
+pub(in crate::host) struct LatchInfoHandler;
 
-impl Verb for LatchInfoVerb {
+impl Handler for LatchInfoHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         parse_info(&words)?;

@@ -1,5 +1,6 @@
 //! The commands at the server's side: words in, one step on the locks, reply out.
 
+mod acquire;
 mod convert;
 mod fence;
 mod group;
@@ -9,39 +10,40 @@ mod inspect;
 mod latch;
 mod observe;
 mod operate;
+mod recovery;
 mod scan;
 mod stats;
-mod take;
-mod tying;
+mod tie;
 mod waiting;
 
-pub(super) use convert::{ConvertVerb, SetLimitVerb};
-pub(super) use fence::FenceVerb;
-pub(super) use group::{AcquireAllVerb, ReleaseAllVerb, RenewAllVerb};
-pub(super) use guard::GuardVerb;
-pub(super) use hold::{CheckVerb, ReleaseVerb, RenewVerb};
-pub(super) use inspect::{HelpVerb, InfoVerb, WaitersVerb};
-pub(super) use latch::{AwaitLatchVerb, CountDownVerb, LatchInfoVerb, SetLatchVerb};
-pub(super) use observe::{ObserveVerb, RevokeVerb};
-pub(super) use operate::{BreakVerb, CancelVerb, StealVerb, TransferVerb};
-pub(super) use scan::ScanVerb;
-pub(super) use stats::StatsVerb;
-pub(super) use take::AcquireVerb;
+pub(super) use acquire::AcquireHandler;
+pub(super) use convert::{ConvertHandler, SetLimitHandler};
+pub(super) use fence::FenceHandler;
+pub(super) use group::{AcquireAllHandler, ReleaseAllHandler, RenewAllHandler};
+pub(super) use guard::GuardHandler;
+pub(super) use hold::{CheckHandler, ReleaseHandler, RenewHandler};
+pub(super) use inspect::{HelpHandler, InfoHandler, WaitersHandler};
+pub(super) use latch::{AwaitLatchHandler, CountDownHandler, LatchInfoHandler, SetLatchHandler};
+pub(super) use observe::{ObserveHandler, RevokeHandler};
+pub(super) use operate::{BreakHandler, CancelHandler, StealHandler, TransferHandler};
+pub(super) use recovery::RecoveryHandler;
+pub(super) use scan::ScanHandler;
+pub(super) use stats::StatsHandler;
 
 use super::api::Ctx;
-use super::entry::Call;
+use super::handler::Call;
 use super::reply::{self, Outcome};
-use super::step::Site;
+use super::step::Origin;
 use crate::command::acquire::Acquired;
-use crate::command::report::{Place, Report};
-use crate::primitive::{Fence, Turn};
+use crate::command::report::{Location, Report};
+use crate::primitive::{Fence, Step};
 
-fn site(call: &Call) -> Site {
-    Site { ctx: call.ctx, db: call.db(), in_command: true }
+fn origin(call: &Call) -> Origin {
+    Origin { ctx: call.ctx, db: call.db(), in_command: true }
 }
 
 /// What a step came to.
-enum Step {
+enum Handled {
     Done(Outcome, Option<Report>),
     /// The client waits; its reply comes later.
     Waits,
@@ -56,9 +58,9 @@ fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Report>) {
 }
 
 /// Replies to a request for a lock; with the owner's name, if the server has made it up.
-fn say_acquired(ctx: *mut Ctx, step: Step, made_up: Option<&[u8]>) {
-    let Step::Done(outcome, report) = step else { return };
-    if let (Some(owner), true) = (made_up, outcome != Outcome::Nil) {
+fn say_acquired(ctx: *mut Ctx, handled: Handled, generated_owner: Option<&[u8]>) {
+    let Handled::Done(outcome, report) = handled else { return };
+    if let (Some(owner), true) = (generated_owner, outcome != Outcome::Nil) {
         reply::array(ctx, 2);
         reply::text(ctx, owner);
     }
@@ -74,25 +76,21 @@ impl From<Acquired> for Outcome {
     }
 }
 
-fn report_acquired(acquired: Acquired, turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
+fn report_acquired(acquired: Acquired, step: &Step, owner: &[u8], fence: Option<Fence>) -> Report {
     match acquired {
-        Acquired::Granted(_) => report_held(turn, owner, "granted"),
-        Acquired::Held(_) | Acquired::Already => report_held(turn, owner, "already-held"),
-        Acquired::Busy => Report::busy(place(turn), turn.lock, owner),
-        Acquired::Queued => Report::queued(place(turn), turn.lock, owner),
-        Acquired::NotHeld => report_not_held(turn, owner, fence),
+        Acquired::Granted(_) => report_held(step, owner, "granted"),
+        Acquired::Held(_) | Acquired::Already => report_held(step, owner, "already-held"),
+        Acquired::Busy => Report::busy(Location::of(step), step.lock, owner),
+        Acquired::Queued => Report::queued(Location::of(step), step.lock, owner),
+        Acquired::NotHeld => report_not_held(step, owner, fence),
     }
 }
 
-fn report_held(turn: &Turn, owner: &[u8], reason: &'static str) -> Report {
-    let hold = turn.lock.hold_of(owner);
-    hold.map(|hold| Report::held(hold, reason, turn.clock.now)).unwrap_or_default()
+fn report_held(step: &Step, owner: &[u8], reason: &'static str) -> Report {
+    let hold = step.lock.hold_of(owner);
+    hold.map(|hold| Report::held(hold, reason, step.clock.now)).unwrap_or_default()
 }
 
-fn report_not_held(turn: &Turn, owner: &[u8], fence: Option<Fence>) -> Report {
-    Report::not_held(place(turn), Some(turn.lock), owner, fence)
-}
-
-fn place<'t>(turn: &'t Turn) -> Place<'t> {
-    Place { memory: turn.memory, db: turn.db, key: turn.key, now: turn.clock.now }
+fn report_not_held(step: &Step, owner: &[u8], fence: Option<Fence>) -> Report {
+    Report::not_held(Location::of(step), Some(step.lock), owner, fence)
 }

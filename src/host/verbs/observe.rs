@@ -4,14 +4,14 @@
 use redis_module::raw;
 
 use super::super::api::{bytes, has_flags};
-use super::super::blocked::{Asked, Form};
-use super::super::entry::{Call, Verb};
+use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::reply::{self, Outcome};
 use super::super::state::{self, Host};
 use super::super::step::change;
 use super::super::{clock, config};
-use super::site;
+use super::origin;
 use super::waiting::may_block;
 use crate::command::observe::{Observe, What};
 use crate::command::policy::Wait;
@@ -19,34 +19,34 @@ use crate::command::revoke;
 use crate::error::LockError;
 use crate::primitive::condition::{Condition, Seen, Verdict, View};
 
-pub(in crate::host) struct ObserveVerb;
+pub(in crate::host) struct ObserveHandler;
 
-impl Verb for ObserveVerb {
+impl Handler for ObserveHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
         let request = Observe::parse(&words, &policy)?;
         let (db, now) = (call.db(), clock::now());
         let (condition, view) = read(call.ctx, call.key(), |lock| {
-            state::with(|Host { memory, is_primary, .. }| {
+            state::with(|Host { manager, is_primary, .. }| {
                 if !*is_primary && matches!(request.what, What::Wanted(_)) {
                     return Err(LockError::ReadOnly);
                 }
-                let first = memory.waiters.front(db, request.key).map(|(_, first)| first);
+                let first = manager.waiters.front(db, request.key).map(|(_, first)| first);
                 let view = View::of(lock, first, now);
                 let condition = request.condition(lock, &view)?;
                 Ok((condition, view))
             })
         })??;
         let seen = Seen { lock: Some(view), ..Seen::default() };
-        watch(call, Asked::Observe, condition, &seen, request.wait)
+        watch(call, BlockingCommand::Observe, condition, &seen, request.wait)
     }
 }
 
 /// Tells what is so of the key of this call, or keeps the client until the condition is met.
 pub(super) fn watch(
     call: &Call,
-    asked: Asked,
+    command: BlockingCommand,
     condition: Condition,
     seen: &Seen,
     wait: Option<Wait>,
@@ -57,7 +57,7 @@ pub(super) fn watch(
         (Some(Verdict::HoldEnded), _) => return Err(LockError::NotHeld),
         (Some(Verdict::NotALock), _) => return Err(LockError::WrongType),
         (Some(Verdict::NotALatch), _) => return Err(LockError::WrongTypeForLatch),
-        (None, Some(wait)) if block(call, asked, condition, wait)? => return Ok(()),
+        (None, Some(wait)) if block(call, command, condition, wait)? => return Ok(()),
         (None, _) => Outcome::Nil,
     };
     reply::outcome(call.ctx, outcome);
@@ -65,33 +65,33 @@ pub(super) fn watch(
 }
 
 /// Keeps the client of this call until the condition is met; false if the server will not have it blocked.
-fn block(call: &Call, asked: Asked, condition: Condition, wait: Wait) -> Result<bool, LockError> {
+fn block(call: &Call, command: BlockingCommand, condition: Condition, wait: Wait) -> Result<bool, LockError> {
     if has_flags(call.ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) && !state::with(|host| host.is_primary) {
         return Err(LockError::CannotWatch);
     }
-    state::with(|Host { memory, blocked, alarm, .. }| {
+    state::with(|Host { manager, blocked, timer, .. }| {
         let (db, key) = (call.db(), bytes(call.key()));
-        memory.room_to_watch(db, key, config::policy().caps)?;
-        let id = memory.waiters.take_id();
-        let form = Form { asked, made_up: None, with_info: false };
-        if !blocked.block(call.ctx, id, form) {
+        manager.room_to_watch(db, key, config::policy().caps)?;
+        let id = manager.waiters.take_id();
+        let reply_spec = ReplySpec { command, generated_owner: None, with_info: false };
+        if !blocked.block(call.ctx, id, reply_spec) {
             return Ok(false);
         }
         let deadline = wait.deadline(clock::now());
-        memory.observers.insert(id, db, key, condition, deadline);
-        memory.fit_ledger();
-        alarm.by(deadline);
+        manager.observers.insert(id, db, key, condition, deadline);
+        manager.fit_ledger();
+        timer.wake_by(deadline);
         Ok(true)
     })
 }
 
-pub(in crate::host) struct RevokeVerb;
+pub(in crate::host) struct RevokeHandler;
 
-impl Verb for RevokeVerb {
+impl Handler for RevokeHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         revoke::parse(&words)?;
-        let count = change(site(call), call.key(), |turn, _| Ok(revoke::apply(turn)))?;
+        let count = change(origin(call), call.key(), |step, _| Ok(revoke::apply(step)))?;
         reply::int(call.ctx, count);
         Ok(())
     }

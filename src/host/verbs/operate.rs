@@ -1,28 +1,30 @@
 //! Locks that change hands otherwise than by release and lease: LOCK.TRANSFER, LOCK.CANCEL, LOCK.BREAK, LOCK.STEAL.
 
+use std::fmt::Display;
+
 use super::super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::super::config;
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::journal::note_deed;
 use super::super::reply::{self, Outcome};
 use super::super::step::change;
-use super::site;
-use super::waiting::judge;
+use super::origin;
+use super::waiting::with_deadlock_check;
 use crate::command::operate::{cancel, parse_cancel, Break, Steal};
 use crate::command::transfer::Transfer;
 use crate::error::{LockError, Quoted};
 use crate::primitive::WaiterId;
 
-pub(in crate::host) struct TransferVerb;
+pub(in crate::host) struct TransferHandler;
 
-impl Verb for TransferVerb {
+impl Handler for TransferHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
         let request = Transfer::parse(&words, &policy)?;
-        let fence = change(site(call), call.key(), |turn, blocked| {
-            judge(call, turn, |turn, others| {
-                request.apply(turn, &policy, others, &mut |id| may_have(call, blocked, id))
+        let fence = change(origin(call), call.key(), |step, blocked| {
+            with_deadlock_check(call, step, |step, others| {
+                request.apply(step, &policy, others, &mut |id| may_have(call, blocked, id))
             })
         })?;
         reply::outcome(call.ctx, fence.map_or(Outcome::Nil, Outcome::from));
@@ -30,46 +32,57 @@ impl Verb for TransferVerb {
     }
 }
 
-pub(in crate::host) struct CancelVerb;
+pub(in crate::host) struct CancelHandler;
 
-impl Verb for CancelVerb {
+impl Handler for CancelHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let (_, owner) = parse_cancel(&words)?;
-        let done = change(site(call), call.key(), |turn, _| Ok(cancel(owner, turn)))?;
+        let done = change(origin(call), call.key(), |step, _| Ok(cancel(owner, step)))?;
         reply::int(call.ctx, i64::from(done));
         Ok(())
     }
 }
 
-pub(in crate::host) struct BreakVerb;
+pub(in crate::host) struct BreakHandler;
 
-impl Verb for BreakVerb {
+impl Handler for BreakHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Break::parse(&words)?;
-        let count = change(site(call), call.key(), |turn, _| Ok(request.apply(turn)))?;
-        if count > 0 {
+        let losers = change(origin(call), call.key(), |step, _| Ok(request.apply(step)))?;
+        if losers.count > 0 {
             let (key, reason) = (Quoted(request.key), Quoted(request.reason));
-            note_deed(call.ctx, "break", &[("key", &key), ("holds", &count), ("reason", &reason)]);
+            let fields: [(_, &dyn Display); 4] =
+                [("key", &key), ("reason", &reason), ("holds", &losers.count), ("from", &losers)];
+            note_deed(call.ctx, "break", &fields);
         }
-        reply::int(call.ctx, count);
+        reply::int(call.ctx, losers.count);
         Ok(())
     }
 }
 
-pub(in crate::host) struct StealVerb;
+pub(in crate::host) struct StealHandler;
 
-impl Verb for StealVerb {
+impl Handler for StealHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
         let request = Steal::parse(&words, &policy)?;
-        let fence = change(site(call), call.key(), |turn, blocked| {
-            request.apply(turn, &policy, &mut |id| may_have(call, blocked, id))
+        let (fence, losers) = change(origin(call), call.key(), |step, blocked| {
+            request.apply(step, &policy, &mut |id| may_have(call, blocked, id))
         })?;
         let (key, owner) = (Quoted(request.key), Quoted(request.owner));
-        note_deed(call.ctx, "steal", &[("key", &key), ("owner", &owner), ("fence", &fence.get())]);
+        let note = Quoted(request.terms.note.unwrap_or_default());
+        let fields: [(_, &dyn Display); 6] = [
+            ("key", &key),
+            ("owner", &owner),
+            ("fence", &fence.get()),
+            ("note", &note),
+            ("holds", &losers.count),
+            ("from", &losers),
+        ];
+        note_deed(call.ctx, "steal", &fields);
         reply::int(call.ctx, fence.to_wire());
         Ok(())
     }

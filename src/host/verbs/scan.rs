@@ -1,7 +1,7 @@
 //! LOCK.SCAN: which locks there are.
 
 use super::super::api::{bytes, rm, Ctx, OwnString};
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
 use super::super::{clock, cluster, reply, state};
@@ -17,28 +17,29 @@ const STRETCHES_PER_LOCK: usize = 10;
 /// A hold takes as long as so many bytes of patterns and names.
 const STEPS_PER_HOLD: usize = 16;
 
-pub(in crate::host) struct ScanVerb;
+pub(in crate::host) struct ScanHandler;
 
-impl Verb for ScanVerb {
+impl Handler for ScanHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Scan::parse(&words)?;
         let (ctx, db) = (call.ctx, call.db());
         let rights = Rights::of_caller(ctx);
-        let (mut looked_at, mut steps, mut stretches) = (0, 0, 0);
+        let (mut looked_at, mut steps, mut stretches) = (0_usize, 0, 0_usize);
         let mut found: Vec<OwnString> = Vec::new();
         let mut next = Some(request.from);
         while let Some(from) = next {
-            let is_enough = looked_at >= request.count || stretches >= request.count * STRETCHES_PER_LOCK;
+            let is_enough =
+                looked_at >= request.count || stretches >= request.count.saturating_mul(STRETCHES_PER_LOCK);
             if is_enough || steps >= SCAN_STEPS_MAX {
                 break;
             }
-            stretches += 1;
+            stretches = stretches.saturating_add(1);
             // The names are copied: a key that is opened may be gone, and that comes back to the index.
             let names: Vec<OwnString> = state::with(|host| {
-                let stretch = host.memory.stretch(db, from);
+                let stretch = host.manager.stretch(db, from);
                 next = stretch.next;
-                looked_at += stretch.names.len();
+                looked_at = looked_at.saturating_add(stretch.names.len());
                 let fitting = stretch.names.into_iter().filter(|name| request.fits(name, &mut steps));
                 fitting.map(OwnString::new).collect()
             });
@@ -62,20 +63,21 @@ impl Verb for ScanVerb {
 fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString, steps: &mut usize) -> bool {
     let key = bytes(name.as_ptr());
     let (waiting, is_waiting) = state::with(|host| {
-        let waiters = &host.memory.waiters;
+        let waiters = &host.manager.waiters;
         let is_waiting = request.owner.is_some_and(|owner| waiters.waiter_of(db, key, owner).is_some());
         (waiters.waiting_for(db, key), is_waiting)
     });
     let now = clock::now();
     let fits = |lock: Option<&Lock>| {
         if request.owner.is_some() {
-            *steps += lock.map_or(0, |lock| lock.holds().len()) * STEPS_PER_HOLD;
+            let holds = lock.map_or(0, |lock| lock.holds().len());
+            *steps = steps.saturating_add(holds.saturating_mul(STEPS_PER_HOLD));
         }
         let holds = lock.map(Lock::holds).unwrap_or_default().iter().filter(|hold| hold.is_live(now));
-        let is_cooling =
-            lock.is_some_and(|lock| lock.cooling().iter().any(|cooling| cooling.hold.is_live(now)));
+        let is_in_cooldown =
+            lock.is_some_and(|lock| lock.cooldowns().iter().any(|cooldown| cooldown.hold.is_live(now)));
         let mut owners = holds.map(|hold| hold.owner.as_bytes());
-        let is_lock = waiting > 0 || is_cooling || owners.clone().next().is_some();
+        let is_lock = waiting > 0 || is_in_cooldown || owners.clone().next().is_some();
         let by_owner = request.owner.is_none_or(|owner| is_waiting || owners.any(|holder| holder == owner));
         is_lock && by_owner && (waiting > 0 || !request.contended)
     };

@@ -1,7 +1,7 @@
 //! LOCK.STATS: what happened lately.
 
 use super::super::api::{Ctx, OwnString};
-use super::super::entry::{Call, Verb};
+use super::super::handler::{Call, Handler};
 use super::super::rights::Rights;
 use super::super::{clock, reply, state};
 use crate::command::stats;
@@ -10,36 +10,37 @@ use crate::limits::NEWEST_SHOWN;
 use crate::primitive::contended::Contended;
 use crate::primitive::histogram::Histogram;
 use crate::primitive::history::{Deadlock, History, Loss};
-use crate::primitive::memory::Stats;
+use crate::primitive::stats::Stats;
 use crate::primitive::Moment;
 
-pub(in crate::host) struct StatsVerb;
+pub(in crate::host) struct StatsHandler;
 
-impl Verb for StatsVerb {
+impl Handler for StatsHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         if stats::parse(&words)? {
-            state::with(|host| host.memory.history = History::starting(clock::now(), host.memory.stats));
+            state::with(|host| host.manager.history = History::starting(clock::now(), host.manager.stats));
             reply::text(call.ctx, b"OK");
             return Ok(());
         }
         let viewer = Viewer { ctx: call.ctx, rights: Rights::of_caller(call.ctx), now: clock::now() };
-        state::with(|host| viewer.show(&host.memory.history, host.memory.stats));
+        state::with(|host| viewer.show(&host.manager.history, host.manager.stats));
         Ok(())
     }
 }
 
 /// In which ways so many holds ended.
-const fn ends_of(stats: &Stats) -> [(&'static str, u64); 8] {
+const fn ends_of(stats: &Stats) -> [(&'static str, u64); 9] {
     [
-        ("released", stats.released),
-        ("expired", stats.expired),
-        ("unclaimed", stats.unclaimed),
-        ("connection-closed", stats.closed),
-        ("deleted", stats.vanished),
-        ("undone", stats.undone),
-        ("broken", stats.broken),
-        ("transferred", stats.transferred),
+        ("released", stats.released.get()),
+        ("expired", stats.expired.get()),
+        ("unclaimed", stats.unclaimed.get()),
+        ("connection-closed", stats.closed.get()),
+        ("deleted", stats.vanished.get()),
+        ("undone", stats.undone.get()),
+        ("broken", stats.broken.get()),
+        ("transferred", stats.transferred.get()),
+        ("displaced", stats.displaced.get()),
     ]
 }
 
@@ -79,12 +80,20 @@ impl Viewer {
     fn times(&self, name: &str, times: &Histogram) {
         let to_wire = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         reply::text(self.ctx, name.as_bytes());
-        reply::map(self.ctx, 5);
+        reply::map(self.ctx, 7);
         reply::int_field(self.ctx, "count", to_wire(times.count()));
+        reply::int_field(self.ctx, "sum", to_wire(times.sum()));
         for (name, per_mille) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
             reply::int_field(self.ctx, name, to_wire(times.quantile(per_mille)));
         }
         reply::int_field(self.ctx, "max", to_wire(times.max()));
+        let powers = times.powers();
+        reply::text(self.ctx, b"buckets");
+        reply::map(self.ctx, powers.len());
+        for (power, count) in powers {
+            reply::int(self.ctx, to_wire(power));
+            reply::int(self.ctx, to_wire(count));
+        }
     }
 
     /// How holds ended since the beginning.
@@ -100,10 +109,10 @@ impl Viewer {
     fn rows<T>(&self, name: &str, rows: impl Iterator<Item = T>, row: fn(&Self, T)) {
         reply::text(self.ctx, name.as_bytes());
         reply::open_array(self.ctx);
-        let mut count = 0;
+        let mut count = 0_usize;
         for item in rows.take(NEWEST_SHOWN) {
             row(self, item);
-            count += 1;
+            count = count.saturating_add(1);
         }
         reply::close_array(self.ctx, count);
     }

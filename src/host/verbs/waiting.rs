@@ -5,16 +5,19 @@ use rand::Rng;
 use redis_module::raw;
 
 use super::super::api::{bytes, has_flags, Ctx, OwnString};
-use super::super::blocked::{Blocked, Form};
-use super::super::entry::Call;
+use super::super::blocked::{Blocked, ReplySpec};
+use super::super::handler::Call;
 use super::super::key::read;
-use super::super::reach::Reach;
 use super::super::rights::{user_name, Rights};
+use super::super::slot_scope::SlotScope;
+use crate::command::acquire::{Acquired, Take};
 use crate::command::policy::Wait;
+use crate::command::Policy;
 use crate::error::LockError;
-use crate::primitive::deadlock::Holds;
-use crate::primitive::unsettled::Item;
-use crate::primitive::{Hold, Memory, Moment, Owner, Turn, Turns, WaiterId};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::waiter::WaiterKind;
+use crate::primitive::work_list::Work;
+use crate::primitive::{GroupStep, Hold, LockManager, Moment, Owner, Step, WaiterId};
 
 /// How this call can wait, of how it wants to: where its client cannot be kept waiting a ticket is left, or nothing.
 pub(super) fn possible(ctx: *mut Ctx, wait: Wait) -> Option<Wait> {
@@ -39,55 +42,92 @@ pub(super) fn may_block(ctx: *mut Ctx) -> bool {
 }
 
 /// A name that nobody else has: 128 random bits in hexadecimal digits.
-pub(super) fn make_up_owner() -> Box<[u8]> {
+pub(super) fn generate_owner() -> Box<[u8]> {
     let mut bits = [0_u8; 16];
     rand::rng().fill_bytes(&mut bits);
     bits.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
+/// A request for locks of one call, and how it can wait.
+pub(super) struct Taking<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) owner: &'a [u8],
+    pub(super) wait: Option<Wait>,
+    pub(super) policy: &'a Policy,
+}
+
+impl Taking<'_> {
+    /// Takes the locks, or gets in line for them as the call wants to wait. Returns `None` if its client is kept waiting.
+    pub(super) fn run<T: AnyStep>(
+        &self,
+        request: &impl Take<T>,
+        step: &mut T,
+        blocked: &mut Blocked,
+        reply_spec: impl Fn() -> ReplySpec,
+    ) -> Result<Option<Acquired>, LockError> {
+        let Self { call, owner, policy, .. } = *self;
+        let acquired = request.apply(owner, step, policy)?;
+        let Some(wait) = self.wait.filter(|_| acquired == Acquired::Busy) else { return Ok(Some(acquired)) };
+        let (acquired, waits) = if wait.kind() == WaiterKind::Ticket {
+            let queue =
+                |step: &mut _, others: &mut dyn HoldSource| request.queue(owner, wait, step, policy, others);
+            let acquired = with_deadlock_check(call, step, queue)?;
+            let is_queued = acquired == Acquired::Queued;
+            (acquired, is_queued && wait_for_turn(call, step, blocked, reply_spec(), owner, wait))
+        } else {
+            let check = |step: &mut _, others: &mut dyn HoldSource| {
+                request.check_wait(owner, wait, step, policy, others)
+            };
+            let enqueue = |step: &mut _| request.enqueue(owner, wait, step, policy).map(drop);
+            (acquired, get_in_line(call, step, blocked, reply_spec(), check, enqueue)?)
+        };
+        Ok((!waits).then_some(acquired))
+    }
+}
+
 /// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end; whether it
 /// waits now.
-pub(super) fn get_in_line<T: Step>(
+pub(super) fn get_in_line<T: AnyStep>(
     call: &Call,
-    turn: &mut T,
+    step: &mut T,
     blocked: &mut Blocked,
-    form: Form,
-    check: impl FnOnce(&mut T, &mut dyn Holds) -> Result<(), LockError>,
+    reply_spec: ReplySpec,
+    check: impl FnOnce(&mut T, &mut dyn HoldSource) -> Result<(), LockError>,
     enqueue: impl FnOnce(&mut T) -> Result<(), LockError>,
 ) -> Result<bool, LockError> {
-    judge(call, turn, check)?;
+    with_deadlock_check(call, step, check)?;
     // First the client, then the queue: a client that the server will not block only tries.
-    if !blocked.block(call.ctx, turn.as_mut().waiters.next_id(), form) {
+    if !blocked.block(call.ctx, step.as_mut().waiters.next_id(), reply_spec) {
         return Ok(false);
     }
-    enqueue(turn)?;
+    enqueue(step)?;
     Ok(true)
 }
 
 /// Notes who has asked for the ticket that the owner has, and keeps the client of this call waiting for its turn if it wants
 /// to wait and the server will have it blocked; whether it waits now.
-pub(super) fn wait_for_turn<T: Step>(
+pub(super) fn wait_for_turn<T: AnyStep>(
     call: &Call,
-    turn: &mut T,
+    step: &mut T,
     blocked: &mut Blocked,
-    form: Form,
+    reply_spec: ReplySpec,
     owner: &[u8],
     wait: Wait,
 ) -> bool {
-    let Some(ticket) = turn.ticket_of(call.db(), owner) else { return false };
+    let Some(ticket) = step.ticket_of(call.db(), owner) else { return false };
     let user = user_name(call.ctx);
-    turn.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| bytes(name.as_ptr())));
-    let (Some(until), Some(keep_ms)) = (wait.until(turn.now()), wait.keep_ms) else { return false };
-    let memory = turn.as_mut();
-    let waits = blocked.block(call.ctx, memory.waiters.next_id(), form);
+    step.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| bytes(name.as_ptr())));
+    let (Some(until), Some(keep_ms)) = (wait.until(step.now()), wait.keep_ms) else { return false };
+    let manager = step.as_mut();
+    let waits = blocked.block(call.ctx, manager.waiters.next_id(), reply_spec);
     if waits {
-        memory.attach(ticket, until, keep_ms);
+        manager.attach(ticket, until, keep_ms);
     }
     waits
 }
 
 /// A step on one lock or on several.
-pub(super) trait Step: AsMut<Memory> {
+pub(super) trait AnyStep: AsMut<LockManager> {
     /// One of its locks.
     fn key(&self) -> &[u8];
 
@@ -97,7 +137,7 @@ pub(super) trait Step: AsMut<Memory> {
     fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId>;
 }
 
-impl Step for Turn<'_> {
+impl AnyStep for Step<'_> {
     fn key(&self) -> &[u8] {
         self.key
     }
@@ -107,11 +147,11 @@ impl Step for Turn<'_> {
     }
 
     fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
-        self.memory.waiters.waiter_of(db, self.key, owner)
+        self.manager.waiters.waiter_of(db, self.key, owner)
     }
 }
 
-impl Step for Turns<'_> {
+impl AnyStep for GroupStep<'_> {
     fn key(&self) -> &[u8] {
         self.parts.first().map_or(&[], |part| part.key)
     }
@@ -121,47 +161,47 @@ impl Step for Turns<'_> {
     }
 
     fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
-        self.memory.waiters.waiter_of(db, self.key(), owner)
+        self.manager.waiters.waiter_of(db, self.key(), owner)
     }
 }
 
 /// Does `work` that looks for deadlocks, and so at other locks than those of its turn.
-pub(super) fn judge<T: Step, R>(
+pub(super) fn with_deadlock_check<T: AnyStep, R>(
     call: &Call,
-    turn: &mut T,
-    work: impl FnOnce(&mut T, &mut dyn Holds) -> Result<R, LockError>,
+    step: &mut T,
+    work: impl FnOnce(&mut T, &mut dyn HoldSource) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    let reach = Reach::of_command(call.ctx, turn.key());
-    let mut keyspace = Keyspace { ctx: call.ctx, reach, missing: Vec::new() };
-    let result = work(turn, &mut keyspace);
-    keyspace.tell(turn.as_mut(), call.db());
-    result.map_err(|error| conceal(call.ctx, error))
+    let scope = SlotScope::of_command(call.ctx, step.key());
+    let mut keyspace = Keyspace { ctx: call.ctx, scope, missing: Vec::new() };
+    let result = work(step, &mut keyspace);
+    keyspace.enqueue_rechecks(step.as_mut(), call.db());
+    result.map_err(|error| redact(call.ctx, error))
 }
 
 /// The locks of one database, read while a step has other locks open.
 struct Keyspace {
     ctx: *mut Ctx,
-    reach: Reach,
+    scope: SlotScope,
     /// Locks that are waited for and not there.
     missing: Vec<Box<[u8]>>,
 }
 
 impl Keyspace {
     /// Sees that somebody looks at locks that are missing though their first waiter could have them: reading a key
-    /// can delete it, when a stranger has given it a time to live, and nobody hears of that while the step has the
+    /// can delete it, when another command has given it a time to live, and nobody hears of that while the step has the
     /// state.
-    fn tell(self, memory: &mut Memory, db: i32) {
+    fn enqueue_rechecks(self, manager: &mut LockManager, db: i32) {
         let is_odd =
-            |key: &[u8]| memory.waiters.front(db, key).is_some_and(|(_, first)| first.ask.keys() == 1);
+            |key: &[u8]| manager.waiters.front(db, key).is_some_and(|(_, first)| first.request.keys() == 1);
         let odd: Vec<Box<[u8]>> = self.missing.into_iter().filter(|key| is_odd(key)).collect();
-        odd.into_iter().for_each(|key| memory.unsettled.push(Item::Lock(db, key.into())));
+        odd.into_iter().for_each(|key| manager.work_list.push(Work::Lock(db, key.into())));
     }
 }
 
-impl Holds for Keyspace {
+impl HoldSource for Keyspace {
     /// What cannot be opened now is as if nobody held it: a circle through another slot is not found.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
-        if !self.reach.has(key) {
+        if !self.scope.has(key) {
             return;
         }
         let name = OwnString::new(key);
@@ -175,7 +215,7 @@ impl Holds for Keyspace {
 }
 
 /// Takes names out of an error that the caller may not see: those of locks that it has no right to read.
-fn conceal(ctx: *mut Ctx, error: LockError) -> LockError {
+fn redact(ctx: *mut Ctx, error: LockError) -> LockError {
     let LockError::Deadlock(mut cycle) = error else { return error };
     let rights = Rights::of_caller(ctx);
     let own = cycle.first().map(|link| link.owner.clone());

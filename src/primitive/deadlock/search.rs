@@ -1,19 +1,21 @@
-//! The search itself: the part of the waits that can be reached from the one that is asked about, as lists of people,
+//! The search itself: the part of the waits that can be reached from the one that is asked about, as lists of owners,
 //! waits and locks with numbers.
 
-mod gather;
-mod progress;
-mod way_back;
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
+mod build_graph;
+mod reduce;
+mod shortest_cycle;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::super::occupancy::Occupancy;
 use super::super::table::{Set, Table};
-use super::super::wait_queue::{Entry, Place, Waiters};
-use super::super::{Claim, Owner, WaiterId};
-use super::{Link, Near, Want};
+use super::super::wait_queue::{Position, QueueNode, Waiters};
+use super::super::{Owner, Permits, WaiterId};
+use super::{LocalFirst, WaitEdge, WaitRequest};
 use crate::limits::SEARCH_COST_MAX;
-use progress::Taken;
 
 /// What it costs to look at a holder from outside.
 pub(super) const LOOK_COST: usize = cost::WAITER;
@@ -22,7 +24,7 @@ pub(super) const LOOK_COST: usize = cost::WAITER;
 pub(super) const OPEN_COST: usize = cost::LOCK;
 
 /// Whoever asks has the first number.
-const ME: usize = 0;
+const REQUESTER: usize = 0;
 
 /// What a step costs, in units of [`SEARCH_COST_MAX`].
 mod cost {
@@ -38,19 +40,19 @@ mod cost {
     pub const LOCK: usize = 20;
 }
 
-struct Person {
+struct OwnerNode {
     owner: Owner,
     /// Where its waits stand in the list of all waits.
     waits: Range<usize>,
     /// The locks that it has, of those that were opened, and how much of each.
-    holds: Vec<(usize, Claim)>,
+    holds: Vec<(usize, Permits)>,
     /// How many of its waits may never end; found anew by each [`Search::could_be_granted`].
     stuck_waits: usize,
 }
 
 struct Wait<'a> {
-    person: usize,
-    entry: &'a Entry,
+    owner_node: usize,
+    entry: &'a QueueNode,
     /// A bit for each of its locks that it may never have.
     blocked: u64,
 }
@@ -59,37 +61,37 @@ struct Wait<'a> {
 struct Node {
     key: Box<[u8]>,
     /// Who has it, and how much of it; only those who wait for something.
-    holders: Vec<(usize, Claim)>,
-    /// What of that is in the hands of stuck people.
-    taken: Taken,
-    /// Up to which place its queue was searched for people that wait elsewhere too.
-    searched: Place,
+    holders: Vec<(usize, Permits)>,
+    /// What stuck owners have of it, or will have before they let go.
+    taken: Occupancy,
+    /// Up to which place its queue was searched for owners that wait elsewhere too.
+    searched: Position,
     /// The waits that are known here, with the number of the lock among the locks of each, first come first.
-    waits: Vec<(Place, usize, u32)>,
+    waits: Vec<(Position, usize, u32)>,
     /// Whether the one who asks could have this lock, and where it would stand.
-    want: Option<(Place, bool)>,
+    want: Option<(Position, bool)>,
     /// Whether it is to be looked at once more.
-    is_in_line: bool,
+    is_queued: bool,
 }
 
 /// One search.
 pub(super) struct Search<'a> {
     waiters: &'a Waiters,
-    want: Want<'a>,
+    want: WaitRequest<'a>,
     /// Waits that end when the one who asks waits anew.
     given_up: Vec<WaiterId>,
-    people: Vec<Person>,
+    owners: Vec<OwnerNode>,
     by_name: Table<Owner, usize>,
     nodes: Vec<Node>,
     by_key: Table<Box<[u8]>, usize>,
     waits: Vec<Wait<'a>>,
     /// How many of them are of the one who asks; they come first.
-    my_waits: usize,
+    requester_waits: usize,
     known: Set<WaiterId>,
     /// Waiters whose owners were met.
     met: Set<WaiterId>,
     /// Whether anyone found so far waits for the one who asks.
-    comes_back: bool,
+    reaches_requester: bool,
     /// Locks to go along.
     todo: VecDeque<usize>,
     pub(super) spent: usize,
@@ -97,23 +99,26 @@ pub(super) struct Search<'a> {
 
 impl<'a> Search<'a> {
     /// Nothing is known yet, and so much is spent; nothing at all if the asker's name is none.
-    pub(super) fn new(waiters: &'a Waiters, want: Want<'a>, spent: usize) -> Option<Self> {
+    pub(super) fn new(waiters: &'a Waiters, want: WaitRequest<'a>, spent: usize) -> Option<Self> {
         let me = Owner::new(want.owner)?;
         let mut by_name = Table::default();
-        by_name.insert(me.clone(), ME);
-        let given_up = waiters.earlier_waits(want.db, want.keys, want.owner).into_iter().chain(want.without);
+        by_name.insert(me.clone(), REQUESTER);
+        let given_up = waiters
+            .earlier_waits(want.db, want.keys, want.owner)
+            .into_iter()
+            .chain(want.without.iter().copied());
         Some(Self {
             waiters,
             given_up: given_up.collect(),
-            people: vec![Person { owner: me, waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
+            owners: vec![OwnerNode { owner: me, waits: 0..0, holds: Vec::new(), stuck_waits: 0 }],
             by_name,
             nodes: Vec::new(),
             by_key: Table::default(),
             waits: Vec::new(),
-            my_waits: 0,
+            requester_waits: 0,
             known: Set::default(),
             met: Set::default(),
-            comes_back: false,
+            reaches_requester: false,
             todo: VecDeque::new(),
             spent,
             want,
@@ -121,11 +126,11 @@ impl<'a> Search<'a> {
     }
 
     /// The cycle that the wait would close, if there is one and there is time to find it.
-    pub(super) fn run(&mut self, holds: &mut Near) -> Option<Vec<Link>> {
-        if !self.gather(holds) || !self.comes_back || self.could_be_granted(false)? {
+    pub(super) fn run(&mut self, holds: &mut LocalFirst) -> Option<Vec<WaitEdge>> {
+        if !self.build_graph(holds) || !self.reaches_requester || self.could_be_granted(false)? {
             return None;
         }
-        let cycle = self.way_back()?;
+        let cycle = self.shortest_cycle()?;
         self.could_be_granted(true)?.then_some(cycle)
     }
 

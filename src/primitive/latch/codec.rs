@@ -10,6 +10,8 @@
 //! | 4 | number of ids, no more than were counted |
 //! | for each id, in order: 2, then as many | id, 1 byte or more |
 
+#![expect(clippy::arithmetic_side_effects, reason = "checked against the limits above, or a size in memory")]
+
 use super::Latch;
 use crate::limits::ID_BYTES_MAX;
 use crate::primitive::bytes::{put_text, Input};

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::CLAIM_MS;
 use crate::primitive::bounds::{Bounds, Span, Tie};
-use crate::primitive::cooling::Why;
-use crate::primitive::waiter::Kind;
-use crate::primitive::{Claim, End, Lease, Moment};
+use crate::primitive::cooldown::CooldownReason;
+use crate::primitive::waiter::WaiterKind;
+use crate::primitive::{HoldEnd, Lease, Moment, Permits};
 
 /// How a grant is taken back that its waiter has not heard of.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Undo {
-    End,
+pub enum Rollback {
+    EndHold,
     Downgrade { grant: usize },
 }
 
@@ -20,7 +20,7 @@ pub struct Hold {
     pub owner: usize,
     /// Stands for the fence: holds of one grant share it, and no others.
     pub grant: usize,
-    pub claim: Claim,
+    pub permits: Permits,
     pub lease: Lease,
     pub deadline: Moment,
     /// How many keys were granted together.
@@ -30,9 +30,9 @@ pub struct Hold {
     pub bounds: Bounds,
     /// Whether its owner was asked to give it up.
     pub is_wanted: bool,
-    /// The lease that a ticket asked for, if its owner has not been heard of since it was given this.
-    pub unclaimed: Option<Lease>,
-    pub provisional: Option<Undo>,
+    /// Whether it was given to a ticket, and its owner has not been heard of since.
+    pub is_unclaimed: bool,
+    pub provisional: Option<Rollback>,
 }
 
 impl Hold {
@@ -54,8 +54,8 @@ impl Hold {
 
     /// Its owner has been heard of.
     pub fn claim(&mut self, now: Moment) {
-        if let Some(asked) = self.unclaimed.take() {
-            self.renew(asked, asked, now);
+        if std::mem::take(&mut self.is_unclaimed) {
+            self.renew(self.lease, self.lease, now);
         }
     }
 
@@ -67,20 +67,20 @@ impl Hold {
 
 /// Permits that nobody has and nobody gets before `until`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cooling {
+pub struct Cooldown {
     pub owner: usize,
     pub grant: usize,
-    pub claim: Claim,
+    pub permits: Permits,
     pub until: Moment,
-    pub why: Why,
+    pub why: CooldownReason,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiter {
-    pub kind: Kind,
+    pub kind: WaiterKind,
     pub owner: usize,
     pub keys: BTreeSet<usize>,
-    pub claim: Claim,
+    pub permits: Permits,
     pub lease: Lease,
     pub deadline: Moment,
     /// For a ticket that a client waits for: until when, and how long the ticket is kept then, in ms.
@@ -96,16 +96,21 @@ pub struct Model {
     /// By key.
     pub holds: Vec<Vec<Hold>>,
     /// By key.
-    pub cooling: Vec<Vec<Cooling>>,
+    pub cooldown: Vec<Vec<Cooldown>>,
     /// The delay after abnormal ends.
     pub delay_ms: u64,
     /// Everyone who waits for anything, first come first; upgrades before all others.
     pub waiters: Vec<Waiter>,
     pub grants: usize,
     /// By key, owner and grant: how it ended, as long as that is worth knowing; with what was asked for by the fence.
-    pub ended: BTreeMap<(usize, usize, usize), End>,
+    pub ended: BTreeMap<(usize, usize, usize), HoldEnd>,
     /// By key and owner: the newest end, if one was a loss.
-    pub newest: BTreeMap<(usize, usize), (usize, End)>,
+    pub newest: BTreeMap<(usize, usize), (usize, HoldEnd)>,
+    /// By key and owner: when the newest end was.
+    pub newest_at: BTreeMap<(usize, usize), Moment>,
+    /// When all data went together last.
+    pub flushed: Option<Moment>,
+    pub now_us: u64,
     /// By key and owner, the newest hold that is no more.
     pub past: BTreeMap<(usize, usize), usize>,
     /// Ids under which an owner has left a hold that stays, by its fence: key, owner, grant, id.
@@ -118,72 +123,99 @@ pub struct Model {
 
 impl Model {
     pub fn new(keys: usize, delay_ms: u64) -> Self {
-        Self { holds: vec![Vec::new(); keys], cooling: vec![Vec::new(); keys], delay_ms, ..Self::default() }
+        Self { holds: vec![Vec::new(); keys], cooldown: vec![Vec::new(); keys], delay_ms, ..Self::default() }
     }
 
     /// The limit of those who have it.
     pub fn limit_of(&self, key: usize) -> Option<u32> {
-        self.holds[key].first().map(|hold| hold.claim.limit)
+        self.holds[key].first().map(|hold| hold.permits.limit)
     }
 
-    pub fn fits(&self, key: usize, claim: Claim) -> bool {
-        let held = self.holds[key].iter().map(|hold| hold.claim);
-        let claims: Vec<Claim> = held.chain(self.cooling[key].iter().map(|cooling| cooling.claim)).collect();
-        let taken: u64 = claims.iter().map(|claim| u64::from(claim.permits)).sum();
-        let same_kind = claims.iter().all(|other| other.limit == claim.limit);
-        same_kind && taken + u64::from(claim.permits) <= u64::from(claim.limit)
+    pub fn fits(&self, key: usize, permits: Permits) -> bool {
+        let held = self.holds[key].iter().map(|hold| hold.permits);
+        let claims: Vec<Permits> =
+            held.chain(self.cooldown[key].iter().map(|cooldown| cooldown.permits)).collect();
+        let taken: u64 = claims.iter().map(|permits| u64::from(permits.count)).sum();
+        let same_kind = claims.iter().all(|other| other.limit == permits.limit);
+        same_kind && taken + u64::from(permits.count) <= u64::from(permits.limit)
     }
 
     /// A hold is no more. Ways that nobody need tell apart here are taken as one.
-    pub fn note_end(&mut self, key: usize, owner: usize, grant: usize, how: End) {
+    pub fn record_end(&mut self, key: usize, owner: usize, grant: usize, how: HoldEnd) {
         self.past.insert((key, owner), grant);
         match class(how) {
-            End::Undone => {}
-            End::Released => {
+            HoldEnd::Undone => {}
+            HoldEnd::Released => {
                 if let Some(newest) = self.newest.get_mut(&(key, owner)) {
-                    *newest = (grant, End::Released);
+                    *newest = (grant, HoldEnd::Released);
+                    self.newest_at.insert((key, owner), Moment(self.now_us));
                 }
             }
             how => {
                 self.newest.insert((key, owner), (grant, how));
+                self.newest_at.insert((key, owner), Moment(self.now_us));
                 self.ended.insert((key, owner, grant), how);
             }
         }
     }
 
     /// How the newest hold of this owner ended, or this one, as far as it is remembered.
-    pub fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, End)> {
+    pub fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, HoldEnd)> {
         let newest = self.newest.get(&(key, owner)).copied();
-        let Some(grant) = grant else { return newest };
+        let is_of_now = self.newest_at.get(&(key, owner)).copied() > self.flushed;
+        let Some(grant) = grant else { return newest.filter(|_| is_of_now) };
         let how = self.ended.get(&(key, owner, grant)).copied();
         how.map(|how| (grant, how)).or(newest.filter(|(newest, _)| *newest == grant))
     }
 
     /// Ends the holds that are chosen; how many.
-    pub fn end(&mut self, key: usize, how: End, now: Moment, chosen: impl Fn(&Hold) -> bool) -> usize {
+    pub fn end(&mut self, key: usize, how: HoldEnd, now: Moment, chosen: impl Fn(&Hold) -> bool) -> usize {
         let all = std::mem::take(&mut self.holds[key]);
         let (gone, stay): (Vec<Hold>, Vec<Hold>) = all.into_iter().partition(chosen);
         self.holds[key] = stay;
         for hold in &gone {
-            self.note_end(key, hold.owner, hold.grant, how);
+            self.record_end(key, hold.owner, hold.grant, how);
         }
         let delay = match how {
-            End::Expired | End::Broken => Some(now.plus_ms(self.delay_ms)),
-            End::Released => None,
+            HoldEnd::Expired | HoldEnd::Broken => Some(now.plus_ms(self.delay_ms)),
+            HoldEnd::Released => None,
             _ => return gone.len(),
         };
         for hold in &gone {
-            let floor = hold.bounds.floor;
+            let min_end = hold.bounds.min_end;
             let (until, why) = match delay {
-                Some(delay) if delay > floor => (delay, Why::LockDelay),
-                _ => (floor, Why::MinHold),
+                Some(delay) if delay > min_end => (delay, CooldownReason::LockDelay),
+                _ => (min_end, CooldownReason::MinHold),
             };
             if until > now {
-                let Hold { owner, grant, claim, .. } = *hold;
-                self.cooling[key].push(Cooling { owner, grant, claim, until, why });
+                let Hold { owner, grant, permits, .. } = *hold;
+                self.cooldown[key].push(Cooldown { owner, grant, permits, until, why });
             }
         }
         gone.len()
+    }
+
+    /// All data have gone. Of what went nothing is known; what is known of an owner is of an earlier hold.
+    pub fn flush(&mut self) {
+        self.flushed = Some(Moment(self.now_us));
+        for key in 0..self.holds.len() {
+            for hold in std::mem::take(&mut self.holds[key]) {
+                self.past.insert((key, hold.owner), hold.grant);
+            }
+            self.cooldown[key].clear();
+        }
+    }
+
+    /// The server was a replica for a moment.
+    pub fn change_roles(&mut self) {
+        self.waiters.clear();
+        self.holds.iter_mut().flatten().for_each(|hold| hold.provisional = None);
+        self.ended.clear();
+        self.newest.clear();
+        self.left.clear();
+        self.handed.clear();
+        self.upgraded.clear();
+        self.flushed = None;
     }
 
     pub fn hold_of(&self, key: usize, owner: usize) -> Option<&Hold> {
@@ -205,8 +237,8 @@ impl Model {
     fn is_grantable(&self, at: usize) -> bool {
         let waiter = &self.waiters[at];
         let ready = |key: &usize| match waiter.upgrades {
-            Some(_) => self.holds[*key].len() == 1 && self.cooling[*key].is_empty(),
-            None => self.fits(*key, waiter.claim),
+            Some(_) => self.holds[*key].len() == 1 && self.cooldown[*key].is_empty(),
+            None => self.fits(*key, waiter.permits),
         };
         waiter.keys.iter().all(|key| self.comes_first(at, *key) && ready(key))
     }
@@ -214,16 +246,16 @@ impl Model {
     /// One grant for all of these keys, to one who waited or to one who asks just now.
     pub fn grant(&mut self, waiter: &Waiter, now: Moment, has_waited: bool) -> usize {
         self.grants += 1;
-        let provisional = has_waited && waiter.kind == Kind::Client;
-        let unclaimed = (has_waited && waiter.kind == Kind::Ticket).then_some(waiter.lease);
-        let lease = unclaimed.map_or(waiter.lease, |asked| asked.min(Lease::ms(CLAIM_MS)));
+        let provisional = has_waited && waiter.kind == WaiterKind::Client;
+        let is_unclaimed = has_waited && waiter.kind == WaiterKind::Ticket;
+        let lasting = if is_unclaimed { waiter.lease.min(Lease::ms(CLAIM_MS)) } else { waiter.lease };
         for key in &waiter.keys {
             if let Some(grant) = waiter.upgrades {
                 let new = self.grants;
                 let hold = self.hold_of_mut(*key, waiter.owner).unwrap();
                 assert_eq!(hold.grant, grant);
-                (hold.grant, hold.claim) = (new, waiter.claim);
-                hold.provisional = provisional.then_some(Undo::Downgrade { grant });
+                (hold.grant, hold.permits) = (new, waiter.permits);
+                hold.provisional = provisional.then_some(Rollback::Downgrade { grant });
                 self.past.insert((*key, waiter.owner), grant);
                 if has_waited {
                     self.upgraded.insert((*key, waiter.owner, grant), new);
@@ -232,8 +264,8 @@ impl Model {
             }
             let bounds = Bounds {
                 cap: waiter.span.longest.deadline(now),
-                floor: match waiter.span.shortest {
-                    Lease::NONE => Moment::LONG_AGO,
+                min_end: match waiter.span.shortest {
+                    Lease::NONE => Moment::MIN,
                     shortest => shortest.deadline(now),
                 },
                 tie: waiter.span.tie,
@@ -241,27 +273,27 @@ impl Model {
             self.holds[*key].push(Hold {
                 owner: waiter.owner,
                 grant: self.grants,
-                claim: waiter.claim,
-                lease,
-                deadline: lease.deadline(now).min(bounds.cap),
+                permits: waiter.permits,
+                lease: waiter.lease,
+                deadline: lasting.deadline(now).min(bounds.cap),
                 keys: waiter.keys.len(),
                 entries: BTreeSet::from([waiter.entry]),
                 bounds,
                 is_wanted: false,
-                unclaimed,
-                provisional: provisional.then_some(Undo::End),
+                is_unclaimed,
+                provisional: provisional.then_some(Rollback::EndHold),
             });
         }
         self.grants
     }
 
     /// Ends what is over and grants what can be granted, until there is nothing more.
-    pub fn settle(&mut self, now: Moment) {
+    pub fn expire_and_grant(&mut self, now: Moment) {
         loop {
             for key in 0..self.holds.len() {
-                self.end(key, End::Unclaimed, now, |hold| hold.deadline <= now && hold.unclaimed.is_some());
-                self.end(key, End::Expired, now, |hold| hold.deadline <= now);
-                self.cooling[key].retain(|cooling| cooling.until > now);
+                self.end(key, HoldEnd::Unclaimed, now, |hold| hold.deadline <= now && hold.is_unclaimed);
+                self.end(key, HoldEnd::Expired, now, |hold| hold.deadline <= now);
+                self.cooldown[key].retain(|cooldown| cooldown.until > now);
             }
             let is_over = |at: &usize| {
                 let waiter = &self.waiters[*at];
@@ -318,7 +350,7 @@ impl Model {
     /// they wait for ever.
     pub fn stuck(&self) -> Vec<Waiter> {
         let mut rest = self.clone();
-        rest.cooling.iter_mut().for_each(Vec::clear);
+        rest.cooldown.iter_mut().for_each(Vec::clear);
         loop {
             let waiting: BTreeSet<usize> = rest.waiters.iter().map(|waiter| waiter.owner).collect();
             rest.holds.iter_mut().for_each(|holds| holds.retain(|hold| waiting.contains(&hold.owner)));
@@ -339,9 +371,9 @@ impl Model {
 }
 
 /// The ways of an end that the model does not tell apart are one.
-pub fn class(how: End) -> End {
+pub fn class(how: HoldEnd) -> HoldEnd {
     match how {
-        End::Capped | End::Closed | End::Unclaimed => End::Expired,
+        HoldEnd::Capped | HoldEnd::Closed | HoldEnd::Unclaimed => HoldEnd::Expired,
         how => how,
     }
 }

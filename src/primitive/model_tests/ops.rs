@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
 use crate::command::policy::Wait;
-use crate::primitive::Claim;
+use crate::primitive::Permits;
 
 /// How an owner names its hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub enum Op {
         /// More than one only by MACQUIRE.
         keys: BTreeSet<usize>,
         owner: usize,
-        claim: Claim,
+        permits: Permits,
         lease: Option<u64>,
         wait: Option<Wait>,
         entry: usize,
@@ -80,7 +80,7 @@ pub enum Op {
     Convert {
         key: usize,
         owner: usize,
-        claim: Claim,
+        permits: Permits,
         wait: Option<Wait>,
         by: By,
     },
@@ -96,7 +96,7 @@ pub enum Op {
     Steal {
         key: usize,
         owner: usize,
-        claim: Claim,
+        permits: Permits,
         lease: Option<u64>,
         most: Option<u64>,
         least: Option<u64>,
@@ -120,24 +120,28 @@ pub enum Op {
         nth: usize,
     },
     /// The n-th provisional grant was never read.
-    Undo {
+    Rollback {
         nth: usize,
     },
     /// The key is deleted from outside.
     Delete {
         key: usize,
     },
+    /// All data go at once.
+    Flush,
+    /// The server becomes a replica, and a primary again.
+    ChangeRoles,
     Pass {
         us: u64,
     },
 }
 
-fn claim() -> impl Strategy<Value = Claim> {
+fn permits() -> impl Strategy<Value = Permits> {
     prop_oneof![
-        4 => Just(Claim::EXCLUSIVE),
-        3 => Just(Claim::SHARED),
-        3 => (1..=3_u32).prop_map(|permits| Claim { limit: 3, permits }),
-        1 => Just(Claim { limit: 2, permits: 1 }),
+        4 => Just(Permits::EXCLUSIVE),
+        3 => Just(Permits::SHARED),
+        3 => (1..=3_u32).prop_map(|count| Permits { limit: 3, count }),
+        1 => Just(Permits { limit: 2, count: 1 }),
     ]
 }
 
@@ -171,16 +175,16 @@ pub fn op() -> impl Strategy<Value = Op> {
     let entry = || prop_oneof![4 => Just(0), 1 => 0..ENTRIES.len()];
     let cancels = || prop::bool::weighted(0.3);
     let one_key = key.clone().prop_map(|key| BTreeSet::from([key]));
-    let either = prop_oneof![1 => Just(Claim::SHARED), 3 => Just(Claim::EXCLUSIVE)];
+    let either = prop_oneof![1 => Just(Permits::SHARED), 3 => Just(Permits::EXCLUSIVE)];
     prop_oneof![
-        8 => (one_key, owner.clone(), claim(), time(), wait(), entry(), span()).prop_map(
-            |(keys, owner, claim, lease, wait, entry, (most, least, tie))| {
-                Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie }
+        8 => (one_key, owner.clone(), permits(), time(), wait(), entry(), span()).prop_map(
+            |(keys, owner, permits, lease, wait, entry, (most, least, tie))| {
+                Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie }
             },
         ),
-        4 => (some_keys(), owner.clone(), claim(), time(), wait(), span()).prop_map(
-            |(keys, owner, claim, lease, wait, (most, least, tie))| {
-                Op::Acquire { keys, owner, claim, lease, wait, entry: 0, most, least, tie }
+        4 => (some_keys(), owner.clone(), permits(), time(), wait(), span()).prop_map(
+            |(keys, owner, permits, lease, wait, (most, least, tie))| {
+                Op::Acquire { keys, owner, permits, lease, wait, entry: 0, most, least, tie }
             },
         ),
         2 => (0..CLIENTS).prop_map(|client| Op::Disconnect { client }),
@@ -196,18 +200,20 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(keys, owner, lease)| Op::RenewAll { keys, owner, lease }),
         1 => (key.clone(), prop::option::of(owner.clone())).prop_map(|(key, owner)| Op::Break { key, owner }),
         1 => key.clone().prop_map(|key| Op::Revoke { key }),
-        1 => (key.clone(), owner.clone(), claim(), time(), span()).prop_map(
-            |(key, owner, claim, lease, (most, least, _))| Op::Steal { key, owner, claim, lease, most, least },
+        1 => (key.clone(), owner.clone(), permits(), time(), span()).prop_map(
+            |(key, owner, permits, lease, (most, least, _))| Op::Steal { key, owner, permits, lease, most, least },
         ),
         1 => (key.clone(), owner.clone()).prop_map(|(key, owner)| Op::Cancel { key, owner }),
         2 => (key.clone(), owner.clone(), owner.clone(), time(), by())
             .prop_map(|(key, from, to, lease, by)| Op::Transfer { key, from, to, lease, by }),
         3 => (key.clone(), owner, either, wait(), by())
-            .prop_map(|(key, owner, claim, wait, by)| Op::Convert { key, owner, claim, wait, by }),
+            .prop_map(|(key, owner, permits, wait, by)| Op::Convert { key, owner, permits, wait, by }),
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),
         1 => any::<usize>().prop_map(|nth| Op::Vanish { nth }),
-        1 => any::<usize>().prop_map(|nth| Op::Undo { nth }),
+        1 => any::<usize>().prop_map(|nth| Op::Rollback { nth }),
         1 => key.prop_map(|key| Op::Delete { key }),
+        1 => Just(Op::Flush),
+        1 => Just(Op::ChangeRoles),
         4 => (0..12_000_u64).prop_map(|us| Op::Pass { us }),
     ]
 }

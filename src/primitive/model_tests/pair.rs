@@ -7,12 +7,12 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::model::{Hold, Model, Undo, Waiter};
+use super::model::{Hold, Model, Rollback, Waiter};
 use super::ops::{By, Op};
 use super::watch;
 use super::world::World;
 use super::{CLAIM_MS, ENTRIES, KEYS, OWNERS};
-use crate::command::acquire::{Acquire, Acquired};
+use crate::command::acquire::{Acquire, Acquired, Take};
 use crate::command::convert::{Convert, Converted};
 use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::holder::Holder;
@@ -27,11 +27,11 @@ use crate::command::transfer::Transfer;
 use crate::command::Policy;
 use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Span, Tie};
-use crate::primitive::claim::ALL;
-use crate::primitive::ledger::{Ended, Named};
+use crate::primitive::ledger::Named;
+use crate::primitive::permits::ALL;
 use crate::primitive::time::left_to_wire;
-use crate::primitive::waiter::Kind;
-use crate::primitive::{memory, Claim, End, Fence, Lease, Lock, Moment};
+use crate::primitive::waiter::WaiterKind;
+use crate::primitive::{manager, Fence, HoldEnd, Lease, Lock, Moment, Permits};
 
 pub struct Pair {
     world: World,
@@ -42,7 +42,7 @@ pub struct Pair {
 
 /// What a wait came to.
 #[derive(Debug, PartialEq)]
-enum Asked<T> {
+enum Answered<T> {
     AtOnce(T),
     Waits,
     Refused(LockError),
@@ -52,10 +52,10 @@ fn holder(key: usize, owner: usize, fence: Option<Fence>) -> Holder<'static> {
     Holder { key: KEYS[key], owner: OWNERS[owner], fence, with_info: false }
 }
 
-fn plain_terms(claim: Claim) -> Terms<'static> {
+fn plain_terms(permits: Permits) -> Terms<'static> {
     let span = Span::default();
     Terms {
-        claim,
+        permits,
         adopts: false,
         nx: false,
         lease: None,
@@ -75,10 +75,10 @@ fn span(most: Option<u64>, least: Option<u64>, tie: Option<Tie>) -> Span {
 }
 
 /// How somebody stands in line who waits like this.
-fn place(wait: Option<Wait>, now: Moment) -> (Kind, Moment, Option<(Moment, u64)>) {
+fn place(wait: Option<Wait>, now: Moment) -> (WaiterKind, Moment, Option<(Moment, u64)>) {
     let wait = wait.unwrap_or(Wait::block(0));
     match wait.until(now).zip(wait.keep_ms) {
-        Some((until, keep_ms)) => (Kind::Ticket, until.plus_ms(keep_ms), Some((until, keep_ms))),
+        Some((until, keep_ms)) => (WaiterKind::Ticket, until.plus_ms(keep_ms), Some((until, keep_ms))),
         None => (wait.kind(), wait.deadline(now), None),
     }
 }
@@ -95,9 +95,9 @@ fn is_for_group(waiter: &Waiter) -> bool {
 impl Pair {
     pub fn new(delay_ms: u64) -> Self {
         let mut world = World::default();
-        world.memory.lock_delay_ms = delay_ms;
-        world.memory.claim_ms = CLAIM_MS;
-        world.memory.ledger.set_capacity(1_000);
+        world.manager.lock_delay_ms = delay_ms;
+        world.manager.claim_ms = CLAIM_MS;
+        world.manager.ledger.set_capacity(1_000);
         Self { world, model: Model::new(KEYS.len(), delay_ms), fences: BTreeMap::new() }
     }
 
@@ -105,22 +105,24 @@ impl Pair {
         Moment(self.world.now_us)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of operation")]
     pub fn step(&mut self, op: Op) {
         let now = self.now();
-        self.model.settle(now);
+        self.model.now_us = now.0;
+        self.model.expire_and_grant(now);
         match op {
-            Op::Acquire { keys, owner, claim, lease, wait, entry, most, least, tie } => {
+            Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
                 let (kind, deadline, attached) = place(wait, now);
                 let tie = tie.map(|(client, grace)| self.world.tie(client, Lease::ms(grace)));
                 let span = span(most, least, tie);
                 let upgrades = None;
                 let waiter =
-                    Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
+                    Waiter { kind, owner, keys, permits, lease, deadline, attached, entry, span, upgrades };
                 self.acquire(waiter, wait);
             }
             Op::Release { key, owner, by, entry, cancels, after } => {
-                self.release(key, owner, by, entry, cancels, after.map(Lease::ms))
+                self.release(key, owner, by, entry, cancels, after.map(Lease::ms));
             }
             Op::GiveBack { key, owner, permits } => self.give_back(key, owner, permits),
             Op::ReleaseAll { keys, owner, by, cancels } => self.release_all(&keys, owner, by, cancels),
@@ -137,9 +139,15 @@ impl Pair {
                     let grant = hold.grant;
                     self.confirm(grant);
                 }
-                let request = Renew { holder: holder(key, owner, None), lease, tie, note: None };
+                let request = Renew {
+                    holder: holder(key, owner, None),
+                    lease,
+                    permits: Permits::EXCLUSIVE,
+                    tie,
+                    note: None,
+                };
                 let policy = Policy::default();
-                assert_eq!(self.world.turn(key, |turn, _| request.apply(turn, &policy)), left, "renew");
+                assert_eq!(self.world.step(key, |step, _| request.apply(step, &policy)), left, "renew");
             }
             Op::RenewAll { keys, owner, lease } => {
                 let lease = Lease::ms(lease);
@@ -157,42 +165,49 @@ impl Pair {
                 }
                 let keys: Vec<usize> = keys.into_iter().collect();
                 let names: Vec<&[u8]> = keys.iter().map(|key| KEYS[*key]).collect();
-                let request = HeldAll { owner: OWNERS[owner], keys: &names, fence: None, cancels: false };
-                assert_eq!(self.world.turns(&keys, |turns, _| request.renew(lease, turns)), Ok(left));
+                let request = HeldAll {
+                    owner: OWNERS[owner],
+                    keys: &names,
+                    fence: None,
+                    permits: Permits::EXCLUSIVE,
+                    cancels: false,
+                };
+                assert_eq!(self.world.group(&keys, |group, _| request.renew(lease, group)), Ok(left));
             }
-            Op::Convert { key, owner, claim, wait, by } => self.convert(key, owner, claim, wait, by),
+            Op::Convert { key, owner, permits, wait, by } => self.convert(key, owner, permits, wait, by),
             Op::SetLimit { key, limit } => self.set_limit(key, limit),
             Op::Break { key, owner } => {
                 let request = Break { key: KEYS[key], owner: owner.map(|owner| OWNERS[owner]), reason: b"" };
-                let got = self.world.turn(key, |turn, _| request.apply(turn));
+                let got = self.world.step(key, |step, _| request.apply(step));
                 let chosen = |of: usize| owner.is_none_or(|owner| owner == of);
-                let before = self.model.cooling[key].len();
-                self.model.cooling[key].retain(|cooling| !chosen(cooling.owner));
-                let cooled = before - self.model.cooling[key].len();
-                let ended = self.model.end(key, End::Broken, now, |hold| chosen(hold.owner));
-                assert_eq!(got, (ended + cooled) as i64, "broken");
+                let before = self.model.cooldown[key].len();
+                self.model.cooldown[key].retain(|cooldown| !chosen(cooldown.owner));
+                let cooled = before - self.model.cooldown[key].len();
+                let ended = self.model.end(key, HoldEnd::Broken, now, |hold| chosen(hold.owner));
+                assert_eq!(got.count, (ended + cooled) as i64, "broken");
             }
-            Op::Steal { key, owner, claim, lease, most, least } => {
+            Op::Steal { key, owner, permits, lease, most, least } => {
                 let lease = lease.map_or(Lease::NEVER, Lease::ms);
                 let span = span(most, least, None);
-                let terms = Terms { lease: Some(lease), span, ..plain_terms(claim) };
+                let terms = Terms { lease: Some(lease), span, ..plain_terms(permits) };
                 let request = Steal { key: KEYS[key], owner: OWNERS[owner], terms };
                 let policy = Policy::default();
-                let fence =
-                    self.world.turn(key, |turn, _| request.apply(turn, &policy, &mut |_| true)).unwrap();
-                self.model.end(key, End::Stolen, now, |_| true);
-                self.model.cooling[key].clear();
-                self.grant_out_of_turn(key, owner, claim, lease, fence);
+                let (fence, losers) =
+                    self.world.step(key, |step, _| request.apply(step, &policy, &mut |_| true)).unwrap();
+                let ended = self.model.end(key, HoldEnd::Stolen, now, |_| true);
+                assert_eq!(losers.count, ended as i64, "stolen");
+                self.model.cooldown[key].clear();
+                self.grant_ahead_of_queue(key, owner, permits, lease, fence);
                 self.bound(key, owner, span.from(now));
             }
             Op::Revoke { key } => {
-                let asked = self.world.turn(key, |turn, _| revoke::apply(turn));
+                let asked = self.world.step(key, |step, _| revoke::apply(step));
                 let holds = &mut self.model.holds[key];
                 holds.iter_mut().for_each(|hold| hold.is_wanted = true);
                 assert_eq!(asked, holds.len() as i64);
             }
             Op::Cancel { key, owner } => {
-                let got = self.world.turn(key, |turn, _| cancel(OWNERS[owner], turn));
+                let got = self.world.step(key, |step, _| cancel(OWNERS[owner], step));
                 assert_eq!(got, self.model.cancel(key, owner));
             }
             Op::Transfer { key, from, to, lease, by } => {
@@ -200,20 +215,23 @@ impl Pair {
             }
             Op::Disconnect { client } => self.disconnect(client),
             Op::Vanish { nth } => self.vanish(nth),
-            Op::Undo { nth } => self.undo(nth),
+            Op::Rollback { nth } => self.roll_back(nth),
             Op::Delete { key } => self.delete(key),
+            Op::Flush => self.flush(),
+            Op::ChangeRoles => self.change_roles(),
             Op::Pass { us } => {
                 self.world.now_us += us;
                 self.world.run_due();
                 let now = self.now();
+                self.model.now_us = now.0;
                 self.model.end_slices(now);
-                // The timer may look up to a millisecond late; a turn on the lock ends what is over in any case.
+                // The timer may look up to a millisecond late; a step on the lock ends what is over in any case.
                 self.model.waiters.retain(|waiter| waiter.deadline.0.div_ceil(1000) > now.0 / 1000);
-                (0..KEYS.len()).for_each(|key| self.world.settle(key));
+                (0..KEYS.len()).for_each(|key| self.world.expire_and_grant(key));
             }
         }
         let now = self.now();
-        self.model.settle(now);
+        self.model.expire_and_grant(now);
         self.check();
     }
 
@@ -234,7 +252,7 @@ impl Pair {
 
     /// Whether the hold that was granted so is known to have been released by its owner.
     fn was_released(&self, key: usize, owner: usize, grant: usize) -> bool {
-        self.model.end_of(key, owner, Some(grant)) == Some((grant, End::Released))
+        self.model.end_of(key, owner, Some(grant)) == Some((grant, HoldEnd::Released))
     }
 
     /// The owner has been heard of: nothing of this grant is provisional any more.

@@ -11,12 +11,12 @@ use crate::primitive::{Fence, Moment};
 /// Each condition is judged as the model would.
 pub fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
     for (key, holds) in model.holds.iter().enumerate() {
-        let first = world.memory.waiters.front(0, KEYS[key]).map(|(_, first)| first);
+        let first = world.manager.waiters.front(0, KEYS[key]).map(|(_, first)| first);
         let view = View::of(world.keyspace.get(&key), first, Moment(world.now_us));
         let newest = view.newest();
         let seen = Seen { lock: Some(view), ..Seen::default() };
         let is_met = |condition| seen.judge(condition).is_some_and(|verdict| verdict == Verdict::Met);
-        let is_free = holds.is_empty() && model.cooling[key].is_empty();
+        let is_free = holds.is_empty() && model.cooldown[key].is_empty();
         assert_eq!(is_met(Condition::Free), is_free, "free {key}");
         assert_eq!(newest, holds.iter().map(|hold| fences[&hold.grant]).max());
         for fence in fences.values().map(|fence| Some(*fence)).chain([None]) {
@@ -37,7 +37,7 @@ pub fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
 fn is_wanted(model: &Model, key: usize, hold: &Hold) -> bool {
     let is_kept_out = |first: &Waiter| match first.upgrades {
         Some(grant) => grant != hold.grant,
-        None => !model.fits(key, first.claim),
+        None => !model.fits(key, first.permits),
     };
     hold.is_wanted || model.queue(key).next().is_some_and(is_kept_out)
 }

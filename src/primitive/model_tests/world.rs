@@ -1,4 +1,5 @@
-//! The real thing, with this test as its host: a keyspace of plain maps, and a replica that hears the effects only.
+//! The real thing with a keyspace of plain maps, and a replica that hears the effects only. The loop around the steps is
+//! the one that servers run.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +8,19 @@ use crate::command::effect::step::effects_of;
 use crate::primitive::allowance::Allowance;
 use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;
-use crate::primitive::deadlock::Holds;
-use crate::primitive::turn::Left;
-use crate::primitive::turns::Part;
-use crate::primitive::unsettled::Item;
-use crate::primitive::{Clock, Effect, Fence, Hold, Lease, Lock, Memory, Moment, Turn, Turns};
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::driver::{self, Keyspace, NotALock};
+use crate::primitive::group_step::Part;
+use crate::primitive::manager::rechecks::Recheck;
+use crate::primitive::wait_queue::Keys;
+use crate::primitive::{Clock, Effect, Fence, GroupStep, Hold, Lease, Lock, LockManager, Moment, Step};
 
 #[derive(Default)]
 pub struct World {
     pub keyspace: BTreeMap<usize, Lock>,
-    pub memory: Memory,
+    pub manager: LockManager,
     pub replica: BTreeMap<usize, Lock>,
-    pub replica_memory: Memory,
+    pub replica_memory: LockManager,
     pub now_us: u64,
     /// How many connections there were before each of those that are there.
     closed: [u64; CLIENTS],
@@ -29,7 +31,7 @@ pub struct World {
 /// The locks that a step has not taken out of the keyspace.
 pub struct Others<'a>(&'a BTreeMap<usize, Lock>);
 
-impl Holds for Others<'_> {
+impl HoldSource for Others<'_> {
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
         let lock = self.0.get(&number(key));
         lock.into_iter().flat_map(|lock| lock.holds()).for_each(each);
@@ -47,87 +49,97 @@ impl World {
     }
 
     /// One step on one lock, and what it leaves to be done.
-    pub fn turn<R>(&mut self, key: usize, work: impl FnOnce(&mut Turn, &mut Others) -> R) -> R {
-        self.memory.allowance = Allowance::default();
-        let result = self.step(key, work);
+    pub fn step<R>(&mut self, key: usize, work: impl FnOnce(&mut Step, &mut Others) -> R) -> R {
+        self.manager.allowance = Allowance::default();
+        let result = self.step_alone(key, work);
         self.finish();
         result
     }
 
     /// One step on several locks, and what it leaves to be done.
-    pub fn turns<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut Turns, &mut Others) -> R) -> R {
-        self.memory.allowance = Allowance::default();
-        let result = self.step_all(keys, work);
+    pub fn group<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut GroupStep, &mut Others) -> R) -> R {
+        self.manager.allowance = Allowance::default();
+        let result = self.group_alone(keys, work);
         self.finish();
         result
     }
 
     /// A tie to one of the connections.
     pub fn tie(&self, client: usize, grace: Lease) -> Tie {
-        Tie::new(self.memory.node, self.closed[client] * 10 + client as u64, grace)
+        Tie::new(self.manager.node, self.closed[client] * 10 + client as u64, grace)
     }
 
-    /// What the host does when a connection closes.
+    /// A connection closes.
     pub fn disconnect(&mut self, client: usize) {
         let gone = self.tie(client, Lease::NONE).client;
         self.closed[client] += 1;
-        for (_, (_, key, _)) in self.memory.ties.after(None, Some(gone), usize::MAX) {
-            self.turn(number(&key), |turn, _| {
-                turn.cut_ties(|tie| tie.client != gone);
-                turn.settle();
-            });
-        }
+        self.manager.recheck_ties(gone);
+        self.run_rechecks();
     }
 
-    pub fn settle(&mut self, key: usize) {
-        self.turn(key, |turn, _| turn.settle());
+    pub fn expire_and_grant(&mut self, key: usize) {
+        self.step(key, |step, _| step.expire_and_grant());
     }
 
     fn finish(&mut self) {
-        self.settle_all();
-        // The host does this right after the step.
-        while let Some((_, key)) = self.memory.unfinished.pop() {
-            self.memory.allowance = Allowance::default();
-            self.step(number(&key), |turn, _| turn.settle());
-            self.settle_all();
+        driver::finish_step(self);
+        self.run_rechecks();
+    }
+
+    /// All looks that were asked for, one after the other.
+    pub fn run_rechecks(&mut self) {
+        while let Some(recheck) = self.manager.next_recheck(|| true) {
+            self.look_at(recheck);
         }
     }
 
-    fn settle_all(&mut self) {
-        while let Some(next) = self.memory.next_unsettled() {
-            match next {
-                Item::Lock(_, key) => self.step(number(&key), |turn, _| turn.settle()),
-                Item::Group(id) => {
-                    let entry = self.memory.waiters.get(id);
-                    let keys: Vec<usize> =
-                        entry.into_iter().flat_map(|entry| &entry.keys).map(|key| number(key)).collect();
-                    self.step_all(&keys, |turns, _| turns.serve(id));
-                }
-            }
-        }
+    pub fn look_at(&mut self, recheck: Recheck) {
+        let closed = self.closed;
+        let is_connected = |client: u64| closed[client as usize % 10] == client / 10;
+        driver::look_at(self, recheck, is_connected);
     }
 
-    fn step<R>(&mut self, key: usize, work: impl FnOnce(&mut Turn, &mut Others) -> R) -> R {
+    /// All data of all databases go at once.
+    pub fn flush(&mut self) {
+        for (keyspace, manager) in
+            [(&mut self.keyspace, &mut self.manager), (&mut self.replica, &mut self.replica_memory)]
+        {
+            keyspace.clear();
+            manager.flushed(None, Moment(self.now_us)).for_each(drop);
+        }
+        self.run_rechecks();
+    }
+
+    /// The server becomes a replica, and a primary again.
+    pub fn change_roles(&mut self) {
+        self.manager.ledger.clear();
+        self.manager.stepped_down().for_each(drop);
+        self.manager.ledger.clear();
+        self.manager.recheck_all_ties();
+        self.run_rechecks();
+    }
+
+    fn step_alone<R>(&mut self, key: usize, work: impl FnOnce(&mut Step, &mut Others) -> R) -> R {
         let clock = self.clock();
         let mut lock = self.keyspace.remove(&key).unwrap_or_else(Lock::free);
         let mut effects = Vec::new();
-        let Self { memory, keyspace, .. } = self;
-        let mut turn = Turn { clock, db: 0, key: KEYS[key], lock: &mut lock, memory, effects: &mut effects };
-        let result = work(&mut turn, &mut Others(keyspace));
+        let Self { manager, keyspace, .. } = self;
+        let mut step = Step { clock, db: 0, key: KEYS[key], lock: &mut lock, manager, effects: &mut effects };
+        let result = work(&mut step, &mut Others(keyspace));
         self.store(key, lock, &effects);
         result
     }
 
-    fn step_all<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut Turns, &mut Others) -> R) -> R {
+    fn group_alone<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut GroupStep, &mut Others) -> R) -> R {
         let clock = self.clock();
         let mut locks: Vec<Lock> =
             keys.iter().map(|key| self.keyspace.remove(key).unwrap_or_else(Lock::free)).collect();
-        let Self { memory, keyspace, .. } = self;
+        let Self { manager, keyspace, .. } = self;
         let parts = keys.iter().zip(&mut locks);
         let parts = parts.map(|(key, lock)| Part { key: KEYS[*key], lock, effects: Vec::new() }).collect();
-        let mut turns = Turns { clock, db: 0, parts, memory };
-        let result = work(&mut turns, &mut Others(keyspace));
-        let effects: Vec<Vec<Effect>> = turns.parts.into_iter().map(|part| part.effects).collect();
+        let mut group = GroupStep { clock, db: 0, parts, manager };
+        let result = work(&mut group, &mut Others(keyspace));
+        let effects: Vec<Vec<Effect>> = group.parts.into_iter().map(|part| part.effects).collect();
         for ((key, lock), effects) in keys.iter().zip(locks).zip(effects) {
             self.store(*key, lock, &effects);
         }
@@ -146,10 +158,10 @@ impl World {
     fn replicate(&mut self, key: usize, lock: &Lock, effect: &Effect) {
         let clock = self.clock();
         let mut copy = self.replica.remove(&key).unwrap_or_else(Lock::free);
-        let (memory, effects) = (&mut self.replica_memory, &mut Vec::new());
-        let mut turn = Turn { clock, db: 0, key: KEYS[key], lock: &mut copy, memory, effects };
+        let (manager, effects) = (&mut self.replica_memory, &mut Vec::new());
+        let mut step = Step { clock, db: 0, key: KEYS[key], lock: &mut copy, manager, effects };
         for told in effects_of(std::slice::from_ref(effect), lock, clock) {
-            turn.obey(told.here(Source::Primary, clock).unwrap());
+            step.apply_change(told.here(Source::Primary, clock).unwrap());
         }
         if let Effect::Granted { fence, .. } = effect {
             let newest = self.newest.insert(key, fence.get());
@@ -160,32 +172,48 @@ impl World {
         }
     }
 
-    /// What the host does when its timer fires.
+    /// The timer fires.
     pub fn run_due(&mut self) {
         let now = Moment(self.now_us);
-        let is_due = |next: Option<Moment>| next.is_some_and(|next| next <= now);
-        while is_due(self.memory.waiters.next_deadline()) {
-            let Some(id) = self.memory.waiters.pop_due(now) else { continue };
-            if self.memory.waiters.end_slice(id).is_some() {
-                continue;
-            }
-            let entry = self.memory.waiters.get(id);
-            let keys: Vec<usize> =
-                entry.into_iter().flat_map(|entry| &entry.keys).map(|key| number(key)).collect();
-            if let Some(key) = keys.first() {
-                self.turn(*key, |turn, _| {
-                    turn.leave(id, Left::TimedOut);
-                    turn.settle();
-                });
-            }
-        }
-        while is_due(self.memory.leases.next_deadline()) {
-            let Some((_, lease)) = self.memory.leases.pop_due(now) else { continue };
-            self.settle(number(&lease.key));
+        while self.manager.end_due_wait(now).is_some() {}
+        self.run_rechecks();
+        while let Some(recheck) = self.manager.next_due_lease(now) {
+            self.look_at(recheck);
+            self.run_rechecks();
         }
     }
 
     pub fn fence_of(&self, key: usize, owner: usize) -> Option<Fence> {
         Some(self.keyspace.get(&key)?.hold_of(OWNERS[owner])?.fence)
+    }
+}
+
+impl Keyspace for World {
+    fn manager<R>(&mut self, work: impl FnOnce(&mut LockManager) -> R) -> R {
+        work(&mut self.manager)
+    }
+
+    fn step(&mut self, _db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
+        self.step_alone(number(key), |step, _| work(step));
+        Ok(())
+    }
+
+    fn group_step(
+        &mut self,
+        _db: i32,
+        keys: &Keys,
+        work: impl FnOnce(&mut GroupStep),
+    ) -> Result<(), NotALock> {
+        let keys: Vec<usize> = keys.iter().map(|key| number(key)).collect();
+        self.group_alone(&keys, |group, _| work(group));
+        Ok(())
+    }
+
+    fn may_open(&self, _key: &[u8]) -> bool {
+        true
+    }
+
+    fn refuse_waits(&mut self, _db: i32, _key: &[u8]) {
+        unreachable!("all keys hold locks");
     }
 }

@@ -1,6 +1,8 @@
 //! How many may wait. A client that is kept waiting costs the server about a hundred times as much as a ticket, so that
 //! each kind has bounds of its own.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use super::Waiters;
 
 /// How many may wait.
@@ -41,7 +43,7 @@ pub enum Full {
     Tickets(usize),
     TicketsOfKey(usize),
     /// All of it takes as much memory as it may, in bytes.
-    Memory(usize),
+    Budget(usize),
 }
 
 impl Waiters {
@@ -71,7 +73,7 @@ impl Waiters {
 mod tests {
     use super::super::tests::{enqueue, enqueue_as};
     use super::*;
-    use crate::primitive::waiter::Kind;
+    use crate::primitive::waiter::WaiterKind;
     use crate::primitive::Moment;
 
     const CAPS: Caps = Caps { all: 3, connections: 5, per_key: 2, tickets: 3 };
@@ -102,12 +104,12 @@ mod tests {
     fn clients_and_tickets_take_no_room_of_each_other() {
         let mut waiters = Waiters::default();
         enqueue(&mut waiters, 0, &[b"k"], b"a", Moment::NEVER);
-        let ticket = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k"], b"b", Moment(1));
+        let ticket = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k"], b"b", Moment(1));
         assert_eq!(waiters.room_for_ticket(0, b"k", CAPS), Ok(()));
-        let group = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"c", Moment(1));
+        let group = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"c", Moment(1));
         assert_eq!(waiters.room_for_ticket(0, b"k", CAPS), Err(Full::TicketsOfKey(2)));
         assert_eq!(waiters.room_for_ticket(0, b"l", CAPS), Ok(()));
-        enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"m"], b"c", Moment(1));
+        enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"m"], b"c", Moment(1));
         assert_eq!(waiters.room_for_ticket(0, b"l", CAPS), Err(Full::Tickets(3)));
         assert_eq!(waiters.room_for_client(0, b"k", CAPS), Ok(()), "one client waits here, and one in all");
         enqueue(&mut waiters, 0, &[b"k"], b"d", Moment::NEVER);

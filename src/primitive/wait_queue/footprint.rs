@@ -1,20 +1,22 @@
 //! What the queues take of the server's memory. Each name and each owner counts once, however many share it.
 
+#![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
+
 use std::rc::Rc;
 
-use super::{Entry, Place, Queue, Waiters};
+use super::{Position, Queue, QueueNode, Waiters};
 use crate::primitive::deadlines::Deadlines;
 use crate::primitive::footprint::{allocated, first_node, in_tree, shared_name, CLIENT};
 use crate::primitive::table::Table;
 use crate::primitive::waiter::WaiterId;
 
-type Placed = (Place, WaiterId);
+type Placed = (Position, WaiterId);
 
 /// One wait, beside its terms and its places.
-const WAIT: usize = allocated(size_of::<Entry>())
+const WAIT: usize = allocated(size_of::<QueueNode>())
     + Deadlines::<WaiterId>::ENTRY_BYTES
     + in_tree::<WaiterId>()
-    + in_tree::<(WaiterId, Box<Entry>)>();
+    + in_tree::<(WaiterId, Box<QueueNode>)>();
 
 impl Waiters {
     /// What all of it takes, and the clients that wait with it.
@@ -45,7 +47,7 @@ impl Queue {
     }
 }
 
-impl Entry {
+impl QueueNode {
     /// What this wait takes beside its places.
     pub(super) fn bytes(&self) -> usize {
         let several = match self.keys.len() {
@@ -65,9 +67,9 @@ pub(super) const fn owner_bytes(owner: &[u8]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::{ask, enqueue_as};
+    use super::super::tests::{enqueue_as, request};
     use super::*;
-    use crate::primitive::waiter::{Ask, Kind};
+    use crate::primitive::waiter::{AcquireRequest, WaiterKind};
     use crate::primitive::{Lease, Moment};
 
     impl Waiters {
@@ -96,11 +98,11 @@ mod tests {
             for (db, owner, keys, is_ticket, is_removed) in waits {
                 let keys: Vec<&[u8]> =
                     (0..3).filter(|at| keys & (1 << at) != 0).map(|at| KEYS[at]).collect();
-                let kind = if is_ticket { Kind::Ticket } else { Kind::Client };
+                let kind = if is_ticket { WaiterKind::Ticket } else { WaiterKind::Client };
                 let id = enqueue_as(kind, &mut waiters, db, &keys, OWNERS[owner], Moment(1));
                 prop_assert_eq!(waiters.bytes(), waiters.count_bytes());
                 if is_ticket {
-                    let noted = Ask { lease: Lease::ms(1), span: Some(Box::default()), ..ask(OWNERS[owner]) };
+                    let noted = AcquireRequest { lease: Lease::ms(1), span: Some(Box::default()), ..request(OWNERS[owner]) };
                     waiters.keep_ticket(id, noted, Moment(2));
                     waiters.set_channel(id, Some(KEYS[owner]));
                     let client = waiters.attach(id, Moment(3), 1);
@@ -131,7 +133,7 @@ mod tests {
         let with = |owners: &[&[u8]]| {
             let mut waiters = Waiters::default();
             for owner in owners {
-                enqueue_as(Kind::Ticket, &mut waiters, 0, &[&name], owner, Moment(1));
+                enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[&name], owner, Moment(1));
             }
             waiters.bytes()
         };

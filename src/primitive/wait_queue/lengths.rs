@@ -1,5 +1,7 @@
 //! How long the queues are: kept with every change, so that whoever asks need not walk all of them.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 /// How many queues there are of each length.
 #[derive(Default)]
 pub(super) struct Lengths {

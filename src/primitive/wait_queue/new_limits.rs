@@ -1,9 +1,12 @@
 //! Another limit for all who wait for a semaphore: a few of them in each step, from the front, so that a long line keeps
 //! nobody waiting. Whoever is first in line has it already, as the line is served behind that.
 
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
 use smallvec::SmallVec;
 
-use super::{Place, Queue, Waiters};
+use super::{Position, Queue, Waiters};
+use crate::primitive::broken::broken;
 use crate::primitive::waiter::WaiterId;
 
 /// What is still to be done in one queue.
@@ -11,9 +14,9 @@ pub(super) struct NewLimit {
     limit: u32,
     /// The limits that those who get the new one may have asked with.
     old: SmallVec<[u32; 2]>,
-    next: Place,
+    next: Position,
     /// Whoever comes from here on has asked with the new one.
-    end: Place,
+    end: Position,
 }
 
 /// What was done in one step.
@@ -30,7 +33,7 @@ impl Waiters {
     /// Gives another limit to all who wait for this lock with the old one, with each
     /// [`change_some_limits`](Self::change_some_limits).
     pub fn change_limits(&mut self, db: i32, key: &[u8], old: u32, limit: u32) {
-        let end = Place(self.arrivals + 1);
+        let end = Position(self.arrivals + 1);
         let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
         let mut olds: SmallVec<[u32; 2]> = SmallVec::new();
         match queue.new_limit.take() {
@@ -40,7 +43,7 @@ impl Waiters {
         if !olds.contains(&old) {
             olds.push(old);
         }
-        queue.new_limit = Some(Box::new(NewLimit { limit, old: olds, next: Place::HEAD, end }));
+        queue.new_limit = Some(Box::new(NewLimit { limit, old: olds, next: Position::HEAD, end }));
     }
 
     /// Whether some queue is to get another limit.
@@ -62,14 +65,17 @@ impl Waiters {
             }
             looked_at += 1;
             spent += 1;
-            change.next = Place(place.0 + 1);
-            let Some(entry) = entries.get_mut(id) else { continue };
-            let ask = &mut entry.waiter.ask;
-            if !change.old.contains(&ask.claim.limit) {
+            change.next = Position(place.0 + 1);
+            let Some(entry) = entries.get_mut(id) else {
+                broken("a queue has a waiter that is unknown");
+                continue;
+            };
+            let request = &mut entry.waiter.request;
+            if !change.old.contains(&request.permits.limit) {
                 continue;
             }
-            if ask.claim.permits <= limit && entry.keys.len() == 1 {
-                ask.claim.limit = limit;
+            if request.permits.count <= limit && entry.keys.len() == 1 {
+                request.permits.limit = limit;
             } else {
                 spent += entry.keys.len();
                 misfits.push(*id);

@@ -1,27 +1,36 @@
 //! Tickets: waiters that nobody is kept waiting for, and that stay only as long as somebody asks for them.
 
-use super::users::UserId;
-use super::{Entry, Waiters};
+#![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
+
+use super::{QueueNode, Waiters};
+use crate::primitive::broken::broken;
 use crate::primitive::deadlines::Slot;
-use crate::primitive::waiter::{Ask, Attached, Kind, WaiterId};
+use crate::primitive::users::UserId;
+use crate::primitive::waiter::{AcquireRequest, Attached, WaiterId, WaiterKind};
 use crate::primitive::Moment;
 
 impl Waiters {
     /// The ticket of this owner for just these locks, and for as much of them.
-    pub fn ticket_for(&self, db: i32, keys: &[&[u8]], ask: &Ask) -> Option<WaiterId> {
-        let waiter_of = |key: &&[u8]| self.waiter_of(db, key, ask.owner.as_bytes());
+    pub fn ticket_for(&self, db: i32, keys: &[&[u8]], request: &AcquireRequest) -> Option<WaiterId> {
+        let waiter_of = |key: &&[u8]| self.waiter_of(db, key, request.owner.as_bytes());
         let id = keys.first().and_then(waiter_of)?;
-        let Entry { waiter, keys: known, .. } = self.get(id)?;
+        let QueueNode { waiter, keys: known, .. } = self.get(id)?;
         let is_same = known.len() == keys.len() && keys.iter().all(|key| waiter_of(key) == Some(id));
-        (is_same && waiter.kind == Kind::Ticket && waiter.ask.claim == ask.claim).then_some(id)
+        (is_same && waiter.kind == WaiterKind::Ticket && waiter.request.permits == request.permits)
+            .then_some(id)
     }
 
     /// Lets a ticket that is asked for again stay where it is, on these terms and until `deadline`. Returns the client
     /// that was kept waiting for its turn and is not any more, if there was one.
-    pub fn keep_ticket(&mut self, id: WaiterId, ask: Ask, deadline: Moment) -> Option<WaiterId> {
+    pub fn keep_ticket(
+        &mut self,
+        id: WaiterId,
+        request: AcquireRequest,
+        deadline: Moment,
+    ) -> Option<WaiterId> {
         let entry = self.entries.get_mut(&id)?;
         let before = entry.bytes();
-        (entry.waiter.ask, entry.waiter.deadline) = (ask, deadline);
+        (entry.waiter.request, entry.waiter.deadline) = (request, deadline);
         self.bytes = self.bytes + entry.bytes() - before;
         let told = entry.waiter.told.as_mut();
         let earlier = told.and_then(|told| told.attached.take()).map(|attached| attached.client);
@@ -34,6 +43,7 @@ impl Waiters {
 
     /// Lets a channel be told when the turn of this ticket comes, or none.
     pub fn set_channel(&mut self, id: WaiterId, channel: Option<&[u8]>) {
+        // One that took the place of a wait can have had its turn at once.
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let known = entry.waiter.told.as_ref().and_then(|told| told.channel.as_deref());
         if known != channel {
@@ -96,7 +106,9 @@ impl Waiters {
     }
 
     fn reschedule(&mut self, id: WaiterId, deadline: Moment) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return broken("a ticket to be put off is unknown");
+        };
         match (entry.timer, deadline) {
             (Slot::NONE, Moment::NEVER) => {}
             (Slot::NONE, _) => entry.timer = self.deadlines.insert(deadline, id),
@@ -111,37 +123,37 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{ask, enqueue, enqueue_as, owners};
+    use super::super::tests::{enqueue, enqueue_as, owners, request};
     use super::*;
-    use crate::primitive::{Claim, Lease};
+    use crate::primitive::{Lease, Permits};
 
     #[test]
     fn a_ticket_that_is_asked_for_again_keeps_its_place_and_gets_new_terms() {
         let mut waiters = Waiters::default();
-        let ticket = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k"], b"a", Moment(10_000));
+        let ticket = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k"], b"a", Moment(10_000));
         enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
-        let again = Ask { lease: Lease::ms(7), ..ask(b"a") };
+        let again = AcquireRequest { lease: Lease::ms(7), ..request(b"a") };
         assert_eq!(waiters.ticket_for(0, &[b"k"], &again), Some(ticket));
         waiters.keep_ticket(ticket, again, Moment(20_000));
         assert_eq!(waiters.pop_due(Moment(19_000)), None, "the earlier deadline does not count any more");
         assert_eq!(owners(&waiters, b"k"), [b"a", b"b"]);
-        assert_eq!(waiters.get(ticket).map(|entry| entry.waiter.ask.lease), Some(Lease::ms(7)));
+        assert_eq!(waiters.get(ticket).map(|entry| entry.waiter.request.lease), Some(Lease::ms(7)));
         assert_eq!(waiters.pop_due(Moment(20_000)), Some(ticket));
     }
 
     #[test]
     fn only_the_same_locks_and_as_much_of_them_are_the_same_ticket() {
         let mut waiters = Waiters::default();
-        let both = enqueue_as(Kind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"a", Moment(1));
-        assert_eq!(waiters.ticket_for(0, &[b"l", b"k"], &ask(b"a")), Some(both), "in any order");
-        assert_eq!(waiters.ticket_for(0, &[b"k"], &ask(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"l", b"m"], &ask(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"m"], &ask(b"a")), None);
-        assert_eq!(waiters.ticket_for(5, &[b"k", b"l"], &ask(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &ask(b"b")), None);
-        let shared = Ask { claim: Claim::SHARED, ..ask(b"a") };
+        let both = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"a", Moment(1));
+        assert_eq!(waiters.ticket_for(0, &[b"l", b"k"], &request(b"a")), Some(both), "in any order");
+        assert_eq!(waiters.ticket_for(0, &[b"k"], &request(b"a")), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"l", b"m"], &request(b"a")), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"m"], &request(b"a")), None);
+        assert_eq!(waiters.ticket_for(5, &[b"k", b"l"], &request(b"a")), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &request(b"b")), None);
+        let shared = AcquireRequest { permits: Permits::SHARED, ..request(b"a") };
         assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &shared), None);
         enqueue(&mut waiters, 0, &[b"m"], b"a", Moment::NEVER);
-        assert_eq!(waiters.ticket_for(0, &[b"m"], &ask(b"a")), None, "a client is no ticket");
+        assert_eq!(waiters.ticket_for(0, &[b"m"], &request(b"a")), None, "a client is no ticket");
     }
 }

@@ -127,17 +127,14 @@ fn release_and(server: &Server, db: u32, in_transaction: bool, act: &[&str]) {
     };
     let heard = bob.try_read();
     let what = format!("{act:?} in {db}, which said {done}: bob heard {heard:?}");
-    let new_holder = match &heard {
-        Ok(Value::Int(fence)) => {
-            let fence = fence.to_string();
-            assert!(looker.cmd(&["LOCK.CHECK", "k", "bob", "FENCE", &fence]).int() > 0, "{what}");
-            carol.expect_nothing_pending();
-            "bob"
-        }
-        _ => {
-            fence_of(&carol.read());
-            "carol"
-        }
+    let new_holder = if let Ok(Value::Int(fence)) = &heard {
+        let fence = fence.to_string();
+        assert!(looker.cmd(&["LOCK.CHECK", "k", "bob", "FENCE", &fence]).int() > 0, "{what}");
+        carol.expect_nothing_pending();
+        "bob"
+    } else {
+        fence_of(&carol.read());
+        "carol"
     };
     assert_eq!(holder_seen_by(&mut looker, "k").as_deref(), Some(new_holder), "{what}");
     match (act[1], heard) {

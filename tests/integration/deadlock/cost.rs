@@ -73,7 +73,7 @@ fn with_room_for(waiters: usize) -> Server {
 fn behind_one_long_queue() {
     let server = with_room_for(WAITERS);
     take_all(&server, 2);
-    let lines = (2..WAITERS + 1).map(|n| format!("LOCK.ACQUIRE lock-1 owner-{n}"));
+    let lines = (2..=WAITERS).map(|n| format!("LOCK.ACQUIRE lock-1 owner-{n}"));
     let _crowd = wait_all(&server, lines);
     let _knot = wait_all(&server, ["LOCK.ACQUIRE lock-0 owner-1".to_owned()].into_iter());
     let (us, reply) = least(&server, "LOCK.ACQUIRE lock-1 owner-0");
@@ -86,7 +86,7 @@ fn behind_one_long_queue() {
 fn behind_a_queue_whose_owners_wait_elsewhere_too() {
     let server = with_room_for(WAITERS);
     take_all(&server, 2);
-    let lines = (2..WAITERS + 1).map(|n| format!("LOCK.MACQUIRE owner-{n} 2 lock-1 other-{n}"));
+    let lines = (2..=WAITERS).map(|n| format!("LOCK.MACQUIRE owner-{n} 2 lock-1 other-{n}"));
     let _crowd = wait_all(&server, lines);
     let _knot = wait_all(&server, ["LOCK.ACQUIRE lock-0 owner-1".to_owned()].into_iter());
     // So many cannot be judged in the time that there is: who asks may be let in, and leases end it.

@@ -20,7 +20,9 @@ fn i2_permits_are_counted_once() {
     let mut lock = Holds::new(server.connect(), "k");
     let mut dice = Dice::new(2);
     let mut late = 0;
+    // Whether it was a release of nothing.
     let mut step = || {
+        let mut is_late = false;
         let number = dice.roll(OWNERS);
         let (owner, permits) = (format!("owner-{number}"), 1 + number as i64 % 3);
         let lease = match dice.roll(8) {
@@ -33,18 +35,20 @@ fn i2_permits_are_counted_once() {
                 lock.acquire(&owner, lease, permits, LIMIT, &kind);
             }
             4 => lock.renew(&owner, Some(lease)),
-            _ if lock.release(&owner) => {}
-            _ => late += 1,
+            _ => is_late = !lock.release(&owner),
         }
         let taken = lock.check();
         assert!(taken <= LIMIT, "{taken} of {LIMIT} permits are taken");
+        is_late
     };
-    wait_until("hundreds of permits to run out", || {
-        (0..50).for_each(|_| step());
-        lock_stat(&server, "expired") > 200
+    // How many steps that takes depends on how fast the machine is: on a fast one nearly all is released before it runs out.
+    let many = |name: &str| lock_stat(&server, name) > 100;
+    let all_came = (0..20_000).any(|_| {
+        late += (0..50).filter(|_| step()).count();
+        many("expired") && many("released") && late > 100
     });
     println!("{} holds were released, {late} releases came to nothing", lock_stat(&server, "released"));
-    assert!(lock_stat(&server, "released") > 100 && late > 100);
+    assert!(all_came, "too few permits ran out, or were given back, or were released too late");
     // And all of them are there in the end.
     for n in 0..OWNERS {
         lock.release(&format!("owner-{n}"));

@@ -99,7 +99,7 @@ fn the_log_says_who_did_what_to_which_lock() {
     assert!(logged(&server).is_empty(), "nothing was broken");
     hold(&server, "k", "alice");
     assert_eq!(ask(&server, "LOCK.BREAK k OWNER bob"), 0);
-    let first = take(&server, "LOCK.STEAL k eve");
+    let first = fence_of(&server.cmd(&["LOCK.STEAL", "k", "eve", "NOTE", "ticket 7"]));
     let mut admin = user(&server, "~* +@all");
     assert_eq!(admin.cmd(&["LOCK.BREAK", "k", "REASON", "host db3 is gone"]), 1);
     // In scripts and transactions too, under the name of who runs them.
@@ -110,18 +110,29 @@ fn the_log_says_who_did_what_to_which_lock() {
     take(&server, "LOCK.ACQUIRE k ann SHARED");
     take(&server, "LOCK.ACQUIRE k ben SHARED");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
+    let third = take(&server, "LOCK.STEAL k eve");
+    assert_eq!(ask(&server, "LOCK.RELEASE k eve"), 1);
+    // Of many the first ones.
+    for n in 0..9 {
+        take(&server, &format!("LOCK.ACQUIRE k o{n} SHARED"));
+    }
+    let fourth = take(&server, "LOCK.STEAL k eve");
     // What is not done to others is not written down.
-    hold(&server, "k", "alice");
-    take(&server, "LOCK.TRANSFER k alice bob");
+    take(&server, "LOCK.TRANSFER k eve bob");
     assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);
     assert_eq!(
         logged(&server),
         [
-            format!("lock: event=steal user='default' key='k' owner='eve' fence={first}"),
-            "lock: event=break user='temp' key='k' holds=1 reason='host db3 is gone'".to_owned(),
-            format!("lock: event=steal user='temp' key='k' owner='eve' fence={second}"),
-            "lock: event=break user='temp' key='k' holds=1 reason=''".to_owned(),
-            "lock: event=break user='default' key='k' holds=2 reason=''".to_owned(),
+            format!("lock: event=steal user='default' key='k' owner='eve' fence={first} note='ticket 7' holds=1 from='alice'"),
+            "lock: event=break user='temp' key='k' reason='host db3 is gone' holds=1 from='eve'".to_owned(),
+            format!("lock: event=steal user='temp' key='k' owner='eve' fence={second} note='' holds=0 from=''"),
+            "lock: event=break user='temp' key='k' reason='' holds=1 from='eve'".to_owned(),
+            "lock: event=break user='default' key='k' reason='' holds=2 from='ann','ben'".to_owned(),
+            format!("lock: event=steal user='default' key='k' owner='eve' fence={third} note='' holds=0 from=''"),
+            format!(
+                "lock: event=steal user='default' key='k' owner='eve' fence={fourth} note='' holds=9 \
+                 from='o0','o1','o2','o3','o4','o5','o6','o7',..."
+            ),
         ]
     );
 }
@@ -138,9 +149,12 @@ fn nobodys_bytes_end_a_line_of_the_log() {
     let logged = logged(&server);
     assert_eq!(
         logged[0],
-        format!("lock: event=steal user='default' key={shown} owner={shown} fence={fence}")
+        format!("lock: event=steal user='default' key={shown} owner={shown} fence={fence} note='' holds=0 from=''")
     );
-    assert_eq!(logged[1], format!("lock: event=break user='default' key={shown} holds=1 reason={shown}"));
+    assert_eq!(
+        logged[1],
+        format!("lock: event=break user='default' key={shown} reason={shown} holds=1 from={shown}")
+    );
     assert!(logged[2].contains(&format!("owner='{}...' fence=", "x".repeat(64))), "{}", logged[2]);
     assert_eq!(logged.len(), 3);
 }

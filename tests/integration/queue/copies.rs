@@ -25,7 +25,7 @@ fn the_stream_has_the_turn_and_the_claim() {
         &stream.collect(&server),
         &[&step(&[
             &["LOCK._FREE", "k", &held],
-            &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "5000", "5000", "<ms>", "n"],
+            &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "90000", "5000", "<ms>", "n"],
         ])],
     );
     let fence = fence_of(&poll()).to_string();
@@ -52,7 +52,7 @@ fn the_stream_has_the_end_of_what_nobody_claims() {
         &[
             &step(&[
                 &["LOCK._FREE", "k", &held],
-                &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "1", "1", "<ms>"],
+                &["LOCK._HOLD", "k", "bob", "<fence>", ALL, ALL, "30000", "1", "<ms>"],
             ]),
             &["LOCK._FREE", "k", "<fence>"],
         ],

@@ -25,6 +25,9 @@ const PORT_ATTEMPTS: u32 = 20;
 
 const CONF: &str = "server.conf";
 
+/// Grants at once after a promotion or a start, as most tests are about something else than the recovery window.
+const NO_WINDOW: &str = "lock.recovery-window-ms 0";
+
 /// What every server runs with, unless a test says otherwise in a later line.
 const BASE_CONF: &[&str] = &[
     "bind 127.0.0.1",
@@ -53,6 +56,7 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     module: Option<PathBuf>,
     module_args: String,
+    is_with_defaults: bool,
     files: Vec<(PathBuf, String)>,
     binary: PathBuf,
 }
@@ -70,6 +74,7 @@ impl Setup {
             env: Vec::new(),
             module: None,
             module_args: String::new(),
+            is_with_defaults: false,
             files: Vec::new(),
             binary: binary(),
         }
@@ -87,9 +92,15 @@ impl Setup {
         self
     }
 
+    /// All settings of the module as they are by default, that of the recovery window among them.
+    pub(crate) fn with_defaults(mut self) -> Setup {
+        self.is_with_defaults = true;
+        self
+    }
+
     /// Words after the path on the `loadmodule` line.
     pub(crate) fn module_args(mut self, args: &str) -> Setup {
-        self.module_args = args.to_owned();
+        args.clone_into(&mut self.module_args);
         self
     }
 
@@ -145,14 +156,13 @@ impl Setup {
             Ok(None) => ready_connection(port, child.id()).map(Ok),
             _ => Some(Err(())),
         });
-        match outcome {
-            Some(Ok(conn)) => Ok(Launched { child, port, conn }),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let log = std::fs::read(&log_path).unwrap_or_default();
-                Err(String::from_utf8_lossy(&log[log_start..]).into_owned())
-            }
+        if let Some(Ok(conn)) = outcome {
+            Ok(Launched { child, port, conn })
+        } else {
+            let _ = child.kill();
+            let _ = child.wait();
+            let log = std::fs::read(&log_path).unwrap_or_default();
+            Err(String::from_utf8_lossy(&log[log_start..]).into_owned())
         }
     }
 
@@ -161,6 +171,10 @@ impl Setup {
         lines.push(format!("dir {}", dir.display()));
         if let Some(module) = &self.module {
             lines.push(format!("loadmodule {} {}", module.display(), self.module_args));
+            let sets_window = |line: &String| line.starts_with("lock.recovery-window-ms ");
+            if !self.is_with_defaults && !self.conf.iter().any(sets_window) {
+                lines.push(NO_WINDOW.to_owned());
+            }
         }
         lines.extend(self.conf.iter().cloned());
         lines.join("\n")
@@ -258,7 +272,7 @@ impl Server {
     /// Runs a command on the server's default connection.
     pub(crate) fn cmd<A: AsRef<[u8]>>(&self, args: &[A]) -> Value {
         // A test that panicked while it held the connection has failed already; its neighbours need not.
-        self.default.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).cmd(args)
+        self.default.lock().unwrap_or_else(std::sync::PoisonError::into_inner).cmd(args)
     }
 
     /// A new connection of its own.

@@ -209,7 +209,7 @@ fn a_payload_brings_its_tie_along() {
         let left_ms = left(server, "k", "alice");
         assert!((1..=300).contains(&left_ms), "a grace and no more: {left_ms}");
         wait_gone(server);
-        assert_eq!(lock_stat(server, "closed"), if std::ptr::eq(server, &other) { 1 } else { 2 });
+        assert_eq!(lock_stat(server, "closed"), if std::ptr::eq(server, &raw const other) { 1 } else { 2 });
     }
 }
 

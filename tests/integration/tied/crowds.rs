@@ -81,7 +81,7 @@ fn all_is_handed_over_in_time() {
         let (start, before) = (Instant::now(), work_of(&server));
         kill(&server, doomed);
         let fences: Vec<i64> = waiters.iter_mut().map(|waiter| fence_of(&waiter.read())).collect();
-        let (span, work) = (start.elapsed(), work_of(&server) - before);
+        let (span, work) = (start.elapsed(), work_of(&server).checked_sub(before).unwrap());
         println!("{how}: all handed over in {span:?}, with {work:?} of work");
         assert!(work < IN_TIME, "{how}: {work:?}");
         wait_quiet(&server);
@@ -135,7 +135,7 @@ fn pieces_of_work(server: &Server, kill: impl FnOnce(), is_done: impl FnMut() ->
                 for _ in 0..100 {
                     assert_eq!(conn.cmd(&["PING"]), "PONG");
                     let now = work_of(server);
-                    pieces.push(now - before);
+                    pieces.push(now.checked_sub(before).unwrap());
                     before = now;
                     begun.store(true, Relaxed);
                 }

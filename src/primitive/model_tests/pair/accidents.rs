@@ -1,6 +1,8 @@
 //! What nobody asks for: clients that go, replies that are lost, keys that are deleted.
 
 use super::*;
+use crate::primitive::manager::rechecks::Recheck;
+use crate::primitive::WaitEnd;
 
 impl Pair {
     /// Its waits end, and so do grants that it has not heard of; its other holds have their grace.
@@ -9,9 +11,9 @@ impl Pair {
         let waits = |waiter: &Waiter| waiter.span.tie.is_some_and(|tie| tie.client == gone);
         let (waiting, others): (Vec<_>, Vec<_>) = self.model.waiters.drain(..).partition(waits);
         self.model.waiters = others;
-        let is_tied = |hold: &Hold| hold.bounds.tie.filter(|tie| tie.client == gone && !tie.is_cut());
+        let is_tied = |hold: &Hold| hold.bounds.tie.filter(|tie| tie.client == gone && !tie.is_orphaned());
         for holds in &mut self.model.holds {
-            holds.retain(|hold| is_tied(hold).is_none() || hold.provisional != Some(Undo::End));
+            holds.retain(|hold| is_tied(hold).is_none() || hold.provisional != Some(Rollback::EndHold));
             for hold in holds {
                 is_tied(hold)
                     .into_iter()
@@ -20,13 +22,12 @@ impl Pair {
         }
         waiting.iter().for_each(|waiter| self.forget_waiter(waiter));
         self.world.disconnect(client);
-        (0..KEYS.len()).for_each(|key| self.world.settle(key));
     }
 
     pub(super) fn forget_waiter(&mut self, gone: &Waiter) {
         let key = *gone.keys.first().unwrap();
-        let id = self.world.memory.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
-        self.world.memory.waiters.remove(id);
+        let id = self.world.manager.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
+        self.world.manager.dismiss_between_steps(id, WaitEnd::Gone);
     }
 
     pub(super) fn vanish(&mut self, nth: usize) {
@@ -39,62 +40,67 @@ impl Pair {
         if let Some((until, keep_ms)) = waiter.attached.take() {
             waiter.deadline = now.min(until).plus_ms(keep_ms);
             let (key, owner) = (*waiter.keys.first().unwrap(), OWNERS[waiter.owner]);
-            let waiters = &mut self.world.memory.waiters;
+            let waiters = &mut self.world.manager.waiters;
             let client = waiters.client_of(waiters.waiter_of(0, KEYS[key], owner).unwrap()).unwrap();
             assert_eq!(waiters.detach(client, now), Some(waiter.deadline), "the place is kept");
             return;
         }
         let gone = self.model.waiters.remove(nth % count);
         self.forget_waiter(&gone);
-        gone.keys.iter().for_each(|key| self.world.settle(*key));
+        self.world.run_rechecks();
     }
 
-    pub(super) fn undo(&mut self, nth: usize) {
+    pub(super) fn roll_back(&mut self, nth: usize) {
         let holds = self.model.holds.iter().flatten();
-        let grants: BTreeMap<usize, Undo> =
+        let grants: BTreeMap<usize, Rollback> =
             holds.filter_map(|hold| Some((hold.grant, hold.provisional.clone()?))).collect();
-        let Some((grant, undo)) = grants.into_iter().nth(nth % 3) else { return };
+        let Some((grant, rollback)) = grants.into_iter().nth(nth % 3) else { return };
         let fence = self.fences[&grant];
-        let how = self.world.memory.take_undo(fence).expect("it can be undone");
-        for key in 0..KEYS.len() {
-            self.world.turn(key, |turn, _| {
-                turn.settle();
-                turn.undo(fence, how);
-            });
-        }
+        let keys = (0..KEYS.len())
+            .filter(|key| self.world.keyspace.get(key).is_some_and(|lock| lock.hold_with(fence).is_some()));
+        let keys = keys.map(|key| KEYS[key].into()).collect();
+        self.world.look_at(Recheck { db: 0, keys, rollback: Some(fence) });
+        self.world.run_rechecks();
         for (key, holds) in self.model.holds.iter_mut().enumerate() {
-            match undo {
-                Undo::End => {
+            match rollback {
+                Rollback::EndHold => {
                     let undone = holds.iter().filter(|hold| hold.grant == grant);
                     self.model.past.extend(undone.map(|hold| ((key, hold.owner), grant)));
                     holds.retain(|hold| hold.grant != grant);
                 }
-                Undo::Downgrade { grant: old } => {
+                Rollback::Downgrade { grant: old } => {
                     for hold in holds.iter_mut().filter(|hold| hold.grant == grant) {
-                        (hold.grant, hold.claim, hold.provisional) = (old, Claim::SHARED, None);
+                        (hold.grant, hold.permits, hold.provisional) = (old, Permits::SHARED, None);
                     }
                 }
             }
         }
     }
 
-    /// The key goes at once, and the host looks at the queue right after.
+    /// The key goes at once, and its queue is looked at right after.
     pub(super) fn delete(&mut self, key: usize) {
         let now = self.now();
-        self.model.end(key, End::Vanished, now, |_| true);
-        self.model.cooling[key].clear();
-        let (memory, replica_memory) = (&mut self.world.memory, &mut self.world.replica_memory);
-        if let Some(mut lock) = self.world.keyspace.remove(&key) {
-            for hold in lock.holds() {
-                memory.forget(hold.fence);
-                let of = Named { db: 0, key: KEYS[key], owner: hold.owner.as_bytes() };
-                memory.ledger.record(of, Ended { fence: hold.fence, how: End::Vanished, at: now });
-            }
-            lock.each_mut(|hold| memory.unindex(0, KEYS[key], hold));
+        self.model.end(key, HoldEnd::Vanished, now, |_| true);
+        self.model.cooldown[key].clear();
+        let world = &mut self.world;
+        if let Some(lock) = world.keyspace.remove(&key) {
+            world.manager.key_gone(0, KEYS[key], &lock, now, true);
         }
-        if let Some(mut lock) = self.world.replica.remove(&key) {
-            lock.each_mut(|hold| replica_memory.unindex(0, KEYS[key], hold));
+        if let Some(lock) = world.replica.remove(&key) {
+            world.replica_memory.key_gone(0, KEYS[key], &lock, now, false);
         }
-        self.world.settle(key);
+        world.run_rechecks();
+    }
+
+    /// All keys go at once, and nothing is told of each.
+    pub(super) fn flush(&mut self) {
+        self.model.flush();
+        self.world.flush();
+    }
+
+    /// Those who wait are sent away, and nothing is remembered; the holds stay.
+    pub(super) fn change_roles(&mut self) {
+        self.model.change_roles();
+        self.world.change_roles();
     }
 }

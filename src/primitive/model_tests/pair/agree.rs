@@ -6,8 +6,9 @@ use super::*;
 impl Pair {
     /// Core, model and replica agree, and the invariants hold.
     pub(super) fn check(&mut self) {
-        let World { keyspace, memory, replica, .. } = &self.world;
-        assert!(memory.unsettled.is_empty(), "nothing is left undone");
+        let World { keyspace, manager, replica, .. } = &self.world;
+        manager.check();
+        keyspace.values().chain(replica.values()).for_each(Lock::check);
         let (mut indexed, mut tied) = (0, 0);
         for (key, expected) in self.model.holds.iter().enumerate() {
             let lock = keyspace.get(&key);
@@ -16,12 +17,12 @@ impl Pair {
             for (hold, expected) in holds.iter().zip(expected) {
                 let fence = *self.fences.entry(expected.grant).or_insert(hold.fence);
                 assert_eq!(hold.fence, fence, "one fence for each grant");
-                assert_eq!(seen(hold, memory, expected, &self.fences), *expected, "hold of {key}");
+                assert_eq!(seen(hold, manager, expected, &self.fences), *expected, "hold of {key}");
             }
-            let queue = memory.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.ask.owner.as_bytes());
+            let queue = manager.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.request.owner.as_bytes());
             let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
             assert!(queue.eq(waiting), "queue of {key}");
-            let attached = memory.waiters.iter(0, KEYS[key]).map(|(id, waiter)| {
+            let attached = manager.waiters.iter(0, KEYS[key]).map(|(id, waiter)| {
                 let client = waiter.attached().map(|attached| attached.client);
                 assert!(client.is_none_or(|client| client != id), "a client is not its ticket");
                 (waiter.deadline, waiter.attached().map(|attached| (attached.until, attached.keep_ms)))
@@ -33,36 +34,39 @@ impl Pair {
                 continue;
             };
             assert!(!lock.is_free(), "a free lock has no key");
-            assert!(lock.limit() < ALL || lock.used() <= u64::from(ALL), "I1, I9: never beside a writer");
+            assert!(
+                lock.limit() < ALL || lock.occupancy().taken() <= u64::from(ALL),
+                "I1, I9: never beside a writer"
+            );
             assert_eq!(replica.get(&key).map(digest), Some(digest(lock)), "I14: the replica agrees");
-            let cooling = lock.cooling();
-            let all = lock.holds().iter().chain(cooling.iter().map(|cooling| &cooling.hold));
+            let cooldown = lock.cooldowns();
+            let all = lock.holds().iter().chain(cooldown.iter().map(|cooldown| &cooldown.hold));
             for hold in all {
                 indexed += 1;
-                assert!(memory.leases.has(0, hold), "I7: the index knows the hold");
+                assert!(manager.leases.has(0, hold), "I7: the index knows the hold");
             }
             tied += lock
                 .holds()
                 .iter()
                 .filter_map(crate::primitive::Hold::tie)
-                .filter(|tie| !tie.is_cut())
+                .filter(|tie| !tie.is_orphaned())
                 .count();
-            let seen = cooling.iter().map(|cooling| {
+            let seen = cooldown.iter().map(|cooldown| {
                 (
-                    cooling.hold.owner.as_bytes(),
-                    cooling.hold.fence,
-                    cooling.hold.claim,
-                    cooling.hold.deadline,
-                    cooling.why,
+                    cooldown.hold.owner.as_bytes(),
+                    cooldown.hold.fence,
+                    cooldown.hold.permits,
+                    cooldown.hold.deadline,
+                    cooldown.why,
                 )
             });
-            let expected = self.model.cooling[key].iter().map(|cooling| {
+            let expected = self.model.cooldown[key].iter().map(|cooldown| {
                 (
-                    OWNERS[cooling.owner],
-                    self.fences[&cooling.grant],
-                    cooling.claim,
-                    cooling.until,
-                    cooling.why,
+                    OWNERS[cooldown.owner],
+                    self.fences[&cooldown.grant],
+                    cooldown.permits,
+                    cooldown.until,
+                    cooldown.why,
                 )
             });
             assert!(seen.eq(expected), "the cooldowns of {key}");
@@ -72,21 +76,21 @@ impl Pair {
         watch::check(&self.world, &self.model, &self.fences);
         let fences: BTreeSet<Fence> = self.fences.values().copied().collect();
         assert_eq!(fences.len(), self.fences.len(), "I3: no fence twice");
-        assert_eq!(memory.leases.len(), indexed, "nothing is left of holds that ended");
-        assert_eq!(memory.ties.len(), tied, "nor of their ties");
-        assert_eq!(memory.waiters.len(), self.model.waiters.len());
-        let is_client = |waiter: &&Waiter| waiter.kind == Kind::Client || waiter.attached.is_some();
-        assert_eq!(memory.waiters.clients(), self.model.waiters.iter().filter(is_client).count());
+        assert_eq!(manager.leases.len(), indexed, "nothing is left of holds that ended");
+        assert_eq!(manager.ties.len(), tied, "nor of their ties");
+        assert_eq!(manager.waiters.len(), self.model.waiters.len());
+        let is_client = |waiter: &&Waiter| waiter.kind == WaiterKind::Client || waiter.attached.is_some();
+        assert_eq!(manager.waiters.clients(), self.model.waiters.iter().filter(is_client).count());
     }
 }
 
 impl Pair {
     /// The list of locks has each that is held, that cools or that somebody waits for, once.
     fn check_listed(&self) {
-        let World { keyspace, memory, .. } = &self.world;
+        let World { keyspace, manager, .. } = &self.world;
         let (mut listed, mut next) = (Vec::new(), Some(0));
         while let Some(from) = next {
-            let stretch = memory.stretch(0, from);
+            let stretch = manager.stretch(0, from);
             assert!(stretch.next.is_none_or(|next| next > from), "the list goes on");
             listed.extend(stretch.names);
             next = stretch.next;
@@ -100,7 +104,7 @@ impl Pair {
 
     /// What is remembered of holds that are no more is true.
     fn check_ledger(&self) {
-        let ledger = &self.world.memory.ledger;
+        let ledger = &self.world.manager.ledger;
         let pairs = (0..KEYS.len()).flat_map(|key| (0..OWNERS.len()).map(move |owner| (key, owner)));
         for (key, owner) in pairs {
             let of = Named { db: 0, key: KEYS[key], owner: OWNERS[owner] };
@@ -118,45 +122,45 @@ impl Pair {
 /// What two servers agree on.
 fn digest(lock: &Lock) -> Vec<String> {
     let part = |hold: &crate::primitive::Hold| {
-        let crate::primitive::Hold { owner, fence, claim, lease, extra, .. } = hold;
+        let crate::primitive::Hold { owner, fence, permits, lease, extra, .. } = hold;
         let extra = extra.as_ref().map(|extra| (&extra.note, extra.keys, &extra.entries));
         let tie = hold.tie().map(|tie| (tie.node, tie.client, tie.grace));
         let capped = hold.bounds().is_some_and(|bounds| bounds.cap != Moment::NEVER);
         let extra =
             extra.filter(|(note, keys, entries)| !note.is_empty() || *keys > 1 || !entries.is_plain());
-        format!("{owner:?} {fence:?} {claim:?} {lease:?} {extra:?} {tie:?} {capped}")
+        format!("{owner:?} {fence:?} {permits:?} {lease:?} {extra:?} {tie:?} {capped}")
     };
-    let cooling = lock.cooling().iter().map(|cooling| (&cooling.hold, cooling.why));
-    let cooling = cooling.map(|(hold, why)| format!("{} {why:?}", part(hold)));
-    lock.holds().iter().map(part).chain(cooling).collect()
+    let cooldown = lock.cooldowns().iter().map(|cooldown| (&cooldown.hold, cooldown.why));
+    let cooldown = cooldown.map(|(hold, why)| format!("{} {why:?}", part(hold)));
+    lock.holds().iter().map(part).chain(cooldown).collect()
 }
 
 /// A hold of the core in the model's words.
 fn seen(
     hold: &crate::primitive::Hold,
-    memory: &memory::Memory,
+    manager: &manager::LockManager,
     expected: &Hold,
     fences: &BTreeMap<usize, Fence>,
 ) -> Hold {
     let entries = (0..ENTRIES.len()).filter(|entry| hold.entries().has(ENTRIES[*entry])).collect();
-    let undo = memory.provisional.get(&hold.fence).map(|undo| match undo {
-        memory::Undo::End { .. } => Undo::End,
-        memory::Undo::Downgrade(old) => {
+    let rollback = manager.provisional.get(&hold.fence).map(|rollback| match rollback {
+        manager::Rollback::EndHold { .. } => Rollback::EndHold,
+        manager::Rollback::Downgrade(old) => {
             let grant = fences.iter().find(|(_, fence)| *fence == old).map(|(grant, _)| *grant);
-            Undo::Downgrade { grant: grant.unwrap() }
+            Rollback::Downgrade { grant: grant.unwrap() }
         }
     });
     Hold {
         owner: OWNERS.iter().position(|owner| *owner == hold.owner.as_bytes()).unwrap(),
         grant: expected.grant,
-        claim: hold.claim,
+        permits: hold.permits,
         lease: hold.lease,
         deadline: hold.deadline,
         keys: hold.keys() as usize,
         entries,
         bounds: hold.bounds().copied().unwrap_or_default(),
-        is_wanted: hold.is_wanted(),
-        unclaimed: hold.unclaimed(),
-        provisional: undo,
+        is_wanted: hold.revoke_requested(),
+        is_unclaimed: hold.is_unclaimed(),
+        provisional: rollback,
     }
 }

@@ -15,7 +15,7 @@ impl Pair {
         let fence = self.named(key, owner, by);
         let what = entry.map_or(What::All, |entry| What::Entry(ENTRIES[entry]));
         let request = Release { holder: holder(key, owner, fence), what, after, cancels };
-        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        let got = self.world.step(key, |step, _| request.apply(step));
         let named = fence.map(|fence| self.grant_of(fence));
         let held = self.model.hold_of(key, owner).map(|hold| hold.grant);
         let meant = held.filter(|grant| named.is_none_or(|named| named == Some(*grant)));
@@ -49,11 +49,13 @@ impl Pair {
         } else if known {
             let now = self.now();
             let hold = self.model.hold_of_mut(key, owner).unwrap();
-            after.into_iter().for_each(|rest| hold.bounds.floor = hold.bounds.floor.max(rest.deadline(now)));
-            self.model.end(key, End::Released, now, |hold| hold.owner == owner);
+            after
+                .into_iter()
+                .for_each(|rest| hold.bounds.min_end = hold.bounds.min_end.max(rest.deadline(now)));
+            self.model.end(key, HoldEnd::Released, now, |hold| hold.owner == owner);
             assert_eq!(got, Ok(Released::Ended(self.fences[&grant])));
             if fence.is_some() {
-                self.model.ended.insert((key, owner, grant), End::Released);
+                self.model.ended.insert((key, owner, grant), HoldEnd::Released);
             }
         } else if fence.is_some() && was_left {
             assert_eq!(got, Ok(Released::StillHeld(self.fences[&grant])), "as before");
@@ -65,14 +67,14 @@ impl Pair {
     pub(super) fn give_back(&mut self, key: usize, owner: usize, permits: u32) {
         let (what, after, cancels) = (What::Permits(permits), None, false);
         let request = Release { holder: holder(key, owner, None), what, after, cancels };
-        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        let got = self.world.step(key, |step, _| request.apply(step));
         let Some(hold) = self.model.hold_of(key, owner).cloned() else {
             assert_eq!(got, Ok(Released::NotHeld));
             return;
         };
-        let has = hold.claim.permits;
-        if hold.claim.limit == ALL {
-            assert_eq!(got, Err(LockError::NoPart { is: hold.claim.mode() }));
+        let has = hold.permits.count;
+        if hold.permits.limit == ALL {
+            assert_eq!(got, Err(LockError::NoPart { is: hold.permits.mode() }));
         } else if permits > has {
             assert_eq!(got, Err(LockError::Number { what: "PERMITS", min: 1, max: i64::from(has) }));
         } else if permits < has {
@@ -81,7 +83,7 @@ impl Pair {
             let now = self.now();
             let hold = self.model.hold_of_mut(key, owner).unwrap();
             hold.claim(now);
-            hold.claim.permits -= permits;
+            hold.permits.count -= permits;
         } else if !hold.entries.contains(&0) {
             assert_eq!(got, Err(LockError::Reentrant));
         } else if hold.entries.len() > 1 {
@@ -92,7 +94,7 @@ impl Pair {
             assert_eq!(got, Ok(Released::Ended(self.fences[&hold.grant])));
             self.confirm(hold.grant);
             let now = self.now();
-            self.model.end(key, End::Released, now, |hold| hold.owner == owner);
+            self.model.end(key, HoldEnd::Released, now, |hold| hold.owner == owner);
         }
     }
 
@@ -100,8 +102,9 @@ impl Pair {
         let fence = self.named(*keys.first().unwrap(), owner, by);
         let order: Vec<usize> = keys.iter().copied().collect();
         let names = names(keys);
-        let request = HeldAll { owner: OWNERS[owner], keys: &names, fence, cancels };
-        let got = self.world.turns(&order, |turns, _| request.release(turns));
+        let request =
+            HeldAll { owner: OWNERS[owner], keys: &names, fence, permits: Permits::EXCLUSIVE, cancels };
+        let got = self.world.group(&order, |group, _| request.release(group));
         for key in order.iter().filter(|_| cancels) {
             self.model.cancel(*key, owner);
         }
@@ -138,10 +141,10 @@ impl Pair {
             let (grant, is_over) = (hold.grant, hold.entries.is_empty());
             if is_over {
                 let now = self.now();
-                self.model.end(*key, End::Released, now, |hold| hold.owner == owner);
+                self.model.end(*key, HoldEnd::Released, now, |hold| hold.owner == owner);
             }
             if fence.is_some() && is_over {
-                self.model.ended.insert((*key, owner, grant), End::Released);
+                self.model.ended.insert((*key, owner, grant), HoldEnd::Released);
             } else if fence.is_some() {
                 self.model.left.insert((*key, owner, grant, 0));
             }
@@ -151,47 +154,49 @@ impl Pair {
 
     pub(super) fn set_limit(&mut self, key: usize, limit: u32) {
         let request = SetLimit { key: KEYS[key], limit };
-        let got = self.world.turn(key, |turn, _| request.apply(turn));
+        let got = self.world.step(key, |step, _| request.apply(step));
         match self.model.limit_of(key) {
             None => assert_eq!(got, Ok(false)),
             Some(ALL) => assert!(matches!(got, Err(LockError::NoLimit { .. }))),
             Some(old) => {
                 assert_eq!(got, Ok(true));
-                self.model.holds[key].iter_mut().for_each(|hold| hold.claim.limit = limit);
-                self.model.cooling[key].iter_mut().for_each(|cooling| cooling.claim.limit = limit);
-                let agrees = |waiter: &Waiter| waiter.keys.contains(&key) && waiter.claim.limit == old;
+                self.model.holds[key].iter_mut().for_each(|hold| hold.permits.limit = limit);
+                self.model.cooldown[key].iter_mut().for_each(|cooldown| cooldown.permits.limit = limit);
+                let agrees = |waiter: &Waiter| waiter.keys.contains(&key) && waiter.permits.limit == old;
                 if old != limit {
-                    let fits = |waiter: &Waiter| waiter.keys.len() == 1 && waiter.claim.permits <= limit;
+                    let fits = |waiter: &Waiter| waiter.keys.len() == 1 && waiter.permits.count <= limit;
                     self.model.waiters.retain(|waiter| !agrees(waiter) || fits(waiter));
                 }
                 let mine = self.model.waiters.iter_mut().filter(|waiter| agrees(waiter));
-                mine.for_each(|waiter| waiter.claim.limit = limit);
+                mine.for_each(|waiter| waiter.permits.limit = limit);
             }
         }
     }
 
-    pub(super) fn grant_out_of_turn(
+    pub(super) fn grant_ahead_of_queue(
         &mut self,
         key: usize,
         owner: usize,
-        claim: Claim,
+        permits: Permits,
         lease: Lease,
         fence: Fence,
     ) {
         let now = self.now();
         let waits = |waiter: &Waiter| waiter.owner == owner && waiter.keys.contains(&key);
         let waiting = self.model.waiters.iter().position(waits).map(|at| self.model.waiters.remove(at));
-        let is_for_this =
-            |waiter: &Waiter| waiter.keys.len() == 1 && waiter.upgrades.is_none() && waiter.claim == claim;
+        let is_for_this = |waiter: &Waiter| {
+            waiter.keys.len() == 1 && waiter.upgrades.is_none() && waiter.permits == permits
+        };
         let told = waiting.filter(is_for_this);
         let keys = BTreeSet::from([key]);
         let deadline = Moment::NEVER;
         let (entry, span) = told.as_ref().map_or((0, Span::default()), |waiter| (waiter.entry, waiter.span));
-        let is_waiting =
-            told.as_ref().is_some_and(|waiter| waiter.kind == Kind::Client || waiter.attached.is_some());
-        let kind = told.map_or(Kind::Client, |waiter| waiter.kind);
+        let is_waiting = told
+            .as_ref()
+            .is_some_and(|waiter| waiter.kind == WaiterKind::Client || waiter.attached.is_some());
+        let kind = told.map_or(WaiterKind::Client, |waiter| waiter.kind);
         let (attached, upgrades) = (None, None);
-        let waiter = Waiter { kind, owner, keys, claim, lease, deadline, attached, entry, span, upgrades };
+        let waiter = Waiter { kind, owner, keys, permits, lease, deadline, attached, entry, span, upgrades };
         let grant = self.model.grant(&waiter, now, is_waiting);
         self.fences.insert(grant, fence);
     }
@@ -200,7 +205,7 @@ impl Pair {
     pub(super) fn bound(&mut self, key: usize, owner: usize, more: Bounds) {
         let hold = self.model.hold_of_mut(key, owner).unwrap();
         hold.bounds.cap = hold.bounds.cap.min(more.cap);
-        hold.bounds.floor = hold.bounds.floor.max(more.floor);
+        hold.bounds.min_end = hold.bounds.min_end.max(more.min_end);
         hold.deadline = hold.deadline.min(more.cap);
     }
 
@@ -208,7 +213,7 @@ impl Pair {
         let policy = Policy::default();
         let fence = self.named(key, from, by);
         let request = Transfer { holder: holder(key, from, fence), to: OWNERS[to], lease };
-        let got = self.world.turn(key, |turn, others| request.apply(turn, &policy, others, &mut |_| true));
+        let got = self.world.step(key, |step, others| request.apply(step, &policy, others, &mut |_| true));
         let named = fence.map(|fence| self.grant_of(fence));
         let held = self.model.hold_of(key, from).cloned();
         let Some(hold) = held.filter(|hold| named.is_none_or(|named| named == Some(hold.grant))) else {
@@ -231,9 +236,9 @@ impl Pair {
             Ok(Some(fence)) => {
                 assert!(!(is_stuck && was_clear), "a deadlock was not seen");
                 let now = self.now();
-                self.model.end(key, End::Transferred, now, |hold| hold.owner == from);
+                self.model.end(key, HoldEnd::Transferred, now, |hold| hold.owner == from);
                 self.confirm(hold.grant);
-                self.grant_out_of_turn(key, to, hold.claim, lease.unwrap_or(hold.lease), fence);
+                self.grant_ahead_of_queue(key, to, hold.permits, lease.unwrap_or(hold.lease), fence);
                 if named.is_some() {
                     let new = self.model.hold_of(key, to).unwrap().grant;
                     self.model.handed.insert((key, from, hold.grant, to), new);

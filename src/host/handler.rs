@@ -1,0 +1,94 @@
+//! The edge between the server and Rust: every call comes in through here, and no panic goes out.
+
+use std::ffi::c_int;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use smallvec::SmallVec;
+
+use super::api::{bytes, log, rm, Ctx, RString, OK};
+use super::{hearing, journal, reply};
+use crate::error::LockError;
+
+/// One call of a command.
+pub(super) struct Call<'a> {
+    pub(super) ctx: *mut Ctx,
+    argv: &'a [*mut RString],
+}
+
+/// The words of a command after its name. Few commands have more than fit inline.
+pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
+
+impl<'a> Call<'a> {
+    /// The words after the command's name.
+    pub(super) fn words(&self) -> Words<'a> {
+        self.strings().iter().map(|word| bytes(*word)).collect()
+    }
+
+    /// The same as the server's own strings.
+    pub(super) fn strings(&self) -> &'a [*mut RString] {
+        self.argv.get(1..).unwrap_or_default()
+    }
+
+    /// The first word after the name, as the server's own string: the key, in all commands that have one.
+    pub(super) fn key(&self) -> *mut RString {
+        self.argv.get(1).copied().unwrap_or(std::ptr::null_mut())
+    }
+
+    /// The database that the client has selected.
+    pub(super) fn db(&self) -> i32 {
+        rm!(RedisModule_GetSelectedDb(self.ctx))
+    }
+}
+
+/// What a command is for the server: it replies itself, or fails with nothing changed.
+pub(super) trait Handler {
+    /// Whether the server asks the command itself where its keys are.
+    const TELLS_KEYS: bool = false;
+
+    fn run(call: &Call) -> Result<(), LockError>;
+
+    /// Tells the server where the keys of this call are.
+    fn declare_keys(_call: &Call) {}
+}
+
+/// The function that the server calls for the command `V`.
+pub(super) unsafe extern "C" fn command<V: Handler>(
+    ctx: *mut Ctx,
+    argv: *mut *mut RString,
+    argc: c_int,
+) -> c_int {
+    // SAFETY: the server passes as many words as it says, and they live until the command is over.
+    let argv = unsafe { std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)) };
+    let call = Call { ctx, argv };
+    if V::TELLS_KEYS && rm!(RedisModule_IsKeysPositionRequest(ctx)) != 0 {
+        catch_panic("keys", || V::declare_keys(&call));
+        return OK;
+    }
+    hearing::note_use();
+    match catch_unwind(AssertUnwindSafe(|| V::run(&call))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => refuse(ctx, &error),
+        Err(_) => refuse(ctx, &LockError::Internal),
+    }
+    OK
+}
+
+#[cold]
+fn refuse(ctx: *mut Ctx, error: &LockError) {
+    super::state::with_unless_ours(|host| host.manager.stats.refused.up());
+    journal::note_refusal(ctx, error);
+    reply::error(ctx, error);
+}
+
+/// Runs a callback that has nobody to reply to.
+pub(super) fn catch_panic<R: Default>(what: &str, work: impl FnOnce() -> R) -> R {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        log(c"warning", &format!("lock: the {what} callback failed; the line above has the reason"));
+        R::default()
+    })
+}
+
+/// Sends the reason of a panic to the server's log instead of a terminal that nobody sees.
+pub(super) fn log_panics() {
+    std::panic::set_hook(Box::new(|info| log(c"warning", &format!("lock: {info}"))));
+}

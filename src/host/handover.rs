@@ -1,0 +1,149 @@
+//! Planned handovers. A replica is told in two ways that it takes over from a primary that has stopped writing, and from where
+//! the primary's stream ended; then no grant is lost, and no recovery window is needed.
+//!
+//! - `PSYNC id offset FAILOVER`, by the old primary itself, which has paused its clients: the stream ended before `offset`.
+//! - `CLUSTER FAILOVER`, by an operator: the primary pauses its clients and tells the end of its stream, and the replica takes
+//!   over when it has come that far. Or because the primary failed meanwhile; but then it is marked so.
+//!
+//! No event tells of either, so a filter looks at all commands; and it is there only while this server is a replica.
+
+use std::cell::Cell;
+use std::ffi::{c_char, c_int};
+use std::ptr;
+
+use redis_module::raw;
+use redis_module::raw::{RedisModuleCommandFilter as Filter, RedisModuleCommandFilterCtx as FilterCtx};
+
+use super::api::{bytes, rm, Ctx, ServerInfo, OK};
+use super::handler::catch_panic;
+use super::state;
+
+/// How long the id of a node in a cluster is.
+const ID_LEN: usize = raw::REDISMODULE_NODE_ID_LEN as usize;
+
+/// Such an id, and the NUL behind it that the server asks for and does not give.
+type NodeId = [u8; ID_LEN + 1];
+
+/// What the last command on this replica said about a handover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Promise {
+    #[default]
+    None,
+    /// It may take over without asking the primary, whatever is said after that.
+    Forced,
+    /// The primary's stream ended at this offset. Only good for the command that says so.
+    Ended(u64),
+    /// This primary hands over, if it does not fail.
+    OnRequest(NodeId),
+}
+
+pub(super) struct Handover {
+    filter: *mut Filter,
+    promise: Cell<Promise>,
+}
+
+impl Default for Handover {
+    fn default() -> Self {
+        Self { filter: ptr::null_mut(), promise: Cell::default() }
+    }
+}
+
+impl Handover {
+    /// Looks at commands from here on, or no more.
+    pub(super) fn watch(&mut self, ctx: *mut Ctx, is_replica: bool) {
+        if is_replica && self.filter.is_null() {
+            let flags = raw::REDISMODULE_CMDFILTER_NOSELF as c_int;
+            self.filter = rm!(RedisModule_RegisterCommandFilter(ctx, Some(on_command), flags));
+        } else if !is_replica && !self.filter.is_null() {
+            rm!(RedisModule_UnregisterCommandFilter(ctx, self.filter));
+            self.filter = ptr::null_mut();
+        }
+        self.promise.set(Promise::None);
+    }
+
+    /// Whether the old primary had granted nothing that this server, promoted at this moment, does not know of.
+    pub(super) fn lost_nothing(&self, ctx: *mut Ctx) -> bool {
+        match self.promise.get() {
+            Promise::None | Promise::Forced => false,
+            Promise::Ended(offset) => own_offset(ctx) == Some(offset),
+            Promise::OnRequest(primary) => {
+                node(ctx, &primary).is_some_and(|(_, flags)| flags & raw::REDISMODULE_NODE_FAIL == 0)
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn on_command(command: *mut FilterCtx) {
+    catch_panic("filter", || {
+        state::with_unless_ours(|host| {
+            let promise = &host.handover.promise;
+            let word = |at: c_int| bytes(rm!(RedisModule_CommandFilterArgGet(command, at)));
+            let is = |at, name: &[u8]| word(at).eq_ignore_ascii_case(name);
+            promise.set(match rm!(RedisModule_CommandFilterArgsCount(command)) {
+                4 if is(0, b"PSYNC") && is(3, b"FAILOVER") => ended(word(2)),
+                2 if is(0, b"CLUSTER") && is(1, b"FAILOVER") => match promise.get() {
+                    Promise::Forced => Promise::Forced,
+                    _ => host.timer.ctx().map_or(Promise::None, on_request),
+                },
+                // With a third word it takes over without asking the primary, and RESET makes it a primary of nothing.
+                2.. if is(0, b"CLUSTER") && (is(1, b"FAILOVER") || is(1, b"RESET")) => Promise::Forced,
+                _ => match promise.get() {
+                    Promise::Ended(_) => Promise::None,
+                    other => other,
+                },
+            });
+        });
+    });
+}
+
+/// The old primary names the first byte that it has not written.
+fn ended(next: &[u8]) -> Promise {
+    let next = std::str::from_utf8(next).ok().and_then(|next| next.parse::<u64>().ok());
+    next.and_then(|next| next.checked_sub(1)).map_or(Promise::None, Promise::Ended)
+}
+
+fn on_request(ctx: *mut Ctx) -> Promise {
+    let given = rm!(RedisModule_GetMyClusterID());
+    if given.is_null() {
+        return Promise::None;
+    }
+    let mut own: NodeId = [0; ID_LEN + 1];
+    // SAFETY: where this server is in a cluster, it gives its id of this length.
+    unsafe { ptr::copy_nonoverlapping(given.cast(), own.as_mut_ptr(), ID_LEN) };
+    node(ctx, &own).map_or(Promise::None, |(primary, _)| Promise::OnRequest(primary))
+}
+
+/// The primary of a node, and the node's flags; `None` if it is not known.
+fn node(ctx: *mut Ctx, id: &NodeId) -> Option<(NodeId, u32)> {
+    let (mut primary, mut flags): (NodeId, c_int) = ([0; ID_LEN + 1], 0);
+    let (id, to): (*const c_char, *mut c_char) = (id.as_ptr().cast(), primary.as_mut_ptr().cast());
+    let nowhere = ptr::null_mut();
+    let done = rm!(RedisModule_GetClusterNodeInfo(ctx, id, nowhere, to, ptr::null_mut(), &raw mut flags));
+    (done == OK).then_some((primary, flags.unsigned_abs()))
+}
+
+/// How far this server has come in the stream.
+fn own_offset(ctx: *mut Ctx) -> Option<u64> {
+    ServerInfo::ask(ctx, c"replication")?.number(c"master_repl_offset")
+}
+
+/// The id of the server's stream, and that of the stream which it went on with when it was promoted.
+pub(super) struct Streams {
+    own: Vec<u8>,
+    earlier: Vec<u8>,
+}
+
+impl Streams {
+    /// As they are now; `None` if the server does not tell.
+    pub(super) fn ask(ctx: *mut Ctx) -> Option<Self> {
+        let info = ServerInfo::ask(ctx, c"replication")?;
+        Some(Self { own: info.text(c"master_replid")?.into(), earlier: info.text(c"master_replid2")?.into() })
+    }
+
+    /// Whether a server that had these streams has been a replica since, and was promoted. One that is left by all its replicas
+    /// takes a new id after a while, too, but then it forgets the earlier one.
+    pub(super) fn tell_of_promotion(&self, ctx: *mut Ctx) -> bool {
+        let is_other = |now: Self| now.own != self.own && now.earlier.iter().any(|byte| *byte != b'0');
+        Self::ask(ctx).is_some_and(is_other)
+    }
+}

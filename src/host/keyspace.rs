@@ -1,0 +1,71 @@
+//! The server's keyspace, as the loop around the steps sees it.
+
+use super::api::{Ctx, OwnString, RString};
+use super::blocked::NOT_A_LOCK;
+use super::deferred::fail_waits;
+use super::slot_scope::SlotScope;
+use super::state;
+use super::step::{change_group, change_one, Origin};
+use crate::error::LockError;
+use crate::primitive::driver::{Keyspace, NotALock};
+use crate::primitive::wait_queue::Keys;
+use crate::primitive::{GroupStep, LockManager, Step};
+
+pub(super) struct ServerKeyspace<'a> {
+    pub(super) origin: Origin,
+    /// What may be opened now.
+    pub(super) scope: SlotScope,
+    /// Whether there is time to end one more wait.
+    pub(super) in_budget: &'a dyn Fn() -> bool,
+}
+
+impl<'a> ServerKeyspace<'a> {
+    /// For work of our own, which no client has asked for.
+    pub(super) fn of_work(ctx: *mut Ctx, in_budget: &'a dyn Fn() -> bool) -> Self {
+        Self { origin: Origin { ctx, db: 0, in_command: false }, scope: SlotScope::All, in_budget }
+    }
+}
+
+/// A server that is a primary no more makes no steps, which is no fault of the key.
+fn outcome<R>(result: &Result<R, LockError>) -> Result<(), NotALock> {
+    match result {
+        Err(LockError::WrongType) => Err(NotALock),
+        _ => Ok(()),
+    }
+}
+
+impl Keyspace for ServerKeyspace<'_> {
+    fn manager<R>(&mut self, work: impl FnOnce(&mut LockManager) -> R) -> R {
+        state::with(|host| work(&mut host.manager))
+    }
+
+    fn step(&mut self, db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
+        let name = OwnString::new(key);
+        outcome(&change_one(Origin { db, ..self.origin }, name.as_ptr(), |step, _| {
+            work(step);
+            Ok(())
+        }))
+    }
+
+    fn group_step(
+        &mut self,
+        db: i32,
+        keys: &Keys,
+        work: impl FnOnce(&mut GroupStep),
+    ) -> Result<(), NotALock> {
+        let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
+        let names: Vec<*mut RString> = names.iter().map(OwnString::as_ptr).collect();
+        outcome(&change_group(Origin { db, ..self.origin }, &names, |group, _| {
+            work(group);
+            Ok(())
+        }))
+    }
+
+    fn may_open(&self, key: &[u8]) -> bool {
+        self.scope.has(key)
+    }
+
+    fn refuse_waits(&mut self, db: i32, key: &[u8]) {
+        fail_waits(db, key, NOT_A_LOCK, self.in_budget);
+    }
+}

@@ -1,0 +1,152 @@
+//! The internal commands: what a primary decided, or what an AOF says it did. Nothing is judged here, and what
+//! arrived goes on as it arrived.
+
+use redis_module::raw;
+use smallvec::SmallVec;
+
+use super::api::{bytes, has, has_flags, is_loading, rm, Ctx};
+use super::handler::{Call, Handler};
+use super::key::{LockKey, OpenKey};
+use super::{clock, config, replicate, reply, state};
+use crate::command::effect::step::{self, EffectKind, LockEffects};
+use crate::command::latch_effect::{DownEffect, SetEffect};
+use crate::error::LockError;
+use crate::primitive::codec::Source;
+use crate::primitive::latch::Latch;
+use crate::primitive::step::replica::Change;
+use crate::primitive::Step;
+
+/// The commands with one effect on a lock.
+macro_rules! effect_verbs {
+    ($($verb:ident: $kind:ident),* $(,)?) => { $(
+        pub(super) struct $verb;
+
+        impl Handler for $verb {
+            fn run(call: &Call) -> Result<(), LockError> {
+                let words = call.words();
+                apply_change(call, LockEffects::from_iter([EffectKind::$kind.parse(&words)?]))
+            }
+        }
+    )* };
+}
+
+effect_verbs!(
+    HoldHandler: Hold,
+    RenewHandler: Renew,
+    EnterHandler: Enter,
+    LeaveHandler: Leave,
+    BoundsHandler: Bounds,
+    CoolHandler: Cool,
+    FreeHandler: Free,
+    LimitHandler: Limit,
+);
+
+pub(super) struct StepHandler;
+
+impl Handler for StepHandler {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let effects = step::parse(&words)?;
+        apply_change(call, effects)
+    }
+}
+
+pub(super) struct SetLatchHandler;
+
+impl Handler for SetLatchHandler {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let effect = SetEffect::parse(&words)?;
+        apply_to_latch(call, |key| {
+            key.put(effect.latch);
+            if let Some(at) = effect.expires_unix_ms {
+                key.expire_at(at);
+            }
+            Ok(true)
+        })
+    }
+}
+
+pub(super) struct CountDownHandler;
+
+impl Handler for CountDownHandler {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let words = call.words();
+        let effect = DownEffect::parse(&words)?;
+        apply_to_latch(call, |key| key.value().map_or(Ok(false), |latch| effect.apply(latch)))
+    }
+}
+
+fn apply_to_latch(
+    call: &Call,
+    work: impl FnOnce(&mut OpenKey<Latch>) -> Result<bool, LockError>,
+) -> Result<(), LockError> {
+    admit(call.ctx)?;
+    let changed = work(&mut OpenKey::open(call.ctx, call.key())?)?;
+    state::with(|host| host.recheck(call.db(), bytes(call.key())));
+    pass_on(call, changed);
+    Ok(())
+}
+
+/// Does to the lock what the effects say, all of them or none.
+fn apply_change(call: &Call, effects: LockEffects) -> Result<(), LockError> {
+    admit(call.ctx)?;
+    let (source, clock) = (source(call.ctx), clock::read());
+    let changes: Option<SmallVec<[Change; 2]>> =
+        effects.into_iter().map(|effect| effect.here(source, clock)).collect();
+    let changes = changes.ok_or(LockError::BadEffect)?;
+    let mut key = LockKey::open(call.ctx, call.key())?;
+    let changed = state::with(|host| {
+        let (db, key_bytes) = (call.db(), bytes(call.key()));
+        let effects = &mut Vec::new();
+        let manager = &mut host.manager;
+        let mut step = Step { clock, db, key: key_bytes, lock: key.lock(), manager, effects };
+        let changed = changes.into_iter().fold(false, |changed, change| step.apply_change(change) | changed);
+        key.store();
+        if matches!(source, Source::Client { .. }) {
+            host.recheck_newcomer(db, key_bytes, key.lock());
+        } else {
+            host.recheck(db, key_bytes);
+        }
+        if let Some(deadline) = host.manager.take_soonest().filter(|_| host.is_primary) {
+            host.timer.wake_by(deadline);
+        }
+        changed
+    });
+    pass_on(call, changed);
+    Ok(())
+}
+
+/// Refuses applications. Where ACL categories exist they keep ordinary users out, and a slot that moves in needs these
+/// commands.
+fn admit(ctx: *mut Ctx) -> Result<(), LockError> {
+    if has!(RedisModule_SetCommandACLCategories) || is_stream(ctx) {
+        Ok(())
+    } else {
+        Err(LockError::EffectRefused)
+    }
+}
+
+/// Tells others of what was changed, and replies whether anything was.
+fn pass_on(call: &Call, changed: bool) {
+    if changed {
+        rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
+        replicate::pass_on(call.ctx);
+    }
+    reply::int(call.ctx, i64::from(changed));
+}
+
+/// Who speaks: an AOF that is being loaded, the primary, or some client.
+fn source(ctx: *mut Ctx) -> Source {
+    if is_loading(ctx) {
+        Source::File
+    } else if is_stream(ctx) {
+        Source::Primary
+    } else {
+        Source::Client { ahead_ms: config::fence_ahead_ms() }
+    }
+}
+
+fn is_stream(ctx: *mut Ctx) -> bool {
+    is_loading(ctx) || has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_REPLICATED)
+}

@@ -1,0 +1,225 @@
+//! Locks to look at once more, when the step or the server event that named them is over: somebody may have left their
+//! queue, their key may have gone, a grant may have to be taken back. Hints, all of them: a look at a lock that needs none
+//! changes nothing.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use smallvec::smallvec;
+
+use crate::primitive::sweep::Sweep;
+use crate::primitive::ties::Tied;
+use crate::primitive::wait_queue::Keys;
+use crate::primitive::{Fence, Lock, LockManager, Moment, WaitEnd, WaiterId};
+
+/// How many waits or ties a sweep looks up at once: some tens of microseconds.
+const SWEPT_AT_ONCE: usize = 100;
+
+/// A lock to look at; several only where a grant of several is to be taken back.
+#[derive(Debug)]
+pub struct Recheck {
+    pub db: i32,
+    pub keys: Keys,
+    /// A grant to take back, if it is still provisional.
+    pub rollback: Option<Fence>,
+}
+
+impl Recheck {
+    /// A look at one lock.
+    pub fn of(db: i32, key: Rc<[u8]>) -> Self {
+        Self { db, keys: smallvec![key], rollback: None }
+    }
+}
+
+/// What is to be looked at.
+#[derive(Default)]
+pub struct Rechecks {
+    locks: VecDeque<Recheck>,
+    /// Connections that are gone, and how far their ties have been looked up.
+    gone: VecDeque<(u64, Option<(i32, Tied)>)>,
+    /// All locks with a queue.
+    queues: Sweep<WaiterId>,
+    /// All holds that are tied to a connection.
+    ties: Sweep<Option<(i32, Tied)>>,
+}
+
+impl Rechecks {
+    /// Whether there is nothing to look at.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.locks.is_empty() && self.gone.is_empty() && !self.queues.is_on() && !self.ties.is_on()
+    }
+
+    /// Whether a lock is named, which a look would open.
+    pub fn names_locks(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    /// Adds a look.
+    pub fn push(&mut self, recheck: Recheck) {
+        self.locks.push_back(recheck);
+    }
+
+    /// Two databases have changed places: grants that may have to be taken back are in the other one now.
+    pub fn swap(&mut self, first: i32, second: i32) {
+        for recheck in self.locks.iter_mut().filter(|recheck| recheck.rollback.is_some()) {
+            recheck.swap(first, second);
+        }
+    }
+}
+
+impl Recheck {
+    /// Follows its locks when two databases change places.
+    pub fn swap(&mut self, first: i32, second: i32) {
+        self.db = match self.db {
+            db if db == first => second,
+            db if db == second => first,
+            db => db,
+        };
+    }
+}
+
+impl LockManager {
+    /// Asks for a look at this lock, unless that was the last thing asked for.
+    pub fn recheck(&mut self, db: i32, key: &[u8]) {
+        let is_this = |last: &Recheck| {
+            last.rollback.is_none()
+                && last.db == db
+                && matches!(last.keys.as_slice(), [only] if **only == *key)
+        };
+        if !self.rechecks.locks.back().is_some_and(is_this) {
+            self.rechecks.push(Recheck::of(db, key.into()));
+        }
+    }
+
+    /// Asks for a look at this key if somebody waits for its lock or watches it. Returns whether somebody does.
+    pub fn recheck_if_awaited(&mut self, db: i32, key: &[u8]) -> bool {
+        let is_watched = self.observers.mark(db, key);
+        let is_awaited = self.waiters.waiting_for(db, key) > 0;
+        if is_awaited {
+            self.recheck(db, key);
+        }
+        is_watched || is_awaited
+    }
+
+    /// The same for a lock that has come here from elsewhere. It is looked at, too, if it is tied to a connection, which may
+    /// be another server's, or gone, and if nobody has it, so that its key is to go.
+    pub fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) -> bool {
+        if lock.is_free() || lock.holds().iter().any(|hold| hold.tie().is_some()) {
+            self.recheck(db, key);
+            return true;
+        }
+        self.recheck_if_awaited(db, key)
+    }
+
+    /// A connection is gone: asks for a look at the holds that are tied to it. Returns whether there are any.
+    pub fn recheck_ties(&mut self, client: u64) -> bool {
+        let is_tied = !self.ties.after(None, Some(client), 1).is_empty();
+        if is_tied {
+            self.rechecks.gone.push_back((client, None));
+        }
+        is_tied
+    }
+
+    /// Asks for a look at all holds that are tied to any connection. Returns whether there are any.
+    pub fn recheck_all_ties(&mut self) -> bool {
+        let is_tied = self.ties.len() > 0;
+        if is_tied {
+            self.rechecks.ties.ask();
+        }
+        is_tied
+    }
+
+    /// Asks for a look at all keys that are watched, and at all locks that are waited for.
+    pub fn recheck_all(&mut self) {
+        self.observers.mark_all();
+        if self.waiters.len() > 0 {
+            self.rechecks.queues.ask();
+        }
+    }
+
+    /// Returns the next lock to look at; `None` if there is none, or no time to find it.
+    pub fn next_recheck(&mut self, in_budget: impl Fn() -> bool) -> Option<Recheck> {
+        loop {
+            if let Some(recheck) = self.rechecks.locks.pop_front() {
+                return Some(recheck);
+            }
+            if !in_budget() || !self.name_some() {
+                return None;
+            }
+        }
+    }
+
+    /// Returns the lock of the next lease that is due; `None` if none is, or while the recovery window is open.
+    pub fn next_due_lease(&mut self, now: Moment) -> Option<Recheck> {
+        if self.recovery.is_open() {
+            return None;
+        }
+        let (db, lease) = self.leases.pop_due(now)?;
+        Some(Recheck::of(db, lease.key.as_slice().into()))
+    }
+
+    /// Names some more of the locks that are to be looked at because all are. Returns whether there may be others.
+    fn name_some(&mut self) -> bool {
+        let Rechecks { locks, gone, queues, ties } = &mut self.rechecks;
+        if let Some((client, last)) = gone.front_mut() {
+            let some = self.ties.after(last.as_ref(), Some(*client), SWEPT_AT_ONCE);
+            locks.extend(some.iter().map(|(db, (_, key, _))| Recheck::of(*db, Rc::clone(key))));
+            *last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            if last.is_none() {
+                gone.pop_front();
+            }
+            return true;
+        }
+        if queues.is_on() {
+            let (fronts, last) = self.waiters.fronts_after(*queues.last(), SWEPT_AT_ONCE);
+            locks.extend(fronts.into_iter().map(|(db, key)| Recheck::of(db, key)));
+            queues.go_on(last);
+            return true;
+        }
+        if ties.is_on() {
+            let some = self.ties.after(ties.last().as_ref(), None, SWEPT_AT_ONCE);
+            locks.extend(some.iter().map(|(db, (_, key, _))| Recheck::of(*db, Rc::clone(key))));
+            let last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            ties.go_on(last.map(Some));
+            return true;
+        }
+        false
+    }
+
+    /// Ends the next wait or watch that is due. Returns the waiter and what to tell its client, if it has one; `None` if
+    /// nothing is due.
+    pub fn end_due_wait(&mut self, now: Moment) -> Option<(WaiterId, WaitEnd)> {
+        loop {
+            let id = self.waiters.pop_due(now).or_else(|| self.observers.pop_due(now))?;
+            if let Some(client) = self.waiters.end_slice(id) {
+                return Some((client, WaitEnd::PlaceKept));
+            }
+            if self.dismiss_between_steps(id, WaitEnd::TimedOut) {
+                return Some((id, WaitEnd::TimedOut));
+            }
+        }
+    }
+
+    /// Takes a waiter out of its queues between two steps, or ends a watch. Nothing may be granted here, so this asks for
+    /// a look at the queues. Returns whether there was such a wait.
+    pub fn dismiss_between_steps(&mut self, id: WaiterId, why: WaitEnd) -> bool {
+        let Some((db, keys)) = self.take_out(id, why) else {
+            let was_there = self.observers.remove(id);
+            self.stats.unobserved.add(usize::from(was_there && why == WaitEnd::TimedOut));
+            return was_there;
+        };
+        keys.iter().for_each(|key| {
+            self.recheck_if_awaited(db, key);
+        });
+        true
+    }
+
+    /// The same, but the caller asks for the looks. Returns the locks that it waited for, and their database; `None` if it
+    /// waits for none.
+    pub fn take_out(&mut self, id: WaiterId, why: WaitEnd) -> Option<(i32, Keys)> {
+        let entry = self.waiters.remove(id)?;
+        self.stats.record_wait_end(why);
+        Some((entry.db, entry.keys))
+    }
+}

@@ -1,0 +1,320 @@
+//! The recovery window: for a while after a failover nothing is granted. The old primary may have granted what its replica
+//! never heard of; those holders come back meanwhile, each with its fence, and have their hold again.
+//!
+//! Fences tell what was lost. A stream is heard in its order, so whatever has a fence up to the newest one known when the
+//! window opens is known, or has ended; what has a newer one was granted behind it, and nobody here can know of it.
+
+use super::table::Table;
+use super::{Clock, Fence, Hold, Lease, Moment, Permits};
+use crate::limits::RECOVERY_MARKS_MAX;
+
+/// How long a window is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// There is none.
+    Off,
+    /// As long as the longest lease seen lately, at least `least`, since one may have been lost that nobody here has seen;
+    /// and at most `most`.
+    Auto {
+        least: Lease,
+        most: Lease,
+    },
+    Fixed(Lease),
+}
+
+/// Whether a window is open, and what is known for the next.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    window: Option<Box<Window>>,
+    pub leases: LongestLease,
+}
+
+/// A hold that an owner says it has.
+#[derive(Clone, Copy, Debug)]
+pub struct LostHold<'a> {
+    pub db: i32,
+    pub key: &'a [u8],
+    pub owner: &'a [u8],
+    pub fence: Fence,
+}
+
+/// A hold that is over, and its permits where they are known.
+type Mark = (Fence, Option<Permits>);
+
+#[derive(Debug)]
+struct Window {
+    /// The newest fence that was known when it opened; 0 if none was.
+    known: u64,
+    /// No fence of before can be newer than this.
+    newest: u64,
+    until: Moment,
+    /// Holds that were lost, or came back, and have ended: by lock.
+    ended: Table<(i32, Box<[u8]>), Vec<Mark>>,
+    /// How many there are.
+    marks: usize,
+}
+
+impl Recovery {
+    /// Opens a window; whether there is one now. One that is open already begins anew.
+    pub fn open(&mut self, length: Length, known: u64, clock: Clock, ahead_ms: u64) -> bool {
+        let lasting = match length {
+            Length::Off => Lease::NONE,
+            Length::Auto { least, most } => self.leases.longest().max(least).min(most),
+            Length::Fixed(lease) => lease,
+        };
+        let newest = clock.unix_us.saturating_add(ahead_ms.saturating_mul(1000));
+        let until = lasting.deadline(clock.now);
+        self.window = (lasting > Lease::NONE)
+            .then(|| Box::new(Window { known, newest, until, ended: Table::default(), marks: 0 }));
+        self.is_open()
+    }
+
+    /// Whether nothing may be granted now, and no lease ends: its last renewal may have been lost.
+    #[inline]
+    pub const fn is_open(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// When it closes; `None` if it is not open.
+    pub fn until(&self) -> Option<Moment> {
+        self.window.as_ref().map(|window| window.until)
+    }
+
+    /// Closes the window; whether it was open.
+    pub fn close(&mut self) -> bool {
+        self.window.take().is_some()
+    }
+
+    /// Whether it is open and its time is over.
+    pub fn is_due(&self, now: Moment) -> bool {
+        self.until().is_some_and(|until| until <= now)
+    }
+
+    /// Whether such a hold may have been granted behind what is known here, with these permits, and not be over: nothing
+    /// that came after it and cannot have stood beside it has been heard of, be it among the lock's `holds` or ended.
+    pub fn may_be_lost(&self, hold: LostHold, permits: Permits, holds: &[Hold]) -> bool {
+        let Some(window) = &self.window else { return false };
+        let LostHold { db, key, owner, fence } = hold;
+        let is_known = |hold: &Hold| {
+            let came_after =
+                || hold.fence > fence && (hold.owner.as_bytes() == owner || !hold.permits.can_share(permits));
+            hold.fence == fence || came_after()
+        };
+        let ends_it = |(ended, of): &Mark| {
+            // Only an exclusive hold is sure to have ended before another of which the permits are not known.
+            let could_share = of.map_or(permits != Permits::EXCLUSIVE, |of| of.can_share(permits));
+            *ended == fence || (*ended > fence && !could_share)
+        };
+        let is_over = || {
+            let ended = window.ended.get(&(db, key.into()));
+            ended.is_some_and(|ended| ended.iter().any(ends_it))
+        };
+        window.known < fence.get()
+            && fence.get() <= window.newest
+            && !holds.iter().any(is_known)
+            && !is_over()
+    }
+
+    /// The same, whatever permits it had.
+    pub fn may_be_lost_in_any_mode(&self, hold: LostHold, holds: &[Hold]) -> bool {
+        let one = Permits { limit: 1, count: 1 };
+        let mut modes = [Permits::EXCLUSIVE, Permits::SHARED, one].into_iter();
+        modes.any(|permits| self.may_be_lost(hold, permits, holds))
+    }
+
+    /// No hold of this lock comes back.
+    pub fn bar(&mut self, db: i32, key: &[u8]) {
+        if let Some(window) = &mut self.window {
+            if let Some(newest) = Fence::new(window.newest) {
+                window.record_end(db, key, newest, Some(Permits::EXCLUSIVE));
+            }
+        }
+    }
+
+    /// Two databases have changed places.
+    pub fn swap(&mut self, first: i32, second: i32) {
+        let Some(window) = &mut self.window else { return };
+        for ((mut db, key), marks) in std::mem::take(&mut window.ended) {
+            if db == first {
+                db = second;
+            } else if db == second {
+                db = first;
+            }
+            window.ended.insert((db, key), marks);
+        }
+    }
+
+    /// A hold has ended while the window is open; nothing for permits that are not known.
+    #[inline]
+    pub fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
+        if let Some(window) = &mut self.window {
+            window.record_end(db, key, fence, permits);
+        }
+    }
+}
+
+impl Window {
+    #[cold]
+    fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
+        if fence.get() <= self.known {
+            return;
+        }
+        if self.marks >= RECOVERY_MARKS_MAX {
+            // What is not marked could come back; so nothing does.
+            self.newest = self.known;
+            return;
+        }
+        self.marks = self.marks.saturating_add(1);
+        let name = (db, Box::from(key));
+        match self.ended.get_mut(&name) {
+            Some(ended) => ended.push((fence, permits)),
+            None => {
+                self.ended.insert(name, vec![(fence, permits)]);
+            }
+        }
+    }
+}
+
+/// The longest finite lease of late. It rises at once, and falls when no such lease can be alive any more.
+#[derive(Debug)]
+pub struct LongestLease {
+    /// Of those noted since then.
+    newer: Lease,
+    since: Moment,
+    /// Of those noted before, for as long as any of them lasts.
+    older: Lease,
+}
+
+impl Default for LongestLease {
+    fn default() -> Self {
+        Self { newer: Lease::NONE, since: Moment::MIN, older: Lease::NONE }
+    }
+}
+
+impl LongestLease {
+    /// Notes a lease that was granted, renewed or heard of.
+    #[inline]
+    pub fn note(&mut self, lease: Lease) {
+        if lease > self.newer && lease != Lease::NEVER {
+            self.newer = lease;
+        }
+    }
+
+    /// Forgets what is over. To be called now and then.
+    pub fn age(&mut self, now: Moment) {
+        if self.newer.max(self.older).deadline(self.since) <= now {
+            (self.older, self.newer, self.since) = (self.newer, Lease::NONE, now);
+        }
+    }
+
+    /// The longest; `Lease::NONE` if there was none.
+    pub fn longest(&self) -> Lease {
+        self.newer.max(self.older)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"k";
+    const CLOCK: Clock = Clock { now: Moment(5_000), unix_us: 1_000_000 };
+
+    fn fence(n: u64) -> Fence {
+        Fence::new(n).unwrap()
+    }
+
+    /// The same for a lock that is free.
+    fn may_be_lost(recovery: &Recovery, (db, key): (i32, &[u8]), n: u64, permits: Permits) -> bool {
+        recovery.may_be_lost(LostHold { db, key, owner: b"o", fence: fence(n) }, permits, &[])
+    }
+
+    /// A window in which 100 is the newest fence known, and nothing is ahead of the clock by more than a second.
+    fn open() -> Recovery {
+        let mut recovery = Recovery::default();
+        assert!(recovery.open(Length::Fixed(Lease::ms(7)), 100, CLOCK, 1_000));
+        recovery
+    }
+
+    #[test]
+    fn what_is_lost_has_a_fence_between_what_is_known_and_the_clock() {
+        let recovery = open();
+        let may = |n| may_be_lost(&recovery, (0, KEY), n, Permits::EXCLUSIVE);
+        assert_eq!([1, 100, 101, 2_000_000, 2_000_001].map(may), [false, false, true, true, false]);
+        let closed = Recovery::default();
+        assert!(!may_be_lost(&closed, (0, KEY), 101, Permits::EXCLUSIVE), "there is no window");
+    }
+
+    #[test]
+    fn what_has_ended_does_not_come_back_nor_what_it_came_after() {
+        let (exclusive, shared) = (Permits::EXCLUSIVE, Permits::SHARED);
+        let may = |recovery: &Recovery, permits| {
+            [149, 150, 151].map(|n| may_be_lost(recovery, (0, KEY), n, permits))
+        };
+        for (ended, beside_exclusive, beside_shared) in [
+            (Some(exclusive), [false, false, true], [false, false, true]),
+            (Some(shared), [false, false, true], [true, false, true]),
+            (None, [false, false, true], [true, false, true]),
+        ] {
+            let mut recovery = open();
+            recovery.record_end(0, KEY, fence(150), ended);
+            recovery.record_end(0, b"other", fence(90), ended);
+            assert_eq!(may(&recovery, exclusive), beside_exclusive, "{ended:?}");
+            assert_eq!(may(&recovery, shared), beside_shared, "{ended:?}");
+            assert!(may_be_lost(&recovery, (1, KEY), 150, exclusive), "another database");
+            assert!(may_be_lost(&recovery, (0, b"other"), 101, exclusive), "that one was known");
+        }
+    }
+
+    #[test]
+    fn where_no_more_ends_can_be_marked_nothing_comes_back() {
+        let mut recovery = open();
+        for n in 0..RECOVERY_MARKS_MAX {
+            recovery.record_end(0, n.to_string().as_bytes(), fence(101), None);
+        }
+        assert!(may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE));
+        recovery.record_end(0, b"one more", fence(101), None);
+        assert!(!may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE) && recovery.is_open());
+    }
+
+    #[test]
+    fn is_due_at_its_end_and_not_before() {
+        let mut recovery = open();
+        assert!(!recovery.is_due(Moment(11_999)) && recovery.is_open());
+        assert!(recovery.is_due(Moment(12_000)) && recovery.close() && !recovery.is_open());
+        assert!(!recovery.is_due(Moment(12_000)) && !recovery.close(), "it was closed");
+    }
+
+    #[test]
+    fn lasts_as_long_as_the_longest_lease_that_can_be_alive() {
+        let until = |recovery: &mut Recovery| {
+            let length = Length::Auto { least: Lease::ms(15), most: Lease::ms(60) };
+            recovery.open(length, 0, Clock { now: Moment(0), ..CLOCK }, 0);
+            recovery.until().unwrap().0 / 1000
+        };
+        let mut recovery = Recovery::default();
+        assert_eq!(until(&mut recovery), 15, "none was seen");
+        recovery.leases.note(Lease::ms(10));
+        assert_eq!(until(&mut recovery), 15, "a longer one may have been lost");
+        for lease in [Lease::ms(20), Lease::ms(50), Lease::NEVER] {
+            recovery.leases.note(lease);
+        }
+        assert_eq!(until(&mut recovery), 50);
+        recovery.leases.age(Moment(49_999));
+        recovery.leases.note(Lease::ms(20));
+        recovery.leases.age(Moment(50_000));
+        assert_eq!(until(&mut recovery), 50, "one that was noted just now is alive");
+        recovery.leases.note(Lease::ms(20));
+        recovery.leases.age(Moment(100_000));
+        assert_eq!(until(&mut recovery), 20);
+        recovery.leases.note(Lease::ms(70));
+        assert_eq!(until(&mut recovery), 60, "no longer than it may");
+    }
+
+    #[test]
+    fn there_is_none_where_it_is_off() {
+        let mut recovery = open();
+        assert!(!recovery.open(Length::Off, 100, CLOCK, 0) && !recovery.is_open());
+        assert!(!recovery.open(Length::Fixed(Lease::NONE), 100, CLOCK, 0));
+    }
+}

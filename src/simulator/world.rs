@@ -1,0 +1,433 @@
+//! A deployment in one thread: a primary and its replica, clients, and messages that take their time. A list of events is
+//! played, and at every moment the holds that clients believe in are compared with what the locks allow.
+
+use std::collections::BTreeMap;
+
+use super::server::{Line, Reply, Server};
+use crate::primitive::occupancy::Occupancy;
+use crate::primitive::permits::ALL;
+use crate::primitive::recovery::Length;
+use crate::primitive::Permits;
+
+/// How many clients there are. Each is one owner.
+pub const CLIENTS: usize = 4;
+
+/// The locks: one that is taken alone or shared, and a semaphore of two permits.
+pub const KEYS: [&str; 2] = ["k", "s"];
+
+/// After so many µs a client gives a request up.
+const PATIENCE_US: u64 = 60_000;
+
+/// What may happen in a run, and what may not.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// How long nothing is granted after a promotion.
+    pub window: Length,
+    /// The shortest and the longest lease that clients ask for.
+    pub lease_ms: (u64, u64),
+    /// How far the replica may lag behind, in µs.
+    pub lag_us: u64,
+    /// Whether owners renew a hold that is over by their own clocks.
+    pub late: bool,
+    /// Whether the old primary goes on granting after the promotion of its replica.
+    pub splits: bool,
+    /// Whether operators end holds.
+    pub breaks: bool,
+}
+
+/// What comes next. Every event means something in every state, so that any of them can be left out of a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// Time passes.
+    Pass { us: u64 },
+    /// A client goes on with a lock: it asks for it, renews it or gives it back.
+    Act { client: usize, key: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
+    /// The primary dies, with what it has not told its replica yet. So long after that the replica is promoted.
+    Fail { after_us: u64 },
+    /// An operator ends the holds of a lock.
+    Break { key: usize },
+}
+
+/// A hold that a client believes in.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    fence: i64,
+    permits: Permits,
+    /// Counted from before its request was sent.
+    until_us: u64,
+    /// When the server said so.
+    said_us: u64,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    number: u64,
+    since_us: u64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Request { from: Sender, line: Line, back_us: u64, server: usize },
+    Reply { to: Sender, reply: Reply, line: Line, said_us: u64 },
+    Stream { to: usize, line: Line },
+    Promotion,
+}
+
+/// A client's request, by which it knows the reply.
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    client: usize,
+    key: usize,
+    number: u64,
+    sent_us: u64,
+    permits: Permits,
+    lease_ms: u64,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub failovers: u64,
+    pub grants: u64,
+    /// Holds that a new primary did not know and took back in.
+    pub reinstated: u64,
+    /// Holds that ended because such a one had come after them.
+    pub displaced: u64,
+    /// What went wrong, if anything did.
+    pub violation: Option<String>,
+    /// What happened, a line each; empty unless it was asked for.
+    pub story: Vec<String>,
+}
+
+pub struct World {
+    conditions: Conditions,
+    now_us: u64,
+    servers: Vec<Server>,
+    /// Nobody between a primary's death and the promotion of its replica.
+    primary: Option<usize>,
+    /// Who goes on as a primary though it is none any more.
+    split: Option<usize>,
+    replica: usize,
+    /// When what was told last arrives at the replica.
+    link_us: u64,
+    /// On their way: when each arrives, and its number.
+    messages: BTreeMap<(u64, u64), Message>,
+    sent: u64,
+    pending: [[Option<Pending>; KEYS.len()]; CLIENTS],
+    beliefs: [[Option<Belief>; KEYS.len()]; CLIENTS],
+    newest: BTreeMap<Vec<u8>, u64>,
+    /// When an operator last ended the holds of a lock.
+    broken_us: [u64; KEYS.len()],
+    tells: bool,
+    outcome: Outcome,
+    requests: u64,
+}
+
+impl World {
+    /// A primary with its replica, and nobody has any lock.
+    pub fn new(conditions: Conditions, tells: bool) -> Self {
+        let primary = Server::new('A', 0, 0);
+        let replica = Server::synced('B', 30_000, &primary);
+        Self {
+            conditions,
+            now_us: 0,
+            servers: vec![primary, replica],
+            primary: Some(0),
+            split: None,
+            replica: 1,
+            link_us: 0,
+            messages: BTreeMap::new(),
+            sent: 0,
+            pending: Default::default(),
+            beliefs: Default::default(),
+            newest: BTreeMap::new(),
+            broken_us: Default::default(),
+            tells,
+            outcome: Outcome::default(),
+            requests: 0,
+        }
+    }
+
+    /// Plays the events, up to the first that lets something go wrong.
+    pub fn play(mut self, events: &[Event]) -> Outcome {
+        for event in events {
+            match *event {
+                Event::Pass { us } => self.pass(us),
+                Event::Act { .. } => self.act(*event),
+                Event::Fail { after_us } => self.fail(after_us),
+                Event::Break { key } => self.break_holds(key),
+            }
+            if self.outcome.violation.is_some() {
+                return self.outcome;
+            }
+        }
+        // Whoever has a lock lets it go by its lease, and nobody waits for one that is free.
+        self.pass(4_000_000);
+        for server in &self.servers {
+            self.outcome.reinstated += server.manager.stats.reinstated.get();
+            self.outcome.displaced += server.manager.stats.displaced.get();
+        }
+        let stuck =
+            self.primary.and_then(|at| self.servers[at].stuck()).map(|key| key.escape_ascii().to_string());
+        if let Some(key) = stuck {
+            self.wrong(&format!("somebody waits for {key}, which is free"));
+        }
+        self.outcome
+    }
+
+    fn tell(&mut self, what: impl FnOnce(&Self) -> String) {
+        if self.tells {
+            let line = format!("{:5}.{:03} ms  {}", self.now_us / 1000, self.now_us % 1000, what(self));
+            self.outcome.story.push(line);
+        }
+    }
+
+    fn wrong(&mut self, what: &str) {
+        self.tell(|_| format!("WRONG: {what}"));
+        self.outcome.violation.get_or_insert(what.to_owned());
+    }
+
+    fn send(&mut self, at_us: u64, message: Message) {
+        self.sent += 1;
+        self.messages.insert((at_us, self.sent), message);
+    }
+
+    fn pass(&mut self, us: u64) {
+        let end = self.now_us + us;
+        while let Some(next) = self.messages.first_entry().filter(|next| next.key().0 <= end) {
+            let ((at, _), message) = next.remove_entry();
+            self.advance(at);
+            self.receive(message);
+            if self.outcome.violation.is_some() {
+                return;
+            }
+        }
+        self.advance(end);
+    }
+
+    fn advance(&mut self, now_us: u64) {
+        self.now_us = now_us;
+        for at in [self.primary, self.split].into_iter().flatten() {
+            self.servers[at].wait_until(now_us, true);
+            self.spread(at);
+        }
+        self.servers[self.replica].wait_until(now_us, false);
+    }
+
+    /// Sends what a server has told to its replica, and notes what it has granted.
+    fn spread(&mut self, at: usize) {
+        let told = std::mem::take(&mut self.servers[at].told);
+        for (key, fence) in std::mem::take(&mut self.servers[at].granted) {
+            self.outcome.grants += 1;
+            let newest = self.newest.insert(key, fence);
+            if newest >= Some(fence) && self.split.is_none() {
+                self.wrong(&format!("fence {fence} after {newest:?}"));
+            }
+        }
+        if Some(at) != self.primary {
+            return;
+        }
+        for line in told {
+            // Each message is as late as chance has it, and none overtakes another.
+            let lag = self.conditions.lag_us * (self.sent * 7_919 % 101) / 100;
+            self.link_us = self.link_us.max(self.now_us + lag);
+            self.send(self.link_us, Message::Stream { to: self.replica, line });
+        }
+    }
+
+    fn act(&mut self, event: Event) {
+        let Event::Act { client, key, choice, lease_ms, there_us, back_us } = event else { return };
+        if self.pending[client][key].is_some_and(|pending| pending.since_us + PATIENCE_US > self.now_us) {
+            return;
+        }
+        // While there are two, half of the clients talk to each.
+        let server = match self.split {
+            Some(old) if client < CLIENTS / 2 => Some(old),
+            _ => self.primary,
+        };
+        let Some(server) = server else { return };
+        let now = self.now_us;
+        let may_be_late = self.conditions.late && choice % 2 == 0;
+        let belief = self.beliefs[client][key].filter(|belief| belief.until_us > now || may_be_late);
+        let permits = belief.map_or_else(|| wanted(key, choice), |belief| belief.permits);
+        let (name, owner) = (KEYS[key], client_name(client));
+        let words = match belief {
+            Some(Belief { fence, permits, .. }) if key == 0 && choice % 8 < 3 => {
+                let is_alone = permits == Permits::EXCLUSIVE;
+                if let Some(belief) = self.beliefs[client][key].as_mut().filter(|_| is_alone) {
+                    // From the moment in which it lets others in.
+                    belief.permits = Permits::SHARED;
+                }
+                let mode = if is_alone { "SHARED" } else { "EXCLUSIVE" };
+                format!("LOCK.CONVERT {name} {owner} {mode} FENCE {fence}")
+            }
+            Some(Belief { fence, .. }) if choice % 4 < 3 => {
+                format!("LOCK.RENEW {name} {owner} PX {lease_ms} FENCE {fence}{}", mode(permits))
+            }
+            Some(Belief { fence, .. }) => {
+                self.beliefs[client][key] = None;
+                format!("LOCK.RELEASE {name} {owner} FENCE {fence}")
+            }
+            None => {
+                let wait = if choice % 3 == 0 { " QUEUE 500" } else { "" };
+                format!("LOCK.ACQUIRE {name} {owner} PX {lease_ms}{wait}{}", mode(permits))
+            }
+        };
+        self.requests += 1;
+        let from = Sender { client, key, number: self.requests, sent_us: now, permits, lease_ms };
+        self.pending[client][key] = Some(Pending { number: self.requests, since_us: now });
+        let line: Line = words.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        self.send(now + there_us, Message::Request { from, line, back_us, server });
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Request { from, line, back_us, server } => {
+                if Some(server) != self.primary && Some(server) != self.split {
+                    return;
+                }
+                let reply = self.servers[server].execute(&line);
+                self.tell(|world| {
+                    let (name, text) = (world.servers[server].name, text(&line));
+                    format!("{name} {text} -> {reply:?}")
+                });
+                self.spread(server);
+                self.send(
+                    self.now_us + back_us,
+                    Message::Reply { to: from, reply, line, said_us: self.now_us },
+                );
+            }
+            Message::Reply { to, reply, line, said_us } => self.hear(to, reply, &line, said_us),
+            Message::Stream { to, line } => {
+                self.tell(|world| format!("{} hears {}", world.servers[to].name, text(&line)));
+                self.servers[to].apply(&line);
+            }
+            Message::Promotion => self.promote(),
+        }
+    }
+
+    /// A client hears the reply to its request, if it still waits for it.
+    fn hear(&mut self, to: Sender, reply: Reply, line: &Line, said_us: u64) {
+        let Sender { client, key, number, sent_us, permits, lease_ms } = to;
+        if self.pending[client][key].is_none_or(|pending| pending.number != number) {
+            return;
+        }
+        self.pending[client][key] = None;
+        let until_us = sent_us + lease_ms * 1000;
+        let belief = &mut self.beliefs[client][key];
+        match (line[0].as_slice(), reply) {
+            (b"LOCK.ACQUIRE", Ok(Some(fence))) => {
+                *belief = Some(Belief { fence, permits, until_us, said_us });
+            }
+            (b"LOCK.RENEW", Ok(Some(left))) if left != 0 => {
+                if let Some(belief) = belief {
+                    (belief.until_us, belief.said_us) = (until_us, said_us);
+                }
+            }
+            (b"LOCK.RENEW", Ok(_)) => *belief = None,
+            (b"LOCK.CONVERT", Ok(Some(fence))) if line[3] == b"EXCLUSIVE" => {
+                // Its lease goes on as it was.
+                if let Some(belief) = belief {
+                    (belief.fence, belief.permits) = (fence, Permits::EXCLUSIVE);
+                }
+            }
+            // Refused: it knows nothing new.
+            _ => return,
+        }
+        self.check(key);
+    }
+
+    /// The holds that clients believe in must be such that a lock can have them.
+    fn check(&mut self, key: usize) {
+        let mut occupancy = Occupancy::default();
+        let now = self.now_us;
+        let broken_us = self.broken_us[key];
+        let of_key = |beliefs: &[Option<Belief>; KEYS.len()]| {
+            // That the holder of a broken lock believes in it until it asks is no fault of a failover.
+            beliefs[key].filter(|belief| belief.until_us > now && belief.said_us >= broken_us)
+        };
+        let beliefs: Vec<_> = self.beliefs.iter().map(of_key).collect();
+        let is_right = beliefs.iter().flatten().all(|belief| {
+            let fits = occupancy.fits(belief.permits);
+            occupancy.add(belief.permits);
+            fits
+        });
+        if is_right {
+            return;
+        }
+        let believers = beliefs.iter().enumerate();
+        let names: Vec<String> = believers
+            .filter_map(|(client, belief)| {
+                Some(format!("{} (fence {})", client_name(client), (*belief)?.fence))
+            })
+            .collect();
+        self.wrong(&format!("{} hold {} at one time", names.join(" and "), KEYS[key]));
+    }
+
+    fn fail(&mut self, after_us: u64) {
+        let Some(old) = self.primary.take() else { return };
+        self.tell(|world| format!("{} dies", world.servers[old].name));
+        self.split = self.conditions.splits.then_some(old);
+        // What it has told and nobody has heard is lost; so is what clients have asked it.
+        let splits = self.conditions.splits;
+        self.messages.retain(|_, message| match message {
+            Message::Stream { .. } => false,
+            Message::Request { .. } => splits,
+            _ => true,
+        });
+        self.send(self.now_us + after_us, Message::Promotion);
+    }
+
+    fn promote(&mut self) {
+        let new = self.replica;
+        self.outcome.failovers += 1;
+        self.primary = Some(new);
+        self.servers[new].promote(self.conditions.window);
+        self.tell(|world| format!("{} is promoted", world.servers[new].name));
+        let name = char::from(b'A' + (self.servers.len() % 26) as u8);
+        let skew_us = [0, 30_000, -40_000, 80_000][self.servers.len() % 4];
+        let replica = Server::synced(name, skew_us, &self.servers[new]);
+        self.servers.push(replica);
+        self.replica = self.servers.len() - 1;
+        self.link_us = self.now_us;
+        self.spread(new);
+    }
+
+    fn break_holds(&mut self, key: usize) {
+        let Some(primary) = self.primary else { return };
+        let line: Line = vec![b"LOCK.BREAK".to_vec(), KEYS[key].as_bytes().to_vec()];
+        let reply = self.servers[primary].execute(&line);
+        self.tell(|world| format!("{} {} -> {reply:?}", world.servers[primary].name, text(&line)));
+        self.broken_us[key] = self.now_us;
+        self.spread(primary);
+    }
+}
+
+fn client_name(client: usize) -> char {
+    char::from(b'w' + client as u8)
+}
+
+/// How a client wants this lock.
+fn wanted(key: usize, choice: u32) -> Permits {
+    match (key, choice / 4 % 3) {
+        (0, 0) => Permits::SHARED,
+        (0, _) => Permits::EXCLUSIVE,
+        (_, 0) => Permits { limit: 2, count: 2 },
+        _ => Permits { limit: 2, count: 1 },
+    }
+}
+
+/// The words that ask for it so.
+fn mode(permits: Permits) -> String {
+    match permits {
+        Permits::EXCLUSIVE => String::new(),
+        Permits { limit: ALL, .. } => " SHARED".to_owned(),
+        Permits { limit, count } => format!(" LIMIT {limit} PERMITS {count}"),
+    }
+}
+
+fn text(line: &Line) -> String {
+    let words: Vec<String> = line.iter().map(|word| word.escape_ascii().to_string()).collect();
+    words.join(" ")
+}
