@@ -7,7 +7,8 @@ It prints the port that it listens on (loopback), then obeys lines on its standa
     fault COMMAND KIND [N]   what befalls the next request with this name ("*": any); each fault is used once
     cut                      closes all connections
     refuse | accept          new connections are closed at once, or served again
-    heal                     forgets all faults; what hangs goes on, and what is half-open is closed
+    server PORT              closes all connections; new ones lead to the server at this port
+    heal                     forgets all faults and leads to the first server; what hangs goes on, and what is half-open is closed
 
 KIND is one of
 
@@ -26,7 +27,7 @@ import sys
 
 class Proxy:
     def __init__(self, host, port):
-        self.host, self.port = host, port
+        self.host, self.port, self.first = host, port, port
         self.faults, self.open, self.refusing, self.hanging = [], set(), False, False
         self.healed = asyncio.Event()
 
@@ -63,13 +64,14 @@ class Proxy:
             self.hanging = True
         elif word == "fault":
             self.faults.append((rest[0].upper(), rest[1], int(rest[2]) if len(rest) > 2 else 0))
-        elif word == "cut":
+        elif word in ("cut", "server"):
+            self.port = int(rest[0]) if rest else self.port
             for writer in list(self.open):
                 writer.transport.abort()
         elif word in ("refuse", "accept"):
             self.refusing = word == "refuse"
         elif word == "heal":
-            self.faults, self.refusing, self.hanging = [], False, False
+            self.faults, self.refusing, self.hanging, self.port = [], False, False, self.first
             self.healed.set()
             self.healed = asyncio.Event()
         else:

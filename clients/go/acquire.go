@@ -16,7 +16,7 @@ import (
 const (
 	ticket   = 5 * time.Second        // how long a place in line outlives the last request for it
 	patience = 10 * time.Second       // without one good reply, after which a wait ends with the last error
-	look     = 100 * time.Millisecond // between two looks at a string, in which no line can form
+	look     = 100 * time.Millisecond // between two looks where no line can form
 )
 
 var process = func() string {
@@ -35,6 +35,7 @@ type wait struct {
 	queued bool      // the server has a place in line for us
 	good   time.Time // when the server last gave a reply that counts
 	failed error     // the last request, if it did
+	again  bool      // one did, so an earlier one may have been obeyed
 	sent   bool      // at least one request
 	asked  bool      // one of which no reply came, and which may be on its way still
 }
@@ -62,7 +63,7 @@ func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []
 	if w.seat != nil {
 		c.room.part(w.seat)
 	}
-	if lock == nil && w.sent && (waits || err != ErrBusy) {
+	if lock == nil && w.sent && (waits || w.again || err != ErrBusy) {
 		w.leave(ctx)
 	}
 	return lock, err
@@ -168,18 +169,19 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 // judge returns after what time to ask again, or the error that asking again cannot mend.
 func (w *wait) judge(err error) (time.Duration, error) {
 	switch word(err) {
-	case "WRONGTYPE": // a string: somebody who uses SET NX has the lock
+	case "WRONGTYPE", "RECOVERING": // a string: somebody who uses SET NX has the lock; or nobody knows yet who has it
 		if w.good, w.failed = time.Now(), nil; w.wait {
 			return look, nil
 		}
+		w.again = w.again || word(err) == "RECOVERING" && strings.HasPrefix(w.owner, process) // the client itself has asked twice
 		return 0, ErrBusy
 	case "DEADLOCK":
 		return 0, fmt.Errorf("%w: %w", ErrDeadlock, err)
 	}
-	if !passing(err) || (!w.wait && w.failed != nil) || time.Since(w.good) > patience {
+	if !passing(err) || (!w.wait && w.again) || time.Since(w.good) > patience {
 		return 0, err
 	}
-	w.failed = err
+	w.failed, w.again = err, true
 	return jitter(20*time.Millisecond, 200*time.Millisecond), nil
 }
 

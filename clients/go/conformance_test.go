@@ -1,6 +1,7 @@
 package fencelock_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,19 +24,24 @@ type scenario struct {
 	Client struct {
 		Connections int
 		Timeout     float64
+		Direct      bool
 	}
 	Keys, Needs []string
+	Thorough    bool
+	Except      map[string]string
 	NotYet      string `json:"not-yet"`
 	Steps       []step
 }
 
 type step struct {
 	Do, Kind, Reason, Line        string
+	Owner, Key, With, Mode        string
 	Who, Expect, Reply            any
 	Wait                          *float64
 	Timeout, Within, For, Seconds float64
 	Renew, Later                  bool
-	Limit, N                      int
+	Limit, N, Program, Renewals   int
+	AtMost                        int `json:"at-most"`
 	Args                          []any
 	Waiting, Holders, Blocked     *int
 }
@@ -46,12 +53,17 @@ type call struct {
 	lock   *fencelock.Lock
 	err    error
 	alone  bool
+	key    string
 }
 
 type play struct {
 	*testing.T
 	client    *redis.Client
+	home      *server // where the keys are
+	next      *server // where they will be, if there is a successor
 	locks     *fencelock.Locker
+	second    *fencelock.Locker // of another program
+	many      []*fencelock.Lock
 	keys      []string
 	calls     map[string]*call
 	fences    map[string]int64
@@ -71,28 +83,62 @@ func TestConformance(t *testing.T) {
 	}
 	for _, s := range all {
 		t.Run(s.Name, func(t *testing.T) {
-			if s.NotYet != "" {
-				t.Skip(s.NotYet)
-			}
-			if slices.Contains(s.Needs, "fork") {
-				t.Skip("a Go program does not fork")
+			if reason := s.reason(); reason != "" {
+				t.Skip(reason)
 			}
 			faults.tell("heal")
-			client, locks := shared.use(t, func(o *redis.Options) {
+			shared.reset()
+			options := func(o *redis.Options) {
 				o.Addr, o.PoolSize = faults.addr, max(s.Client.Connections, 50*(1-min(1, s.Client.Connections)))
 				o.ReadTimeout = seconds(s.Client.Timeout, 5)
-			})
-			p := &play{T: t, client: client, locks: locks, keys: s.Keys, calls: map[string]*call{}, fences: map[string]int64{}, believers: map[string]bool{}}
+				if s.Client.Direct {
+					o.Addr = shared.addr()
+				}
+			}
+			var successor *server
+			if slices.Contains(s.Needs, "successor") {
+				successor = start()
+				t.Cleanup(successor.stop)
+				successor.cmd("CONFIG", "SET", "lock.recovery-window-ms", 10000)
+				successor.cmd("LOCK.ACQUIRE", "before", "other")
+			}
+			client, locks := shared.use(t, options)
+			p := &play{T: t, client: client, home: shared, next: successor, locks: locks, keys: s.Keys, calls: map[string]*call{}, fences: map[string]int64{}, believers: map[string]bool{}}
+			if slices.Contains(s.Needs, "two-programs") {
+				other := redis.NewClient(client.Options())
+				p.second = fencelock.New(other)
+				t.Cleanup(func() { _, _ = p.second.Close(), other.Close() })
+			}
 			if p.keys == nil {
 				p.keys = []string{"k"}
 			}
 			for _, step := range s.Steps {
 				p.step(step)
 			}
-			shared.idle(t, p.keys...)
+			p.home.idle(t, p.keys...)
 			faults.tell("heal")
 		})
 	}
+}
+
+// reason says why a scenario is not played.
+func (s *scenario) reason() string {
+	if s.Thorough && os.Getenv("BRIEF") != "" {
+		return "only in the long form"
+	}
+	if s.NotYet != "" || s.Except["go"] != "" {
+		return s.NotYet + s.Except["go"]
+	}
+	can := []string{"cancel", "drop", "pool", "owner", "key", "extend", "restart", "unblock", "close", "two-programs", "many", "successor"}
+	for _, need := range s.Needs {
+		if need == "fork" {
+			return "a Go program does not fork"
+		}
+		if !slices.Contains(can, need) {
+			return "this driver does not know " + need
+		}
+	}
+	return ""
 }
 
 func seconds(n, otherwise float64) time.Duration {
@@ -129,11 +175,43 @@ func (p *play) step(s step) {
 		c.cancel()
 	case "release":
 		delete(p.believers, who)
-		result := outcome(c.lock.Release(bg))
-		if result == "held" {
-			result = "ok"
+		p.settled(s, c.lock.Release(bg))
+	case "extend":
+		p.settled(s, c.lock.Renew(bg, seconds(s.Seconds, 0)))
+	case "close":
+		_ = p.locks.Close()
+	case "successor":
+		p.home = p.next
+		p.home.cmd("REPLICAOF", "127.0.0.1", "1")
+		p.home.cmd("REPLICAOF", "NO", "ONE")
+		faults.tell(fmt.Sprint("server ", p.home.port))
+	case "restart":
+		p.home.restart(p.T)
+	case "unblock":
+		for line := range strings.Lines(p.home.ClientList(bg).Val()) {
+			if fields := strings.Fields(line); strings.Contains(line, " cmd=lock.") && strings.Contains(line, " flags=b ") {
+				p.home.cmd("CLIENT", "UNBLOCK", strings.TrimPrefix(fields[0], "id="), s.With)
+			}
 		}
-		p.same(s.Do, result, s.Expect)
+	case "many":
+		p.keys = nil
+		for i := range s.N {
+			p.keys = append(p.keys, fmt.Sprint("k:", i))
+			lock, err := p.locks.TryAcquire(bg, p.keys[i], fencelock.Lease(seconds(s.Timeout, 10)))
+			p.same(s.Do, err, nil)
+			p.many = append(p.many, lock)
+		}
+	case "release-many":
+		for _, lock := range p.many {
+			p.same(s.Do, lock.Release(bg), nil)
+		}
+	case "reads":
+		renewals, reads := p.home.calls("lock.renew"), p.home.stat("stats", "total_reads_processed")
+		time.Sleep(seconds(s.For, 0))
+		renewals, reads = p.home.calls("lock.renew")-renewals, p.home.stat("stats", "total_reads_processed")-reads
+		if renewals < s.Renewals || reads > s.AtMost {
+			p.Fatalf("%d renewals in %d reads", renewals, reads)
+		}
 	case "owned":
 		left, err := c.lock.TTL(bg)
 		p.same(s.Do, left > 0 && err == nil, s.Expect)
@@ -180,14 +258,16 @@ func (p *play) step(s step) {
 			_ = conn.Close()
 		}
 	case "server":
-		if reply := shared.cmd(s.Args...); s.Reply != nil {
-			p.same(s.Do, reply, s.Reply)
+		if reply := p.home.cmd(s.Args...); s.Reply != nil {
+			p.same(s.Do, fmt.Sprint(reply), fmt.Sprint(s.Reply))
 		}
 	case "until":
+		key := cmp.Or(s.Key, p.keys[0])
 		until(p.T, fmt.Sprintf("%+v", s), seconds(s.Within, 5), func() bool {
-			return (s.Waiting == nil || shared.waiting(p.keys[0]) == *s.Waiting) &&
-				(s.Holders == nil || shared.holders(p.keys[0]) == *s.Holders) &&
-				(s.Blocked == nil || shared.stat("clients", "blocked_clients") == *s.Blocked)
+			return (s.Waiting == nil || p.home.waiting(key) == *s.Waiting) &&
+				(s.Mode == "" || p.home.look(key)["mode"] == s.Mode) &&
+				(s.Holders == nil || p.home.holders(key) == *s.Holders) &&
+				(s.Blocked == nil || p.home.stat("clients", "blocked_clients") == *s.Blocked)
 		})
 	case "fault":
 		faults.tell(s.Line)
@@ -196,6 +276,15 @@ func (p *play) step(s step) {
 	default:
 		p.Fatal("unknown step ", s.Do)
 	}
+}
+
+func (p *play) settled(s step, err error) {
+	p.Helper()
+	result := outcome(err)
+	if result == "held" {
+		result = "ok"
+	}
+	p.same(s.Do, result, s.Expect)
 }
 
 func (p *play) same(what string, is, wanted any) {
@@ -210,7 +299,14 @@ func (p *play) acquire(s step) *call {
 	if !s.Renew {
 		options = append(options, fencelock.NoRenewal())
 	}
-	acquire, keys := p.locks.AcquireMulti, p.keys[:1]
+	if s.Owner != "" {
+		options = append(options, fencelock.Owner(s.Owner))
+	}
+	locks, keys := p.locks, []string{cmp.Or(s.Key, p.keys[0])}
+	if s.Program == 2 {
+		locks = p.second
+	}
+	acquire := locks.AcquireMulti
 	switch s.Kind {
 	case "shared":
 		options = append(options, fencelock.Shared())
@@ -219,10 +315,10 @@ func (p *play) acquire(s step) *call {
 	case "multi":
 		keys = p.keys
 	}
-	c := &call{done: make(chan struct{}), alone: s.Kind == "" || s.Kind == "multi"}
+	c := &call{done: make(chan struct{}), alone: s.Kind == "" || s.Kind == "multi", key: keys[0]}
 	ctx, cancel := context.WithCancel(bg)
 	if s.Wait != nil && *s.Wait == 0 {
-		acquire = p.locks.TryAcquireMulti
+		acquire = locks.TryAcquireMulti
 	} else if s.Wait != nil {
 		ctx, cancel = context.WithTimeout(bg, seconds(*s.Wait, 0))
 	}
@@ -241,12 +337,15 @@ func (p *play) join(who string, s step) {
 	case <-time.After(seconds(s.Within, 5)):
 		p.Fatal(who, " still waits")
 	}
+	if s.Expect == "not-held" && c.err != nil {
+		return
+	}
 	if outcome(c.err) != s.Expect {
 		p.Fatalf("%s: %v, expected %v", who, c.err, s.Expect)
 	}
 	if c.err == nil {
 		for other := range p.believers {
-			if c.alone && p.calls[other].lock.Context().Err() == nil {
+			if o := p.calls[other]; c.alone && o.key == c.key && o.lock.Context().Err() == nil {
 				p.Fatalf("%s and %s believe in one lock at one moment", who, other)
 			}
 		}
@@ -257,7 +356,7 @@ func (p *play) join(who string, s step) {
 func (p *play) gather(n int) {
 	p.order = make([]int, 0, n)
 	for i := range n {
-		before := shared.waiting(p.keys[0])
+		before := p.home.waiting(p.keys[0])
 		p.crowd.Go(func() {
 			lock, err := p.locks.Acquire(bg, p.keys[0])
 			if err != nil {
@@ -271,6 +370,6 @@ func (p *play) gather(n int) {
 				p.Error(err)
 			}
 		})
-		until(p.T, "it is in line", 5*time.Second, func() bool { return shared.waiting(p.keys[0]) == before+1 })
+		until(p.T, "it is in line", 5*time.Second, func() bool { return p.home.waiting(p.keys[0]) == before+1 })
 	}
 }

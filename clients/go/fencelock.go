@@ -86,7 +86,7 @@ type Locker struct {
 }
 
 // New makes a Locker from a client, a cluster client, a ring or a failover client. It opens connections of its own, with
-// the settings of the client and at most as many; the client itself is not used, and is yours to close.
+// the settings of the client and at most as many, but uses those of a failover client. The client is yours to close.
 func New(client redis.UniversalClient) *Locker {
 	c := &Locker{}
 	size := c.line.open(client)

@@ -24,12 +24,13 @@ type hold struct {
 
 func (h *hold) plan() { h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3)) }
 
+// renewal names the fence and the mode: by them the hold stands again on a server that has lost it in a failover.
 func (h *hold) renewal() *redis.Cmd {
-	ms := h.lease.Milliseconds()
+	ms, same := h.lease.Milliseconds(), append([]any{"FENCE", h.fence}, h.mode...)
 	if len(h.keys) == 1 {
-		return command(1, "LOCK.RENEW", h.keys[0], h.owner, "PX", ms, "FENCE", h.fence)
+		return command(1, append([]any{"LOCK.RENEW", h.keys[0], h.owner, "PX", ms}, same...)...)
 	}
-	return command(4, append(several(h.keys, "LOCK.MRENEW", h.owner, ms), "FENCE", h.fence)...)
+	return command(4, append(several(h.keys, "LOCK.MRENEW", h.owner, ms), same...)...)
 }
 
 func (h *hold) release() *redis.Cmd {

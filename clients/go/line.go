@@ -15,6 +15,8 @@ const (
 	replyTime = 5 * time.Second // to wait for a reply, unless the client's ReadTimeout is shorter
 	sliceTime = time.Second     // that one request waits in the server
 	tries     = 3
+
+	failover = "FailoverClient" // what go-redis calls the address of a client for Sentinel
 )
 
 // line is the way to the server: a client with the settings of the user's, but for those that time and repeat requests.
@@ -34,6 +36,10 @@ func (l *line) open(client redis.UniversalClient) int {
 	case *redis.Client:
 		o := *c.Options()
 		size, read = o.PoolSize, o.ReadTimeout
+		if o.Addr == failover { // another pool would go on with the old primary, which may grant for some seconds more
+			l.client, l.own, read = c.WithTimeout(replyTime+sliceTime), false, 0
+			break
+		}
 		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
 		o.PoolTimeout, o.MinIdleConns, o.Protocol, o.ClientSideCache, o.ClientSideCacheConfig = replyTime, 0, 2, nil, nil
 		l.client = redis.NewClient(&o)

@@ -62,6 +62,9 @@ func (l *Lock) Renew(ctx context.Context, lease time.Duration) error {
 	if h.released {
 		return ErrReleased
 	}
+	if lost, ok := context.Cause(l.context).(*LostError); ok { // asking could bring it back after a failover
+		return lost
+	}
 	if lease > 0 {
 		h.lease = lease
 	}

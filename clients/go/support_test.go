@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("set SERVER_BIN and MODULE_PATH, or run make test-clients LANG=go")
 		os.Exit(1)
 	}
-	shared = start()
+	shared = start("--appendonly", "yes", "--enable-debug-command", "yes")
 	faults = startProxy(shared.port)
 	code := m.Run()
 	faults.stop()
@@ -66,7 +66,8 @@ func freePort() int {
 func launch(args ...string) (*server, error) {
 	s := &server{port: freePort()}
 	s.dir, _ = os.MkdirTemp("", "fencelock-")
-	base := []string{"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", ""}
+	base := []string{"--port", fmt.Sprint(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--save", "",
+		"--lock.recovery-window-ms", "-1"}
 	s.process = exec.Command(os.Getenv("SERVER_BIN"), append(append(base, args...), "--loadmodule", os.Getenv("MODULE_PATH"))...)
 	s.Client = redis.NewClient(&redis.Options{Addr: s.addr(), ReadTimeout: -1})
 	if err := s.process.Start(); err != nil {
@@ -104,6 +105,27 @@ func (s *server) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
+// reset sets what a scenario that failed may have left.
+func (s *server) reset() {
+	s.cmd("REPLICAOF", "NO", "ONE")
+	s.cmd("LOCK.RECOVERY", "END")
+	s.cmd("CONFIG", "SET", "lock.recovery-window-ms", -1)
+	s.cmd("ACL", "SETUSER", "default", "+@all")
+	s.cmd("CONFIG", "SET", "lock.claim-ms", 1000, "lock.max-lease-ms", 604800000, "lock.max-waiters-per-key", 20000, "busy-reply-threshold", 5000)
+}
+
+// restart begins the server anew, with what is in its append-only file.
+func (s *server) restart(t *testing.T) {
+	conn, err := net.Dial("tcp", s.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "DEBUG RESTART\r\n")
+	_, _ = conn.Read(make([]byte, 1))
+	until(t, "the server answers again", 10*time.Second, func() bool { return s.Ping(bg).Err() == nil })
+}
+
 func (s *server) addr() string { return fmt.Sprint("127.0.0.1:", s.port) }
 
 func (s *server) cmd(args ...any) any { return s.Do(bg, args...).Val() }
@@ -124,25 +146,25 @@ func (s *server) waiting(key string) int {
 	return int(n)
 }
 
-func (s *server) stat(section, field string) int {
+// number returns the one in the line of INFO that looks so.
+func (s *server) number(section, format string) int {
 	var n int
 	for line := range strings.Lines(s.Info(bg, section).Val()) {
-		_, _ = fmt.Sscanf(line, field+":%d", &n)
+		_, _ = fmt.Sscanf(line, format, &n)
 	}
 	return n
 }
 
+func (s *server) stat(section, field string) int { return s.number(section, field+":%d") }
+
 func (s *server) calls(command string) int {
-	var n int
-	for line := range strings.Lines(s.Info(bg, "commandstats").Val()) {
-		_, _ = fmt.Sscanf(line, "cmdstat_"+command+":calls=%d", &n)
-	}
-	return n
+	return s.number("commandstats", "cmdstat_"+command+":calls=%d")
 }
 
 // use returns a client and a Locker that are closed at the end, and sees to it that nothing is left then.
 func (s *server) use(t *testing.T, change func(*redis.Options)) (*redis.Client, *fencelock.Locker) {
 	t.Helper()
+	s.cmd("LOCK.RECOVERY", "END")
 	s.FlushAll(bg)
 	routines, connections := runtime.NumGoroutine(), s.stat("clients", "connected_clients")
 	options := &redis.Options{Addr: s.addr()}
@@ -154,15 +176,15 @@ func (s *server) use(t *testing.T, change func(*redis.Options)) (*redis.Client, 
 	t.Cleanup(func() {
 		_ = locks.Close()
 		_ = client.Close()
-		until(t, "no goroutine is left", 3*time.Second, func() bool { return runtime.NumGoroutine() <= routines })
-		until(t, "no connection is left", 3*time.Second, func() bool { return s.stat("clients", "connected_clients") <= connections })
+		until(t, "no goroutine is left", 10*time.Second, func() bool { return runtime.NumGoroutine() <= routines })
+		until(t, "no connection is left", 10*time.Second, func() bool { return s.stat("clients", "connected_clients") <= connections })
 	})
 	return client, locks
 }
 
 func (s *server) idle(t *testing.T, keys ...string) {
 	t.Helper()
-	until(t, "no lock is held and nobody waits", 2*time.Second, func() bool {
+	until(t, "no lock is held and nobody waits", 4*time.Second, func() bool {
 		for _, key := range keys {
 			if s.holders(key) > 0 || s.waiting(key) > 0 {
 				return false

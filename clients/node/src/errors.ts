@@ -29,6 +29,12 @@ export function codeOf(error: unknown): string | undefined {
   return /^([A-Z][A-Z0-9]+)( |$)/.exec(error instanceof Error ? error.message : '')?.[1];
 }
 
+/** What a call of ours fails with: an error of the server with its code, one of the connection as it is. */
+export function asLockError(error: unknown): unknown {
+  const code = codeOf(error);
+  return code && error instanceof Error ? new LockError(code, error.message, { cause: error }) : error;
+}
+
 /** Said in passing: the same owner asks again, and has its place or its lock as before. */
 const PASSING = new Set(['UNBLOCKED', 'READONLY', 'TRYAGAIN', 'MOVED', 'ASK', 'LOADING', 'MASTERDOWN', 'CLUSTERDOWN', 'BUSY']);
 

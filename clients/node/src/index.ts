@@ -1,8 +1,9 @@
 /** Locks in the server, first come first served, for ioredis and node-redis. */
 
 import { LockBusyError, LockError, LockLostError } from './errors.js';
-import { Hold, Keeper, LEASE, newOwner } from './line.js';
-import { Link, now, type RedisClient } from './link.js';
+import { type Hold, Keeper, LEASE, newOwner } from './keeper.js';
+import { Link, type RedisClient, now } from './link.js';
+import { Wait } from './wait.js';
 
 export { LockBusyError, LockError, LockLostError } from './errors.js';
 export type { IoredisClient, NodeRedisClient, RedisClient } from './link.js';
@@ -177,13 +178,13 @@ export class Locks implements AsyncDisposable {
   }
 
   async #take(names: string | readonly string[], options: HoldOptions, wait: number, signal?: AbortSignal): Promise<Lock | null> {
-    const { shared, limit, permits, owner = newOwner() } = options;
+    const { shared, limit, permits, owner } = options;
     const mode = shared ? ['SHARED'] : limit ? ['LIMIT', String(limit), 'PERMITS', String(permits ?? 1)] : [];
     const keys = [names].flat();
     if (keys.length === 0) throw new RangeError('no key was given');
     const lease = options.lease ?? this.options.lease ?? LEASE;
     const renew = options.renew ?? this.options.renew ?? true;
-    const hold = await this.#keeper.take({ keys, owner, mode, lease, renew, wait, signal });
+    const hold = await this.#keeper.take(new Wait(this.#keeper, { keys, owner: owner ?? newOwner(), named: owner !== undefined, mode, lease, renew, wait, signal }));
     return hold && new Lock(this.#keeper, hold);
   }
 }

@@ -37,6 +37,8 @@ export const now = () => performance.now();
 export const nothing = () => {};
 
 const isIoredis = (client: RedisClient): client is IoredisClient => 'call' in client;
+/** For the primary that sentinels name. */
+const isSentinel = (client: IoredisClient) => Array.isArray((client as any).options?.sentinels);
 const isCluster = (client: RedisClient) => 'masters' in client || ('isCluster' in client && client.isCluster === true);
 
 /** The one way in which a command goes out, whatever the client. `key` tells a cluster of node-redis where to. */
@@ -50,7 +52,8 @@ function sender(client: RedisClient): Send {
 function twin(client: RedisClient): any {
   if (isIoredis(client)) {
     const once = { lazyConnect: true, retryStrategy: () => null, clusterRetryStrategy: () => null };
-    const options = { ...once, connectTimeout: REPLY, commandTimeout: undefined, maxRetriesPerRequest: null, keyPrefix: '' };
+    const watch = { failoverDetector: true, sentinelReconnectStrategy: () => 500 };
+    const options = { ...once, ...watch, connectTimeout: REPLY, commandTimeout: undefined, maxRetriesPerRequest: null, keyPrefix: '' };
     return isCluster(client) ? client.duplicate([], once) : client.duplicate(options);
   }
   const socket = { ...(client as any).options?.socket, reconnectStrategy: false, connectTimeout: REPLY };
@@ -78,6 +81,7 @@ export async function within<T>(promise: Promise<T>, limit: number, signal?: Abo
 /** A connection of our own. */
 class Side {
   private open: { twin: any; ready: Promise<Send> } | undefined;
+  private making: any;
 
   constructor(private readonly client: RedisClient, private readonly prepare: (twin: any) => Promise<unknown> = async () => {}) {}
 
@@ -86,6 +90,13 @@ class Side {
     if (!this.open) {
       const made = twin(this.client);
       for (const event of ['error', 'end']) made.on(event, () => this.drop(made));
+      if ('isReady' in made) { // node-redis leaves a connection open if it is destroyed while it makes it
+        this.making = made;
+        made.once('connect', () => {
+          if (this.making === made) this.making = undefined;
+          if (this.open?.twin !== made) this.drop(made);
+        });
+      }
       const connect = async () => {
         await made.connect();
         await this.prepare(made);
@@ -103,6 +114,7 @@ class Side {
 
   drop(which: any = this.open?.twin): void {
     if (this.open?.twin === which) this.open = undefined;
+    if (which && this.making === which) return;
     try {
       if (which) 'call' in which ? which.disconnect() : which.destroy();
     } catch {
@@ -117,7 +129,10 @@ export class Link {
   private readonly ear: Side;
   /** Where turns are told. Nobody else knows this name. */
   readonly channel = `fencelock:${randomBytes(12).toString('hex')}`;
-  /** Settles when the client has replied again, to a request that stands behind all those that it was sent before. */
+  /**
+   * While requests go beside the client. Settles when it has replied again, to a request that stands behind all those that it was
+   * sent before; never with Sentinel.
+   */
   trouble: Promise<void> | undefined;
   /** Whether turns are told by messages just now. */
   listening = false;
@@ -126,6 +141,9 @@ export class Link {
 
   /** `told` hears of the turn of an owner; `busy` says whether there is still something to do. */
   constructor(private readonly client: RedisClient, told: (owner: string) => void, private readonly busy: () => boolean) {
+    if ('acquire' in client) throw new TypeError('a Sentinel client of node-redis goes on with an old primary; use ioredis');
+    // After a failover the old primary goes on for some seconds as if nothing were. Our own connection is told, and leaves it.
+    if (isIoredis(client) && isSentinel(client)) this.trouble = new Promise(nothing);
     this.send = sender(client);
     this.spare = new Side(client);
     this.ear = new Side(client, async (twin) => {
@@ -180,6 +198,19 @@ export class Link {
       await sleep(50 + 50 * Math.random(), undefined, { ref: false });
     }
     this.trouble = undefined;
+  }
+
+  /** What is sent meanwhile goes out together: ioredis writes each request by itself. */
+  together(sends: () => void): void {
+    const { client } = this;
+    const nodes: any[] = !isIoredis(client) ? [] : isCluster(client) ? (client as any).nodes('master') : [client];
+    const streams = nodes.map(({ stream }) => stream);
+    for (const stream of streams) stream?.cork?.();
+    try {
+      sends();
+    } finally {
+      for (const stream of streams) stream?.uncork?.();
+    }
   }
 
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */

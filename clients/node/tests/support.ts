@@ -2,24 +2,31 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createConnection, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis as Ioredis5 } from 'ioredis';
+import { Cluster, Redis as Ioredis5 } from 'ioredis';
 import { Redis as Ioredis6 } from 'ioredis6';
-import { createClient as createClient5 } from 'redis';
+import { createClient as createClient5, createCluster } from 'redis';
 import { createClient as createClient6 } from 'redis6';
 import type { RedisClient } from 'fencelock';
 
-/** The only place that sleeps to wait for something. */
-export async function until(what: string, condition: () => unknown, ms = 5000): Promise<void> {
-  for (const end = performance.now() + ms; !(await condition()); await sleep(5)) {
-    assert(performance.now() < end, `not so after ${ms} ms: ${what}`);
+/** The only place that sleeps to wait for something. A condition that never settles is late, too. */
+export async function until(what: string, condition: () => unknown, ms = 20_000): Promise<void> {
+  let timer: NodeJS.Timeout;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`not so after ${ms} ms: ${what}`)), ms);
+  });
+  try {
+    while (!(await Promise.race([late, condition()]))) await sleep(5);
+  } finally {
+    clearTimeout(timer!);
   }
 }
 
@@ -35,7 +42,8 @@ async function ioredis(made: { connect(): Promise<void>; disconnect(): void } & 
 
 async function nodeRedis(made: any): Promise<Connected> {
   await made.connect();
-  return { client: made, close: () => made.destroy() };
+  // Destroyed while it connects again, it would leave that connection open.
+  return { client: made, close: () => (made.isReady ? made.destroy() : void setTimeout(() => made.destroy(), 500)) };
 }
 
 /** Each client in its default settings, but for the port. */
@@ -48,29 +56,21 @@ if (!process.env['BRIEF']) {
   CLIENTS['node-redis 6'] = (port, options) => nodeRedis(createClient6({ socket: { port, host: '127.0.0.1' }, ...options }));
 }
 
+/** None of the ports that the system gives to outgoing connections: such a one is taken for a minute after its connection was closed. */
 export async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  await new Promise((closed) => probe.close(closed));
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const probe = createServer().listen(port, '127.0.0.1');
+    const free = await once(probe, 'listening').then(() => true, () => false);
+    if (!free) continue;
+    await new Promise((closed) => probe.close(closed));
+    return port;
+  }
 }
 
-export class Server {
-  private constructor(readonly port: number, readonly process: ChildProcess, private readonly dir: string, readonly admin: Ioredis5) {}
-
-  static async start(...options: string[]): Promise<Server> {
-    const port = await freePort();
-    const dir = mkdtempSync(join(tmpdir(), 'fencelock-'));
-    const basics = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', ...options];
-    const child = spawn(process.env['SERVER_BIN']!, [...basics, '--loadmodule', process.env['MODULE_PATH']!], { stdio: 'ignore' });
-    const admin = new Ioredis5({ port, lazyConnect: true, retryStrategy: () => 50, maxRetriesPerRequest: null });
-    admin.on('error', () => {});
-    const server = new Server(port, child, dir, admin);
-    await until('the server answers', async () => child.exitCode !== null || (await admin.ping()) === 'PONG', 20_000);
-    assert.equal(child.exitCode, null, 'the server has ended');
-    return server;
-  }
+/** A server, as a test looks at it. */
+export class Seen {
+  constructor(public admin: Ioredis5) {}
 
   cmd(...args: (string | number)[]): Promise<any> {
     const [name, ...rest] = args.map(String);
@@ -85,6 +85,10 @@ export class Server {
     return (await this.info(key))['holds'].map((hold: any[]) => pairs(hold)['owner']);
   }
 
+  async mode(key: string): Promise<string> {
+    return (await this.info(key))['mode'];
+  }
+
   async waiting(key: string): Promise<number> {
     return (await this.info(key))['waiting'];
   }
@@ -94,18 +98,128 @@ export class Server {
     return true;
   }
 
-  async connections(): Promise<number> {
-    return Number(/connected_clients:(\d+)/.exec(await this.admin.info('clients'))![1]);
+  /** A number from INFO, or 0. */
+  async figure(section: string, name: string): Promise<number> {
+    return Number((await this.admin.info(section)).split(name)[1]?.split(/\D/)[0] ?? 0);
   }
 
-  async stop(): Promise<void> {
+  renewals(): Promise<number> {
+    return this.figure('commandstats', 'cmdstat_lock.renew:calls=');
+  }
+
+  connections(): Promise<number> {
+    return this.figure('clients', 'connected_clients:');
+  }
+}
+
+/** A connection for looks at the server on this port. */
+export function looks(port: number): Ioredis5 {
+  const admin = new Ioredis5({ port, lazyConnect: true, retryStrategy: () => 50, maxRetriesPerRequest: null });
+  return admin.on('error', () => {});
+}
+
+export class Server extends Seen {
+  private constructor(readonly port: number, readonly process: ChildProcess, readonly dir: string, admin: Ioredis5) {
+    super(admin);
+  }
+
+  static async start(...options: string[]): Promise<Server> {
+    const port = await freePort();
+    const dir = mkdtempSync(join(tmpdir(), 'fencelock-'));
+    const basics = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', ...options];
+    const child = spawn(process.env['SERVER_BIN']!, [...basics, '--loadmodule', process.env['MODULE_PATH']!], { stdio: 'ignore' });
+    const admin = looks(port);
+    const server = new Server(port, child, dir, admin);
+    const own = new RegExp(`process_id:${child.pid}\\b`); // and not a server of somebody else on this port
+    const ended = once(child, 'exit').then(() => assert.fail('the server has ended'));
+    try {
+      await until('the server answers', async () => own.test(await Promise.race([ended, admin.info('server')])), 20_000);
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Empty, and what a scenario that failed may have left is gone. */
+  async reset(): Promise<void> {
+    await this.cmd('REPLICAOF', 'NO', 'ONE');
+    await this.cmd('LOCK.RECOVERY', 'END');
+    await this.cmd('ACL', 'SETUSER', 'default', '+@all');
+    await this.cmd('CONFIG', 'SET', 'lock.claim-ms', 1000, 'lock.max-lease-ms', 604800000, 'lock.max-waiters-per-key', 20000, 'busy-reply-threshold', 5000, 'lock.recovery-window-ms', 0);
+    await this.cmd('FLUSHALL');
+  }
+
+  /** Begins the server anew, with what is in its append-only file. */
+  async restart(): Promise<void> {
+    const socket = createConnection(this.port, '127.0.0.1').on('error', () => {});
+    socket.write('DEBUG RESTART\r\n');
+    await once(socket, 'close');
+    await until('the server answers again', () => this.admin.ping(), 10_000);
+  }
+
+  async kill(): Promise<void> {
     this.admin.disconnect();
     this.process.kill('SIGCONT');
     this.process.kill('SIGKILL');
     if (this.process.exitCode === null && this.process.signalCode === null) await once(this.process, 'exit');
+  }
+
+  async stop(): Promise<void> {
+    await this.kill();
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
+
+/** Servers of deploy.py. The test's own looks go to the one that has the keys. */
+export class Deployment extends Seen {
+  private constructor(readonly told: any, private readonly process: ChildProcess, private readonly lines: AsyncIterator<string>) {
+    super(looks(told.home));
+  }
+
+  /** Returns why there is none, if this server cannot. */
+  static async start(kind: string): Promise<Deployment | string> {
+    const child = spawn('python3', [process.env['PROXY']!.replace('proxy.py', 'deploy.py'), kind], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    const told: string = (await lines.next()).value;
+    return told.startsWith('skipped: ') ? told : new Deployment(JSON.parse(told), child, lines);
+  }
+
+  async failover(): Promise<void> {
+    this.process.stdin!.write('failover\n');
+    const { value } = await this.lines.next();
+    this.admin.disconnect();
+    this.admin = looks(Number(value));
+  }
+
+  async stop(): Promise<void> {
+    this.admin.disconnect();
+    this.process.stdin!.end();
+    if (this.process.exitCode === null) await once(this.process, 'exit');
+  }
+}
+
+/** How each client gets to the locks of such servers. */
+export const DEPLOYED: Record<string, Record<string, (told: any) => Promise<Connected>>> = {
+  tls: {
+    ioredis: ({ port, ca, user, password }) =>
+      ioredis(new Ioredis5({ port, host: 'localhost', username: user, password, tls: { ca: readFileSync(ca) }, lazyConnect: true })),
+    'node-redis': ({ port, ca, user, password }) =>
+      nodeRedis(createClient5({ username: user, password, socket: { port, host: 'localhost', tls: true, ca: readFileSync(ca) } })),
+  },
+  cluster: {
+    ioredis: ({ port }) => ioredis(new Cluster([{ host: '127.0.0.1', port }], { lazyConnect: true })),
+    'node-redis': async ({ port }) => {
+      const client = createCluster({ rootNodes: [{ socket: { host: '127.0.0.1', port } }] });
+      await client.connect();
+      return { client, close: () => client.destroy() };
+    },
+  },
+  sentinel: {
+    ioredis: ({ sentinels, name }) =>
+      ioredis(new Ioredis5({ name, sentinels: sentinels.map((port: number) => ({ host: '127.0.0.1', port })), lazyConnect: true })),
+  },
+};
 
 const pairs = (flat: any[]) => Object.fromEntries(flat.flatMap((word, i) => (i % 2 ? [] : [[word, flat[i + 1]]])));
 
@@ -142,7 +256,8 @@ export function forEachClient(what: string, tests: (world: World) => void): void
       describe(name, { concurrency: 1 }, () => {
         const world = { connect } as World;
         before(async () => {
-          world.server = await Server.start();
+          // Without a window: a restart shows what it is about, and not the wait after it.
+          world.server = await Server.start('--appendonly', 'yes', '--enable-debug-command', 'yes', '--lock.recovery-window-ms', '0');
           world.proxy = await Proxy.start(world.server.port);
         });
         after(async () => {

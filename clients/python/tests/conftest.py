@@ -10,7 +10,7 @@ _threads.LINGER = asyncio.LINGER = 0.2  # or each test would end with a second o
 
 @pytest.fixture(scope="session")
 def server():
-    server = Server()
+    server = Server("--appendonly", "yes", "--enable-debug-command", "yes")
     yield server
     server.stop()
 
@@ -31,6 +31,6 @@ def proxy(running_proxy):
 @pytest.fixture(autouse=True)
 def clean(server):
     """Each test begins on an empty server, and leaves no thread behind."""
-    server.client.flushall()
+    server.reset()
     yield
-    wait_until("no thread of ours is left", lambda: not [t for t in threading.enumerate() if "fencelock" in t.name], 4)
+    wait_until("no thread of ours is left", lambda: not [t for t in threading.enumerate() if "fencelock" in t.name], 30)

@@ -1,5 +1,6 @@
 """A server with the module, a hostile proxy before it, and waiting for what must become true."""
 
+import json
 import os
 import pathlib
 import random
@@ -9,10 +10,14 @@ import sys
 import tempfile
 import time
 
+import pytest
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PROXY = ROOT / "clients" / "conformance" / "proxy.py"
+PROXY, DEPLOY = ROOT / "clients" / "conformance" / "proxy.py", ROOT / "clients" / "conformance" / "deploy.py"
+
+USUAL = {"lock.claim-ms": 1000, "lock.max-lease-ms": 604800000, "lock.max-waiters-per-key": 20000, "busy-reply-threshold": 5000}
+USUAL["lock.recovery-window-ms"] = -1
 
 
 def wait_until(what, condition, seconds=5.0):
@@ -44,6 +49,7 @@ class Server:
         self.dir = tempfile.TemporaryDirectory(prefix="fencelock-")
         binary, module = os.environ["SERVER_BIN"], os.environ["MODULE_PATH"]
         command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.dir.name, "--save", "", *options]
+        command += ["--lock.recovery-window-ms", "-1"]
         self.log = open(os.path.join(self.dir.name, "log"), "wb")
         self.process = subprocess.Popen([*command, "--loadmodule", module], stdout=self.log, stderr=self.log)
         self.client = redis.Redis(port=self.port, decode_responses=True)
@@ -58,6 +64,22 @@ class Server:
 
     def cmd(self, *args):
         return self.client.execute_command(*args)
+
+    def reset(self):
+        """Empty, and as by default: what a test that failed may have left is gone."""
+        self.cmd("REPLICAOF", "NO", "ONE")
+        self.cmd("LOCK.RECOVERY", "END")
+        self.cmd("ACL", "SETUSER", "default", "+@all")
+        for name, value in USUAL.items():
+            self.cmd("CONFIG", "SET", name, value)
+        self.client.flushall()
+
+    def restart(self):
+        """In the same process, with what is in its append-only file."""
+        with socket.create_connection(("127.0.0.1", self.port)) as connection:
+            connection.sendall(b"DEBUG RESTART\r\n")
+            connection.recv(1)
+        wait_until("the server answers again", self.answers, 10)
 
     def info(self, key):
         reply = self.cmd("LOCK.INFO", key)
@@ -82,6 +104,30 @@ class Server:
         self.process.wait()
         self.log.close()
         self.dir.cleanup()
+
+
+class Deployed(Server):
+    """Servers of deploy.py. The test's own looks go to the one that has the keys."""
+
+    def __init__(self, kind):
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, str(DEPLOY), kind], stdin=pipe, stdout=pipe, text=True)
+        line = self.process.stdout.readline()
+        if not line.startswith("{"):
+            self.process.wait()
+            pytest.skip(line)
+        self.told = json.loads(line)
+        self.client = redis.Redis(port=self.told["home"], decode_responses=True)
+
+    def failover(self):
+        self.process.stdin.write("failover\n")
+        self.process.stdin.flush()
+        self.client.close()
+        self.client = redis.Redis(port=int(self.process.stdout.readline()), decode_responses=True)
+
+    def stop(self):
+        self.client.close()
+        self.process.communicate()
 
 
 class Proxy:

@@ -1,4 +1,5 @@
-"""Plays clients/conformance/scenarios.json with threads and with tasks, on redis-py and on valkey-py."""
+"""Plays clients/conformance/scenarios.json with threads and with tasks, on redis-py and on valkey-py, and some of it in a
+cluster, over TLS and through a failover."""
 
 import asyncio
 import concurrent.futures
@@ -10,21 +11,27 @@ import time
 
 import pytest
 import redis
-import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.sentinel
 import valkey
 import valkey.asyncio
-from support import ROOT, wait_until
+from support import ROOT, Deployed, Server, wait_until
 
 import fencelock
 import fencelock.asyncio
 
+BRIEF = os.environ.get("BRIEF")
+CAN = {"many", "owner", "key", "extend", "two-programs"}
+NO_REPLY = redis.RedisError, valkey.ValkeyError, OSError
 SCENARIOS = json.loads((ROOT / "clients" / "conformance" / "scenarios.json").read_text())
 
 
 class Threads:
     """Calls run on threads. A call that waits cannot be cancelled."""
 
-    package, can = fencelock, {"drop", "fork", "pool"}
+    package, can = fencelock, CAN | {"drop", "fork", "pool"}
 
     def __init__(self):
         self.pool = concurrent.futures.ThreadPoolExecutor(400)
@@ -39,7 +46,7 @@ class Threads:
 class Tasks:
     """Calls are tasks of an event loop on another thread. A fork has no such thread, so it can do nothing at all."""
 
-    package, can = fencelock.asyncio, {"drop", "cancel", "pool"}
+    package, can = fencelock.asyncio, CAN | {"drop", "cancel", "pool"}
 
     def __init__(self):
         self.loop = asyncio.new_event_loop()
@@ -55,24 +62,19 @@ class Tasks:
 
     def close(self):
         tasks = lambda: [task for task in asyncio.all_tasks(self.loop) if not task.done()]
-        wait_until("no task is left", lambda: not tasks(), 2)
+        wait_until("no task is left", lambda: not tasks(), 10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
 
 
 class Play:
-    def __init__(self, world, client_class, server, proxy, scenario):
-        self.world, self.server, self.proxy = world, server, proxy
-        self.keys, options = scenario.get("keys", ["k"]), scenario.get("client", {})
-        self.client = self.call(
-            client_class,
-            port=proxy.port,
-            max_connections=options.get("connections", 50),
-            socket_timeout=options.get("timeout", 5),
-        )
+    def __init__(self, world, connect, server, proxy, keys=("k",)):
+        self.world, self.server, self.proxy, self.keys = world, server, proxy, keys
+        self.clients = [self.call(connect), self.call(connect)]  # of two programs
+        self.client = self.clients[0]
         self.locks, self.calls, self.fences, self.believers = {}, {}, {}, {}
-        self.crowd, self.order, self.taken = [], [], []
+        self.crowd, self.order, self.taken, self.next = [], [], [], None
 
     def call(self, function, *args, **options):
         return self.world.start(function, *args, **options).result(30)
@@ -80,26 +82,30 @@ class Play:
     def lock(self, step):
         kind, package = step.get("kind", "exclusive"), self.world.package
         options = {"timeout": step.get("timeout", 10), "renew": step.get("renew", False), "thread_local": False, "sleep": 0.05}
+        options["owner"] = step.get("owner")
+        client, key = self.clients[step.get("program", 1) - 1], step.get("key", self.keys[0])
         if kind == "multi":
-            return self.call(package.MultiLock, self.client, self.keys, **options)
+            return self.call(package.MultiLock, client, self.keys, **options)
         if kind == "semaphore":
-            return self.call(package.Semaphore, self.client, self.keys[0], step["limit"], **options)
-        lock = self.call(package.Lock, self.client, self.keys[0], **options)
+            return self.call(package.Semaphore, client, key, step["limit"], **options)
+        lock = self.call(package.Lock, client, key, **options)
         return self.call(lock.shared) if kind == "shared" else lock
 
     def outcome(self, who, future, expect, seconds):
+        error = None
+        assert not concurrent.futures.wait([future], seconds).not_done, f"{who} still waits"
         try:
-            result = "held" if future.result(seconds) else "busy"
+            result = "held" if future.result() else "busy"
         except self.world.package.LockNotOwnedError:
             result = "not-owned"
-        except self.world.package.LockError:
-            result = "error"
-        assert result == expect, f"{who}: {result}, expected {expect}"
+        except (self.world.package.LockError, *NO_REPLY) as caught:
+            result, error = "error", repr(caught)
+        assert result == expect or expect == "not-held" != result != "held", f"{who}: {result}, expected {expect}: {error}"
         return result
 
     def believe(self, who, exclusive):
         lock = self.locks[who]
-        others = [other for other in self.believers if not self.locks[other].lost.is_set()]
+        others = [one for one in self.believers if not self.locks[one].lost.is_set() and self.locks[one].name == lock.name]
         assert not (exclusive and others), f"{who} and {others} believe in one lock at one moment"
         self.believers[who], self.fences[who] = True, lock.fence
 
@@ -121,11 +127,57 @@ class Play:
 
     def release(self, who, expect):
         self.believers.pop(who, None)
-        future = self.world.start(self.locks[who].release)
+        self.settled(who, expect, self.locks[who].release)
+
+    def settled(self, who, expect, function, *args):
+        future = self.world.start(function, *args)
         if expect == "ok":
             future.result(5)
         else:
             self.outcome(who, future, expect, 5)
+
+    def extend(self, who, seconds, expect):
+        self.settled(who, expect, self.locks[who].extend, seconds, True)
+
+    def many(self, n, timeout):
+        self.keys = [f"k:{number}" for number in range(n)]
+        for key in self.keys:
+            lock = self.locks[key] = self.lock({"key": key, "timeout": timeout, "renew": True})
+            assert self.call(lock.acquire, blocking=False)
+
+    def release_many(self):
+        for key in self.keys:
+            self.call(self.locks[key].release)
+
+    def reads(self, renewals, **fields):
+        looks = lambda: (self.server.calls("lock.renew"), self.server.client.info("stats")["total_reads_processed"])
+        before = looks()
+        time.sleep(fields["for"])
+        done, reads = (now - then for now, then in zip(looks(), before))
+        assert done >= renewals and reads <= fields["at-most"], f"{done} renewals in {reads} reads"
+        assert not any(self.locks[key].lost.is_set() for key in self.keys)
+
+    def restart(self):
+        self.server.restart()
+
+    def failover(self):
+        self.server.failover()
+
+    def successor(self):
+        self.server = self.next
+        self.server.cmd("REPLICAOF", "127.0.0.1", 1)
+        self.server.cmd("REPLICAOF", "NO", "ONE")
+        self.proxy.tell(f"server {self.server.port}")
+
+    def start_successor(self):
+        self.next = Server()
+        self.next.cmd("CONFIG", "SET", "lock.recovery-window-ms", 10000)
+        self.next.cmd("LOCK.ACQUIRE", "before", "other")
+
+    def unblock(self, **fields):
+        for client in self.server.client.client_list():
+            if "b" in client["flags"]:
+                self.server.cmd("CLIENT", "UNBLOCK", client["id"], fields["with"])
 
     def owned(self, who, expect):
         assert self.call(self.locks[who].owned) is expect
@@ -182,10 +234,12 @@ class Play:
         reply = self.server.cmd(*args)
         assert reply == expected.get("reply", reply)
 
-    def until(self, within=5, **wanted):
+    def until(self, within=5, key=None, **wanted):
+        key = key or self.keys[0]
         looks = {
-            "waiting": lambda: self.server.waiting(self.keys[0]),
-            "holders": lambda: len(self.server.holders(self.keys[0])),
+            "waiting": lambda: self.server.waiting(key),
+            "holders": lambda: len(self.server.holders(key)),
+            "mode": lambda: self.server.info(key)["mode"],
             "blocked": lambda: self.server.client.info("clients")["blocked_clients"],
         }
         wait_until(f"{wanted}", lambda: all(looks[what]() == n for what, n in wanted.items()), within)
@@ -193,34 +247,92 @@ class Play:
     def step(self, do, **fields):
         names = {"server": "on_server", "crowd": "start_crowd"}
         if do == "fault":
-            self.proxy.tell(fields["line"])
+            self.proxy and self.proxy.tell(fields["line"])
         elif do == "sleep":
             time.sleep(fields["seconds"])
         else:
             getattr(self, names.get(do, do.replace("-", "_")))(**fields)
 
     def end(self):
-        wait_until("no lock is held and nobody waits", lambda: self.server.idle(*self.keys), 2)
-        self.proxy.tell("heal")
+        wait_until("no lock is held and nobody waits", lambda: self.server.idle(*self.keys), 4)
+        self.proxy and self.proxy.tell("heal")
         self.locks.clear()
         self.calls.clear()
-        self.call(getattr(self.client, "aclose", self.client.close))
-        self.call(self.client.connection_pool.disconnect)
+        for client in self.clients:
+            self.call(getattr(client, "aclose", client.close))
+            if hasattr(client, "connection_pool"):
+                self.call(client.connection_pool.disconnect)
+
+
+def reason_to_skip(scenario, way, can):
+    missing = [need for need in scenario.get("needs", []) if need not in can]
+    reason = scenario.get("not-yet") or scenario.get("except", {}).get("python")
+    if BRIEF and scenario.get("thorough"):
+        return "only in the long form"
+    return reason or (missing and f"there is no {missing[0]} with {way}")
+
+
+def play(world_class, way, connect, server, proxy, scenario, more):
+    reason = reason_to_skip(scenario, way, world_class.can | more)
+    if reason:
+        pytest.skip(reason)
+    world = world_class()
+    play = Play(world, connect, server, proxy, scenario.get("keys", ["k"]))
+    try:
+        if "successor" in scenario.get("needs", []):
+            play.start_successor()
+        for step in scenario["steps"]:
+            play.step(**step)
+        play.end()
+    finally:  # also of one that failed, or its holds would be renewed on
+        play.locks.clear()
+        play.calls.clear()
+        if play.next:
+            play.next.stop()
+    return world
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario["name"] for scenario in SCENARIOS])
 @pytest.mark.parametrize("way", ["threads-redis", "tasks-redis", "threads-valkey", "tasks-valkey"])
 def test_scenario(server, proxy, scenario, way):
-    world = Threads if way.startswith("threads") else Tasks
-    missing = [need for need in scenario.get("needs", []) if need not in world.can]
-    if missing or "not-yet" in scenario:
-        pytest.skip(scenario.get("not-yet") or f"there is no {missing[0]} with {way}")
-    package = redis if way.endswith("redis") else valkey
-    classes = {Threads: getattr(package, "Redis"), Tasks: getattr(package.asyncio, "Redis")}
+    package, world_class = redis if way.endswith("redis") else valkey, Threads if way.startswith("threads") else Tasks
+    client_class = package.Redis if world_class is Threads else package.asyncio.Redis
+    options = scenario.get("client", {})
+    pool = {"max_connections": options.get("connections", 50), "socket_timeout": options.get("timeout", 5)}
     connections = server.client.info("clients")["connected_clients"]
-    play = Play(world(), classes[world], server, proxy, scenario)
-    for step in scenario["steps"]:
-        play.step(**step)
-    play.end()
-    wait_until("no connection is left", lambda: server.client.info("clients")["connected_clients"] <= connections, 3)
-    play.world.close()
+    port = server.port if "direct" in options else proxy.port
+    more = {"restart", "unblock", "successor"}
+    world = play(world_class, way, lambda: client_class(port=port, **pool), server, proxy, scenario, more)
+    wait_until("no connection is left", lambda: server.client.info("clients")["connected_clients"] <= connections, 10)
+    world.close()
+
+
+@pytest.fixture(scope="module", params=["cluster"] if BRIEF else ["tls", "cluster", "sentinel"])
+def deployed(request):
+    server = Deployed(request.param)
+    yield server, request.param
+    server.stop()
+
+
+def connect(kind, told, package):
+    if kind == "cluster":
+        return package.cluster.RedisCluster(host="127.0.0.1", port=told["port"])
+    if kind == "sentinel":
+        return package.sentinel.Sentinel([("127.0.0.1", port) for port in told["sentinels"]]).master_for(told["name"])
+    return package.Redis(
+        host="localhost", port=told["port"], username=told["user"], password=told["password"], ssl=True, ssl_ca_certs=told["ca"]
+    )
+
+
+PLACED = [scenario for scenario in SCENARIOS if "on" in scenario]
+
+
+@pytest.mark.parametrize("way", ["threads", "tasks"])
+@pytest.mark.parametrize("scenario", PLACED, ids=[scenario["name"] for scenario in PLACED])
+def test_deployment(deployed, scenario, way):
+    server, kind = deployed
+    if kind not in scenario["on"]:
+        pytest.skip(f"it says nothing of {kind}")
+    server.client.flushall()
+    world_class, package = (Threads, redis) if way == "threads" else (Tasks, redis.asyncio)
+    play(world_class, way, lambda: connect(kind, server.told, package), server, None, scenario, {"failover"}).close()

@@ -27,7 +27,7 @@ def cluster():
 
 def test_cluster(cluster):
     client = redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.port)
-    with fencelock.Lock(client, "k", timeout=2.4, renew=True) as lock:
+    with fencelock.Lock(client, "k", timeout=4.5, renew=True) as lock:
         assert not fencelock.Lock(client, "k").acquire(blocking_timeout=1.5)
         assert lock.owned() and not lock.lost.is_set()
     with fencelock.MultiLock(client, ["{k}:a", "{k}:b"]), fencelock.Semaphore(client, "{k}:c", 2):
@@ -39,7 +39,7 @@ def test_cluster(cluster):
 def test_cluster_with_tasks(cluster):
     async def main():
         client = redis.asyncio.RedisCluster(host="127.0.0.1", port=cluster.port)
-        async with fencelock.asyncio.Lock(client, "k", timeout=2.4, renew=True) as lock:
+        async with fencelock.asyncio.Lock(client, "k", timeout=4.5, renew=True) as lock:
             assert not await fencelock.asyncio.Lock(client, "k").acquire(blocking_timeout=1.5)
             assert await lock.owned() and not lock.lost.is_set()
         await client.aclose()
@@ -51,7 +51,7 @@ def test_cluster_with_tasks(cluster):
 def use(server, **options):
     client = redis.Redis(username="app", password="secret", **options)
     server.cmd("LOCK.ACQUIRE", "lock:k", "other", "PX", 300)
-    with fencelock.Lock(client, "lock:k", timeout=2.4, renew=True) as lock:
+    with fencelock.Lock(client, "lock:k", timeout=4.5, renew=True) as lock:
         wait_until("it was renewed", lambda: server.calls("lock.renew") >= 2)
         assert lock.owned()
     assert server.idle("lock:k")

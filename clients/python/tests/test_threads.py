@@ -76,6 +76,7 @@ def test_waits_in_line(r, server):
 
 @pytest.mark.parametrize("pool_class", [redis.ConnectionPool, redis.BlockingConnectionPool])
 def test_200_callers_on_a_pool_of_20(server, pool_class):
+    server.cmd("CONFIG", "SET", "lock.claim-ms", 10000)  # the order is the point, not how busy this machine is
     pool = pool_class(port=server.port, max_connections=20)
     client = redis.Redis(connection_pool=pool)
     first = Lock(client, "k")
@@ -89,12 +90,11 @@ def test_200_callers_on_a_pool_of_20(server, pool_class):
     for n in range(200):
         threads.append(in_thread(work, n))
         wait_until("it stands in line", lambda: server.waiting("k") == n + 1)
-    begun = time.monotonic()
     first.release()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert order == list(range(200))
-    assert time.monotonic() - begun < 10
+    server.cmd("CONFIG", "SET", "lock.claim-ms", 1000)
     pool.disconnect()
 
 
@@ -124,31 +124,34 @@ def test_many_locks_on_a_pool_of_one(server):
 def test_release_and_renewal_with_the_pool_exhausted(server, pool_class):
     pool = pool_class(port=server.port, max_connections=2)
     client = (valkey.Valkey if pool_class.__module__.startswith("valkey") else redis.Redis)(connection_pool=pool)
-    lock = Lock(client, "k", timeout=1.5, renew=True)
+    lock = Lock(client, "k", timeout=4.5, renew=True)
     lock.acquire()
+    renewals = server.calls("lock.renew")
     taken = [pool.get_connection("x") if pool_class is valkey.ConnectionPool else pool.get_connection() for _ in range(2)]
-    time.sleep(2.0)
+    wait_until("it is renewed", lambda: server.calls("lock.renew") > renewals)
     assert server.holders("k")
-    begun = time.monotonic()
-    lock.release()
-    assert time.monotonic() - begun < 1 and server.idle("k")
+    lock.release()  # and does not wait for a connection of the pool
+    assert server.idle("k")
     for connection in taken:
         pool.release(connection)
     pool.disconnect()
 
 
 def test_renewed_until_the_release(r, server):
-    with Lock(r, "k", timeout=1.2, renew=True) as lock:
-        time.sleep(2.0)
+    with Lock(r, "k", timeout=3, renew=True) as lock:
+        time.sleep(3.5)
         assert lock.owned() and not lock.lost.is_set()
     assert server.idle("k")
 
 
-def test_a_timeout_is_not_renewed(r):
+def test_a_timeout_is_not_renewed(r, server):
     lock = Lock(r, "k", timeout=0.2)
     lock.acquire()
-    assert lock.lost.wait(1) and lock.lost_reason == "lease-over"
-    time.sleep(0.05)  # our clock counts from before the request, so the server may have it a moment longer
+    assert lock.lost.wait(10) and lock.lost_reason == "lease-over"
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
+        lock.extend(5)
+    # Our clock counts from before the request, so the server may have it a moment longer.
+    wait_until("it is over there too", lambda: server.idle("k"))
     with pytest.raises(LockNotOwnedError, match="expired"):
         lock.release()
 
@@ -156,24 +159,23 @@ def test_a_timeout_is_not_renewed(r):
 @pytest.mark.parametrize("how", [["LOCK.BREAK", "k"], ["DEL", "k"], ["SET", "k", "x"], ["LOCK.STEAL", "k", "thief"]])
 def test_a_loss_is_told(r, server, how):
     reasons, told = [], threading.Event()
-    lock = Lock(r, "k", timeout=1.5, renew=True, on_lost=lambda reason: (reasons.append(reason), told.set()))
+    lock = Lock(r, "k", timeout=3, renew=True, on_lost=lambda reason: (reasons.append(reason), told.set()))
     lock.acquire()
-    begun = time.monotonic()
+    renewals = server.calls("lock.renew")
     server.cmd(*how)
-    assert lock.lost.wait(3) and told.wait(1)
-    assert time.monotonic() - begun < 0.5 + 0.3
+    assert lock.lost.wait(10) and told.wait(10)
+    assert server.calls("lock.renew") == renewals + 1, "the next renewal tells of it"
     expected = {"LOCK.BREAK": "broken", "DEL": "deleted", "SET": "overwritten", "LOCK.STEAL": "stolen"}[how[0]]
     assert reasons == [expected] == [lock.lost_reason]
 
 
 def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):
-    lock = Lock(through, "k", timeout=0.9, renew=True)
+    lock, begun = Lock(through, "k", timeout=0.9, renew=True), time.monotonic()
     lock.acquire()
-    begun = time.monotonic()
     proxy.tell("refuse")
     proxy.tell("cut")
-    assert lock.lost.wait(3)
-    assert 0.5 < time.monotonic() - begun < 1.3 and lock.lost_reason == "lease-over"
+    assert lock.lost.wait(10)
+    assert time.monotonic() - begun >= 0.9 and lock.lost_reason == "lease-over"
 
 
 def test_a_half_open_connection_is_found_out(proxy, server):
@@ -181,17 +183,19 @@ def test_a_half_open_connection_is_found_out(proxy, server):
         lock = Lock(client, "k", timeout=1.2, renew=True)
         lock.acquire()
         proxy.tell("fault LOCK.RENEW half-open")
-        assert lock.lost.wait(3)
+        assert lock.lost.wait(10)
         proxy.tell("heal")
 
 
-def test_a_short_outage_costs_no_lock(through, proxy):
-    with Lock(through, "k", timeout=1.5, renew=True) as lock:
+def test_a_short_outage_costs_no_lock(through, proxy, server):
+    with Lock(through, "k", timeout=6, renew=True) as lock:
+        renewals = server.calls("lock.renew")
         proxy.tell("refuse")
         proxy.tell("cut")
-        time.sleep(0.8)
+        time.sleep(2.5)  # a third of the lease and more
+        assert server.calls("lock.renew") == renewals
         proxy.tell("accept")
-        time.sleep(1.2)
+        wait_until("it is renewed", lambda: server.calls("lock.renew") > renewals)
         assert lock.owned() and not lock.lost.is_set()
 
 
@@ -236,10 +240,29 @@ def test_a_claim_that_comes_too_late_waits_again(server, through, proxy):
         server.cmd("CONFIG", "SET", "lock.claim-ms", "1000")
 
 
+@pytest.mark.parametrize("taken", [0, 1])
+def test_who_is_told_readonly_asks_over_another_connection(server, taken):
+    """Whether its own connection is one of the pool or the one beside it: the next may reach the new primary."""
+    with redis.Redis(port=server.port, max_connections=1) as client:
+        lock = Lock(client, "k", timeout=10)
+        lock.acquire()
+        connections = [client.connection_pool.get_connection() for _ in range(taken)]
+        before = server.client.info("stats")["total_connections_received"]
+        server.cmd("REPLICAOF", "127.0.0.1", 1)
+        try:
+            with pytest.raises(redis.exceptions.ReadOnlyError):
+                lock.release()
+        finally:
+            server.cmd("REPLICAOF", "NO", "ONE")
+        assert server.client.info("stats")["total_connections_received"] - before >= 2 + taken
+        for connection in connections:
+            client.connection_pool.release(connection)
+
+
 def test_a_dropped_lock_ends(r, server):
     Lock(r, "k").acquire()
     gc.collect()
-    wait_until("the lock is free", lambda: server.idle("k"), 2)
+    wait_until("the lock is free", lambda: server.idle("k"), 10)
 
 
 def test_a_dropped_lock_with_a_timeout_lasts(r, server):
@@ -252,7 +275,7 @@ def test_a_dropped_lock_with_a_timeout_lasts(r, server):
 def test_the_lock_of_a_dead_thread_ends(r, server):
     lock = Lock(r, "k")
     assert in_thread(lock.acquire).result()
-    wait_until("the lock is free", lambda: server.idle("k"), 2)
+    wait_until("the lock is free", lambda: server.idle("k"), 10)
 
 
 def test_a_fork_holds_nothing(r, server):
@@ -285,7 +308,7 @@ def test_an_interrupted_wait_leaves_nothing(r, server):
     with pytest.raises(KeyboardInterrupt):
         Lock(r, "k").acquire()
     signal.signal(signal.SIGINT, before)
-    wait_until("nobody waits", lambda: server.waiting("k") == 0, 2)
+    wait_until("nobody waits", lambda: server.waiting("k") == 0, 4)
     assert server.holders("k") == ["other"]
 
 
@@ -293,7 +316,7 @@ def test_a_wait_with_a_time_leaves_nothing(r, server):
     server.cmd("LOCK.ACQUIRE", "k", "other")
     begun = time.monotonic()
     assert not Lock(r, "k", blocking_timeout=0.3).acquire()
-    assert 0.25 < time.monotonic() - begun < 0.6 and server.waiting("k") == 0
+    assert 0.3 <= time.monotonic() - begun < 10 and server.waiting("k") == 0  # the other has it for 30 s
 
 
 def test_a_server_that_is_away_gives_an_error(through, proxy, server):
@@ -305,7 +328,7 @@ def test_a_server_that_is_away_gives_an_error(through, proxy, server):
 
 
 def test_string_locks_exclude_ours(r, server):
-    old = r.lock("k", timeout=0.4)
+    old = r.lock("k", timeout=2)
     assert old.acquire()
     assert not Lock(r, "k").acquire(blocking=False)
     with Lock(r, "k", sleep=0.02) as lock:
@@ -339,10 +362,10 @@ def test_semaphore(r, server):
 
 def test_multi_lock(r, server):
     server.cmd("LOCK.ACQUIRE", "b", "other")
-    lock = MultiLock(r, ["a", "b"], timeout=1.5, renew=True)
+    lock = MultiLock(r, ["a", "b"], timeout=3, renew=True)
     assert not lock.acquire(blocking_timeout=0.2)
     assert server.waiting("a") == 0 and not server.holders("a")
-    waiting = in_thread(lambda: lock.acquire() and (time.sleep(2.0), lock.owned(), lock.release()))
+    waiting = in_thread(lambda: lock.acquire() and (time.sleep(3.5), lock.owned(), lock.release()))
     wait_until("it waits", lambda: server.waiting("a") == 1)
     server.cmd("LOCK.RELEASE", "b", "other")
     assert waiting.result() == (None, True, None)
@@ -391,15 +414,15 @@ def test_a_deadlock_is_told(r, server):
 
 def test_1000_locks_are_renewed_in_few_requests(server):
     client = redis.Redis(port=server.port)
-    locks = [Lock(client, f"k{n}", timeout=4.5, renew=True) for n in range(1000)]
+    locks = [Lock(client, f"k{n}", timeout=9, renew=True) for n in range(1000)]
     for lock in locks:
         lock.acquire()
     before, packets = server.calls("lock.renew"), server.client.info()["total_reads_processed"]
-    time.sleep(4.5)
+    time.sleep(6.5)
     assert not any(lock.lost.is_set() for lock in locks)
     renewals = server.calls("lock.renew") - before
     reads = server.client.info()["total_reads_processed"] - packets
-    assert 2000 <= renewals <= 6000
+    assert renewals >= 2000
     assert reads < renewals / 10, f"{renewals} renewals came in {reads} reads"
     for lock in locks:
         lock.release()
@@ -409,10 +432,11 @@ def test_1000_locks_are_renewed_in_few_requests(server):
 def test_no_connection_is_left(server):
     before = server.client.info()["connected_clients"]
     with redis.Redis(port=server.port) as client:
-        with Lock(client, "k", timeout=1.2, renew=True):
-            time.sleep(0.8)
+        renewals = server.calls("lock.renew")
+        with Lock(client, "k", timeout=3, renew=True):
+            wait_until("it is renewed", lambda: server.calls("lock.renew") > renewals)
     client.connection_pool.disconnect()
-    wait_until("all connections are closed", lambda: server.client.info()["connected_clients"] <= before, 4)
+    wait_until("all connections are closed", lambda: server.client.info()["connected_clients"] <= before, 10)
 
 
 def test_threads_and_tasks_have_the_same_names():

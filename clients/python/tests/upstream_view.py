@@ -6,7 +6,6 @@ A lock that is renewed looks like one without a time to live, which is what it i
 
 import functools
 
-import pytest
 import redis
 import redis.asyncio
 import redis.asyncio.lock

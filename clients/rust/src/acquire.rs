@@ -2,16 +2,17 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use redis::{cmd, Cmd, FromRedisValue, RedisError, Value};
-use tokio::sync::{watch, OwnedSemaphorePermit};
+use redis::{Cmd, FromRedisValue, RedisResult, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep, timeout};
 
 use crate::keeper::{Hold, Times};
-use crate::line::{is_passing, jitter, least, word, Line, SLICE};
+use crate::line::{is_passing, jitter, least, Busy, Line, SLICE};
+use crate::names::Names;
 use crate::{Error, Lock};
 
 /// How long a place in line outlives the last request for it, in ms.
@@ -19,10 +20,9 @@ const TICKET_MS: u64 = 5_000;
 /// Without one good reply, after which a wait ends with the last error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static PROCESS: LazyLock<String> = LazyLock::new(|| {
+static HOST: LazyLock<String> = LazyLock::new(|| {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().take(64).collect();
-    format!("{host}:{}", std::process::id())
+    host.trim().chars().take(64).collect()
 });
 
 /// What is wanted, and how. Await it.
@@ -36,11 +36,13 @@ pub struct Acquire {
     /// Nothing for ever, zero for one try.
     wait: Option<Duration>,
     mode: Vec<String>,
+    note: Option<String>,
 }
 
 impl Acquire {
     pub(crate) fn new(line: Arc<Line>, keys: Vec<String>, wait: Option<Duration>) -> Self {
-        Self { line, keys, owner: None, lease: Duration::from_secs(30), renews: true, wait, mode: Vec::new() }
+        let lease = Duration::from_secs(30);
+        Self { line, keys, owner: None, lease, renews: true, wait, mode: Vec::new(), note: None }
     }
 
     /// Waits no longer than this; the error is [`Error::Busy`] then.
@@ -76,7 +78,7 @@ impl Acquire {
 
     /// What LOCK.INFO shows beside the holder.
     pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.mode.extend(["NOTE".to_owned(), note.into()]);
+        self.note = Some(note.into());
         self
     }
 
@@ -92,19 +94,29 @@ impl IntoFuture for Acquire {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(Wait::new(self).run())
+        Box::pin(run(self))
     }
 }
 
 /// One owner from the first request to the last. To drop it before it has a lock gives back what it may have.
 struct Wait {
-    asked: Acquire,
-    owner: String,
+    line: Arc<Line>,
+    names: Arc<Names>,
+    lease: Duration,
+    renews: bool,
+    note: Option<String>,
+    is_try: bool,
+    /// The program chose the owner, who may have the lock by another call then.
+    named: bool,
+    end: Option<Instant>,
+    runtime: Handle,
     /// The server has a place in line for us.
     queued: bool,
     seat: Seat,
-    /// Nothing was sent, or nothing is left.
-    is_over: bool,
+    /// How often to say that nothing is wanted any more: not at all if nothing was asked, and twice while a request is without
+    /// a reply. It may stand in another connection, and be read after the first.
+    owed: u32,
+    _busy: Busy,
 }
 
 /// Whether we may wait on a connection of our own. Whoever came first has one first, and keeps it to the end of the wait.
@@ -132,156 +144,164 @@ impl Seat {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.asked.line.owe(self.cancel(), self.asked.lease);
+        if self.owed > 0 {
+            self.line.owe(&self.runtime, &self.names, self.names.cancel(), self.owed, self.lease);
         }
     }
 }
 
-impl Wait {
-    fn new(mut asked: Acquire) -> Self {
-        let name = || format!("{}:{:016x}", *PROCESS, rand::random::<u64>());
-        let owner = asked.owner.take().unwrap_or_else(name);
-        Self { asked, owner, queued: false, seat: Seat::None, is_over: true }
-    }
-
-    fn cancel(&self) -> Cmd {
-        let mut request;
-        if let [key] = self.asked.keys.as_slice() {
-            request = cmd("LOCK.RELEASE");
-            request.arg(key).arg(&self.owner);
-        } else {
-            request = cmd("LOCK.MRELEASE");
-            request.arg(&self.owner).arg(self.asked.keys.len()).arg(&self.asked.keys);
+async fn run(asked: Acquire) -> Result<Lock, Error> {
+    let Acquire { line, keys, owner, lease, renews, wait, mode, note } = asked;
+    let named = owner.is_some();
+    let owner =
+        owner.unwrap_or_else(|| format!("{}:{}:{:016x}", *HOST, std::process::id(), rand::random::<u64>()));
+    let is_try = wait == Some(Duration::ZERO);
+    let mut wait = Wait {
+        names: Arc::new(Names { keys, owner, mode }),
+        lease,
+        renews,
+        note,
+        is_try,
+        named,
+        // One that would end after the last moment of the clock never ends.
+        end: wait.filter(|_| !is_try).and_then(|wait| Instant::now().checked_add(wait)),
+        runtime: Handle::current(),
+        queued: false,
+        seat: Seat::None,
+        owed: 0,
+        _busy: Busy::new(&line),
+        line: Arc::clone(&line),
+    };
+    let result = wait.stand().await;
+    match &result {
+        Ok(_) => wait.owed = 0,
+        Err(_) if wait.owed > 0 && line.ask(&wait.names, &wait.names.cancel(), SLICE).await.is_ok() => {
+            wait.owed -= 1;
         }
-        request.arg("CANCEL");
-        request
+        Err(_) => {}
+    }
+    result
+}
+
+impl Wait {
+    async fn stand(&mut self) -> Result<Lock, Error> {
+        let (mut good, mut failed) = (Instant::now(), 0);
+        loop {
+            if self.line.is_closed() {
+                return Err(Error::Closed);
+            }
+            let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) && self.owed > 0 && failed == 0 {
+                return Err(Error::Busy);
+            }
+            let error = match self.once(left).await {
+                Ok(Some(hold)) => {
+                    let (line, hold) = (Arc::clone(&self.line), Arc::new(hold));
+                    return if line.keep(&hold) { Ok(Lock { line, hold }) } else { Err(Error::Closed) };
+                }
+                Ok(None) if self.is_try => {
+                    if failed == 0 {
+                        self.owed = 0;
+                    }
+                    return Err(Error::Busy);
+                }
+                Ok(None) => {
+                    (good, failed) = (Instant::now(), 0);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.queued = false;
+            match error.code() {
+                // A string: somebody who uses SET NX has the lock.
+                Some("WRONGTYPE") if self.is_try => return Err(Error::Busy),
+                Some("RECOVERING") if self.is_try => {
+                    // Another call may have it; or this one, as a client for clusters sends again by itself.
+                    if self.named && failed == 0 {
+                        self.owed = 0;
+                    }
+                    return Err(Error::Busy);
+                }
+                // After a failover: it is ours, or was, and this is known when the recovery window is over.
+                Some("WRONGTYPE" | "RECOVERING") => {
+                    (good, failed) = (Instant::now(), 0);
+                    sleep(left.unwrap_or(SLICE).min(Duration::from_millis(100))).await;
+                    continue;
+                }
+                Some("DEADLOCK") => {
+                    return Err(Error::Deadlock(error.detail().unwrap_or_default().to_owned()))
+                }
+                _ => failed += 1,
+            }
+            let is_too_long = good.elapsed() > PATIENCE || self.is_try && failed > 1;
+            if self.line.is_closed() {
+                return Err(Error::Closed);
+            }
+            if !is_passing(&error) || is_too_long || left == Some(Duration::ZERO) {
+                return Err(error.into());
+            }
+            sleep(jitter(20, 200)).await;
+        }
     }
 
     fn request(&self, block: Duration) -> Cmd {
-        let mut request;
-        if let [key] = self.asked.keys.as_slice() {
-            request = cmd("LOCK.ACQUIRE");
-            request.arg(key).arg(&self.owner);
-        } else {
-            request = cmd("LOCK.MACQUIRE");
-            request.arg(&self.owner).arg(self.asked.keys.len()).arg(&self.asked.keys);
+        let mut request = self.names.acquire(self.lease.as_millis() as u64);
+        if let Some(note) = &self.note {
+            request.arg("NOTE").arg(note);
         }
-        request.arg("PX").arg(self.asked.lease.as_millis() as u64).arg(&self.asked.mode);
         if !block.is_zero() {
             request.arg("BLOCK").arg(block.as_millis() as u64);
         }
-        if self.asked.wait != Some(Duration::ZERO) {
+        if !self.is_try {
             request.arg("QUEUE").arg(TICKET_MS);
         }
         request
     }
 
-    async fn run(mut self) -> Result<Lock, Error> {
-        let result = self.stand().await;
-        match &result {
-            Ok(_) => self.is_over = true,
-            Err(_) if !self.is_over => {
-                self.is_over = self.asked.line.ask(&self.cancel(), SLICE).await.is_ok();
-            }
-            Err(_) => {}
-        }
-        result
-    }
-
-    async fn stand(&mut self) -> Result<Lock, Error> {
-        let is_try = self.asked.wait == Some(Duration::ZERO);
-        let end = self.asked.wait.filter(|_| !is_try).map(|wait| Instant::now() + wait);
-        let mut good = Instant::now();
-        let mut failed = 0;
-        loop {
-            if self.asked.line.closed.load(SeqCst) {
-                return Err(Error::Closed);
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) && !self.is_over && failed == 0 {
-                return Err(Error::Busy);
-            }
-            match self.once(left).await {
-                Ok(Some(hold)) => {
-                    let (line, hold) = (Arc::clone(&self.asked.line), Arc::new(hold));
-                    line.keep(Arc::clone(&hold));
-                    return Ok(Lock { line, hold });
-                }
-                Ok(None) if is_try => {
-                    self.is_over = true;
-                    return Err(Error::Busy);
-                }
-                Ok(None) => (good, failed) = (Instant::now(), 0),
-                Err(error) => {
-                    self.queued = false;
-                    match word(&error) {
-                        // A string: somebody who uses SET NX has the lock.
-                        Some("WRONGTYPE") if is_try => return Err(Error::Busy),
-                        Some("WRONGTYPE") => {
-                            (good, failed) = (Instant::now(), 0);
-                            sleep(left.unwrap_or(SLICE).min(Duration::from_millis(100))).await;
-                            continue;
-                        }
-                        Some("DEADLOCK") => {
-                            return Err(Error::Deadlock(error.detail().unwrap_or_default().to_owned()))
-                        }
-                        _ => failed += 1,
-                    }
-                    let is_too_long = good.elapsed() > PATIENCE || is_try && failed > 1;
-                    if !is_passing(&error) || is_too_long || left == Some(Duration::ZERO) {
-                        return Err(error.into());
-                    }
-                    sleep(jitter(20, 200)).await;
-                }
-            }
-        }
-    }
-
     /// Sends one request. Returns `None` if the lock is busy.
-    async fn once(&mut self, left: Option<Duration>) -> Result<Option<Hold>, RedisError> {
-        let line = Arc::clone(&self.asked.line);
-        let mut block = Duration::ZERO;
-        let left = left.unwrap_or(SLICE);
-        let has_seat = self.queued && self.seat.take(&line, left.min(jitter(250, 700))).await;
-        if has_seat {
+    async fn once(&mut self, left: Option<Duration>) -> RedisResult<Option<Hold>> {
+        let line = Arc::clone(&self.line);
+        let (mut block, left) = (Duration::ZERO, left.unwrap_or(SLICE));
+        if self.queued && self.seat.take(&line, left.min(jitter(250, 700))).await {
             block = left.clamp(Duration::from_millis(1), SLICE);
         }
-        self.is_over = false;
         let (request, sent) = (self.request(block), Instant::now());
-        let reply = if has_seat {
-            line.wait(&request, block + line.reply).await
+        let owed = std::mem::replace(&mut self.owed, 2);
+        let reply = if block.is_zero() {
+            line.send(&self.names, &request, line.reply).await
         } else {
-            line.send(&request, line.reply).await
+            line.wait(&self.names, &request, block + line.reply).await
         };
+        if reply.as_ref().is_ok() || reply.as_ref().is_err_and(|error| error.code().is_some()) {
+            self.owed = owed.max(1);
+        }
         let fence = match reply? {
             Value::Nil => {
-                self.queued = true;
+                self.queued = !self.is_try;
                 return Ok(None);
             }
-            Value::ServerError(error) => return Err(error.into()),
             fence => i64::from_redis_value(fence)?,
         };
-        let lease = self.asked.lease;
-        let hold = |until| Hold {
-            keys: self.asked.keys.clone(),
-            owner: self.owner.clone(),
+        let mut until = sent + self.lease;
+        if !block.is_zero() {
+            // The turn may have come some time ago: claim it, and count from now.
+            let (claim, sent) = (self.names.renewal(self.lease.as_millis() as u64, fence), Instant::now());
+            let left = line.send(&self.names, &claim, line.reply).await.and_then(least)?;
+            if left == 0 {
+                // Too late, the next in line has it; so stand in line again.
+                self.queued = false;
+                return Ok(None);
+            }
+            until = sent + Duration::from_millis(left.unsigned_abs());
+        }
+        Ok(Some(Hold {
+            names: Arc::clone(&self.names),
             fence,
-            renews: self.asked.renews,
-            lost: watch::Sender::new(None),
-            times: Mutex::new(Times::new(lease, until)),
-        };
-        if !self.queued {
-            return Ok(Some(hold(sent + lease)));
-        }
-        // The turn may have come some time ago: claim it, and count from now.
-        let (granted, sent) = (hold(sent + lease), Instant::now());
-        let left = line.send(&granted.renewal(lease), line.reply).await.and_then(least)?;
-        if left == 0 {
-            // Too late, the next in line has it; so stand in line again.
-            self.queued = false;
-            return Ok(None);
-        }
-        Ok(Some(hold(sent + Duration::from_millis(left.unsigned_abs()))))
+            renews: self.renews,
+            end: OnceLock::new(),
+            told: Notify::new(),
+            times: Mutex::new(Times::new(self.lease, until)),
+            runtime: self.runtime.clone(),
+        }))
     }
 }

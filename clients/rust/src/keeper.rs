@@ -1,15 +1,17 @@
 //! What is held: renewed in time, all that is due in one go, and told of when it is lost.
 
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use redis::{cmd, Cmd, FromRedisValue, RedisError, Value};
-use tokio::sync::watch;
+use redis::{FromRedisValue, RedisResult, Value};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::line::{is_passing, jitter, least, lock, word, Line};
+use crate::line::{is_passing, jitter, least, lock, Line, SLICE};
+use crate::names::Names;
 use crate::Error;
 
 /// How long the task that renews stays when nothing is held.
@@ -18,26 +20,33 @@ const LINGER: Duration = Duration::from_secs(1);
 /// One grant.
 #[derive(Debug)]
 pub(crate) struct Hold {
-    pub(crate) keys: Vec<String>,
-    pub(crate) owner: String,
+    pub(crate) names: Arc<Names>,
     pub(crate) fence: i64,
     pub(crate) renews: bool,
-    pub(crate) lost: watch::Sender<Option<String>>,
+    /// How it ended: lost, for this reason, or given back.
+    pub(crate) end: OnceLock<Option<String>>,
+    pub(crate) told: Notify,
     pub(crate) times: Mutex<Times>,
+    /// In which it was granted: it may be dropped outside of any.
+    pub(crate) runtime: Handle,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) lease: Duration,
     /// When the lease ends, by our own clock.
-    pub(crate) until: Instant,
-    /// When it is to be renewed.
-    pub(crate) due: Instant,
+    until: Instant,
+    /// When it is to be renewed; never, while this is being done, or if it is not wanted.
+    due: Option<Instant>,
 }
 
 impl Times {
     pub(crate) fn new(lease: Duration, until: Instant) -> Self {
-        Self { lease, until, due: Instant::now() + lease.mul_f64(rand::random_range(0.28..0.33)) }
+        Self { lease, until, due: None }
+    }
+
+    fn next(&self) -> Instant {
+        self.due.map_or(self.until, |due| due.min(self.until))
     }
 }
 
@@ -46,154 +55,192 @@ impl Hold {
         lock(&self.times).lease
     }
 
-    fn named(&self, verb: &str, verb_of_many: &str, before_keys: Option<u64>) -> Cmd {
-        let mut request;
-        if let [key] = self.keys.as_slice() {
-            request = cmd(verb);
-            request.arg(key).arg(&self.owner);
-            before_keys.into_iter().for_each(|ms| {
-                request.arg("PX").arg(ms);
-            });
-        } else {
-            request = cmd(verb_of_many);
-            request.arg(&self.owner);
-            before_keys.into_iter().for_each(|ms| {
-                request.arg(ms);
-            });
-            request.arg(self.keys.len()).arg(&self.keys);
+    /// Plans the next renewal, a little early and never at the same moment everywhere.
+    fn plan(&self) -> Instant {
+        let mut times = lock(&self.times);
+        let due = || Instant::now() + times.lease.mul_f64(rand::random_range(0.28..0.33));
+        times.due = self.renews.then(due);
+        times.next()
+    }
+
+    /// Nobody renews it any more.
+    pub(crate) fn leave(&self) {
+        lock(&self.times).due = None;
+    }
+
+    /// What is said first counts.
+    pub(crate) fn end(&self, reason: Option<&str>) {
+        if self.end.set(reason.map(str::to_owned)).is_ok() {
+            self.told.notify_waiters();
         }
-        request.arg("FENCE").arg(self.fence);
-        request
     }
 
-    pub(crate) fn release(&self) -> Cmd {
-        self.named("LOCK.RELEASE", "LOCK.MRELEASE", None)
+    /// Why it was lost, by our own clock if nobody has told.
+    pub(crate) fn lost_reason(&self) -> Option<&str> {
+        if self.end.get().is_none() && lock(&self.times).until <= Instant::now() {
+            self.end(Some("lease-over"));
+        }
+        self.end.get()?.as_deref()
     }
 
-    pub(crate) fn renewal(&self, lease: Duration) -> Cmd {
-        self.named("LOCK.RENEW", "LOCK.MRENEW", Some(lease.as_millis() as u64))
-    }
-
-    pub(crate) fn lose(&self, reason: &str) {
-        self.lost.send_if_modified(|lost| {
-            let is_new = lost.is_none();
-            if is_new {
-                *lost = Some(reason.to_owned());
+    /// Waits for its end. Returns `None` if it was given back.
+    pub(crate) async fn ended(&self) -> Option<String> {
+        loop {
+            let told = self.told.notified();
+            if let Some(end) = self.end.get() {
+                return end.clone();
             }
-            is_new
-        });
+            told.await;
+        }
     }
+}
 
-    /// The server has given it so long from this moment.
-    fn renewed(&self, lease: Duration, sent: Instant, left_ms: i64) {
-        let until = sent + Duration::from_millis(left_ms.unsigned_abs());
-        *lock(&self.times) = Times::new(lease, until);
+/// The holds by their addresses, and when the task that keeps them wakes; nothing if there is none.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) holds: HashMap<usize, Arc<Hold>>,
+    wakes: Option<Instant>,
+}
+
+/// A task that ends with its runtime makes room for another.
+struct Keeper(Option<Arc<Line>>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(line) = &self.0 {
+            lock(&line.kept).wakes = None;
+        }
     }
 }
 
 impl Line {
-    pub(crate) fn keep(self: &Arc<Self>, hold: Arc<Hold>) {
-        lock(&self.holds).insert(hold.fence, hold);
-        if self.keeps.swap(true, SeqCst) {
-            self.wake.notify_one();
-        } else {
-            tokio::spawn(Arc::clone(self).keeper());
+    /// Returns `false` if the locks were closed meanwhile.
+    pub(crate) fn keep(self: &Arc<Self>, hold: &Arc<Hold>) -> bool {
+        let mut kept = lock(&self.kept);
+        if self.is_closed() {
+            return false;
         }
+        kept.holds.insert(Arc::as_ptr(hold) as usize, Arc::clone(hold));
+        let next = hold.plan();
+        match kept.wakes {
+            None => {
+                kept.wakes = Some(next);
+                let keeper = Keeper(Some(Arc::clone(self)));
+                hold.runtime.spawn(Arc::clone(self).keeper(keeper));
+            }
+            Some(wakes) if next < wakes => self.wake.notify_one(),
+            Some(_) => {}
+        }
+        true
     }
 
     /// Whether it was still known.
     pub(crate) fn forget(&self, hold: &Hold) -> bool {
-        lock(&self.holds).remove(&hold.fence).is_some()
+        lock(&self.kept).holds.remove(&(std::ptr::from_ref(hold) as usize)).is_some()
     }
 
-    async fn keeper(self: Arc<Self>) {
+    /// Asks nobody itself: who has a short lease does not wait for the renewal of others.
+    async fn keeper(self: Arc<Self>, mut keeper: Keeper) {
         let mut idle = false;
         loop {
+            let (now, mut due) = (Instant::now(), Vec::new());
             let next = {
-                let holds = lock(&self.holds);
-                let next = |hold: &Arc<Hold>| {
-                    let times = *lock(&hold.times);
-                    if hold.renews {
-                        times.due.min(times.until)
-                    } else {
-                        times.until
+                let mut kept = lock(&self.kept);
+                kept.holds.retain(|_, hold| {
+                    let mut times = lock(&hold.times);
+                    if times.until <= now {
+                        hold.end(Some("lease-over"));
+                    } else if times.due.is_some_and(|at| at <= now + times.lease / 12) {
+                        times.due = None;
+                        due.push(Arc::clone(hold));
                     }
-                };
-                let next = holds.values().map(next).min();
-                if next.is_none() && idle {
-                    // Under the lock of the holds: whoever comes next finds that nobody keeps them.
-                    self.keeps.store(false, SeqCst);
+                    times.until > now
+                });
+                let next = kept.holds.values().map(|hold| lock(&hold.times).next()).min();
+                if next.is_none() && (idle || self.is_closed()) {
+                    // Under the lock: whoever comes next finds that nobody keeps the holds.
+                    kept.wakes = None;
+                    keeper.0 = None;
                     return;
                 }
-                next
+                idle = next.is_none();
+                *kept.wakes.insert(next.unwrap_or(now + LINGER))
             };
-            idle = next.is_none();
-            let pause = next.map_or(LINGER, |next| next.saturating_duration_since(Instant::now()));
+            if !due.is_empty() {
+                let line = Arc::clone(&self);
+                tokio::spawn(async move { line.renew_all(&due).await });
+            }
+            let pause = next.saturating_duration_since(Instant::now());
             let _ = timeout(pause, self.wake.notified()).await;
-            self.renew_due().await;
         }
     }
 
-    async fn renew_due(&self) {
-        let now = Instant::now();
-        let (mut due, mut over) = (Vec::new(), Vec::new());
-        for hold in lock(&self.holds).values() {
-            let times = *lock(&hold.times);
-            if times.until <= now {
-                over.push(Arc::clone(hold));
-            } else if hold.renews && times.due <= now + times.lease / 12 {
-                due.push((Arc::clone(hold), times));
+    async fn renew_all(&self, due: &[Arc<Hold>]) {
+        let sent = Instant::now();
+        let leases: Vec<Duration> = due.iter().map(|hold| hold.lease()).collect();
+        let limit = leases.iter().min().map_or(self.reply, |least| *least / 6);
+        let mut requests = Vec::new();
+        for (hold, lease) in due.iter().zip(&leases) {
+            requests.push((hold.names.renewal(lease.as_millis() as u64, hold.fence), &*hold.names));
+        }
+        let replies = self.send_all(&requests, limit.max(Duration::from_millis(20))).await;
+        let heard = due.iter().zip(leases).zip(replies);
+        join_all(heard.map(|((hold, lease), reply)| self.heard(hold, lease, sent, reply))).await;
+    }
+
+    /// What the server says to a renewal.
+    async fn heard(&self, hold: &Hold, lease: Duration, sent: Instant, reply: RedisResult<Value>) {
+        match reply.and_then(least) {
+            Ok(0) => self.lose(hold, &self.why(hold).await),
+            Ok(left) => self.renewed(hold, lease, sent, left),
+            Err(error) if error.code() == Some("WRONGTYPE") => self.lose(hold, "overwritten"),
+            Err(error) if !is_passing(&error) => self.lose(hold, error.code().unwrap_or("unknown")),
+            Err(_) => {
+                let soon = Instant::now() + jitter(5, 300).min(lease / 12);
+                lock(&hold.times).due = Some(soon);
+                self.wake_by(soon);
             }
         }
-        for hold in over {
-            self.forget(&hold);
-            hold.lose("lease-over");
-        }
-        join_all(due.into_iter().map(|(hold, times)| self.renew_one(hold, times))).await;
     }
 
-    async fn renew_one(&self, hold: Arc<Hold>, times: Times) {
-        let sent = Instant::now();
-        // Another one that is lost meanwhile must be told in time, too.
-        let limit =
-            (times.lease / 6).min(times.until.saturating_duration_since(sent)).max(Duration::from_millis(20));
-        match self.send(&hold.renewal(times.lease), limit).await.and_then(least) {
-            Ok(0) => drop(self.tell_loss(&hold).await),
-            Ok(left) => hold.renewed(times.lease, sent, left),
-            Err(error) => match word(&error) {
-                Some("WRONGTYPE") => drop(self.tell_loss(&hold).await),
-                Some(code) if !is_passing(&error) => {
-                    self.forget(&hold);
-                    hold.lose(code);
-                }
-                _ => lock(&hold.times).due = Instant::now() + jitter(5, 300).min(times.lease / 12),
-            },
+    /// The server has given it so long from this moment.
+    fn renewed(&self, hold: &Hold, lease: Duration, sent: Instant, left_ms: i64) {
+        let until = sent + Duration::from_millis(left_ms.unsigned_abs());
+        *lock(&hold.times) = Times::new(lease, until);
+        self.wake_by(hold.plan());
+    }
+
+    fn wake_by(&self, next: Instant) {
+        if lock(&self.kept).wakes.is_some_and(|wakes| next < wakes) {
+            self.wake.notify_one();
         }
     }
 
-    async fn tell_loss(&self, hold: &Hold) -> String {
-        let reason = self.why(hold).await;
-        self.forget(hold);
-        hold.lose(&reason);
-        reason
+    /// Tells of the loss of a hold that nobody has released meanwhile.
+    fn lose(&self, hold: &Hold, reason: &str) {
+        if self.forget(hold) {
+            hold.end(Some(reason));
+        }
     }
 
     /// Why the hold has ended, in the words of the server.
     async fn why(&self, hold: &Hold) -> String {
-        for key in &hold.keys {
-            let mut check = cmd("LOCK.CHECK");
-            check.arg(key).arg(&hold.owner).arg("FENCE").arg(hold.fence).arg("WITHINFO");
-            match self.send(&check, Duration::from_secs(1)).await {
-                Ok(Value::Array(fields)) => {
-                    let text = |at: usize| {
-                        fields.get(at).cloned().and_then(|text| String::from_redis_value(text).ok())
-                    };
-                    if let (Some(Value::Int(0)), Some(reason)) = (fields.get(1), text(7)) {
-                        return reason;
-                    }
-                }
-                Err(error) if word(&error) == Some("WRONGTYPE") => return "overwritten".to_owned(),
-                _ => {}
+        for key in &hold.names.keys {
+            let mut check = hold.names.check(key, hold.fence);
+            let fields: Vec<Value> = match self.send(&hold.names, check.arg("WITHINFO"), SLICE).await {
+                Ok(Value::Array(fields)) => fields,
+                Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+                Err(error) if error.code() == Some("WRONGTYPE") => return "overwritten".to_owned(),
+                _ => continue,
+            };
+            let field = |name: &str| {
+                let mut pairs = fields.chunks_exact(2);
+                let value =
+                    pairs.find_map(|pair| (text(&pair[0]).as_deref() == Some(name)).then(|| &pair[1]));
+                value.and_then(text)
+            };
+            if field("result").as_deref() == Some("0") {
+                return field("reason").unwrap_or_default();
             }
         }
         "unknown".to_owned()
@@ -201,42 +248,57 @@ impl Line {
 
     pub(crate) async fn renew(&self, hold: &Hold, lease: Option<Duration>) -> Result<(), Error> {
         let (sent, lease) = (Instant::now(), lease.unwrap_or_else(|| hold.lease()));
-        let reply = self.ask(&hold.renewal(lease), self.reply).await;
+        let request = hold.names.renewal(lease.as_millis() as u64, hold.fence);
+        let reply = self.ask(&hold.names, &request, self.reply).await;
         if let Ok(left @ 1..) = reply {
-            hold.renewed(lease, sent, left);
-            self.wake.notify_one();
+            self.renewed(hold, lease, sent, left);
         }
         self.verdict(hold, reply).await
     }
 
-    pub(crate) async fn release(self: &Arc<Self>, hold: &Hold) -> Result<(), Error> {
-        let reply = self.ask(&hold.release(), Duration::from_millis(1500)).await;
-        if reply.as_ref().is_err_and(is_passing) {
-            self.owe(hold.release(), hold.lease());
+    /// A caller who goes away meanwhile still has the hold, and the drop of it gives it back.
+    pub(crate) async fn release(&self, hold: &Hold) -> Result<(), Error> {
+        hold.leave();
+        let request = hold.names.release(hold.fence);
+        let reply = self.ask(&hold.names, &request, Duration::from_millis(1500)).await;
+        if !reply.as_ref().is_err_and(is_passing) {
+            self.forget(hold);
         }
         self.verdict(hold, reply).await
     }
 
-    async fn verdict(&self, hold: &Hold, reply: Result<i64, RedisError>) -> Result<(), Error> {
-        match reply {
-            Ok(0) => Err(Error::Lost(self.tell_loss(hold).await)),
-            Ok(_) => Ok(()),
-            Err(error) if word(&error) == Some("WRONGTYPE") => Err(Error::Lost(self.tell_loss(hold).await)),
-            Err(error) => Err(error.into()),
-        }
+    async fn verdict(&self, hold: &Hold, reply: RedisResult<i64>) -> Result<(), Error> {
+        let reason = match reply {
+            Ok(0) => self.why(hold).await,
+            Ok(_) => return Ok(()),
+            Err(error) if error.code() == Some("WRONGTYPE") => "overwritten".to_owned(),
+            Err(error) => return Err(error.into()),
+        };
+        self.forget(hold);
+        hold.end(Some(&reason));
+        Err(Error::Lost(reason))
     }
 
     pub(crate) async fn ttl(&self, hold: &Hold) -> Result<Duration, Error> {
         let mut left = i64::MAX;
-        for key in &hold.keys {
-            let mut check = cmd("LOCK.CHECK");
-            check.arg(key).arg(&hold.owner).arg("FENCE").arg(hold.fence);
-            left = match self.ask(&check, self.reply).await {
+        for key in &hold.names.keys {
+            left = match self.ask(&hold.names, &hold.names.check(key, hold.fence), self.reply).await {
                 Ok(ms) => left.min(ms),
-                Err(error) if word(&error) == Some("WRONGTYPE") => 0,
+                Err(error) if error.code() == Some("WRONGTYPE") => 0,
                 Err(error) => return Err(error.into()),
+            };
+        }
+        // After a failover the server may not have heard of it, and a renewal brings it back.
+        if left == 0 && self.why(hold).await == "recovering" {
+            return match self.renew(hold, None).await {
+                Err(Error::Lost(_)) => Ok(Duration::ZERO),
+                result => result.map(|()| hold.lease()),
             };
         }
         Ok(Duration::from_millis(left.unsigned_abs()))
     }
+}
+
+fn text(value: &Value) -> Option<String> {
+    String::from_redis_value(value.clone()).ok()
 }

@@ -1,10 +1,15 @@
 //! Distributed locks for redis-rs, on a Redis or Valkey server with the redis-lock module.
 //!
-//! Whoever asks first is served first. A lock is renewed while somebody has the [`Lock`], and its loss is told at once.
+//! Whoever asks first is served first. A lock is renewed while somebody has the [`Lock`]. When an operator has taken it away, the next
+//! renewal tells, within a third of the lease; when nobody answers, our own clock tells at the end of it.
 
 mod acquire;
+#[cfg(feature = "sync")]
+pub mod blocking;
 mod keeper;
 mod line;
+mod names;
+mod servers;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,6 +18,7 @@ use std::time::Duration;
 pub use acquire::Acquire;
 use keeper::Hold;
 use line::Line;
+pub use servers::Servers;
 
 /// Why there is no lock.
 #[derive(Debug)]
@@ -50,7 +56,7 @@ impl From<redis::RedisError> for Error {
     }
 }
 
-/// The way to the locks of one server. Cheap to clone; to be used inside a tokio runtime.
+/// The way to the locks of one server, or of a cluster. Cheap to clone; to be used inside one tokio runtime.
 #[derive(Clone)]
 pub struct Locks {
     line: Arc<Line>,
@@ -58,14 +64,14 @@ pub struct Locks {
 
 impl Locks {
     /// Makes connections of its own from this client, the first when it is needed.
-    pub fn new(client: redis::Client) -> Self {
+    pub fn new(client: impl Into<Servers>) -> Self {
         Self::with_reply_limit(client, line::REPLY)
     }
 
     /// The same, and a reply may take so long, 5 s if not said. A request that is not answered by then is sent again over another
     /// connection.
-    pub fn with_reply_limit(client: redis::Client, limit: Duration) -> Self {
-        Self { line: Arc::new(Line::new(client, limit)) }
+    pub fn with_reply_limit(client: impl Into<Servers>, limit: Duration) -> Self {
+        Self { line: Arc::new(Line::new(client.into(), limit, None)) }
     }
 
     /// Waits in line for a lock, for ever if [`Acquire::wait`] does not say how long. To drop it ends the wait.
@@ -83,15 +89,16 @@ impl Locks {
         Acquire::new(self.line.clone(), keys.into_iter().map(Into::into).collect(), None)
     }
 
-    /// Gives back all that is held, and lets nobody acquire any more.
+    /// Gives back all that is held, ends all waits, and lets nobody acquire any more.
     pub async fn close(&self) {
         self.line.close().await;
     }
 }
 
 /// One hold of a lock, or of several under one fence. It is renewed until it is released. To drop it gives it back in the
-/// background; [`Lock::release`] says whether it was still held.
+/// background, if the runtime goes on; [`Lock::release`] says whether it was still held.
 #[derive(Debug)]
+#[must_use = "to drop it gives it back"]
 pub struct Lock {
     line: Arc<Line>,
     hold: Arc<Hold>,
@@ -105,23 +112,23 @@ impl Lock {
 
     /// The name under which the server knows the holder.
     pub fn owner(&self) -> &str {
-        &self.hold.owner
+        &self.hold.names.owner
+    }
+
+    /// Whether the lock is known to be lost, or its lease is over by our own clock. Asks nobody.
+    pub fn is_lost(&self) -> bool {
+        self.hold.lost_reason().is_some()
     }
 
     /// Why the lock was lost. Returns `None` while it is held.
     pub fn lost_reason(&self) -> Option<String> {
-        self.hold.lost.borrow().clone()
+        self.hold.lost_reason().map(str::to_owned)
     }
 
     /// Waits until the lock is lost, and tells why. It does not end while the lock is held.
     pub fn lost(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut lost = self.hold.lost.subscribe();
-        async move {
-            match lost.wait_for(Option::is_some).await {
-                Ok(reason) => reason.clone().unwrap_or_default(),
-                Err(_) => "released".to_owned(),
-            }
-        }
+        let hold = Arc::clone(&self.hold);
+        async move { hold.ended().await.unwrap_or_else(|| "released".to_owned()) }
     }
 
     /// Asks the server for a new lease, before a step that must not be done twice; so long, or as long as before.
@@ -137,7 +144,10 @@ impl Lock {
 
     /// Gives the lock back. One that was lost before is [`Error::Lost`].
     pub async fn release(self) -> Result<(), Error> {
-        self.line.forget(&self.hold);
+        self.give_back().await
+    }
+
+    async fn give_back(&self) -> Result<(), Error> {
         self.check()?;
         self.line.release(&self.hold).await
     }
@@ -149,8 +159,16 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.line.forget(&self.hold) {
-            self.line.owe(self.hold.release(), self.hold.lease());
+        let hold = &self.hold;
+        hold.end(None);
+        if self.line.forget(hold) {
+            self.line.owe(&hold.runtime, &hold.names, hold.names.release(hold.fence), 1, hold.lease());
+        } else if hold.names.keys.len() > 1 && hold.lost_reason().is_some() && !self.line.is_closed() {
+            // One of several was lost, and the others are still ours.
+            for key in &hold.names.keys {
+                let release = hold.names.release_one(key, hold.fence);
+                self.line.owe(&hold.runtime, &hold.names, release, 1, hold.lease());
+            }
         }
     }
 }

@@ -1,16 +1,18 @@
 //! The way to the server: one connection for requests that are answered at once, and some for those that wait.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, Value};
-use tokio::sync::{Notify, Semaphore};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch, Notify, OnceCell, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::keeper::Hold;
+use crate::keeper::Kept;
+use crate::names::Names;
+use crate::servers::{Connection, Servers};
 
 /// How long a reply may take, if not said otherwise.
 pub(crate) const REPLY: Duration = Duration::from_secs(5);
@@ -22,93 +24,150 @@ const SEATS: usize = 16;
 const TRIES: u32 = 3;
 
 /// A mutex that a panic elsewhere does not lock for ever.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) struct Line {
-    client: Client,
+    servers: Servers,
     /// How long a reply may take.
     pub(crate) reply: Duration,
-    shared: tokio::sync::Mutex<Option<MultiplexedConnection>>,
-    idle: Mutex<Vec<MultiplexedConnection>>,
+    /// Made by whoever needs it first. Whoever finds it broken puts an empty cell in its place.
+    shared: Mutex<Arc<OnceCell<Connection>>>,
+    idle: Mutex<Vec<Connection>>,
     pub(crate) seats: Arc<Semaphore>,
-    pub(crate) holds: Mutex<HashMap<i64, Arc<Hold>>>,
-    pub(crate) keeps: AtomicBool,
+    pub(crate) kept: Mutex<Kept>,
     pub(crate) wake: Notify,
-    pub(crate) closed: AtomicBool,
+    pub(crate) closed: watch::Sender<bool>,
+    /// How many waits and debts there are, and that there are none.
+    busy: AtomicUsize,
+    rest: Notify,
+    /// Its end tells the thread that runs all this, if there is one, that it is wanted no more.
+    _alive: Option<oneshot::Sender<()>>,
 }
 
 impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.client.get_connection_info().addr())
+        f.write_str("Line")
+    }
+}
+
+/// A wait or a debt, for which [`Line::close`] stays.
+pub(crate) struct Busy(pub(crate) Arc<Line>);
+
+impl Busy {
+    pub(crate) fn new(line: &Arc<Line>) -> Self {
+        line.busy.fetch_add(1, SeqCst);
+        Self(Arc::clone(line))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if self.0.busy.fetch_sub(1, SeqCst) == 1 && self.0.is_closed() {
+            self.0.rest.notify_waiters();
+        }
     }
 }
 
 impl Line {
-    pub(crate) fn new(client: Client, reply: Duration) -> Self {
+    pub(crate) fn new(servers: Servers, reply: Duration, alive: Option<oneshot::Sender<()>>) -> Self {
         Self {
-            client,
+            servers,
             reply,
-            shared: tokio::sync::Mutex::default(),
+            shared: Mutex::default(),
             idle: Mutex::default(),
             seats: Arc::new(Semaphore::new(SEATS)),
-            holds: Mutex::default(),
-            keeps: AtomicBool::new(false),
+            kept: Mutex::default(),
             wake: Notify::new(),
-            closed: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
+            busy: AtomicUsize::new(0),
+            rest: Notify::new(),
+            _alive: alive,
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        // Each request has a limit of its own; the default of the client is shorter than a wait.
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.reply));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// Sends a request over the connection that all share.
-    pub(crate) async fn send(&self, cmd: &Cmd, limit: Duration) -> Result<Value, RedisError> {
-        let request = async {
-            let mut connection = {
-                let mut shared = self.shared.lock().await;
-                match &*shared {
-                    Some(connection) => connection.clone(),
-                    None => shared.insert(self.connect().await?).clone(),
-                }
-            };
-            connection.send_packed_command(cmd).await
-        };
-        let reply = timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply()));
-        if reply.as_ref().is_err_and(is_broken) {
-            *self.shared.lock().await = None;
+    pub(crate) async fn send(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<Value> {
+        let cell = Arc::clone(&lock(&self.shared));
+        let reply = within(limit, async { self.open(&cell).await?.send(cmd, names.key()).await }).await;
+        if reply.as_ref().is_err_and(is_stale) {
+            self.leave(&cell);
         }
         reply
     }
 
+    /// The same for several requests, which go out together. Returns a reply for each.
+    pub(crate) async fn send_all(
+        &self,
+        requests: &[(Cmd, &Names)],
+        limit: Duration,
+    ) -> Vec<RedisResult<Value>> {
+        let cell = Arc::clone(&lock(&self.shared));
+        let replies = within(limit, async { self.open(&cell).await?.send_all(requests).await }).await;
+        let replies = replies.unwrap_or_else(|error| vec![Err(error); requests.len()]);
+        if replies.iter().any(|reply| reply.as_ref().is_err_and(is_stale)) {
+            self.leave(&cell);
+        }
+        replies
+    }
+
+    async fn open(&self, cell: &OnceCell<Connection>) -> RedisResult<Connection> {
+        let connect = || self.servers.connect(self.reply);
+        let connection = cell.get_or_try_init(connect).await?.clone();
+        self.servers.check(&connection).await?;
+        Ok(connection)
+    }
+
+    /// Uses the connection in this cell no more. Others may have replaced it meanwhile.
+    fn leave(&self, cell: &Arc<OnceCell<Connection>>) {
+        let mut shared = lock(&self.shared);
+        if Arc::ptr_eq(&shared, cell) {
+            *shared = Arc::default();
+        }
+    }
+
     /// Sends a request that waits in the server, over a connection that nobody shares. One that breaks is not used again, nor
     /// is that of a caller who is gone.
-    pub(crate) async fn wait(&self, cmd: &Cmd, limit: Duration) -> Result<Value, RedisError> {
+    pub(crate) async fn wait(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<Value> {
         let request = async {
-            let idle = lock(&self.idle).pop();
-            let mut connection = match idle {
-                Some(connection) => connection,
-                None => self.connect().await?,
+            let mut connection = loop {
+                let idle = lock(&self.idle).pop();
+                match idle {
+                    Some(connection) if self.servers.check(&connection).await.is_ok() => break connection,
+                    Some(_) => {}
+                    None => break self.servers.connect(self.reply).await?,
+                }
             };
-            let reply = connection.send_packed_command(cmd).await;
-            if !reply.as_ref().is_err_and(is_broken) {
-                lock(&self.idle).push(connection);
+            let reply = connection.send(cmd, names.key()).await;
+            if !reply.as_ref().is_err_and(is_stale) {
+                let mut idle = lock(&self.idle);
+                if !self.is_closed() {
+                    idle.push(connection);
+                }
             }
             reply
         };
-        timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply()))
+        let mut closed = self.closed.subscribe();
+        let closed = closed.wait_for(|closed| *closed);
+        within(limit, async {
+            tokio::select! {
+                reply = request => reply,
+                _ = closed => Err(RedisError::from((ErrorKind::Client, "the locks are closed"))),
+            }
+        })
+        .await
     }
 
     /// Sends a request that may be sent twice. Returns the least of the numbers in the reply.
-    pub(crate) async fn ask(&self, cmd: &Cmd, limit: Duration) -> Result<i64, RedisError> {
+    pub(crate) async fn ask(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<i64> {
         let mut turn = 1;
         loop {
-            match self.send(cmd, limit).await.and_then(least) {
+            match self.send(names, cmd, limit).await.and_then(least) {
                 Err(error) if turn < TRIES && is_passing(&error) => {
                     sleep(turn * jitter(20, 100)).await;
                     turn += 1;
@@ -118,69 +177,77 @@ impl Line {
         }
     }
 
-    /// Sends a request in the background until it is answered, or this time is over.
-    pub(crate) fn owe(self: &Arc<Self>, cmd: Cmd, limit: Duration) {
-        let line = Arc::clone(self);
-        // Without a runtime the lease ends what was to be given back.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    /// Sends a request so many times in the background, each until it is answered, or until this time is over.
+    pub(crate) fn owe(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        names: &Arc<Names>,
+        cmd: Cmd,
+        times: u32,
+        limit: Duration,
+    ) {
+        let (busy, names) = (Busy::new(self), Arc::clone(names));
         runtime.spawn(async move {
             let pay = async {
-                while line.send(&cmd, SLICE).await.is_err_and(|error| is_passing(&error)) {
-                    sleep(jitter(100, 300)).await;
+                for _ in 0..times {
+                    while busy.0.send(&names, &cmd, SLICE).await.is_err_and(|error| is_passing(&error)) {
+                        sleep(jitter(100, 300)).await;
+                    }
                 }
             };
             let _ = timeout(limit, pay).await;
         });
     }
 
-    pub(crate) async fn close(&self) {
-        self.closed.store(true, SeqCst);
-        let holds: Vec<_> = lock(&self.holds).drain().map(|(_, hold)| hold).collect();
-        for hold in holds {
-            hold.lose("closed");
-            let _ = self.ask(&hold.release(), SLICE).await;
+    pub(crate) async fn close(self: &Arc<Self>) {
+        self.closed.send_replace(true);
+        self.seats.close();
+        let holds = std::mem::take(&mut lock(&self.kept).holds);
+        for hold in holds.into_values() {
+            hold.end(Some("closed"));
+            self.owe(&hold.runtime, &hold.names, hold.names.release(hold.fence), 1, hold.lease());
         }
         self.wake.notify_one();
+        let rest = async {
+            loop {
+                let rest = self.rest.notified();
+                if self.busy.load(SeqCst) == 0 {
+                    return;
+                }
+                rest.await;
+            }
+        };
+        let _ = timeout(self.reply, rest).await;
         lock(&self.idle).clear();
-        *self.shared.lock().await = None;
+        *lock(&self.shared) = Arc::default();
     }
 }
 
-pub(crate) fn least(reply: Value) -> Result<i64, RedisError> {
-    match reply {
-        Value::Array(items) => {
-            let numbers: Result<Vec<i64>, _> = items.into_iter().map(i64::from_redis_value).collect();
-            Ok(numbers?.into_iter().min().unwrap_or(0))
-        }
-        Value::ServerError(error) => Err(error.into()),
-        reply => Ok(i64::from_redis_value(reply)?),
-    }
+async fn within<T>(limit: Duration, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let no_reply = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time");
+    timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply().into()))
 }
 
-/// The first word of what the server said; nothing if it said nothing.
-pub(crate) fn word(error: &RedisError) -> Option<&str> {
-    if is_broken(error) {
-        return None;
-    }
-    error.code()
+pub(crate) fn least(reply: Value) -> RedisResult<i64> {
+    let Value::Array(items) = reply else { return Ok(i64::from_redis_value(reply)?) };
+    let numbers: Result<Vec<i64>, _> = items.into_iter().map(i64::from_redis_value).collect();
+    Ok(numbers?.into_iter().min().unwrap_or(0))
 }
 
-fn no_reply() -> RedisError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time").into()
-}
-
-fn is_broken(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || error.is_unrecoverable_error()
+/// Whether the connection is of no use any more: there was no reply, or it leads to a server that is primary no more.
+fn is_stale(error: &RedisError) -> bool {
+    error.code().is_none_or(|word| ["READONLY", "MASTERDOWN"].contains(&word))
 }
 
 /// Whether the same owner should ask again: there was no reply, or one that is true only now.
 pub(crate) fn is_passing(error: &RedisError) -> bool {
     const NOW: [&str; 9] =
         ["UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
-    word(error).is_none_or(|word| NOW.contains(&word))
+    let is_refused = matches!(
+        error.kind(),
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType
+    );
+    !is_refused && error.code().is_none_or(|word| NOW.contains(&word))
 }
 
 /// Some time from so many to so many milliseconds.

@@ -40,13 +40,18 @@ REFUSED = _known("AuthenticationError", "AuthorizationError")  # among BROKEN, b
 REPLIED = _known("ResponseError")  # the server said no
 # Said in passing: the same owner asks again, and has its place or its lock as before.
 PASSING = {"ReadOnlyError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError"}
-PASSING |= {"UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "LOADING", "MASTERDOWN", "CLUSTERDOWN"}
+PASSING |= {"UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"}
+# As if somebody had the lock. A string: whoever uses SET NX has it. After a failover: it is not known yet who has it.
+BUSY = {"WRONGTYPE", "RECOVERING"}
+# A renewal that is refused so will be refused again, until the lease is over. redis-py takes the word from some messages.
+FINAL = {"NoPermissionError": "NOPERM", "NOPERM": "NOPERM", "BADARG": "BADARG"}
 
 
 class LockError(*_known("LockError")):
     """The lock could not be had, or is not held. A LockError of the client library too."""
 
     def __init__(self, message="", lock_name=None):
+        super().__init__(message, lock_name)  # redis-py's errors have more to set, or they cannot be printed
         Exception.__init__(self, message)
         self.message, self.lock_name = message, lock_name
 
@@ -67,19 +72,24 @@ def passing(error):
     return code(error) in PASSING or type(error).__name__ in PASSING
 
 
+def final(reply):
+    return isinstance(reply, REPLIED) and (FINAL.get(code(reply)) or FINAL.get(type(reply).__name__))
+
+
 def text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def least(reply):
-    return min(reply) if isinstance(reply, list) else reply
+    return min(reply) if type(reply) is list else reply
 
 
-HOST = socket.gethostname()[:64]
+HOST = socket.gethostname()[:64].encode()
+chance = random.Random()  # not the one that a program may seed
 
 
 def new_owner():
-    return f"{HOST}:{os.getpid()}:{os.urandom(8).hex()}".encode()
+    return b"%b:%d:%016x" % (HOST, os.getpid(), chance.getrandbits(64))
 
 
 def gone():
@@ -89,8 +99,9 @@ def gone():
 class Hold:
     """One grant, as the keeper knows it. It outlives the object that the user has."""
 
-    def __init__(self, keys, owner, fence, lease, until, renew):
+    def __init__(self, keys, owner, mode, fence, lease, until, renew):
         self.keys, self.owner, self.fence, self.lease, self.until, self.renew = keys, owner, fence, lease, until, renew
+        self.same = [b"FENCE", fence, *mode]  # all that a server must know to which the hold is lost in a failover
         self.pid, self.grip = os.getpid(), gone
         self.plan()
 
@@ -100,24 +111,34 @@ class Hold:
     def renewal(self, lease_ms=0):
         lease_ms = lease_ms or int(self.lease * 1000)
         if len(self.keys) == 1:
-            return ["LOCK.RENEW", self.keys[0], self.owner, "PX", lease_ms, "FENCE", self.fence]
-        return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, "FENCE", self.fence]
+            return ["LOCK.RENEW", self.keys[0], self.owner, b"PX", lease_ms, *self.same]
+        return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, *self.same]
 
     def release(self):
         if len(self.keys) == 1:
-            return ["LOCK.RELEASE", self.keys[0], self.owner, "FENCE", self.fence]
-        return ["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys, "FENCE", self.fence]
+            return ["LOCK.RELEASE", self.keys[0], self.owner, b"FENCE", self.fence]
+        return ["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys, b"FENCE", self.fence]
 
     def check(self, key, *more):
-        return ["LOCK.CHECK", key, self.owner, "FENCE", self.fence, *more]
+        return ["LOCK.CHECK", key, self.owner, b"FENCE", self.fence, *more]
+
+
+class Loss:
+    """The Event of a loss, made when somebody asks for it: most locks are given back before."""
+
+    def __init__(self, event):
+        self.make = event
+
+    def event(self):
+        return self.__dict__.get("made") or self.__dict__.setdefault("made", self.make())
 
 
 class Grip:
     """What the user's object has of a grant. When nobody has it any more, the hold ends."""
 
-    def __init__(self, hold, lost, on_lost, told):
-        self.hold, self.lost, self.on_lost, self.reason = hold, lost, on_lost, ""
-        hold.grip = weakref.ref(self, lambda _: told())
+    def __init__(self, line, hold, on_lost):
+        self.line, self.hold, self.loss, self.on_lost, self.reason = line, hold, Loss(line.event), on_lost, ""
+        hold.grip = weakref.ref(self, line.wake)
 
 
 class Room:
@@ -175,9 +196,9 @@ class Keeper:
         self.debts = collections.deque()  # requests that must still go out, and until when
 
     def add(self, hold, on_lost):
-        grip = Grip(hold, self.line.event(), on_lost, self.line.wake)
+        grip = Grip(self.line, hold, on_lost)
         self.holds[hold] = None
-        self.line.watch(min(hold.due, hold.until))
+        self.line.watch(hold.due)
         return grip
 
     def forget(self, hold):
@@ -227,6 +248,8 @@ class Keeper:
             if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
                 if hold in self.holds:  # and was not released meanwhile
                     self.lose(hold, await why(self.line, hold))
+            elif final(left):
+                self.lose(hold, final(left))
             elif isinstance(left, int):
                 hold.until = now + left / 1000
                 hold.plan()
@@ -251,7 +274,7 @@ async def why(line, hold):
     """The reason why a hold has ended, in the server's words."""
     for key in hold.keys:
         try:
-            reply = await line.call(hold.check(key, "WITHINFO"), limit=1.0)
+            reply = await line.call(hold.check(key, b"WITHINFO"), limit=1.0)
         except REPLIED as error:
             return "overwritten" if code(error) == "WRONGTYPE" else "unknown"
         except BROKEN:
@@ -273,6 +296,7 @@ async def settle(line, hold, args, verb):
         reply = 0
     if reply == 0:
         reason = await why(line, hold)
+        line.keeper.lose(hold, reason)
         raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {reason}", text(hold.keys[0]))
     return reply
 
@@ -287,11 +311,11 @@ class Acquire:
     """
 
     def __init__(self, line, owner, keys, mode, lease, renew, blocking, timeout, poll, on_lost):
-        self.line, self.owner, self.keys, self.lease, self.renew = line, owner, keys, lease, renew
-        self.poll, self.on_lost = poll, on_lost  # poll: how often to look at a string, in which no line can form
+        self.line, self.owner, self.keys, self.mode, self.lease, self.renew = line, owner, keys, mode, lease, renew
+        self.poll, self.on_lost = poll, on_lost  # poll: how often to look where no line can form
         self.place = keys[0] if len(keys) == 1 else tuple(keys)
         self.base = ["LOCK.ACQUIRE", keys[0], owner] if len(keys) == 1 else ["LOCK.MACQUIRE", owner, len(keys), *keys]
-        self.base += ["PX", int(lease * 1000), *mode]
+        self.base += [b"PX", int(lease * 1000), *mode]
         self.rank = next(ranks)
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = float("inf") if timeout is None else self.good + timeout
@@ -313,13 +337,13 @@ class Acquire:
                 self.line.room.part(self.place, self.rank)
             if self.inside:
                 self.line.room.leave()
-        if grip is None and self.blocking:
+        if grip is None and (self.blocking or self.again):
             await self.line.shield(self.give_up())
         return grip
 
     async def give_up(self):
         """Leaves neither a place in line nor a grant that came in the last moment."""
-        calls = [["LOCK.RELEASE", self.keys[0], self.owner, "CANCEL"]]
+        calls = [["LOCK.RELEASE", self.keys[0], self.owner, b"CANCEL"]]
         if len(self.keys) > 1:
             calls.append(["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys])
         for call in calls:
@@ -343,7 +367,7 @@ class Acquire:
             except REPLIED + BROKEN as caught:
                 self.asking = self.asking and not isinstance(caught, REPLIED)
                 pause = self.judge(caught)
-                error = None if code(caught) == "WRONGTYPE" else caught
+                error = None if code(caught) in BUSY else caught
                 self.queued = False
             if time.monotonic() + pause >= self.stop or not (self.blocking or pause):
                 if error is not None:
@@ -361,7 +385,7 @@ class Acquire:
                 self.inside = await line.enter(self.rank, seconds)
             if self.inside:
                 block = int(max(0.0, min(line.slice, self.stop - time.monotonic())) * 1000)
-        words = ["BLOCK", block] * bool(block) + ["QUEUE", TICKET_MS] * self.blocking
+        words = [b"BLOCK", block] * bool(block) + [b"QUEUE", TICKET_MS] * self.blocking
         sent = time.monotonic()
         self.asking = True
         fence = await line.call(self.base + words, block / 1000)
@@ -372,7 +396,7 @@ class Acquire:
                 line.room.join(self.place, self.rank)
                 self.joined = True
             return None
-        hold = Hold(self.keys, self.owner, int(fence), self.lease, sent + self.lease, self.renew)
+        hold = Hold(self.keys, self.owner, self.mode, int(fence), self.lease, sent + self.lease, self.renew)
         if block:  # the turn may have come some time ago: claim it, and count from now
             sent = time.monotonic()
             left_ms = least(await line.call(hold.renewal()))
@@ -385,7 +409,7 @@ class Acquire:
     def judge(self, error):
         """After how many seconds to ask again; 0 if the lock is simply busy. Raises what asking again cannot mend."""
         word = code(error)
-        if word == "WRONGTYPE":  # a string: somebody who uses SET NX has the lock
+        if word in BUSY:
             self.good = time.monotonic()
             return self.poll if self.blocking else 0.0
         if word in ("DEADLOCK", "LOCKMODE", "LOCKLIMIT", "QUEUEFULL"):

@@ -19,6 +19,14 @@ _making = threading.Lock()
 os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lock()))
 logger = logging.getLogger("fencelock")
 LINGER = 1.0  # seconds without a hold, after which nothing is left running
+FRESH = 0.5  # seconds for which sentinels are believed
+
+
+def packed(args, encode):
+    """A request as it goes over the wire. The clients' own packers take several times as long."""
+    words = [word if type(word) is bytes else b"%d" % word if type(word) is int else encode(word) for word in args[1:]]
+    words.insert(0, args[0].encode())
+    return [b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])]
 
 
 class Line:
@@ -36,7 +44,7 @@ class Line:
         self.room = _core.Room(getattr(self.pool, "max_connections", 32) // 2)
         self.keeper = _core.Keeper(self)
         self.name = ["LOCK"] if "valkey" in str(type(self.pool).__mro__) else []  # which it wants to give a connection
-        self.spare, self.planned = None, math.inf
+        self.spare, self.planned, self.asked = None, math.inf, -math.inf
 
     @classmethod
     def of(cls, client):
@@ -55,42 +63,48 @@ class Line:
         if self.cluster is not None:
             reply = await self.maybe(self.cluster.execute_command(*args))
             return reply.encode() if isinstance(reply, str) and not decode else reply
-        if not self.exhausted():
-            try:
-                connection = await self.maybe(self.pool.get_connection(*self.name))
-            except BROKEN as error:
-                if "Too many connections" not in str(error):
-                    raise
-            else:
-                try:
-                    return await self.talk(connection, args, limit, decode)
-                finally:
-                    await self.give_back(connection)
-        return await self.on_spare(limit, self.talk, args, limit, decode)
-
-    async def talk(self, connection, args, limit, decode):
+        await self.follow()
         try:
-            await self.maybe(connection.send_command(*args))
-            return await self.read(connection, limit, decode)
-        except REPLIED as error:
-            if passing(error):
-                await self.maybe(connection.disconnect())  # the next one may reach another server
-            raise
+            connection = await self.take()
+        except BROKEN as error:
+            if "Too many connections" not in str(error):
+                raise
+            connection = None
+        if connection is None:
+            return await self.on_spare(limit, self.talk, args, limit, decode)
+        try:
+            if self.replaced(connection):
+                await self.maybe(connection.disconnect())
+                await self.maybe(connection.connect())
+            return await self.talk(connection, args, limit, decode)
+        finally:
+            await self.give_back(connection)
 
     async def batch(self, calls, limit):
         """Sends many requests in one go. The result has a reply or an error for each."""
         if self.cluster is not None:
             return [await self.catch(self.call(call)) for call in calls]
+        await self.follow()
         return await self.on_spare(limit, self.talk_batch, calls, limit)
+
+    async def follow(self):
+        """Asks the sentinels, if there are any, whether the primary is still the same. The clients ask for a new connection
+        only, but after a failover the old primary goes on for some seconds as if nothing were."""
+        find = getattr(self.pool, "get_master_address", None)
+        if find is not None and time.monotonic() - self.asked > FRESH:
+            self.asked = time.monotonic()
+            try:
+                await self.maybe(find())
+            except BROKEN:
+                pass
+
+    def replaced(self, connection):
+        primary = getattr(self.pool, "master_address", None)
+        return primary is not None and primary != (connection.host, connection.port)
 
     async def talk_batch(self, connection, calls, limit):
         await self.maybe(connection.send_packed_command(connection.pack_commands(calls)))
         return [await self.catch(self.read(connection, limit)) for _ in calls]
-
-    async def read(self, connection, limit, decode=False):
-        if connection.socket_timeout is not None and connection.socket_timeout <= limit:
-            return await self.maybe(connection.read_response(disable_decoding=not decode))
-        return await self.read_within(connection, limit, not decode)
 
     @staticmethod
     async def catch(awaitable):
@@ -103,11 +117,10 @@ class Line:
         if self.spare is None:
             self.spare = self.pool.connection_class(**self.pool.connection_kwargs)
             self.spare.retry._retries = 0  # the keeper has its own idea of when to try again
-        self.spare.socket_connect_timeout = limit
-        await self.maybe(self.spare.connect())
-        if await self.dirty(self.spare):  # the server has closed it
+        await self.connect_spare(limit)
+        if self.replaced(self.spare) or await self.dirty(self.spare):  # the server has closed it
             await self.maybe(self.spare.disconnect())
-            await self.maybe(self.spare.connect())
+            await self.connect_spare(limit)
         return self.spare
 
     async def enter(self, rank, seconds):
@@ -140,7 +153,7 @@ class Lock:
 
     def _fresh(self):
         self.local = threading.local() if self.thread_local else SimpleNamespace()
-        self.local.token, self._lost = None, self.Line.event()
+        self.local.token = self.local.grip = self._loss = None
 
     @property
     def fence(self):
@@ -151,7 +164,9 @@ class Lock:
     @property
     def lost(self):
         """The Event of the newest hold, in whatever thread: set as soon as it ends without a release."""
-        return self._lost
+        if self._loss is None:
+            self._loss = _core.Loss(self.Line.event)
+        return self._loss.event()
 
     @property
     def lost_reason(self):
@@ -162,7 +177,7 @@ class Lock:
     def shared(self):
         """The same lock for a reader: held by many readers at a time, and by no writer meanwhile."""
         other = type(self).__new__(type(self))
-        other.__dict__.update(self.__dict__, _mode=["SHARED"])
+        other.__dict__.update(self.__dict__, _mode=[b"SHARED"])
         other._fresh()
         return other
 
@@ -176,7 +191,7 @@ class Lock:
 
     def locked(self):
         """Whether anybody holds the lock."""
-        return self.Line.run(self._ask_for(["LOCK.AWAIT", self._keys[0], "FREE"], lambda reply: reply is None, True))
+        return self.Line.run(self._ask_for(["LOCK.AWAIT", self._keys[0], b"FREE"], lambda reply: reply is None, True))
 
     def owned(self):
         """Whether this object holds the lock, in this thread if it is `thread_local`."""
@@ -215,23 +230,24 @@ class Lock:
         grip = await _core.Acquire(line, owner, *wanted).run()
         if grip is None:
             return False
-        self.local.token, self.local.grip, self._lost = owner, grip, grip.lost
+        self.local.token, self.local.grip, self._loss = owner, grip, grip.loss
         return True
 
     async def _release(self):
-        grip, line = getattr(self.local, "grip", None), self.Line.of(self.redis)
-        if grip and grip.hold.pid != os.getpid():
+        grip = getattr(self.local, "grip", None)
+        if grip is not None and grip.hold.pid != os.getpid():
             return  # a fork of the holder holds nothing
-        hold = self._held("release")
-        self.local.token = None
+        hold = self._held("release") if grip is None or self.local.token is None else grip.hold
+        self.local.token, line = None, grip.line
         line.keeper.forget(hold)
         await line.shield(self._give_back(line, hold))
 
     async def _give_back(self, line, hold):
         try:
             await settle(line, hold, hold.release(), "release")
-        except BROKEN:
-            line.keeper.owe(hold.release(), hold.until)
+        except BROKEN + REPLIED as error:
+            if isinstance(error, BROKEN) or passing(error):
+                line.keeper.owe(hold.release(), hold.until)
             raise
         except LockNotOwnedError:
             if len(hold.keys) > 1:  # one of them was lost, and nothing was released yet
@@ -239,10 +255,11 @@ class Lock:
             raise
 
     async def _extend(self, hold, seconds, replace):
-        line, key = self.Line.of(self.redis), self._keys[0]
-        left = 0 if replace else await settle(line, hold, hold.check(key), "extend")
-        sent = time.monotonic()
-        left = await settle(line, hold, hold.renewal(left + int(seconds * 1000)), "extend")
+        line, sent = self.Line.of(self.redis), time.monotonic()
+        if hold.until <= sent:  # asking would bring it back, were it lost in a failover, though it was over before
+            raise LockNotOwnedError("Cannot extend a lock that's no longer owned: lease-over", self.name)
+        left = 0 if replace else hold.until - sent
+        left = await settle(line, hold, hold.renewal(int((left + seconds) * 1000)), "extend")
         hold.until = sent + left / 1000
         hold.plan()
         return True
@@ -271,7 +288,7 @@ class Limited:
 
     def __init__(self, redis, name, limit, permits=1, **options):
         super().__init__(redis, name, **options)
-        self._mode = ["LIMIT", limit, "PERMITS", permits]
+        self._mode = [b"LIMIT", limit, b"PERMITS", permits]
 
 
 class Several:
@@ -297,7 +314,7 @@ class Latch:
         return self.Line.run(self._wait(timeout))
 
     async def _down(self, who):
-        line, life = self.Line.of(self.redis), ["PX", int(self.life * 1000)] if self.life else []
+        line, life = self.Line.of(self.redis), [b"PX", int(self.life * 1000)] if self.life else []
         await ask(line, ["LATCH.SET", self.name, self.size, *life])
         return await ask(line, ["LATCH.DOWN", self.name, who])
 
@@ -309,7 +326,7 @@ class Latch:
                 left = max(0.0, min(line.slice, stop - time.monotonic()))
                 inside = inside or await line.enter(rank, min(left, _core.FIRST))
                 block = int(left * 1000) if inside else 0
-                reply = await ask(line, ["LATCH.AWAIT", self.name] + ["BLOCK", block] * bool(block), block / 1000)
+                reply = await ask(line, ["LATCH.AWAIT", self.name] + [b"BLOCK", block] * bool(block), block / 1000)
                 if reply is not None or time.monotonic() >= stop:
                     return reply is not None
         finally:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from . import _core, _locks
-from ._core import LockError
+from ._core import REPLIED, LockError, passing
 from ._locks import LINGER, logger
 
 
@@ -17,6 +17,7 @@ async def _itself(value):
 
 class Line(_locks.Line):
     event, where, maybe = threading.Event, staticmethod(lambda: None), staticmethod(_itself)
+    shield = staticmethod(lambda awaitable: awaitable)
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -36,27 +37,44 @@ class Line(_locks.Line):
         with self.spare_lock:
             return await work(await self.spare_connection(limit), *args)
 
-    async def shield(self, awaitable):
-        return await awaitable
-
     async def pause(self, seconds):
         time.sleep(seconds)
 
     async def sleep_until(self, event, seconds):
         event.wait(seconds)
 
-    def exhausted(self):
+    async def take(self):
         free = getattr(self.pool, "pool", None)  # of a pool that would block until somebody gives a connection back
-        return free is not None and free.empty()
+        return None if free is not None and free.empty() else self.pool.get_connection(*self.name)
 
     async def give_back(self, connection):
         self.pool.release(connection)
 
-    async def read_within(self, connection, limit, disable_decoding):
-        if not connection.can_read(limit):
+    async def talk(self, connection, args, limit, decode):
+        connection.send_packed_command(_locks.packed(args, connection.encoder.encode))
+        try:
+            return await self.read(connection, limit, decode)
+        except REPLIED as error:
+            if passing(error):
+                connection.disconnect()  # the next one may reach another server
+            raise
+
+    async def read(self, connection, limit, decode=False):
+        timeout = connection.socket_timeout
+        if (timeout is None or timeout > limit) and not connection.can_read(limit):
             connection.disconnect()
             raise TimeoutError("no reply from the server")
-        return connection.read_response(disable_decoding=disable_decoding)
+        return connection.read_response(disable_decoding=not decode)
+
+    async def connect_spare(self, limit):
+        """A server may accept and then be silent, so the limit is for each reply of the greeting, too."""
+        spare, usual = self.spare, self.spare.socket_timeout
+        spare.socket_connect_timeout = spare.socket_timeout = min(limit, usual or limit)
+        try:
+            spare.connect()
+        finally:
+            spare.socket_timeout = usual
+        spare._sock.settimeout(usual)
 
     async def dirty(self, connection):
         try:
@@ -64,7 +82,7 @@ class Line(_locks.Line):
         except _core.BROKEN:
             return True
 
-    def wake(self):
+    def wake(self, _=None):
         self.wakes.put(None)  # reentrant, for the garbage collector calls it too
 
     def watch(self, due):
@@ -98,7 +116,7 @@ class Line(_locks.Line):
 
     @staticmethod
     def tell(grip):
-        grip.lost.set()
+        grip.loss.event().set()
         if grip.on_lost is not None:
             threading.Thread(target=grip.on_lost, args=(grip.reason,), name="fencelock-lost", daemon=True).start()
 

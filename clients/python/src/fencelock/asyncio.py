@@ -7,7 +7,7 @@ import math
 import time
 
 from . import _locks
-from ._core import DeadlockError, LockError, LockNotOwnedError
+from ._core import REPLIED, DeadlockError, LockError, LockNotOwnedError, passing
 from ._locks import LINGER, logger
 
 __all__ = ["DeadlockError", "Latch", "Lock", "LockError", "LockNotOwnedError", "MultiLock", "Semaphore", "locked"]
@@ -72,8 +72,8 @@ class Line(_locks.Line):
         except asyncio.TimeoutError:
             pass
 
-    def exhausted(self):
-        return not self.pool.can_get_connection()
+    async def take(self):
+        return await self.pool.get_connection(*self.name) if self.pool.can_get_connection() else None
 
     async def give_back(self, connection):
         try:
@@ -83,8 +83,21 @@ class Line(_locks.Line):
                 self.spawn(self.pool.release(connection))
             raise
 
-    async def read_within(self, connection, limit, disable_decoding):
-        return await self.within(limit, connection.read_response(disable_decoding=disable_decoding))
+    async def talk(self, connection, args, limit, decode):
+        await connection.send_packed_command(_locks.packed(args, connection.encoder.encode))
+        try:
+            return await self.read(connection, limit, decode)
+        except REPLIED as error:
+            if passing(error):
+                await connection.disconnect()  # the next one may reach another server
+            raise
+
+    async def read(self, connection, limit, decode=False):
+        reply, timeout = connection.read_response(disable_decoding=not decode), connection.socket_timeout
+        return await (self.within(limit, reply) if timeout is None or timeout > limit else reply)
+
+    async def connect_spare(self, limit):
+        await self.spare.connect()  # within the limit of `on_spare`
 
     async def dirty(self, connection):
         await self.pool.ensure_connection(connection)
@@ -92,7 +105,7 @@ class Line(_locks.Line):
 
     # The keeper: a timer for the next moment at which something is due, and then a task. Between them nothing runs.
 
-    def wake(self):
+    def wake(self, _=None):
         try:
             self.loop.call_soon_threadsafe(self.turn)  # the garbage collector may call from any thread
         except RuntimeError:
@@ -126,7 +139,7 @@ class Line(_locks.Line):
             self.arm()
 
     def tell(self, grip):
-        grip.lost.set()
+        grip.loss.event().set()
         result = grip.on_lost and grip.on_lost(grip.reason)
         if inspect.isawaitable(result):
             self.spawn(result)

@@ -20,12 +20,17 @@ pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
 pub struct Server {
     process: Child,
     pub port: u16,
-    dir: std::path::PathBuf,
+    pub dir: std::path::PathBuf,
     connection: Mutex<redis::Connection>,
 }
 
 impl Server {
     pub fn start() -> Self {
+        Self::with(&["--save", ""])
+    }
+
+    /// A server with these options. Those of sentinels stand in a file, which they write to.
+    pub fn with(options: &[&str]) -> Self {
         let env = |name| {
             std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run make test-clients LANG=rust"))
         };
@@ -33,10 +38,16 @@ impl Server {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let dir = std::env::temp_dir().join(format!("fencelock-{}-{port}", std::process::id()));
             std::fs::create_dir_all(&dir).unwrap();
-            let mut process = Command::new(env("SERVER_BIN"))
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+            let mut command = Command::new(env("SERVER_BIN"));
+            if let ["--sentinel", lines @ ..] = options {
+                std::fs::write(dir.join("sentinel.conf"), lines.join("\n")).unwrap();
+                command.arg(dir.join("sentinel.conf")).arg("--sentinel");
+            } else {
+                command.args(["--loadmodule", &env("MODULE_PATH")]).args(options);
+            }
+            let mut process = command
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
                 .arg(&dir)
-                .args(["--loadmodule", &env("MODULE_PATH")])
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
@@ -61,7 +72,16 @@ impl Server {
     pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
         let mut request = redis::cmd(&words[0]);
         request.arg(&words[1..]);
-        request.query(&mut *self.connection.lock().unwrap())
+        let mut connection = self.connection.lock().unwrap();
+        match request.query(&mut *connection) {
+            // Sentinels cut all connections of a server that gets another role.
+            Err(error) if error.is_io_error() => {
+                *connection =
+                    redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?.get_connection()?;
+                request.query(&mut *connection)
+            }
+            reply => reply,
+        }
     }
 
     pub fn ask(&self, line: &str) -> Value {
@@ -73,6 +93,31 @@ impl Server {
         fields.swap_remove(at)
     }
 
+    pub fn text(&self, line: &str) -> String {
+        redis::from_redis_value(self.ask(line)).unwrap()
+    }
+
+    /// Begins anew, with what is in its append-only file.
+    pub fn restart(&self) {
+        let _ = self.cmd(&["DEBUG".to_owned(), "RESTART".to_owned()]);
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        until("the server answers again", 20.0, || {
+            client.get_connection().map(|connection| *self.connection.lock().unwrap() = connection).is_ok()
+        });
+    }
+
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// A number from INFO, or 0.
+    pub fn figure(&self, section: &str, name: &str) -> u64 {
+        let info = self.text(&format!("INFO {section}"));
+        let rest = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        rest.split(',').next().unwrap().parse().unwrap()
+    }
+
     pub fn waiting(&self, key: &str) -> i64 {
         redis::from_redis_value(self.field(key, 7)).unwrap()
     }
@@ -80,6 +125,25 @@ impl Server {
     pub fn holders(&self, key: &str) -> i64 {
         let Value::Array(holds) = self.field(key, 5) else { panic!("no holds") };
         holds.len() as i64
+    }
+
+    /// A turn waits for a slow machine: the order does not depend on its speed.
+    pub fn patient(&self) {
+        self.ask("CONFIG SET lock.claim-ms 20000");
+    }
+
+    /// Waits until this hold has got a new lease.
+    pub fn sees_renewal(&self, key: &str, owner: &str) {
+        let left = || redis::from_redis_value::<i64>(self.ask(&format!("LOCK.CHECK {key} {owner}"))).unwrap();
+        let mut before = left();
+        until("it is renewed", 20.0, || {
+            let now = left();
+            now > std::mem::replace(&mut before, now)
+        });
+    }
+
+    pub fn mode(&self, key: &str) -> String {
+        redis::from_redis_value(self.field(key, 1)).unwrap()
     }
 
     pub fn blocked(&self) -> i64 {

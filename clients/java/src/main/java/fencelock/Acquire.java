@@ -16,7 +16,7 @@ final class Acquire {
     private static final long TICKET_MS = 5000; // how long a place in line outlives the last request for it
     private static final long FIRST_MS = 250; // between two requests of whoever may be next and has no connection to wait on
     private static final long OTHERS_MS = 800; // the same for those behind; below the time in which a turn must be claimed
-    private static final long STRING_MS = 100; // how often to look at a string, in which no line can form
+    private static final long BUSY_MS = 100; // how often to look where no line can form, or for a connection
     private static final long PATIENCE_MS = 10_000; // without one good reply, after which a wait ends with the last error
 
     private final Locks locks;
@@ -30,7 +30,7 @@ final class Acquire {
     private long good = begun; // when the server last gave a reply that counts
     private Line.Place place;
     private boolean queued;
-    private boolean again;
+    private boolean again; // a request failed, and may have been obeyed
     private boolean asking;
     private boolean interrupted;
 
@@ -60,7 +60,7 @@ final class Acquire {
                 locks.line.part(name, owner, place);
             }
             interrupted |= Thread.interrupted();
-            if (hold == null && (waitNanos > 0 || asking)) {
+            if (hold == null && (waitNanos > 0 || asking || again)) {
                 giveUp();
             }
             if (interrupted) {
@@ -87,7 +87,7 @@ final class Acquire {
             } catch (LockException e) {
                 asking = e.code().isEmpty();
                 pauseMs = judge(e);
-                error = e.code().equals("WRONGTYPE") ? null : e;
+                error = e.busy() ? null : e;
                 queued = false;
             }
             if (left() <= pauseMs * 1_000_000 || waitNanos <= 0 && pauseMs == 0) {
@@ -170,9 +170,10 @@ final class Acquire {
 
     /** After how long to ask again; 0 if the lock is simply busy. Throws what asking again cannot mend. */
     private long judge(LockException e) {
-        if (e.code().equals("WRONGTYPE")) { // a string: somebody who uses SET NX has the lock
+        if (e.busy()) {
             good = System.nanoTime();
-            return waitNanos > 0 ? STRING_MS : 0;
+            again |= e.code().equals("RECOVERING") && options.owner() == null; // the client itself has asked twice
+            return waitNanos > 0 ? BUSY_MS : 0;
         }
         boolean late = waitNanos > 0 ? System.nanoTime() - good > PATIENCE_MS * 1_000_000 : again;
         if (!e.passing() || late) {

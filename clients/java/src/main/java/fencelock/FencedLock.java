@@ -1,5 +1,6 @@
 package fencelock;
 
+import java.lang.ref.WeakReference;
 import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Collections;
@@ -40,7 +41,7 @@ public final class FencedLock implements Lock {
     private final Locks locks;
     private final List<byte[]> keys;
     private final Options options;
-    private final Map<Thread, Entered> threads; // weak, so that the hold of a thread that died ends
+    private final Map<Thread, Entered> threads; // weak: those that died without leaving are forgotten
 
     FencedLock(Locks locks, List<byte[]> keys, Options options) {
         this(locks, keys, options, Collections.synchronizedMap(new WeakHashMap<>()));
@@ -134,6 +135,7 @@ public final class FencedLock implements Lock {
                     "REENTRANT", entry.id));
             if (!entry.shared && entered.entries.stream().allMatch(Entry::shared)) { // a writer who goes on reading
                 locks.askHeld(grant.words("LOCK.CONVERT", grant.owner, false, "SHARED", "FENCE", grant.fence));
+                grant.mode = List.of("SHARED");
             }
         }
     }
@@ -199,6 +201,7 @@ public final class FencedLock implements Lock {
         if (hold == null) {
             return false;
         }
+        hold.grant.thread = new WeakReference<>(Thread.currentThread());
         entered = new Entered(hold);
         entered.entries.push(new Entry(shared(), ""));
         threads.put(Thread.currentThread(), entered);
@@ -211,14 +214,17 @@ public final class FencedLock implements Lock {
             throw new IllegalMonitorStateException("a reader cannot become a writer; leave the lock first");
         }
         Grant grant = entered.hold.grant;
+        grant.refuseLost();
+        long sent = System.nanoTime();
         boolean several = keys.size() > 1;
         String id = Integer.toString(++entered.ids);
         Object[] words = grant.words(several ? "LOCK.MACQUIRE" : "LOCK.ACQUIRE", grant.owner, several,
                 "PX", grant.leaseMs, "FENCE", grant.fence);
-        Object[] mode = several ? options.mode().toArray() : Acquire.append(options.mode().toArray(), "REENTRANT", id);
+        Object[] mode = several ? grant.mode.toArray() : Acquire.append(grant.mode.toArray(), "REENTRANT", id);
         if (Locks.least(locks.askHeld(Acquire.append(words, mode))) == 0) {
             throw new LockLostException(grant.name(), locks.why(grant));
         }
+        grant.until = Math.max(grant.until, sent + grant.leaseMs * 1_000_000);
         entered.entries.push(new Entry(shared(), id));
     }
 }

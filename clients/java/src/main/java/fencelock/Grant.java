@@ -14,22 +14,39 @@ final class Grant {
     final long fence;
     final boolean renewed;
     final Consumer<String> onLost;
+    volatile List<Object> mode; // as LOCK.ACQUIRE names it; a writer may become a reader
     volatile long leaseMs;
     volatile long until; // by System.nanoTime(), counted from before the request
     volatile long due;
     volatile String reason;
     volatile boolean released;
+    volatile WeakReference<Thread> thread; // to which it belongs; none for one that was acquired
     WeakReference<Hold> hold = new WeakReference<>(null);
 
     Grant(List<byte[]> keys, String owner, long fence, Options options, long until) {
         this.keys = keys;
         this.owner = owner;
         this.fence = fence;
+        this.mode = options.mode();
         this.leaseMs = options.leaseMs();
         this.renewed = options.renewed();
         this.onLost = options.onLost();
         this.until = until;
         plan();
+    }
+
+    /** Nobody has the object any more, or the thread has ended. */
+    boolean abandoned() {
+        WeakReference<Thread> owner = thread;
+        Thread alive = owner == null ? null : owner.get();
+        return hold.get() == null || owner != null && (alive == null || !alive.isAlive());
+    }
+
+    /** What is over by our own clock must not be asked for again, as that could bring it back after a failover. */
+    void refuseLost() {
+        if (reason != null) {
+            throw new LockLostException(name(), reason);
+        }
     }
 
     void plan() {
@@ -42,13 +59,17 @@ final class Grant {
         return new String(keys.get(0), StandardCharsets.UTF_8);
     }
 
+    /** Names the fence and the mode: by them the hold stands again on a server that has lost it in a failover. */
     Object[] renewal(long ms) {
+        List<Object> words = new ArrayList<>();
         if (keys.size() == 1) {
-            return new Object[] {"LOCK.RENEW", keys.get(0), owner, "PX", ms, "FENCE", fence};
+            words.addAll(List.of("LOCK.RENEW", keys.get(0), owner, "PX", ms));
+        } else {
+            words.addAll(List.of("LOCK.MRENEW", owner, ms, (long) keys.size()));
+            words.addAll(keys);
         }
-        List<Object> words = new ArrayList<>(List.of("LOCK.MRENEW", owner, ms, (long) keys.size()));
-        words.addAll(keys);
         words.addAll(List.of("FENCE", fence));
+        words.addAll(mode);
         return words.toArray();
     }
 

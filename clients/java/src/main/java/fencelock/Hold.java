@@ -29,8 +29,8 @@ public final class Hold implements AutoCloseable {
 
     /** Asks the server whether it is held. Before a step that must not be done twice. */
     public boolean check() {
-        Object left = locks.askHeld("LOCK.CHECK", grant.keys.get(0), grant.owner, "FENCE", grant.fence);
-        return !Long.valueOf(0).equals(left);
+        return grant.keys.stream()
+                .noneMatch(key -> Long.valueOf(0).equals(locks.askHeld("LOCK.CHECK", key, grant.owner, "FENCE", grant.fence)));
     }
 
     /** Completes with the reason as soon as the lock is lost; never after a release. */
@@ -46,7 +46,14 @@ public final class Hold implements AutoCloseable {
     /** Sets the lease, counted from now. Throws {@link LockLostException} if the lock is lost. */
     public void renew(Duration lease) {
         long sent = System.nanoTime();
-        long left = locks.settle(grant, grant.renewal(lease.toMillis()));
+        grant.refuseLost();
+        long left;
+        try {
+            left = locks.settle(grant, grant.renewal(lease.toMillis()));
+        } catch (LockLostException e) {
+            locks.keeper.lose(grant, e.reason());
+            throw e;
+        }
         grant.leaseMs = lease.toMillis();
         grant.until = sent + left * 1_000_000;
         grant.plan();
@@ -55,16 +62,25 @@ public final class Hold implements AutoCloseable {
 
     /** Gives the lock back; the next in line has it in the same moment. Throws {@link LockLostException} if it was lost. */
     public void release() {
+        release(grant.release());
+    }
+
+    /** The same, but for so long nobody has it, by the clock of the server. Not for several locks. */
+    public void release(Duration rest) {
+        release(rest.toMillis() > 0 ? Acquire.append(grant.release(), "AFTER", rest.toMillis()) : grant.release());
+    }
+
+    private void release(Object[] words) {
         if (grant.released) {
             throw new IllegalMonitorStateException("You do not own lock at " + grant.name());
         }
         grant.released = true;
         locks.keeper.forget(grant);
         try {
-            locks.settle(grant, grant.release());
+            locks.settle(grant, words);
         } catch (LockException e) {
-            if (e.code().isEmpty()) {
-                locks.keeper.owe(grant.release(), grant.until);
+            if (e.passing()) {
+                locks.keeper.owe(words, grant.until);
             }
             throw e;
         } catch (LockLostException e) {

@@ -1,7 +1,6 @@
 package fencelock;
 
 import java.util.ArrayList;
-import java.util.Iterator;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -10,7 +9,8 @@ import java.util.concurrent.ThreadLocalRandom;
 
 /**
  * Renews the holds that are due, all in one go, tells of those that are lost, and gives back those that nobody has any
- * more. Its thread runs only while there is something to keep.
+ * more. Its thread runs only while there is something to keep. What goes to the server goes in a thread of its own, so that a
+ * server that does not answer keeps no word of another loss waiting.
  */
 final class Keeper {
     private static final long LINGER = 1_000_000_000; // nanoseconds without a hold, after which the thread ends
@@ -24,6 +24,7 @@ final class Keeper {
     private final Set<Grant> grants = ConcurrentHashMap.newKeySet();
     private final ConcurrentLinkedQueue<Debt> debts = new ConcurrentLinkedQueue<>();
     private Thread thread;
+    private volatile Thread sender; // while a batch is under way
     private boolean closed;
     private long planned; // when it wakes by itself
 
@@ -69,8 +70,6 @@ final class Keeper {
                 debts.add(new Debt(grant.release(), grant.until));
             }
         }
-        turn(); // once: what no server hears of ends with its lease
-        debts.clear();
         Thread running;
         synchronized (this) {
             running = thread;
@@ -78,25 +77,34 @@ final class Keeper {
             closed = true;
             notifyAll();
         }
-        boolean interrupted = false;
-        while (running != null && running.isAlive()) {
-            try {
-                running.join(REPLY_MS);
-                break;
-            } catch (InterruptedException e) {
-                interrupted = true;
-            }
-        }
+        boolean interrupted = join(running) | join(sender);
+        send(List.of(), owed(System.nanoTime())); // once: what no server hears of ends with its lease
+        debts.clear();
         if (interrupted) {
             Thread.currentThread().interrupt();
         }
     }
 
+    /** Waits until it has ended; tells whether there was an interrupt meanwhile. */
+    private static boolean join(Thread thread) {
+        boolean interrupted = false;
+        while (thread != null && thread.isAlive()) {
+            try {
+                thread.join(2 * REPLY_MS);
+                break;
+            } catch (InterruptedException e) {
+                interrupted = true;
+            }
+        }
+        return interrupted;
+    }
+
     private long next() {
         long now = System.nanoTime();
         long left = debts.isEmpty() ? LINGER : LINGER / 3;
+        boolean sends = sender != null; // and looks for what is due when it is done
         for (Grant grant : grants) {
-            left = Math.min(left, Math.min(grant.due, grant.until) - now);
+            left = Math.min(left, (sends ? grant.until : Math.min(grant.due, grant.until)) - now);
         }
         return left;
     }
@@ -121,11 +129,7 @@ final class Keeper {
                     return;
                 }
             }
-            try {
-                turn();
-            } catch (RuntimeException e) { // a fault here must not end the renewal of all other locks
-                System.getLogger("fencelock").log(System.Logger.Level.ERROR, "a renewal failed", e);
-            }
+            turn();
             synchronized (this) {
                 planned = System.nanoTime() + next();
             }
@@ -136,7 +140,7 @@ final class Keeper {
         long now = System.nanoTime();
         List<Grant> due = new ArrayList<>();
         for (Grant grant : grants) {
-            if (grant.hold.get() == null) { // the work that held it has died
+            if (grant.abandoned()) { // the work that held it has died
                 forget(grant);
                 if (grant.renewed) {
                     debts.add(new Debt(grant.release(), grant.until));
@@ -147,17 +151,37 @@ final class Keeper {
                 due.add(grant); // who is due soon comes along
             }
         }
+        if (sender != null || due.isEmpty() && debts.isEmpty()) {
+            return;
+        }
+        List<Debt> owed = owed(now);
+        Thread batch = new Thread(() -> {
+            try {
+                send(due, owed);
+            } catch (RuntimeException e) { // a fault here must not end the renewal of all other locks
+                System.getLogger("fencelock").log(System.Logger.Level.ERROR, "a renewal failed", e);
+            } finally {
+                sender = null;
+                watch(next());
+            }
+        }, "fencelock-sender");
+        batch.setDaemon(true);
+        sender = batch;
+        batch.start();
+    }
+
+    private List<Debt> owed(long now) {
         List<Debt> owed = new ArrayList<>();
-        for (Iterator<Debt> all = debts.iterator(); all.hasNext();) {
-            Debt debt = all.next();
-            all.remove();
+        for (Debt debt; (debt = debts.poll()) != null;) {
             if (debt.until - now > 0) {
                 owed.add(debt);
             }
         }
-        if (due.isEmpty() && owed.isEmpty()) {
-            return;
-        }
+        return owed;
+    }
+
+    private void send(List<Grant> due, List<Debt> owed) {
+        long now = System.nanoTime();
         long limit = REPLY_MS;
         List<Object[]> requests = new ArrayList<>();
         for (Grant grant : due) {
@@ -177,6 +201,10 @@ final class Keeper {
     }
 
     private void renewed(Grant grant, Object reply, long sent) {
+        if (reply instanceof LockException e && (e.code().equals("NOPERM") || e.code().equals("BADARG"))) {
+            lose(grant, e.code()); // asking again would not help
+            return;
+        }
         if (reply instanceof LockException e && !e.code().equals("WRONGTYPE")) {
             // no reply, or an error: again soon, as long as the lease lasts
             double ms = Math.min(1000, grant.leaseMs / 12.0) * ThreadLocalRandom.current().nextDouble(0.5, 1.0);
@@ -192,7 +220,7 @@ final class Keeper {
         }
     }
 
-    private void lose(Grant grant, String reason) {
+    void lose(Grant grant, String reason) {
         Hold hold = grant.hold.get();
         if (forget(grant) && hold != null) {
             grant.reason = reason;

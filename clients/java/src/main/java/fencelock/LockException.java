@@ -22,6 +22,11 @@ public class LockException extends RuntimeException {
         return new LockException("", "no reply from the server: " + cause, cause);
     }
 
+    /** Nothing was sent: there is no connection to wait on now, but others get through. */
+    public static LockException exhausted() {
+        return refused("EXHAUSTED all connections are in use");
+    }
+
     /**
      * The first word of the server's error. {@code DEADLOCK}: this wait would never end, so release all that is held and
      * begin again. Empty if there was no reply.
@@ -30,10 +35,19 @@ public class LockException extends RuntimeException {
         return code;
     }
 
+    /**
+     * Whether it is as if somebody had the lock: whoever uses SET NX has it, nobody knows yet after a failover who has it, or
+     * there is nowhere to wait for it.
+     */
+    boolean busy() {
+        return code.equals("WRONGTYPE") || code.equals("RECOVERING") || code.equals("EXHAUSTED");
+    }
+
     /** Whether the same owner may simply ask again, and then has its place or its lock as before. */
     boolean passing() {
         return switch (code) {
-            case "", "UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "MASTERDOWN", "CLUSTERDOWN" -> true;
+            case "", "UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN",
+                    "CLUSTERDOWN" -> true;
             default -> false;
         };
     }

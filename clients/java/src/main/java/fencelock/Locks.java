@@ -87,7 +87,7 @@ public final class Locks implements AutoCloseable {
     }
 
     /** A name for one holder, which nobody else has: host, process, and a random number. */
-    public static String newOwner() {
+    static String newOwner() {
         byte[] random = new byte[8];
         RANDOM.nextBytes(random);
         return PROCESS + HexFormat.of().formatHex(random);
@@ -103,7 +103,7 @@ public final class Locks implements AutoCloseable {
     }
 
     /** Sends a request that may be sent twice, and returns its reply: after at most two more tries. */
-    public Object ask(Object... words) {
+    Object ask(Object... words) {
         for (int turn = 0;; turn++) {
             try {
                 return transport.send(0, words);

@@ -5,7 +5,9 @@ import fencelock.lettuce.LettuceTransport;
 import io.lettuce.core.RedisURI;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import redis.clients.jedis.Connection;
 import redis.clients.jedis.ConnectionPool;
 import redis.clients.jedis.ConnectionPoolConfig;
@@ -14,6 +16,8 @@ import redis.clients.jedis.HostAndPort;
 
 /** A client of each kind, and the locks over it. */
 abstract class Client implements AutoCloseable {
+    private static final Set<String> WARM = new HashSet<>();
+
     final Locks locks;
 
     Client(Transport transport) {
@@ -22,6 +26,15 @@ abstract class Client implements AutoCloseable {
 
     static Client of(String name, int port, int connections, double timeout) {
         return name.equals("jedis") ? new Jedis(port, connections, timeout) : new Lettuce(port, timeout);
+    }
+
+    /** Loads the classes of a client, which takes seconds on a busy machine. */
+    static void warm(String name, int port) throws InterruptedException {
+        if (WARM.add(name)) {
+            try (Client first = of(name, port, 2, 5)) {
+                first.locks.lock("warm").acquire().release();
+            }
+        }
     }
 
     @Override

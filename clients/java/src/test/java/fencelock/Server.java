@@ -23,24 +23,40 @@ final class Server {
 
     final int port;
     private final Connection connection;
+    private Process process;
+    private Proxy proxy;
 
     /** The one server, begun with the first test and killed with the program. Empty, and as by default. */
     static synchronized Server empty() throws IOException {
         if (one == null) {
-            one = new Server();
+            one = start();
         }
+        one.cmd("REPLICAOF", "NO", "ONE"); // what a test that failed may have left
+        one.cmd("LOCK.RECOVERY", "END");
+        one.cmd("CONFIG", "SET", "lock.recovery-window-ms", "-1");
+        one.cmd("ACL", "SETUSER", "default", "+@all");
+        one.cmd("CONFIG", "SET", "lock.claim-ms", "1000", "lock.max-lease-ms", "604800000", "lock.max-waiters-per-key", "20000",
+                "busy-reply-threshold", "5000");
         one.cmd("FLUSHALL");
-        one.cmd("CONFIG", "SET", "lock.claim-ms", "1000");
         return one;
     }
 
-    private Server() throws IOException {
+    /** One that runs elsewhere. */
+    Server(int port) {
+        this.port = port;
+        connection = new Connection(new HostAndPort("127.0.0.1", port));
+    }
+
+    /** One more, which ends with the program at the latest. */
+    static Server start() throws IOException {
+        int port;
         try (ServerSocket probe = new ServerSocket(0)) {
             port = probe.getLocalPort();
         }
         Path dir = Files.createTempDirectory("fencelock-java-");
         Process process = new ProcessBuilder(System.getenv("SERVER_BIN"), "--port", "" + port, "--bind", "127.0.0.1",
-                "--dir", dir.toString(), "--save", "", "--loadmodule", System.getenv("MODULE_PATH"))
+                "--dir", dir.toString(), "--save", "", "--appendonly", "yes", "--enable-debug-command", "yes",
+                "--lock.recovery-window-ms", "-1", "--loadmodule", System.getenv("MODULE_PATH"))
                 .redirectErrorStream(true).redirectOutput(dir.resolve("log").toFile()).start();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             process.destroyForcibly();
@@ -50,15 +66,30 @@ final class Server {
                 // it lies in the folder for temporary files
             }
         }));
-        connection = new Connection(new HostAndPort("127.0.0.1", port));
+        Server server = new Server(port);
+        server.process = process;
         until("the server answers", 20, () -> {
             try {
-                return connection.ping();
+                return server.connection.ping();
             } catch (JedisException e) {
-                connection.disconnect();
+                server.connection.disconnect();
                 return false;
             }
         });
+        return server;
+    }
+
+    void stop() {
+        connection.close();
+        process.destroyForcibly();
+    }
+
+    /** The one proxy before it. */
+    synchronized Proxy proxy() throws IOException {
+        if (proxy == null) {
+            proxy = new Proxy(this);
+        }
+        return proxy;
     }
 
     /** A reply with texts in place of bytes, and a map in place of a list of names and values. */
@@ -116,7 +147,7 @@ final class Server {
     }
 
     /** The hostile proxy of the conformance kit. */
-    static final class Proxy implements AutoCloseable {
+    static final class Proxy {
         private final Process process;
         private final BufferedReader replies;
         final int port;
@@ -124,6 +155,7 @@ final class Server {
         Proxy(Server server) throws IOException {
             process = new ProcessBuilder("python3", CLIENTS.resolve("conformance/proxy.py").toString(), "" + server.port)
                     .redirectError(ProcessBuilder.Redirect.DISCARD).start();
+            Runtime.getRuntime().addShutdownHook(new Thread(process::destroy));
             replies = new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8));
             port = Integer.parseInt(replies.readLine());
         }
@@ -134,11 +166,6 @@ final class Server {
             if (!"ok".equals(replies.readLine())) {
                 throw new AssertionError("the proxy does not know: " + line);
             }
-        }
-
-        @Override
-        public void close() throws IOException {
-            process.destroy();
         }
     }
 }

@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.stream.Collectors;
+import redis.clients.jedis.ClusterCommandArguments;
 import redis.clients.jedis.CommandArguments;
 import redis.clients.jedis.Connection;
 import redis.clients.jedis.commands.ProtocolCommand;
@@ -67,6 +68,9 @@ public final class JedisTransport implements Transport {
             });
         }
         Connection connection = borrow();
+        if (connection == null && blockMs > 0) {
+            throw LockException.exhausted(); // to wait on the spare one would keep renewals and releases waiting
+        }
         if (connection == null) {
             synchronized (this) {
                 return attempt(() -> talk(spare(), arguments, blockMs + REPLY_MS));
@@ -194,9 +198,11 @@ public final class JedisTransport implements Transport {
         }
     }
 
-    private static CommandArguments arguments(Object... words) {
-        byte[] command = ((String) words[0]).getBytes();
-        CommandArguments arguments = new CommandArguments((ProtocolCommand) () -> command);
+    private CommandArguments arguments(Object... words) {
+        byte[] name = ((String) words[0]).getBytes();
+        ProtocolCommand command = () -> name;
+        boolean slots = provider instanceof ClusterConnectionProvider; // which asks them for the slot
+        CommandArguments arguments = slots ? new ClusterCommandArguments(command) : new CommandArguments(command);
         for (int i = 1; i < words.length; i++) {
             if (words[i] instanceof byte[] key) {
                 arguments.key(key);

@@ -5,9 +5,11 @@ import fencelock.Transport;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisCommandExecutionException;
 import io.lettuce.core.RedisException;
+import io.lettuce.core.RedisURI;
 import io.lettuce.core.api.StatefulConnection;
 import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.codec.ByteArrayCodec;
+import io.lettuce.core.masterreplica.MasterReplica;
 import io.lettuce.core.output.NestedMultiOutput;
 import io.lettuce.core.protocol.AsyncCommand;
 import io.lettuce.core.protocol.Command;
@@ -38,10 +40,19 @@ public final class LettuceTransport implements Transport {
     private StatefulRedisPubSubConnection<byte[], byte[]> listener;
     private boolean closed;
 
-    /** Over a client for one server, or for Sentinel. */
+    /** Over a client for one server. */
     public LettuceTransport(RedisClient client) {
         this.connect = () -> client.connect(ByteArrayCodec.INSTANCE);
         this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE);
+    }
+
+    /**
+     * Over the primary that the sentinels of this URI name. The connections of the client itself would stay with an old one,
+     * which goes on for some seconds after a failover as if nothing were.
+     */
+    public LettuceTransport(RedisClient client, RedisURI sentinels) {
+        this.connect = () -> MasterReplica.connect(client, ByteArrayCodec.INSTANCE, sentinels);
+        this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE, sentinels);
     }
 
     /** Over a client for a cluster. */

@@ -1,8 +1,8 @@
 package fencelock.shedlock;
 
-import fencelock.LockException;
+import fencelock.Hold;
+import fencelock.LockLostException;
 import fencelock.Locks;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Optional;
 import net.javacrumbs.shedlock.core.AbstractSimpleLock;
@@ -31,53 +31,44 @@ public final class FencedLockProvider implements ExtensibleLockProvider {
 
     @Override
     public Optional<SimpleLock> lock(LockConfiguration wanted) {
-        byte[] key = (prefix + wanted.getName()).getBytes(StandardCharsets.UTF_8);
-        String owner = Locks.newOwner();
-        Object fence = asked("LOCK.ACQUIRE", key, owner, "PX", ms(wanted.getLockAtMostFor()));
-        return fence == null ? Optional.empty() : Optional.of(new Held(wanted, key, owner, (Long) fence));
+        try {
+            return locks.lock(prefix + wanted.getName()).withLease(lease(wanted)).tryAcquire(Duration.ZERO)
+                    .map(hold -> new Held(wanted, hold));
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return Optional.empty();
+        }
     }
 
-    private final class Held extends AbstractSimpleLock {
-        private final byte[] key;
-        private final String owner;
-        private final Long fence;
+    private static final class Held extends AbstractSimpleLock {
+        private final Hold hold;
 
-        private Held(LockConfiguration configuration, byte[] key, String owner, Long fence) {
+        private Held(LockConfiguration configuration, Hold hold) {
             super(configuration);
-            this.key = key;
-            this.owner = owner;
-            this.fence = fence;
+            this.hold = hold;
         }
 
         @Override
         protected void doUnlock() {
-            Duration rest = Duration.between(ClockProvider.now(), lockConfiguration.getLockAtLeastUntil());
-            if (rest.toMillis() > 0) {
-                asked("LOCK.RELEASE", key, owner, "FENCE", fence, "AFTER", rest.toMillis());
-            } else {
-                asked("LOCK.RELEASE", key, owner, "FENCE", fence);
+            try {
+                hold.release(Duration.between(ClockProvider.now(), lockConfiguration.getLockAtLeastUntil()));
+            } catch (LockLostException e) {
+                // it lasted for lockAtMostFor, and somebody else may have it
             }
         }
 
         @Override
         protected Optional<SimpleLock> doExtend(LockConfiguration wanted) {
-            Object left = asked("LOCK.RENEW", key, owner, "PX", ms(wanted.getLockAtMostFor()), "FENCE", fence);
-            return left == null || left.equals(0L) ? Optional.empty() : Optional.of(new Held(wanted, key, owner, fence));
-        }
-    }
-
-    private Object asked(Object... words) {
-        try {
-            return locks.ask(words);
-        } catch (LockException e) {
-            if (e.code().equals("WRONGTYPE")) { // somebody who uses SET NX has the lock
-                return null;
+            try {
+                hold.renew(lease(wanted));
+                return Optional.of(new Held(wanted, hold));
+            } catch (LockLostException e) {
+                return Optional.empty();
             }
-            throw e;
         }
     }
 
-    private static Long ms(Duration duration) {
-        return Math.max(1, duration.toMillis());
+    private static Duration lease(LockConfiguration wanted) {
+        return wanted.getLockAtMostFor().toMillis() > 0 ? wanted.getLockAtMostFor() : Duration.ofMillis(1);
     }
 }

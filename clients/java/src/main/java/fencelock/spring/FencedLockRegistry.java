@@ -88,12 +88,9 @@ public final class FencedLockRegistry
         entry.lock.hold().renew(ttl);
     }
 
-    synchronized int size() {
-        return entries.size();
-    }
-
-    synchronized boolean has(Object key) {
-        return entries.containsKey(key);
+    @Override
+    public synchronized String toString() {
+        return "FencedLockRegistry " + prefix + " keeps " + entries.size() + " locks: " + entries.keySet();
     }
 
     private final class Entry implements DistributedLock {

@@ -1,0 +1,267 @@
+/** Holds that are kept: renewed in time, told of when they are lost, given back when nobody has them any more. */
+
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LockError, LockLostError, asLockError, codeOf, passing } from './errors.js';
+import { type Link, REPLY, now } from './link.js';
+import type { Wait } from './wait.js';
+
+export const LEASE = 30_000; // ms; renewed at a third of it
+
+const HOST = hostname().replace(/[^\w.-]/g, '').slice(0, 64);
+export const newOwner = () => `${HOST}:${process.pid}:${randomBytes(8).toString('hex')}`;
+export const vary = (ms: number) => ms * (0.85 + 0.15 * Math.random());
+
+/** Ends the wait and the hold of an owner. */
+export const cancellation = (keys: readonly string[], owner: string) => (keys.length === 1
+  ? ['LOCK.RELEASE', keys[0]!, owner, 'CANCEL']
+  : ['LOCK.MRELEASE', owner, String(keys.length), ...keys, 'CANCEL']);
+
+/** What is left of the lease in ms, the least of several. */
+const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...reply.map(Number)) : Number(reply));
+
+/** One grant. It outlives the object that the program has. */
+export class Hold {
+  readonly over = new AbortController();
+  /** Why it has ended, if it has ended without a release. */
+  reason = '';
+  released = false;
+  due = 0;
+  /** Whether an older request of this owner got no reply, and may still be obeyed. */
+  doubt = false;
+
+  constructor(
+    readonly keys: readonly string[], readonly owner: string, readonly mode: readonly string[], readonly fence: bigint,
+    public lease: number, public until: number, readonly renew: boolean,
+  ) {
+    this.plan();
+  }
+
+  get key(): string {
+    return this.keys[0]!;
+  }
+
+  plan(): void {
+    this.due = this.renew ? now() + vary(this.lease / 3) : this.until;
+  }
+
+  private fenced(): string[] {
+    return ['FENCE', String(this.fence)];
+  }
+
+  /** Says all that a server needs to bring back a hold that a failover has lost. */
+  renewal(): string[] {
+    const words = this.keys.length === 1
+      ? ['LOCK.RENEW', this.key, this.owner, 'PX', String(this.lease)]
+      : ['LOCK.MRENEW', this.owner, String(this.lease), String(this.keys.length), ...this.keys];
+    return [...words, ...this.fenced(), ...this.mode];
+  }
+
+  release(): string[] {
+    return this.keys.length === 1
+      ? ['LOCK.RELEASE', this.key, this.owner, ...this.fenced()]
+      : ['LOCK.MRELEASE', this.owner, String(this.keys.length), ...this.keys, ...this.fenced()];
+  }
+
+  check(key = this.key): string[] {
+    return ['LOCK.CHECK', key, this.owner, ...this.fenced()];
+  }
+
+  lose(reason: string): void {
+    if (this.reason || this.released) return;
+    this.reason = reason;
+    this.over.abort(new LockLostError(this.keys, reason));
+  }
+}
+
+const closed = () => new LockError('CLOSED', 'these locks were closed');
+
+/** A request that must still go out. */
+interface Debt {
+  key: string;
+  args: string[];
+  until: number;
+  /** Not sent if this owner holds or waits again by then. */
+  owner?: string;
+}
+
+/** All that one client waits for and holds. Renews what is due, tells of what is lost, ends what was dropped. */
+export class Keeper {
+  readonly link: Link;
+  readonly holds = new Set<Hold>();
+  readonly waits = new Set<Wait>();
+  /** Those who have a place in line, by what they wait for, in the order in which they came. */
+  readonly lines = new Map<string, Wait[]>();
+  /** Whether turns may be told by messages; not if this user may not publish to the channel. */
+  notify = true;
+  private debts: Debt[] = [];
+  private timer: NodeJS.Timeout | undefined;
+  private planned = Infinity;
+  private closing: Promise<void> | undefined;
+
+  constructor(makeLink: (told: (owner: string) => void, busy: () => boolean) => Link) {
+    const told = (owner: string) => {
+      for (const wait of this.waits) if (wait.owner === owner) wait.wake();
+    };
+    this.link = makeLink(told, () => this.holds.size + this.waits.size + this.debts.length > 0);
+  }
+
+  add(hold: Hold): void {
+    this.holds.add(hold);
+    this.watch(Math.min(hold.due, hold.until));
+  }
+
+  forget(hold: Hold): boolean {
+    const had = this.holds.delete(hold);
+    if (this.holds.size === 0) this.link.rest();
+    return had;
+  }
+
+  owe(debt: Debt): void {
+    this.debts.push(debt);
+    this.watch(now() + 300);
+  }
+
+  /** A request for a lock may be on its way yet: what it brings is given back, in a moment and when the client replies again. */
+  disown(keys: readonly string[], owner: string, lease: number): void {
+    const debt = { key: keys[0]!, args: cancellation(keys, owner), until: now() + lease, owner };
+    this.owe(debt);
+    void this.link.trouble?.then(() => this.owe({ ...debt, until: now() + lease }));
+  }
+
+  /** Ends all waits, gives back what is held and what is owed, and closes what was opened. */
+  close(): Promise<void> {
+    this.closing ??= (async () => {
+      for (const wait of this.waits) wait.cancel(closed());
+      const holds = [...this.holds].map((hold) => {
+        this.lose(hold, 'closed');
+        return this.ask(hold.key, hold.release(), 1000);
+      });
+      await Promise.allSettled([...holds, ...[...this.waits].map((wait) => wait.run())]);
+      clearTimeout(this.timer);
+      await Promise.allSettled(this.debts.splice(0).map(({ key, args }) => this.link.call(key, args, 500)));
+      this.link.close();
+    })();
+    return this.closing;
+  }
+
+  /** Tries or waits. The result is a hold that is kept, or null. */
+  async take(wait: Wait): Promise<Hold | null> {
+    if (this.closing) throw closed();
+    this.waits.add(wait);
+    try {
+      const hold = await wait.run();
+      if (hold) this.add(hold);
+      return hold;
+    } finally {
+      this.waits.delete(wait);
+      this.link.rest();
+    }
+  }
+
+  private watch(due: number): void {
+    if (due >= this.planned || this.closing) return;
+    this.planned = due;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.turn(), Math.max(0, due - now())).unref();
+  }
+
+  private turn(): void {
+    const start = now();
+    this.link.together(() => {
+      for (const hold of this.holds) {
+        if (hold.until <= start) this.lose(hold, 'lease-over');
+        else if (hold.renew && hold.due - start < hold.lease / 12) void this.renew(hold); // who is due soon comes along
+      }
+    });
+    const owners = new Set([...this.holds, ...this.waits].map(({ owner }) => owner));
+    for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) void this.pay(debt);
+    this.planned = Infinity;
+    let next = Infinity;
+    for (const hold of this.holds) next = Math.min(next, hold.due, hold.until);
+    if (next < Infinity) this.watch(next);
+    this.link.rest();
+  }
+
+  private async renew(hold: Hold): Promise<void> {
+    const sent = now();
+    const { trouble } = this.link;
+    hold.due = Infinity; // not once more meanwhile
+    let ms = 0;
+    try {
+      ms = left(await this.link.call(hold.key, hold.renewal(), Math.min(REPLY, Math.max(50, (hold.until - sent) / 4))));
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'NOPERM' || code === 'BADARG') return this.lose(hold, code); // asking again would not help
+      if (code !== 'WRONGTYPE') ms = -1;
+    }
+    if (!this.holds.has(hold)) return; // it was released or lost meanwhile
+    if (ms === 0) return this.lose(hold, await this.why(hold));
+    if (ms > 0) hold.until = sent + ms;
+    hold.plan();
+    // After an error again soon, as long as the lease lasts, and at once if there is now another way.
+    if (ms < 0) hold.due = now() + (!trouble && this.link.trouble ? 0 : Math.min(1000, hold.lease / 12) * (0.5 + 0.5 * Math.random()));
+    this.watch(Math.min(hold.due, hold.until));
+  }
+
+  private async pay(debt: Debt): Promise<void> {
+    await this.link.call(debt.key, debt.args).catch((error) => {
+      if (passing(error)) this.owe(debt);
+    });
+  }
+
+  lose(hold: Hold, reason: string): void {
+    if (this.forget(hold)) hold.lose(reason);
+  }
+
+  /** Nobody has the lock object any more: the hold is given back. */
+  drop(hold: Hold): void {
+    if (!this.forget(hold)) return;
+    this.owe({ key: hold.key, args: hold.release(), until: hold.until });
+  }
+
+  /** Sends a request that may be sent twice, and replies the same. */
+  async ask(key: string, args: string[], limit = REPLY): Promise<unknown> {
+    for (let turn = 1; ; turn += 1) {
+      try {
+        return await this.link.call(key, args, limit);
+      } catch (error) {
+        if (turn === 3 || !passing(error)) throw error;
+      }
+      await sleep(turn * (20 + 80 * Math.random()));
+    }
+  }
+
+  /** Sends what only the holder may say: what is left or how many were released. Fails if the hold has ended. */
+  async settle(hold: Hold, args: string[]): Promise<number> {
+    let reply = 0;
+    try {
+      reply = left(await this.ask(hold.key, args));
+    } catch (error) {
+      if (codeOf(error) !== 'WRONGTYPE') throw asLockError(error);
+    }
+    if (reply > 0) return reply;
+    const reason = hold.reason || (await this.why(hold));
+    // After a failover the server may not have heard of it, and a renewal brings it back.
+    if (reason === 'recovering' && args[0] === 'LOCK.CHECK') return this.settle(hold, hold.renewal());
+    this.lose(hold, reason);
+    throw new LockLostError(hold.keys, reason);
+  }
+
+  /** Why a hold has ended, in the server's word. */
+  private async why(hold: Hold): Promise<string> {
+    for (const key of hold.keys) {
+      try {
+        const reply = await this.link.call(key, [...hold.check(key), 'WITHINFO'], 1000);
+        const flat = Array.isArray(reply) ? reply : Object.entries(reply instanceof Map ? Object.fromEntries(reply) : (reply as object)).flat();
+        const at = (name: string) => flat[flat.findIndex((word) => String(word) === name) + 1];
+        if (Number(at('result')) === 0) return String(at('reason'));
+      } catch (error) {
+        if (codeOf(error) === 'WRONGTYPE') return 'overwritten';
+      }
+    }
+    return 'unknown';
+  }
+}
+

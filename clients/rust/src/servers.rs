@@ -1,0 +1,196 @@
+//! Which servers: one, the one that sentinels name, or a cluster.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+
+use crate::names::Names;
+
+#[cfg(feature = "sentinel")]
+use watched::Watched;
+
+/// What [`Locks::new`](crate::Locks::new) makes its connections from: a client of redis-rs for one server, for a cluster
+/// (feature `cluster`), or for the server that sentinels name (feature `sentinel`).
+pub struct Servers(Way);
+
+enum Way {
+    One(Client),
+    #[cfg(feature = "sentinel")]
+    Sentinel(Box<Watched>),
+    #[cfg(feature = "cluster")]
+    Cluster(Box<redis::cluster::ClusterClient>),
+}
+
+impl From<Client> for Servers {
+    fn from(client: Client) -> Self {
+        Self(Way::One(client))
+    }
+}
+
+#[cfg(feature = "sentinel")]
+impl From<redis::sentinel::SentinelClient> for Servers {
+    fn from(client: redis::sentinel::SentinelClient) -> Self {
+        Self(Way::Sentinel(Box::new(Watched::new(client))))
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl From<redis::cluster::ClusterClient> for Servers {
+    fn from(client: redis::cluster::ClusterClient) -> Self {
+        Self(Way::Cluster(Box::new(client)))
+    }
+}
+
+impl Servers {
+    /// A new connection. Each request has a limit of its own, as the default of the client is shorter than a wait.
+    pub(crate) async fn connect(&self, limit: Duration) -> RedisResult<Connection> {
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(limit));
+        match &self.0 {
+            Way::One(client) => {
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+            }
+            #[cfg(feature = "sentinel")]
+            Way::Sentinel(watched) => {
+                let client = watched.primary().await?;
+                let address = client.get_connection_info().addr().clone();
+                let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+                Ok(Connection::Named(connection, Box::new(address)))
+            }
+            #[cfg(feature = "cluster")]
+            Way::Cluster(client) => {
+                let config = redis::cluster::ClusterConfig::new().set_connection_timeout(limit);
+                client.get_async_connection_with_config(config).await.map(Connection::Cluster)
+            }
+        }
+    }
+
+    /// Fails if the connection leads to an old primary, that another has replaced.
+    pub(crate) async fn check(&self, connection: &Connection) -> RedisResult<()> {
+        match (&self.0, connection) {
+            #[cfg(feature = "sentinel")]
+            (Way::Sentinel(watched), Connection::Named(_, address)) => watched.check(address).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Connection {
+    One(MultiplexedConnection),
+    /// And the address of the primary, as sentinels named it.
+    #[cfg(feature = "sentinel")]
+    Named(MultiplexedConnection, Box<redis::ConnectionAddr>),
+    #[cfg(feature = "cluster")]
+    Cluster(redis::cluster_async::ClusterConnection),
+}
+
+impl Connection {
+    /// Sends a request to the server that has this key.
+    pub(crate) async fn send(&mut self, cmd: &Cmd, _key: &str) -> RedisResult<Value> {
+        let reply = match self {
+            Self::One(connection) => connection.req_packed_command(cmd).await,
+            #[cfg(feature = "sentinel")]
+            Self::Named(connection, _) => connection.req_packed_command(cmd).await,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(connection) => {
+                use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+                let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(_key, SlotAddr::Master));
+                connection.route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await
+            }
+        };
+        reply.and_then(value)
+    }
+
+    /// Sends requests in one piece; in a cluster each goes its own way.
+    pub(crate) async fn send_all(
+        &mut self,
+        requests: &[(Cmd, &Names)],
+    ) -> RedisResult<Vec<RedisResult<Value>>> {
+        let connection = match self {
+            Self::One(connection) => connection,
+            #[cfg(feature = "sentinel")]
+            Self::Named(connection, _) => connection,
+            #[cfg(feature = "cluster")]
+            Self::Cluster(_) => {
+                let send = |(cmd, names): &(Cmd, &Names)| {
+                    let (mut connection, cmd, key) = (self.clone(), cmd.clone(), names.key().to_owned());
+                    async move { connection.send(&cmd, &key).await }
+                };
+                return Ok(futures_util::future::join_all(requests.iter().map(send)).await);
+            }
+        };
+        let mut pipe = redis::Pipeline::with_capacity(requests.len());
+        for (cmd, _) in requests {
+            pipe.add_command(cmd.clone());
+        }
+        let replies = connection.req_packed_commands(&pipe, 0, requests.len()).await?;
+        Ok(replies.into_iter().map(value).collect())
+    }
+}
+
+/// A reply of the server, which may be an error.
+fn value(reply: Value) -> RedisResult<Value> {
+    match reply {
+        Value::ServerError(error) => Err(error.into()),
+        value => Ok(value),
+    }
+}
+
+#[cfg(feature = "sentinel")]
+mod watched {
+    use std::io;
+    use std::time::{Duration, Instant};
+
+    use redis::sentinel::SentinelClient;
+    use redis::{Client, ConnectionAddr, RedisResult};
+    use tokio::sync::Mutex;
+    use tokio::time::timeout;
+
+    /// How long sentinels may take to answer, and for how long they are believed.
+    const ANSWER: Duration = Duration::from_secs(2); // one that is silent costs redis-rs the first
+    const FRESH: Duration = Duration::from_millis(500);
+
+    /// A primary that sentinels name. For some seconds after a failover the old one goes on as if nothing were, and only they
+    /// know.
+    pub(super) struct Watched(Mutex<Named>);
+
+    struct Named {
+        client: SentinelClient,
+        asked: Option<Instant>,
+        address: Option<ConnectionAddr>,
+    }
+
+    impl Watched {
+        pub(super) fn new(client: SentinelClient) -> Self {
+            Self(Mutex::new(Named { client, asked: None, address: None }))
+        }
+
+        pub(super) async fn primary(&self) -> RedisResult<Client> {
+            self.0.lock().await.ask().await
+        }
+
+        /// Whether this is still its address. When no sentinel answers, things stay as they are.
+        pub(super) async fn check(&self, address: &ConnectionAddr) -> RedisResult<()> {
+            let mut named = self.0.lock().await;
+            if named.asked.is_none_or(|at| at.elapsed() >= FRESH) {
+                let _ = timeout(ANSWER, named.ask()).await;
+            }
+            if named.address.as_ref() == Some(address) {
+                Ok(())
+            } else {
+                Err(io::Error::new(io::ErrorKind::NotConnected, "sentinels name another primary").into())
+            }
+        }
+    }
+
+    impl Named {
+        async fn ask(&mut self) -> RedisResult<Client> {
+            self.asked = Some(Instant::now()); // before the answer: a caller who goes away has asked, too
+            let client = self.client.async_get_client().await?;
+            self.address = Some(client.get_connection_info().addr().clone());
+            Ok(client)
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The locks for programs without tokio.
+#![cfg(feature = "sync")]
+
+mod support;
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use fencelock::blocking::Locks;
+use fencelock::Error;
+use support::{until, Server};
+
+fn locks(server: &Server) -> Locks {
+    Locks::new(redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap()).unwrap()
+}
+
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok);
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .filter(|name| name.trim() == "fencelock")
+        .count()
+}
+
+#[test]
+fn a_guard_for_threads() {
+    let server = Server::start();
+    let locks = locks(&server);
+    until("its thread runs", 20.0, || threads() >= 1);
+
+    let lock = locks.acquire("k").unwrap();
+    assert!(lock.fence() > 0 && !lock.is_lost() && lock.ttl().unwrap() > Duration::from_secs(25));
+    lock.renew(Some(Duration::from_secs(60))).unwrap();
+    assert!(lock.ttl().unwrap() > Duration::from_secs(50));
+    assert!(matches!(locks.try_acquire("k"), Err(Error::Busy)));
+    let begun = Instant::now();
+    let wait = Duration::from_millis(300);
+    assert!(matches!(locks.acquire_with(["k"], |asked| asked.wait(wait)), Err(Error::Busy)));
+    assert!(begun.elapsed() >= wait);
+    lock.release().unwrap();
+    assert!(server.is_idle("k"), "a release is over when it returns");
+    drop(locks.acquire("k").unwrap());
+    assert!(server.is_idle("k"), "and a drop is too");
+
+    let (tell, told) = mpsc::channel();
+    let lock = locks.acquire_with(["k"], |asked| asked.lease(Duration::from_secs(6))).unwrap();
+    let teller = tell.clone();
+    lock.on_lost(move |reason| teller.send(reason).unwrap());
+    server.sees_renewal("k", lock.owner());
+    assert!(!lock.is_lost(), "it is renewed, though no call is made");
+    server.ask("LOCK.BREAK k");
+    assert_eq!(told.recv_timeout(Duration::from_secs(20)).unwrap(), "broken");
+    assert!(lock.is_lost());
+    assert!(matches!(lock.release(), Err(Error::Lost(reason)) if reason == "broken"));
+
+    let lock = locks.acquire("k").unwrap();
+    lock.on_lost(move |reason| tell.send(reason).unwrap());
+    lock.release().unwrap();
+    assert!(told.recv().is_err(), "what was released is not lost");
+
+    // A drop in async code, where nothing may block.
+    let lock = locks.acquire("k").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { drop(lock) });
+    until("it is given back", 20.0, || server.is_idle("k"));
+
+    let held = locks.acquire("k").unwrap();
+    let (waiting, more) = (locks.clone(), locks.clone());
+    let wait = std::thread::spawn(move || waiting.acquire("k").map(drop));
+    until("it waits", 20.0, || server.waiting("k") == 1);
+    more.close();
+    assert!(matches!(wait.join().unwrap(), Err(Error::Closed)));
+    assert_eq!(held.lost_reason().as_deref(), Some("closed"));
+    assert!(server.is_idle("k"));
+    drop((locks, more, held));
+}
+
+/// redis-rs in its default settings would give up each request after half a second.
+#[test]
+fn waits_beside_patient_clients_keep_their_places() {
+    let server = Server::start();
+    server.patient();
+    server.ask("LOCK.ACQUIRE k somebody PX 60000");
+    let locks = locks(&server);
+    let (tell, told) = mpsc::channel();
+    for place in 0..6 {
+        let (tell, locks, port) = (tell.clone(), locks.clone(), server.port);
+        std::thread::spawn(move || {
+            if place % 2 == 0 {
+                let lock = locks.acquire("k").unwrap();
+                tell.send(place).unwrap();
+                return lock.release().unwrap();
+            }
+            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+            let mut connection = client.get_connection().unwrap();
+            let owner = format!("patient-{place}");
+            let mut ask = |words: &[&str]| {
+                redis::cmd(words[0])
+                    .arg("k")
+                    .arg(&owner)
+                    .arg(&words[1..])
+                    .query::<i64>(&mut connection)
+                    .unwrap()
+            };
+            ask(&["LOCK.ACQUIRE", "BLOCK", "0"]);
+            tell.send(place).unwrap();
+            ask(&["LOCK.RELEASE"]);
+        });
+        until("it is in line", 20.0, || server.waiting("k") == place + 1);
+    }
+    std::thread::sleep(Duration::from_secs(6));
+    server.ask("LOCK.RELEASE k somebody");
+    let order: Vec<i64> = (0..6).map(|_| told.recv_timeout(Duration::from_secs(20)).unwrap()).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+    until("nothing is left", 20.0, || server.is_idle("k"));
+}
+
+#[test]
+fn two_hundred_threads_all_get_their_turn_in_order() {
+    let server = Server::start();
+    server.patient();
+    server.ask("LOCK.ACQUIRE k somebody PX 60000");
+    let locks = locks(&server);
+    let (tell, told) = mpsc::channel();
+    let mut callers = Vec::new();
+    for place in 0..200 {
+        let (tell, locks) = (tell.clone(), locks.clone());
+        callers.push(std::thread::spawn(move || {
+            let lock = locks.acquire("k").unwrap();
+            tell.send(place).unwrap();
+            lock.release().unwrap();
+        }));
+        until("it is in line", 20.0, || server.waiting("k") == place + 1);
+    }
+    server.ask("LOCK.RELEASE k somebody");
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+    let order: Vec<i64> = told.try_iter().collect();
+    assert!(order.len() == 200 && order.is_sorted(), "{order:?}");
+}
