@@ -1,0 +1,31 @@
+//! `acquire`: a lock for a script, which renews and gives it back itself.
+
+use clap::Args;
+use nix::unistd::getppid;
+
+use crate::connect::Server;
+use crate::exit::{Exit, Outcome};
+use crate::owner;
+use crate::signals::{ENDING, Signals};
+use crate::wait::{self, Wanted};
+
+/// It prints the fence and the owner, which `renew` and `release` want. Nobody renews the lock meanwhile.
+#[derive(Args, Debug)]
+pub struct Acquire {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// JSON instead of "FENCE OWNER"
+    #[arg(short = 'J', long)]
+    json: bool,
+}
+
+impl Acquire {
+    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+        let mut signals = Signals::listen(&ENDING)?;
+        // The process that people look for is the script.
+        let owner = owner::name_for(getppid()).into();
+        let (hold, mut link) = wait::acquire(server, &self.wanted, None, owner, &mut signals).await?;
+        hold.tell(&mut link, self.json).await?;
+        Ok(Exit::OK)
+    }
+}

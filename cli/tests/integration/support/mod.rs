@@ -1,0 +1,310 @@
+//! Servers of their own for tests, and the program beside them.
+
+pub mod screen;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Says that a case cannot be played here.
+pub fn skip(case: &str, reason: &str) {
+    println!("skipped: {case}: {reason}");
+}
+
+/// A directory that goes with the value.
+pub struct Dir(PathBuf);
+
+impl Dir {
+    pub fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("redis-lock-cli-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// What a file says, once it says something.
+    #[track_caller]
+    pub fn said(&self, name: &str) -> String {
+        let path = self.path(name);
+        until(&format!("{name} is written"), || {
+            std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n'))
+        });
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server that ends with the value.
+pub struct Server {
+    pub port: u16,
+    pub process: Child,
+    pub dir: Dir,
+}
+
+fn server_bin() -> PathBuf {
+    std::env::var_os("SERVER_BIN").expect("SERVER_BIN names a server program").into()
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// A server with the module and these options.
+    pub fn with(options: &[&str]) -> Self {
+        let module = std::env::var("MODULE_PATH").expect("MODULE_PATH names the module");
+        let mut all = vec!["--save", "", "--loadmodule", &module];
+        all.extend(options);
+        Self::bare(&all)
+    }
+
+    /// A replica with these options, once it follows.
+    #[track_caller]
+    pub fn replica_of(primary: &Self, options: &[&str]) -> Self {
+        let port = primary.port.to_string();
+        let replica = Self::with(&[options, &["--replicaof", "127.0.0.1", &port]].concat());
+        until("the replica follows", || {
+            replica.ask::<String>("INFO replication").contains("master_link_status:up")
+        });
+        replica
+    }
+
+    /// A server without anything.
+    pub fn bare(options: &[&str]) -> Self {
+        Self::try_bare(options).expect("the server starts")
+    }
+
+    /// Returns `None` if the server does not want to start with these options.
+    pub fn try_bare(options: &[&str]) -> Option<Self> {
+        Self::by(&[], options)
+    }
+
+    /// The same, with words before the usual ones.
+    pub fn by(first: &[&str], options: &[&str]) -> Option<Self> {
+        let (dir, port) = (Dir::new(), free_port());
+        let log = std::fs::File::create(dir.path("log")).unwrap();
+        let process = Command::new(server_bin())
+            .args(first)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", dir.0.to_str().unwrap()])
+            .args(options)
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().unwrap())
+            .stdout(log)
+            .spawn()
+            .expect("SERVER_BIN can be run");
+        let mut server = Self { port, process, dir };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(Some(_)) = server.process.try_wait() {
+                return None;
+            }
+            let connection = server.client().get_connection();
+            if connection
+                .is_ok_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
+            {
+                return Some(server);
+            }
+            assert!(Instant::now() < end, "the server does not answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).unwrap()
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Sends words with a space between each two.
+    #[track_caller]
+    pub fn ask<T: redis::FromRedisValue>(&self, words: &str) -> T {
+        self.ask_words(&words.split(' ').collect::<Vec<_>>())
+    }
+
+    pub fn try_ask<T: redis::FromRedisValue>(&self, words: &str) -> redis::RedisResult<T> {
+        let words: Vec<&str> = words.split(' ').collect();
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut self.client().get_connection()?)
+    }
+
+    #[track_caller]
+    pub fn ask_words<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut request = redis::cmd(words[0]);
+        request.arg(&words[1..]);
+        request.query(&mut self.client().get_connection().unwrap()).unwrap()
+    }
+
+    /// A field of LOCK.INFO.
+    pub fn mode(&self, key: &str) -> String {
+        let info: Vec<redis::Value> = self.ask(&format!("LOCK.INFO {key}"));
+        redis::from_redis_value(info[1].clone()).unwrap()
+    }
+
+    /// How often holds were renewed.
+    pub fn renewed(&self) -> u64 {
+        let stats: String = self.ask("INFO lock_stats");
+        let figure = stats.lines().find_map(|line| line.strip_prefix("lock_renewed:"));
+        figure.unwrap().parse().unwrap()
+    }
+
+    pub fn is_held(&self, key: &str) -> bool {
+        !matches!(self.mode(key).as_str(), "free" | "cooling")
+    }
+
+    pub fn waiting(&self, key: &str) -> usize {
+        self.ask::<Vec<redis::Value>>(&format!("LOCK.WAITERS {key}")).len()
+    }
+
+    /// The program with these words, its input closed and its output caught.
+    pub fn tool(&self, words: &[&str]) -> Command {
+        let mut command = tool();
+        command.env("REDIS_URL", self.url()).args(words);
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.tool(words).output().unwrap()
+    }
+
+    pub fn start(&self, words: &[&str]) -> Tool {
+        Tool(self.tool(words).spawn().unwrap())
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+pub fn tool() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redis-lock"));
+    command.env_remove("REDIS_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The program while it runs.
+pub struct Tool(pub Child);
+
+impl Tool {
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn end(mut self) -> Output {
+        until("the program ends", || self.0.try_wait().unwrap().is_some());
+        let mut output = Output { status: self.0.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
+        use std::io::Read;
+        self.0.stdout.take().unwrap().read_to_end(&mut output.stdout).unwrap();
+        self.0.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
+        output
+    }
+
+    /// Its guard.
+    pub fn guard(&self) -> Option<Pid> {
+        children(self.pid()).into_iter().find(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.contains("__guard"))
+        })
+    }
+}
+
+impl Drop for Tool {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub fn children(of: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{of}/task/{of}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+}
+
+/// Whether nobody is left at work in a group of processes. Who has ended and was not asked for its code yet does not count.
+pub fn is_gone(group: Pid) -> bool {
+    let works = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        let (state, _parent, its_group) = (fields.next()?, fields.next()?, fields.next()?);
+        (state != "Z" && its_group == group.to_string()).then_some(())
+    };
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(works).is_none()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A script that a test can run.
+pub fn script(path: &Path, lines: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, lines).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Three nodes, with a third of the slots each.
+pub fn cluster() -> [Server; 3] {
+    let nodes = [(); 3].map(|()| {
+        let bus = free_port().to_string();
+        Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
+    });
+    for (node, slots) in nodes.iter().zip(["0 5461", "5462 10922", "10923 16383"]) {
+        let _: String = node.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
+        if node.port != nodes[0].port {
+            let bus: Vec<String> = node.ask("CONFIG GET cluster-port");
+            let _: String = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {}", node.port, bus[1]));
+        }
+    }
+    for node in &nodes {
+        until("the cluster is whole", || {
+            node.ask::<String>("CLUSTER INFO").contains("cluster_state:ok")
+                && node.ask::<Vec<redis::Value>>("CLUSTER SLOTS").len() == 3
+        });
+    }
+    nodes
+}
