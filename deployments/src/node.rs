@@ -1,0 +1,200 @@
+//! One server process: its own directory, its own port on loopback, ended by its process id, whatever happens to this
+//! program.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail, Context, Result};
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::conn::{Conn, Reply, PATIENCE};
+
+/// Above the ports of the module's own tests, below those that the kernel gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 22_000..32_000;
+
+/// Long enough for a slow, busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Which server, and which module in it.
+#[derive(Clone)]
+pub(crate) struct Programs {
+    pub(crate) server: PathBuf,
+    pub(crate) module: PathBuf,
+    /// `lock.default-lease-ms`: the least that the recovery window lasts.
+    pub(crate) lease_ms: u64,
+}
+
+pub(crate) struct Node {
+    dir: TempDir,
+    port: u16,
+    programs: Programs,
+    args: Vec<String>,
+    child: Child,
+    guard: Child,
+}
+
+impl Node {
+    /// Starts a server with the module and these lines of configuration, and waits until it serves.
+    pub(crate) fn start(programs: &Programs, lines: &[&str]) -> Result<Node> {
+        let module = format!("loadmodule {}", programs.module.display());
+        let lease = format!("lock.default-lease-ms {}", programs.lease_ms);
+        Node::start_as(programs, &[&[module.as_str(), &lease], lines].concat(), &[])
+    }
+
+    /// Starts the program with these lines and words: a server without the module, or a Sentinel.
+    pub(crate) fn start_as(programs: &Programs, lines: &[&str], words: &[&str]) -> Result<Node> {
+        let dir = tempfile::Builder::new().prefix("lock-deployment-").tempdir()?;
+        let port = free_port()?;
+        let base = [
+            "bind 127.0.0.1",
+            "protected-mode no",
+            "daemonize no",
+            "save \"\"",
+            "enable-debug-command yes",
+            "repl-diskless-sync-delay 0",
+        ];
+        // A Sentinel knows none of these.
+        let base = if words.is_empty() { &base[..] } else { &base[..3] };
+        let text = [base, lines, &[&format!("dir {}", dir.path().display()), ""]].concat().join("\n");
+        std::fs::write(dir.path().join("server.conf"), text)?;
+        let args = words.iter().map(|word| (*word).to_owned()).collect();
+        let (child, guard) = launch(programs, dir.path(), port, words)?;
+        let node = Node { dir, port, programs: programs.clone(), args, child, guard };
+        node.wait_serving()?;
+        Ok(node)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Asks it something, on a connection of its own.
+    pub(crate) fn ask(&self, line: &str) -> Reply {
+        let words: Vec<&str> = line.split(' ').collect();
+        Conn::open(self.port).map_or(Reply::Unknown, |mut conn| conn.ask(&words, PATIENCE * 4))
+    }
+
+    /// The same, until it says OK.
+    pub(crate) fn order(&self, line: &str) -> Result<()> {
+        let mut last = Reply::Unknown;
+        wait_for(&format!("OK to {line}"), || {
+            last = self.ask(line);
+            last.text().starts_with("OK")
+        })
+        .with_context(|| format!("{last:?}"))
+    }
+
+    /// A field of INFO.
+    pub(crate) fn info(&self, field: &str) -> String {
+        let text = self.ask("INFO everything");
+        let lines = text.text().lines();
+        let value = lines.filter_map(|line| line.split_once(':')).find(|(name, _)| *name == field);
+        value.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn info_int(&self, field: &str) -> i64 {
+        self.info(field).parse().unwrap_or(-1)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id() as i32), signal)?)
+    }
+
+    /// Ends the process at once. What it has on disk stays.
+    pub(crate) fn kill(&mut self) {
+        end(&mut self.child, &mut self.guard);
+    }
+
+    /// Tells the server to save and to end, and waits until it has.
+    pub(crate) fn shut_down(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let child = &mut self.child;
+        wait_for("the server to end", || !matches!(child.try_wait(), Ok(None)))?;
+        self.kill();
+        Ok(())
+    }
+
+    /// Starts it again on its own files and its own port.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        let words: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        (self.child, self.guard) = launch(&self.programs, self.dir.path(), self.port, &words)?;
+        self.wait_serving()
+    }
+
+    fn wait_serving(&self) -> Result<()> {
+        wait_for("the server to serve", || self.ask("PING").text() == "PONG")
+            .with_context(|| std::fs::read_to_string(self.dir().join("log")).unwrap_or_default())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The server, and a shell that kills it when this program is gone: then nobody holds the other end of its input.
+fn launch(programs: &Programs, dir: &Path, port: u16, words: &[&str]) -> Result<(Child, Child)> {
+    let log = File::options().create(true).append(true).open(dir.join("log"))?;
+    let child = Command::new(&programs.server)
+        .arg("server.conf")
+        .args(words)
+        .args(["--port", &port.to_string()])
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot run {}", programs.server.display()))?;
+    let guard = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT TERM; read -r _; kill -KILL \"$1\" 2>/dev/null",
+            "guard",
+            &child.id().to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    Ok((child, guard))
+}
+
+/// Both are waited for last, so that their ids belong to nobody else before that.
+fn end(child: &mut Child, guard: &mut Child) {
+    let _ = child.kill();
+    drop(guard.stdin.take());
+    let _ = guard.wait();
+    let _ = child.wait();
+}
+
+/// A port nobody listens on at this moment. Each call gives another one; each process starts elsewhere.
+pub(crate) fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let span = PORTS.end - PORTS.start;
+    let start = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
+    (0..span)
+        .map(|_| PORTS.start + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % span)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .ok_or_else(|| anyhow!("no free port"))
+}
+
+/// Looks again and again until `is_so`; fails when it has not become so in a minute.
+pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !is_so() {
+        if start.elapsed() > DEADLINE {
+            bail!("waited {DEADLINE:?} in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
