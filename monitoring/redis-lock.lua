@@ -21,10 +21,22 @@ local function field(pairs_, wanted)
     end
 end
 
+-- Each time as a histogram: in a bucket are all times that are shorter than its bound, which is in seconds.
 local stats = redis.call('LOCK.STATS')
-for name, times in pairs({ wait_us = 'wait-us', hold_us = 'hold-us', handoff_delay_us = 'handoff-delay-us' }) do
-    for suffix, quantile in pairs({ p50 = 'p50', p99 = 'p99', p999 = 'p99.9', max = 'max' }) do
-        add(name .. '_' .. suffix, field(field(stats, times), quantile))
+for name, wanted in pairs({ wait = 'wait-us', hold = 'hold-us', handoff_delay = 'handoff-delay-us' }) do
+    local times = field(stats, wanted)
+    local buckets = field(times, 'buckets')
+    for power = 6, 33 do
+        local below = 0
+        for i = 1, #buckets, 2 do
+            if buckets[i] <= 2 ^ power then
+                below = below + buckets[i + 1]
+            end
+        end
+        add(string.format('%s_le_%.6f', name, 2 ^ power / 1e6), below)
     end
+    add(name .. '_le_+Inf', field(times, 'count'))
+    add(name .. '_us_sum', field(times, 'sum'))
+    add(name .. '_count', field(times, 'count'))
 end
 return figures

@@ -121,7 +121,29 @@ def figures(connection):
             is_counter = line.endswith("stats")
         elif ":" in line:
             name, value = line.split(":")
+            # Nothing has failed over here, so the one time is 0.
+            name = name.replace("_ms", "_seconds")
             found[f"redis_{name}{'_total' if is_counter else ''}"] = int(value)
+    return found
+
+
+def field(pairs, name):
+    return pairs[pairs.index(name) + 1]
+
+
+def histograms(connection):
+    """The histograms of LOCK.STATS as Prometheus has them: names, with the bound of a bucket, and values."""
+    found = {}
+    stats = connection.ask("LOCK.STATS")
+    for name in ["wait", "hold", "handoff-delay"]:
+        times = field(stats, f"{name}-us")
+        family = f"redis_lock_{name.replace('-', '_')}_seconds"
+        buckets = field(times, "buckets")
+        for bound in [2**power for power in range(6, 34)]:
+            below = sum(count for of, count in zip(buckets[::2], buckets[1::2]) if of <= bound)
+            found[f"{family}_bucket", f"{bound / 1e6:.6f}"] = below
+        found[f"{family}_bucket", "+Inf"] = found[f"{family}_count", ""] = field(times, "count")
+        found[f"{family}_sum", ""] = field(times, "sum") / 1e6
     return found
 
 
@@ -164,6 +186,22 @@ def main():
         unknown = [name for name in figures(connections[0]) if name not in (HERE / "rules/redis-lock.yml").read_text()]
         assert not unknown, f"no rule makes {unknown}"
         wait_until("Prometheus to have each figure of INFO", lambda: not differing(), differing)
+
+        def differing_times():
+            """Parts of histograms that Prometheus does not have as LOCK.STATS tells them now."""
+            expected = histograms(connections[0])
+            rows = [(name, row) for name in {name for name, _ in expected} for row in query(name)]
+            found = {(name, row["metric"].get("le", "")): float(row["value"][1]) for name, row in rows}
+            return {part: (value, found.get(part)) for part, value in expected.items() if found.get(part) != value} or (
+                sorted(found.keys() - expected.keys()))
+
+        wait_until("Prometheus to have the histograms of LOCK.STATS", lambda: not differing_times(), differing_times)
+        for name in ["wait", "hold"]:
+            median = float(query(f"histogram_quantile(0.5, redis_lock_{name}_seconds_bucket)")[0]["value"][1])
+            exact = field(field(connections[0].ask("LOCK.STATS"), f"{name}-us"), "p50") / 1e6
+            assert exact / 2.3 <= max(median, 64e-6) and median <= max(2 * exact, 64e-6), f"{name}: {median} for {exact}"
+        print(f"{len(histograms(connections[0]))} parts of histograms are in Prometheus as LOCK.STATS has them")
+
         expected = figures(connections[0])
         print(f"{len(expected)} figures of INFO are in Prometheus as they are")
 
