@@ -4,7 +4,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build run demo test unit soak integration matrix snippets test-clients fresh bench bystanders compare compare-test lint fmt doc clean
+# No target is a file: each is a word to type.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(lastword $(MAKEFILE_LIST)))
 
 # Where `make run` listens; the next free port is taken when this one is in use.
 PORT ?= 6379
@@ -16,13 +17,16 @@ export MODULE_PATH := $(BUILD)/release/libredis_lock.so
 # The comparison is a workspace of its own, so that its many dependencies touch neither the module nor the tests.
 COMPARE := --locked --manifest-path compare/Cargo.toml --target-dir $(BUILD)/compare
 
+# The least module that locks, which the benchmark sets ours beside.
+floor = cc -O2 -g -Wall -Wextra -Werror -shared -fPIC -o $(BUILD)/release/floor.so bench/floor.c
+
 # The servers to test on: Debian's, and two from the packages pinned in tools/servers.txt.
 SERVERS := $(CURDIR)/target/servers
 export SERVER_BIN ?= $(SERVERS)/debian/redis-server
 ALL_SERVERS := $(SERVERS)/debian/redis-server $(SERVERS)/redis/redis-server $(SERVERS)/valkey/redis-server
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what a build needs, or say in one line what is missing
 	@tools/setup.sh
@@ -42,7 +46,11 @@ unit: setup ## run the tests that need no server
 	cargo test --locked --workspace --lib --bins
 
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
-	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib model_tests
+	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) SIM_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib -- model_tests simulator::nobody
+
+sim: setup ## play failovers in one thread, and print the story of one that goes wrong (SEED=1 STEPS=400 RUNS=9000)
+	SIM_SEED=$(or $(SEED),1) SIM_STEPS=$(or $(STEPS),400) SIM_RUNS=$(or $(RUNS),$(if $(SEED),1,9000)) \
+		cargo test --locked --package redis-lock --lib simulator$(if $(SEED),::nobody) -- --nocapture --test-threads=1
 
 integration: build ## run the server tests on one server (SERVER_BIN=path TESTS=name)
 	@tools/integration.sh $(SERVER_BIN)
@@ -61,7 +69,7 @@ test-clients: build ## test the client libraries on all servers (LANG=python for
 	@tools/servers.sh $(SERVERS)
 	@CLIENT=$(or $(filter $(basename $(notdir $(wildcard tools/clients/*.sh))),$(LANG)),all) tools/clients.sh $(or $(SERVERS_FOR_CLIENTS),$(ALL_SERVERS))
 
-fresh: ## type README's commands on an empty Debian 12; needs root (FRESH=test for make test too)
+fresh: ## type README's commands on an empty Debian 12; needs root (FRESH=test or FRESH=snippets for make test, or make snippets, too)
 	@tools/fresh.sh
 
 test-monitoring: build ## put monitoring/ to the test with Prometheus and redis_exporter
@@ -69,27 +77,47 @@ test-monitoring: build ## put monitoring/ to the test with Prometheus and redis_
 	@tools/servers.sh $(SERVERS)
 	@tools/monitoring.sh $(ALL_SERVERS)
 
-package: build ## make target/package: .tar.gz, .deb, debug symbols, the commands as JSON
+cli: setup ## build the program redis-lock: target/cli/release/redis-lock
+	cargo build --release --locked --manifest-path cli/Cargo.toml --target-dir $(BUILD)/cli
+
+cli-test: build ## check and test the program redis-lock (TESTS=name, SERVERS_FOR_CLI=path for one server)
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	@CLI_TARGET=$(BUILD)/cli tools/cli.sh test $(or $(SERVERS_FOR_CLI),$(ALL_SERVERS))
+
+cli-bench: build ## say what redis-lock run adds to a command
+	@tools/servers.sh $(SERVERS)
+	@CLI_TARGET=$(BUILD)/cli tools/cli.sh bench $(or $(SERVERS_FOR_CLI),$(ALL_SERVERS))
+
+package: setup ## make target/package: .tar.gz, .deb, .rpm, debug symbols, the commands as JSON
 	@tools/setup.sh package
 	@tools/package.sh
 
-package-test: build ## the same, and install the .deb in an empty Debian 12, take a lock, remove it
+package-test: setup ## the same, and install it in an empty Debian 12 and 11, take a lock, remove it
 	@tools/setup.sh package
-	@tools/package.sh test
+	@tools/servers.sh $(SERVERS)
+	@NEWER_SERVER=$(SERVERS)/valkey/redis-server tools/package.sh test
 
-bench: build ## measure speed and memory against other ways to lock (ARGS=--help)
+bench: build ## measure speed and memory against other ways to lock (ARGS=--help; ARGS=clients for the client libraries)
+ifeq ($(ARGS),clients)
+	@tools/setup.sh snippets
+	@tools/servers.sh $(SERVERS)
+	@tools/bench-clients.sh $(SERVERS)/valkey/redis-server
+else
 	@tools/setup.sh bench
 	@tools/servers.sh $(SERVERS)
-	cargo build --release --locked --package lock-bench --examples
+	$(floor)
 	VALKEY_BIN=$(SERVERS)/valkey/redis-server cargo run --release --locked --package lock-bench -- $(ARGS)
+endif
 
-bystanders: build ## hold what the module costs those who use no locks, on all servers, in instructions
+counts: build ## hold what a pair, a hand-off and the module's mere presence cost, on all servers, in instructions
 	@tools/setup.sh matrix
 	@tools/setup.sh bench
 	@tools/servers.sh $(SERVERS)
-	cargo build --release --locked --package lock-bench --examples
+	$(floor)
+	cargo run --release --locked --package lock-bench -- --gate instructions
 	for server in $(ALL_SERVERS); do \
-		cargo run --release --locked --package lock-bench -- --gate --server $$server bystanders || exit 1; \
+		cargo run --release --locked --package lock-bench -- --gate --server $$server floor bystanders || exit 1; \
 	done
 
 compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 prints the same from short runs)
@@ -106,6 +134,34 @@ compare-test: setup ## check and test the comparison itself; it needs hundreds o
 	cargo clippy $(COMPARE) --all-targets -- -D warnings
 	cargo test $(COMPARE)
 
+cluster-test: build ## break real deployments under load, a few times each: nobody holds a lock twice
+	@tools/setup.sh matrix
+	@tools/servers.sh $(SERVERS)
+	@DEPLOYMENTS_TARGET=$(BUILD)/deployments tools/deployments.sh test $(or $(SERVERS_FOR_DEPLOYMENTS),$(ALL_SERVERS))
+
+failovers: build ## lose the newest grants in many failovers, and count the locks that are held twice (N=100, ARGS=--help)
+	@tools/servers.sh $(SERVERS)
+	@DEPLOYMENTS_TARGET=$(BUILD)/deployments tools/deployments.sh run \
+		$(or $(SERVERS_FOR_DEPLOYMENTS),$(SERVERS)/valkey/redis-server) failovers --count $(or $(N),100) $(ARGS)
+
+deployments: build ## break a real deployment under load in one way (ARGS="stopped --rounds 3", ARGS=--help for all)
+	@tools/servers.sh $(SERVERS)
+	@DEPLOYMENTS_TARGET=$(BUILD)/deployments tools/deployments.sh run \
+		$(or $(SERVERS_FOR_DEPLOYMENTS),$(SERVERS)/valkey/redis-server) $(or $(ARGS),--help)
+
+deploy-node: build ## bring examples/deploy/node.conf up on loopback, and say what to type; Ctrl-C ends it
+	@tools/deploy.sh node
+
+deploy-sentinel: build ## the same for a primary, two replicas and three Sentinels
+	@tools/deploy.sh sentinel
+
+deploy-cluster: build ## the same for a cluster of three primaries and three replicas
+	@tools/deploy.sh cluster
+
+deploy-test: build ## bring each of them up, type what it says, and end it
+	@tools/servers.sh $(SERVERS)
+	@tools/deploy.sh test $(or $(SERVERS_FOR_DEPLOYMENTS),$(ALL_SERVERS))
+
 lint: setup ## check format, lints, documentation and shell syntax
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
@@ -115,6 +171,8 @@ lint: setup ## check format, lints, documentation and shell syntax
 fmt: ## format the code
 	cargo fmt --all
 	cargo fmt --manifest-path compare/Cargo.toml
+	cargo fmt --manifest-path cli/Cargo.toml
+	cargo fmt --manifest-path deployments/Cargo.toml
 
 doc: setup ## build the documentation of the code: target/doc
 	cargo doc --locked --workspace --no-deps --document-private-items

@@ -3,7 +3,7 @@
 # what README asks for first. Says how long the first lock took. Needs root, and a Debian whose apt knows a mirror of Debian 12;
 # says why when it cannot run. The empty Debian has mounts and processes of its own, which end with it, and is then removed.
 # usage: tools/fresh.sh
-#   FRESH=test    types `make test` too, which takes as long as it takes
+#   FRESH=test    types `make test` too, which takes as long as it takes; FRESH=snippets types that part of it alone
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/server.sh
@@ -64,7 +64,7 @@ inside() {
     while read -r line <&3; do
         case $line in
         "make run"*) first_lock "$line" ;;
-        "make test"*) [ "${FRESH:-}" != test ] || type_in "$line" ;;
+        "make test"*) [ -z "${FRESH:-}" ] || type_in "make $FRESH" ;;
         *) type_in "$line" ;;
         esac
     done 3< <(blocks sh)

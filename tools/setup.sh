@@ -40,8 +40,9 @@ missing_packages() {
     # The client of etcd is made from the definitions of its protocol.
     [ "$purpose" != compare ] || command -v protoc >/dev/null || echo protobuf-compiler
     [[ " build compare fresh " == *" $purpose "* ]] || python3 -m pip --version >/dev/null 2>&1 || echo python3-pip
-    [ "$purpose" != snippets ] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    [[ " snippets package " != *" $purpose "* ]] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     [ "$purpose" != package ] || command -v objcopy >/dev/null || echo binutils
+    [ "$purpose" != package ] || command -v rpmbuild >/dev/null || echo rpm
     [ "$purpose" != bench ] || command -v valgrind >/dev/null || echo valgrind
     [ "$purpose" != fresh ] || command -v debootstrap >/dev/null || echo debootstrap
 }

@@ -2,7 +2,7 @@
 
 bring_node() {
     local home=$root/node
-    node=$(find_node 20.14 "$root/node-bin")
+    node=$(find_node 20.19 "$root/node-bin")
     mkdir -p "$home"
     cmp -s clients/node/package-lock.json "$home/node_modules/made" && return
     cp clients/node/{package.json,package-lock.json,.npmrc} "$home"
@@ -20,7 +20,7 @@ run_node() {
         "$node/node" tests/readme.mjs
         "$node/node" node_modules/typescript/bin/tsc -p tsconfig.json
         "$node/node" node_modules/typescript/bin/tsc -p tsconfig.tests.json
-        timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=90000 --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
+        timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=360000 --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
     )
 }
 

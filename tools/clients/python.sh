@@ -15,13 +15,15 @@ bring_python() {
 run_python() {
     local python=$root/python/bin/python status=0
     export PYTHONPATH=$PWD/clients/python/src:$PWD/clients/python/tests PYTHONDONTWRITEBYTECODE=1
+    "$python" -m pyflakes clients/python || status=1 # a name that nobody defined
     (cd clients/python && "$python" -m pytest -q -p no:cacheprovider --timeout 60 \
         -k "${TESTS:-test} ${BRIEF:+and not valkey}") || status=1
     [ -z "${TESTS:-}" ] || return "$status"
     (cd "$root/python/upstream" && "$python" "$OLDPWD/clients/python/tests/upstream.py") || status=1
+    [ -n "${BRIEF:-}" ] || "$python" clients/python/tests/overhead.py || status=1
     return "$status"
 }
 
 count_python() {
-    grep -E '^[0-9]+ (passed|failed)' | sed 's/ in .*//; s/,.*warnings\?//'
+    grep -E '^([0-9]+ (passed|failed)|processor time)' | sed 's/ in .*//; s/,.*warnings\?//'
 }

@@ -1,12 +1,12 @@
-# The tests of clients/rust: the scenarios, redis-rs in its default settings, and the program of its README. Read by
+# The tests of clients/rust: its own, the scenarios, a cluster and Sentinel, and the programs of its README. Read by
 # tools/clients.sh.
 
 bring_rust() {
-    (cd clients/rust && CARGO_TARGET_DIR=$root/rust cargo test --quiet --locked --no-run)
+    (cd clients/rust && CARGO_TARGET_DIR=$root/rust cargo test --quiet --locked --all-features --no-run)
 }
 
 run_rust() {
-    (cd clients/rust && CARGO_TARGET_DIR=$root/rust timeout -k 10 400 cargo test --locked -- --nocapture --test-threads=2 "${TESTS:-}")
+    (cd clients/rust && CARGO_TARGET_DIR=$root/rust timeout -k 10 400 cargo test --locked --all-features --no-fail-fast -- --nocapture --test-threads=2 "${TESTS:-}")
 }
 
 count_rust() {
