@@ -1,6 +1,6 @@
-//go:build !readme
+//go:build renewing
 
-// What every block of Go must stand. The server listens on LOCK_PORT and is the process LOCK_PID; LOCK_CLUSTER_PORT is a
+// What a block of Go that waits and renews by itself must stand. The server listens on LOCK_PORT and is the process LOCK_PID; LOCK_CLUSTER_PORT is a
 // cluster of one node. The block is the rest of this package; each driver says in hold how it is called.
 package locks
 

@@ -1,0 +1,44 @@
+"""The block of docs/cookbook.md for at most three calls at a time."""
+import threading
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import redis
+
+from locks import call
+from trials import PORT, info, nothing_is_left, until
+
+
+class Workers(unittest.TestCase):
+    def tearDown(self):
+        nothing_is_left()
+
+    def test_three_at_a_time_and_all_have_their_turn(self):
+        inside, most, lock = [], [0], threading.Lock()
+
+        def send(request):
+            with lock:
+                inside.append(request)
+                most[0] = max(most[0], len(inside))
+            if request < 3:  # the first ones stay until there are three, and many more who could come in
+                until("three at a time", lambda: most[0] == 3 and info("waiting") > 50)
+            with lock:
+                inside.remove(request)
+            return -request
+
+        machines = [redis.Redis(port=PORT) for _ in range(4)]
+        with ThreadPoolExecutor(100) as pool:
+            replies = list(pool.map(lambda n: call(machines[n % 4], send, n), range(100)))
+        self.assertEqual(replies, [-n for n in range(100)])
+        self.assertEqual(most[0], 3)
+
+    def test_a_call_that_fails_gives_its_permit_back(self):
+        def send(request):
+            raise KeyError
+
+        for _ in range(5):
+            with self.assertRaises(KeyError):
+                call(redis.Redis(port=PORT), send, 1)
+
+
+unittest.main()
