@@ -139,7 +139,7 @@ there() { chroot "$empty" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 
 # A lock from the server $1, with the settings $2, in the empty Debian.
 takes_a_lock() {
-    there "install -d /tmp/data; cd /tmp/data; $1 $2 --port 0 --unixsocket /tmp/s --daemonize no --dir /tmp/data --logfile '' & server=\$!
+    there "rm -rf /tmp/data; install -d /tmp/data; cd /tmp/data; $1 $2 --port 0 --unixsocket /tmp/s --daemonize no --dir /tmp/data --logfile '' & server=\$!
         for n in \$(seq 100); do redis-cli -s /tmp/s PING 2>/dev/null | grep -q PONG && break; sleep 0.1; done
         redis-cli -s /tmp/s LOCK.ACQUIRE door you; redis-cli -s /tmp/s LOCK.CHECK door you
         redis-lock run window --url unix:///tmp/s -- sh -c 'echo under fence \$LOCK_FENCE'; kill \$server; wait \$server" \
