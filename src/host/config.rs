@@ -106,16 +106,23 @@ pub(super) fn ask_max_clients(ctx: *mut Ctx) {
 /// Whether the server has each write on its disk before it replies, so that what it loads is all there was. Redis 8.2 with several
 /// `io-threads` has not: it replies before, now and then.
 pub(super) fn keeps_each_write(ctx: *mut Ctx) -> bool {
-    let has = |name: &CStr, value: &[u8]| {
-        let (command, get) = (c"CONFIG".as_ptr(), c"GET".as_ptr());
-        let reply =
-            ServerReply::adopt(rm!(RedisModule_Call(ctx, command, c"cc".as_ptr(), get, name.as_ptr())));
-        reply.is_some_and(|reply| reply.root().item(1).and_then(Part::bytes) == Some(value))
-    };
+    let has = |name, value: &[u8]| server_setting(ctx, name, |text| text == value).unwrap_or(false);
     has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF)
         && has(c"appendfsync", b"always")
         && has(c"no-appendfsync-on-rewrite", b"no")
         && has(c"io-threads", b"1")
+}
+
+/// How many replicas there must be for the server to take writes; `None` if it does not tell.
+pub(super) fn min_replicas(ctx: *mut Ctx) -> Option<u64> {
+    server_setting(ctx, c"min-replicas-to-write", |text| std::str::from_utf8(text).ok()?.parse().ok())?
+}
+
+/// Reads a setting of the server's own; `None` if it has none of this name.
+fn server_setting<R>(ctx: *mut Ctx, name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    let (command, get) = (c"CONFIG".as_ptr(), c"GET".as_ptr());
+    let reply = ServerReply::adopt(rm!(RedisModule_Call(ctx, command, c"cc".as_ptr(), get, name.as_ptr())))?;
+    reply.root().item(1).and_then(Part::bytes).map(read)
 }
 
 /// How many clients may wait, so that those who do not still get in.

@@ -2,8 +2,8 @@
 //! our back. It runs from a timer or from the cron, never inside the callback that found it, because a write made
 //! there would be replicated together with the native command that is being run.
 //!
-//! Three guards before every write: still primary; no pause or failover that wants the stream quiet; in a
-//! cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
+//! Four guards before every write: still primary; as many replicas as the operator asks for; no pause or failover that wants the
+//! stream quiet; in a cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
 
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -48,8 +48,9 @@ pub(super) fn run(ctx: *mut Ctx) {
     let in_budget = || clock::now() < end;
     end_waits(start, in_budget);
     // Without knowing whose a slot is nothing may be decided, and nobody sent away.
-    let is_blind = state::with(|host| host.has_keys_to_open(start)) && cluster::is_blind(ctx);
-    let may_write = !is_blind && may_write(ctx);
+    let has_keys = state::with(|host| host.has_keys_to_open(start));
+    let is_blind = has_keys && cluster::is_blind(ctx);
+    let may_write = !is_blind && may_write(ctx) && (!has_keys || has_replicas(ctx));
     let may_look = !is_blind && !is_loading(ctx);
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::answer_next() {}
@@ -182,6 +183,12 @@ pub(super) fn confirm_delivered(host: &mut Host) {
     while let Some(Delivered { client, grant }) = host.delivered.pop() {
         match grant.rollback {
             Some(fence) if is_connected(client) => host.manager.confirm(fence),
+/// Whether the operator lets a primary with so few replicas write. One that is cut off might give a lock away that its
+/// successor has given to somebody else.
+fn has_replicas(ctx: *mut Ctx) -> bool {
+    state::with(|host| host.listeners.are_enough(ctx))
+}
+
             _ => host.roll_back_soon(grant),
         }
     }

@@ -262,7 +262,10 @@ unsafe extern "C" fn on_config(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wh
     catch_panic("config", || {
         config::ask_max_clients(ctx);
         // Our own settings are set while a step has the state, perhaps; the next change will do.
-        state::with_unless_ours(|host| host.idle_timeout.is_known = false);
+        state::with_unless_ours(|host| {
+            host.idle_timeout.is_known = false;
+            host.listeners.forget();
+        });
     });
 }
 

@@ -6,6 +6,7 @@ use redis_module::raw;
 use smallvec::SmallVec;
 
 use super::api::{has_flags, rm, Ctx, Io, OwnString, RString, ServerInfo};
+use super::config;
 use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;
@@ -21,11 +22,12 @@ use crate::primitive::{Clock, Lock};
 pub(super) struct Listeners {
     known: Option<bool>,
 }
+    are_enough: Option<bool>,
 
 impl Listeners {
     /// Something happened: ask again before the next write.
     pub(super) fn forget(&mut self) {
-        self.known = None;
+        *self = Self::default();
     }
 
     #[inline]
@@ -36,6 +38,17 @@ impl Listeners {
         }
     }
 }
+
+    /// Whether as many replicas are near as `min-replicas-to-write` asks for. The server refuses writes of clients where they
+    /// are not; what nobody's command writes, we have to leave undone.
+    pub(super) fn are_enough(&mut self, ctx: *mut Ctx) -> bool {
+        *self.are_enough.get_or_insert_with(|| {
+            // Told only where the setting is on.
+            let near =
+                ServerInfo::ask(ctx, c"replication").and_then(|info| info.number(c"min_slaves_good_slaves"));
+            near.is_none_or(|near| config::min_replicas(ctx).is_none_or(|least| near >= least))
+        })
+    }
 
 #[cold]
 fn ask(ctx: *mut Ctx) -> bool {

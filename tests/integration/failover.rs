@@ -179,17 +179,44 @@ fn a_promoted_replica_keeps_what_was_promised() {
 }
 
 #[test]
-fn without_enough_replicas_nothing_is_decided_for_clients_but_leases_still_end() {
+fn without_enough_replicas_nothing_is_decided_not_even_for_those_who_wait() {
     let server = Server::start();
     acquire_on(&server, &["k", "o", "PX", "1000"]);
     let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut briefly = waiter(&server, &["k", "briefly", "BLOCK", "2000"]);
     assert_eq!(server.cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
     for words in [&["LOCK.ACQUIRE", "l", "o"][..], &["LOCK.RELEASE", "k", "o"], &["LOCK.RENEW", "k", "o"]] {
         assert!(server.cmd(words).error().starts_with("NOREPLICAS "), "{words:?}");
     }
     assert_eq!(left(&server, "l", "o"), 0);
+    // That lasts longer than the lease.
+    assert_eq!(briefly.read(), Value::Nil);
+    assert_eq!((left(&server, "k", "o"), server.cmd(&["EXISTS", "k"])), (0, Value::Int(1)));
+    next.expect_nothing_pending();
+    assert_eq!(server.cmd(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
     assert!(next.read().int() > 0);
     assert!(left(&server, "k", "next") > 0);
+}
+
+#[test]
+fn a_primary_that_has_lost_its_replica_gives_no_lock_away_until_there_is_one_again() {
+    let (primary, replica) =
+        (Server::with(&["min-replicas-to-write 1", "min-replicas-max-lag 1"]), Server::start());
+    follow(&replica, &primary);
+    wait_until("the replica to be near", || primary.info("replication")["min_slaves_good_slaves"] == "1");
+    acquire_on(&primary, &["k", "o", "PX", "3000"]);
+    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0"]);
+    replica.signal("STOP");
+    wait_until("the replica to be far", || primary.info("replication")["min_slaves_good_slaves"] == "0");
+    wait_until("the lease to be over", || left(&primary, "k", "o") == 0);
+    assert!(primary.cmd(&["LOCK.ACQUIRE", "other", "o"]).error().starts_with("NOREPLICAS "));
+    next.expect_nothing_pending();
+    replica.signal("CONT");
+    let fence = next.read().int();
+    wait_until("the grant to arrive", || {
+        let info = replica.cmd(&["LOCK.INFO", "k"]);
+        info.field("holds").items().first().is_some_and(|hold| hold.field("fence").int() == fence)
+    });
 }
 
 #[test]
