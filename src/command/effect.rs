@@ -8,11 +8,12 @@
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
 //!
 //! The words of what few holds have are in [`bounds`], those of what changes at a hold in [`changes`]; several effects on
-//! one lock are one command, in [`step`].
+//! one lock are one command, in [`step`]. The time without grants after a failover is no lock's: [`window`].
 
 pub mod bounds;
 pub mod changes;
 pub mod step;
+pub mod window;
 
 use std::borrow::Cow;
 
@@ -230,10 +231,7 @@ mod tests {
             };
             let mut words = Words::new();
             effect.put(&mut words);
-            let words: Vec<Vec<u8>> = words.iter().map(|word| match word {
-                Word::Number(n) => n.to_string().into_bytes(),
-                Word::Text(text) => text.to_vec(),
-            }).collect();
+            let words: Vec<Vec<u8>> = words.iter().map(Word::bytes).collect();
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
             prop_assert_eq!(HoldEffect::parse(&mut Args::new(HOLD.name, &words)), Ok(effect.clone()));
         }

@@ -110,11 +110,7 @@ mod tests {
 
     /// The words of a command as a replica or a file gives them back: the key before them.
     fn in_stream(words: &Words) -> Vec<Vec<u8>> {
-        let text = |word: &Word| match word {
-            Word::Number(n) => n.to_string().into_bytes(),
-            Word::Text(text) => text.to_vec(),
-        };
-        [b"k".to_vec()].into_iter().chain(words.iter().map(text)).collect()
+        [b"k".to_vec()].into_iter().chain(words.iter().map(Word::bytes)).collect()
     }
 
     proptest! {

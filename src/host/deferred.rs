@@ -18,6 +18,7 @@ use super::keyspace::ServerKeyspace;
 use super::slot_scope::SlotScope;
 use super::state::{self, Delivered, Host};
 use super::{clock, cluster, hearing, journal, observe, replicate};
+use crate::command::effect::window::WindowEffect;
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::driver;
@@ -44,6 +45,7 @@ pub(super) fn run(ctx: *mut Ctx) {
     step_down(ctx);
     let start = clock::now();
     end_recovery(start);
+    tell_of_recovery(ctx);
     let end = Moment(start.0.saturating_add(RUN_BUDGET_US));
     let in_budget = || clock::now() < end;
     end_waits(start, in_budget);
@@ -90,8 +92,22 @@ pub(super) fn run(ctx: *mut Ctx) {
 
 /// Grants again, if the time without grants after a failover is over.
 fn end_recovery(now: Moment) {
-    let stats = state::with(|host| host.manager.end_recovery_if_due(now).then_some(host.manager.stats));
+    let stats = state::with(|host| {
+        (host.is_primary && host.manager.end_recovery_if_due(now)).then_some(host.manager.stats)
+    });
     stats.iter().for_each(journal::note_recovery_end);
+}
+
+/// Tells those who may come after this server that nothing is granted for now, or that this is over.
+fn tell_of_recovery(ctx: *mut Ctx) {
+    if !may_write(ctx) || !state::with(|host| host.manager.recovery.take_untold()) {
+        return;
+    }
+    let effect = state::with(|host| {
+        let window = host.manager.recovery.outline();
+        host.listeners.any(ctx).then(|| WindowEffect::of(window, clock::read()))
+    });
+    effect.into_iter().for_each(|effect| replicate::window(ctx, effect));
 }
 
 /// Sends those away who waited while this server was a primary, and forgets their queues. Most servers have ended the waits
@@ -167,6 +183,12 @@ fn may_write(ctx: *mut Ctx) -> bool {
         && rm!(RedisModule_AvoidReplicaTraffic()) == 0
 }
 
+/// Whether the operator lets a primary with so few replicas write. One that is cut off might give a lock away that its
+/// successor has given to somebody else.
+fn has_replicas(ctx: *mut Ctx) -> bool {
+    state::with(|host| host.listeners.are_enough(ctx))
+}
+
 /// Waits that are over. They change no data, so they end during a pause too.
 fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
     state::with(|host| {
@@ -183,12 +205,6 @@ pub(super) fn confirm_delivered(host: &mut Host) {
     while let Some(Delivered { client, grant }) = host.delivered.pop() {
         match grant.rollback {
             Some(fence) if is_connected(client) => host.manager.confirm(fence),
-/// Whether the operator lets a primary with so few replicas write. One that is cut off might give a lock away that its
-/// successor has given to somebody else.
-fn has_replicas(ctx: *mut Ctx) -> bool {
-    state::with(|host| host.listeners.are_enough(ctx))
-}
-
             _ => host.roll_back_soon(grant),
         }
     }

@@ -60,11 +60,11 @@ fn take_role(host: &mut Host, ctx: *mut Ctx, is_primary: bool) {
             log(c"notice", "lock: event=handover-given-up; nobody else was a primary");
         } else if host.handover.lost_nothing(ctx) {
             log(c"notice", "lock: event=handover; the old primary had granted nothing that is unknown here");
+            succeed(host);
         } else {
             take_over(host, "promotion");
         }
     } else {
-        host.manager.recovery.close();
         host.steps_down = true;
     }
     host.handover.watch(ctx, !is_primary);
@@ -83,6 +83,15 @@ fn take_over(host: &mut Host, why: &str) {
             "lock: event=recovery-began why={why} ms={ms} longest-lease={longest} known-fence={known}"
         );
         log(c"warning", &line);
+    }
+}
+
+/// Nothing that was granted before is unknown here, unless the server before this one was waiting for such holds itself.
+fn succeed(host: &mut Host) {
+    let now = clock::now();
+    if host.manager.succeeded(now) {
+        let ms = recovery::left_ms(&host.manager, now);
+        log(c"warning", &format!("lock: event=recovery-goes-on ms={ms}"));
     }
 }
 
@@ -126,15 +135,22 @@ unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
         state::with(|host| {
             host.listeners.forget();
             host.loads_stream = what == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START;
+            if host.loads_stream {
+                // If the primary has one, the data that it sends say so.
+                host.manager.recovery.hear(None);
+            }
             if matches!(
                 what,
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
                 host.recheck_all();
                 host.recheck_all_ties();
-                let is_start = host.is_primary && !host.has_run && host.manager.fences.last() > 0;
-                if is_start && !config::keeps_each_write(ctx) {
-                    take_over(host, "start");
+                if host.is_primary && !host.has_run && host.manager.fences.last() > 0 {
+                    if config::keeps_each_write(ctx) {
+                        succeed(host);
+                    } else {
+                        take_over(host, "start");
+                    }
                 }
             }
         });

@@ -9,11 +9,14 @@ use redis_module::raw;
 
 use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
 use super::handler::catch_panic;
-use super::value::{self, behind, is_load, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING};
+use super::value::{
+    self, behind, is_load, source, with_text, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING,
+};
 use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::leases::hold_bytes;
+use crate::primitive::recovery::encoding;
 use crate::primitive::ties::tie_bytes;
 use crate::primitive::{Clock, Cooldown, Fence, Hold, Lease, Lock, LockManager};
 
@@ -142,43 +145,53 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
 }
 
 /// What is known of the past goes along with the data: the newest fence, so that a restart cannot repeat one of a lock that
-/// was free; and for a recovery window the longest lease.
+/// was free; and for a recovery window the longest lease, and the one that is open.
 unsafe extern "C" fn aux_save(io: *mut Io, _when: c_int) {
     catch_panic("aux_save", || {
-        let (fence, lease) = state::with(|host| {
+        state::with(|host| {
             let LockManager { fences, recovery, .. } = &host.manager;
-            (fences.last(), recovery.leases.longest())
+            if fences.last() > 0 || !has!(RedisModule_AddPostNotificationJob) {
+                rm!(RedisModule_SaveUnsigned(io, fences.last()));
+                rm!(RedisModule_SaveSigned(io, recovery.leases.longest().to_wire()));
+                let window = encoding::encode(recovery, clock::read());
+                rm!(RedisModule_SaveStringBuffer(io, window.as_ptr().cast(), window.len()));
+            }
         });
-        if fence > 0 || !has!(RedisModule_AddPostNotificationJob) {
-            rm!(RedisModule_SaveUnsigned(io, fence));
-            rm!(RedisModule_SaveSigned(io, lease.to_wire()));
-        }
     });
 }
 
 unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_int {
-    let done = catch_panic("aux_load", || {
+    let load = || {
         state::with(hearing::wake_up);
-        let fence = rm!(RedisModule_LoadUnsigned(io));
-        let lease = match encoding {
-            FIRST_ENCODING => 0,
-            ENCODING => rm!(RedisModule_LoadSigned(io)),
-            _ => return false,
-        };
-        let Some(lease) = Lease::from_wire(lease).filter(|_| rm!(RedisModule_IsIOError(io)) == 0) else {
-            return false;
-        };
-        state::with(|host| {
-            if let Some(fence) = Fence::new(fence) {
-                host.manager.fences.advance_past(fence);
+        let fence = load_unsigned(io)?;
+        if let Some(fence) = Fence::new(fence) {
+            state::with(|host| host.manager.fences.advance_past(fence));
+        }
+        match encoding {
+            FIRST_ENCODING => Some(()),
+            ENCODING => {
+                let lease = Lease::from_wire(rm!(RedisModule_LoadSigned(io)))?;
+                let (source, clock) = (source(io), clock::read());
+                with_text(io, |window| {
+                    state::with(|host| {
+                        let recovery = &mut host.manager.recovery;
+                        recovery.leases.note(lease);
+                        encoding::decode(window, recovery, source, clock)
+                    })
+                })?
             }
-            host.manager.recovery.leases.note(lease);
-        });
-        true
-    });
+            _ => None,
+        }
+    };
+    let done = catch_panic("aux_load", || load().is_some());
     if done {
         OK
     } else {
         ERR
     }
+}
+
+fn load_unsigned(io: *mut Io) -> Option<u64> {
+    let n = rm!(RedisModule_LoadUnsigned(io));
+    (rm!(RedisModule_IsIOError(io)) == 0).then_some(n)
 }

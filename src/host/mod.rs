@@ -135,6 +135,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
         && register::add::<replica::FreeHandler>(ctx, &effect::FREE)
         && register::add::<replica::LimitHandler>(ctx, &effect::LIMIT)
         && register::add::<replica::StepHandler>(ctx, &effect::step::STEP)
+        && register::add::<replica::WindowHandler>(ctx, &effect::window::RECOVERY)
         && register::add::<replica::SetLatchHandler>(ctx, &latch_effect::SET)
         && register::add::<replica::CountDownHandler>(ctx, &latch_effect::DOWN)
 }

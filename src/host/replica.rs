@@ -9,6 +9,7 @@ use super::handler::{Call, Handler};
 use super::key::{LockKey, OpenKey};
 use super::{clock, config, replicate, reply, state};
 use crate::command::effect::step::{self, EffectKind, LockEffects};
+use crate::command::effect::window::WindowEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
@@ -48,6 +49,23 @@ impl Handler for StepHandler {
         let words = call.words();
         let effects = step::parse(&words)?;
         apply_change(call, effects)
+    }
+}
+
+pub(super) struct WindowHandler;
+
+impl Handler for WindowHandler {
+    fn run(call: &Call) -> Result<(), LockError> {
+        let effect = WindowEffect::parse(&call.words())?;
+        // No slot that moves in needs this one.
+        if !is_stream(call.ctx) {
+            return Err(LockError::EffectRefused);
+        }
+        let window = effect.here(source(call.ctx), clock::read());
+        state::with(|host| host.manager.recovery.hear(window));
+        replicate::pass_on(call.ctx);
+        reply::int(call.ctx, 1);
+        Ok(())
     }
 }
 

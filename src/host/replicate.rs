@@ -8,11 +8,12 @@ use smallvec::SmallVec;
 use super::api::{has_flags, rm, Ctx, Io, OwnString, RString, ServerInfo};
 use super::config;
 use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
+use crate::command::effect::window::WindowEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;
 use crate::primitive::{Clock, Lock};
 
-/// Whether anybody reads the stream.
+/// Whether anybody reads the stream, and whether enough do for the operator.
 ///
 /// Putting an effect into words costs more than the rest of an acquire, and the server throws the words away when
 /// there is neither an AOF nor a replica nor a backlog. So we ask it, and forget the answer whenever something
@@ -21,8 +22,8 @@ use crate::primitive::{Clock, Lock};
 #[derive(Default)]
 pub(super) struct Listeners {
     known: Option<bool>,
-}
     are_enough: Option<bool>,
+}
 
 impl Listeners {
     /// Something happened: ask again before the next write.
@@ -37,7 +38,6 @@ impl Listeners {
             None => *self.known.insert(ask(ctx)),
         }
     }
-}
 
     /// Whether as many replicas are near as `min-replicas-to-write` asks for. The server refuses writes of clients where they
     /// are not; what nobody's command writes, we have to leave undone.
@@ -49,6 +49,7 @@ impl Listeners {
             near.is_none_or(|near| config::min_replicas(ctx).is_none_or(|least| near >= least))
         })
     }
+}
 
 #[cold]
 fn ask(ctx: *mut Ctx) -> bool {
@@ -74,11 +75,12 @@ fn strings(words: &Words) -> Strings {
 }
 
 /// Puts a command into the replication stream.
-fn send(ctx: *mut Ctx, key: *mut RString, command: &CStr, words: &Words) {
+fn send(ctx: *mut Ctx, key: Option<*mut RString>, command: &CStr, words: &Words) {
     let strings = strings(words);
-    let mut words: SmallVec<[*mut RString; 16]> = strings.iter().map(OwnString::as_ptr).collect();
+    let words = strings.iter().map(OwnString::as_ptr);
+    let mut words: SmallVec<[*mut RString; 17]> = key.into_iter().chain(words).collect();
     let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
-    rm!(RedisModule_Replicate(ctx, command, c"sv".as_ptr(), key, words, count));
+    rm!(RedisModule_Replicate(ctx, command, c"v".as_ptr(), words, count));
 }
 
 /// Puts a command into an AOF that is being rewritten.
@@ -92,7 +94,7 @@ fn emit(io: *mut Io, key: *mut RString, command: &CStr, words: &Words) {
 /// Tells what a step did to a lock, to the replication stream.
 pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
     let Some((command, words)) = command_of(effects) else { return };
-    send(ctx, key, command, &words);
+    send(ctx, Some(key), command, &words);
 }
 
 /// A lock, in an AOF that is being rewritten: a command for each hold and each cooldown.
@@ -109,16 +111,22 @@ pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock)
     }
 }
 
+/// Whether a recovery window is open. It is no key's.
+pub(super) fn window(ctx: *mut Ctx, effect: WindowEffect) {
+    let (command, words) = effect.command();
+    send(ctx, None, command, &words);
+}
+
 /// A latch stands.
 pub(super) fn latch(ctx: *mut Ctx, key: *mut RString, effect: &SetEffect) {
     let (command, words) = effect.command();
-    send(ctx, key, command, &words);
+    send(ctx, Some(key), command, &words);
 }
 
 /// A latch was counted down.
 pub(super) fn count_down(ctx: *mut Ctx, key: *mut RString, effect: DownEffect) {
     let (command, words) = effect.command();
-    send(ctx, key, command, &words);
+    send(ctx, Some(key), command, &words);
 }
 
 /// A latch, in an AOF that is being rewritten. The server itself writes when the key expires.

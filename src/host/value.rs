@@ -150,15 +150,7 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         if !(FIRST_ENCODING..=ENCODING).contains(&encoding) {
             return None;
         }
-        let mut len = 0;
-        let buffer = rm!(RedisModule_LoadStringBuffer(io, &raw mut len));
-        if buffer.is_null() || rm!(RedisModule_IsIOError(io)) != 0 {
-            return None;
-        }
-        // SAFETY: the server gave a buffer of this length, which is ours until it is freed below.
-        let bytes = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) };
-        let decoded = V::decode(bytes, source(io), clock::read());
-        rm!(RedisModule_Free(buffer.cast()));
+        let decoded = with_text(io, |bytes| V::decode(bytes, source(io), clock::read()))?;
         let Some((mut value, left_out)) = decoded else {
             log_unsound(
                 io,
@@ -181,6 +173,19 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
     catch_panic("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
+/// Reads the next text of a file; `None` if the file ends.
+pub(super) fn with_text<R>(io: *mut Io, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    let mut len = 0;
+    let buffer = rm!(RedisModule_LoadStringBuffer(io, &raw mut len));
+    if buffer.is_null() || rm!(RedisModule_IsIOError(io)) != 0 {
+        return None;
+    }
+    // SAFETY: the server gave a buffer of this length, which is ours until it is freed below.
+    let result = read(unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), len) });
+    rm!(RedisModule_Free(buffer.cast()));
+    Some(result)
+}
+
 /// Tells the operator which value broke a rule.
 #[cold]
 fn log_unsound(io: *mut Io, what: &str) {
@@ -197,7 +202,7 @@ pub(super) fn is_load(io: *mut Io) -> bool {
 
 /// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has
 /// been judged by its primary, and by that one's clock.
-fn source(io: *mut Io) -> Source {
+pub(super) fn source(io: *mut Io) -> Source {
     if !is_load(io) {
         let is_primary = state::with_unless_ours(|host| host.is_primary).unwrap_or(true);
         return if is_primary {

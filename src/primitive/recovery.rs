@@ -3,6 +3,10 @@
 //!
 //! Fences tell what was lost. A stream is heard in its order, so whatever has a fence up to the newest one known when the
 //! window opens is known, or has ended; what has a newer one was granted behind it, and nobody here can know of it.
+//!
+//! Replicas and files are told of a window, since whoever comes after this server has to wait for those holders as well.
+
+pub mod encoding;
 
 use super::table::Table;
 use super::{Clock, Fence, Hold, Lease, Moment, Permits};
@@ -26,7 +30,19 @@ pub enum Length {
 #[derive(Debug, Default)]
 pub struct Recovery {
     window: Option<Box<Window>>,
+    /// Whether it has opened or closed, and those who come after this server have not been told.
+    is_untold: bool,
     pub leases: LongestLease,
+}
+
+/// A window that is open, as others are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The newest fence that was known when it opened; 0 if none was.
+    pub known: u64,
+    /// No fence of before can be newer than this.
+    pub newest: u64,
+    pub until: Moment,
 }
 
 /// A hold that an owner says it has.
@@ -43,19 +59,22 @@ type Mark = (Fence, Option<Permits>);
 
 #[derive(Debug)]
 struct Window {
-    /// The newest fence that was known when it opened; 0 if none was.
-    known: u64,
-    /// No fence of before can be newer than this.
-    newest: u64,
-    until: Moment,
+    outline: Outline,
     /// Holds that were lost, or came back, and have ended: by lock.
     ended: Table<(i32, Box<[u8]>), Vec<Mark>>,
     /// How many there are.
     marks: usize,
 }
 
+impl From<Outline> for Box<Window> {
+    fn from(outline: Outline) -> Self {
+        Self::new(Window { outline, ended: Table::default(), marks: 0 })
+    }
+}
+
 impl Recovery {
-    /// Opens a window; whether there is one now. One that is open already begins anew.
+    /// Opens a window; whether there is one now. One that is open already goes on at least as long as it would have, and who
+    /// could come back in it still can.
     pub fn open(&mut self, length: Length, known: u64, clock: Clock, ahead_ms: u64) -> bool {
         let lasting = match length {
             Length::Off => Lease::NONE,
@@ -64,8 +83,14 @@ impl Recovery {
         };
         let newest = clock.unix_us.saturating_add(ahead_ms.saturating_mul(1000));
         let until = lasting.deadline(clock.now);
-        self.window = (lasting > Lease::NONE)
-            .then(|| Box::new(Window { known, newest, until, ended: Table::default(), marks: 0 }));
+        if self.is_due(clock.now) || lasting == Lease::NONE {
+            self.close();
+        }
+        if lasting > Lease::NONE {
+            let window = self.window.get_or_insert_with(|| Outline { known, newest, until }.into());
+            window.set(window.outline.and(Outline { known, newest, until }));
+            self.is_untold = true;
+        }
         self.is_open()
     }
 
@@ -77,12 +102,39 @@ impl Recovery {
 
     /// When it closes; `None` if it is not open.
     pub fn until(&self) -> Option<Moment> {
-        self.window.as_ref().map(|window| window.until)
+        self.outline().map(|window| window.until)
+    }
+
+    /// What those who come after this server have to know of it; `None` if it is not open.
+    pub fn outline(&self) -> Option<Outline> {
+        self.window.as_ref().map(|window| window.outline)
+    }
+
+    /// Whether it has opened or closed since somebody asked.
+    pub fn take_untold(&mut self) -> bool {
+        std::mem::take(&mut self.is_untold)
+    }
+
+    /// The primary of this server, or the file that it loads, says that this window is open, or that none is.
+    pub fn hear(&mut self, told: Option<Outline>) {
+        match (&mut self.window, told) {
+            (Some(window), Some(told)) => window.set(told),
+            (window, told) => *window = told.map(Into::into),
+        }
+    }
+
+    /// The marks of an open window: a database, a lock in it, the fence of a hold that is over, and its permits where they
+    /// are known.
+    pub fn marks(&self) -> impl Iterator<Item = (i32, &[u8], Fence, Option<Permits>)> {
+        let all = self.window.iter().flat_map(|window| window.ended.iter());
+        all.flat_map(|((db, key), ended)| ended.iter().map(|(fence, of)| (*db, &**key, *fence, *of)))
     }
 
     /// Closes the window; whether it was open.
     pub fn close(&mut self) -> bool {
-        self.window.take().is_some()
+        let was_open = self.window.take().is_some();
+        self.is_untold |= was_open;
+        was_open
     }
 
     /// Whether it is open and its time is over.
@@ -109,8 +161,8 @@ impl Recovery {
             let ended = window.ended.get(&(db, key.into()));
             ended.is_some_and(|ended| ended.iter().any(ends_it))
         };
-        window.known < fence.get()
-            && fence.get() <= window.newest
+        window.outline.known < fence.get()
+            && fence.get() <= window.outline.newest
             && !holds.iter().any(is_known)
             && !is_over()
     }
@@ -125,7 +177,7 @@ impl Recovery {
     /// No hold of this lock comes back.
     pub fn bar(&mut self, db: i32, key: &[u8]) {
         if let Some(window) = &mut self.window {
-            if let Some(newest) = Fence::new(window.newest) {
+            if let Some(newest) = Fence::new(window.outline.newest) {
                 window.record_end(db, key, newest, Some(Permits::EXCLUSIVE));
             }
         }
@@ -153,15 +205,37 @@ impl Recovery {
     }
 }
 
+impl Outline {
+    /// One that covers both.
+    fn and(self, other: Self) -> Self {
+        Self {
+            known: self.known.min(other.known),
+            newest: self.newest.max(other.newest),
+            until: self.until.max(other.until),
+        }
+    }
+}
+
 impl Window {
+    fn set(&mut self, outline: Outline) {
+        self.outline = outline;
+        if self.marks >= RECOVERY_MARKS_MAX {
+            self.let_nothing_back();
+        }
+    }
+
+    /// What is not marked could come back; so nothing does.
+    const fn let_nothing_back(&mut self) {
+        self.outline.newest = self.outline.known;
+    }
+
     #[cold]
     fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
-        if fence.get() <= self.known {
+        if fence.get() <= self.outline.known {
             return;
         }
         if self.marks >= RECOVERY_MARKS_MAX {
-            // What is not marked could come back; so nothing does.
-            self.newest = self.known;
+            self.let_nothing_back();
             return;
         }
         self.marks = self.marks.saturating_add(1);
@@ -289,6 +363,7 @@ mod tests {
     fn lasts_as_long_as_the_longest_lease_that_can_be_alive() {
         let until = |recovery: &mut Recovery| {
             let length = Length::Auto { least: Lease::ms(15), most: Lease::ms(60) };
+            recovery.close();
             recovery.open(length, 0, Clock { now: Moment(0), ..CLOCK }, 0);
             recovery.until().unwrap().0 / 1000
         };
@@ -312,9 +387,39 @@ mod tests {
     }
 
     #[test]
+    fn one_that_opens_while_one_is_open_covers_both() {
+        let mut recovery = open();
+        recovery.record_end(0, KEY, fence(150), Some(Permits::EXCLUSIVE));
+        let later = Clock { now: Moment(6_000), unix_us: 5_000_000 };
+        assert!(recovery.open(Length::Fixed(Lease::ms(2)), 4_000_000, later, 1_000));
+        let of_both = Outline { known: 100, newest: 6_000_000, until: Moment(12_000) };
+        assert_eq!(recovery.outline(), Some(of_both));
+        let may = |n| may_be_lost(&recovery, (0, KEY), n, Permits::EXCLUSIVE);
+        assert_eq!([150, 151].map(may), [false, true], "what has ended is still known");
+
+        let over = Clock { now: Moment(12_000), unix_us: 7_000_000 };
+        assert!(recovery.open(Length::Fixed(Lease::ms(2)), 4_000_000, over, 0));
+        assert_eq!(recovery.outline().map(|window| window.known), Some(4_000_000), "that one was over");
+    }
+
+    #[test]
+    fn who_hears_of_a_window_has_the_same_and_need_not_tell_of_it() {
+        let (mut primary, mut replica) = (open(), Recovery::default());
+        assert!(primary.take_untold() && !primary.take_untold());
+        replica.hear(primary.outline());
+        replica.record_end(0, KEY, fence(150), None);
+        replica.hear(primary.outline());
+        assert_eq!((replica.outline(), replica.take_untold()), (primary.outline(), false));
+        assert_eq!(replica.marks().collect::<Vec<_>>(), [(0, KEY, fence(150), None)]);
+        assert!(primary.close() && primary.take_untold());
+        replica.hear(primary.outline());
+        assert!(!replica.is_open() && !replica.take_untold());
+    }
+
+    #[test]
     fn there_is_none_where_it_is_off() {
         let mut recovery = open();
-        assert!(!recovery.open(Length::Off, 100, CLOCK, 0) && !recovery.is_open());
+        assert!(!recovery.open(Length::Off, 100, CLOCK, 0) && !recovery.is_open() && recovery.take_untold());
         assert!(!recovery.open(Length::Fixed(Lease::NONE), 100, CLOCK, 0));
     }
 }

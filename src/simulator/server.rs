@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::command::acquire::{Acquire, Acquired, Take};
 use crate::command::convert::{Convert, Converted};
 use crate::command::effect::step::{self, command_of, effects_of, EffectKind, LockEffects, Word};
+use crate::command::effect::window::WindowEffect;
 use crate::command::operate::Break;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
@@ -15,7 +16,7 @@ use crate::primitive::allowance::Allowance;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
-use crate::primitive::recovery::Length;
+use crate::primitive::recovery::{encoding, Length};
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Clock, GroupStep, Hold, Lock, LockManager, Moment, Step};
 
@@ -75,6 +76,9 @@ impl Server {
         if let Some(fence) = crate::primitive::Fence::new(primary.manager.fences.last()) {
             replica.manager.fences.advance_past(fence);
         }
+        let window = encoding::encode(&primary.manager.recovery, primary.clock());
+        let clock = replica.clock();
+        encoding::decode(&window, &mut replica.manager.recovery, Source::Primary, clock).unwrap();
         replica
     }
 
@@ -135,6 +139,11 @@ impl Server {
     pub fn apply(&mut self, line: &Line) {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (command, words) = words.split_first().unwrap();
+        if *command == b"LOCK._RECOVERY" {
+            let window = WindowEffect::parse(words).unwrap().here(Source::Primary, self.clock());
+            self.manager.recovery.hear(window);
+            return;
+        }
         let kind = EffectKind::ALL.into_iter().find(|kind| kind.command().to_bytes() == *command);
         let effects: LockEffects = match kind {
             Some(kind) => LockEffects::from_iter([kind.parse(words).unwrap()]),
@@ -158,6 +167,7 @@ impl Server {
         }
         let now = Moment(now_us);
         self.manager.end_recovery_if_due(now);
+        self.tell_of_recovery();
         while self.manager.end_due_wait(now).is_some() {}
         self.run_rechecks();
         while let Some(recheck) = self.manager.next_due_lease(now) {
@@ -168,10 +178,31 @@ impl Server {
 
     /// The replica is a primary from now on, and grants nothing for so long.
     pub fn promote(&mut self, window: Length) {
-        self.manager.ledger.clear();
         self.manager.took_over(window, self.clock(), AHEAD_MS);
+        self.begin();
+    }
+
+    /// The replica is a primary from now on, and the one before it had told it all.
+    pub fn succeed(&mut self) {
+        self.manager.succeeded(Moment(self.now_us));
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.manager.ledger.clear();
+        self.tell_of_recovery();
         self.manager.recheck_all();
         self.run_rechecks();
+    }
+
+    fn tell_of_recovery(&mut self) {
+        if self.manager.recovery.take_untold() {
+            let effect = WindowEffect::of(self.manager.recovery.outline(), self.clock());
+            let (command, words) = effect.command();
+            self.told.push(
+                [command.to_bytes().to_vec()].into_iter().chain(words.iter().map(Word::bytes)).collect(),
+            );
+        }
     }
 
     /// How many wait at locks that they could have.
@@ -203,12 +234,8 @@ impl Server {
             _ => None,
         }));
         if let Some((command, words)) = command_of(&told) {
-            let word = |word: &Word| match *word {
-                Word::Number(n) => n.to_string().into_bytes(),
-                Word::Text(text) => text.to_vec(),
-            };
             let head = [command.to_bytes().to_vec(), key.to_vec()];
-            self.told.push(head.into_iter().chain(words.iter().map(word)).collect());
+            self.told.push(head.into_iter().chain(words.iter().map(Word::bytes)).collect());
         }
         drop(told);
         self.store(key, lock);

@@ -44,6 +44,8 @@ pub enum Event {
     Act { client: usize, key: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
     /// The primary dies, with what it has not told its replica yet. So long after that the replica is promoted.
     Fail { after_us: u64 },
+    /// The primary hands over to its replica when that has heard all of it.
+    HandOver,
     /// An operator ends the holds of a lock.
     Break { key: usize },
 }
@@ -156,6 +158,7 @@ impl World {
                 Event::Pass { us } => self.pass(us),
                 Event::Act { .. } => self.act(*event),
                 Event::Fail { after_us } => self.fail(after_us),
+                Event::HandOver => self.hand_over(),
                 Event::Break { key } => self.break_holds(key),
             }
             if self.outcome.violation.is_some() {
@@ -303,7 +306,10 @@ impl World {
                 self.tell(|world| format!("{} hears {}", world.servers[to].name, text(&line)));
                 self.servers[to].apply(&line);
             }
-            Message::Promotion => self.promote(),
+            Message::Promotion => {
+                self.outcome.failovers += 1;
+                self.promote(|server, window| server.promote(window));
+            }
         }
     }
 
@@ -379,11 +385,26 @@ impl World {
         self.send(self.now_us + after_us, Message::Promotion);
     }
 
-    fn promote(&mut self) {
+    fn hand_over(&mut self) {
+        let Some(old) = self.primary.take() else { return };
+        self.tell(|world| format!("{} hands over", world.servers[old].name));
+        // Its clients have to ask again, and nothing that it has told is lost.
+        let all = std::mem::take(&mut self.messages);
+        for (at, message) in all {
+            match message {
+                Message::Stream { .. } => self.receive(message),
+                Message::Request { server, .. } if server == old => {}
+                _ => _ = self.messages.insert(at, message),
+            }
+        }
+        self.promote(|server, _| server.succeed());
+    }
+
+    /// The replica is the primary from now on, and another server its replica.
+    fn promote(&mut self, take_over: impl FnOnce(&mut Server, Length)) {
         let new = self.replica;
-        self.outcome.failovers += 1;
         self.primary = Some(new);
-        self.servers[new].promote(self.conditions.window);
+        take_over(&mut self.servers[new], self.conditions.window);
         self.tell(|world| format!("{} is promoted", world.servers[new].name));
         let name = char::from(b'A' + (self.servers.len() % 26) as u8);
         let skew_us = [0, 30_000, -40_000, 80_000][self.servers.len() % 4];

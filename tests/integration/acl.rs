@@ -62,6 +62,7 @@ fn no_command_is_left_out_here() {
     let server = Server::start();
     let mut named: Vec<String> = for_clients().map(name_of).collect();
     named.extend(internal_commands(7).iter().map(|line| name_of(line)));
+    named.push("lock._recovery".to_owned());
     named.sort_unstable();
     named.dedup();
     assert_eq!(named, sorted_names(&server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"))));
@@ -219,7 +220,16 @@ fn internal_commands_are_not_for_applications() {
             script.extend(words(&line));
             assert!(matches!(conn.cmd(&script), Value::Error(_)), "{line}");
         }
-        for line in ["LOCK._HOLD k alice 7 1 1 1 1", "LOCK._FREE k", "LOCK._FREE k 7 7", "LOCK._LIMIT k"] {
+        // This one is not even for those who may use the others: no slot needs it.
+        assert!(server.cmd(&words("LOCK._RECOVERY 1 2 60000 4102444800000")).error().starts_with("NOPERM "));
+        assert!(server.cmd(&words("LOCK._RECOVERY 1 2 -1 60000")).error().starts_with("BADARG "));
+        for line in [
+            "LOCK._HOLD k alice 7 1 1 1 1",
+            "LOCK._FREE k",
+            "LOCK._FREE k 7 7",
+            "LOCK._LIMIT k",
+            "LOCK._RECOVERY 1 2 3",
+        ] {
             let reply = server.cmd(&words(line));
             assert!(reply == wrong_arity(&name_of(line)).as_str(), "{line}: {reply:?}");
         }

@@ -1,9 +1,10 @@
 //! What a primary keeps for replicas that come back: asks for it as such a replica would, and reads it. Holds no test.
 
 use std::io::{BufRead, Read};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::support::resp::decode;
-use crate::support::stream::words;
+use crate::support::stream::{words, Words};
 use crate::support::{Connection, Server};
 use crate::traffic::is_effect;
 
@@ -34,17 +35,28 @@ pub(crate) fn read_snapshot(conn: &mut Connection) -> Vec<u8> {
 
 /// All commands of the stream up to a mark that is put there now.
 pub(crate) fn commands_up_to_now(conn: &mut Connection, server: &Server) -> Vec<String> {
-    server.cmd(&["PUBLISH", "mark", "here"]);
-    let mut names = Vec::new();
+    whole_commands_up_to_now(conn, server).into_iter().map(|words| words[0].clone()).collect()
+}
+
+/// The same with all of their words.
+fn whole_commands_up_to_now(conn: &mut Connection, server: &Server) -> Vec<Words> {
+    static MARKS: AtomicU64 = AtomicU64::new(0);
+    let mark = MARKS.fetch_add(1, Relaxed).to_string();
+    server.cmd(&["PUBLISH", "mark", &mark]);
+    let mut commands = Vec::new();
     loop {
         if let Some(b'\n') = conn.raw().fill_buf().expect("the stream goes on").first() {
             conn.raw().consume(1);
         } else {
             let words = words(&decode(conn.raw()).expect("a command in the stream"));
             if words[0].eq_ignore_ascii_case("PUBLISH") {
-                return names;
+                if words[2] == mark {
+                    return commands;
+                }
+                // Of somebody who looked before.
+                continue;
             }
-            names.push(words[0].clone());
+            commands.push(words);
         }
     }
 }
@@ -64,9 +76,13 @@ pub(crate) fn assert_only_effects(names: &[String]) {
 
 /// The commands in the backlog, from its first byte to this moment.
 pub(crate) fn commands_in_backlog(server: &Server) -> Vec<String> {
-    let info = server.info("replication");
-    let first = info["repl_backlog_first_byte_offset"].parse().expect("the offset of the first byte");
-    let (mut conn, answer) = psync(server, &info["master_replid"], first);
+    let first = server.info_int("replication", "repl_backlog_first_byte_offset");
+    commands_since(server, first).into_iter().map(|words| words[0].clone()).collect()
+}
+
+/// The commands in the backlog from this offset on, to this moment.
+pub(crate) fn commands_since(server: &Server, offset: i64) -> Vec<Words> {
+    let (mut conn, answer) = psync(server, &server.info("replication")["master_replid"], offset);
     assert!(answer.starts_with("+CONTINUE"), "{answer}");
-    commands_up_to_now(&mut conn, server)
+    whole_commands_up_to_now(&mut conn, server)
 }

@@ -77,6 +77,7 @@ fn command_info_of_every_command() {
         ("lock._free", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._limit", 3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._step", -5, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._recovery", 5, "admin module write", "@admin @dangerous @write", None),
         ("latch._set", 5, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("latch._down", -3, "admin module write", "@admin @dangerous @write", Some("RW access update")),
     ];

@@ -1,13 +1,15 @@
 //! After a failover nothing is granted for a while, and holds that the old primary granted behind what its replica had heard
 //! come back meanwhile.
 
-use crate::backlog::{assert_only_effects, commands_in_backlog};
+use crate::backlog::{assert_only_effects, commands_in_backlog, commands_since};
 use crate::steps::{ask, digest};
 use crate::support::server::Setup;
 use crate::support::stream::step;
 use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{acquire_on, at_once, follow, left, lock_stat, wait_same_data, waiter, ALL};
+use crate::traffic::{
+    acquire_on, at_once, follow, left, lock_stat, wait_no_child, wait_same_data, waiter, ALL,
+};
 
 /// Longer than any test.
 const LONG: &str = "lock.recovery-window-ms 100000";
@@ -423,6 +425,114 @@ fn a_promise_of_a_handover_that_came_to_nothing_is_forgotten() {
     assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
     assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
     primary.signal("CONT");
+}
+
+/// A server that was promoted while the old one went on, and its replica; and the fence of a hold that neither has heard of.
+fn failover_with_replica(window: &str) -> (Server, Server, i64) {
+    let (old, new, replica) = (Server::start(), Server::with(&[window]), Server::with(&[window]));
+    follow(&new, &old);
+    follow(&replica, &new);
+    acquire_on(&old, &["known", "o", "PX", "60000"]);
+    wait_until("the lock to arrive", || replica.cmd(&["EXISTS", "known"]) == 1);
+    assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
+    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    (new, replica, lost)
+}
+
+/// The window of another server goes on here, and alice comes back in it.
+fn assert_goes_on(server: &Server, lost: i64) {
+    assert!(ask(server, "LOCK.RECOVERY").int() > 80_000);
+    assert_eq!(ask(server, "LOCK.ACQUIRE k bob"), Value::Nil);
+    assert_eq!(ask(server, &format!("LOCK.RENEW k alice PX 60000 FENCE {lost}")), 60_000);
+    assert!(server.log().contains("lock: event=recovery-goes-on ms="));
+    assert!(ask(server, "LOCK.RECOVERY END").int() > 0);
+    assert!(acquire_on(server, &["free", "bob"]) > lost);
+}
+
+#[test]
+fn a_planned_handover_while_a_window_is_open_hands_over_the_window() {
+    let (new, replica, lost) = failover_with_replica(LONG);
+    wait_until("the window to be known", || ask(&replica, "LOCK.RECOVERY").int() > 0);
+    assert!(ask(&replica, "LOCK.RECOVERY END").error().starts_with("READONLY "));
+    assert_eq!(ask(&new, "FAILOVER"), "OK");
+    wait_primary(&replica);
+    assert!(replica.log().contains("lock: event=handover;"));
+    assert_goes_on(&replica, lost);
+    // The one before follows it, and knows by now that it is over.
+    wait_same_data(&replica, &new);
+    wait_until("the end to be known", || ask(&new, "LOCK.RECOVERY") == 0);
+}
+
+#[test]
+fn a_replica_that_comes_while_a_window_is_open_knows_of_it() {
+    let (old, new) = failover(LONG);
+    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let given_back = ["first", "second"].map(|owner| {
+        let fence = acquire_on(&old, &["back", owner]);
+        assert_eq!(ask(&old, &format!("LOCK.RELEASE back {owner}")), 1);
+        fence
+    });
+    assert_eq!(ask(&new, &format!("LOCK.RENEW back second FENCE {}", given_back[1])), 30_000);
+    assert_eq!(ask(&new, &format!("LOCK.RELEASE back second FENCE {}", given_back[1])), 1);
+    let replica = Server::with(&[LONG]);
+    follow(&replica, &new);
+    assert_eq!(ask(&new, "FAILOVER"), "OK");
+    wait_primary(&replica);
+    assert_eq!(ask(&replica, &format!("LOCK.RENEW back first FENCE {}", given_back[0])), 0, "it is over");
+    assert_goes_on(&replica, lost);
+}
+
+#[test]
+fn a_start_while_a_window_is_open_goes_on_with_it() {
+    let (old, mut new) = failover(&format!("{LONG}\nappendonly yes\nappendfsync always"));
+    // The file of a replica is whole when it has been written anew.
+    wait_no_child(&new);
+    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let has_word = || {
+        let files = std::fs::read_dir(new.dir().join("appendonlydir")).expect("the files");
+        let mut files = files.map(|file| std::fs::read(file.expect("a file").path()).expect("its bytes"));
+        files.any(|bytes| bytes.windows(14).any(|word| word == b"LOCK._RECOVERY"))
+    };
+    wait_until("the word of it to be in the file", has_word);
+    new.restart(Stop::Kill);
+    assert_goes_on(&new, lost);
+}
+
+#[test]
+fn a_file_tells_of_the_window_in_which_it_was_saved() {
+    let (old, new) = failover(LONG);
+    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let left = ask(&new, "LOCK.RECOVERY").int();
+    assert_eq!(ask(&new, "DEBUG RELOAD"), "OK");
+    assert!((80_000..=left).contains(&ask(&new, "LOCK.RECOVERY").int()));
+    assert_eq!(ask(&new, &format!("LOCK.RENEW k alice PX 60000 FENCE {lost}")), 60_000);
+}
+
+#[test]
+fn a_second_failover_covers_the_window_of_the_first() {
+    let (_new, replica, lost) = failover_with_replica(LONG);
+    wait_until("the window to be known", || ask(&replica, "LOCK.RECOVERY").int() > 0);
+    assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
+    assert_eq!(ask(&replica, &format!("LOCK.RENEW k alice PX 60000 FENCE {lost}")), 60_000);
+}
+
+#[test]
+fn replicas_and_files_are_told_when_a_window_opens_and_closes() {
+    let (old, new) = (Server::start(), Server::with(&[LONG]));
+    follow(&new, &old);
+    let known = acquire_on(&old, &["known", "o", "PX", "60000"]).to_string();
+    wait_replica_in_sync(&old, &new);
+    let offset = new.info_int("replication", "master_repl_offset") + 1;
+    assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
+    let told = || {
+        let commands = commands_since(&new, offset);
+        commands.into_iter().filter(|words| words[0] == "LOCK._RECOVERY").collect::<Vec<_>>()
+    };
+    wait_until("the word of it", || !told().is_empty());
+    assert!(ask(&new, "LOCK.RECOVERY END").int() > 0);
+    wait_until("the word of its end", || told().len() > 1);
+    let opened = ["LOCK._RECOVERY", &known, "<fence>", "<ms>", "<ms-2>"];
+    assert_stream(&told(), &[&opened, &["LOCK._RECOVERY", "0", "0", "-1", "-1"]]);
 }
 
 #[test]

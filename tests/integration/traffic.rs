@@ -102,13 +102,14 @@ pub(crate) fn wait_no_child(server: &Server) {
 
 /// Whether a word is one that may be sent to the AOF and to replicas: an effect, or what holds effects together.
 pub(crate) fn is_effect(command: &str) -> bool {
-    const EFFECTS: [&str; 9] = [
+    const EFFECTS: [&str; 10] = [
         "LOCK._HOLD",
         "LOCK._RENEW",
         "LOCK._BOUNDS",
         "LOCK._COOL",
         "LOCK._FREE",
         "LOCK._STEP",
+        "LOCK._RECOVERY",
         "MULTI",
         "EXEC",
         "SELECT",

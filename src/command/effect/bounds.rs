@@ -61,7 +61,7 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    const NONE: Self = Self { left_ms: -1, unix_ms: -1 };
+    pub const NONE: Self = Self { left_ms: -1, unix_ms: -1 };
 
     /// A moment; none if it is never.
     pub fn of(moment: Moment, clock: Clock) -> Self {

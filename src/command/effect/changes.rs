@@ -139,11 +139,7 @@ mod tests {
     fn words_of(effect: &LockEffect) -> Vec<Vec<u8>> {
         let mut words = Words::new();
         effect.put(&mut words);
-        let word = |word: &Word| match word {
-            Word::Number(n) => n.to_string().into_bytes(),
-            Word::Text(text) => text.to_vec(),
-        };
-        [b"k".to_vec()].into_iter().chain(words.iter().map(word)).collect()
+        [b"k".to_vec()].into_iter().chain(words.iter().map(Word::bytes)).collect()
     }
 
     proptest! {

@@ -41,6 +41,17 @@ pub enum Word<'a> {
     Text(&'a [u8]),
 }
 
+#[cfg(test)]
+impl Word<'_> {
+    /// The word as it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self {
+            Word::Number(n) => n.to_string().into_bytes(),
+            Word::Text(text) => text.to_vec(),
+        }
+    }
+}
+
 /// The words after a key. A hand-off has no more than fit inline.
 pub type Words<'a> = SmallVec<[Word<'a>; 16]>;
 

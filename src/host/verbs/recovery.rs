@@ -11,6 +11,9 @@ impl Handler for RecoveryHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let ends = recovery::parse(&words)?;
+        if ends && !state::with(|host| host.is_primary) {
+            return Err(LockError::ReadOnly);
+        }
         let (left_ms, ended) = state::with(|host| {
             let left_ms = recovery::left_ms(&host.manager, clock::now());
             let ended = (ends && host.manager.end_recovery()).then_some(host.manager.stats);

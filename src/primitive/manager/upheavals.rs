@@ -60,6 +60,16 @@ impl LockManager {
         is_open
     }
 
+    /// This server is a primary from now on, or has started, and knows of all that was granted before. A time without grants that
+    /// had begun goes on. Returns whether there is one.
+    pub fn succeeded(&mut self, now: Moment) -> bool {
+        if self.recovery.is_due(now) {
+            self.recovery.close();
+        }
+        self.recovery.until().into_iter().for_each(|until| self.wake_by(until));
+        self.recovery.is_open()
+    }
+
     /// Grants again, if the time without grants is over. Returns whether it has ended with this.
     pub fn end_recovery_if_due(&mut self, now: Moment) -> bool {
         self.recovery.is_due(now) && self.end_recovery()
@@ -79,7 +89,6 @@ impl LockManager {
     pub fn stepped_down(&mut self) -> impl Iterator<Item = ()> {
         self.stats.failed.add(self.waiters.len());
         self.provisional = Table::default();
-        self.recovery.close();
         self.rechecks = Rechecks::default();
         self.waiters.clear()
     }

@@ -60,6 +60,9 @@ impl Step<'_> {
         self.manager.fences.advance_past(fence);
         for gone in self.lock.force(hold) {
             self.manager.unindex(self.db, self.key, &gone);
+            if gone.fence != fence {
+                self.manager.recovery.record_end(self.db, self.key, gone.fence, Some(gone.permits));
+            }
         }
         if let Some(hold) = self.lock.hold_with_mut(fence) {
             self.manager.index(self.db, self.key, hold);
@@ -127,6 +130,7 @@ impl Step<'_> {
         };
         gone.is_some_and(|hold| {
             self.manager.unindex(self.db, self.key, &hold);
+            self.manager.recovery.record_end(self.db, self.key, fence, Some(hold.permits));
             true
         })
     }
