@@ -349,21 +349,6 @@ fn when_memory_is_short_a_lock_can_only_be_given_back() {
 }
 
 #[test]
-fn when_replicas_are_missing_leases_still_end() {
-    let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 500")));
-    let mut waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.cmd(&words("CONFIG SET min-replicas-to-write 1")), "OK");
-    for line in ["LOCK.ACQUIRE free alice", "LOCK.RELEASE k alice", "LOCK.RENEW k alice"] {
-        let refused = server.cmd(&words(line));
-        assert!(refused.error().starts_with("NOREPLICAS "), "{refused:?}");
-    }
-    assert!(server.cmd(&words("LOCK.CHECK k alice")).int() >= 0);
-    let fence = fence_of(&waiter.read());
-    assert_holds(&server, "k", "bob", fence);
-}
-
-#[test]
 fn numbers_and_options_of_convert_and_setlimit() {
     let (wait_max, fence_max) = (24 * 3_600_000, (1 << 53) - 1);
     let beyond = |numbers: &[i64]| -> Vec<String> { numbers.iter().map(i64::to_string).collect() };
