@@ -174,6 +174,13 @@ impl Recovery {
         modes.any(|permits| self.may_be_lost(hold, permits, holds))
     }
 
+    /// No hold of any lock comes back: somebody has emptied a database.
+    pub fn bar_all(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.let_nothing_back();
+        }
+    }
+
     /// No hold of this lock comes back.
     pub fn bar(&mut self, db: i32, key: &[u8]) {
         if let Some(window) = &mut self.window {
@@ -348,6 +355,14 @@ mod tests {
         }
         assert!(may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE));
         recovery.record_end(0, b"one more", fence(101), None);
+        assert!(!may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE) && recovery.is_open());
+    }
+
+    #[test]
+    fn nothing_comes_back_after_a_flush() {
+        let mut recovery = open();
+        assert!(may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE));
+        recovery.bar_all();
         assert!(!may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE) && recovery.is_open());
     }
 

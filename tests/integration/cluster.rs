@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::steps::{digest, watch};
 use crate::support::server::Setup;
-use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync, wait_waiting};
+use crate::support::wait::{
+    assert_takes_at_most, let_pass, wait_blocked_clients, wait_replica_in_sync, wait_waiting,
+};
 use crate::support::{skip, wait_until, Connection, Server, Value};
 use crate::traffic::{acquire, acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
 
@@ -116,6 +118,25 @@ fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     assert_eq!(server.cmd(&["LOCK.RELEASE", HIGH, "w"]), 1);
     assert_eq!(free.read(), 1);
     wait_quiet(&server);
+}
+
+#[test]
+fn a_thousand_waiters_are_turned_away_within_200_ms_of_the_loss_of_their_slot() {
+    let server = single();
+    let slot = slot(&server, LOW).to_string();
+    assert_takes_at_most(Duration::from_millis(200), || {
+        acquire_on(&server, &[LOW, "o", "NOEXPIRE"]);
+        let mut lost: Vec<_> =
+            (0..1_000).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
+        let start = Instant::now();
+        ok(&server, &["CLUSTER", "DELSLOTS", &slot]);
+        lost.iter_mut().for_each(assert_turned_away);
+        let slowest = start.elapsed();
+        ok(&server, &["CLUSTER", "ADDSLOTS", &slot]);
+        wait_cluster_is(&server, "ok");
+        assert_eq!(server.cmd(&["DEL", LOW]), 1);
+        slowest
+    });
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Replicas obey and decide nothing; whoever is promoted decides everything from then on; whoever is demoted sends its
 //! waiters away. Loss of what was not replicated yet cannot be helped; fences grow all the same.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backlog::{assert_only_effects, commands_in_backlog};
 use crate::steps::digest;
-use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
+use crate::support::wait::{assert_takes_at_most, let_pass, wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::{
     acquire, acquire_on, at_once, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter,
@@ -256,6 +256,23 @@ fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     let mut next = waiter(&primary, &["k", "w0", "BLOCK", "0"]);
     assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > 0);
+}
+
+#[test]
+fn a_thousand_waiters_are_sent_away_within_200_ms_of_a_demotion() {
+    let (primary, other) = (Server::start(), Server::start());
+    assert_takes_at_most(Duration::from_millis(200), || {
+        promote(&primary);
+        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        let mut waiters: Vec<_> =
+            (0..1_000).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "0"])).collect();
+        let start = Instant::now();
+        replica_of(&primary, &other);
+        for waiter in &mut waiters {
+            assert!(waiter.read().error().starts_with("UNBLOCKED "));
+        }
+        start.elapsed()
+    });
 }
 
 /// Whether the server has closed the connection.

@@ -546,6 +546,19 @@ fn what_is_broken_in_the_window_does_not_come_back() {
 }
 
 #[test]
+fn what_was_flushed_in_the_window_does_not_come_back() {
+    let (old, new) = failover(LONG);
+    let lost = acquire_on(&old, &["k", "alice"]);
+    assert_eq!(ask(&new, &format!("LOCK.RENEW k alice FENCE {lost}")), 30_000);
+    let other = acquire_on(&old, &["l", "alice"]);
+    assert_eq!(ask(&new, "FLUSHALL"), "OK");
+    for line in [format!("k alice FENCE {lost}"), format!("l alice FENCE {other}")] {
+        assert_eq!(ask(&new, &format!("LOCK.RENEW {line}")), 0, "{line}");
+    }
+    assert!(ask(&new, "LOCK.RECOVERY").int() > 0);
+}
+
+#[test]
 fn a_lost_hold_has_to_be_renewed_before_something_else_is_done_to_it() {
     let (old, new) = failover(LONG);
     let fence = acquire_on(&old, &["k", "alice", "REENTRANT", "a", "PX", "60000"]);
