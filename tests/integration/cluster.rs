@@ -281,8 +281,8 @@ fn whole_slots_move_at_once_where_the_server_can() {
     assert!(next.read().int() > fence);
 }
 
-#[test]
-fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
+/// A primary with all slots and its replica, each known to the other; a window opens after whatever may have lost grants.
+fn with_replica() -> (Server, Server) {
     let primary = single();
     let replica = node(&["cluster-require-full-coverage no", "lock.recovery-window-ms -1"]);
     ok(&primary, &["CLUSTER", "MEET", "127.0.0.1", &replica.port().to_string()]);
@@ -296,6 +296,12 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     wait_until("the primary to know its replica", || {
         primary.cmd(&["CLUSTER", "NODES"]).text().contains(&theirs)
     });
+    (primary, replica)
+}
+
+#[test]
+fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
+    let (primary, replica) = with_replica();
     let fence = acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
     acquire_on(&primary, &["short", "o", "PX", "700"]);
     let mut first = waiter(&primary, &[LOW, "first", "BLOCK", "0"]);
@@ -338,6 +344,18 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     assert!(next.read().int() > fence);
     wait_replica_in_sync(&replica, &primary);
     assert_eq!(digest(&primary), digest(&replica));
+}
+
+#[test]
+fn a_failover_that_does_not_ask_the_primary_opens_a_window() {
+    for how in ["FORCE", "TAKEOVER"] {
+        let (primary, replica) = with_replica();
+        acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
+        wait_replica_in_sync(&primary, &replica);
+        wait_until("the failover to be accepted", || replica.cmd(&["CLUSTER", "FAILOVER", how]) == "OK");
+        wait_until("the roles to change", || replica.info("replication")["role"] == "master");
+        assert!(replica.cmd(&["LOCK.RECOVERY"]).int() > 0, "{how}");
+    }
 }
 
 /// Makes a server refuse what scripts and modules ask of it, if it can be brought to that; whether it does.
