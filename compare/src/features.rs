@@ -97,7 +97,12 @@ const ROWS: [Row; 35] = [
     ("A note on the lock", 'y', "acquire::a_note_is_kept_for_people", "-yp-----p"),
     ("Who holds it", 'y', "inspect::a_held_lock", "pyyyy-y-y"),
     ("Who waits, and for whom", 'y', "deadlock/telling::waiters_of_an_exclusive_lock", "pyyyy----"),
-    ("Two holders impossible when a server fails", '-', "", "pyy----p-"),
+    (
+        "Two holders impossible when a server fails",
+        'p',
+        "recovery::a_hold_that_was_lost_comes_back_and_nobody_else_has_it",
+        "pyy----p-",
+    ),
     (
         "Nothing stays behind for a name",
         'y',
