@@ -46,7 +46,7 @@ impl Listeners {
             // Told only where the setting is on.
             let near =
                 ServerInfo::ask(ctx, c"replication").and_then(|info| info.number(c"min_slaves_good_slaves"));
-            near.is_none_or(|near| config::min_replicas(ctx).is_none_or(|least| near >= least))
+            near.is_none_or(|near| near >= config::min_replicas(ctx).unwrap_or(1))
         })
     }
 }

@@ -76,6 +76,9 @@ fn known_holds_go_on_and_nothing_changes_hands() {
     assert_eq!(ask(&new, "LOCK.CONVERT known o EXCLUSIVE"), Value::Nil);
     assert_eq!(ask(&new, "LOCK.ACQUIRE known p SHARED"), Value::Nil);
     assert_eq!(ask(&new, "LOCK.MACQUIRE p 2 a b"), Value::Nil);
+    let told = |line| ask(&new, line).field("reason").text();
+    assert_eq!(told("LOCK.MACQUIRE p 2 a b WITHINFO"), "recovering");
+    assert_eq!(told("LOCK.MACQUIRE p 2 a b QUEUE 60000 WITHINFO"), "queued");
     assert_eq!(ask(&new, "LOCK.BREAK known"), 1);
     assert_eq!(ask(&new, "LOCK.ACQUIRE known p"), Value::Nil);
 }

@@ -84,7 +84,8 @@ fn report(acquired: Acquired, group: &mut GroupStep, owner: &[u8], terms: &Terms
     let waits = matches!(acquired, Acquired::Busy | Acquired::Queued);
     let mut told = None;
     group.each(|step| {
-        let matters = !waits || step.is_behind(owner) || !step.lock.admits(terms.permits);
+        let is_in_the_way = || step.is_behind(owner) || !step.lock.admits(terms.permits);
+        let matters = !waits || step.manager.recovery.is_open() || is_in_the_way();
         if told.is_none() && matters {
             told = Some(report_acquired(acquired, step, owner, terms.fence));
         }
