@@ -121,10 +121,10 @@ impl Host {
             && !self.after_sleep.is_asked()
     }
 
-    /// Whether there is a key that deferred work would open at `now`.
+    /// Whether there may be a key that deferred work would open at `now`.
     pub(super) fn has_keys_to_open(&self, now: Moment) -> bool {
         let is_due = || self.manager.leases.next_deadline().is_some_and(|due| due <= now);
-        self.manager.rechecks.names_locks() || !self.manager.observers.is_quiet() || is_due()
+        !self.manager.rechecks.is_empty() || !self.manager.observers.is_quiet() || is_due()
     }
 
     /// Asks for a look at a key, soon, if somebody waits for its lock or watches it.

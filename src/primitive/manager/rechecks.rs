@@ -50,11 +50,6 @@ impl Rechecks {
         self.locks.is_empty() && self.gone.is_empty() && !self.queues.is_on() && !self.ties.is_on()
     }
 
-    /// Whether a lock is named, which a look would open.
-    pub fn names_locks(&self) -> bool {
-        !self.locks.is_empty()
-    }
-
     /// Adds a look.
     pub fn push(&mut self, recheck: Recheck) {
         self.locks.push_back(recheck);
