@@ -65,7 +65,9 @@ impl WindowEffect {
 
     /// The window as it is here; `None` if none is open.
     pub fn here(self, source: Source, clock: Clock) -> Option<Outline> {
-        let until = self.end.here(source, clock)?;
+        let left = self.end.here(Source::Primary, clock)?;
+        // A clock that was set back makes no window longer.
+        let until = self.end.here(source, clock)?.min(left);
         Some(Outline { known: self.known, newest: self.newest, until })
     }
 }
@@ -94,6 +96,13 @@ mod tests {
                 prop_assert_eq!(effect.here(source, CLOCK), window);
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_window_longer() {
+        let window = Outline { known: 1, newest: 2, until: CLOCK.now.plus_ms(7) };
+        let earlier = Clock { unix_us: CLOCK.unix_us - 1_000_000_000, ..CLOCK };
+        assert_eq!(WindowEffect::of(Some(window), CLOCK).here(Source::File, earlier), Some(window));
     }
 
     #[test]

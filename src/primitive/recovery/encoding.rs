@@ -46,7 +46,9 @@ pub fn decode(bytes: &[u8], recovery: &mut Recovery, source: Source, clock: Cloc
         return Some(());
     }
     let (known, newest) = (input.u64()?, input.u64()?);
-    let until = moment_here(input.u64()?, input.u64()?, source, clock);
+    let (left_us, end_us) = (input.u64()?, input.u64()?);
+    // A clock that was set back makes no window longer.
+    let until = moment_here(left_us, end_us, source, clock).min(clock.now.plus_us(left_us));
     recovery.hear(Some(Outline { known, newest, until }));
     while !input.is_empty() {
         let db = i32::from_le_bytes(input.u32()?.to_le_bytes());
@@ -108,6 +110,17 @@ mod tests {
                 prop_assert!(there.marks().count() <= recovery.marks().count());
             }
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_window_longer() {
+        let mut recovery = Recovery::default();
+        let window = Outline { known: 5, newest: 9, until: CLOCK.now.plus_ms(7) };
+        recovery.hear(Some(window));
+        let earlier = Clock { unix_us: CLOCK.unix_us - 1_000_000_000, ..CLOCK };
+        let mut there = Recovery::default();
+        assert_eq!(decode(&encode(&recovery, CLOCK), &mut there, Source::File, earlier), Some(()));
+        assert_eq!(there.outline(), Some(window));
     }
 
     #[test]
