@@ -93,7 +93,14 @@ pub(super) fn run(ctx: *mut Ctx) {
 /// Grants again, if the time without grants after a failover is over.
 fn end_recovery(now: Moment) {
     let stats = state::with(|host| {
-        (host.is_primary && host.manager.end_recovery_if_due(now)).then_some(host.manager.stats)
+        if host.is_primary {
+            return host.manager.end_recovery_if_due(now).then_some(host.manager.stats);
+        }
+        // The primary of a replica may not be there to say so.
+        if host.manager.recovery.is_due(now) {
+            host.manager.recovery.hear(None);
+        }
+        None
     });
     stats.iter().for_each(journal::note_recovery_end);
 }

@@ -31,7 +31,7 @@ pub(super) const IN_USE: [Listener; 6] = [
     (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
     (raw::REDISMODULE_EVENT_LOADING, on_loading),
     (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
-    (raw::REDISMODULE_EVENT_FORK_CHILD, on_new_listener),
+    (raw::REDISMODULE_EVENT_FORK_CHILD, on_fork),
     (raw::REDISMODULE_EVENT_REPLICA_CHANGE, on_new_listener),
     (raw::REDISMODULE_EVENT_CONFIG, on_config),
 ];
@@ -135,8 +135,8 @@ unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
         state::with(|host| {
             host.listeners.forget();
             host.loads_stream = what == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START;
-            if host.loads_stream {
-                // If the primary has one, the data that it sends say so.
+            // If the primary has one, the data that it sends say so. What is loaded aside may be thrown away.
+            if host.loads_stream && !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING) {
                 host.manager.recovery.hear(None);
             }
             if matches!(
@@ -261,7 +261,20 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
     });
 }
 
-/// A child was born or died, a replica came or went: somebody may read the stream from here on.
+/// A child was born or died. It may write the AOF anew, as commands for the keys alone; so whatever is no key's is told behind
+/// that.
+unsafe extern "C" fn on_fork(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+    catch_panic("fork", || {
+        state::with(|host| {
+            host.listeners.forget();
+            if host.manager.recovery.tell_again() {
+                host.timer.wake_now();
+            }
+        });
+    });
+}
+
+/// A replica came or went: somebody may read the stream from here on.
 unsafe extern "C" fn on_new_listener(
     _ctx: *mut Ctx,
     _event: raw::RedisModuleEvent,

@@ -115,6 +115,12 @@ impl Recovery {
         std::mem::take(&mut self.is_untold)
     }
 
+    /// Has those who come after this server told again of a window that is open; whether there is one.
+    pub fn tell_again(&mut self) -> bool {
+        self.is_untold |= self.is_open();
+        self.is_open()
+    }
+
     /// The primary of this server, or the file that it loads, says that this window is open, or that none is.
     pub fn hear(&mut self, told: Option<Outline>) {
         match (&mut self.window, told) {
