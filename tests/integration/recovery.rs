@@ -1,11 +1,15 @@
 //! After a failover nothing is granted for a while, and holds that the old primary granted behind what its replica had heard
 //! come back meanwhile.
 
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
 use crate::backlog::{assert_only_effects, commands_in_backlog, commands_since};
+use crate::broken_sync::play_primary;
 use crate::steps::{ask, digest};
 use crate::support::server::Setup;
 use crate::support::stream::step;
-use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync};
+use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync, DEADLINE};
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{
     acquire_on, at_once, follow, left, lock_stat, wait_no_child, wait_same_data, waiter, ALL,
@@ -430,7 +434,8 @@ fn a_promise_of_a_handover_that_came_to_nothing_is_forgotten() {
     primary.signal("CONT");
 }
 
-/// A server that was promoted while the old one went on, and its replica; and the fence of a hold that neither has heard of.
+/// A server that was promoted while the old one went on, and its replica; and the fence of a hold that neither has heard of,
+/// though both know of a newer one.
 fn failover_with_replica(window: &str) -> (Server, Server, i64) {
     let (old, new, replica) = (Server::start(), Server::with(&[window]), Server::with(&[window]));
     follow(&new, &old);
@@ -439,6 +444,9 @@ fn failover_with_replica(window: &str) -> (Server, Server, i64) {
     wait_until("the lock to arrive", || replica.cmd(&["EXISTS", "known"]) == 1);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
     let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let newer = acquire_on(&old, &["newer", "o", "PX", "60000"]);
+    assert_eq!(ask(&new, &format!("LOCK.RENEW newer o PX 60000 FENCE {newer}")), 60_000);
+    wait_until("it to arrive", || replica.cmd(&["EXISTS", "newer"]) == 1);
     (new, replica, lost)
 }
 
@@ -503,11 +511,17 @@ fn a_start_while_a_window_is_open_goes_on_with_it() {
 
 #[test]
 fn a_file_tells_of_the_window_in_which_it_was_saved() {
-    let (old, new) = failover(LONG);
+    let (old, mut new) = failover(LONG);
     let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
     let left = ask(&new, "LOCK.RECOVERY").int();
     assert_eq!(ask(&new, "DEBUG RELOAD"), "OK");
     assert!((80_000..=left).contains(&ask(&new, "LOCK.RECOVERY").int()));
+    // A start opens one by itself, and takes all fences up to the newest in the file for known.
+    let newer = acquire_on(&old, &["newer", "o", "PX", "60000"]);
+    assert_eq!(ask(&new, &format!("LOCK.RENEW newer o PX 60000 FENCE {newer}")), 60_000);
+    assert_eq!(ask(&new, "SAVE"), "OK");
+    new.restart(Stop::Kill);
+    assert!(new.log().contains("lock: event=recovery-began why=start "));
     assert_eq!(ask(&new, &format!("LOCK.RENEW k alice PX 60000 FENCE {lost}")), 60_000);
 }
 
@@ -536,6 +550,60 @@ fn replicas_and_files_are_told_when_a_window_opens_and_closes() {
     wait_until("the word of its end", || told().len() > 1);
     let opened = ["LOCK._RECOVERY", &known, "<fence>", "<ms>", "<ms-2>"];
     assert_stream(&told(), &[&opened, &["LOCK._RECOVERY", "0", "0", "-1", "-1"]]);
+}
+
+#[test]
+fn a_window_that_closes_gives_no_lock_away_while_replicas_are_missing() {
+    let (_old, new) = failover("lock.recovery-window-ms 1000");
+    let mut next = waiter(&new, &["k", "next", "BLOCK", "0"]);
+    wait_blocked_clients(&new, 1);
+    assert_eq!(ask(&new, "CONFIG SET min-replicas-to-write 1"), "OK");
+    wait_until("the window to close", || ask(&new, "LOCK.RECOVERY") == 0);
+    let_pass(Duration::from_millis(300));
+    next.expect_nothing_pending();
+    assert_eq!(ask(&new, "EXISTS k"), 0);
+    assert_eq!(ask(&new, "CONFIG SET min-replicas-to-write 0"), "OK");
+    assert!(next.read().int() > 0);
+}
+
+#[test]
+fn a_replica_that_hears_no_more_shows_no_window_that_is_over() {
+    let (_old, mut new) = failover("lock.recovery-window-ms 3000");
+    let replica = Server::start();
+    follow(&replica, &new);
+    assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+    new.stop(Stop::Kill);
+    wait_until("the window to be over", || ask(&replica, "LOCK.RECOVERY") == 0);
+}
+
+#[test]
+fn an_aof_that_is_written_anew_as_commands_tells_of_the_window() {
+    let aof = "appendonly yes\nappendfsync always\naof-use-rdb-preamble no\nauto-aof-rewrite-percentage 0";
+    let (old, mut new) = failover(&format!("{LONG}\n{aof}"));
+    wait_no_child(&new);
+    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    assert!(!ask(&new, "BGREWRITEAOF").text().is_empty());
+    wait_until("it to begin", || new.info_int("persistence", "aof_rewrites") > 0);
+    wait_no_child(&new);
+    new.restart(Stop::Kill);
+    assert_goes_on(&new, lost);
+}
+
+#[test]
+fn a_load_aside_that_fails_leaves_the_window_open() {
+    let (_old, new) = failover(LONG);
+    let replica = Server::with(&["repl-diskless-load swapdb", "repl-timeout 2"]);
+    follow(&replica, &new);
+    assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+    let (sent, hung_up) = channel();
+    let history = new.info("replication")["master_replid"].clone();
+    let port = play_primary(history, vec![b"REDIS0010".to_vec()], sent).to_string();
+    assert_eq!(ask(&replica, &format!("REPLICAOF 127.0.0.1 {port}")), "OK");
+    hung_up.recv_timeout(DEADLINE).expect("the replica did not ask for a sync");
+    wait_until("the replica to find the end of the stream", || {
+        replica.log().contains("Failed trying to load the ")
+    });
+    assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
 }
 
 #[test]
