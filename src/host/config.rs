@@ -113,7 +113,7 @@ pub(super) fn keeps_each_write(ctx: *mut Ctx) -> bool {
         && has(c"io-threads", b"1")
 }
 
-/// How many replicas there must be for the server to take writes; `None` if it does not tell.
+/// How many replicas there must be for the server to take writes; `None` if it does not tell, since CONFIG has another name.
 pub(super) fn min_replicas(ctx: *mut Ctx) -> Option<u64> {
     server_setting(ctx, c"min-replicas-to-write", |text| std::str::from_utf8(text).ok()?.parse().ok())?
 }

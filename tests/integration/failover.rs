@@ -200,8 +200,14 @@ fn without_enough_replicas_nothing_is_decided_not_even_for_those_who_wait() {
 
 #[test]
 fn a_primary_that_has_lost_its_replica_gives_no_lock_away_until_there_is_one_again() {
+    for more in ["", "rename-command CONFIG \"\""] {
+        gives_no_lock_away_until_there_is_a_replica_again(more);
+    }
+}
+
+fn gives_no_lock_away_until_there_is_a_replica_again(more: &str) {
     let (primary, replica) =
-        (Server::with(&["min-replicas-to-write 1", "min-replicas-max-lag 1"]), Server::start());
+        (Server::with(&["min-replicas-to-write 1", "min-replicas-max-lag 1", more]), Server::start());
     follow(&replica, &primary);
     wait_until("the replica to be near", || primary.info("replication")["min_slaves_good_slaves"] == "1");
     acquire_on(&primary, &["k", "o", "PX", "3000"]);
