@@ -199,7 +199,12 @@ fn a_replica_comes_and_goes_during_traffic() {
 
 fn follow_during_traffic(replica: &Server, primary: &Server) {
     replica_of(replica, primary);
-    wait_until("the link to be up", || replica.info("replication")["master_link_status"] == "up");
+    // One that is cut before both ends know of it goes on with a full sync.
+    wait_until("the link to be up", || {
+        let online =
+            primary.info("replication").get("slave0").is_some_and(|line| line.contains("state=online"));
+        online && replica.info("replication")["master_link_status"] == "up"
+    });
 }
 
 #[test]

@@ -206,8 +206,11 @@ fn what_comes_back_is_told_and_kept() {
     let mut stream = ReplicaStream::attach(&new);
     assert_eq!(ask(&new, &format!("LOCK.RENEW k alice PX 60000 FENCE {fence} SHARED")), 60_000);
     assert_eq!(ask(&new, &format!("LOCK.RELEASE l alice FENCE {lost}")), 1);
+    let mut told = stream.collect(&new);
+    // That of the window is told again after each fork.
+    told.retain(|words| words[0] != "LOCK._RECOVERY");
     assert_stream(
-        &stream.collect(&new),
+        &told,
         &[&step(&[
             &["LOCK._HOLD", "k", "alice", &fence, ALL, "1", "60000", "60000", "<ms>"],
             &["LOCK._RENEW", "k", &fence, "1", "60000", "60000", "<ms>"],
@@ -515,7 +518,8 @@ fn a_file_tells_of_the_window_in_which_it_was_saved() {
     let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
     let left = ask(&new, "LOCK.RECOVERY").int();
     assert_eq!(ask(&new, "DEBUG RELOAD"), "OK");
-    assert!((80_000..=left).contains(&ask(&new, "LOCK.RECOVERY").int()));
+    // Times in a file go by the wall clock, which is not the one that counts here.
+    assert!((80_000..left + 1_000).contains(&ask(&new, "LOCK.RECOVERY").int()));
     // A start opens one by itself, and takes all fences up to the newest in the file for known.
     let newer = acquire_on(&old, &["newer", "o", "PX", "60000"]);
     assert_eq!(ask(&new, &format!("LOCK.RENEW newer o PX 60000 FENCE {newer}")), 60_000);
