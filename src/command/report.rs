@@ -7,7 +7,7 @@ use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::recovery::LostHold;
 use crate::primitive::{Fence, Hold, Lock, LockManager, Moment, Owner, Step};
 
-/// The fields beside the result.
+/// The fields beside the result. Few ask for them, so those who pass them on keep them in a box.
 #[derive(Debug, Default)]
 pub struct Report {
     pub fence: Option<Fence>,

@@ -96,6 +96,10 @@ impl<'a> Terms<'a> {
         let (mut longest, mut shortest, mut tie) = (None, None, None);
         let (mut adopts, mut nx) = (None, None);
         while let Some(word) = args.next_word() {
+            // Nearly all who name anything name a lease.
+            if read_lease(word, args, policy, &mut lease)? {
+                continue;
+            }
             if word.eq_ignore_ascii_case(b"ADOPT") {
                 set_once(&mut adopts, "ADOPT", ())?;
             } else if word.eq_ignore_ascii_case(b"NX") {
@@ -115,10 +119,7 @@ impl<'a> Terms<'a> {
                 set_once(&mut note, "NOTE", args.note()?)?;
             } else if word.eq_ignore_ascii_case(b"WITHINFO") {
                 set_once(&mut info, "WITHINFO", ())?;
-            } else if !(read_lease(word, args, policy, &mut lease)?
-                || mode.read(word, args)?
-                || wait.read(word, args, policy)?)
-            {
+            } else if !(mode.read(word, args)? || wait.read(word, args, policy)?) {
                 return Err(LockError::UnknownOption(word.to_vec()));
             }
         }
@@ -241,6 +242,7 @@ impl<'a> WaitWords<'a> {
 }
 
 /// Reads the value of `word` into `lease` if it is an option of [`LEASE`]; whether it was one.
+#[inline]
 pub fn read_lease(
     word: &[u8],
     args: &mut Args,

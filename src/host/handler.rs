@@ -20,11 +20,16 @@ pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
 
 impl<'a> Call<'a> {
     /// The words after the command's name.
+    #[inline]
     pub(super) fn words(&self) -> Words<'a> {
-        self.strings().iter().map(|word| bytes(*word)).collect()
+        // One by one, so that they are made where the caller keeps them.
+        let mut words = Words::new();
+        self.strings().iter().for_each(|word| words.push(bytes(*word)));
+        words
     }
 
     /// The same as the server's own strings.
+    #[inline]
     pub(super) fn strings(&self) -> &'a [*mut RString] {
         self.argv.get(1..).unwrap_or_default()
     }

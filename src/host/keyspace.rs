@@ -41,10 +41,11 @@ impl Keyspace for ServerKeyspace<'_> {
 
     fn step(&mut self, db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
         let name = OwnString::new(key);
-        outcome(&change_one(Origin { db, ..self.origin }, name.as_ptr(), |step, _| {
+        let (done, _) = change_one(Origin { db, ..self.origin }, name.as_ptr(), |step, _| {
             work(step);
             Ok(())
-        }))
+        });
+        outcome(&done)
     }
 
     fn group_step(

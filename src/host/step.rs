@@ -17,7 +17,7 @@ use crate::primitive::driver;
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, Fence, GroupStep, Step, WaiterId};
+use crate::primitive::{Clock, Effect, Fence, GroupStep, LockManager, Step, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -35,8 +35,10 @@ pub(super) fn change<R>(
     name: *mut RString,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    begin(origin);
-    let (result, is_over) = change_one(origin, name, work)?;
+    let (result, is_over) = change_one(origin, name, |step, blocked| {
+        begin(origin, step.manager);
+        work(step, blocked)
+    });
     if !is_over {
         finish(origin, name);
     }
@@ -49,20 +51,21 @@ pub(super) fn change_all<R>(
     names: &[*mut RString],
     work: impl FnOnce(&mut GroupStep, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    begin(origin);
+    state::with(|host| begin(origin, &mut host.manager));
     let result = change_group(origin, names, work);
     names.first().into_iter().for_each(|name| finish(origin, *name));
     result
 }
 
 /// Gives a client's command its allowance. Work of our own has its own, whatever it consists of.
-fn begin(origin: Origin) {
+fn begin(origin: Origin, manager: &mut LockManager) {
     if origin.in_command {
-        state::with(|host| host.manager.allowance = Allowance::default());
+        manager.allowance = Allowance::default();
     }
 }
 
 /// Does what a step on this lock has left to be done.
+#[inline(never)]
 fn finish(origin: Origin, name: *mut RString) {
     let scope =
         if origin.in_command { SlotScope::of_command(origin.ctx, bytes(name)) } else { SlotScope::All };
@@ -78,15 +81,18 @@ fn finish(origin: Origin, name: *mut RString) {
     }
 }
 
-/// The result of the work, and whether it left nothing undone; an error if the lock could not even be opened.
+/// The result of the work, or an error if the lock could not even be opened; and whether nothing was left undone.
 pub(super) fn change_one<R>(
     origin: Origin,
     name: *mut RString,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
-) -> Result<(Result<R, LockError>, bool), LockError> {
+) -> (Result<R, LockError>, bool) {
     let mut events = Events::new();
     // Before the state is taken: opening deletes a key whose time to live, which another command gave it, has ended.
-    let mut key = LockKey::open(origin.ctx, name)?;
+    let mut key = match LockKey::open(origin.ctx, name) {
+        Ok(key) => key,
+        Err(error) => return (Err(error), true),
+    };
     let result = state::with(|host| {
         if !host.is_primary {
             return (Err(LockError::ReadOnly), true);
@@ -107,7 +113,7 @@ pub(super) fn change_one<R>(
     });
     drop(key);
     notify::publish(origin.ctx, name, &events);
-    Ok(result)
+    result
 }
 
 pub(super) fn change_group<R>(
@@ -158,7 +164,9 @@ impl Commit<'_> {
     /// Stores the lock, replicates in one command, wakes, and collects what to publish.
     fn run(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
         let Origin { ctx, db, in_command } = self.origin;
-        host.manager.observers.mark(db, bytes(self.name));
+        if !host.manager.observers.is_empty() {
+            host.manager.observers.mark(db, bytes(self.name));
+        }
         if effects.is_empty() {
             key.store();
             return;
@@ -168,13 +176,12 @@ impl Commit<'_> {
         let tells_owner = |effect: &Effect| matches!(effect, Effect::Granted { .. } | Effect::Kept);
         let mut changed = effects.iter().any(tells_owner) && key.clear_expiry(ctx, self.name, replicating);
         key.store();
-        let lock = key.lock();
         if replicating {
-            replicate::lock(ctx, self.name, &effects_of(effects, lock, self.clock));
+            replicate::lock(ctx, self.name, &effects_of(effects, key.lock(), self.clock));
         }
         let mut holder_changed = false;
-        for effect in effects.drain(..) {
-            match effect {
+        for effect in &*effects {
+            match *effect {
                 Effect::Granted { fence, to } => {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Acquired);
@@ -203,15 +210,16 @@ impl Commit<'_> {
                 }
                 Effect::Kept => {}
                 Effect::Queued => events.push(Event::Waiting),
-                Effect::Announced { fence, channel } => {
-                    if let Some(hold) = lock.hold_with(fence) {
-                        notify::announce(ctx, &channel, hold, bytes(self.name));
+                Effect::Announced { fence, ref channel } => {
+                    if let Some(hold) = key.lock().hold_with(fence) {
+                        notify::announce(ctx, channel, hold, bytes(self.name));
                     }
                 }
                 Effect::Wanted => events.push(Event::Wanted),
                 Effect::WaitEnded { client, why } => host.blocked.answer(client, Answer::WaitEnded(why)),
             }
         }
+        effects.clear();
         if changed && !replicating {
             host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
         }

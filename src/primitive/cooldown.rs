@@ -48,7 +48,12 @@ pub struct Cooldown {
 impl Cooldown {
     /// What is left of a hold that ended at `now`, with a delay of so many ms after ends that its owner did not want;
     /// nothing if the lock can be granted at once.
+    #[inline]
     pub fn after(hold: Hold, how: HoldEnd, now: Moment, delay_ms: u64) -> Option<Self> {
+        if hold.extra.is_none() && !how.is_abnormal() {
+            // Nearly every hold, which leaves nothing behind.
+            return None;
+        }
         let min_end = hold.bounds().map_or(Moment::MIN, |bounds| bounds.min_end);
         let delayed = if how.is_abnormal() { now.plus_ms(delay_ms) } else { Moment::MIN };
         let (until, why) = if delayed > min_end {

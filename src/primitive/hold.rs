@@ -225,8 +225,9 @@ impl Hold {
     /// Lets the owner out under this id.
     pub fn exit(&mut self, id: &[u8]) -> Exit {
         match self.extra {
-            // The plain way: one id, which is empty, and the last one stays in the list.
-            None => ReentryIds::default().exit(id),
+            // The plain way: one id, which is empty.
+            None if id.is_empty() => Exit::Last,
+            None => Exit::Unknown,
             Some(_) => self.change_extra(|extra| extra.entries.exit(id)),
         }
     }

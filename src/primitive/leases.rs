@@ -78,6 +78,17 @@ pub fn place_of(key: &[u8]) -> u32 {
     (hash_of(key) >> 32) as u32
 }
 
+/// What the index has of a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// No entry.
+    Missing,
+    /// An entry that comes up in time.
+    InPlace,
+    /// An entry that had to be moved for that.
+    Moved,
+}
+
 /// All holds of the server.
 #[derive(Default)]
 pub struct Leases {
@@ -115,12 +126,13 @@ impl Leases {
 
     /// Notes to look at this hold at another moment than its deadline.
     pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
-        if self.index(db).is_none() {
-            self.indexes.push((db, Index::default()));
-        }
         if let Some(index) = self.index_mut(db) {
             hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
+            return;
         }
+        let mut index = Index::default();
+        hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
+        self.indexes.push((db, index));
     }
 
     /// Forgets this hold.
@@ -139,6 +151,20 @@ impl Leases {
     pub fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
         let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
         self.index_mut(db).filter(late).map(|index| index.wheel.reschedule(hold.mark.slot(), by)).is_some()
+    }
+
+    /// Sees that the entry of this hold comes up no later than at its deadline.
+    pub fn keep(&mut self, db: i32, hold: &Hold) -> Kept {
+        let Some(index) = self.index_mut(db) else { return Kept::Missing };
+        let slot = hold.mark.slot();
+        if !knows(index, hold) {
+            Kept::Missing
+        } else if index.wheel.covers(slot, hold.deadline) {
+            Kept::InPlace
+        } else {
+            index.wheel.reschedule(slot, hold.deadline);
+            Kept::Moved
+        }
     }
 
     /// Takes out one entry that is due at `now`.

@@ -70,12 +70,6 @@ impl Lock {
         self.0.as_mut_slice()
     }
 
-    /// Each hold, and each in cooldown.
-    #[inline]
-    pub fn each(&self) -> impl Iterator<Item = &Hold> {
-        self.holds().iter().chain(self.cooldowns().iter().map(|cooldown| &cooldown.hold))
-    }
-
     /// Passes each hold to `each`, and each in cooldown.
     pub fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
         self.holds_mut().iter_mut().for_each(&mut each);

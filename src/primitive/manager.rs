@@ -13,7 +13,7 @@ use super::allowance::Allowance;
 use super::effect::{Recipient, WaitEnd};
 use super::fence::FenceSource;
 use super::history::History;
-use super::leases::Leases;
+use super::leases::{Kept, Leases};
 use super::ledger::{Ended, Ledger, Named};
 use super::observers::Observers;
 use super::recovery::Recovery;
@@ -109,12 +109,13 @@ impl LockManager {
 
     /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline, or none, needs
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
+    #[inline]
     pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.record_tie(db, key, hold);
-        if !self.leases.has(db, hold) {
-            self.index(db, key, hold);
-        } else if self.leases.move_earlier(db, hold, hold.deadline) {
-            self.wake_by(hold.deadline);
+        match self.leases.keep(db, hold) {
+            Kept::InPlace => {}
+            Kept::Missing => self.index(db, key, hold),
+            Kept::Moved => self.wake_by(hold.deadline),
         }
     }
 

@@ -69,7 +69,8 @@ impl<'a> Step<'a> {
     /// left. Every step begins with it.
     pub fn expire_and_grant(&mut self) {
         let now = self.clock.now;
-        let is_live = self.lock.each().all(|hold| hold.is_live(now));
+        let is_live = self.lock.holds().iter().all(|hold| hold.is_live(now))
+            && self.lock.cooldowns().iter().all(|cooldown| cooldown.hold.is_live(now));
         self.manager.free_since = if is_live { None } else { Some(self.expire()) };
         self.manager.allowance.spend_on_look(self.lock.holds().len());
         self.grant_waiters();
@@ -79,6 +80,7 @@ impl<'a> Step<'a> {
     }
 
     /// Ends the holds and cooldowns that are over; since when what they took is free.
+    #[inline(never)]
     fn expire(&mut self) -> Moment {
         let now = self.clock.now;
         let may_end = !self.manager.recovery.is_open();
@@ -109,6 +111,7 @@ impl<'a> Step<'a> {
         }
     }
 
+    #[inline(never)]
     fn grant_from_the_front(&mut self) {
         if self.manager.waiters.has_new_limits() {
             self.change_some_limits();

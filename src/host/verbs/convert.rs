@@ -55,12 +55,14 @@ impl Handler for ConvertHandler {
                 }
                 (converted, _) => converted,
             };
-            let report = holder.with_info.then(|| match converted {
-                Converted::Held(_) => report_held(step, holder.owner, "already-held"),
-                Converted::Done(_) => report_held(step, holder.owner, "converted"),
-                Converted::Busy => Report::busy(Location::of(step), step.lock, holder.owner),
-                Converted::Queued => Report::queued(Location::of(step), step.lock, holder.owner),
-                Converted::NotHeld => report_not_held(step, holder.owner, holder.fence),
+            let report = holder.with_info.then(|| {
+                Box::new(match converted {
+                    Converted::Held(_) => report_held(step, holder.owner, "already-held"),
+                    Converted::Done(_) => report_held(step, holder.owner, "converted"),
+                    Converted::Busy => Report::busy(Location::of(step), step.lock, holder.owner),
+                    Converted::Queued => Report::queued(Location::of(step), step.lock, holder.owner),
+                    Converted::NotHeld => report_not_held(step, holder.owner, holder.fence),
+                })
             });
             let outcome = match converted {
                 Converted::Held(fence) | Converted::Done(fence) => fence.into(),

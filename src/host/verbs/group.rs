@@ -80,7 +80,7 @@ impl Handler for AcquireAllHandler {
 }
 
 /// Tells of the first of the locks; if the request has to wait, of the first that stands in its way.
-fn report(acquired: Acquired, group: &mut GroupStep, owner: &[u8], terms: &Terms) -> Report {
+fn report(acquired: Acquired, group: &mut GroupStep, owner: &[u8], terms: &Terms) -> Box<Report> {
     let waits = matches!(acquired, Acquired::Busy | Acquired::Queued);
     let mut told = None;
     group.each(|step| {

@@ -8,10 +8,12 @@ use super::super::{clock, config, state};
 use super::tie::tie;
 use super::{origin, report_held, report_not_held, say};
 use crate::command::check;
+use crate::command::holder::Holder;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
 use crate::command::report::{Location, Report};
 use crate::error::LockError;
+use crate::primitive::Step;
 
 pub(in crate::host) struct ReleaseHandler;
 
@@ -22,18 +24,23 @@ impl Handler for ReleaseHandler {
         let (done, report) = change(origin(call), call.key(), |step, _| {
             let released = request.apply(step)?;
             let holder = request.holder;
-            let report = holder.with_info.then(|| match released {
-                Released::Ended(fence) => Report::released(fence),
-                Released::Cancelled => Report::cancelled(),
-                Released::StillHeld(_) => report_held(step, holder.owner, "still-held"),
-                Released::Before(ended) => Report::ended(ended, step.clock.now),
-                Released::NotHeld => report_not_held(step, holder.owner, holder.fence),
-            });
+            let report = holder.with_info.then(|| report_released(released, step, &holder));
             Ok((released != Released::NotHeld, report))
         })?;
         say(call.ctx, Outcome::Int(i64::from(done)), report);
         Ok(())
     }
+}
+
+#[cold]
+fn report_released(released: Released, step: &Step, holder: &Holder) -> Box<Report> {
+    Box::new(match released {
+        Released::Ended(fence) => Report::released(fence),
+        Released::Cancelled => Report::cancelled(),
+        Released::StillHeld(_) => report_held(step, holder.owner, "still-held"),
+        Released::Before(ended) => Report::ended(ended, step.clock.now),
+        Released::NotHeld => report_not_held(step, holder.owner, holder.fence),
+    })
 }
 
 pub(in crate::host) struct RenewHandler;
@@ -47,9 +54,11 @@ impl Handler for RenewHandler {
         let (left, report) = change(origin(call), call.key(), |step, _| {
             let left = request.apply(step, &policy);
             let holder = request.holder;
-            let report = holder.with_info.then(|| match left {
-                0 => report_not_held(step, holder.owner, holder.fence),
-                _ => report_held(step, holder.owner, "renewed"),
+            let report = holder.with_info.then(|| {
+                Box::new(match left {
+                    0 => report_not_held(step, holder.owner, holder.fence),
+                    _ => report_held(step, holder.owner, "renewed"),
+                })
             });
             Ok((left, report))
         })?;
@@ -67,12 +76,14 @@ impl Handler for CheckHandler {
         let now = clock::now();
         let (left, report) = read(call.ctx, call.key(), |lock| {
             let left = check::apply(&holder, lock, now);
-            let report = holder.with_info.then(|| match lock.and_then(|lock| lock.hold_of(holder.owner)) {
-                Some(hold) if left != 0 => Report::held(hold, "held", now),
-                _ => state::with(|host| {
-                    let place = Location { manager: &host.manager, db: call.db(), key: holder.key, now };
-                    Report::not_held(place, lock, holder.owner, holder.fence)
-                }),
+            let report = holder.with_info.then(|| {
+                Box::new(match lock.and_then(|lock| lock.hold_of(holder.owner)) {
+                    Some(hold) if left != 0 => Report::held(hold, "held", now),
+                    _ => state::with(|host| {
+                        let place = Location { manager: &host.manager, db: call.db(), key: holder.key, now };
+                        Report::not_held(place, lock, holder.owner, holder.fence)
+                    }),
+                })
             });
             (left, report)
         })?;

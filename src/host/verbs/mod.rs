@@ -44,13 +44,13 @@ fn origin(call: &Call) -> Origin {
 
 /// What a step came to.
 enum Handled {
-    Done(Outcome, Option<Report>),
+    Done(Outcome, Option<Box<Report>>),
     /// The client waits; its reply comes later.
     Waits,
 }
 
 /// Replies, with the report if one was asked for.
-fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Report>) {
+fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Box<Report>>) {
     match report {
         Some(report) => reply::report(ctx, outcome, &report),
         None => reply::outcome(ctx, outcome),
@@ -76,14 +76,15 @@ impl From<Acquired> for Outcome {
     }
 }
 
-fn report_acquired(acquired: Acquired, step: &Step, owner: &[u8], fence: Option<Fence>) -> Report {
-    match acquired {
+#[cold]
+fn report_acquired(acquired: Acquired, step: &Step, owner: &[u8], fence: Option<Fence>) -> Box<Report> {
+    Box::new(match acquired {
         Acquired::Granted(_) => report_held(step, owner, "granted"),
         Acquired::Held(_) | Acquired::Already => report_held(step, owner, "already-held"),
         Acquired::Busy => Report::busy(Location::of(step), step.lock, owner),
         Acquired::Queued => Report::queued(Location::of(step), step.lock, owner),
         Acquired::NotHeld => report_not_held(step, owner, fence),
-    }
+    })
 }
 
 fn report_held(step: &Step, owner: &[u8], reason: &'static str) -> Report {
