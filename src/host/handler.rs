@@ -20,16 +20,11 @@ pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
 
 impl<'a> Call<'a> {
     /// The words after the command's name.
-    #[inline]
     pub(super) fn words(&self) -> Words<'a> {
-        // One by one, so that they are made where the caller keeps them.
-        let mut words = Words::new();
-        self.strings().iter().for_each(|word| words.push(bytes(*word)));
-        words
+        self.strings().iter().map(|word| bytes(*word)).collect()
     }
 
     /// The same as the server's own strings.
-    #[inline]
     pub(super) fn strings(&self) -> &'a [*mut RString] {
         self.argv.get(1..).unwrap_or_default()
     }

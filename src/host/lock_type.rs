@@ -129,9 +129,9 @@ fn extra_bytes(hold: &Hold) -> usize {
 /// here as well, while our own step has the state.
 unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     catch_panic("unlink", || {
-        let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
-        let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
         state::with_unless_ours(|host| {
+            let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
+            let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
             hearing::wake_up(host);
             let now = clock::now();
             let key = if name.is_null() { &[][..] } else { bytes(name) };

@@ -79,8 +79,13 @@ impl Rights {
 }
 
 /// Refuses a channel that the caller may not publish to.
+#[inline]
 pub(super) fn check_channel(ctx: *mut Ctx, channel: Option<&[u8]>) -> Result<(), LockError> {
-    let Some(channel) = channel.map(OwnString::new) else { return Ok(()) };
+    channel.map_or(Ok(()), |channel| check_named(ctx, channel))
+}
+
+fn check_named(ctx: *mut Ctx, channel: &[u8]) -> Result<(), LockError> {
+    let channel = OwnString::new(channel);
     let flags = raw::REDISMODULE_CMD_CHANNEL_PUBLISH as i32;
     match Rights::of_caller(ctx) {
         Rights::Unbounded => Ok(()),

@@ -17,7 +17,7 @@ use crate::primitive::driver;
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, Fence, GroupStep, LockManager, Step, WaiterId};
+use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, LockManager, Step, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -161,6 +161,12 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
+    /// Tells replicas and the AOF. Apart, so that a step of which nobody hears does not pay for the room it takes.
+    #[inline(never)]
+    fn replicate(&self, effects: &[Effect], lock: &Lock) {
+        replicate::lock(self.origin.ctx, self.name, &effects_of(effects, lock, self.clock));
+    }
+
     /// Stores the lock, replicates in one command, wakes, and collects what to publish.
     fn run(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
         let Origin { ctx, db, in_command } = self.origin;
@@ -177,7 +183,7 @@ impl Commit<'_> {
         let mut changed = effects.iter().any(tells_owner) && key.clear_expiry(ctx, self.name, replicating);
         key.store();
         if replicating {
-            replicate::lock(ctx, self.name, &effects_of(effects, key.lock(), self.clock));
+            self.replicate(effects, key.lock());
         }
         let mut holder_changed = false;
         for effect in &*effects {

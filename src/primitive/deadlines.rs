@@ -98,15 +98,21 @@ impl<T> Deadlines<T> {
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
     pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
         let tick = tick_of(deadline);
-        let slot = self.entries.insert(TimerNode { tick, before: Slot::NONE, next: Slot::NONE, value });
-        self.link(slot, tick);
+        let bucket = (tick != NEVER).then(|| self.bucket_of(tick));
+        let next = bucket.map_or(Slot::NONE, |bucket| self.head(bucket));
+        let slot = self.entries.insert(TimerNode { tick, before: Slot::NONE, next, value });
+        match bucket {
+            Some(bucket) => self.put_first(bucket, slot, next),
+            None => self.undue += 1,
+        }
         slot
     }
 
     /// Takes a value out before it falls due.
     pub fn remove(&mut self, slot: Slot) -> Option<T> {
-        self.unlink(slot)?;
-        self.entries.remove(slot).map(|entry| entry.value)
+        let entry = self.entries.remove(slot)?;
+        self.join(slot, entry.before, entry.next, entry.tick);
+        Some(entry.value)
     }
 
     /// Moves an entry to another deadline.
@@ -221,12 +227,17 @@ impl<T> Deadlines<T> {
         }
         let bucket = self.bucket_of(tick);
         let next = self.head(bucket);
-        if let Some(after) = self.entries.get_mut(next) {
-            after.before = slot;
-        }
         if let Some(entry) = self.entries.get_mut(slot) {
             entry.before = Slot::NONE;
             entry.next = next;
+        }
+        self.put_first(bucket, slot, next);
+    }
+
+    /// Puts an entry, which knows it, before the first of a bucket.
+    fn put_first(&mut self, bucket: usize, slot: Slot, next: Slot) {
+        if let Some(after) = self.entries.get_mut(next) {
+            after.before = slot;
         }
         self.set_head(bucket, slot);
     }
@@ -234,9 +245,15 @@ impl<T> Deadlines<T> {
     fn unlink(&mut self, slot: Slot) -> Option<()> {
         let entry = self.entries.get(slot)?;
         let (before, next, tick) = (entry.before, entry.next, entry.tick);
+        self.join(slot, before, next, tick);
+        Some(())
+    }
+
+    /// Joins the neighbours of an entry that leaves its place.
+    fn join(&mut self, slot: Slot, before: Slot, next: Slot, tick: u64) {
         if tick == NEVER {
             self.undue -= 1;
-            return Some(());
+            return;
         }
         if let Some(after) = self.entries.get_mut(next) {
             after.before = before;
@@ -246,7 +263,6 @@ impl<T> Deadlines<T> {
             None if self.spill == slot => self.spill = next,
             None => self.set_head(self.bucket_of(tick), next),
         }
-        Some(())
     }
 
     fn head(&self, bucket: usize) -> Slot {

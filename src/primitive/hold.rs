@@ -223,6 +223,7 @@ impl Hold {
     }
 
     /// Lets the owner out under this id.
+    #[inline]
     pub fn exit(&mut self, id: &[u8]) -> Exit {
         match self.extra {
             // The plain way: one id, which is empty.

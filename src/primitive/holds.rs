@@ -48,6 +48,7 @@ impl HoldSet {
     }
 
     /// Adds one at the end.
+    #[inline]
     pub fn push(&mut self, hold: Hold) {
         match self {
             Self::Many { holds, cooldown } if holds.is_empty() && cooldown.is_empty() => {
@@ -62,14 +63,15 @@ impl HoldSet {
     }
 
     /// Takes out the first that is wanted.
-    pub fn take(&mut self, wanted: impl FnMut(&Hold) -> bool) -> Option<Hold> {
-        let at = self.as_slice().iter().position(wanted)?;
-        if let Self::Many { holds, .. } = self {
-            return Some(holds.remove(at));
-        }
-        match std::mem::replace(self, Self::NONE) {
-            Self::One(hold) => Some(hold),
-            Self::Many { .. } => None,
+    #[inline]
+    pub fn take(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Option<Hold> {
+        match self {
+            Self::Many { holds, .. } => holds.iter().position(wanted).map(|at| holds.remove(at)),
+            Self::One(hold) if !wanted(hold) => None,
+            Self::One(_) => match std::mem::replace(self, Self::NONE) {
+                Self::One(hold) => Some(hold),
+                Self::Many { .. } => None,
+            },
         }
     }
 

@@ -50,8 +50,8 @@ impl Index {
     }
 
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
-        self.roll.remove(slot, &mut self.wheel);
         let lease = self.wheel.remove(slot)?;
+        self.roll.forget(lease.link, &mut self.wheel);
         self.name_bytes -= name_bytes(lease.key.len());
         Some(lease)
     }
@@ -125,6 +125,7 @@ impl Leases {
     }
 
     /// Notes to look at this hold at another moment than its deadline.
+    #[inline]
     pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
         if let Some(index) = self.index_mut(db) {
             hold.mark = hold.mark.at(index.insert(at, key, hold.fence));

@@ -126,6 +126,7 @@ impl Lock {
     }
 
     /// Adds a hold: one that [`Lock::admits`] has let in, or one that takes the place of another.
+    #[inline]
     pub fn grant(&mut self, hold: Hold) {
         debug_assert!(self.hold_of(hold.owner.as_bytes()).is_none(), "nobody holds a lock twice");
         self.0.push(hold);

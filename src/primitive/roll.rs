@@ -12,7 +12,6 @@
 
 use std::ops::Range;
 
-use super::broken::broken;
 use super::slab::Slot;
 
 /// Least buckets.
@@ -100,9 +99,8 @@ impl Roll {
         slot
     }
 
-    /// Forgets the entry at this place, which is still there.
-    pub fn remove(&mut self, slot: Slot, links: &mut impl Links) {
-        let Some(link) = links.link(slot) else { return broken("an entry of the roll has no link") };
+    /// Forgets an entry that had this link and was taken out.
+    pub fn forget(&mut self, link: Link, links: &mut impl Links) {
         let (buckets, bucket) = self.bucket_of(link.hash);
         match links.link_mut(link.before) {
             Some(before) => before.next = link.next,
@@ -234,8 +232,8 @@ mod tests {
 
         fn remove(&mut self, hash: u32) {
             if let Some(slot) = self.there.remove(&hash) {
-                self.roll.remove(slot, &mut self.links);
-                self.links.remove(slot);
+                let link = self.links.remove(slot).unwrap();
+                self.roll.forget(link, &mut self.links);
             }
         }
 

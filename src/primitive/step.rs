@@ -229,6 +229,7 @@ impl<'a> Step<'a> {
     }
 
     /// Makes a hold that the lock admits, for a newcomer or for one who waited.
+    #[inline]
     pub fn grant(&mut self, request: AcquireRequest, to: Recipient) -> Fence {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.manager.hand_over(fence, Rollback::EndHold { left: 1 }, to);

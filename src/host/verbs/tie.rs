@@ -13,7 +13,10 @@ use crate::primitive::bounds::Tie;
 /// caller, and another module's call has a stand-in that nobody will ever miss.
 #[inline]
 pub(super) fn tie(ctx: *mut Ctx, asked: &mut Option<Tie>) -> Result<(), LockError> {
-    let Some(tie) = asked else { return Ok(()) };
+    asked.as_mut().map_or(Ok(()), |asked| tie_to_client(ctx, asked))
+}
+
+fn tie_to_client(ctx: *mut Ctx, tie: &mut Tie) -> Result<(), LockError> {
     let client = rm!(RedisModule_GetClientId(ctx));
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA) || !is_connection(ctx, client) {
         return Err(LockError::NoTie);
