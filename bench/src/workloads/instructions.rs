@@ -31,55 +31,55 @@ const CASES: [Case; 8] = [
         title: "acquire, release",
         first: "",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000; LOCK.RELEASE <key> <owner>",
-        budget: 4_340.0,
+        budget: 3_720.0,
     },
     Case {
         title: "acquire shared, release",
         first: "",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 SHARED; LOCK.RELEASE <key> <owner>",
-        budget: 4_530.0,
+        budget: 3_900.0,
     },
     Case {
         title: "acquire 2 of 8 permits, release",
         first: "",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 LIMIT 8 PERMITS 2; LOCK.RELEASE <key> <owner>",
-        budget: 4_860.0,
+        budget: 4_290.0,
     },
     Case {
         title: "acquire tied, release",
         first: "",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 TIED 0; LOCK.RELEASE <key> <owner>",
-        budget: 5_470.0,
+        budget: 4_980.0,
     },
     Case {
         title: "renew",
         first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
         counted: "LOCK.RENEW <key> <owner> PX 3600000",
-        budget: 1_750.0,
+        budget: 1_515.0,
     },
     Case {
         title: "check",
         first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
         counted: "LOCK.CHECK <key> <owner>",
-        budget: 420.0,
+        budget: 365.0,
     },
     Case {
         title: "refused acquire",
         first: "LOCK.ACQUIRE <key> other PX 3600000",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000",
-        budget: 1_660.0,
+        budget: 1_420.0,
     },
     Case {
         title: "guarded SET",
         first: "LOCK.ACQUIRE <key> <owner> PX 3600000",
         counted: "LOCK.GUARD <key> <owner> * SET data:<key> value",
-        budget: 820.0,
+        budget: 805.0,
     },
 ];
 
 /// A hand-off: one client releases and gets in line again, the next one is told.
 const HAND_OFF: &str = "hand-off among 16 clients: in the module";
-const HAND_OFF_BUDGET: f64 = 13_700.0;
+const HAND_OFF_BUDGET: f64 = 13_200.0;
 /// What LOCK.STATS costs: the share of these source files in all that the server executes, %.
 const STATS: [&str; 2] =
     ["acquire, release: % for LOCK.STATS", "hand-off among 16 clients: % for LOCK.STATS"];
