@@ -1,9 +1,10 @@
 //! Calls that come from another module in the same server: they cannot wait, and may have no user.
 
-use crate::steps::{ask, assert_holds, fence_of, hold, holder, wait_for_lock, words};
+use crate::steps::{ask, assert_holds, fence_of, hold, holder, is_modern, wait_for_lock, words};
 use crate::support::compile::shared_object;
 use crate::support::server::Setup;
 use crate::support::{assert_stream, ReplicaStream, Server, Value};
+use crate::traffic::follow;
 
 /// A server with a module that runs what it is told to run; nothing, said aloud, where that cannot be built.
 pub(crate) fn with_caller(case: &str) -> Option<Server> {
@@ -70,4 +71,23 @@ fn its_registers_are_those_of_clients() {
     assert_eq!(run(&server, "!v", "LOCK.FENCE k 6"), 0);
     assert_stream(&stream.collect(&server), &[&["SET", "k", "7", "KEEPTTL"]]);
     assert_eq!(server.cmd(&words("LOCK.FENCE k 6")), 0);
+}
+
+/// docs/design.md: why no grant waits for replicas. A module that asks WAIT is told that a replica has everything which does not
+/// even run; a client is told how it is.
+#[test]
+fn wait_tells_a_module_what_is_not_so() {
+    let Some(server) = with_caller("WAIT of another module") else { return };
+    let replica = Server::start();
+    follow(&replica, &server);
+    replica.signal("STOP");
+    let mut conn = server.connect();
+    fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice NOEXPIRE")));
+    assert_eq!(conn.cmd(&words("WAIT 1 100")), 0);
+    fence_of(&run(&server, "!v", "LOCK.ACQUIRE l alice NOEXPIRE"));
+    let formats: &[&str] = if is_modern(&server) { &["v", "Kv"] } else { &["v"] };
+    for format in formats {
+        assert_eq!(run(&server, format, "WAIT 1 100"), 1, "{format}");
+    }
+    replica.signal("CONT");
 }

@@ -16,6 +16,10 @@ static Reply *(*call)(Ctx *, const char *, const char *, ...);
 static int (*reply_with_call_reply)(Ctx *, Reply *);
 static int (*reply_with_error)(Ctx *, const char *);
 static void (*free_call_reply)(Reply *);
+static int (*call_reply_type)(Reply *);
+
+/* The type of a reply that comes later. */
+enum { PROMISE = 12 };
 
 static int run(Ctx *ctx, String **argv, int argc) {
     if (argc < 3) return reply_with_error(ctx, "ERR format and command are needed");
@@ -26,6 +30,7 @@ static int run(Ctx *ctx, String **argv, int argc) {
         snprintf(text, sizeof(text), "NOREPLY errno %d", errno);
         return reply_with_error(ctx, text);
     }
+    if (call_reply_type(reply) == PROMISE) return reply_with_error(ctx, "ERR the reply comes later");
     reply_with_call_reply(ctx, reply);
     free_call_reply(reply);
     return 0;
@@ -39,7 +44,8 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
         | get_api("RedisModule_Call", &call)
         | get_api("RedisModule_ReplyWithCallReply", &reply_with_call_reply)
         | get_api("RedisModule_ReplyWithError", &reply_with_error)
-        | get_api("RedisModule_FreeCallReply", &free_call_reply);
+        | get_api("RedisModule_FreeCallReply", &free_call_reply)
+        | get_api("RedisModule_CallReplyType", &call_reply_type);
     if (missing) return 1;
     set_module_attribs(ctx, "caller", 1, 1);
     const char *name = argc ? string_ptr_len(argv[0], NULL) : "caller.run";
