@@ -128,7 +128,7 @@ impl<'a> Break<'a> {
         step.expire_and_grant();
         let mut losers = Losers::default();
         if self.owner.is_none() {
-            step.manager.recovery.bar(step.db, step.key);
+            step.keep_all_away();
         }
         step.break_holds(|hold| {
             let chosen = self.owner.is_none_or(|owner| owner == hold.owner.as_bytes());

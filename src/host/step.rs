@@ -214,7 +214,7 @@ impl Commit<'_> {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::of_end(how));
                 }
-                Effect::Kept => {}
+                Effect::Kept | Effect::KeptAway { .. } => {}
                 Effect::Queued => events.push(Event::Waiting),
                 Effect::Announced { fence, ref channel } => {
                     if let Some(hold) = key.lock().hold_with(fence) {

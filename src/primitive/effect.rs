@@ -25,6 +25,8 @@ pub enum Effect {
     Limited { limit: u32 },
     /// A hold ended, or what cooled after it.
     Ended { fence: Fence, how: HoldEnd },
+    /// A hold that was lost does not come back; or, with a fence that none can have, no hold of this lock does.
+    KeptAway { fence: Fence },
     /// Somebody has got in line.
     Queued,
     /// The turn of a ticket has come, and this channel is to be told.

@@ -187,13 +187,16 @@ impl Recovery {
         }
     }
 
-    /// No hold of this lock comes back.
-    pub fn bar(&mut self, db: i32, key: &[u8]) {
-        if let Some(window) = &mut self.window {
-            if let Some(newest) = Fence::new(window.outline.newest) {
-                window.record_end(db, key, newest, Some(Permits::EXCLUSIVE));
-            }
-        }
+    /// The fence under which no hold of a lock comes back, as it is newer than all; `None` if there is no window.
+    pub fn newest(&self) -> Option<Fence> {
+        self.outline().and_then(|window| Fence::new(window.newest))
+    }
+
+    /// A hold that is not known here is over, and with the newest fence all holds of the lock. Returns whether there is a window.
+    pub fn keep_away(&mut self, db: i32, key: &[u8], fence: Fence) -> bool {
+        let all = (self.newest() == Some(fence)).then_some(Permits::EXCLUSIVE);
+        self.record_end(db, key, fence, all);
+        self.is_open()
     }
 
     /// Two databases have changed places.

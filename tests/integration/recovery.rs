@@ -211,10 +211,13 @@ fn what_comes_back_is_told_and_kept() {
     told.retain(|words| words[0] != "LOCK._RECOVERY");
     assert_stream(
         &told,
-        &[&step(&[
-            &["LOCK._HOLD", "k", "alice", &fence, ALL, "1", "60000", "60000", "<ms>"],
-            &["LOCK._RENEW", "k", &fence, "1", "60000", "60000", "<ms>"],
-        ])],
+        &[
+            &step(&[
+                &["LOCK._HOLD", "k", "alice", &fence, ALL, "1", "60000", "60000", "<ms>"],
+                &["LOCK._RENEW", "k", &fence, "1", "60000", "60000", "<ms>"],
+            ]),
+            &["LOCK._FREE", "l", &lost],
+        ],
     );
     let before = digest(&new);
     assert_eq!(ask(&new, "DEBUG RELOAD"), "OK");
@@ -494,6 +497,25 @@ fn a_replica_that_comes_while_a_window_is_open_knows_of_it() {
     wait_primary(&replica);
     assert_eq!(ask(&replica, &format!("LOCK.RENEW back first FENCE {}", given_back[0])), 0, "it is over");
     assert_goes_on(&replica, lost);
+}
+
+#[test]
+fn what_was_kept_away_stays_away_after_a_handover() {
+    let (old, new) = failover(LONG);
+    let replica = Server::with(&[LONG]);
+    follow(&replica, &new);
+    let [broken, shared, released] =
+        [&["b", "o"][..], &["s", "o", "SHARED"], &["r", "o"]].map(|words| acquire_on(&old, words));
+    assert_eq!((ask(&new, "LOCK.BREAK b"), ask(&new, "LOCK.BREAK s")), (Value::Int(0), Value::Int(0)));
+    assert_eq!(ask(&new, &format!("LOCK.RELEASE r o FENCE {released}")), 1);
+    assert_eq!(ask(&new, "FAILOVER"), "OK");
+    wait_primary(&replica);
+    assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+    for line in
+        [format!("b o FENCE {broken}"), format!("s o FENCE {shared} SHARED"), format!("r o FENCE {released}")]
+    {
+        assert_eq!(ask(&replica, &format!("LOCK.RENEW {line}")), 0, "{line}");
+    }
 }
 
 #[test]

@@ -176,6 +176,7 @@ pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> Lo
                 Some(cooldown) => LockEffect::of_cooldown(cooldown, clock),
                 None => LockEffect::Free(fence),
             }),
+            Effect::KeptAway { fence } => told.push(LockEffect::Free(fence)),
             Effect::Kept
             | Effect::Queued
             | Effect::Announced { .. }

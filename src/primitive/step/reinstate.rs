@@ -73,12 +73,24 @@ impl Step<'_> {
         true
     }
 
+    /// No hold of this lock that was lost comes back.
+    pub fn keep_all_away(&mut self) {
+        if let Some(newest) = self.manager.recovery.newest() {
+            self.keep_away(newest);
+        }
+    }
+
+    fn keep_away(&mut self, fence: Fence) {
+        self.manager.recovery.keep_away(self.db, self.key, fence);
+        self.effects.push(Effect::KeptAway { fence });
+    }
+
     /// The owner gives back a hold that may have been lost: it is over, and what it had before that as well. Returns
     /// whether that was so.
     pub fn release_lost(&mut self, owner: &[u8], fence: Fence) -> bool {
         let may_be = self.may_be_lost_in_any_mode(owner, fence);
         if may_be {
-            self.manager.recovery.record_end(self.db, self.key, fence, None);
+            self.keep_away(fence);
             self.remember_exit(owner, fence, b"", Exit::Last);
             self.manager.stats.released.up();
             if let Some(earlier) = self.lock.hold_of(owner).map(|hold| hold.fence) {

@@ -121,18 +121,17 @@ impl Step<'_> {
         }
     }
 
-    /// Takes a hold out, or its cooldown, as the primary did; whether there was one.
+    /// Takes a hold out, or its cooldown, as the primary did; whether there was one, or it could have come back.
     fn remove_hold(&mut self, fence: Fence) -> bool {
         let cooled = |cooldown: &Cooldown| cooldown.hold.fence == fence;
         let gone = match self.lock.end(fence) {
             Some(hold) => Some(hold),
             None => self.lock.take_cooldowns(cooled).pop().map(|cooldown| cooldown.hold),
         };
-        gone.is_some_and(|hold| {
-            self.manager.unindex(self.db, self.key, &hold);
-            self.manager.recovery.record_end(self.db, self.key, fence, Some(hold.permits));
-            true
-        })
+        let Some(hold) = gone else { return self.manager.recovery.keep_away(self.db, self.key, fence) };
+        self.manager.unindex(self.db, self.key, &hold);
+        self.manager.recovery.record_end(self.db, self.key, fence, Some(hold.permits));
+        true
     }
 
     /// Gives the semaphore the limit that it has on the primary; whether there was one.
