@@ -39,7 +39,9 @@ fn events(seed: u64, steps: usize, conditions: Conditions) -> Vec<Event> {
             0..40 => Event::Pass { us: random.random_range(0..30_000) },
             40 if conditions.breaks => Event::Break { key: random.random_range(0..KEYS.len()) },
             95 => Event::HandOver,
-            96.. => Event::Fail { after_us: random.random_range(0..100_000) },
+            96.. => {
+                Event::Fail { after_us: random.random_range(0..100_000), heir: random.random_range(0..2) }
+            }
             _ => Event::Act {
                 client: random.random_range(0..CLIENTS),
                 key: random.random_range(0..KEYS.len()),

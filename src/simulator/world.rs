@@ -1,4 +1,4 @@
-//! A deployment in one thread: a primary and its replica, clients, and messages that take their time. A list of events is
+//! A deployment in one thread: a primary, its replica and a replica of that, clients, and messages that take their time. A list of events is
 //! played, and at every moment the holds that clients believe in are compared with what the locks allow.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub struct Conditions {
     pub window: Length,
     /// The shortest and the longest lease that clients ask for.
     pub lease_ms: (u64, u64),
-    /// How far the replica may lag behind, in µs.
+    /// How far a replica may lag behind the server that it follows, in µs.
     pub lag_us: u64,
     /// Whether owners renew a hold that is over by their own clocks.
     pub late: bool,
@@ -42,8 +42,8 @@ pub enum Event {
     Pass { us: u64 },
     /// A client goes on with a lock: it asks for it, renews it or gives it back.
     Act { client: usize, key: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
-    /// The primary dies, with what it has not told its replica yet. So long after that the replica is promoted.
-    Fail { after_us: u64 },
+    /// The primary dies, with what has not been heard yet. So long after that the first or the second of the replicas is promoted.
+    Fail { after_us: u64, heir: usize },
     /// The primary hands over to its replica when that has heard all of it.
     HandOver,
     /// An operator ends the holds of a lock.
@@ -110,9 +110,12 @@ pub struct World {
     primary: Option<usize>,
     /// Who goes on as a primary though it is none any more.
     split: Option<usize>,
-    replica: usize,
-    /// When what was told last arrives at the replica.
-    link_us: u64,
+    /// The first follows the primary, the second follows the first.
+    replicas: [usize; 2],
+    /// When what was told last arrives at each of them.
+    links_us: [u64; 2],
+    /// Which of them is promoted next.
+    heir: usize,
     /// On their way: when each arrives, and its number.
     messages: BTreeMap<(u64, u64), Message>,
     sent: u64,
@@ -127,18 +130,20 @@ pub struct World {
 }
 
 impl World {
-    /// A primary with its replica, and nobody has any lock.
+    /// A primary with its replicas, and nobody has any lock.
     pub fn new(conditions: Conditions, tells: bool) -> Self {
         let primary = Server::new('A', 0, 0);
         let replica = Server::synced('B', 30_000, &primary);
+        let second = Server::synced('C', -40_000, &replica);
         Self {
             conditions,
             now_us: 0,
-            servers: vec![primary, replica],
+            servers: vec![primary, replica, second],
             primary: Some(0),
             split: None,
-            replica: 1,
-            link_us: 0,
+            replicas: [1, 2],
+            links_us: [0; 2],
+            heir: 0,
             messages: BTreeMap::new(),
             sent: 0,
             pending: Default::default(),
@@ -157,7 +162,7 @@ impl World {
             match *event {
                 Event::Pass { us } => self.pass(us),
                 Event::Act { .. } => self.act(*event),
-                Event::Fail { after_us } => self.fail(after_us),
+                Event::Fail { after_us, heir } => self.fail(after_us, heir),
                 Event::HandOver => self.hand_over(),
                 Event::Break { key } => self.break_holds(key),
             }
@@ -215,7 +220,9 @@ impl World {
             self.servers[at].wait_until(now_us, true);
             self.spread(at);
         }
-        self.servers[self.replica].wait_until(now_us, false);
+        for at in self.replicas {
+            self.servers[at].wait_until(now_us, false);
+        }
     }
 
     /// Sends what a server has told to its replica, and notes what it has granted.
@@ -232,11 +239,17 @@ impl World {
             return;
         }
         for line in told {
-            // Each message is as late as chance has it, and none overtakes another.
-            let lag = self.conditions.lag_us * (self.sent * 7_919 % 101) / 100;
-            self.link_us = self.link_us.max(self.now_us + lag);
-            self.send(self.link_us, Message::Stream { to: self.replica, line });
+            self.stream(0, line);
         }
+    }
+
+    /// Sends a line of the stream to the first or the second of the replicas.
+    fn stream(&mut self, to: usize, line: Line) {
+        // Each message is as late as chance has it, and none overtakes another.
+        let lag = self.conditions.lag_us * (self.sent * 7_919 % 101) / 100;
+        let at = self.links_us[to].max(self.now_us + lag);
+        self.links_us[to] = at;
+        self.send(at, Message::Stream { to, line });
     }
 
     fn act(&mut self, event: Event) {
@@ -303,8 +316,12 @@ impl World {
             }
             Message::Reply { to, reply, line, said_us } => self.hear(to, reply, &line, said_us),
             Message::Stream { to, line } => {
-                self.tell(|world| format!("{} hears {}", world.servers[to].name, text(&line)));
-                self.servers[to].apply(&line);
+                let at = self.replicas[to];
+                self.tell(|world| format!("{} hears {}", world.servers[at].name, text(&line)));
+                self.servers[at].apply(&line);
+                if to == 0 {
+                    self.stream(1, line);
+                }
             }
             Message::Promotion => {
                 self.outcome.failovers += 1;
@@ -371,8 +388,9 @@ impl World {
         self.wrong(&format!("{} hold {} at one time", names.join(" and "), KEYS[key]));
     }
 
-    fn fail(&mut self, after_us: u64) {
+    fn fail(&mut self, after_us: u64, heir: usize) {
         let Some(old) = self.primary.take() else { return };
+        self.heir = heir;
         self.tell(|world| format!("{} dies", world.servers[old].name));
         self.split = self.conditions.splits.then_some(old);
         // What it has told and nobody has heard is lost; so is what clients have asked it.
@@ -392,26 +410,33 @@ impl World {
         let all = std::mem::take(&mut self.messages);
         for (at, message) in all {
             match message {
-                Message::Stream { .. } => self.receive(message),
+                Message::Stream { to: 0, .. } => self.receive(message),
                 Message::Request { server, .. } if server == old => {}
                 _ => _ = self.messages.insert(at, message),
             }
         }
+        self.heir = 0;
         self.promote(|server, _| server.succeed());
     }
 
-    /// The replica is the primary from now on, and another server its replica.
+    /// The heir is the primary from now on, and other servers its replicas.
     fn promote(&mut self, take_over: impl FnOnce(&mut Server, Length)) {
-        let new = self.replica;
+        let new = self.replicas[self.heir];
         self.primary = Some(new);
         take_over(&mut self.servers[new], self.conditions.window);
         self.tell(|world| format!("{} is promoted", world.servers[new].name));
-        let name = char::from(b'A' + (self.servers.len() % 26) as u8);
-        let skew_us = [0, 30_000, -40_000, 80_000][self.servers.len() % 4];
-        let replica = Server::synced(name, skew_us, &self.servers[new]);
-        self.servers.push(replica);
-        self.replica = self.servers.len() - 1;
-        self.link_us = self.now_us;
+        // What is under way to replicas that are none any more is lost.
+        self.messages.retain(|_, message| !matches!(message, Message::Stream { .. }));
+        let mut follows = new;
+        for to in 0..2 {
+            let name = char::from(b'A' + (self.servers.len() % 26) as u8);
+            let skew_us = [0, 30_000, -40_000, 80_000][self.servers.len() % 4];
+            let replica = Server::synced(name, skew_us, &self.servers[follows]);
+            follows = self.servers.len();
+            self.servers.push(replica);
+            self.replicas[to] = follows;
+        }
+        self.links_us = [self.now_us; 2];
         self.spread(new);
     }
 
