@@ -1,6 +1,6 @@
-//! Failovers, played in one thread: primaries die with a tail that nobody has heard, replicas take over, and clients go on.
-//! The code of `primitive` and `command` runs as it does on servers; time, messages and accidents come out of a seed. A run
-//! that goes wrong is cut down to the few events that it takes, and told as a story.
+//! Failovers, played in one thread: primaries die with a tail that nobody has heard, replicas take over, files lose their end,
+//! and clients go on. The code of `primitive` and `command` runs as it does on servers; time, messages and accidents come out of
+//! a seed. A run that goes wrong is cut down to the few events that it takes, and told as a story.
 
 mod server;
 mod world;
@@ -38,6 +38,9 @@ fn events(seed: u64, steps: usize, conditions: Conditions) -> Vec<Event> {
         match random.random_range(0..100) {
             0..40 => Event::Pass { us: random.random_range(0..30_000) },
             40 if conditions.breaks => Event::Break { key: random.random_range(0..KEYS.len()) },
+            94 => {
+                Event::Restart { after_us: random.random_range(0..100_000), cut: random.random_range(0..20) }
+            }
             95 => Event::HandOver,
             96.. => {
                 Event::Fail { after_us: random.random_range(0..100_000), heir: random.random_range(0..2) }

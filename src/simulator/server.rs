@@ -46,6 +46,21 @@ pub struct Server {
     pub granted: Vec<(Vec<u8>, u64)>,
 }
 
+/// A server as it was saved.
+#[derive(Debug)]
+pub struct Saved {
+    locks: Vec<(Vec<u8>, Vec<u8>)>,
+    fence: u64,
+    window: Vec<u8>,
+}
+
+/// What a server has on its disk: how it was once, and what it has told since.
+#[derive(Debug)]
+pub struct File {
+    pub base: Saved,
+    pub lines: Vec<Line>,
+}
+
 /// The locks that a step has not taken out of the keyspace.
 struct Others<'a>(&'a BTreeMap<Vec<u8>, Lock>);
 
@@ -67,19 +82,38 @@ impl Server {
     /// A replica that has just had a full sync from `primary`.
     pub fn synced(name: char, skew_us: i64, primary: &Self) -> Self {
         let mut replica = Self::new(name, skew_us, primary.now_us);
-        for (key, lock) in &primary.keyspace {
-            let bytes = codec::encode(lock, primary.clock());
-            let (mut lock, _) = codec::decode(&bytes, Source::Primary, replica.clock()).unwrap();
-            lock.each_mut(|hold| replica.manager.index_loaded(0, key, hold));
-            replica.keyspace.insert(key.clone(), lock);
-        }
-        if let Some(fence) = crate::primitive::Fence::new(primary.manager.fences.last()) {
-            replica.manager.fences.advance_past(fence);
-        }
-        let window = encoding::encode(&primary.manager.recovery, primary.clock());
-        let clock = replica.clock();
-        encoding::decode(&window, &mut replica.manager.recovery, Source::Primary, clock).unwrap();
+        replica.load(&primary.save(), Source::Primary);
         replica
+    }
+
+    /// The same server, started again at `now_us` with what its file has.
+    pub fn restarted(&self, now_us: u64, file: &File) -> Self {
+        let mut server = Self::new(self.name, self.skew_us, now_us);
+        server.load(&file.base, Source::File);
+        file.lines.iter().for_each(|line| server.apply(line, Source::File));
+        server
+    }
+
+    /// All that a file or a full sync has of this server.
+    pub fn save(&self) -> Saved {
+        let clock = self.clock();
+        let locks =
+            self.keyspace.iter().map(|(key, lock)| (key.clone(), codec::encode(lock, clock))).collect();
+        let window = encoding::encode(&self.manager.recovery, clock);
+        Saved { locks, fence: self.manager.fences.last(), window }
+    }
+
+    fn load(&mut self, saved: &Saved, source: Source) {
+        let clock = self.clock();
+        for (key, bytes) in &saved.locks {
+            let (mut lock, _) = codec::decode(bytes, source, clock).unwrap();
+            lock.each_mut(|hold| self.manager.index_loaded(0, key, hold));
+            self.keyspace.insert(key.clone(), lock);
+        }
+        if let Some(fence) = crate::primitive::Fence::new(saved.fence) {
+            self.manager.fences.advance_past(fence);
+        }
+        encoding::decode(&saved.window, &mut self.manager.recovery, source, clock).unwrap();
     }
 
     fn clock(&self) -> Clock {
@@ -135,12 +169,12 @@ impl Server {
         reply
     }
 
-    /// What a replica does with what its primary tells.
-    pub fn apply(&mut self, line: &Line) {
+    /// What a replica does with what its primary tells, and a start with what its file says.
+    pub fn apply(&mut self, line: &Line, source: Source) {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (command, words) = words.split_first().unwrap();
         if *command == b"LOCK._RECOVERY" {
-            let window = WindowEffect::parse(words).unwrap().here(Source::Primary, self.clock());
+            let window = WindowEffect::parse(words).unwrap().here(source, self.clock());
             self.manager.recovery.hear(window);
             return;
         }
@@ -154,7 +188,7 @@ impl Server {
         let (manager, effects_out) = (&mut self.manager, &mut Vec::new());
         let mut step = Step { clock, db: 0, key: words[0], lock: &mut lock, manager, effects: effects_out };
         for effect in effects {
-            step.apply_change(effect.here(Source::Primary, clock).unwrap());
+            step.apply_change(effect.here(source, clock).unwrap());
         }
         self.store(words[0], lock);
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::server::{Line, Reply, Server};
+use super::server::{File, Line, Reply, Server};
+use crate::primitive::codec::Source;
 use crate::primitive::occupancy::Occupancy;
 use crate::primitive::permits::ALL;
 use crate::primitive::recovery::Length;
@@ -44,6 +45,8 @@ pub enum Event {
     Act { client: usize, key: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
     /// The primary dies, with what has not been heard yet. So long after that the first or the second of the replicas is promoted.
     Fail { after_us: u64, heir: usize },
+    /// The primary dies, and is started anew so long after that, with a file that lacks so many of the last lines.
+    Restart { after_us: u64, cut: usize },
     /// The primary hands over to its replica when that has heard all of it.
     HandOver,
     /// An operator ends the holds of a lock.
@@ -70,10 +73,25 @@ struct Pending {
 
 #[derive(Debug)]
 enum Message {
-    Request { from: Sender, line: Line, back_us: u64, server: usize },
-    Reply { to: Sender, reply: Reply, line: Line, said_us: u64 },
-    Stream { to: usize, line: Line },
+    Request {
+        from: Sender,
+        line: Line,
+        back_us: u64,
+        server: usize,
+    },
+    Reply {
+        to: Sender,
+        reply: Reply,
+        line: Line,
+        said_us: u64,
+    },
+    Stream {
+        to: usize,
+        line: Line,
+    },
     Promotion,
+    /// This server is there again.
+    Start(usize),
 }
 
 /// A client's request, by which it knows the reply.
@@ -116,6 +134,8 @@ pub struct World {
     links_us: [u64; 2],
     /// Which of them is promoted next.
     heir: usize,
+    /// That of the primary.
+    file: File,
     /// On their way: when each arrives, and its number.
     messages: BTreeMap<(u64, u64), Message>,
     sent: u64,
@@ -135,6 +155,7 @@ impl World {
         let primary = Server::new('A', 0, 0);
         let replica = Server::synced('B', 30_000, &primary);
         let second = Server::synced('C', -40_000, &replica);
+        let file = File { base: primary.save(), lines: Vec::new() };
         Self {
             conditions,
             now_us: 0,
@@ -144,6 +165,7 @@ impl World {
             replicas: [1, 2],
             links_us: [0; 2],
             heir: 0,
+            file,
             messages: BTreeMap::new(),
             sent: 0,
             pending: Default::default(),
@@ -163,6 +185,7 @@ impl World {
                 Event::Pass { us } => self.pass(us),
                 Event::Act { .. } => self.act(*event),
                 Event::Fail { after_us, heir } => self.fail(after_us, heir),
+                Event::Restart { after_us, cut } => self.restart(after_us, cut),
                 Event::HandOver => self.hand_over(),
                 Event::Break { key } => self.break_holds(key),
             }
@@ -239,6 +262,7 @@ impl World {
             return;
         }
         for line in told {
+            self.file.lines.push(line.clone());
             self.stream(0, line);
         }
     }
@@ -318,14 +342,20 @@ impl World {
             Message::Stream { to, line } => {
                 let at = self.replicas[to];
                 self.tell(|world| format!("{} hears {}", world.servers[at].name, text(&line)));
-                self.servers[at].apply(&line);
+                self.servers[at].apply(&line, Source::Primary);
                 if to == 0 {
                     self.stream(1, line);
                 }
             }
             Message::Promotion => {
                 self.outcome.failovers += 1;
-                self.promote(|server, window| server.promote(window));
+                self.promote(self.replicas[self.heir], |server, window| server.promote(window));
+            }
+            Message::Start(old) => {
+                self.outcome.failovers += 1;
+                let server = self.servers[old].restarted(self.now_us, &self.file);
+                self.servers.push(server);
+                self.promote(self.servers.len() - 1, |server, window| server.promote(window));
             }
         }
     }
@@ -393,14 +423,26 @@ impl World {
         self.heir = heir;
         self.tell(|world| format!("{} dies", world.servers[old].name));
         self.split = self.conditions.splits.then_some(old);
-        // What it has told and nobody has heard is lost; so is what clients have asked it.
-        let splits = self.conditions.splits;
+        self.lose_messages(self.conditions.splits);
+        self.send(self.now_us + after_us, Message::Promotion);
+    }
+
+    /// What a server that is gone has told and nobody has heard is lost; so is what clients have asked it, unless it goes on.
+    fn lose_messages(&mut self, goes_on: bool) {
         self.messages.retain(|_, message| match message {
             Message::Stream { .. } => false,
-            Message::Request { .. } => splits,
+            Message::Request { .. } => goes_on,
             _ => true,
         });
-        self.send(self.now_us + after_us, Message::Promotion);
+    }
+
+    fn restart(&mut self, after_us: u64, cut: usize) {
+        let Some(old) = self.primary.take() else { return };
+        self.split = None;
+        self.tell(|world| format!("{} dies, and {cut} lines of its file are lost", world.servers[old].name));
+        self.lose_messages(false);
+        self.file.lines.truncate(self.file.lines.len().saturating_sub(cut));
+        self.send(self.now_us + after_us, Message::Start(old));
     }
 
     fn hand_over(&mut self) {
@@ -415,15 +457,14 @@ impl World {
                 _ => _ = self.messages.insert(at, message),
             }
         }
-        self.heir = 0;
-        self.promote(|server, _| server.succeed());
+        self.promote(self.replicas[0], |server, _| server.succeed());
     }
 
-    /// The heir is the primary from now on, and other servers its replicas.
-    fn promote(&mut self, take_over: impl FnOnce(&mut Server, Length)) {
-        let new = self.replicas[self.heir];
+    /// This server is the primary from now on, and others its replicas.
+    fn promote(&mut self, new: usize, take_over: impl FnOnce(&mut Server, Length)) {
         self.primary = Some(new);
         take_over(&mut self.servers[new], self.conditions.window);
+        self.file = File { base: self.servers[new].save(), lines: Vec::new() };
         self.tell(|world| format!("{} is promoted", world.servers[new].name));
         // What is under way to replicas that are none any more is lost.
         self.messages.retain(|_, message| !matches!(message, Message::Stream { .. }));
