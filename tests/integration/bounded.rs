@@ -188,7 +188,8 @@ fn a_flush_and_a_swap_let_all_in_who_wait_anywhere() {
         all(&server, (0..500).map(|n| format!("LOCK.ACQUIRE k{n} new NOEXPIRE QUEUE 600000")));
         assert_eq!(ask(&server, command), "OK");
         wait_for_tickets(&server, 0);
-        assert_eq!(lock_stat(&server, "held"), 500 + kept);
+        // Valkey frees what was flushed on another thread.
+        wait_until("the rest to be gone", || lock_stat(&server, "held") == 500 + kept);
         (0..500).for_each(|n| assert_eq!(ask(&server, &format!("LOCK.CHECK k{n} old")), 0));
         (0..500).for_each(|n| assert_eq!(ask(&server, &format!("LOCK.RELEASE k{n} new")), 1));
     }
