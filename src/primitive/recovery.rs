@@ -181,7 +181,7 @@ impl Recovery {
     }
 
     /// No hold of any lock comes back: somebody has emptied a database.
-    pub fn bar_all(&mut self) {
+    pub fn let_nothing_back(&mut self) {
         if let Some(window) = &mut self.window {
             window.let_nothing_back();
         }
@@ -371,7 +371,7 @@ mod tests {
     fn nothing_comes_back_after_a_flush() {
         let mut recovery = open();
         assert!(may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE));
-        recovery.bar_all();
+        recovery.let_nothing_back();
         assert!(!may_be_lost(&recovery, (0, KEY), 101, Permits::EXCLUSIVE) && recovery.is_open());
     }
 

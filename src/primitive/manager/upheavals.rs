@@ -32,7 +32,7 @@ impl LockManager {
     pub fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> {
         let (leases, ties) = (self.leases.clear(db), self.ties.clear(db));
         self.ledger.flush(db, now);
-        self.recovery.bar_all();
+        self.recovery.let_nothing_back();
         self.recheck_all();
         leases.chain(ties)
     }
