@@ -17,6 +17,7 @@ pub mod latch;
 pub mod latch_effect;
 pub mod observe;
 pub mod operate;
+pub mod plain;
 pub mod policy;
 pub mod recovery;
 pub mod release;

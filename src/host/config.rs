@@ -132,9 +132,14 @@ fn connections() -> usize {
     usize::try_from(max.saturating_mul(left) / 100).unwrap_or(0)
 }
 
+/// The longest lease that a client may ask for, in ms.
+pub(super) fn max_lease_ms() -> i64 {
+    MAX_LEASE.get()
+}
+
 /// What commands need of it.
 pub(super) fn policy() -> Policy {
-    let max_lease_ms = MAX_LEASE.get();
+    let max_lease_ms = max_lease_ms();
     Policy {
         // A longest lease below the default is the operator's word, too.
         default_lease_ms: DEFAULT_LEASE.get().min(max_lease_ms),

@@ -53,7 +53,8 @@ impl<V: Value> OpenKey<V> {
         rm!(RedisModule_SetAbsExpire(self.handle, unix_ms));
     }
 
-    fn delete(&mut self) {
+    /// Takes the value away, and the key with it.
+    pub(super) fn delete(&mut self) {
         rm!(RedisModule_DeleteKey(self.handle));
         self.stored = ptr::null_mut();
     }
@@ -72,10 +73,16 @@ pub(super) struct LockKey {
     fresh: Option<Lock>,
 }
 
+impl From<OpenKey<Lock>> for LockKey {
+    fn from(key: OpenKey<Lock>) -> Self {
+        Self { key, fresh: None }
+    }
+}
+
 impl LockKey {
     /// Opens the key for change.
     pub(super) fn open(ctx: *mut Ctx, name: *mut RString) -> Result<Self, LockError> {
-        Ok(Self { key: OpenKey::open(ctx, name)?, fresh: None })
+        OpenKey::open(ctx, name).map(Self::from)
     }
 
     /// The lock, free if there is no value.

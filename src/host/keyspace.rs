@@ -3,6 +3,7 @@
 use super::api::{Ctx, OwnString, RString};
 use super::blocked::NOT_A_LOCK;
 use super::deferred::fail_waits;
+use super::key::LockKey;
 use super::slot_scope::SlotScope;
 use super::state;
 use super::step::{change_group, change_one, Origin};
@@ -41,9 +42,13 @@ impl Keyspace for ServerKeyspace<'_> {
 
     fn step(&mut self, db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
         let name = OwnString::new(key);
-        let (done, _) = change_one(Origin { db, ..self.origin }, name.as_ptr(), |step, _| {
-            work(step);
-            Ok(())
+        let (origin, name) = (Origin { db, ..self.origin }, name.as_ptr());
+        let done = LockKey::open(origin.ctx, name).and_then(|key| {
+            let (done, _) = change_one(origin, name, key, |step, _| {
+                work(step);
+                Ok(())
+            });
+            done
         });
         outcome(&done)
     }

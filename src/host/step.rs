@@ -35,7 +35,18 @@ pub(super) fn change<R>(
     name: *mut RString,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    let (result, is_over) = change_one(origin, name, |step, blocked| {
+    // Before the state is taken: opening deletes a key whose time to live, which another command gave it, has ended.
+    change_open(origin, name, LockKey::open(origin.ctx, name)?, work)
+}
+
+/// The same for a key that is open.
+pub(super) fn change_open<R>(
+    origin: Origin,
+    name: *mut RString,
+    key: LockKey,
+    work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
+) -> Result<R, LockError> {
+    let (result, is_over) = change_one(origin, name, key, |step, blocked| {
         begin(origin, step.manager);
         work(step, blocked)
     });
@@ -81,18 +92,14 @@ fn finish(origin: Origin, name: *mut RString) {
     }
 }
 
-/// The result of the work, or an error if the lock could not even be opened; and whether nothing was left undone.
+/// The result of the work, and whether nothing was left undone.
 pub(super) fn change_one<R>(
     origin: Origin,
     name: *mut RString,
+    mut key: LockKey,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> (Result<R, LockError>, bool) {
     let mut events = Events::new();
-    // Before the state is taken: opening deletes a key whose time to live, which another command gave it, has ended.
-    let mut key = match LockKey::open(origin.ctx, name) {
-        Ok(key) => key,
-        Err(error) => return (Err(error), true),
-    };
     let result = state::with(|host| {
         if !host.is_primary {
             return (Err(LockError::ReadOnly), true);

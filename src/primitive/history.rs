@@ -8,7 +8,7 @@ use super::histogram::Histogram;
 use super::ledger::{Ended, Named};
 use super::stats::Stats;
 use super::waiter::WaitEdge;
-use super::Moment;
+use super::{Clock, Fence, Moment};
 use crate::limits::{KEY_BYTES_MAX, NEWEST_SHOWN};
 
 /// A hold that was lost, by its names.
@@ -63,6 +63,13 @@ impl History {
             losses: VecDeque::new(),
             deadlocks: VecDeque::new(),
         }
+    }
+
+    /// A hold has ended.
+    #[inline]
+    pub fn record_hold(&mut self, fence: Fence, clock: Clock) {
+        // A fence is the time of its grant, but where the clock was set back.
+        self.holds.record(clock.unix_us.saturating_sub(fence.get()));
     }
 
     /// A hold was lost. A name that no lock could be made under is not remembered.

@@ -24,6 +24,19 @@ impl Lock {
         Self(HoldSet::NONE)
     }
 
+    /// A lock that has this hold alone.
+    pub const fn held(hold: Hold) -> Self {
+        Self(HoldSet::One(hold))
+    }
+
+    /// The hold, where there is no other and nothing cools.
+    pub const fn only_hold(&self) -> Option<&Hold> {
+        match &self.0 {
+            HoldSet::One(hold) => Some(hold),
+            HoldSet::Many { .. } => None,
+        }
+    }
+
     /// A lock rebuilt from its holds and cooldowns, and how many of them had to be left out because they cannot stand
     /// beside those before them.
     pub fn rebuilt(mut holds: Vec<Hold>, mut cooldown: Vec<Cooldown>) -> (Self, usize) {

@@ -32,6 +32,7 @@ pub mod observers;
 pub mod occupancy;
 pub mod owner;
 pub mod permits;
+pub mod plain;
 pub mod recent;
 pub mod recovery;
 pub mod reentry;

@@ -506,8 +506,7 @@ impl<'a> Step<'a> {
         self.manager.forget(hold.fence);
         self.manager.recovery.record_end(self.db, self.key, hold.fence, Some(hold.permits));
         if how != HoldEnd::Undone {
-            // A fence is the time of its grant, but where the clock was set back.
-            self.manager.history.holds.record(self.clock.unix_us.saturating_sub(hold.fence.get()));
+            self.manager.history.record_hold(hold.fence, self.clock);
         }
         let stats = &mut self.manager.stats;
         match how {

@@ -1,35 +1,61 @@
 //! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
 
+use super::super::api::bytes;
 use super::super::handler::{Call, Handler};
-use super::super::key::read;
+use super::super::key::{read, OpenKey};
 use super::super::reply::Outcome;
-use super::super::step::change;
+use super::super::step::{change, change_open};
 use super::super::{clock, config, state};
+use super::plain::{release as give_back, Went};
 use super::tie::tie;
 use super::{origin, report_held, report_not_held, say};
-use crate::command::check;
 use crate::command::holder::Holder;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
 use crate::command::report::{Location, Report};
+use crate::command::{check, plain};
 use crate::error::LockError;
-use crate::primitive::Step;
+use crate::primitive::{Lock, Step};
 
 pub(in crate::host) struct ReleaseHandler;
 
 impl Handler for ReleaseHandler {
     fn run(call: &Call) -> Result<(), LockError> {
-        let words = call.words();
-        let request = Release::parse(&words)?;
-        let (done, report) = change(origin(call), call.key(), |step, _| {
-            let released = request.apply(step)?;
-            let holder = request.holder;
-            let report = holder.with_info.then(|| report_released(released, step, &holder));
-            Ok((released != Released::NotHeld, report))
-        })?;
-        say(call.ctx, Outcome::Int(i64::from(done)), report);
-        Ok(())
+        let (owner, named) = match *call.strings() {
+            [_, owner] => (bytes(owner), None),
+            [_, owner, option, n] => match plain::fence(bytes(option), bytes(n)) {
+                Some(fence) => (bytes(owner), Some(fence)),
+                None => return release(call, None),
+            },
+            _ => return release(call, None),
+        };
+        if !plain::names(bytes(call.key()), owner) {
+            return release(call, None);
+        }
+        match give_back(call, owner, named)? {
+            Went::Through => Ok(()),
+            Went::ToKey(key) => release(call, Some(key)),
+        }
     }
+}
+
+/// With any options; on the key, if it is open.
+#[inline(never)]
+fn release(call: &Call, key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
+    let words = call.words();
+    let request = Release::parse(&words)?;
+    let key = match key {
+        Some(key) => key,
+        None => OpenKey::open(call.ctx, call.key())?,
+    };
+    let (done, report) = change_open(origin(call), call.key(), key.into(), |step, _| {
+        let released = request.apply(step)?;
+        let holder = request.holder;
+        let report = holder.with_info.then(|| report_released(released, step, &holder));
+        Ok((released != Released::NotHeld, report))
+    })?;
+    say(call.ctx, Outcome::Int(i64::from(done)), report);
+    Ok(())
 }
 
 #[cold]

@@ -10,6 +10,7 @@ mod inspect;
 mod latch;
 mod observe;
 mod operate;
+mod plain;
 mod recovery;
 mod scan;
 mod stats;

@@ -7,6 +7,8 @@ mod pair;
 mod watch;
 mod world;
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::Permits;
@@ -41,6 +43,37 @@ proptest! {
             pair.step(op);
         }
     }
+
+    #[test]
+    fn the_plain_way_leaves_behind_what_a_step_does(
+        ops in prop::collection::vec(ops::op(), 1..100),
+        delay_ms in prop_oneof![3 => Just(0), 1 => 1..8_u64],
+    ) {
+        let (mut stepping, mut plain) = (pair::Pair::new(delay_ms), pair::Pair::going_plainly(delay_ms));
+        for op in ops {
+            let told = format!("{op:?}");
+            stepping.step(op.clone());
+            plain.step(op);
+            prop_assert_eq!(stepping.left_behind(), plain.left_behind(), "after {}", told);
+        }
+    }
+}
+
+#[test]
+fn the_plain_way_is_gone_by_a_plain_request() {
+    let mut pair = pair::Pair::going_plainly(0);
+    let (keys, owner, permits) = (BTreeSet::from([0]), 0, Permits::EXCLUSIVE);
+    let (lease, wait, entry, most, least, tie) = (Some(7), None, 0, None, None, None);
+    pair.step(ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie });
+    pair.step(ops::Op::Release {
+        key: 0,
+        owner,
+        by: ops::By::Fence,
+        entry: Some(0),
+        cancels: false,
+        after: None,
+    });
+    assert_eq!(pair.went_plainly(), 2);
 }
 
 /// Once in tens of thousands of runs: a lock is handed to one who waits for it together with another, behind whom somebody

@@ -101,6 +101,18 @@ impl Pair {
         Self { world, model: Model::new(KEYS.len(), delay_ms), fences: BTreeMap::new() }
     }
 
+    /// The same, on the [plain way](crate::primitive::plain) where it can be gone.
+    pub fn going_plainly(delay_ms: u64) -> Self {
+        let mut pair = Self::new(delay_ms);
+        pair.world.goes_plainly = true;
+        pair
+    }
+
+    /// How often it was gone.
+    pub fn went_plainly(&self) -> usize {
+        self.world.went_plainly
+    }
+
     fn now(&self) -> Moment {
         Moment(self.world.now_us)
     }

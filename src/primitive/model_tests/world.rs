@@ -12,8 +12,11 @@ use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
+use crate::primitive::plain::Plain;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, Fence, GroupStep, Hold, Lease, Lock, LockManager, Moment, Step};
+use crate::primitive::{
+    Clock, Effect, Fence, GroupStep, Hold, HoldEnd, Lease, Lock, LockManager, Moment, Step,
+};
 
 #[derive(Default)]
 pub struct World {
@@ -22,6 +25,9 @@ pub struct World {
     pub replica: BTreeMap<usize, Lock>,
     pub replica_memory: LockManager,
     pub now_us: u64,
+    /// Whether the plain way is gone where it can be, and how often it was.
+    pub goes_plainly: bool,
+    pub went_plainly: usize,
     /// How many connections there were before each of those that are there.
     closed: [u64; CLIENTS],
     /// The newest fence of each lock.
@@ -62,6 +68,35 @@ impl World {
         let result = self.group_alone(keys, work);
         self.finish();
         result
+    }
+
+    /// Grants a free lock without a step, if the plain way can be gone.
+    pub fn grant_plainly(&mut self, key: usize, owner: &[u8], lease: Lease) -> Option<Fence> {
+        if !self.goes_plainly || self.keyspace.contains_key(&key) {
+            return None;
+        }
+        let (lock, fence) = self.plain(key, owner).grant(&mut self.manager, lease)?;
+        self.store(key, lock, &[Effect::Granted { fence, to: None }]);
+        self.went_plainly += 1;
+        Some(fence)
+    }
+
+    /// Ends the hold that the owner means without a step, if the plain way can be gone; its fence.
+    pub fn release_plainly(&mut self, key: usize, owner: &[u8], named: Option<Fence>) -> Option<Fence> {
+        let request = self.plain(key, owner);
+        let lock = self.keyspace.get(&key).filter(|_| self.goes_plainly)?;
+        let fence = lock.only_hold()?.fence;
+        if !request.release(&mut self.manager, lock, named) {
+            return None;
+        }
+        self.keyspace.remove(&key);
+        self.store(key, Lock::free(), &[Effect::Ended { fence, how: HoldEnd::Released }]);
+        self.went_plainly += 1;
+        Some(fence)
+    }
+
+    fn plain<'a>(&self, key: usize, owner: &'a [u8]) -> Plain<'a> {
+        Plain { clock: self.clock(), db: 0, key: KEYS[key], owner }
     }
 
     /// A tie to one of the connections.

@@ -85,6 +85,25 @@ impl Pair {
 }
 
 impl Pair {
+    /// All that a request leaves behind, but for what only the next one needs.
+    pub fn left_behind(&self) -> String {
+        let World { keyspace, manager, .. } = &self.world;
+        let manager::LockManager {
+            stats, history, ledger, leases, fences, recovery, ties, provisional, ..
+        } = manager;
+        let stats: Vec<_> = stats.rows().collect();
+        let times = [&history.waits, &history.holds, &history.delays];
+        let times = times.map(|times| (times.count(), times.sum(), times.max(), times.powers()));
+        let names: Vec<_> = leases.names().collect();
+        let (longest, due) =
+            (recovery.leases.longest(), (leases.next_deadline(), leases.ending(), leases.bytes()));
+        format!(
+            "{keyspace:?} {stats:?} {times:?} {ledger:?} {names:?} {due:?} {fences:?} {longest:?} {} {}",
+            ties.len(),
+            provisional.len()
+        )
+    }
+
     /// The list of locks has each that is held, that cools or that somebody waits for, once.
     fn check_listed(&self) {
         let World { keyspace, manager, .. } = &self.world;

@@ -100,6 +100,10 @@ impl Pair {
         let order: Vec<usize> = keys.iter().copied().collect();
         let result = if let ([key], false) = (order.as_slice(), is_for_group(waiter)) {
             let request = Acquire { key: KEYS[*key], owner: Some(name), terms };
+            let plain_lease = request.plain_lease(&policy);
+            if let Some(fence) = plain_lease.and_then(|lease| self.world.grant_plainly(*key, name, lease)) {
+                return Answered::AtOnce(Acquired::Granted(fence));
+            }
             self.world.step(*key, |step, others| {
                 let got = request.apply(name, step, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Answered::AtOnce(got)) };

@@ -1,0 +1,81 @@
+//! The [plain way](crate::primitive::plain) of LOCK.ACQUIRE and LOCK.RELEASE, where nobody reads the stream of changes.
+
+use super::super::api::{bytes, rm, Ctx, RString};
+use super::super::handler::Call;
+use super::super::key::OpenKey;
+use super::super::notify::{self, Event};
+use super::super::state::{self, Host};
+use super::super::{clock, hearing, reply};
+use crate::error::LockError;
+use crate::primitive::plain::Plain;
+use crate::primitive::{Fence, Lease, Lock};
+
+/// How far it went.
+pub(super) enum Went {
+    Through,
+    /// Only to the key, which is open.
+    ToKey(OpenKey<Lock>),
+}
+
+/// Takes the lock for its owner if it is free, and replies.
+pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease) -> Result<Went, LockError> {
+    let (ctx, name) = (call.ctx, call.key());
+    let mut key = OpenKey::open(ctx, name)?;
+    if key.value().is_some() {
+        return Ok(Went::ToKey(key));
+    }
+    let fence = state::with(|host| {
+        let request = request(host, call, owner)?;
+        let (lock, fence) = request.grant(&mut host.manager, lease)?;
+        key.put(lock);
+        changed(host, ctx, name);
+        Some(fence)
+    });
+    let Some(fence) = fence else { return Ok(Went::ToKey(key)) };
+    drop(key);
+    notify::publish(ctx, name, &[Event::Acquired]);
+    reply::int(ctx, fence.to_wire());
+    Ok(Went::Through)
+}
+
+/// Gives the lock back for its owner if that has it, and replies.
+pub(super) fn release(call: &Call, owner: &[u8], named: Option<Fence>) -> Result<Went, LockError> {
+    let (ctx, name) = (call.ctx, call.key());
+    let mut key = OpenKey::open(ctx, name)?;
+    let is_free = state::with(|host| {
+        let (Some(lock), Some(request)) = (key.value(), request(host, call, owner)) else { return false };
+        let is_free = request.release(&mut host.manager, lock, named);
+        if is_free {
+            key.delete();
+            changed(host, ctx, name);
+        }
+        is_free
+    });
+    if !is_free {
+        return Ok(Went::ToKey(key));
+    }
+    drop(key);
+    notify::publish(ctx, name, &[Event::Released]);
+    reply::int(ctx, 1);
+    Ok(Went::Through)
+}
+
+/// What is asked. Returns `None` where this server decides nothing, or somebody is to be told what it decides.
+#[inline]
+fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plain<'a>> {
+    if !host.is_primary || host.listeners.any(call.ctx) {
+        return None;
+    }
+    Some(Plain { clock: clock::read(), db: call.db(), key: bytes(call.key()), owner })
+}
+
+/// What every change of a lock is followed by.
+#[inline]
+fn changed(host: &mut Host, ctx: *mut Ctx, name: *mut RString) {
+    host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
+    rm!(RedisModule_SignalModifiedKey(ctx, name));
+    if let Some(deadline) = host.manager.take_soonest() {
+        host.timer.wake_by(deadline);
+    }
+    hearing::hear_of_clients(host, ctx);
+}
