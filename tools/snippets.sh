@@ -92,9 +92,9 @@ run_node() {
     (cd "$3" && "$node/node" --test --test-force-exit "$1.mjs")
 }
 
-# True if the text of file $1 stands in file $2, word for word.
+# True if the text of file $1 stands in file $2, word for word, however far its lines are indented.
 in_page() {
-    [[ $(cat "$2") == *"$(cat "$1")"* ]]
+    [[ $(sed 's/^ *//' "$2") == *"$(sed 's/^ *//' "$1")"* ]]
 }
 
 # Runs a block with a server and a cluster of one node, both new.

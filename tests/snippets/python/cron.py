@@ -1,5 +1,8 @@
 """The block of docs/cookbook.md for a job that several machines start."""
+import os
+import signal
 import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,6 +50,26 @@ class Cron(unittest.TestCase):
             began.wait(5)
             second = pool.submit(once, machine(), "nightly", "2026-11-28", done.append)
             self.assertIsInstance(first.exception(), KeyError)
+            self.assertTrue(second.result())
+        self.assertEqual(len(done), 1)
+
+    def test_when_the_first_one_dies_the_second_one_does_it_after_its_lease(self):
+        ready, told = os.pipe()
+        first = os.fork()
+        if first == 0:
+            once(machine(), "nightly", "2026-11-28", lambda fence: (os.write(told, b"!"), time.sleep(60)))
+        os.read(ready, 1)
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
+        done = []
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(once, machine(), "nightly", "2026-11-28", done.append)
+            until("the twin", lambda: info("waiting") == 1)
+            self.assertEqual(done, [])
+            # The rest of the lease of the dead is made short, so that nobody has to wait for it.
+            info_of = admin.execute_command("LOCK.INFO", "{cron:nightly}:lock")
+            owner = info_of[5][0][1]
+            self.assertEqual(admin.execute_command("LOCK.RENEW", "{cron:nightly}:lock", owner, "PX", 300), 300)
             self.assertTrue(second.result())
         self.assertEqual(len(done), 1)
 

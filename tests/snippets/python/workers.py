@@ -1,12 +1,15 @@
 """The block of docs/cookbook.md for at most three calls at a time."""
+import os
+import signal
 import threading
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
 from locks import call
-from trials import PORT, info, nothing_is_left, until
+from trials import PORT, admin, info, nothing_is_left, until
 
 
 class Workers(unittest.TestCase):
@@ -39,6 +42,31 @@ class Workers(unittest.TestCase):
         for _ in range(5):
             with self.assertRaises(KeyError):
                 call(redis.Redis(port=PORT), send, 1)
+
+    def test_a_worker_that_dies_gives_its_permit_back_within_its_lease(self):
+        workers = [self.worker() for _ in range(3)]
+        with ThreadPoolExecutor(1) as pool:
+            fourth = pool.submit(call, redis.Redis(port=PORT), lambda request: request, 4)
+            until("the fourth to wait", lambda: info("waiting") == 1)
+            died = time.monotonic()
+            os.kill(workers[0], signal.SIGKILL)
+            self.assertEqual(fourth.result(), 4)
+        self.assertLess(time.monotonic() - died, 11)
+        for worker in workers[1:]:
+            os.kill(worker, signal.SIGKILL)
+        for worker in workers:
+            os.waitpid(worker, 0)
+        admin.execute_command("LOCK.BREAK", "upstream")
+
+    def worker(self):
+        """A process that has a permit and is at work until it is killed."""
+        ready, told = os.pipe()
+        process = os.fork()
+        if process == 0:
+            call(redis.Redis(port=PORT), lambda request: (os.write(told, b"!"), time.sleep(60)), 1)
+        os.read(ready, 1)
+        os.close(ready), os.close(told)
+        return process
 
 
 unittest.main()
