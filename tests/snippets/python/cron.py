@@ -67,8 +67,7 @@ class Cron(unittest.TestCase):
             until("the twin", lambda: info("waiting") == 1)
             self.assertEqual(done, [])
             # The rest of the lease of the dead is made short, so that nobody has to wait for it.
-            info_of = admin.execute_command("LOCK.INFO", "{cron:nightly}:lock")
-            owner = info_of[5][0][1]
+            owner = admin.execute_command("LOCK.INFO", "{cron:nightly}:lock")[b"holds"][0][b"owner"]
             self.assertEqual(admin.execute_command("LOCK.RENEW", "{cron:nightly}:lock", owner, "PX", 300), 300)
             self.assertTrue(second.result())
         self.assertEqual(len(done), 1)
