@@ -52,10 +52,6 @@ class Workers(unittest.TestCase):
             os.kill(workers[0], signal.SIGKILL)
             self.assertEqual(fourth.result(), 4)
         self.assertLess(time.monotonic() - died, 11)
-        for worker in workers[1:]:
-            os.kill(worker, signal.SIGKILL)
-        for worker in workers:
-            os.waitpid(worker, 0)
         admin.execute_command("LOCK.BREAK", "upstream")
 
     def worker(self):
@@ -64,8 +60,10 @@ class Workers(unittest.TestCase):
         process = os.fork()
         if process == 0:
             call(redis.Redis(port=PORT), lambda request: (os.write(told, b"!"), time.sleep(60)), 1)
+            os._exit(1)
+        self.addCleanup(os.waitpid, process, 0)
+        self.addCleanup(os.kill, process, signal.SIGKILL)
         os.read(ready, 1)
-        os.close(ready), os.close(told)
         return process
 
 
