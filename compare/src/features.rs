@@ -80,7 +80,7 @@ const ROWS: [Row; 35] = [
         "observe/wanted::a_holder_learns_that_its_hold_has_ended",
         "-pypp-p--",
     ),
-    ("Fencing token", 'y', "durability::fences_grow_whatever_becomes_of_the_key", "ppy------"),
+    ("A fence for each grant", 'y', "durability::fences_grow_whatever_becomes_of_the_key", "ppy------"),
     ("Guarded write in the same store", 'y', "guard::nobody_else_gets_anything_done", "-pyyp----"),
     ("A write without the lock is refused by itself", '-', "", "---------"),
     (

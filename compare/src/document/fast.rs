@@ -25,15 +25,15 @@ impl Document<'_> {
             "- **Clients** written for this page in Rust live in one process with one thread, each with a connection of\n  \
              its own; those of Python, Java and Go are threads of one process in their language, with a connection\n  \
              each. They share the CPUs with the servers: a client that works more leaves less to its server.\n\
-             - **Rounds**: {}, of {} s after a warm-up; with 1,000 clients at most two, three times as long. In each round\n  \
+             - **Rounds**: {}, of {} s after a warm-up; with 1,000 clients at most two, each three times as long. In each round\n  \
              every lock has its turn. *Ours is ×* is this module divided by the lock of the row, the median of the\n  \
              ratios inside the rounds: below 1 the other is faster. Two runs on one day differed by up to a third,\n  \
-             and by a factor of two for who polls: less than that is no difference.\n\
+             and by a factor of two for locks that poll: less than that is no difference.\n\
              - **Leases** are 30 s. Whoever polls does so every 100 ms, the clients written here with a jitter of half\n  \
              of it.\n\
              - **A hand-off** is an acquisition whose holder is another one than before. Its time runs from sending the\n  \
-             release to the grant of a client that was already waiting. Acquisitions that are no hand-offs are a client\n  \
-             that takes what it has just given back.\n\
+             release to the grant of a client that was already waiting. In all other acquisitions a client takes\n  \
+             again what it has just given back.\n\
              - **Requests** are for an acquisition and its release: counted by the client, or where that cannot be, by\n  \
              what its servers read. With one client nobody can be faster than these round trips.\n\
              - **Not synced** is the same lock on a server with its fastest settings; the row above it has the\n  \
@@ -49,8 +49,8 @@ impl Document<'_> {
         }
         writeln!(
             out,
-            "### Aims\n\nThis module divided by the other, the median over the rounds; for CPU by the cheapest lock that is none\n\
-             as taught.\n"
+            "### Aims\n\nThis module divided by the other, the median over the rounds; for CPU beside the cheapest other lock, those\n\
+             as taught left out.\n"
         )?;
         writeln!(out, "{}", aims::table(self.fast, self.load <= BUSY && self.plan.rounds >= FIRM_ROUNDS)?)?;
         self.growth(out)
@@ -71,7 +71,7 @@ fn write_series(out: &mut String, series: &Series) -> Result<()> {
     if !series.work.hold.is_zero() {
         writeln!(
             out,
-            "A hold of the clients in Rust lasts up to a millisecond longer, for so their timer counts; beside clients in \
+            "A hold of the clients in Rust lasts up to a millisecond longer, as their timer counts whole ones; beside clients in \
              other\nlanguages compare the times of hand-offs and not the rates.\n"
         )?;
     }

@@ -18,7 +18,7 @@ impl Document<'_> {
         writeln!(
             out,
             "### Growth\n\n{}While so many locks are held, 16 clients take and give back free ones. One client takes the held ones, \
-             many in one go if it can;\nwho needs more than {} s for that stops there. Pairs/s:\n\n\
+             many in one go if it can;\na lock that needs more than {} s for that stops there. Pairs/s:\n\n\
              | Lock | {heads} |\n|---|{dashes}",
             if self.plots { format!("![{caption}](comparison/{file}.svg)\n\n") } else { String::new() },
             self.plan.growth.patience.as_secs()
@@ -37,7 +37,7 @@ impl Document<'_> {
             out,
             "### Memory in the servers\n\nGrowth of the resident memory (ZooKeeper: of the live heap) on servers on \
              which nothing was done before:\nfor the most locks held above, for {} connections, and for as many waits. \
-             –: too little to read off, or\nnothing that a server knows.\n\n\
+             –: too little to measure, or\nnothing that the server knows of.\n\n\
              | Lock | bytes per held lock | per connection | per waiting client on top |\n|---|--:|--:|--:|",
             self.plan.growth.clients
         )?;

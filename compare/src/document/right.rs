@@ -24,7 +24,7 @@ impl Document<'_> {
         )?;
         writeln!(
             out,
-            "Counts are per 100,000 acquisitions, of which as many were made as the first column says. 0 is not never:\n\
+            "Counts are per 100,000 acquisitions, of which as many were made as the first column says. 0 does not mean never:\n\
              0 of 190 means, with 95 % certainty, fewer than 1,600 in 100,000, and 0 of 20,000 fewer than 15.\n\n\
              - **two inside**: grants while another client was inside and its lease was not over.\n\
              - **outlived**: the same when its lease or session was over.\n\
