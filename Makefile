@@ -60,7 +60,7 @@ matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TE
 	@tools/servers.sh $(SERVERS)
 	@tools/integration.sh $(ALL_SERVERS)
 
-snippets: build ## run the Python, Go and JavaScript of the documentation (SNIPPETS=go/readme)
+snippets: build ## run the Python, Go, JavaScript and SQL of the documentation (SNIPPETS=go/readme)
 	@tools/setup.sh snippets
 	@tools/snippets.sh
 

