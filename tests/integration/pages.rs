@@ -332,6 +332,23 @@ fn a_server_timeout_ends_a_hold_that_is_tied_to_an_idle_connection_but_not_to_on
     assert_eq!(listening.read(), 1);
 }
 
+/// docs/renewing.md: a hold without a lease that a failover lost.
+#[test]
+fn a_hold_without_a_lease_comes_back_after_a_failover_only_if_its_owner_renews_it() {
+    let (old, new) = (Server::start(), Server::with(&["lock.recovery-window-ms 100000"]));
+    follow(&new, &old);
+    hold(&old, "known", "o");
+    wait_replica_in_sync(&old, &new);
+    assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
+    // What the old primary grants from here on is unknown to the new one.
+    let fence = acquire_on(&old, &["renewed", "a", "NOEXPIRE"]);
+    acquire_on(&old, &["silent", "a", "NOEXPIRE"]);
+    assert_eq!(ask(&new, &format!("LOCK.RENEW renewed a NOEXPIRE FENCE {fence}")), -1);
+    assert!(ask(&new, "LOCK.RECOVERY END").int() > 0);
+    assert_eq!(ask(&new, "LOCK.ACQUIRE renewed b"), Value::Nil);
+    hold(&new, "silent", "b");
+}
+
 /// docs/commands.md: what CONFIG RESETSTAT does to the counters. docs/operating.md: since when a lease runs.
 #[test]
 fn counters_go_on_after_a_reset_and_a_lease_tells_since_when_it_runs() {
