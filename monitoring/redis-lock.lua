@@ -12,6 +12,11 @@ for name, value in string.gmatch(redis.call('INFO', 'lock'), 'lock_([%w_]+):(%d+
     add(name, value)
 end
 
+-- A server without the module. An error would look as if there were no server, and the alert on that would be the wrong one.
+if #figures == 0 then
+    return figures
+end
+
 -- Pairs as an array, in which a value can be pairs again.
 local function field(pairs_, wanted)
     for i = 1, #pairs_, 2 do

@@ -1,7 +1,7 @@
 """Puts the files of this folder to the test: a server with the module, redis_exporter and Prometheus, each for real.
 
 Every figure of INFO must come out of Prometheus under its own name and with its value, every query of the dashboard must find
-data, every rule must be sound, and the alerts on what was done here must fire.
+data, every rule must be sound, and every alert must fire when what it is for is really done, and not before.
 
 usage: SERVER_BIN=redis-server MODULE_PATH=module.so PROGRAMS=DIR python3 test.py
 """
@@ -67,6 +67,10 @@ class Redis:
         self.send(line)
         return self.read()
 
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
 
 def answers(port):
     try:
@@ -113,6 +117,73 @@ def make_load(port):
     return one, two
 
 
+def without_the_module(folder):
+    """Options of a server that has no locks, for the alert on that."""
+    (folder / "bare").mkdir()
+    return "--bind", "127.0.0.1", "--save", "", "--dir", str(folder / "bare")
+
+
+class Causes:
+    """What the alerts are for, once in each turn."""
+
+    def __init__(self, port):
+        self.port, self.turn = port, 0
+        self.one, self.two = Redis(port), Redis(port)
+        self.waits = []
+        # Any key may be evicted; with so much memory none is.
+        self.one.ask("CONFIG SET maxmemory 8gb")
+        self.one.ask("CONFIG SET maxmemory-policy allkeys-lru")
+        self.one.ask("LOCK.ACQUIRE crowd alice PX 600000")
+        self.one.ask("LOCK.ACQUIRE closed alice PX 600000")
+        # bob has the second and waits for the first; alice will ask for the second.
+        self.one.ask("LOCK.ACQUIRE first alice PX 600000")
+        self.one.ask("LOCK.ACQUIRE second bob PX 600000")
+        self.one.ask("LOCK.ACQUIRE first bob QUEUE 600000")
+
+    def go_on(self, missing):
+        one = self.one
+        # The last, as nobody can wait then: the limit comes near the load.
+        if missing == {"RedisLockMemoryFull"}:
+            return one.ask(f"CONFIG SET lock.max-memory-bytes {figures(one)['redis_lock_memory_bytes'] * 10 // 9}")
+        self.turn += 1
+        turn = self.turn
+        # RedisLockVanishes
+        one.ask(f"LOCK.ACQUIRE gone{turn} alice")
+        one.ask(f"DEL gone{turn}")
+        # RedisLockDeadlocks
+        refused = one.ask("LOCK.ACQUIRE second alice BLOCK 0")
+        assert refused.startswith("DEADLOCK"), refused
+        # RedisLockExpires
+        one.ask(f"LOCK.ACQUIRE short{turn} alice PX 20")
+        # RedisLockUntouched: granted over the connection, and no word about it after that
+        one.ask(f"LOCK.ACQUIRE unheard{turn} alice")
+        self.two.send(f"LOCK.ACQUIRE unheard{turn} bob BLOCK 0 PX 50")
+        wait_until("a waiter", lambda: one.ask(f"LOCK.INFO unheard{turn}")[7] == 1)
+        one.ask(f"LOCK.RELEASE unheard{turn} alice")
+        self.two.read()
+        # RedisLockClientsGiveUp
+        gone = Redis(self.port)
+        gone.send(f"LOCK.ACQUIRE closed hasty{turn} BLOCK 0")
+        wait_until("a waiter", lambda: one.ask("LOCK.INFO closed")[7] == 1)
+        gone.close()
+        wait_until("no waiter", lambda: one.ask("LOCK.INFO closed")[7] == 0)
+        # RedisLockQueueGrows
+        for n in range(105 if turn == 1 else 1):
+            one.ask(f"LOCK.ACQUIRE crowd t{turn}-{n} QUEUE 600000")
+        # RedisLockWaitersFull, with room for the waits above
+        if turn == 1:
+            one.ask("CONFIG SET lock.max-waiters 20")
+            for n in range(17):
+                self.waits.append(Redis(self.port))
+                self.waits[-1].send(f"LOCK.ACQUIRE crowd client{n} BLOCK 0")
+        return None
+
+
+def in_seconds(rules):
+    """The same rules with seconds for minutes, so that a test sees them fire."""
+    return re.sub(r"\[(\d+)m\]", r"[\1s]", re.sub(r"for: (\d+)m", r"for: \1s", rules))
+
+
 def figures(connection):
     """The figures of INFO by their names in Prometheus."""
     found = {}
@@ -150,6 +221,7 @@ def histograms(connection):
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lock-monitoring-"))
     port, exporter_port, prometheus_port = free_port(), free_port(), free_port()
+    bare_port, bare_exporter_port = free_port(), free_port()
     processes = []
 
     def start(*command):
@@ -166,16 +238,30 @@ def main():
         start(os.environ["SERVER_BIN"], "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder),
               "--loadmodule", os.environ["MODULE_PATH"])
         wait_until("the server", lambda: answers(port))
-        start(str(PROGRAMS / "prometheus-redis-exporter"), "-redis.addr", f"redis://127.0.0.1:{port}", "-script",
-              str(HERE / "redis-lock.lua"), "-web.listen-address", f"127.0.0.1:{exporter_port}")
+        start(os.environ["SERVER_BIN"], "--port", str(bare_port), *without_the_module(folder))
+        for server, of in [(port, exporter_port), (bare_port, bare_exporter_port)]:
+            start(str(PROGRAMS / "prometheus-redis-exporter"), "-redis.addr", f"redis://127.0.0.1:{server}", "-script",
+                  str(HERE / "redis-lock.lua"), "-web.listen-address", f"127.0.0.1:{of}")
+        (folder / "rules").mkdir()
+        for name in ["redis-lock.yml", "redis-lock-alerts.yml"]:
+            (folder / "rules" / name).write_text(in_seconds((HERE / "rules" / name).read_text()))
         config = (HERE / "prometheus.yml").read_text()
-        for what, instead in [("127.0.0.1:9121", f"127.0.0.1:{exporter_port}"), (": 15s", ": 1s"), ("rules/", f"{HERE}/rules/")]:
+        targets = f'127.0.0.1:{exporter_port}", "127.0.0.1:{bare_exporter_port}'
+        for what, instead in [("127.0.0.1:9121", targets), (": 15s", ": 1s"), ("rules/", f"{folder}/rules/")]:
             assert what in config, what
             config = config.replace(what, instead)
         (folder / "prometheus.yml").write_text(config)
         start(str(PROGRAMS / "prometheus"), "--config.file=prometheus.yml", f"--storage.tsdb.path={folder}/data",
               f"--web.listen-address=127.0.0.1:{prometheus_port}")
         wait_until("the first figures", lambda: query("redis_lock_held"))
+
+        def firing():
+            rows = query('ALERTS{alertstate="firing"}')
+            return {(row["metric"]["alertname"], row["metric"]["instance"]) for row in rows}
+
+        not_loaded = ("RedisLockNotLoaded", f"127.0.0.1:{bare_exporter_port}")
+        wait_until("the alert on a server without the module", lambda: not_loaded in firing())
+        assert firing() == {not_loaded}, firing()
 
         connections = make_load(port)
         def differing():
@@ -218,9 +304,16 @@ def main():
         known = set(re.findall(r"redis_lock_\w+", (HERE / "rules/redis-lock.yml").read_text()))
         used = set(re.findall(r"redis_lock_\w+", (HERE / "rules/redis-lock-alerts.yml").read_text() + " ".join(queries)))
         assert used <= known, f"no rule makes {used - known}"
-        for alert in ["RedisLockVanishes", "RedisLockDeadlocks"]:
-            wait_until(alert, lambda: query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}'))
-        print("the alerts on a deleted lock and on a deadlock fire")
+        alerts = set(re.findall(r"alert: (\w+)", (HERE / "rules/redis-lock-alerts.yml").read_text()))
+        causes, fired = Causes(port), set()
+
+        def all_fired():
+            causes.go_on(alerts - fired)
+            fired.update(name for name, _ in firing())
+            return alerts == fired
+
+        wait_until("every alert", all_fired, lambda: alerts - fired)
+        print(f"{len(alerts)} alerts fire when what they are for is done")
     except BaseException:
         for log in folder.glob("*.log"):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")

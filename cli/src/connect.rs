@@ -198,8 +198,20 @@ impl Server {
         self.primary().await.map_err(|error| {
             let is_tls = self.seeds.iter().any(|seed| matches!(seed.addr(), ConnectionAddr::TcpTls { .. }));
             // No side knows what the other one waits for.
+            let text = error.to_string();
             let hint = match is_tls {
                 true if error.is_timeout() => "; rediss:// needs a port that speaks TLS",
+                true if text.contains("KeyMismatch") => "; --cert-key is not the key of --cert",
+                true if text.contains("not valid for name") => "",
+                true if text.contains("invalid peer certificate") => {
+                    "; --cacert names the certificate that vouches for the server"
+                }
+                true if text.contains("alert: CertificateRequired") => {
+                    "; the server asks for a certificate: --cert and --cert-key"
+                }
+                true if text.contains("received fatal alert") => {
+                    "; perhaps the server does not trust the certificate of --cert"
+                }
                 false if error.is_connection_dropped() && !error.is_connection_refusal() => {
                     "; a port that speaks TLS needs rediss://"
                 }
@@ -423,8 +435,21 @@ pub fn is_broken(error: &RedisError) -> bool {
 
 /// There was no reply, or one that is true only now: the same request may be sent again.
 pub fn is_passing(error: &RedisError) -> bool {
-    const NOW: [&str; 9] =
-        ["UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
+    const NOW: [&str; 12] = [
+        "UNBLOCKED",
+        "READONLY",
+        "TRYAGAIN",
+        "MOVED",
+        "ASK",
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        // The server writes nothing for now: as a new primary that no replica follows yet, or without disk or memory.
+        "NOREPLICAS",
+        "MISCONF",
+        "OOM",
+    ];
     is_broken(error) || error.code().is_some_and(|code| NOW.contains(&code))
 }
 

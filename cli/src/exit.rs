@@ -110,6 +110,10 @@ impl From<RedisError> for Failure {
             _ => Exit::NO_SERVER,
         };
         let text = match (code, detail) {
+            ("CROSSSLOT", _) => {
+                "CROSSSLOT in a cluster, locks that are taken together need the same {tag}: {job}a {job}b"
+                    .to_owned()
+            }
             ("", _) | (_, "") => error.to_string(),
             (code, detail) => format!("{code} {detail}"),
         };

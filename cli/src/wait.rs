@@ -187,13 +187,16 @@ impl<'a> Wait<'a> {
                     last_good = Moment::now();
                     watch.show(&delay).await;
                 }
-                // The last: after a failover it is ours, or was, and that is known when the recovery window is over.
+                // RECOVERING: after a failover it is ours, or was, and that is known when the recovery window is over.
+                // NOREPLICAS: before, as no replica follows the new primary yet.
                 Err(error)
-                    if matches!(error.code(), Some("QUEUEFULL" | "RECOVERING")) || is_foreign(&error) =>
+                    if matches!(error.code(), Some("QUEUEFULL" | "RECOVERING" | "NOREPLICAS"))
+                        || is_foreign(&error) =>
                 {
                     if is_try {
                         return Err(self.refused(error));
                     }
+                    is_known |= error.code() == Some("RECOVERING");
                     last_good = Moment::now();
                     watch.say(&self.in_the_way(&error));
                     obstacle = Some(error);
@@ -203,13 +206,13 @@ impl<'a> Wait<'a> {
                     if is_broken(&error) {
                         watch.say(&format!("no server: {error}"));
                     }
-                    is_known = true;
+                    is_known |= is_broken(&error);
                     trouble = Some(error);
                     sleep(PAUSE.min(left())).await;
                 }
                 Err(error) => {
                     watch.hide();
-                    if is_known || is_passing(&error) {
+                    if is_known || is_broken(&error) {
                         self.cancel().await;
                     }
                     return Err(self.refused(error));
@@ -218,7 +221,9 @@ impl<'a> Wait<'a> {
             slice = left();
             if slice.is_zero() {
                 watch.hide();
-                self.cancel().await;
+                if is_known {
+                    self.cancel().await;
+                }
                 if let Some(error) = trouble {
                     return Err(self.refused(error));
                 }

@@ -1,5 +1,6 @@
 //! The ways to a server: Sentinel, a cluster, TLS, a Unix socket.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::support::{Server, free_port, skip, text, tool, until};
@@ -103,6 +104,17 @@ fn a_cluster_leads_to_the_node_of_the_key() {
     runs_at(&dead, &[]);
     let crossed = tool().args(["run", "a", "-k", "b", "--url", &nodes[0].url(), "true"]).output().unwrap();
     assert_eq!(crossed.status.code(), Some(64), "{}", text(&crossed.stderr));
+    assert!(text(&crossed.stderr).contains("need the same {tag}"), "{}", text(&crossed.stderr));
+}
+
+#[test]
+fn a_replica_gives_no_lock_and_no_place_in_line() {
+    let primary = Server::new();
+    let replica = Server::replica_of(&primary, &[]);
+    let output = replica.run(&["acquire", "-w", ".3", "door"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("READONLY") && said.lines().count() == 1, "{said}");
 }
 
 #[test]
@@ -113,32 +125,28 @@ fn a_unix_socket() {
     runs_at(&format!("unix://{}", path.display()), &[]);
 }
 
-#[test]
-fn tls_with_a_certificate_of_ones_own() {
-    let dir = crate::support::Dir::new();
-    let (cert, key) = (dir.path("cert.pem"), dir.path("key.pem"));
+/// A certificate and its key, for this machine under this name too.
+fn certificate(dir: &crate::support::Dir, name: &str) -> Option<(PathBuf, PathBuf)> {
+    let (cert, key) = (dir.path(&format!("{name}.cert.pem")), dir.path(&format!("{name}.key.pem")));
     let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+        .args(["-days", "2", "-subj", &format!("/CN={name}")])
+        .args(["-addext", &format!("subjectAltName=IP:127.0.0.1,DNS:{name}")])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
         .arg(&key)
         .arg("-out")
         .arg(&cert)
         .output();
-    if !made.is_ok_and(|output| output.status.success()) {
+    made.is_ok_and(|output| output.status.success()).then_some((cert, key))
+}
+
+#[test]
+fn tls_with_a_certificate_of_ones_own() {
+    let dir = crate::support::Dir::new();
+    let Some((cert, key)) = certificate(&dir, "localhost") else {
         return skip("TLS", "there is no openssl to make a certificate with");
-    }
+    };
     let module = std::env::var("MODULE_PATH").unwrap();
     let port = free_port().to_string();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
@@ -158,7 +166,7 @@ fn tls_with_a_certificate_of_ones_own() {
         "--tls-auth-clients",
         "optional",
     ];
-    let Some(_server) = Server::try_bare(&options) else {
+    let Some(server) = Server::try_bare(&options) else {
         return skip("TLS", "this server was built without it");
     };
     let url = format!("rediss://127.0.0.1:{port}");
@@ -167,8 +175,24 @@ fn tls_with_a_certificate_of_ones_own() {
     let plain = tool().args(["ls", "--url", &url.replace("rediss", "redis")]).output().unwrap();
     assert_eq!(plain.status.code(), Some(69), "{}", text(&plain.stderr));
     assert!(text(&plain.stderr).contains("needs rediss://"), "{}", text(&plain.stderr));
-    let stranger = tool().args(["run", "door", "--url", &url, "true"]).output().unwrap();
-    assert_eq!(stranger.status.code(), Some(69), "{}", text(&stranger.stderr));
+    let refused = |words: &[&str], why: &str| {
+        let output = tool().args(["ls", "--url", &url]).args(words).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{said}");
+        assert!(said.contains(why), "{said}");
+    };
+    let (other, other_key) = certificate(&dir, "other").unwrap();
+    let (other, other_key) = (other.to_str().unwrap(), other_key.to_str().unwrap());
+    refused(&[], "--cacert names the certificate");
+    refused(&["--cacert", other], "--cacert names the certificate");
+    refused(
+        &["--cacert", cert, "--cert", cert, "--cert-key", other_key],
+        "--cert-key is not the key of --cert",
+    );
+    let _: String = server.ask("CONFIG SET tls-auth-clients yes");
+    refused(&["--cacert", cert], "the server asks for a certificate: --cert");
+    refused(&["--cacert", cert, "--cert", other, "--cert-key", other_key], "does not trust the certificate");
+    runs_at(&url, &["--cacert", cert, "--cert", cert, "--cert-key", key]);
 }
 
 /// A hold that a failover has lost comes back as what it was, and who asks meanwhile waits.

@@ -199,6 +199,48 @@ fn a_server_that_comes_back_in_time_is_no_loss() {
     assert_eq!(case.tool.end().status.code(), Some(0));
 }
 
+/// How often the server has refused something with this word.
+fn refusals(server: &Server, code: &str) -> u32 {
+    let stats: String = server.ask("INFO errorstats");
+    let of = format!("errorstat_{code}:count=");
+    stats.lines().find_map(|line| line.strip_prefix(&of)?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// As after a failover: a new primary has no replica for some seconds, and writes nothing.
+#[test]
+fn a_primary_without_a_replica_for_a_while_is_no_loss() {
+    let server = Server::new();
+    let line = "echo $$ >$DIR/pid; while [ ! -e $DIR/go ]; do sleep .05; done";
+    let case = running(&server, &["door", "--lease", "6s"], line);
+    let _: String = server.ask("CONFIG SET min-replicas-to-write 1");
+    until("renewals are refused", || refusals(&server, "NOREPLICAS") > 1);
+    let _: String = server.ask("CONFIG SET min-replicas-to-write 0");
+    until("the hold is renewed", || server.renewed() > 0);
+    std::fs::write(case.dir.path("go"), "").unwrap();
+    let output = case.tool.end();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn who_waits_waits_for_a_replica_too() {
+    let server = Server::new();
+    let _: String = server.ask("CONFIG SET min-replicas-to-write 1");
+    for (words, code) in
+        [(["run", "-n", "door", "true"].as_slice(), 69), (&["run", "-w", ".3", "door", "true"], 75)]
+    {
+        let output = server.run(words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("NOREPLICAS") && said.lines().count() == 1, "{said}");
+    }
+    let before = refusals(&server, "NOREPLICAS");
+    let tool = server.start(&["run", "door", "true"]);
+    until("it tries again", || refusals(&server, "NOREPLICAS") > before + 1);
+    let _: String = server.ask("CONFIG SET min-replicas-to-write 0");
+    let output = tool.end();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
 #[test]
 fn a_broken_lock_ends_the_command() {
     let server = Server::new();
