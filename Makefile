@@ -85,7 +85,7 @@ cli-test: build ## check and test the program redis-lock (TESTS=name, SERVERS_FO
 	@tools/servers.sh $(SERVERS)
 	@CLI_TARGET=$(BUILD)/cli tools/cli.sh test $(or $(SERVERS_FOR_CLI),$(ALL_SERVERS))
 
-cli-bench: build ## say what redis-lock run adds to a command
+cli-bench: build ## say what redis-lock run adds to a command, and what LOCK.SCAN and a picture of top take
 	@tools/servers.sh $(SERVERS)
 	@CLI_TARGET=$(BUILD)/cli tools/cli.sh bench $(or $(SERVERS_FOR_CLI),$(ALL_SERVERS))
 

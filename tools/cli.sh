@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks and tests the program redis-lock of cli/ on one server after the other, and ends with a line for each.
 # usage: MODULE_PATH=module.so tools/cli.sh test SERVER_BIN...     TESTS=name    only tests whose name contains this
-#        MODULE_PATH=module.so tools/cli.sh bench SERVER_BIN...    says what `run` adds to a command
+#        MODULE_PATH=module.so tools/cli.sh bench SERVER_BIN...    says what `run` adds to a command, and what a list of locks and a picture of top take
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/server.sh
@@ -13,10 +13,11 @@ shift
 
 if [ "$what" = bench ]; then
     cargo build --release "${own[@]}" --bins --example cost
+    cargo test --release --quiet "${own[@]}" --bins ten_thousand_locks -- --nocapture | grep '^top'
     work=$(mktemp -d)
     trap 'kill "$server_pid" 2>/dev/null; rm -rf "$work"' EXIT
     for server in "$@"; do
-        SERVER_BIN=$server start_server "$(free_port_from 21800)" "$work" >"$work/log" 2>&1
+        SERVER_BIN=$server start_server "$(free_port_from 21800)" "$work" --enable-debug-command yes >"$work/log" 2>&1
         "$server" --version | head -n 1
         REDIS_URL=redis://127.0.0.1:$server_port cargo run --quiet --release "${own[@]}" --example cost
         kill "$server_pid" && wait "$server_pid" || true

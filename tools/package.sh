@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes packages in target/package, a .tar.gz, a .deb and an .rpm: the module with settings, documentation and the commands as
+# Makes packages in target/package, a .tar.gz, a .deb and an .rpm: the module with settings, documentation, monitoring/ and the commands as
 # JSON, and the program redis-lock with man pages and completions; beside them the module's debug symbols, and checksums. What
 # is built here is linked for an old glibc. With "test" it installs the .deb in an empty Debian 12, has Debian's server take a lock with it, installs
 # it again and removes it; in an empty Debian 11, which has an older glibc, a server brought from elsewhere does the same; the
@@ -99,6 +99,9 @@ build() {
     install -m 644 packaging/redis-lock.conf "$tree/etc/redis/"
     install -m 644 README.md CHANGELOG.md redis.conf.example packaging/ramp.yml "$tree/usr/share/doc/redis-lock/"
     install -m 644 LICENSE "$tree/usr/share/doc/redis-lock/copyright"
+    mkdir -p "$tree/usr/share/redis-lock"
+    cp -r --no-preserve=mode monitoring "$tree/usr/share/redis-lock/"
+    rm -r "$tree"/usr/share/redis-lock/monitoring/{test.py,rules/tests.yml}
     commands_json >"$tree/usr/share/doc/redis-lock/commands.json"
 
     tar -C "$tree" --exclude=./DEBIAN --transform "s,^\.,$name," --owner=0 --group=0 -czf "$out/$name.tar.gz" .
@@ -159,6 +162,7 @@ on_bookworm() {
     furnish bookworm redis-server || { tail -n 20 "$empty.log"; exit 1; }
     there "cp /etc/redis/redis.conf /tmp/test.conf && echo 'include /etc/redis/redis-lock.conf' >>/tmp/test.conf"
     takes_a_lock redis-server /tmp/test.conf
+    there "cd /usr/share/redis-lock/monitoring && ls redis-lock.lua prometheus.yml rules/redis-lock.yml rules/redis-lock-alerts.yml grafana/redis-lock.json" >/dev/null
     say "installed: Debian's server takes a lock with it"
     there "dpkg -i /tmp/$package" >/dev/null
     takes_a_lock redis-server /tmp/test.conf

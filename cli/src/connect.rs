@@ -23,6 +23,9 @@ pub const REPLY: Duration = Duration::from_secs(5);
 const SENTINEL: Duration = Duration::from_secs(1);
 /// For how long it is believed.
 const FRESH: Duration = Duration::from_millis(500);
+/// How often whoever stays connected looks whether other servers are primaries by now: in a planned failover of a cluster
+/// the old one keeps its connections, and answers.
+pub const ROUND: Duration = Duration::from_secs(5);
 /// How many redirections a request may take in a cluster.
 const HOPS: usize = 5;
 
@@ -299,6 +302,14 @@ impl Server {
             nodes.push((format!("{host}:{port}"), self.beside(&link, &host, port).await));
         }
         Ok(nodes)
+    }
+
+    /// A primary that is none of these, where all are in reach.
+    pub async fn newcomer(&self, known: &[String]) -> Option<String> {
+        let nodes = self.each_node().await.ok()?.into_iter();
+        let now: Vec<String> =
+            nodes.map(|(_, node)| node.ok().map(|node| node.address())).collect::<Option<_>>()?;
+        now.into_iter().find(|node| !known.contains(node))
     }
 
     /// Where we look first, for people.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::connect::{Link, Server};
+use crate::connect::{Link, ROUND, Server};
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
 use crate::locks::{self, Filter, word};
 use crate::print::shown;
@@ -133,13 +133,23 @@ async fn look(
     samples: mpsc::Sender<Sample>,
     every: Duration,
 ) {
+    let mut looked_around = Instant::now();
     loop {
         let start = Instant::now();
+        if looked_around.elapsed() > ROUND {
+            let known: Vec<String> = nodes.iter().map(Link::address).collect();
+            if server.newcomer(&known).await.is_some()
+                && let Ok(found) = server.nodes().await
+            {
+                nodes = found;
+            }
+            looked_around = Instant::now();
+        }
         let want = wanted.borrow_and_update().clone();
         let asked = match sample(&mut nodes, &want).await {
             Ok(asked) => asked,
             Err(failure) => {
-                // A node is away, or is no primary any more.
+                // A node is away.
                 if let Ok(found) = server.nodes().await {
                     nodes = found;
                 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::connect::{Link, REPLY, Server};
+use crate::connect::{Link, REPLY, ROUND, Server};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::locks::word;
 use crate::print::{complain, line};
@@ -30,7 +30,7 @@ pub struct Watch {
     pattern: Option<OsString>,
 }
 
-/// Something from a node, or the end of its connection.
+/// Something from a node, or the end of its connection; or a node that nobody listens to yet.
 enum News {
     Event(String, Msg),
     Lost(String),
@@ -61,12 +61,14 @@ impl Watch {
     }
 }
 
-/// Prints events until a connection is lost. Returns which.
+/// Prints events until a connection is lost, or another server is a primary. Returns which.
 async fn watch(server: &Server, pattern: &[u8], is_first: bool) -> Outcome<String> {
     let (sender, mut news) = mpsc::channel(1_000);
     // They end with the value.
     let mut listening = tokio::task::JoinSet::new();
+    let mut nodes = Vec::new();
     for mut node in server.nodes().await? {
+        nodes.push(node.address());
         speaks_of_locks(&mut node, is_first).await?;
         let db = node.client().get_connection_info().redis_settings().db();
         let channel = [format!("__keyspace@{db}__:").as_bytes(), pattern].concat();
@@ -131,6 +133,16 @@ async fn watch(server: &Server, pattern: &[u8], is_first: bool) -> Outcome<Strin
             _ => return Err(Failure::new(Exit::NO_SERVER, "no server: the subscription was not confirmed")),
         }
     }
+    let server = server.clone();
+    listening.spawn(async move {
+        loop {
+            sleep(ROUND).await;
+            if let Some(node) = server.newcomer(&nodes).await {
+                let _ = sender.send(News::Lost(node)).await;
+                return;
+            }
+        }
+    });
     while let Some(news) = news.recv().await {
         match news {
             News::Event(node, event) => tell(&node, &event)?,

@@ -1,5 +1,7 @@
 //! `why`: tells why an owner does not have a lock.
 
+use std::collections::HashSet;
+
 use clap::Args;
 use redis::cmd;
 use serde_json::json;
@@ -56,7 +58,7 @@ impl Why {
         }
         let roots = waits.roots(owner);
         let mut text = Vec::new();
-        let tree = tell_waits(&waits, owner, Some(key), &mut vec![], &mut text);
+        let tree = tell_waits(&waits, owner, Some(key), &mut vec![], &mut HashSet::new(), &mut text);
         for (root, key) in &roots {
             let hold =
                 waits.0.get(key).and_then(|line| line.lock.holds.iter().find(|hold| hold.owner == *root));
@@ -118,12 +120,14 @@ fn absent(lock: &Lock, owner: &[u8], known: &Fields) -> String {
     text
 }
 
-/// Tells what an owner waits for, the asked lock alone at first, and what each in its way waits for.
+/// Tells what an owner waits for, the asked lock alone at first, and what each in its way waits for. Of each owner once:
+/// where the same ones wait for several locks, the ways from one to another are too many to tell.
 fn tell_waits(
     waits: &Waits,
     owner: &[u8],
     only: Option<&[u8]>,
     path: &mut Vec<Vec<u8>>,
+    told_of: &mut HashSet<Vec<u8>>,
     text: &mut Vec<String>,
 ) -> serde_json::Value {
     let indent = "  ".repeat(path.len());
@@ -134,6 +138,10 @@ fn tell_waits(
     if path.len() >= DEPTH {
         text.push(format!("{indent}and so on"));
         return json!("and so on");
+    }
+    if waits.of(owner).next().is_some() && !told_of.insert(owner.to_vec()) {
+        text.push(format!("{indent}{} waits as told above", shown(owner)));
+        return json!("told above");
     }
     path.push(owner.to_vec());
     let mut told = Vec::new();
@@ -152,7 +160,7 @@ fn tell_waits(
                 hold.map(hold_line).unwrap_or_default()
             ));
             let mut object = hold.map_or_else(|| json!({"owner": name(holder)}), Hold::json);
-            let next = tell_waits(waits, holder, None, path, text);
+            let next = tell_waits(waits, holder, None, path, told_of, text);
             if let Some(fields) = object.as_object_mut() {
                 fields.insert("waits".into(), next);
             }
@@ -164,7 +172,7 @@ fn tell_waits(
             text.push(format!("{indent}  behind {}", shown(before)));
             let is_told =
                 path.contains(before) || waits.of(before).all(|(other, ..)| other.lock.key == line.lock.key);
-            let next = if is_told { json!([]) } else { tell_waits(waits, before, None, path, text) };
+            let next = if is_told { json!([]) } else { tell_waits(waits, before, None, path, told_of, text) };
             behind.push(json!({"owner": name(before), "waits": next}));
         }
         told.push(json!({

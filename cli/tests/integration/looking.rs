@@ -177,6 +177,28 @@ fn why_ends_in_a_circle() {
     assert!(said.contains("bob waits in a circle") && !said.contains("in the end"), "{said}");
 }
 
+/// There are more ways through two such lines than anybody could print.
+#[test]
+fn why_tells_of_each_owner_once() {
+    let server = Server::new();
+    for key in ["red", "blue"] {
+        let _: i64 = server.ask(&format!("LOCK.ACQUIRE {key} alice PX 600000"));
+        for n in 0..30 {
+            let _: Option<i64> = server.ask(&format!("LOCK.ACQUIRE {key} w{n} QUEUE 600000"));
+        }
+    }
+    let said = prints(&server, &["why", "red", "w29"], 0);
+    assert!(said.contains("w28 waits for red") && said.contains("w5 waits as told above"), "{said}");
+    assert_eq!(
+        said.lines().filter(|line| line.trim_start().starts_with("w28 waits for blue")).count(),
+        1,
+        "{said}"
+    );
+    assert!(said.contains("in the end: alice has red and waits for nothing"), "{said}");
+    let told = json(&server, &["why", "red", "w29", "-J"]);
+    assert_eq!(told["waits"][0]["place"], 30);
+}
+
 #[test]
 fn graph_draws_holders_and_the_line() {
     let server = Server::new();

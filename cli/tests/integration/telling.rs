@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::looking::{scene, wait_in_line};
-use crate::support::{Server, Tool, cluster, skip, text, until};
+use crate::support::{OF_THE_FIRST, Server, Tool, cluster, in_reserve, skip, take_over, text, until};
 
 /// The exporter, and where it listens.
 pub fn exporter(server: &Server, words: &[&str]) -> (Tool, String) {
@@ -242,6 +242,28 @@ fn watch_hears_all_nodes_and_says_when_it_could_not_hear() {
     assert!(heard.len() > 1, "{heard:?}");
     nodes[2].kill();
     assert_eq!(events.next().unwrap()["event"], "gap");
+}
+
+#[test]
+fn watch_goes_along_when_a_cluster_has_another_primary() {
+    let mut nodes = cluster();
+    let replica = in_reserve(&nodes);
+    for node in nodes.iter().chain([&replica]) {
+        let _: String = node.ask("CONFIG SET notify-keyspace-events Kd");
+    }
+    let (_tool, mut events) = watching(&nodes[1], &[]);
+    until("it listens everywhere", || nodes.iter().all(|node| pattern_count(node) == 1));
+    take_over(&replica);
+    let event = events.next().unwrap();
+    assert_eq!(event["event"], "gap");
+    assert_eq!(event["node"], format!("127.0.0.1:{}", replica.port));
+    until("it listens to the new one", || pattern_count(&replica) == 1);
+    // Its connection to the old one has not ended by itself.
+    assert!(nodes[0].process.try_wait().unwrap().is_none());
+    assert_eq!(nodes[1].run(&["acquire", OF_THE_FIRST]).status.code(), Some(0));
+    let event = events.next().unwrap();
+    assert_eq!((&event["event"], &event["key"]), (&"lock.acquired".into(), &OF_THE_FIRST.into()));
+    assert_eq!(event["node"], format!("127.0.0.1:{}", replica.port));
 }
 
 #[test]

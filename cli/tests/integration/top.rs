@@ -2,7 +2,7 @@
 
 use crate::looking::scene;
 use crate::support::screen::Screen;
-use crate::support::{Server, text, until};
+use crate::support::{OF_THE_FIRST, Server, cluster, in_reserve, take_over, text, until};
 
 #[test]
 fn the_screen_shows_the_longest_line_first_and_keys_act_on_it() {
@@ -71,6 +71,22 @@ fn top_shows_when_the_server_is_gone_and_when_it_is_back() {
     server.kill();
     let shown = screen.says("old figures: ");
     assert!(shown.contains("door"), "{shown}");
+    screen.press("q");
+    assert_eq!(screen.end(), 0);
+}
+
+#[test]
+fn top_goes_along_when_a_cluster_has_another_primary() {
+    let nodes = cluster();
+    let replica = in_reserve(&nodes);
+    let _: i64 = nodes[0].ask(&format!("LOCK.ACQUIRE {OF_THE_FIRST} alice PX 600000"));
+    let mut screen = Screen::tool(&nodes[1], (20, 110), &["top", "--every", "50ms"]);
+    screen.says("held by alice");
+    until("the replica has the lock", || replica.ask::<i64>("DBSIZE") == 1);
+    take_over(&replica);
+    let wait = format!("LOCK.ACQUIRE {OF_THE_FIRST} bob QUEUE 600000");
+    until("the new one gives places in line", || replica.try_ask::<Option<i64>>(&wait).is_ok());
+    screen.says("1 contended, 1 wait");
     screen.press("q");
     assert_eq!(screen.end(), 0);
 }

@@ -308,3 +308,32 @@ pub fn cluster() -> [Server; 3] {
     }
     nodes
 }
+
+/// A key in the slots of the first node of [`cluster`].
+pub const OF_THE_FIRST: &str = "b";
+
+/// A replica of the first node of a cluster.
+pub fn in_reserve(nodes: &[Server; 3]) -> Server {
+    let bus = free_port().to_string();
+    let replica = Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    let _: String = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", replica.port));
+    let first: String = nodes[0].ask("CLUSTER MYID");
+    until("it is the replica of the first", || {
+        replica.try_ask::<String>(&format!("CLUSTER REPLICATE {first}")).is_ok()
+    });
+    until("it follows", || replica.ask::<String>("INFO replication").contains("master_link_status:up"));
+    let me: String = replica.ask("CLUSTER MYID");
+    for node in nodes {
+        until("all know it", || {
+            let known: String = node.ask("CLUSTER NODES");
+            known.lines().any(|line| line.starts_with(&me) && line.contains(&format!("slave {first}")))
+        });
+    }
+    replica
+}
+
+/// Makes it a primary in place of its own, who agrees.
+pub fn take_over(replica: &Server) {
+    let _: String = replica.ask("CLUSTER FAILOVER");
+    until("it is a primary", || replica.ask::<String>("INFO replication").contains("role:master"));
+}
