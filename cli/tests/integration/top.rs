@@ -48,6 +48,34 @@ fn the_screen_shows_the_longest_line_first_and_keys_act_on_it() {
     screen.shows("the screen as it was before", |text| !text.contains("window"));
 }
 
+/// The words of a picture but for numbers, which differ each time, with their units.
+fn words(picture: &str) -> Vec<String> {
+    let words = picture.split_whitespace().map(|word| word.trim_end_matches(',').to_owned());
+    words.filter(|word| !["ms", "s", "min"].contains(&&**word) && word.parse::<u64>().is_err()).collect()
+}
+
+#[test]
+fn the_picture_of_the_page_is_the_screen() {
+    let server = Server::new();
+    let _: i64 = server.ask_words(&["LOCK.ACQUIRE", "door", "alice", "PX", "600000", "NOTE", "nightly run"]);
+    let _: i64 = server.ask("LOCK.ACQUIRE window dave NOEXPIRE");
+    let _: i64 = server.ask("LOCK.ACQUIRE pool eve LIMIT 3");
+    for (key, owner) in [("door", "bob"), ("door", "carol"), ("window", "alice")] {
+        let _: Option<i64> = server.ask(&format!("LOCK.ACQUIRE {key} {owner} QUEUE 600000"));
+    }
+    let screen = Screen::tool(&server, (14, 92), &["top", "--every", "50ms"]);
+    let shown =
+        screen.shows("a whole picture", |text| text.contains("2. carol") && text.contains("arrows choose"));
+    println!("{shown}");
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/cli.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, after) = page.split_once("\n## top\n").unwrap();
+    let (_, picture) = after.split_once("```text\n").unwrap();
+    let (picture, _) = picture.split_once("\n```").unwrap();
+    let here = format!("127.0.0.1:{}:", server.port);
+    assert_eq!(words(picture), words(&shown.replace(&here, "127.0.0.1:6379:")), "{shown}");
+}
+
 #[test]
 fn very_many_locks() {
     let server = Server::new();
@@ -80,13 +108,17 @@ fn top_goes_along_when_a_cluster_has_another_primary() {
     let nodes = cluster();
     let replica = in_reserve(&nodes);
     let _: i64 = nodes[0].ask(&format!("LOCK.ACQUIRE {OF_THE_FIRST} alice PX 600000"));
+    // The longest line, which is looked at, is elsewhere.
+    for words in ["c zed PX 600000", "c bob QUEUE 600000", "c carol QUEUE 600000"] {
+        let _: Option<i64> = nodes[1].ask(&format!("LOCK.ACQUIRE {words}"));
+    }
     let mut screen = Screen::tool(&nodes[1], (20, 110), &["top", "--every", "50ms"]);
-    screen.says("held by alice");
+    screen.says("held by zed");
     until("the replica has the lock", || replica.ask::<i64>("DBSIZE") == 1);
     take_over(&replica);
     let wait = format!("LOCK.ACQUIRE {OF_THE_FIRST} bob QUEUE 600000");
     until("the new one gives places in line", || replica.try_ask::<Option<i64>>(&wait).is_ok());
-    screen.says("1 contended, 1 wait");
+    screen.says("2 contended, 3 wait");
     screen.press("q");
     assert_eq!(screen.end(), 0);
 }
