@@ -13,7 +13,8 @@ shift
 
 if [ "$what" = bench ]; then
     cargo build --release "${own[@]}" --bins --example cost
-    cargo test --release --quiet "${own[@]}" --bins ten_thousand_locks -- --nocapture | grep '^top'
+    # As a debug build, which takes some times as long, for that is there already.
+    cargo test --quiet "${own[@]}" --bins ten_thousand_locks -- --nocapture | grep '^top'
     work=$(mktemp -d)
     trap 'kill "$server_pid" 2>/dev/null; rm -rf "$work"' EXIT
     for server in "$@"; do
