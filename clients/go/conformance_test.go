@@ -39,7 +39,7 @@ type step struct {
 	Who, Expect, Reply            any
 	Wait                          *float64
 	Timeout, Within, For, Seconds float64
-	Renew, Later                  bool
+	Renew, Later, Watch           bool
 	Limit, N, Program, Renewals   int
 	AtMost                        int `json:"at-most"`
 	Args                          []any
@@ -129,7 +129,7 @@ func (s *scenario) reason() string {
 	if s.NotYet != "" || s.Except["go"] != "" {
 		return s.NotYet + s.Except["go"]
 	}
-	can := []string{"cancel", "drop", "pool", "owner", "key", "extend", "restart", "unblock", "close", "two-programs", "many", "successor"}
+	can := []string{"cancel", "drop", "pool", "owner", "key", "extend", "restart", "unblock", "close", "two-programs", "many", "successor", "watch"}
 	for _, need := range s.Needs {
 		if need == "fork" {
 			return "a Go program does not fork"
@@ -298,6 +298,9 @@ func (p *play) acquire(s step) *call {
 	options := []fencelock.Option{fencelock.Lease(seconds(s.Timeout, 10))}
 	if !s.Renew {
 		options = append(options, fencelock.NoRenewal())
+	}
+	if s.Watch {
+		options = append(options, fencelock.Watch())
 	}
 	if s.Owner != "" {
 		options = append(options, fencelock.Owner(s.Owner))

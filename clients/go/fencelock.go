@@ -53,6 +53,7 @@ type request struct {
 	owner string
 	lease time.Duration
 	renew bool
+	watch bool
 	wait  bool
 	mode  []any
 }
@@ -65,6 +66,10 @@ func NoRenewal() Option { return func(r *request) { r.renew = false } }
 
 // Shared is for a reader: many hold the lock together, and no writer meanwhile.
 func Shared() Option { return func(r *request) { r.mode = []any{"SHARED"} } }
+
+// Watch tells of a loss at once, and not by the next renewal. It takes one more connection for all that watch, and a request for
+// each lock, renewal and change. It is for one server: elsewhere, and where the user may not listen, the renewals tell.
+func Watch() Option { return func(r *request) { r.watch = true } }
 
 // Limit makes the lock a semaphore: permits are taken of as many as limit says. All who use the key say the same limit.
 func Limit(limit, permits int) Option {

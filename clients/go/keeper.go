@@ -2,7 +2,9 @@ package fencelock
 
 import (
 	"context"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ type hold struct {
 	end      *time.Timer
 	cancel   context.CancelCauseFunc
 	released bool
+	look     bool // whether the server is to be asked whether it is still held
 }
 
 func (h *hold) plan() { h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3)) }
@@ -40,6 +43,13 @@ func (h *hold) release() *redis.Cmd {
 	return command(3, append(several(h.keys, "LOCK.MRELEASE", h.owner), "FENCE", h.fence)...)
 }
 
+func (h *hold) checks() (cmds []redis.Cmder) {
+	for _, key := range h.keys {
+		cmds = append(cmds, redis.NewMapStringInterfaceCmd(context.Background(), "LOCK.CHECK", key, h.owner, "FENCE", h.fence, "WITHINFO"))
+	}
+	return cmds
+}
+
 // debt is a request that must still go out, until this moment.
 type debt struct {
 	request func() *redis.Cmd
@@ -54,6 +64,7 @@ type keeper struct {
 	mu      sync.Mutex
 	holds   map[*hold]struct{}
 	debts   []debt
+	ear     ear
 	running bool
 	closed  bool
 	planned time.Time     // when the goroutine wakes
@@ -62,7 +73,10 @@ type keeper struct {
 
 func (k *keeper) init(c *Locker) {
 	k.Locker, k.holds, k.wake = c, map[*hold]struct{}{}, make(chan struct{}, 1)
+	k.ear.open(k)
 }
+
+func (k *keeper) all() []*hold { return slices.Collect(maps.Keys(k.holds)) }
 
 // enter begins a call that Close waits for; it must end by calls.Done.
 func (k *keeper) enter() bool {
@@ -87,6 +101,10 @@ func (k *keeper) add(ctx context.Context, h *hold) *Lock {
 	h.end = time.AfterFunc(time.Until(h.until), func() { k.expire(h) })
 	if h.plan(); h.renew {
 		k.watch(h.due)
+	}
+	if h.look = h.watch; h.look {
+		k.listen()
+		k.watch(time.Now())
 	}
 	return l
 }
@@ -194,6 +212,9 @@ func (k *keeper) run() {
 			if h.renew && h.due.Before(k.planned) {
 				k.planned = h.due
 			}
+			if h.look && k.ear.id != 0 {
+				k.planned = now
+			}
 		}
 		pause := k.planned.Sub(now)
 		k.mu.Unlock()
@@ -205,7 +226,7 @@ func (k *keeper) run() {
 func (k *keeper) turn() {
 	now, limit := time.Now(), k.reply
 	refused := map[*hold]string{}
-	var due, gone []*hold
+	var due, gone, looks []*hold
 	var debts []debt
 	var cmds []redis.Cmder
 	k.mu.Lock()
@@ -213,6 +234,10 @@ func (k *keeper) turn() {
 		if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
 			due, cmds = append(due, h), append(cmds, h.renewal())
 			limit = min(limit, h.until.Sub(now))
+			h.look = h.watch // what was told meanwhile may have been lost with a connection
+		}
+		if h.look && k.ear.id != 0 {
+			looks, h.look = append(looks, h), false
 		}
 	}
 	for _, d := range k.debts {
@@ -221,6 +246,13 @@ func (k *keeper) turn() {
 		}
 	}
 	k.debts = nil
+	asked := len(cmds) + 1
+	if len(looks) > 0 {
+		cmds = append(cmds, redis.NewCmd(context.Background(), "CLIENT", "TRACKING", "ON", "REDIRECT", k.ear.id))
+	}
+	for _, h := range looks {
+		cmds = append(cmds, h.checks()...)
+	}
 	k.mu.Unlock()
 	if len(cmds) == 0 {
 		return
@@ -252,6 +284,10 @@ func (k *keeper) turn() {
 	}
 	for h, reason := range refused {
 		k.lose(h, reason)
+	}
+	for _, h := range looks {
+		k.seen(h, reason(cmds[asked:asked+len(h.keys)]))
+		asked += len(h.keys)
 	}
 }
 

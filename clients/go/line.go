@@ -1,6 +1,7 @@
 package fencelock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -114,25 +115,27 @@ func (l *line) ask(ctx context.Context, limit time.Duration, request func() *red
 func (l *line) why(ctx context.Context, holds ...*hold) []string {
 	checks, reasons := []redis.Cmder{}, make([]string, len(holds))
 	for _, h := range holds {
-		for _, key := range h.keys {
-			checks = append(checks, redis.NewMapStringInterfaceCmd(ctx, "LOCK.CHECK", key, h.owner, "FENCE", h.fence, "WITHINFO"))
-		}
+		checks = append(checks, h.checks()...)
 	}
 	l.batch(ctx, time.Second, checks)
 	for i, h := range holds {
-		reasons[i] = "unknown"
-		for range h.keys {
-			info := checks[0].(*redis.MapStringInterfaceCmd)
-			checks = checks[1:]
-			reason, _ := info.Val()["reason"].(string)
-			if word(info.Err()) == "WRONGTYPE" {
-				reasons[i] = "overwritten"
-			} else if reason != "" && info.Val()["result"] == int64(0) {
-				reasons[i] = reason
-			}
-		}
+		reasons[i] = cmp.Or(reason(checks[:len(h.keys)]), "unknown")
+		checks = checks[len(h.keys):]
 	}
 	return reasons
+}
+
+// reason returns why there is no hold, as the replies to its checks say; nothing if there is one, or nobody knows.
+func reason(checks []redis.Cmder) string {
+	for _, check := range checks {
+		info := check.(*redis.MapStringInterfaceCmd)
+		if reason, _ := info.Val()["reason"].(string); info.Err() == nil && info.Val()["result"] == int64(0) {
+			return reason
+		} else if word(info.Err()) == "WRONGTYPE" {
+			return "overwritten"
+		}
+	}
+	return ""
 }
 
 func least(cmd *redis.Cmd) (int64, error) {

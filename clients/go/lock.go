@@ -76,9 +76,13 @@ func (l *Lock) Renew(ctx context.Context, lease time.Duration) error {
 	return l.verdict(ctx, left, err)
 }
 
-// TTL asks the server how long the lease lasts if nobody renews it. It is 0 if the lock is not held any more.
+// TTL asks the server how long the lease lasts if nobody renews it. It is 0 if the lock is not held any more; a loss that was
+// not known before is told.
 func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 	h, left := l.hold, int64(1<<62)
+	if context.Cause(l.context) != nil {
+		return 0, nil
+	}
 	for _, key := range h.keys {
 		n, err := l.locker.ask(ctx, l.locker.reply, func() *redis.Cmd {
 			return command(1, "LOCK.CHECK", key, h.owner, "FENCE", h.fence)
@@ -87,6 +91,9 @@ func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 		left = min(left, n)
+	}
+	if k := &l.locker.keeper; left == 0 && !k.seen(h, l.locker.why(ctx, h)[0]) {
+		left, _ = l.locker.ask(ctx, l.locker.reply, h.renewal) // which brings it back after a failover
 	}
 	return time.Duration(left) * time.Millisecond, nil
 }

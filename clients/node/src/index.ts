@@ -14,6 +14,11 @@ export interface HoldOptions {
   lease?: number;
   /** Whether the lease is renewed, at a third of it, until the release. True without it. */
   renew?: boolean;
+  /**
+   * Whether to be told of a loss at once, and not by the next renewal. It takes two more connections for all that watch, and a
+   * request for each lock, renewal and change; not in a cluster.
+   */
+  watch?: boolean;
   /** For a reader: held by many readers at a time, and by no writer meanwhile. */
   shared?: boolean;
   /** A semaphore for so many at a time. All who use the name say the same limit. */
@@ -76,7 +81,7 @@ export class Lock implements AsyncDisposable {
   /** Asks the server whether this lock is held. Before a step that must not be done twice. */
   async held(): Promise<boolean> {
     if (this.hold.released || this.lost) return false;
-    return this.keeper.settle(this.hold, this.hold.check()).then(() => true, (error) => {
+    return this.keeper.held(this.hold).catch((error) => {
       if (error instanceof LockLostError) return false;
       throw error;
     });
@@ -133,8 +138,8 @@ export class Lock implements AsyncDisposable {
 export class Locks implements AsyncDisposable {
   readonly #keeper: Keeper;
 
-  constructor(client: RedisClient, private readonly options: Pick<AcquireOptions, 'lease' | 'renew' | 'wait'> = {}) {
-    this.#keeper = new Keeper((told, busy) => new Link(client, told, busy));
+  constructor(client: RedisClient, private readonly options: Pick<AcquireOptions, 'lease' | 'renew' | 'wait' | 'watch'> = {}) {
+    this.#keeper = new Keeper((...callbacks) => new Link(client, ...callbacks));
   }
 
   /** Takes the lock, or waits in line for it. Several keys are taken together, all or none. */
@@ -184,7 +189,9 @@ export class Locks implements AsyncDisposable {
     if (keys.length === 0) throw new RangeError('no key was given');
     const lease = options.lease ?? this.options.lease ?? LEASE;
     const renew = options.renew ?? this.options.renew ?? true;
-    const hold = await this.#keeper.take(new Wait(this.#keeper, { keys, owner: owner ?? newOwner(), named: owner !== undefined, mode, lease, renew, wait, signal }));
+    const watch = options.watch ?? this.options.watch ?? false;
+    const wanted = { keys, owner: owner ?? newOwner(), named: owner !== undefined, mode, lease, renew, watch, wait, signal };
+    const hold = await this.#keeper.take(new Wait(this.#keeper, wanted));
     return hold && new Lock(this.#keeper, hold);
   }
 }

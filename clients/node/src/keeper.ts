@@ -28,13 +28,16 @@ export class Hold {
   reason = '';
   released = false;
   due = 0;
+  /** Whether the server is to be asked whether it is still held. */
+  look: boolean;
   /** Whether an older request of this owner got no reply, and may still be obeyed. */
   doubt = false;
 
   constructor(
     readonly keys: readonly string[], readonly owner: string, readonly mode: readonly string[], readonly fence: bigint,
-    public lease: number, public until: number, readonly renew: boolean,
+    public lease: number, public until: number, readonly renew: boolean, readonly watch: boolean,
   ) {
+    this.look = watch;
     this.plan();
   }
 
@@ -64,8 +67,8 @@ export class Hold {
       : ['LOCK.MRELEASE', this.owner, String(this.keys.length), ...this.keys, ...this.fenced()];
   }
 
-  check(key = this.key): string[] {
-    return ['LOCK.CHECK', key, this.owner, ...this.fenced()];
+  check(key: string): string[] {
+    return ['LOCK.CHECK', key, this.owner, ...this.fenced(), 'WITHINFO'];
   }
 
   lose(reason: string): void {
@@ -73,6 +76,14 @@ export class Hold {
     this.reason = reason;
     this.over.abort(new LockLostError(this.keys, reason));
   }
+}
+
+/** Why there is no hold, in the server's word; undefined if there is one, or nothing is known. */
+function reasonIn(reply: unknown): string | undefined {
+  if (reply instanceof Error) return codeOf(reply) === 'WRONGTYPE' ? 'overwritten' : undefined;
+  const flat = Array.isArray(reply) ? reply : Object.entries(reply instanceof Map ? Object.fromEntries(reply) : (reply as object)).flat();
+  const at = (name: string) => flat[flat.findIndex((word) => String(word) === name) + 1];
+  return Number(at('result')) === 0 ? String(at('reason')) : undefined;
 }
 
 const closed = () => new LockError('CLOSED', 'these locks were closed');
@@ -99,17 +110,25 @@ export class Keeper {
   private timer: NodeJS.Timeout | undefined;
   private planned = Infinity;
   private closing: Promise<void> | undefined;
+  private looking = false;
+  private watches: boolean;
 
-  constructor(makeLink: (told: (owner: string) => void, busy: () => boolean) => Link) {
+  constructor(makeLink: (told: (owner: string) => void, changed: (keys?: string[]) => void, busy: () => boolean) => Link) {
     const told = (owner: string) => {
       for (const wait of this.waits) if (wait.owner === owner) wait.wake();
     };
-    this.link = makeLink(told, () => this.holds.size + this.waits.size + this.debts.length > 0);
+    const changed = (keys?: string[]) => {
+      for (const hold of this.holds) if (!keys || hold.keys.some((key) => keys.includes(key))) hold.look = hold.watch;
+      void this.look();
+    };
+    this.link = makeLink(told, changed, () => this.holds.size + this.waits.size + this.debts.length > 0);
+    this.watches = this.link.watches;
   }
 
   add(hold: Hold): void {
     this.holds.add(hold);
     this.watch(Math.min(hold.due, hold.until));
+    void this.look();
   }
 
   forget(hold: Hold): boolean {
@@ -200,9 +219,51 @@ export class Keeper {
     if (ms === 0) return this.lose(hold, await this.why(hold));
     if (ms > 0) hold.until = sent + ms;
     hold.plan();
+    hold.look = hold.watch; // what was told meanwhile may have been lost with a connection
+    void this.look();
     // After an error again soon, as long as the lease lasts, and at once if there is now another way.
     if (ms < 0) hold.due = now() + (!trouble && this.link.trouble ? 0 : Math.min(1000, hold.lease / 12) * (0.5 + 0.5 * Math.random()));
     this.watch(Math.min(hold.due, hold.until));
+  }
+
+  /** Asks about the watched holds that may have ended, all in one go. Of what is not heard so the next renewal tells. */
+  private async look(): Promise<void> {
+    const holds = [...this.holds].filter((hold) => hold.look);
+    if (this.looking || !this.watches || this.closing || holds.length === 0) return;
+    this.looking = true;
+    for (const hold of holds) hold.look = false;
+    const looks = holds.flatMap((hold) => hold.keys.map((key) => ({ hold, check: hold.check(key) })));
+    try {
+      const replies = await this.link.look(looks.map(({ check }) => check));
+      looks.forEach(({ hold }, i) => this.seen(hold, reasonIn(replies[i])));
+    } catch (error) {
+      this.watches = codeOf(error) !== 'NOPERM';
+      for (const hold of holds) hold.look = true;
+      await sleep(vary(200), undefined, { ref: false });
+    }
+    this.looking = false;
+    void this.look();
+  }
+
+  /** What the server says of a hold. Tells of a loss, and whether there was one. */
+  private seen(hold: Hold, reason?: string): boolean {
+    if (!reason || reason === 'recovering') return false; // after a failover: a renewal brings it back
+    this.lose(hold, reason);
+    return true;
+  }
+
+  /** Asks the server whether it is held. */
+  async held(hold: Hold): Promise<boolean> {
+    for (const key of hold.keys) {
+      const reply = await this.ask(key, hold.check(key)).catch((error) => {
+        if (codeOf(error) !== 'WRONGTYPE') throw asLockError(error);
+        return error;
+      });
+      const reason = reasonIn(reply);
+      if (this.seen(hold, reason)) return false;
+      if (reason) await this.settle(hold, hold.renewal());
+    }
+    return true;
   }
 
   private async pay(debt: Debt): Promise<void> {
@@ -243,8 +304,6 @@ export class Keeper {
     }
     if (reply > 0) return reply;
     const reason = hold.reason || (await this.why(hold));
-    // After a failover the server may not have heard of it, and a renewal brings it back.
-    if (reason === 'recovering' && args[0] === 'LOCK.CHECK') return this.settle(hold, hold.renewal());
     this.lose(hold, reason);
     throw new LockLostError(hold.keys, reason);
   }
@@ -252,14 +311,8 @@ export class Keeper {
   /** Why a hold has ended, in the server's word. */
   private async why(hold: Hold): Promise<string> {
     for (const key of hold.keys) {
-      try {
-        const reply = await this.link.call(key, [...hold.check(key), 'WITHINFO'], 1000);
-        const flat = Array.isArray(reply) ? reply : Object.entries(reply instanceof Map ? Object.fromEntries(reply) : (reply as object)).flat();
-        const at = (name: string) => flat[flat.findIndex((word) => String(word) === name) + 1];
-        if (Number(at('result')) === 0) return String(at('reason'));
-      } catch (error) {
-        if (codeOf(error) === 'WRONGTYPE') return 'overwritten';
-      }
+      const reason = reasonIn(await this.link.call(key, hold.check(key), 1000).catch((error) => error));
+      if (reason) return reason;
     }
     return 'unknown';
   }

@@ -31,6 +31,7 @@ export type RedisClient = IoredisClient | NodeRedisClient;
 type Send = (key: string, args: string[]) => Promise<unknown>;
 
 export const REPLY = 2000; // ms to wait for a reply; no request of this library blocks in the server
+const INVALIDATE = '__redis__:invalidate'; // where a server tells RESP2 of what it tracks
 const LINGER = 1000; // ms without anything to do, after which our own connections are closed
 
 export const now = () => performance.now();
@@ -49,15 +50,15 @@ function sender(client: RedisClient): Send {
 }
 
 /** The same client once more, not yet connected, which connects once and then fails rather than trying again by itself. */
-function twin(client: RedisClient): any {
+function twin(client: RedisClient, more: object): any {
   if (isIoredis(client)) {
     const once = { lazyConnect: true, retryStrategy: () => null, clusterRetryStrategy: () => null };
     const watch = { failoverDetector: true, sentinelReconnectStrategy: () => 500 };
-    const options = { ...once, ...watch, connectTimeout: REPLY, commandTimeout: undefined, maxRetriesPerRequest: null, keyPrefix: '' };
+    const options = { ...once, ...watch, connectTimeout: REPLY, commandTimeout: undefined, maxRetriesPerRequest: null, keyPrefix: '', ...more };
     return isCluster(client) ? client.duplicate([], once) : client.duplicate(options);
   }
   const socket = { ...(client as any).options?.socket, reconnectStrategy: false, connectTimeout: REPLY };
-  return isCluster(client) ? client.duplicate() : client.duplicate({ socket, disableOfflineQueue: false });
+  return isCluster(client) ? client.duplicate() : client.duplicate({ socket, disableOfflineQueue: false, ...more });
 }
 
 /** Settles as the promise does, or fails after `limit` ms, or when `signal` aborts. Nothing is left of it then. */
@@ -83,12 +84,15 @@ class Side {
   private open: { twin: any; ready: Promise<Send> } | undefined;
   private making: any;
 
-  constructor(private readonly client: RedisClient, private readonly prepare: (twin: any) => Promise<unknown> = async () => {}) {}
+  constructor(
+    private readonly client: RedisClient, private readonly prepare: (twin: any) => Promise<unknown> = async () => {},
+    private readonly options = {},
+  ) {}
 
   /** Opened if it is not, and ready for a request. */
   ready(): Promise<Send> {
     if (!this.open) {
-      const made = twin(this.client);
+      const made = twin(this.client, this.options);
       for (const event of ['error', 'end']) made.on(event, () => this.drop(made));
       if ('isReady' in made) { // node-redis leaves a connection open if it is destroyed while it makes it
         this.making = made;
@@ -127,6 +131,8 @@ export class Link {
   private readonly send: Send;
   private readonly spare: Side;
   private readonly ear: Side;
+  private readonly alarm: Side;
+  private alarmId = '';
   /** Where turns are told. Nobody else knows this name. */
   readonly channel = `fencelock:${randomBytes(12).toString('hex')}`;
   /**
@@ -139,8 +145,14 @@ export class Link {
   private lingering: NodeJS.Timeout | undefined;
   private ended = false;
 
-  /** `told` hears of the turn of an owner; `busy` says whether there is still something to do. */
-  constructor(private readonly client: RedisClient, told: (owner: string) => void, private readonly busy: () => boolean) {
+  /**
+   * `told` hears of the turn of an owner, `changed` of the keys that were asked about by `look`, or of all if it is not known
+   * which; `busy` says whether there is still something to do.
+   */
+  constructor(
+    private readonly client: RedisClient, told: (owner: string) => void, changed: (keys?: string[]) => void,
+    private readonly busy: () => boolean,
+  ) {
     if ('acquire' in client) throw new TypeError('a Sentinel client of node-redis goes on with an old primary; use ioredis');
     // After a failover the old primary goes on for some seconds as if nothing were. Our own connection is told, and leaves it.
     if (isIoredis(client) && isSentinel(client)) this.trouble = new Promise(nothing);
@@ -162,7 +174,23 @@ export class Link {
       }
       this.listening = true;
     });
+    this.alarm = new Side(client, async (twin) => {
+      const hear = (keys: unknown[] | null) => changed(keys?.map(String));
+      for (const event of ['error', 'end']) twin.on(event, () => hear(null));
+      this.alarmId = String(await sender(twin)('', ['CLIENT', 'ID']));
+      if (isIoredis(twin)) {
+        twin.on('messageBuffer', (_: Buffer, keys: Buffer[] | null) => hear(keys));
+        await (twin as any).subscribe(INVALIDATE);
+      } else {
+        await (twin as any).subscribe(INVALIDATE, hear);
+      }
+      changed();
+    }, { RESP: 2, protocol: 2, maintNotifications: 'disabled', clientSideCache: undefined, emitInvalidate: false });
     client.on('error', nothing); // without a listener, a connection that is cut may end the process
+  }
+
+  private get sides(): Side[] {
+    return [this.spare, this.ear, this.alarm];
   }
 
   /** Whether the program has closed its client. */
@@ -213,6 +241,27 @@ export class Link {
     }
   }
 
+  /**
+   * Sends requests that read a key, and has the server tell of its changes from then on. Fails if it does not; not for a cluster,
+   * where each node would have to.
+   */
+  async look(requests: string[][]): Promise<unknown[]> {
+    try {
+      const send = await within(this.alarm.ready().then(() => this.spare.ready()), REPLY);
+      const [tracked, ...replies] = [['CLIENT', 'TRACKING', 'ON', 'REDIRECT', this.alarmId], ...requests].map((args) => send('', args));
+      const said = await within(Promise.allSettled(replies), REPLY);
+      await tracked;
+      return said.map((one) => (one.status === 'fulfilled' ? one.value : one.reason));
+    } catch (error) {
+      for (const side of [this.alarm, this.spare]) if (!codeOf(error)) side.drop();
+      throw error;
+    }
+  }
+
+  get watches(): boolean {
+    return !isCluster(this.client);
+  }
+
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
   async listen(signal?: AbortSignal): Promise<void> {
     await within(this.ear.ready(), REPLY, signal).catch(nothing);
@@ -220,20 +269,18 @@ export class Link {
 
   /** Closes our own connections when there has been nothing to do for a while. */
   rest(): void {
-    if (this.lingering || this.busy() || !(this.spare.isOpen || this.ear.isOpen)) return;
+    if (this.lingering || this.busy() || !this.sides.some((side) => side.isOpen)) return;
     this.lingering = setTimeout(() => {
       this.lingering = undefined;
       if (this.busy()) return;
-      this.spare.drop();
-      this.ear.drop();
+      for (const side of this.sides) side.drop();
     }, LINGER).unref();
   }
 
   close(): void {
     this.ended = true;
     clearTimeout(this.lingering);
-    this.spare.drop();
-    this.ear.drop();
+    for (const side of this.sides) side.drop();
     this.client.off('error', nothing);
   }
 }

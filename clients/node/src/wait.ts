@@ -30,6 +30,7 @@ export interface Wanted {
   mode: string[];
   lease: number;
   renew: boolean;
+  watch: boolean;
   /** ms to wait; 0 is a try, Infinity is for ever. */
   wait: number;
   signal: AbortSignal | undefined;
@@ -124,7 +125,7 @@ export class Wait {
   }
 
   private async once(): Promise<Hold | null> {
-    const { keeper, wanted: { keys, owner, mode, lease, renew, wait }, ended: { signal } } = this;
+    const { keeper, wanted: { keys, owner, mode, lease, renew, watch, wait }, ended: { signal } } = this;
     const words = wait > 0 ? ['QUEUE', String(TICKET)] : [];
     if (wait > 0 && keeper.notify && keeper.link.listening) words.push('NOTIFY', keeper.link.channel);
     const sent = now();
@@ -132,7 +133,7 @@ export class Wait {
     const reply = await keeper.link.call(keys[0]!, [...this.base, ...words], REPLY, signal);
     this.asking = false;
     if (reply === null) return null;
-    const hold = new Hold(keys, owner, mode, toFence(reply), lease, sent + lease, renew);
+    const hold = new Hold(keys, owner, mode, toFence(reply), lease, sent + lease, renew, watch);
     hold.doubt = this.again;
     return hold;
   }

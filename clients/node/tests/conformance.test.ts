@@ -12,7 +12,7 @@ const CANNOT: Record<string, string> = {
   fork: 'a process of Node cannot fork: its child processes begin anew',
   unblock: 'who waits has a ticket, and blocks nothing',
 };
-const CAN = ['cancel', 'drop', 'pool', 'owner', 'key', 'extend', 'restart', 'close', 'many', 'two-programs', 'successor'];
+const CAN = ['cancel', 'drop', 'pool', 'owner', 'key', 'extend', 'restart', 'close', 'many', 'two-programs', 'successor', 'watch'];
 
 /** Why a scenario is not played, or false. */
 function reason({ needs = [], thorough, except, ...scenario }: any): string | false {
@@ -45,10 +45,10 @@ class Play {
   ) {}
 
   private take(step: any): Call {
-    const { wait, timeout = 10, renew = false, kind, limit, owner, program = 1, key = this.keys[0]! } = step;
+    const { wait, timeout = 10, renew = false, watch = false, kind, limit, owner, program = 1, key = this.keys[0]! } = step;
     const keys = kind === 'multi' ? this.keys : key;
     const locks = this.programs[program - 1]!;
-    const options = { lease: timeout * 1000, renew, shared: kind === 'shared', ...(limit ? { limit } : {}), ...(owner ? { owner } : {}) };
+    const options = { lease: timeout * 1000, renew, watch, shared: kind === 'shared', ...(limit ? { limit } : {}), ...(owner ? { owner } : {}) };
     const abort = new AbortController();
     const waits = { ...options, signal: abort.signal, ...(wait === undefined ? {} : { wait: wait * 1000 }) };
     const taken = wait === 0 ? locks.tryAcquire(keys, options) : locks.acquire(keys, waits);

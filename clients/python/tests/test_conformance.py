@@ -23,7 +23,7 @@ import fencelock
 import fencelock.asyncio
 
 BRIEF = os.environ.get("BRIEF")
-CAN = {"many", "owner", "key", "extend", "two-programs"}
+CAN = {"many", "owner", "key", "extend", "two-programs", "watch"}
 NO_REPLY = redis.RedisError, valkey.ValkeyError, OSError
 SCENARIOS = json.loads((ROOT / "clients" / "conformance" / "scenarios.json").read_text())
 
@@ -82,7 +82,7 @@ class Play:
     def lock(self, step):
         kind, package = step.get("kind", "exclusive"), self.world.package
         options = {"timeout": step.get("timeout", 10), "renew": step.get("renew", False), "thread_local": False, "sleep": 0.05}
-        options["owner"] = step.get("owner")
+        options.update(owner=step.get("owner"), watch=step.get("watch", False))
         client, key = self.clients[step.get("program", 1) - 1], step.get("key", self.keys[0])
         if kind == "multi":
             return self.call(package.MultiLock, client, self.keys, **options)
@@ -179,8 +179,8 @@ class Play:
             if "b" in client["flags"]:
                 self.server.cmd("CLIENT", "UNBLOCK", client["id"], fields["with"])
 
-    def owned(self, who, expect):
-        assert self.call(self.locks[who].owned) is expect
+    def owned(self, who, expect, within=30):
+        assert self.world.start(self.locks[who].owned).result(within) is expect
 
     def lost(self, who, within, reason):
         wait_until(f"{who} is told of the loss", self.locks[who].lost.is_set, within)

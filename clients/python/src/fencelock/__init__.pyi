@@ -35,6 +35,7 @@ class Lock:
         renew: Optional[bool] = None,
         on_lost: Optional[Callable[[str], Any]] = None,
         owner: Optional[Owner] = None,
+        watch: bool = False,
     ) -> None: ...
     @property
     def fence(self) -> Optional[int]: ...

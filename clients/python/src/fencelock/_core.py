@@ -99,8 +99,9 @@ def gone():
 class Hold:
     """One grant, as the keeper knows it. It outlives the object that the user has."""
 
-    def __init__(self, keys, owner, mode, fence, lease, until, renew):
+    def __init__(self, keys, owner, mode, fence, lease, until, renew, watch):
         self.keys, self.owner, self.fence, self.lease, self.until, self.renew = keys, owner, fence, lease, until, renew
+        self.watch = self.look = watch  # look: the server is to be asked whether it is still held
         self.same = [b"FENCE", fence, *mode]  # all that a server must know to which the hold is lost in a failover
         self.pid, self.grip = os.getpid(), gone
         self.plan()
@@ -119,8 +120,8 @@ class Hold:
             return ["LOCK.RELEASE", self.keys[0], self.owner, b"FENCE", self.fence]
         return ["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys, b"FENCE", self.fence]
 
-    def check(self, key, *more):
-        return ["LOCK.CHECK", key, self.owner, b"FENCE", self.fence, *more]
+    def check(self, key):
+        return ["LOCK.CHECK", key, self.owner, b"FENCE", self.fence, b"WITHINFO"]
 
 
 class Loss:
@@ -139,6 +140,10 @@ class Grip:
     def __init__(self, line, hold, on_lost):
         self.line, self.hold, self.loss, self.on_lost, self.reason = line, hold, Loss(line.event), on_lost, ""
         hold.grip = weakref.ref(self, line.wake)
+
+    def over(self):
+        """Why it is not held any more, as far as is known without asking; empty if it may be held."""
+        return self.reason or ("lease-over" if self.hold.until <= time.monotonic() else "")
 
 
 class Room:
@@ -192,13 +197,15 @@ class Keeper:
     """The holds of one pool: renews those that are due, tells of those that are lost, ends those that were dropped."""
 
     def __init__(self, line):
-        self.line, self.holds = line, {}
+        self.line, self.holds, self.ear = line, {}, Ear(line)
         self.debts = collections.deque()  # requests that must still go out, and until when
 
     def add(self, hold, on_lost):
         grip = Grip(self.line, hold, on_lost)
         self.holds[hold] = None
-        self.line.watch(hold.due)
+        if hold.watch and not self.ear.refused:
+            self.line.listen()
+        self.line.watch(time.monotonic() if hold.look and self.ear.id else hold.due)
         return grip
 
     def forget(self, hold):
@@ -211,7 +218,7 @@ class Keeper:
 
     def next(self):
         """When there is something to do next; None if there is nothing to keep."""
-        times = [min(hold.due, hold.until) for hold in list(self.holds)]
+        times = [0.0 if hold.look and self.ear.id else min(hold.due, hold.until) for hold in list(self.holds)]
         return min(times + [time.monotonic() + 0.3] * bool(self.debts), default=None)
 
     def lose(self, hold, reason):
@@ -221,7 +228,7 @@ class Keeper:
             self.line.tell(grip)
 
     async def turn(self):
-        now, due = time.monotonic(), []
+        now, due, looks = time.monotonic(), [], []
         for hold in list(self.holds):
             if hold.grip() is None:
                 self.forget(hold)
@@ -229,16 +236,28 @@ class Keeper:
                     self.debts.append((hold.until, hold.release()))
             elif hold.until <= now:
                 self.lose(hold, "lease-over")
-            elif hold.renew and hold.due - now < hold.lease / 12:  # who is due soon comes along in the same batch
-                due.append(hold)
+            else:
+                if hold.renew and hold.due - now < hold.lease / 12:  # who is due soon comes along in the same batch
+                    due.append(hold)
+                    hold.look = hold.watch  # what was told meanwhile may have been lost with a connection
+                if hold.look and self.ear.id:
+                    hold.look = False
+                    looks += [(hold, key) for key in hold.keys]
         debts = [debt for debt in (self.debts.popleft() for _ in range(len(self.debts))) if debt[0] > now]
         calls = [hold.renewal() for hold in due] + [call for _, call in debts]
+        if looks:
+            calls += [["CLIENT", b"TRACKING", b"ON", b"REDIRECT", self.ear.id]] + [hold.check(key) for hold, key in looks]
         if not calls:
             return
         try:
             replies = await self.line.batch(calls, max(0.05, min([hold.until - now for hold in due] + [REPLY])))
         except BROKEN + REPLIED as error:
             replies = [error] * len(calls)
+        tracking, *said = replies[len(due) + len(debts) :] or [None]
+        if isinstance(tracking, Exception):
+            self.ear.id, self.ear.refused = None, bool(final(tracking))
+        for (hold, _), reply in zip(looks, said):
+            self.seen(hold, reason_in(reply))
         for debt, reply in zip(debts, replies[len(due) :]):
             if isinstance(reply, Exception) and (passing(reply) or isinstance(reply, BROKEN)):
                 if not isinstance(reply, REFUSED):
@@ -257,6 +276,58 @@ class Keeper:
                 hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
 
 
+    def seen(self, hold, reason):
+        """What the server says of a hold. Tells of a loss, and whether there was one."""
+        if reason == "recovering":  # after a failover: a renewal brings it back
+            hold.due = 0.0 if hold.renew else hold.due
+        elif reason:
+            self.lose(hold, reason)
+        return reason not in (None, "recovering")
+
+
+class Ear:
+    """A connection that hears at once when a watched lock changes. The keeper then asks whether the hold is still there.
+
+    For what it asks it has the server track it (CLIENT TRACKING), and tell this connection. What is not heard, since a
+    connection was broken or this user may not listen, the next renewal tells.
+    """
+
+    def __init__(self, line):
+        self.line, self.id, self.refused = line, None, line.pool is None
+
+    def watched(self):
+        return any(hold.watch for hold in list(self.line.keeper.holds)) and not self.refused
+
+    def look(self, encode=None, keys=None):
+        """Asks about the holds of these keys; without keys about all, as after FLUSHALL."""
+        for hold in list(self.line.keeper.holds):
+            if keys is None or not set(keys).isdisjoint(map(encode, hold.keys)):
+                hold.look = hold.watch
+        self.line.wake()
+
+    async def listen(self):
+        """Until nothing is watched."""
+        while self.watched():
+            connection = self.line.connection(protocol=2)
+            try:
+                await self.line.connect(connection, REPLY)
+                self.id = await self.line.talk(connection, ["CLIENT", b"ID"], REPLY, False)
+                await self.line.talk(connection, ["SUBSCRIBE", b"__redis__:invalidate"], REPLY, False)
+                self.look()
+                while self.watched() and self.id and not self.line.replaced(connection):
+                    said = await self.line.hear(connection)
+                    if said:
+                        self.look(connection.encoder.encode, said[2])
+            except REPLIED as error:
+                self.refused = bool(final(error))
+            except Exception as error:  # also of a parser: of FLUSHALL a server may tell in RESP3 where it must not
+                self.refused = isinstance(error, REFUSED)
+            finally:
+                self.id = None
+                await self.line.maybe(connection.disconnect())
+            await self.line.pause(random.uniform(0.02, 0.2) if self.watched() else 0)
+
+
 async def ask(line, args, wait=0.0, limit=REPLY):
     """Sends a request that may be sent twice, and replies the same."""
     for turn in range(3):
@@ -270,20 +341,45 @@ async def ask(line, args, wait=0.0, limit=REPLY):
         await line.pause(random.uniform(0.02, 0.1) * (turn + 1))
 
 
-async def why(line, hold):
-    """The reason why a hold has ended, in the server's words."""
-    for key in hold.keys:
-        try:
-            reply = await line.call(hold.check(key, b"WITHINFO"), limit=1.0)
-        except REPLIED as error:
-            return "overwritten" if code(error) == "WRONGTYPE" else "unknown"
-        except BROKEN:
-            break
+def reason_in(reply):
+    """Why there is no hold, in the server's word; None if there is one, or nothing is known."""
+    if isinstance(reply, REPLIED):
+        return "overwritten" if code(reply) == "WRONGTYPE" else None
+    if isinstance(reply, (dict, list)):
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
         info = {text(name): value for name, value in pairs}
-        if info["result"] == 0:
-            return text(info["reason"])
+        return text(info["reason"]) if info["result"] == 0 else None
+    return None
+
+
+async def why(line, hold):
+    """The reason why a hold has ended."""
+    for key in hold.keys:
+        try:
+            reason = reason_in(await line.call(hold.check(key), limit=1.0))
+        except REPLIED as error:
+            reason = reason_in(error)
+        except BROKEN:
+            break
+        if reason:
+            return reason
     return "unknown"
+
+
+async def held(line, hold):
+    """Asks the server, and tells of a loss."""
+    for key in hold.keys:
+        try:
+            reason = reason_in(await ask(line, hold.check(key)))
+        except REPLIED as error:
+            reason = reason_in(error)
+            if reason is None:
+                raise
+        if reason == "recovering":
+            await settle(line, hold, hold.renewal(), "find")
+        elif line.keeper.seen(hold, reason):
+            return False
+    return True
 
 
 async def settle(line, hold, args, verb):
@@ -310,8 +406,9 @@ class Acquire:
     The first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
     """
 
-    def __init__(self, line, owner, keys, mode, lease, renew, blocking, timeout, poll, on_lost):
+    def __init__(self, line, owner, keys, mode, lease, renew, watch, blocking, timeout, poll, on_lost):
         self.line, self.owner, self.keys, self.mode, self.lease, self.renew = line, owner, keys, mode, lease, renew
+        self.watch = watch
         self.poll, self.on_lost = poll, on_lost  # poll: how often to look where no line can form
         self.place = keys[0] if len(keys) == 1 else tuple(keys)
         self.base = ["LOCK.ACQUIRE", keys[0], owner] if len(keys) == 1 else ["LOCK.MACQUIRE", owner, len(keys), *keys]
@@ -396,7 +493,7 @@ class Acquire:
                 line.room.join(self.place, self.rank)
                 self.joined = True
             return None
-        hold = Hold(self.keys, self.owner, self.mode, int(fence), self.lease, sent + self.lease, self.renew)
+        hold = Hold(self.keys, self.owner, self.mode, int(fence), self.lease, sent + self.lease, self.renew, self.watch)
         if block:  # the turn may have come some time ago: claim it, and count from now
             sent = time.monotonic()
             left_ms = least(await line.call(hold.renewal()))

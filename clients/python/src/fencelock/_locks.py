@@ -13,7 +13,7 @@ import time
 from types import SimpleNamespace
 
 from . import _core
-from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, passing, settle, text
+from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, held, passing, settle, text
 
 _making = threading.Lock()
 os.register_at_fork(after_in_child=lambda: globals().update(_making=threading.Lock()))
@@ -115,13 +115,20 @@ class Line:
 
     async def spare_connection(self, limit):
         if self.spare is None:
-            self.spare = self.pool.connection_class(**self.pool.connection_kwargs)
-            self.spare.retry._retries = 0  # the keeper has its own idea of when to try again
-        await self.connect_spare(limit)
+            self.spare = self.connection()
+        await self.connect(self.spare, limit)
         if self.replaced(self.spare) or await self.dirty(self.spare):  # the server has closed it
             await self.maybe(self.spare.disconnect())
-            await self.connect_spare(limit)
+            await self.connect(self.spare, limit)
         return self.spare
+
+    def connection(self, **options):
+        """One that is not of the pool, but made like those."""
+        usual = self.pool.connection_kwargs.items()
+        options = {**{name: value for name, value in usual if "maint_" not in name or not options}, **options}
+        connection = self.pool.connection_class(**options)
+        connection.retry._retries = 0  # the keeper has its own idea of when to try again
+        return connection
 
     async def enter(self, rank, seconds):
         """Waits for a connection to wait on; tells whether there is one."""
@@ -142,12 +149,12 @@ class Lock:
 
     def __init__(
         self, redis, name, timeout=None, sleep=0.1, blocking=True, blocking_timeout=None, thread_local=True,
-        raise_on_release_error=True, *, renew=None, on_lost=None, owner=None,
+        raise_on_release_error=True, *, renew=None, on_lost=None, owner=None, watch=False,
     ):  # fmt: skip
         self.redis, self.name, self.timeout, self.sleep = redis, name, timeout, sleep
         self.blocking, self.blocking_timeout, self.thread_local = blocking, blocking_timeout, bool(thread_local)
         self.raise_on_release_error, self.on_lost, self.owner = raise_on_release_error, on_lost, owner
-        self.renew = not timeout if renew is None else renew
+        self.renew, self.watch = not timeout if renew is None else renew, watch
         self._mode, self._keys = [], [name]
         self._fresh()
 
@@ -191,13 +198,11 @@ class Lock:
 
     def locked(self):
         """Whether anybody holds the lock."""
-        return self.Line.run(self._ask_for(["LOCK.AWAIT", self._keys[0], b"FREE"], lambda reply: reply is None, True))
+        return self.Line.run(self._locked())
 
     def owned(self):
-        """Whether this object holds the lock, in this thread if it is `thread_local`."""
-        grip = self._grip()
-        check = grip and grip.hold.check(self._keys[0])
-        return self.Line.run(self._ask_for(check, bool, False))
+        """Whether this object holds the lock, in this thread if it is `thread_local`. Asks the server, if it may be so."""
+        return self.Line.run(self._owned(self._grip()))
 
     def guard(self, *args):
         """Runs a command in the server, in one step with a look whether the lock is held; if not, LockNotOwnedError."""
@@ -212,6 +217,8 @@ class Lock:
         grip = self._grip()
         if grip is None:
             raise LockError(f"Cannot {verb} a lock that's not owned or is already unlocked.", self.name)
+        if grip.over():  # asking could bring it back after a failover
+            raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {grip.over()}", self.name)
         return grip.hold
 
     def _timed(self, verb):
@@ -226,7 +233,7 @@ class Lock:
         lease, sleep = self.timeout or _core.LEASE, self.sleep if sleep is None else sleep
         blocking = self.blocking if blocking is None else blocking
         timeout = self.blocking_timeout if timeout is None else timeout
-        wanted = self._keys, self._mode, lease, self.renew, blocking, timeout, sleep, self.on_lost
+        wanted = self._keys, self._mode, lease, self.renew, self.watch, blocking, timeout, sleep, self.on_lost
         grip = await _core.Acquire(line, owner, *wanted).run()
         if grip is None:
             return False
@@ -256,22 +263,25 @@ class Lock:
 
     async def _extend(self, hold, seconds, replace):
         line, sent = self.Line.of(self.redis), time.monotonic()
-        if hold.until <= sent:  # asking would bring it back, were it lost in a failover, though it was over before
-            raise LockNotOwnedError("Cannot extend a lock that's no longer owned: lease-over", self.name)
         left = 0 if replace else hold.until - sent
         left = await settle(line, hold, hold.renewal(int((left + seconds) * 1000)), "extend")
         hold.until = sent + left / 1000
         hold.plan()
         return True
 
-    async def _ask_for(self, args, meaning, otherwise):
-        """`otherwise` is the answer when there is nothing to ask, or the key holds somebody else's string."""
+    async def _locked(self):
         try:
-            return meaning(await ask(self.Line.of(self.redis), args)) if args else otherwise
+            return await ask(self.Line.of(self.redis), ["LOCK.AWAIT", self._keys[0], b"FREE"]) is None
         except REPLIED as error:
             if code(error) != "WRONGTYPE":
                 raise
-            return otherwise
+            return True  # a string of somebody who uses SET NX
+
+    async def _owned(self, grip):
+        try:
+            return grip is not None and not grip.over() and await held(grip.line, grip.hold)
+        except LockNotOwnedError:
+            return False
 
     async def _guard(self, hold, args):
         words = ["LOCK.GUARD", hold.keys[0], hold.owner, hold.fence, *args]

@@ -22,7 +22,7 @@ class Line(_locks.Line):
     def __init__(self, *args):
         super().__init__(*args)
         self.spare_lock, self.thread_lock = threading.RLock(), threading.Lock()
-        self.thread, self.wakes = None, queue.SimpleQueue()
+        self.thread, self.wakes, self.listener = None, queue.SimpleQueue(), None
 
     @staticmethod
     def run(coroutine):
@@ -66,15 +66,32 @@ class Line(_locks.Line):
             raise TimeoutError("no reply from the server")
         return connection.read_response(disable_decoding=not decode)
 
-    async def connect_spare(self, limit):
+    async def connect(self, connection, limit):
         """A server may accept and then be silent, so the limit is for each reply of the greeting, too."""
-        spare, usual = self.spare, self.spare.socket_timeout
-        spare.socket_connect_timeout = spare.socket_timeout = min(limit, usual or limit)
+        usual = connection.socket_timeout
+        connection.socket_connect_timeout = connection.socket_timeout = min(limit, usual or limit)
         try:
-            spare.connect()
+            connection.connect()
         finally:
-            spare.socket_timeout = usual
-        spare._sock.settimeout(usual)
+            connection.socket_timeout = usual
+        connection._sock.settimeout(usual)
+
+    async def hear(self, connection):
+        return connection.read_response(disable_decoding=True) if connection.can_read(LINGER) else None
+
+    def listen(self):
+        with self.thread_lock:
+            if self.listener is None:
+                self.listener = threading.Thread(target=self.hark, name="fencelock-ear", daemon=True)
+                self.listener.start()
+
+    def hark(self):
+        while True:
+            self.run(self.keeper.ear.listen())
+            with self.thread_lock:
+                if not self.keeper.ear.watched():
+                    self.listener = None
+                    return
 
     async def dirty(self, connection):
         try:

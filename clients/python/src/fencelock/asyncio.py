@@ -20,7 +20,7 @@ class Line(_locks.Line):
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.spare_lock, self.tasks, self.turning = asyncio.Lock(), set(), None
+        self.spare_lock, self.tasks, self.turning, self.listener = asyncio.Lock(), set(), None, None
         self.timer = self.closing = self.loop.call_soon(lambda: None)
 
     def spawn(self, coroutine):
@@ -96,8 +96,15 @@ class Line(_locks.Line):
         reply, timeout = connection.read_response(disable_decoding=not decode), connection.socket_timeout
         return await (self.within(limit, reply) if timeout is None or timeout > limit else reply)
 
-    async def connect_spare(self, limit):
-        await self.spare.connect()  # within the limit of `on_spare`
+    async def connect(self, connection, limit):
+        await self.within(limit, connection.connect())
+
+    async def hear(self, connection):
+        return await connection.read_response(disable_decoding=True, timeout=LINGER, disconnect_on_error=False)
+
+    def listen(self):
+        if self.listener is None or self.listener.done():
+            self.listener = self.spawn(self.keeper.ear.listen())
 
     async def dirty(self, connection):
         await self.pool.ensure_connection(connection)
@@ -123,7 +130,9 @@ class Line(_locks.Line):
             self.timer = self.loop.call_later(max(0.0, due - time.monotonic()), self.turn)
 
     def close_spare(self):
-        if not self.spare_lock.locked():
+        if self.keeper.ear.watched():  # it is tracked
+            self.closing = self.loop.call_later(LINGER, self.close_spare)
+        elif not self.spare_lock.locked():
             self.spawn(self.spare.disconnect())
 
     def turn(self):
