@@ -2,6 +2,7 @@
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ pub struct Acquire {
     owner: Option<String>,
     lease: Duration,
     renews: bool,
+    watches: bool,
     /// Nothing for ever, zero for one try.
     wait: Option<Duration>,
     mode: Vec<String>,
@@ -42,7 +44,7 @@ pub struct Acquire {
 impl Acquire {
     pub(crate) fn new(line: Arc<Line>, keys: Vec<String>, wait: Option<Duration>) -> Self {
         let lease = Duration::from_secs(30);
-        Self { line, keys, owner: None, lease, renews: true, wait, mode: Vec::new(), note: None }
+        Self { line, keys, owner: None, lease, renews: true, watches: false, wait, mode: Vec::new(), note: None }
     }
 
     /// Waits no longer than this; the error is [`Error::Busy`] then.
@@ -60,6 +62,13 @@ impl Acquire {
     /// Lets the lock end with its lease.
     pub fn without_renewal(mut self) -> Self {
         self.renews = false;
+        self
+    }
+
+    /// Tells of a loss at once, and not by the next renewal. It takes one more connection for all that watch, and a request for
+    /// each lock and change; not in a cluster.
+    pub fn watch(mut self) -> Self {
+        self.watches = true;
         self
     }
 
@@ -104,6 +113,7 @@ struct Wait {
     names: Arc<Names>,
     lease: Duration,
     renews: bool,
+    watches: bool,
     note: Option<String>,
     is_try: bool,
     /// The program chose the owner, who may have the lock by another call then.
@@ -151,7 +161,7 @@ impl Drop for Wait {
 }
 
 async fn run(asked: Acquire) -> Result<Lock, Error> {
-    let Acquire { line, keys, owner, lease, renews, wait, mode, note } = asked;
+    let Acquire { line, keys, owner, lease, renews, watches, wait, mode, note } = asked;
     let named = owner.is_some();
     let owner =
         owner.unwrap_or_else(|| format!("{}:{}:{:016x}", *HOST, std::process::id(), rand::random::<u64>()));
@@ -160,6 +170,7 @@ async fn run(asked: Acquire) -> Result<Lock, Error> {
         names: Arc::new(Names { keys, owner, mode }),
         lease,
         renews,
+        watches,
         note,
         is_try,
         named,
@@ -298,6 +309,8 @@ impl Wait {
             names: Arc::clone(&self.names),
             fence,
             renews: self.renews,
+            watches: self.watches,
+            look: AtomicBool::new(true),
             end: OnceLock::new(),
             told: Notify::new(),
             times: Mutex::new(Times::new(self.lease, until)),

@@ -1,6 +1,7 @@
 //! What is held: renewed in time, all that is due in one go, and told of when it is lost.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ pub(crate) struct Hold {
     pub(crate) names: Arc<Names>,
     pub(crate) fence: i64,
     pub(crate) renews: bool,
+    /// Whether a loss is to be told at once, and whether the server is to be asked about it.
+    pub(crate) watches: bool,
+    pub(crate) look: AtomicBool,
     /// How it ended: lost, for this reason, or given back.
     pub(crate) end: OnceLock<Option<String>>,
     pub(crate) told: Notify,
@@ -131,6 +135,9 @@ impl Line {
             Some(wakes) if next < wakes => self.wake.notify_one(),
             Some(_) => {}
         }
+        if hold.watches {
+            self.listen(&hold.runtime);
+        }
         true
     }
 
@@ -223,24 +230,20 @@ impl Line {
         }
     }
 
+    /// What the server says of a hold: nothing, or why there is none. Tells of a loss.
+    pub(crate) fn seen(&self, hold: &Hold, reason: Option<&str>) {
+        // After a failover the server may not have heard of it, and a renewal brings it back.
+        if let Some(reason) = reason.filter(|reason| *reason != "recovering") {
+            self.lose(hold, reason);
+        }
+    }
+
     /// Why the hold has ended, in the words of the server.
     async fn why(&self, hold: &Hold) -> String {
         for key in &hold.names.keys {
-            let mut check = hold.names.check(key, hold.fence);
-            let fields: Vec<Value> = match self.send(&hold.names, check.arg("WITHINFO"), SLICE).await {
-                Ok(Value::Array(fields)) => fields,
-                Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
-                Err(error) if error.code() == Some("WRONGTYPE") => return "overwritten".to_owned(),
-                _ => continue,
-            };
-            let field = |name: &str| {
-                let mut pairs = fields.chunks_exact(2);
-                let value =
-                    pairs.find_map(|pair| (text(&pair[0]).as_deref() == Some(name)).then(|| &pair[1]));
-                value.and_then(text)
-            };
-            if field("result").as_deref() == Some("0") {
-                return field("reason").unwrap_or_default();
+            let reply = self.send(&hold.names, &hold.names.look(key, hold.fence), SLICE).await;
+            if let Ok(Some(reason)) = reason(reply) {
+                return reason;
             }
         }
         "unknown".to_owned()
@@ -280,6 +283,9 @@ impl Line {
     }
 
     pub(crate) async fn ttl(&self, hold: &Hold) -> Result<Duration, Error> {
+        if hold.lost_reason().is_some() {
+            return Ok(Duration::ZERO);
+        }
         let mut left = i64::MAX;
         for key in &hold.names.keys {
             left = match self.ask(&hold.names, &hold.names.check(key, hold.fence), self.reply).await {
@@ -288,15 +294,35 @@ impl Line {
                 Err(error) => return Err(error.into()),
             };
         }
-        // After a failover the server may not have heard of it, and a renewal brings it back.
-        if left == 0 && self.why(hold).await == "recovering" {
-            return match self.renew(hold, None).await {
-                Err(Error::Lost(_)) => Ok(Duration::ZERO),
-                result => result.map(|()| hold.lease()),
-            };
+        if left == 0 {
+            let reason = self.why(hold).await;
+            self.seen(hold, Some(&reason));
+            if reason == "recovering" {
+                return match self.renew(hold, None).await {
+                    Err(Error::Lost(_)) => Ok(Duration::ZERO),
+                    result => result.map(|()| hold.lease()),
+                };
+            }
         }
         Ok(Duration::from_millis(left.unsigned_abs()))
     }
+}
+
+/// Why there is no hold, as the reply to a check says; nothing if there is one.
+pub(crate) fn reason(reply: RedisResult<Value>) -> RedisResult<Option<String>> {
+    let fields: Vec<Value> = match reply {
+        Ok(Value::Array(fields)) => fields,
+        Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
+        Ok(_) => return Ok(None),
+        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Some("overwritten".to_owned())),
+        Err(error) => return Err(error),
+    };
+    let field = |name: &str| {
+        let mut pairs = fields.chunks_exact(2);
+        let value = pairs.find_map(|pair| (text(&pair[0]).as_deref() == Some(name)).then(|| &pair[1]));
+        value.and_then(text)
+    };
+    Ok(if field("result").as_deref() == Some("0") { field("reason") } else { None })
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -6,6 +6,7 @@
 mod acquire;
 #[cfg(feature = "sync")]
 pub mod blocking;
+mod ear;
 mod keeper;
 mod line;
 mod names;

@@ -1,7 +1,7 @@
 //! The way to the server: one connection for requests that are answered at once, and some for those that wait.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 pub(crate) struct Line {
-    servers: Servers,
+    pub(crate) servers: Servers,
     /// How long a reply may take.
     pub(crate) reply: Duration,
     /// Made by whoever needs it first. Whoever finds it broken puts an empty cell in its place.
@@ -38,6 +38,9 @@ pub(crate) struct Line {
     pub(crate) seats: Arc<Semaphore>,
     pub(crate) kept: Mutex<Kept>,
     pub(crate) wake: Notify,
+    /// Whether somebody listens for losses, and that there is something to ask about.
+    pub(crate) listens: AtomicBool,
+    pub(crate) look: Notify,
     pub(crate) closed: watch::Sender<bool>,
     /// How many waits and debts there are, and that there are none.
     busy: AtomicUsize,
@@ -80,6 +83,8 @@ impl Line {
             seats: Arc::new(Semaphore::new(SEATS)),
             kept: Mutex::default(),
             wake: Notify::new(),
+            listens: AtomicBool::new(false),
+            look: Notify::new(),
             closed: watch::Sender::new(false),
             busy: AtomicUsize::new(0),
             rest: Notify::new(),
@@ -208,6 +213,7 @@ impl Line {
             self.owe(&hold.runtime, &hold.names, hold.names.release(hold.fence), 1, hold.lease());
         }
         self.wake.notify_one();
+        self.look.notify_one();
         let rest = async {
             loop {
                 let rest = self.rest.notified();
@@ -223,7 +229,7 @@ impl Line {
     }
 }
 
-async fn within<T>(limit: Duration, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(crate) async fn within<T>(limit: Duration, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     let no_reply = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time");
     timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply().into()))
 }

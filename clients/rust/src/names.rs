@@ -64,6 +64,14 @@ impl Names {
         request
     }
 
+    /// The same, and why if there is none.
+    pub(crate) fn look(&self, key: &str, fence: i64) -> Cmd {
+        let mut request = self.check(key, fence);
+        request.arg("WITHINFO");
+        request
+    }
+
+    /// How long a hold lasts.
     pub(crate) fn check(&self, key: &str, fence: i64) -> Cmd {
         let mut request = redis::cmd("LOCK.CHECK");
         request.arg(key).arg(&self.owner).arg("FENCE").arg(fence);

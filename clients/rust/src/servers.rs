@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisResult, Value};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::names::Names;
 
@@ -47,20 +48,52 @@ impl Servers {
     pub(crate) async fn connect(&self, limit: Duration) -> RedisResult<Connection> {
         let config =
             AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(limit));
+        self.open(limit, config, Client::clone).await
+    }
+
+    /// The same, and what the server says unasked goes this way: not for a cluster, where each node would have to tell.
+    pub(crate) async fn listen(
+        &self,
+        limit: Duration,
+        tell: UnboundedSender<PushInfo>,
+    ) -> RedisResult<Connection> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(None).set_push_sender(tell);
+        let in_resp3 = |client: &Client| {
+            let info = client.get_connection_info().clone();
+            let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            Client::open(info.set_redis_settings(settings)).unwrap_or_else(|_| client.clone())
+        };
+        self.open(limit, config, in_resp3).await
+    }
+
+    pub(crate) fn can_tell(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "cluster")]
+            Way::Cluster(_) => false,
+            _ => true,
+        }
+    }
+
+    async fn open(
+        &self,
+        _limit: Duration,
+        config: AsyncConnectionConfig,
+        like: impl Fn(&Client) -> Client,
+    ) -> RedisResult<Connection> {
         match &self.0 {
             Way::One(client) => {
-                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+                like(client).get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
             }
             #[cfg(feature = "sentinel")]
             Way::Sentinel(watched) => {
-                let client = watched.primary().await?;
+                let client = like(&watched.primary().await?);
                 let address = client.get_connection_info().addr().clone();
                 let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
                 Ok(Connection::Named(connection, Box::new(address)))
             }
             #[cfg(feature = "cluster")]
             Way::Cluster(client) => {
-                let config = redis::cluster::ClusterConfig::new().set_connection_timeout(limit);
+                let config = redis::cluster::ClusterConfig::new().set_connection_timeout(_limit);
                 client.get_async_connection_with_config(config).await.map(Connection::Cluster)
             }
         }

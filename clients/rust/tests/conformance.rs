@@ -192,6 +192,9 @@ impl Play<'_> {
             asked = asked.owner(owner);
         }
         asked = asked.lease(Duration::from_secs_f64(seconds(step, "timeout", 10.0)));
+        if step["watch"] == true {
+            asked = asked.watch();
+        }
         if step["renew"] != true {
             asked = asked.without_renewal();
         }
@@ -263,7 +266,7 @@ fn scenarios() {
         let needs: Vec<&str> =
             scenario["needs"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
         const KNOWN: &str =
-            "cancel drop fork pool owner key extend many restart close unblock two-programs successor";
+            "cancel drop fork pool owner key extend many restart close unblock two-programs successor watch";
         let unknown = needs.iter().find(|need| !KNOWN.split(' ').any(|known| known == **need));
         let reason = match () {
             () if scenario["thorough"] == true && is_brief => Some("only in the long form"),

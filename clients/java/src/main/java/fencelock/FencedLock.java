@@ -81,6 +81,15 @@ public final class FencedLock implements Lock {
         return with(options.onLost(told));
     }
 
+    /**
+     * The same lock; of a loss its holds are told at once, and not by the next renewal. It takes one more connection for all that
+     * watch, and a request for each hold, renewal and change. It is for one server: elsewhere, and where the user may not
+     * listen, the renewals tell.
+     */
+    public FencedLock watched() {
+        return with(options.watch());
+    }
+
     /** Waits in line, and gives a hold that belongs to no thread. */
     public Hold acquire() throws InterruptedException {
         return new Acquire(locks, keys, options, Acquire.FOREVER, true).run();

@@ -13,6 +13,8 @@ final class Grant {
     final String owner;
     final long fence;
     final boolean renewed;
+    final boolean watched;
+    volatile boolean look; // whether the server is to be asked whether it is still held
     final Consumer<String> onLost;
     volatile List<Object> mode; // as LOCK.ACQUIRE names it; a writer may become a reader
     volatile long leaseMs;
@@ -30,6 +32,8 @@ final class Grant {
         this.mode = options.mode();
         this.leaseMs = options.leaseMs();
         this.renewed = options.renewed();
+        this.watched = options.watched();
+        this.look = watched;
         this.onLost = options.onLost();
         this.until = until;
         plan();
@@ -44,8 +48,8 @@ final class Grant {
 
     /** What is over by our own clock must not be asked for again, as that could bring it back after a failover. */
     void refuseLost() {
-        if (reason != null) {
-            throw new LockLostException(name(), reason);
+        if (reason != null || until - System.nanoTime() <= 0) {
+            throw new LockLostException(name(), reason != null ? reason : "lease-over");
         }
     }
 
@@ -71,6 +75,10 @@ final class Grant {
         words.addAll(List.of("FENCE", fence));
         words.addAll(mode);
         return words.toArray();
+    }
+
+    List<Object[]> checks() {
+        return keys.stream().map(key -> words("LOCK.CHECK", List.of(key), owner, false, "FENCE", fence, "WITHINFO")).toList();
     }
 
     Object[] release() {

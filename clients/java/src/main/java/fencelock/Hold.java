@@ -27,10 +27,21 @@ public final class Hold implements AutoCloseable {
         return grant.reason == null && !grant.released && grant.until - System.nanoTime() > 0;
     }
 
-    /** Asks the server whether it is held. Before a step that must not be done twice. */
+    /** Asks the server whether it is held, and tells of a loss. Before a step that must not be done twice. */
     public boolean check() {
-        return grant.keys.stream()
-                .noneMatch(key -> Long.valueOf(0).equals(locks.askHeld("LOCK.CHECK", key, grant.owner, "FENCE", grant.fence)));
+        if (!isHeld()) {
+            return false;
+        }
+        for (Object[] check : grant.checks()) {
+            String reason = Locks.reason(locks.askHeld(check));
+            if ("recovering".equals(reason)) { // after a failover: a renewal brings it back
+                locks.settle(grant, grant.renewal(grant.leaseMs));
+            } else if (reason != null) {
+                locks.keeper.lose(grant, reason);
+                return false;
+            }
+        }
+        return true;
     }
 
     /** Completes with the reason as soon as the lock is lost; never after a release. */

@@ -1,6 +1,7 @@
 package fencelock;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -27,6 +28,8 @@ final class Keeper {
     private volatile Thread sender; // while a batch is under way
     private boolean closed;
     private long planned; // when it wakes by itself
+    private volatile long looks = System.nanoTime(); // when those that are watched may be asked about
+    private volatile boolean deaf; // nobody can tell of changes
 
     Keeper(Locks locks) {
         this.locks = locks;
@@ -36,7 +39,7 @@ final class Keeper {
         Hold hold = new Hold(locks, grant);
         grant.hold = new java.lang.ref.WeakReference<>(hold);
         grants.add(grant);
-        watch(Math.min(grant.due - System.nanoTime(), grant.until - System.nanoTime()));
+        watch(grant.look ? 0 : Math.min(grant.due - System.nanoTime(), grant.until - System.nanoTime()));
         return hold;
     }
 
@@ -105,6 +108,9 @@ final class Keeper {
         boolean sends = sender != null; // and looks for what is due when it is done
         for (Grant grant : grants) {
             left = Math.min(left, (sends ? grant.until : Math.min(grant.due, grant.until)) - now);
+            if (grant.look && !sends && !deaf) {
+                left = Math.min(left, looks - now);
+            }
         }
         return left;
     }
@@ -138,7 +144,7 @@ final class Keeper {
 
     private void turn() {
         long now = System.nanoTime();
-        List<Grant> due = new ArrayList<>();
+        List<Grant> due = new ArrayList<>(), asked = new ArrayList<>();
         for (Grant grant : grants) {
             if (grant.abandoned()) { // the work that held it has died
                 forget(grant);
@@ -147,17 +153,24 @@ final class Keeper {
                 }
             } else if (grant.until - now <= 0) {
                 lose(grant, "lease-over");
-            } else if (grant.renewed && grant.due - now < grant.leaseMs * 1_000_000 / 12) {
-                due.add(grant); // who is due soon comes along
+            } else {
+                if (grant.renewed && grant.due - now < grant.leaseMs * 1_000_000 / 12) {
+                    due.add(grant); // who is due soon comes along
+                    grant.look = grant.watched; // what was told meanwhile may have been lost with a connection
+                }
+                if (grant.look && !deaf && looks - now <= 0) {
+                    asked.add(grant);
+                }
             }
         }
-        if (sender != null || due.isEmpty() && debts.isEmpty()) {
+        if (sender != null || due.isEmpty() && debts.isEmpty() && asked.isEmpty()) {
             return;
         }
         List<Debt> owed = owed(now);
         Thread batch = new Thread(() -> {
             try {
                 send(due, owed);
+                look(asked);
             } catch (RuntimeException e) { // a fault here must not end the renewal of all other locks
                 System.getLogger("fencelock").log(System.Logger.Level.ERROR, "a renewal failed", e);
             } finally {
@@ -197,6 +210,44 @@ final class Keeper {
             if (replies.get(due.size() + i) instanceof LockException e && e.passing()) {
                 debts.add(owed.get(i));
             }
+        }
+    }
+
+    /** Asks about those that may have ended, all in one go. Of what is not heard so the next renewal tells. */
+    private void look(List<Grant> asked) {
+        if (asked.isEmpty()) {
+            return;
+        }
+        asked.forEach(grant -> grant.look = false);
+        List<Object[]> checks = asked.stream().flatMap(grant -> grant.checks().stream()).toList();
+        try {
+            List<Object> replies = locks.transport.look(checks, this::changed);
+            deaf = replies == null;
+            int next = 0;
+            for (Grant grant : asked) {
+                for (int i = 0; i < grant.keys.size() && !deaf; i++) {
+                    seen(grant, Locks.reason(replies.get(next++)));
+                }
+            }
+        } catch (LockException e) {
+            deaf = !e.passing();
+            asked.forEach(grant -> grant.look = true);
+            looks = System.nanoTime() + ThreadLocalRandom.current().nextLong(20_000_000, 200_000_000);
+        }
+    }
+
+    private void changed(List<byte[]> keys) {
+        for (Grant grant : grants) {
+            if (keys == null || grant.keys.stream().anyMatch(key -> keys.stream().anyMatch(one -> Arrays.equals(one, key)))) {
+                grant.look = grant.watched;
+            }
+        }
+        watch(0);
+    }
+
+    private void seen(Grant grant, String reason) {
+        if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
+            lose(grant, reason);
         }
     }
 

@@ -139,18 +139,29 @@ public final class Locks implements AutoCloseable {
 
     /** The reason why a hold has ended, in the server's words. */
     String why(Grant grant) {
-        try {
-            for (byte[] key : grant.keys) {
-                Map<String, Object> info =
-                        map(transport.send(0, "LOCK.CHECK", key, grant.owner, "FENCE", grant.fence, "WITHINFO"));
-                if (Long.valueOf(0).equals(info.get("result"))) {
-                    return text(info.get("reason"));
+        for (Object[] check : grant.checks()) {
+            try {
+                String reason = reason(transport.send(0, check));
+                if (reason != null) {
+                    return reason;
                 }
+            } catch (LockException e) {
+                return e.code().equals("WRONGTYPE") ? "overwritten" : "unknown";
             }
-        } catch (LockException e) {
-            return e.code().equals("WRONGTYPE") ? "overwritten" : "unknown";
         }
         return "unknown";
+    }
+
+    /** Why there is no hold, as the reply to a check says; {@code null} if there is one, or nothing is known. */
+    static String reason(Object reply) {
+        if (reply instanceof Long) { // of a key that holds something else
+            return "overwritten";
+        }
+        if (reply instanceof LockException e) {
+            return e.code().equals("WRONGTYPE") ? "overwritten" : null;
+        }
+        Map<String, Object> info = map(reply);
+        return Long.valueOf(0).equals(info.get("result")) ? text(info.get("reason")) : null;
     }
 
     /** The channel on which turns are announced, or {@code null} if nobody can listen. */

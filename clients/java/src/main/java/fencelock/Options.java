@@ -4,25 +4,29 @@ import java.util.List;
 import java.util.function.Consumer;
 
 /** What is asked for: the mode in the words of LOCK.ACQUIRE, and what becomes of a grant. */
-record Options(List<Object> mode, long leaseMs, boolean renewed, String owner, Consumer<String> onLost) {
-    static final Options EXCLUSIVE = new Options(List.of(), 30_000, true, null, null);
+record Options(List<Object> mode, long leaseMs, boolean renewed, boolean watched, String owner, Consumer<String> onLost) {
+    static final Options EXCLUSIVE = new Options(List.of(), 30_000, true, false, null, null);
 
     Options mode(Object... words) {
-        return new Options(List.of(words), leaseMs, renewed, owner, onLost);
+        return new Options(List.of(words), leaseMs, renewed, watched, owner, onLost);
     }
 
     Options lease(long ms, boolean renewed) {
         if (ms < 1) {
             throw new IllegalArgumentException("a lease lasts for 1 ms or more");
         }
-        return new Options(mode, ms, renewed, owner, onLost);
+        return new Options(mode, ms, renewed, watched, owner, onLost);
+    }
+
+    Options watch() {
+        return new Options(mode, leaseMs, renewed, true, owner, onLost);
     }
 
     Options owner(String owner) {
-        return new Options(mode, leaseMs, renewed, owner, onLost);
+        return new Options(mode, leaseMs, renewed, watched, owner, onLost);
     }
 
     Options onLost(Consumer<String> onLost) {
-        return new Options(mode, leaseMs, renewed, owner, onLost);
+        return new Options(mode, leaseMs, renewed, watched, owner, onLost);
     }
 }

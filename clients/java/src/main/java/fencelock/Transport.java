@@ -43,6 +43,16 @@ public interface Transport {
         return null;
     }
 
+    /**
+     * Sends requests that read keys, if it can, and has the server tell of the changes of these from then on.
+     *
+     * @param changed is called with the keys, or with {@code null} if any may have changed
+     * @return as {@link #sendAll}, or {@code null}
+     */
+    default List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
+        return null;
+    }
+
     /** Closes what it has opened itself, and not the client that it was given. */
     default void close() {
     }

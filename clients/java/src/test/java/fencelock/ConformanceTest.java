@@ -47,7 +47,7 @@ class ConformanceTest {
     }
 
     private static void play(String client, JsonObject scenario) throws Exception {
-        Set<String> can = Set.of("cancel", "drop", "owner", "key", "extend", "unblock", "successor", client.equals("jedis") ? "pool" : "");
+        Set<String> can = Set.of("cancel", "drop", "owner", "key", "extend", "unblock", "successor", "watch", client.equals("jedis") ? "pool" : "");
         String reason = text(scenario, "not-yet");
         if (System.getenv("BRIEF") != null && scenario.has("thorough")) {
             reason = "not in the short form";
@@ -132,6 +132,7 @@ class ConformanceTest {
                 case "shared" -> (FencedLock) client.locks.readWriteLock(key).readLock();
                 default -> client.locks.lock(key);
             };
+            lock = step.has("watch") ? lock.watched() : lock;
             lock = step.has("owner") ? lock.withOwner(text(step, "owner")) : lock;
             Duration lease = Duration.ofMillis((long) (number(step, "timeout", 10) * 1000));
             return step.has("renew") ? lock.withRenewedLease(lease) : lock.withLease(lease);

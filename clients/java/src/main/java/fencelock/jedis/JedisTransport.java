@@ -7,10 +7,12 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
+import java.util.function.Consumer;
 import java.util.stream.Collectors;
 import redis.clients.jedis.ClusterCommandArguments;
 import redis.clients.jedis.CommandArguments;
 import redis.clients.jedis.Connection;
+import redis.clients.jedis.Protocol;
 import redis.clients.jedis.commands.ProtocolCommand;
 import redis.clients.jedis.exceptions.JedisDataException;
 import redis.clients.jedis.exceptions.JedisException;
@@ -30,6 +32,8 @@ public final class JedisTransport implements Transport {
     private final ConnectionProvider provider;
     private final int waiters;
     private Connection spare;
+    private Connection ear; // on which changes are told; its thread reads it
+    private long earId;
     private volatile int timeoutMs; // of the client; 0 as long as it is unknown, or for none
 
     /** Over the pool of a {@code RedisClient}, {@code JedisPooled} and such: {@code new JedisTransport(jedis.getPool())}. */
@@ -110,9 +114,63 @@ public final class JedisTransport implements Transport {
     }
 
     @Override
+    public List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
+        if (provider != null) {
+            return null;
+        }
+        List<Object> replies;
+        synchronized (this) {
+            long id = (Long) attempt(() -> ear == null ? openEar(changed) : earId);
+            List<Object[]> all = new ArrayList<>(requests);
+            all.add(0, new Object[] {"CLIENT", "TRACKING", "ON", "REDIRECT", id});
+            replies = sendAll(all, REPLY_MS);
+        }
+        if (replies.get(0) instanceof LockException e) {
+            throw e;
+        }
+        return replies.subList(1, replies.size());
+    }
+
+    /** Opens a connection on which the server tells of what is tracked, and a thread that hears it; returns its id. */
+    private long openEar(Consumer<List<byte[]>> changed) throws Exception {
+        Connection connection = pool.getFactory().makeObject().getObject();
+        try {
+            connection.sendCommand(Protocol.Command.CLIENT, "ID");
+            earId = connection.getIntegerReply();
+            connection.sendCommand(Protocol.Command.SUBSCRIBE, "__redis__:invalidate");
+            connection.getOne();
+            connection.setTimeoutInfinite();
+        } catch (Exception e) {
+            connection.close();
+            throw e;
+        }
+        ear = connection;
+        Thread thread = new Thread(() -> {
+            try {
+                while (true) {
+                    Object keys = ((List<?>) connection.getUnflushedObject()).get(2);
+                    changed.accept(keys == null ? null : ((List<?>) keys).stream().map(byte[].class::cast).toList());
+                }
+            } catch (JedisException e) {
+                synchronized (this) {
+                    ear = ear == connection ? null : ear;
+                    connection.close();
+                }
+                changed.accept(null);
+            }
+        }, "fencelock-ear");
+        thread.setDaemon(true);
+        thread.start();
+        return earId;
+    }
+
+    @Override
     public synchronized void close() {
         if (spare != null) {
             spare.close();
+        }
+        if (ear != null) {
+            ear.disconnect();
         }
     }
 

@@ -2,11 +2,14 @@ package fencelock.lettuce;
 
 import fencelock.LockException;
 import fencelock.Transport;
+import io.lettuce.core.RedisChannelHandler;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisCommandExecutionException;
+import io.lettuce.core.RedisConnectionStateListener;
 import io.lettuce.core.RedisException;
 import io.lettuce.core.RedisURI;
 import io.lettuce.core.api.StatefulConnection;
+import io.lettuce.core.api.StatefulRedisConnection;
 import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.codec.ByteArrayCodec;
 import io.lettuce.core.masterreplica.MasterReplica;
@@ -17,6 +20,8 @@ import io.lettuce.core.protocol.CommandArgs;
 import io.lettuce.core.protocol.ProtocolKeyword;
 import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
+import java.net.SocketAddress;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.UUID;
@@ -36,13 +41,16 @@ public final class LettuceTransport implements Transport {
 
     private final Supplier<StatefulConnection<byte[], byte[]>> connect;
     private final Supplier<StatefulRedisPubSubConnection<byte[], byte[]>> subscribe;
+    private final Supplier<StatefulRedisConnection<byte[], byte[]>> tracked; // of one server, not of a cluster
     private StatefulConnection<byte[], byte[]> connection;
+    private StatefulRedisConnection<byte[], byte[]> ear;
     private StatefulRedisPubSubConnection<byte[], byte[]> listener;
     private boolean closed;
 
     /** Over a client for one server. */
     public LettuceTransport(RedisClient client) {
         this.connect = () -> client.connect(ByteArrayCodec.INSTANCE);
+        this.tracked = () -> client.connect(ByteArrayCodec.INSTANCE);
         this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE);
     }
 
@@ -52,12 +60,14 @@ public final class LettuceTransport implements Transport {
      */
     public LettuceTransport(RedisClient client, RedisURI sentinels) {
         this.connect = () -> MasterReplica.connect(client, ByteArrayCodec.INSTANCE, sentinels);
+        this.tracked = () -> client.connect(ByteArrayCodec.INSTANCE, sentinels);
         this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE, sentinels);
     }
 
     /** Over a client for a cluster. */
     public LettuceTransport(RedisClusterClient client) {
         this.connect = () -> client.connect(ByteArrayCodec.INSTANCE);
+        this.tracked = null;
         this.subscribe = () -> client.connectPubSub(ByteArrayCodec.INSTANCE);
     }
 
@@ -77,11 +87,15 @@ public final class LettuceTransport implements Transport {
 
     @Override
     public List<Object> sendAll(List<Object[]> requests, long limitMs) {
+        return sendAll(this::connection, requests, limitMs);
+    }
+
+    private List<Object> sendAll(Supplier<StatefulConnection<byte[], byte[]>> way, List<Object[]> requests, long limitMs) {
         List<Object> replies = new ArrayList<>();
         StatefulConnection<byte[], byte[]> connection;
         List<AsyncCommand<byte[], byte[], List<Object>>> sent = new ArrayList<>();
         try {
-            connection = connection();
+            connection = way.get();
             for (Object[] words : requests) {
                 AsyncCommand<byte[], byte[], List<Object>> command = command(words);
                 connection.dispatch(command);
@@ -119,8 +133,50 @@ public final class LettuceTransport implements Transport {
     }
 
     @Override
+    public List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
+        if (tracked == null) {
+            return null;
+        }
+        List<Object[]> all = new ArrayList<>(requests);
+        all.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
+        List<Object> replies = sendAll(() -> ear(changed), all, REPLY_MS);
+        if (replies.get(0) instanceof LockException e) {
+            throw e;
+        }
+        return replies.subList(1, replies.size());
+    }
+
+    private synchronized StatefulConnection<byte[], byte[]> ear(Consumer<List<byte[]>> changed) {
+        if (ear == null && !closed) {
+            ear = tracked.get();
+            ear.addListener(push -> {
+                if (push.getType().equals("invalidate")) {
+                    List<?> keys = (List<?>) push.getContent(LettuceTransport::bytes).get(1);
+                    changed.accept(keys == null ? null : keys.stream().map(byte[].class::cast).toList());
+                }
+            });
+            ear.addListener(new RedisConnectionStateListener() {
+                @Override
+                public void onRedisConnected(RedisChannelHandler<?, ?> connection, SocketAddress address) {
+                    changed.accept(null); // it was broken meanwhile
+                }
+            });
+        }
+        return ear;
+    }
+
+    private static byte[] bytes(ByteBuffer buffer) {
+        byte[] bytes = new byte[buffer.remaining()];
+        buffer.duplicate().get(bytes);
+        return bytes;
+    }
+
+    @Override
     public synchronized void close() {
         closed = true;
+        if (ear != null) {
+            ear.close();
+        }
         if (connection != null) {
             connection.close();
         }
@@ -141,8 +197,9 @@ public final class LettuceTransport implements Transport {
 
     /** One that does not answer may be half-open, which no client notices: the next request has a new one. */
     private synchronized void drop(StatefulConnection<byte[], byte[]> silent) {
-        if (connection == silent) {
-            connection = null;
+        if (connection == silent || ear == silent) {
+            connection = connection == silent ? null : connection;
+            ear = ear == silent ? null : ear;
             silent.closeAsync();
         }
     }
