@@ -26,11 +26,11 @@ type scenario struct {
 		Timeout     float64
 		Direct      bool
 	}
-	Keys, Needs []string
-	Thorough    bool
-	Except      map[string]string
-	NotYet      string `json:"not-yet"`
-	Steps       []step
+	Keys, Needs, On []string
+	Thorough        bool
+	Except          map[string]string
+	NotYet          string `json:"not-yet"`
+	Steps           []step
 }
 
 type step struct {
@@ -63,6 +63,7 @@ type play struct {
 	next      *server // where they will be, if there is a successor
 	locks     *fencelock.Locker
 	second    *fencelock.Locker // of another program
+	deployed  *deployed         // without the proxy, or nil
 	many      []*fencelock.Lock
 	keys      []string
 	calls     map[string]*call
@@ -74,16 +75,34 @@ type play struct {
 	order     []int
 }
 
-// TestConformance plays clients/conformance/scenarios.json.
-func TestConformance(t *testing.T) {
-	var all []scenario
+func scenarios(t *testing.T) (all []scenario) {
 	data, err := os.ReadFile("../conformance/scenarios.json")
 	if err = errors.Join(err, json.Unmarshal(data, &all)); err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range all {
+	return all
+}
+
+func newPlay(t *testing.T, s scenario, home *server, locks *fencelock.Locker) *play {
+	p := &play{T: t, home: home, locks: locks, keys: s.Keys, calls: map[string]*call{}, fences: map[string]int64{}, believers: map[string]bool{}}
+	if p.keys == nil {
+		p.keys = []string{"k"}
+	}
+	return p
+}
+
+func (p *play) play(s scenario) {
+	for _, step := range s.Steps {
+		p.step(step)
+	}
+	p.home.idle(p.T, p.keys...)
+}
+
+// TestConformance plays clients/conformance/scenarios.json.
+func TestConformance(t *testing.T) {
+	for _, s := range scenarios(t) {
 		t.Run(s.Name, func(t *testing.T) {
-			if reason := s.reason(); reason != "" {
+			if reason := s.reason("restart", "unblock", "successor"); reason != "" {
 				t.Skip(reason)
 			}
 			faults.tell("heal")
@@ -103,33 +122,28 @@ func TestConformance(t *testing.T) {
 				successor.cmd("LOCK.ACQUIRE", "before", "other")
 			}
 			client, locks := shared.use(t, options)
-			p := &play{T: t, client: client, home: shared, next: successor, locks: locks, keys: s.Keys, calls: map[string]*call{}, fences: map[string]int64{}, believers: map[string]bool{}}
+			p := newPlay(t, s, shared, locks)
+			p.client, p.next = client, successor
 			if slices.Contains(s.Needs, "two-programs") {
 				other := redis.NewClient(client.Options())
 				p.second = fencelock.New(other)
 				t.Cleanup(func() { _, _ = p.second.Close(), other.Close() })
 			}
-			if p.keys == nil {
-				p.keys = []string{"k"}
-			}
-			for _, step := range s.Steps {
-				p.step(step)
-			}
-			p.home.idle(t, p.keys...)
+			p.play(s)
 			faults.tell("heal")
 		})
 	}
 }
 
-// reason says why a scenario is not played.
-func (s *scenario) reason() string {
+// reason says why a scenario is not played; can names what the driver knows to do here beside the usual.
+func (s *scenario) reason(can ...string) string {
 	if s.Thorough && os.Getenv("BRIEF") != "" {
 		return "only in the long form"
 	}
 	if s.NotYet != "" || s.Except["go"] != "" {
 		return s.NotYet + s.Except["go"]
 	}
-	can := []string{"cancel", "drop", "pool", "owner", "key", "extend", "restart", "unblock", "close", "two-programs", "many", "successor", "watch"}
+	can = append(can, "cancel", "drop", "pool", "owner", "key", "extend", "close", "two-programs", "many", "watch")
 	for _, need := range s.Needs {
 		if need == "fork" {
 			return "a Go program does not fork"
@@ -269,8 +283,12 @@ func (p *play) step(s step) {
 				(s.Holders == nil || p.home.holders(key) == *s.Holders) &&
 				(s.Blocked == nil || p.home.stat("clients", "blocked_clients") == *s.Blocked)
 		})
+	case "failover":
+		p.home = p.deployed.failover()
 	case "fault":
-		faults.tell(s.Line)
+		if p.deployed == nil {
+			faults.tell(s.Line)
+		}
 	case "sleep":
 		time.Sleep(seconds(s.Seconds, 0))
 	default:

@@ -2,22 +2,22 @@
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Lock, LockError, LockLostError, Locks } from 'fencelock';
-import { type Connected, Server, type World, forEachClient, until } from './support.js';
+import { type Connected, DEPLOYED, Deployment, type Proxy, type Seen, Server, forEachClient, until } from './support.js';
 
 const SCENARIOS: any[] = JSON.parse(readFileSync(process.env['SCENARIOS']!, 'utf8'));
 const CANNOT: Record<string, string> = {
   fork: 'a process of Node cannot fork: its child processes begin anew',
   unblock: 'who waits has a ticket, and blocks nothing',
 };
-const CAN = ['cancel', 'drop', 'pool', 'owner', 'key', 'extend', 'restart', 'close', 'many', 'two-programs', 'successor', 'watch'];
+const CAN = ['cancel', 'drop', 'pool', 'owner', 'key', 'extend', 'close', 'many', 'two-programs', 'watch'];
 
 /** Why a scenario is not played, or false. */
-function reason({ needs = [], thorough, except, ...scenario }: any): string | false {
+function reason({ needs = [], thorough, except, ...scenario }: any, more: string[]): string | false {
   if (thorough && process.env['BRIEF']) return 'only in the long form';
-  const lacking = needs.find((need: string) => !CAN.includes(need));
+  const lacking = needs.find((need: string) => ![...CAN, ...more].includes(need));
   return scenario['not-yet'] ?? except?.node ?? (lacking ? CANNOT[lacking] ?? `this driver does not know ${lacking}` : false);
 }
 const gc = (globalThis as any).gc as () => void;
@@ -40,8 +40,8 @@ class Play {
   private many: Lock[] = [];
 
   constructor(
-    private world: World, private readonly programs: Locks[], private readonly connected: Connected, private keys: string[],
-    private readonly next?: Server,
+    public server: Seen, private readonly proxy: Proxy | undefined, private readonly programs: Locks[],
+    private readonly connected: Connected, private keys: string[], private readonly next?: Server,
   ) {}
 
   private take(step: any): Call {
@@ -110,7 +110,7 @@ class Play {
   }
 
   async reads({ for: seconds, renewals, 'at-most': most }: any) {
-    const { server } = this.world;
+    const { server } = this;
     const looks = async () => [await server.figure('commandstats', 'cmdstat_lock.renew:calls='), await server.figure('stats', 'total_reads_processed:')] as const;
     const before = await looks();
     await sleep(seconds * 1000);
@@ -119,7 +119,7 @@ class Play {
   }
 
   restart() {
-    return this.world.server.restart();
+    return (this.server as Server).restart();
   }
 
   close() {
@@ -154,16 +154,16 @@ class Play {
   }
 
   async startCrowd({ n }: any) {
-    await this.world.server.cmd('CONFIG', 'SET', 'lock.claim-ms', 20_000); // a turn waits for a slow machine: the order does not depend on its speed
+    await this.server.cmd('CONFIG', 'SET', 'lock.claim-ms', 20_000); // a turn waits for a slow machine: the order does not depend on its speed
     for (let number = 0; number < n; number += 1) {
-      const before = await this.world.server.waiting(this.keys[0]!);
+      const before = await this.server.waiting(this.keys[0]!);
       const call = this.take({});
       this.crowd += 1;
       void call.settled.then(() => {
         this.order.push(number);
         return call.lock?.release();
       });
-      await until('it is in line', async () => (await this.world.server.waiting(this.keys[0]!)) === before + 1);
+      await until('it is in line', async () => (await this.server.waiting(this.keys[0]!)) === before + 1);
     }
   }
 
@@ -179,11 +179,11 @@ class Play {
   }
 
   async 'give-back'() {
-    await this.world.server.cmd('RPUSH', 'nothing', 'x');
+    await this.server.cmd('RPUSH', 'nothing', 'x');
   }
 
   async onServer({ args, ...expected }: any) {
-    const reply = await this.world.server.cmd(...args);
+    const reply = await this.server.cmd(...args);
     if ('reply' in expected) assert.equal(`${reply}`, `${expected.reply}`);
   }
 
@@ -191,21 +191,25 @@ class Play {
     const server = this.next!;
     await server.cmd('REPLICAOF', '127.0.0.1', 1);
     await server.cmd('REPLICAOF', 'NO', 'ONE');
-    await this.world.proxy.tell(`server ${server.port}`);
-    this.world = { ...this.world, server };
+    await this.proxy!.tell(`server ${server.port}`);
+    this.server = server;
+  }
+
+  failover() {
+    return (this.server as Deployment).failover();
   }
 
   async until({ waiting, holders, mode, blocked, within = 5, key = this.keys[0]! }: any) {
     const inLine = waiting ?? blocked; // who waits has a ticket, and blocks nothing
     await until(JSON.stringify({ waiting, holders, mode, blocked }), async () =>
-      (mode === undefined || (await this.world.server.mode(key)) === mode) &&
-      (inLine === undefined || (await this.world.server.waiting(key)) === inLine) &&
-      (holders === undefined || (await this.world.server.holders(key)).length === holders), within * 1000);
+      (mode === undefined || (await this.server.mode(key)) === mode) &&
+      (inLine === undefined || (await this.server.waiting(key)) === inLine) &&
+      (holders === undefined || (await this.server.holders(key)).length === holders), within * 1000);
   }
 
   /** What comes by waiting is claimed by the request that asks for the ticket, and not by a RENEW. */
   fault({ line }: any) {
-    return this.world.proxy.tell(this.believers.size ? line : line.replace('LOCK.RENEW', 'LOCK.ACQUIRE'));
+    return this.proxy?.tell(this.believers.size ? line : line.replace('LOCK.RENEW', 'LOCK.ACQUIRE'));
   }
 
   async step(step: any) {
@@ -215,32 +219,55 @@ class Play {
   }
 }
 
+/** Plays a scenario, and looks that nothing is left. `connect` makes the client of a program. */
+async function play(scenario: any, server: Seen, proxy: Proxy | undefined, connect: () => Promise<Connected>): Promise<void> {
+  const keys = scenario.keys ?? ['k'];
+  const connections = await server.connections();
+  const programs = [await connect()];
+  if (scenario.needs?.includes('two-programs')) programs.push(await connect());
+  const locks = programs.map(({ client }) => new Locks(client));
+  const next = scenario.needs?.includes('successor') ? await Server.start('--lock.recovery-window-ms', '10000') : undefined;
+  await next?.cmd('LOCK.ACQUIRE', 'before', 'other');
+  const played = new Play(server, proxy, locks, programs[0]!, keys, next);
+  try {
+    for (const step of scenario.steps) await played.step(step);
+    await until('no lock is held and nobody waits', () => played.server.idle(...keys), 4000);
+    if (proxy) await until('our own connections are closed', async () => (await server.connections()) <= connections + programs.length, 10_000);
+  } finally {
+    await proxy?.tell('heal');
+    await proxy?.tell('accept');
+    for (const one of locks) await one.close();
+    for (const one of programs) one.close();
+    await next?.stop();
+  }
+  if (proxy) await until('no connection is left', async () => (await server.connections()) <= connections, 10_000);
+}
+
 forEachClient('scenarios', (world) => {
   for (const scenario of SCENARIOS) {
-    test(scenario.name, { skip: reason(scenario), timeout: 60_000 }, async () => {
+    test(scenario.name, { skip: reason(scenario, ['restart', 'successor']), timeout: 60_000 }, async () => {
       const { server, proxy, connect } = world;
       await server.reset();
-      const keys = scenario.keys ?? ['k'];
-      const connections = await server.connections();
-      const port = scenario.client?.direct ? server.port : proxy.port;
-      const programs = [await connect(port)];
-      if (scenario.needs?.includes('two-programs')) programs.push(await connect(port));
-      const locks = programs.map(({ client }) => new Locks(client));
-      const next = scenario.needs?.includes('successor') ? await Server.start('--lock.recovery-window-ms', '10000') : undefined;
-      await next?.cmd('LOCK.ACQUIRE', 'before', 'other');
-      try {
-        const play = new Play(world, locks, programs[0]!, keys, next);
-        for (const step of scenario.steps) await play.step(step);
-        await until('no lock is held and nobody waits', () => (next ?? server).idle(...keys), 4000);
-        await until('our own connections are closed', async () => (await server.connections()) <= connections + programs.length, 10_000);
-      } finally {
-        await proxy.tell('heal');
-        await proxy.tell('accept');
-        for (const one of locks) await one.close();
-        for (const one of programs) one.close();
-        await next?.stop();
-      }
-      await until('no connection is left', async () => (await server.connections()) <= connections, 10_000);
+      await play(scenario, server, proxy, () => connect(scenario.client?.direct ? server.port : proxy.port));
     });
   }
 });
+
+/** The scenarios that say so are played on servers as people run them, without the proxy. */
+for (const [kind, clients] of Object.entries(DEPLOYED)) {
+  describe(`scenarios on ${kind}`, { skip: process.env['BRIEF'] && kind !== 'cluster' ? 'only in the long form' : false }, () => {
+    let servers: Deployment | string;
+    before(async () => { servers = await Deployment.start(kind); });
+    after(async () => { if (typeof servers !== 'string') await servers.stop(); });
+    for (const [name, connect] of Object.entries(clients)) {
+      for (const scenario of SCENARIOS.filter(({ on }) => on?.includes(kind))) {
+        test(`${name}: ${scenario.name}`, { skip: reason(scenario, ['failover']), timeout: 60_000 }, async (t) => {
+          if (typeof servers === 'string') return t.skip(servers);
+          const { told } = servers;
+          await servers.cmd('FLUSHALL');
+          await play(scenario, servers, undefined, () => connect(told));
+        });
+      }
+    }
+  });
+}
