@@ -15,6 +15,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -25,6 +26,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Predicate;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import java.util.stream.StreamSupport;
 import org.junit.jupiter.api.Assumptions;
@@ -34,24 +37,33 @@ import org.junit.jupiter.api.TestFactory;
 /** Plays clients/conformance/scenarios.json on Jedis and on Lettuce, with the holds that belong to no thread. */
 class ConformanceTest {
 
-    @TestFactory
-    Stream<DynamicTest> scenarios() throws Exception {
-        String only = System.getProperty("scenario", "");
-        JsonArray all = JsonParser.parseString(Files.readString(Server.CLIENTS.resolve("conformance/scenarios.json")))
-                .getAsJsonArray();
-        return Stream.of("jedis", "lettuce").flatMap(client -> StreamSupport.stream(all.spliterator(), false)
-                .map(JsonElement::getAsJsonObject)
-                .filter(scenario -> (client + ": " + text(scenario, "name")).contains(only))
-                .map(scenario -> DynamicTest.dynamicTest(client + ": " + text(scenario, "name"),
-                        () -> play(client, scenario))));
+    interface Body {
+        void play(JsonObject scenario) throws Exception;
     }
 
-    private static void play(String client, JsonObject scenario) throws Exception {
-        Set<String> can = Set.of("cancel", "drop", "owner", "key", "extend", "unblock", "successor", "watch", client.equals("jedis") ? "pool" : "");
-        String reason = text(scenario, "not-yet");
-        if (System.getenv("BRIEF") != null && scenario.has("thorough")) {
-            reason = "not in the short form";
+    @TestFactory
+    Stream<DynamicTest> scenarios() throws Exception {
+        return Stream.of("jedis", "lettuce").flatMap(client -> named(client, scenario -> true, scenario -> play(client, scenario)));
+    }
+
+    /** A test for each scenario of which this is true. */
+    static Stream<DynamicTest> named(String who, Predicate<JsonObject> wanted, Body body) {
+        String only = System.getProperty("scenario", "");
+        try {
+            JsonArray all = JsonParser.parseString(Files.readString(Server.CLIENTS.resolve("conformance/scenarios.json"))).getAsJsonArray();
+            return StreamSupport.stream(all.spliterator(), false).map(JsonElement::getAsJsonObject).filter(wanted)
+                    .filter(scenario -> (who + ": " + text(scenario, "name")).contains(only))
+                    .map(scenario -> DynamicTest.dynamicTest(who + ": " + text(scenario, "name"), () -> body.play(scenario)));
+        } catch (java.io.IOException e) {
+            throw new AssertionError(e);
         }
+    }
+
+    /** Skips a scenario that needs more than the usual and this. */
+    static void assume(String client, JsonObject scenario, String... more) {
+        Set<String> can = new HashSet<>(List.of("cancel", "drop", "owner", "key", "extend", "two-programs"));
+        can.addAll(List.of(more));
+        String reason = text(scenario, "not-yet");
         if (scenario.has("except") && scenario.getAsJsonObject("except").has("java")) {
             reason = text(scenario.getAsJsonObject("except"), "java");
         }
@@ -66,10 +78,27 @@ class ConformanceTest {
             System.out.println("skipped: " + client + ": " + text(scenario, "name") + ": " + reason);
         }
         Assumptions.assumeTrue(reason == null, reason);
+    }
+
+    private static void play(String client, JsonObject scenario) throws Exception {
+        assume(client, scenario, "unblock", "successor", "watch", client.equals("jedis") ? "pool" : "");
         Server server = Server.empty();
         Client.warm(client, server.port);
         long connections = server.number("clients", "connected_clients");
-        Play play = new Play(client, server, scenario);
+        Server.Proxy proxy = server.proxy();
+        JsonObject options = scenario.has("client") ? scenario.getAsJsonObject("client") : new JsonObject();
+        int port = options.has("direct") ? server.port : proxy.port;
+        play(scenario, server, client.equals("jedis"), proxy, null,
+                () -> Client.of(client, port, (int) number(options, "connections", 50), number(options, "timeout", 5)));
+        Server.until("no thread is left", 10, () -> Thread.getAllStackTraces().keySet().stream()
+                .noneMatch(thread -> thread.getName().startsWith("fencelock")));
+        Server.until("no connection is left", 10, () -> server.number("clients", "connected_clients") <= connections);
+    }
+
+    /** Plays a scenario, and looks that nothing is left. Without a proxy, nothing befalls the requests. */
+    static void play(JsonObject scenario, Server server, boolean blocks, Server.Proxy proxy, Failover failover, Supplier<Client> connect)
+            throws Exception {
+        Play play = new Play(scenario, server, blocks, proxy, failover, connect);
         try {
             for (JsonElement step : list(scenario, "steps")) {
                 play.step(step.getAsJsonObject());
@@ -79,9 +108,11 @@ class ConformanceTest {
         } finally {
             play.close();
         }
-        Server.until("no thread is left", 10, () -> Thread.getAllStackTraces().keySet().stream()
-                .noneMatch(thread -> thread.getName().startsWith("fencelock")));
-        Server.until("no connection is left", 10, () -> server.number("clients", "connected_clients") <= connections);
+    }
+
+    /** What makes another server the primary, and returns it. */
+    interface Failover {
+        Server happens() throws Exception;
     }
 
     private static final class Play {
@@ -89,7 +120,9 @@ class ConformanceTest {
         private final Server next; // where they will be, if there is a successor
         private final boolean blocks;
         private final Server.Proxy proxy;
+        private final Failover failover;
         private final Client client;
+        private final Client second; // of another program
         private final ExecutorService pool = Executors.newCachedThreadPool();
         private final List<String> keys;
         private final Map<String, Future<Optional<Hold>>> calls = new HashMap<>();
@@ -99,25 +132,32 @@ class ConformanceTest {
         private final List<Integer> order = Collections.synchronizedList(new ArrayList<>());
         private int crowd;
 
-        Play(String name, Server server, JsonObject scenario) throws Exception {
+        Play(JsonObject scenario, Server server, boolean blocks, Server.Proxy proxy, Failover failover, Supplier<Client> connect)
+                throws Exception {
             this.server = server;
+            this.blocks = blocks;
+            this.proxy = proxy;
+            this.failover = failover;
             next = list(scenario, "needs").contains(new JsonPrimitive("successor")) ? Server.start() : null;
             if (next != null) {
                 next.cmd("CONFIG", "SET", "lock.recovery-window-ms", "10000");
                 next.cmd("LOCK.ACQUIRE", "before", "other");
             }
-            blocks = name.equals("jedis");
-            proxy = server.proxy();
-            JsonObject options = scenario.has("client") ? scenario.getAsJsonObject("client") : new JsonObject();
-            client = Client.of(name, options.has("direct") ? server.port : proxy.port, (int) number(options, "connections", 50), number(options, "timeout", 5));
+            client = connect.get();
+            second = list(scenario, "needs").contains(new JsonPrimitive("two-programs")) ? connect.get() : null;
             keys = scenario.has("keys") ? StreamSupport.stream(list(scenario, "keys").spliterator(), false)
                     .map(JsonElement::getAsString).toList() : List.of("k");
         }
 
         void close() throws Exception {
-            proxy.tell("heal");
+            if (proxy != null) {
+                proxy.tell("heal");
+            }
             pool.shutdownNow();
             client.close();
+            if (second != null) {
+                second.close();
+            }
             if (next != null) {
                 next.stop();
             }
@@ -126,11 +166,12 @@ class ConformanceTest {
         private FencedLock lock(JsonObject step) {
             String kind = step.has("kind") ? text(step, "kind") : "exclusive";
             String key = step.has("key") ? text(step, "key") : keys.get(0);
+            Locks locks = (number(step, "program", 1) == 2 ? second : client).locks;
             FencedLock lock = switch (kind) {
-                case "multi" -> client.locks.multi(keys.toArray(String[]::new));
-                case "semaphore" -> client.locks.semaphore(key, (int) number(step, "limit", 0));
-                case "shared" -> (FencedLock) client.locks.readWriteLock(key).readLock();
-                default -> client.locks.lock(key);
+                case "multi" -> locks.multi(keys.toArray(String[]::new));
+                case "semaphore" -> locks.semaphore(key, (int) number(step, "limit", 0));
+                case "shared" -> (FencedLock) locks.readWriteLock(key).readLock();
+                default -> locks.lock(key);
             };
             lock = step.has("watch") ? lock.watched() : lock;
             lock = step.has("owner") ? lock.withOwner(text(step, "owner")) : lock;
@@ -177,6 +218,7 @@ class ConformanceTest {
                     server.cmd("REPLICAOF", "NO", "ONE");
                     proxy.tell("server " + server.port);
                 }
+                case "failover" -> server = failover.happens();
                 case "lost" -> {
                     assertEquals(text(step, "reason"), hold.lost().get((long) (within * 1000), TimeUnit.MILLISECONDS));
                     assertEquals(text(step, "reason"), hold.lostReason());
@@ -227,7 +269,11 @@ class ConformanceTest {
                     }
                 }
                 case "until" -> Server.until(step.toString(), within, () -> is(step));
-                case "fault" -> proxy.tell(text(step, "line"));
+                case "fault" -> {
+                    if (proxy != null) {
+                        proxy.tell(text(step, "line"));
+                    }
+                }
                 case "sleep" -> Server.pause(number(step, "seconds", 0));
                 default -> throw new AssertionError("unknown step " + step);
             }
@@ -273,7 +319,7 @@ class ConformanceTest {
         }
     }
 
-    private static String text(JsonObject from, String name) {
+    static String text(JsonObject from, String name) {
         return from.has(name) ? from.get(name).getAsString() : null;
     }
 
@@ -281,7 +327,7 @@ class ConformanceTest {
         return from.has(name) ? from.get(name).getAsDouble() : otherwise;
     }
 
-    private static JsonArray list(JsonObject from, String name) {
+    static JsonArray list(JsonObject from, String name) {
         return from.has(name) ? from.getAsJsonArray(name) : new JsonArray();
     }
 }

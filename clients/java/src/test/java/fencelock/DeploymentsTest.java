@@ -1,34 +1,42 @@
 package fencelock;
 
-import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNull;
-import static org.junit.jupiter.api.Assertions.assertTrue;
-
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
 import fencelock.jedis.JedisTransport;
 import fencelock.lettuce.LettuceTransport;
+import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisURI;
 import io.lettuce.core.cluster.RedisClusterClient;
 import java.io.BufferedReader;
+import java.io.File;
+import java.io.FileInputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.InputStreamReader;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
 import java.time.Duration;
 import java.util.HashSet;
 import java.util.Set;
-import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
+import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Assumptions;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.ValueSource;
+import org.junit.jupiter.api.DynamicTest;
+import org.junit.jupiter.api.TestFactory;
+import redis.clients.jedis.ConnectionPool;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
 import redis.clients.jedis.providers.ClusterConnectionProvider;
 import redis.clients.jedis.providers.SentineledConnectionProvider;
 
-/** A cluster, and a primary that sentinels name: servers of clients/conformance/deploy.py. */
+/** Plays the scenarios that say so on servers of clients/conformance/deploy.py, without the proxy. */
 class DeploymentsTest {
 
     private static final class Deployed implements AutoCloseable {
@@ -47,10 +55,11 @@ class DeploymentsTest {
             home = new Server(told.get("home").getAsInt());
         }
 
-        void failover() throws IOException {
+        Server failover() throws IOException {
             process.getOutputStream().write("failover\n".getBytes());
             process.getOutputStream().flush();
             home = new Server(Integer.parseInt(said.readLine()));
+            return home;
         }
 
         @Override
@@ -60,86 +69,125 @@ class DeploymentsTest {
         }
     }
 
-    @ParameterizedTest
-    @ValueSource(strings = {"jedis", "lettuce"})
-    void locksOfACluster(String client) throws Exception {
-        try (Deployed deployed = new Deployed("cluster")) {
-            int port = deployed.told.get("port").getAsInt(); // of a node that has another slot than that of the key
-            if (client.equals("jedis")) {
-                try (var provider = new ClusterConnectionProvider(Set.of(new HostAndPort("127.0.0.1", port)),
-                        DefaultJedisClientConfig.builder().build())) {
-                    inLine(deployed, new JedisTransport(provider, 4), () -> { });
-                }
-            } else {
-                RedisClusterClient cluster = RedisClusterClient.create(RedisURI.create("127.0.0.1", port));
-                inLine(deployed, new LettuceTransport(cluster), () -> { });
-                cluster.shutdown(Duration.ZERO, Duration.ofSeconds(2));
-            }
+    private final Set<String> warm = new HashSet<>();
+    private Deployed deployed;
+
+    @AfterEach
+    void end() throws Exception {
+        if (deployed != null) {
+            deployed.close();
         }
     }
 
-    @ParameterizedTest
-    @ValueSource(strings = {"jedis", "lettuce"})
-    void locksOfThePrimaryThatSentinelsName(String client) throws Exception {
+    @TestFactory
+    Stream<DynamicTest> tls() throws Exception {
+        return scenarios("tls");
+    }
+
+    @TestFactory
+    Stream<DynamicTest> cluster() throws Exception {
+        return scenarios("cluster");
+    }
+
+    @TestFactory
+    Stream<DynamicTest> sentinel() throws Exception {
+        return scenarios("sentinel");
+    }
+
+    private Stream<DynamicTest> scenarios(String kind) throws Exception {
         String brief = System.getenv("BRIEF");
-        Assumptions.assumeTrue(brief == null || brief.isEmpty(), "only in the long form");
-        try (Deployed deployed = new Deployed("sentinel")) {
-            String name = deployed.told.get("name").getAsString();
+        Assumptions.assumeTrue(kind.equals("cluster") || brief == null || brief.isEmpty(), "only in the long form");
+        deployed = new Deployed(kind);
+        return Stream.of("jedis", "lettuce").flatMap(client -> ConformanceTest.named(client + ", " + kind,
+                scenario -> ConformanceTest.list(scenario, "on").contains(new JsonPrimitive(kind)), scenario -> {
+                    ConformanceTest.assume(client, scenario, "failover", client.equals("lettuce") ? "watch" : "");
+                    if (warm.add(client + kind)) { // its classes are loaded, which takes seconds on a busy machine
+                        try (Client first = connect(client, kind)) {
+                            first.locks.lock("k").acquire().release();
+                        }
+                    }
+                    deployed.home.cmd("FLUSHALL");
+                    ConformanceTest.play(scenario, deployed.home, client.equals("jedis"), null, deployed::failover,
+                            () -> connect(client, kind));
+                }));
+    }
+
+    private Client connect(String client, String kind) {
+        JsonObject told = deployed.told;
+        int port = kind.equals("sentinel") ? 0 : told.get("port").getAsInt(); // in a cluster of a node that does not have the key
+        return client.equals("jedis") ? jedis(kind, told, port) : lettuce(kind, told, port);
+    }
+
+    /** What is closed beside the locks. */
+    private record Over(AutoCloseable rest) {
+        Client with(Transport transport) {
+            return new Client(transport) {
+                @Override
+                public void close() {
+                    super.close();
+                    try {
+                        rest.close();
+                    } catch (Exception e) {
+                        throw new AssertionError(e);
+                    }
+                }
+            };
+        }
+    }
+
+    private static Client jedis(String kind, JsonObject told, int port) {
+        DefaultJedisClientConfig usual = DefaultJedisClientConfig.builder().build();
+        if (kind.equals("cluster")) {
+            var provider = new ClusterConnectionProvider(Set.of(new HostAndPort("127.0.0.1", port)), usual);
+            return new Over(provider).with(new JedisTransport(provider, 4));
+        }
+        if (kind.equals("sentinel")) {
             Set<HostAndPort> sentinels = new HashSet<>();
-            for (JsonElement port : deployed.told.getAsJsonArray("sentinels")) {
-                sentinels.add(new HostAndPort("127.0.0.1", port.getAsInt()));
-            }
-            if (client.equals("jedis")) {
-                DefaultJedisClientConfig usual = DefaultJedisClientConfig.builder().build();
-                try (var provider = new SentineledConnectionProvider(name, usual, sentinels, usual)) {
-                    inLine(deployed, new JedisTransport(provider, 4), deployed::failover);
-                }
-            } else {
-                RedisURI.Builder uri = RedisURI.builder().withSentinelMasterId(name);
-                sentinels.forEach(sentinel -> uri.withSentinel(sentinel.getHost(), sentinel.getPort()));
-                RedisClient lettuce = RedisClient.create();
-                inLine(deployed, new LettuceTransport(lettuce, uri.build()), deployed::failover);
-                lettuce.shutdown(Duration.ZERO, Duration.ofSeconds(2));
-            }
+            sentinels(told).forEach(sentinel -> sentinels.add(new HostAndPort("127.0.0.1", sentinel)));
+            var provider = new SentineledConnectionProvider(told.get("name").getAsString(), usual, sentinels, usual);
+            return new Over(provider).with(new JedisTransport(provider, 4));
         }
+        return new Client.Jedis(new ConnectionPool(new HostAndPort("localhost", port), DefaultJedisClientConfig.builder().ssl(true)
+                .sslSocketFactory(trust(told).getSocketFactory())
+                .user(told.get("user").getAsString()).password(told.get("password").getAsString()).build()));
     }
 
-    private interface Change {
-        void happens() throws Exception;
-    }
-
-    /** One holds and is renewed, another waits, and both know where the lock is after the change. */
-    private static void inLine(Deployed deployed, Transport transport, Change change) throws Exception {
-        try (Locks locks = new Locks(transport)) {
-            FencedLock lock = locks.lock("k").withRenewedLease(Duration.ofSeconds(20));
-            Hold hold = lock.acquire();
-            CompletableFuture<Hold> next = new CompletableFuture<>();
-            Thread waits = new Thread(() -> {
-                try {
-                    next.complete(lock.acquire());
-                } catch (Exception e) {
-                    next.completeExceptionally(e);
-                }
-            });
-            waits.start();
-            Server.until("it is in line", 10, () -> deployed.home.waiting("k") == 1);
-            change.happens();
-            long renewals = renewals(deployed);
-            Server.until("it is in line there", 40, () -> deployed.home.waiting("k") == 1);
-            Server.until("the lock is renewed there", 40, () -> renewals(deployed) > renewals);
-            assertTrue(hold.check());
-            assertNull(hold.lostReason());
-            hold.release();
-            Hold after = next.get(20, TimeUnit.SECONDS);
-            assertTrue(after.fence() > hold.fence());
-            assertEquals(1, deployed.home.holders("k"));
-            after.release();
-            Server.until("nothing is left", 5, () -> deployed.home.holders("k") == 0 && deployed.home.waiting("k") == 0);
+    private static Client lettuce(String kind, JsonObject told, int port) {
+        RedisURI.Builder uri = RedisURI.builder();
+        if (kind.equals("cluster")) {
+            RedisClusterClient cluster = RedisClusterClient.create(RedisURI.create("127.0.0.1", port));
+            return new Over(() -> cluster.shutdown(Duration.ZERO, Duration.ofSeconds(2))).with(new LettuceTransport(cluster));
         }
+        RedisClient lettuce = RedisClient.create();
+        AutoCloseable end = () -> lettuce.shutdown(Duration.ZERO, Duration.ofSeconds(2));
+        if (kind.equals("sentinel")) {
+            sentinels(told).forEach(sentinel -> uri.withSentinel("127.0.0.1", sentinel));
+            return new Over(end).with(new LettuceTransport(lettuce, uri.withSentinelMasterId(told.get("name").getAsString()).build()));
+        }
+        RedisClient secure = RedisClient.create(uri.withHost("localhost").withPort(port).withSsl(true)
+                .withAuthentication(told.get("user").getAsString(), told.get("password").getAsString().toCharArray()).build());
+        secure.setOptions(ClientOptions.builder().sslOptions(io.lettuce.core.SslOptions.builder()
+                .trustManager(new File(told.get("ca").getAsString())).build()).build());
+        lettuce.shutdown();
+        return new Client.Lettuce(secure);
     }
 
-    private static long renewals(Deployed deployed) {
-        return deployed.home.cmd("INFO", "commandstats").toString().lines().filter(line -> line.startsWith("cmdstat_lock.renew:"))
-                .mapToLong(line -> Long.parseLong(line.replaceAll("^.*:calls=(\\d+),.*$", "$1"))).sum();
+    private static IntStream sentinels(JsonObject told) {
+        return StreamSupport.stream(told.getAsJsonArray("sentinels").spliterator(), false).mapToInt(JsonElement::getAsInt);
+    }
+
+    private static SSLContext trust(JsonObject told) {
+        try (InputStream file = new FileInputStream(told.get("ca").getAsString())) {
+            KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+            store.load(null, null);
+            store.setCertificateEntry("server", CertificateFactory.getInstance("X.509").generateCertificate(file));
+            TrustManagerFactory trusted = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+            trusted.init(store);
+            SSLContext context = SSLContext.getInstance("TLS");
+            context.init(null, trusted.getTrustManagers(), null);
+            return context;
+        } catch (Exception e) {
+            throw new AssertionError(e);
+        }
     }
 }
