@@ -10,7 +10,7 @@ use std::time::Duration;
 use fencelock::{Error, Lock, Locks};
 use redis::Value;
 use serde_json::Value as Json;
-use support::{until, Proxy, Server};
+use support::{until, Deployed, Proxy, Server};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
@@ -18,8 +18,11 @@ type Call = JoinHandle<Result<Lock, Error>>;
 
 struct Play<'a> {
     runtime: &'a Runtime,
-    server: &'a Server,
-    successor: Option<&'a Server>,
+    server: Arc<Server>,
+    successor: Option<Arc<Server>>,
+    /// Without it nothing befalls the requests.
+    proxy: Option<&'a mut Proxy>,
+    deployed: Option<&'a mut Deployed>,
     programs: Vec<Locks>,
     many: Vec<Lock>,
     keys: Vec<String>,
@@ -49,7 +52,13 @@ fn outcome<T>(result: &Result<T, Error>) -> &'static str {
 }
 
 impl Play<'_> {
-    fn step(&mut self, step: &Json, proxy: &mut Proxy) {
+    fn tell(&mut self, line: &str) {
+        if let Some(proxy) = &mut self.proxy {
+            proxy.tell(line);
+        }
+    }
+
+    fn step(&mut self, step: &Json) {
         let who = text(step, "who").to_owned();
         match text(step, "do") {
             "acquire" => {
@@ -167,12 +176,13 @@ impl Play<'_> {
                     && (step["blocked"].is_null() || is("blocked", self.server.blocked()))
             }),
             "successor" => {
-                self.server = self.successor.unwrap();
+                self.server = self.successor.clone().unwrap();
                 self.server.ask("REPLICAOF 127.0.0.1 1");
                 self.server.ask("REPLICAOF NO ONE");
-                proxy.tell(&format!("server {}", self.server.port));
+                self.tell(&format!("server {}", self.server.port));
             }
-            "fault" => proxy.tell(text(step, "line")),
+            "failover" => self.server = Arc::new(self.deployed.as_mut().unwrap().failover()),
+            "fault" => self.tell(text(step, "line")),
             "sleep" => std::thread::sleep(Duration::from_secs_f64(seconds(step, "seconds", 0.0))),
             other => panic!("unknown step {other}"),
         }
@@ -249,39 +259,88 @@ impl Play<'_> {
     }
 }
 
+fn all() -> Vec<Json> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/scenarios.json");
+    serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+fn is_brief() -> bool {
+    std::env::var_os("BRIEF").is_some_and(|brief| !brief.is_empty())
+}
+
+fn list<'j>(scenario: &'j Json, name: &str) -> Vec<&'j str> {
+    scenario[name].as_array().into_iter().flatten().filter_map(Json::as_str).collect()
+}
+
+/// Why a scenario is not played; `more` is what can be done here beside the usual.
+fn reason(scenario: &Json, more: &str) -> Option<String> {
+    let needs = list(scenario, "needs");
+    let known = format!("cancel drop owner key extend many close two-programs {more}");
+    let unknown = needs.iter().find(|need| !known.split(' ').any(|known| known == **need));
+    let reason = match unknown {
+        _ if scenario["thorough"] == true && is_brief() => "only in the long form",
+        _ if scenario["except"].get("rust").is_some() => text(&scenario["except"], "rust"),
+        _ if scenario.get("not-yet").is_some() => text(scenario, "not-yet"),
+        Some(&"fork") => "a tokio runtime does not live on in a child that was forked",
+        Some(&"pool") => "there is no pool: all share one connection for short requests",
+        Some(need) => return Some(format!("there is no {need} here")),
+        None => return None,
+    };
+    Some(reason.to_owned())
+}
+
+impl<'a> Play<'a> {
+    fn new(runtime: &'a Runtime, server: &Arc<Server>, scenario: &Json, locks: impl Fn() -> Locks) -> Self {
+        let keys = if scenario["keys"].is_null() { vec!["k"] } else { list(scenario, "keys") };
+        Play {
+            runtime,
+            server: Arc::clone(server),
+            successor: None,
+            proxy: None,
+            deployed: None,
+            programs: vec![locks(), locks()],
+            many: Vec::new(),
+            keys: keys.into_iter().map(str::to_owned).collect(),
+            calls: BTreeMap::new(),
+            locks_held: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            believers: BTreeSet::new(),
+            order: Arc::default(),
+            crowd: 0,
+        }
+    }
+
+    fn play(&mut self, scenario: &Json) {
+        for step in scenario["steps"].as_array().unwrap() {
+            self.step(step);
+        }
+        for key in self.keys.clone() {
+            until(&format!("nothing is left of {key}"), 4.0, || self.server.is_idle(&key));
+        }
+        self.tell("heal");
+        for locks in &self.programs {
+            self.runtime.block_on(locks.close());
+        }
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
 #[test]
 fn scenarios() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = runtime();
     // Without a window: a restart shows what it is about, and not the wait after it.
     let calm = ["--save", "", "--lock.recovery-window-ms", "0"];
     let server =
         Server::with(&[&calm[..], &["--appendonly", "yes", "--enable-debug-command", "yes"]].concat());
+    let server = Arc::new(server);
     let mut proxy = Proxy::start(&server);
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/scenarios.json");
-    let all: Vec<Json> = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let is_brief = std::env::var_os("BRIEF").is_some_and(|brief| !brief.is_empty());
     let (mut played, mut skipped) = (0, 0);
-    for scenario in all {
+    for scenario in all() {
         let name = text(&scenario, "name");
-        let needs: Vec<&str> =
-            scenario["needs"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
-        const KNOWN: &str =
-            "cancel drop fork pool owner key extend many restart close unblock two-programs successor watch";
-        let unknown = needs.iter().find(|need| !KNOWN.split(' ').any(|known| known == **need));
-        let reason = match () {
-            () if scenario["thorough"] == true && is_brief => Some("only in the long form"),
-            () if scenario["except"].get("rust").is_some() => Some(text(&scenario["except"], "rust")),
-            () if unknown.is_some() => Some("this driver starts no Sentinel"),
-            () if scenario.get("not-yet").is_some() => Some(text(&scenario, "not-yet")),
-            () if needs.contains(&"fork") => {
-                Some("a tokio runtime does not live on in a child that was forked")
-            }
-            () if needs.contains(&"pool") => {
-                Some("there is no pool: all share one connection for short requests")
-            }
-            () => None,
-        };
-        if let Some(reason) = reason {
+        if let Some(reason) = reason(&scenario, "restart unblock successor watch") {
             println!("skipped: {name}: {reason}");
             skipped += 1;
             continue;
@@ -300,50 +359,72 @@ fn scenarios() {
         ] {
             server.ask(line);
         }
-        let successor = needs.contains(&"successor").then(|| {
+        let successor = list(&scenario, "needs").contains(&"successor").then(|| {
             let server = Server::with(&["--save", "", "--lock.recovery-window-ms", "10000"]);
             server.ask("LOCK.ACQUIRE before other");
-            server
+            Arc::new(server)
         });
         let connections = server.figure("clients", "connected_clients:");
-        let keys = scenario["keys"]
-            .as_array()
-            .map(|keys| keys.iter().filter_map(Json::as_str).map(str::to_owned).collect());
         let port = if scenario["client"]["direct"] == true { server.port } else { proxy.port };
         let locks = || {
             let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
             let limit = Duration::from_secs_f64(seconds(&scenario["client"], "timeout", 5.0));
             Locks::with_reply_limit(client, limit)
         };
-        let mut play = Play {
-            runtime: &runtime,
-            server: &server,
-            successor: successor.as_ref(),
-            programs: vec![locks(), locks()],
-            many: Vec::new(),
-            keys: keys.unwrap_or_else(|| vec!["k".to_owned()]),
-            calls: BTreeMap::new(),
-            locks_held: BTreeMap::new(),
-            fences: BTreeMap::new(),
-            believers: BTreeSet::new(),
-            order: Arc::default(),
-            crowd: 0,
-        };
-        for step in scenario["steps"].as_array().unwrap() {
-            play.step(step, &mut proxy);
-        }
-        for key in play.keys.clone() {
-            until(&format!("nothing is left of {key}"), 4.0, || play.server.is_idle(&key));
-        }
-        proxy.tell("heal");
-        for locks in &play.programs {
-            runtime.block_on(locks.close());
-        }
+        let play = Play::new(&runtime, &server, &scenario, locks);
+        Play { successor, proxy: Some(&mut proxy), ..play }.play(&scenario);
         until("no connection is left", 10.0, || {
             server.figure("clients", "connected_clients:") <= connections
         });
         played += 1;
     }
     println!("{played} scenarios played, {skipped} skipped");
-    assert!(played >= if is_brief { 40 } else { 70 });
+    assert!(played >= if is_brief() { 40 } else { 70 });
+}
+
+#[cfg(all(feature = "cluster", feature = "sentinel"))]
+fn deployed(kind: &str, connect: fn(&Deployed) -> Locks) {
+    let mut deployed = match Deployed::start(kind) {
+        Ok(deployed) => deployed,
+        Err(reason) => return println!("{reason}"),
+    };
+    let (runtime, mut home) = (runtime(), Arc::new(Server::at(deployed.number("home"))));
+    for scenario in all().iter().filter(|scenario| list(scenario, "on").contains(&kind)) {
+        let name = format!("{kind}: {}", text(scenario, "name"));
+        if let Some(reason) = reason(scenario, "failover watch") {
+            println!("skipped: {name}: {reason}");
+            continue;
+        }
+        println!("{name}");
+        home.ask("FLUSHALL");
+        let play = Play::new(&runtime, &home, scenario, || connect(&deployed));
+        let mut play = Play { deployed: Some(&mut deployed), ..play };
+        play.play(scenario);
+        home = play.server;
+    }
+}
+
+/// The scenarios that say so, on servers as people run them and without the proxy.
+#[cfg(all(feature = "cluster", feature = "sentinel"))]
+#[test]
+fn scenarios_in_a_cluster() {
+    deployed("cluster", |deployed| {
+        let url = format!("redis://127.0.0.1:{}", deployed.number("port"));
+        Locks::new(redis::cluster::ClusterClient::new([url]).unwrap())
+    });
+}
+
+#[cfg(all(feature = "cluster", feature = "sentinel"))]
+#[test]
+fn scenarios_with_sentinel() {
+    use redis::sentinel::{SentinelClient, SentinelServerType};
+    if is_brief() {
+        return println!("skipped: with Sentinel: only in the long form");
+    }
+    deployed("sentinel", |deployed| {
+        let ports = deployed.told["sentinels"].as_array().unwrap();
+        let urls: Vec<String> = ports.iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
+        let name = text(&deployed.told, "name").to_owned();
+        Locks::new(SentinelClient::build(urls, name, None, SentinelServerType::Master).unwrap())
+    });
 }

@@ -18,7 +18,8 @@ pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
 }
 
 pub struct Server {
-    process: Child,
+    /// None, if somebody else has started it.
+    process: Option<Child>,
     pub port: u16,
     pub dir: std::path::PathBuf,
     connection: Mutex<redis::Connection>,
@@ -63,10 +64,16 @@ impl Server {
                 }
             };
             if let Some(connection) = connection {
-                return Self { process, port, dir, connection: Mutex::new(connection) };
+                return Self { process: Some(process), port, dir, connection: Mutex::new(connection) };
             }
             let _ = process.kill();
         }
+    }
+
+    pub fn at(port: u16) -> Self {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+        let connection = Mutex::new(client.get_connection().unwrap());
+        Self { process: None, port, dir: "/nonexistent".into(), connection }
     }
 
     pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
@@ -107,8 +114,9 @@ impl Server {
     }
 
     pub fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+        let process = self.process.as_mut().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
     }
 
     /// A number from INFO, or 0.
@@ -159,32 +167,31 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
-pub struct Proxy {
+/// A program of the conformance kit, which answers each line with a line.
+struct Script {
     process: Child,
-    input: ChildStdin,
+    input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
-    pub port: u16,
 }
 
-impl Proxy {
-    pub fn start(server: &Server) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/proxy.py");
+impl Script {
+    fn start(name: &str, arg: &str) -> Self {
         let mut process = Command::new("python3")
-            .args([script, &server.port.to_string()])
+            .args([&format!("{}/../conformance/{name}", env!("CARGO_MANIFEST_DIR")), arg])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (input, output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        let mut proxy = Self { process, input, output: BufReader::new(output), port: 0 };
-        proxy.port = proxy.line().parse().unwrap();
-        proxy
+        let (input, output) = (process.stdin.take(), process.stdout.take().unwrap());
+        Self { process, input, output: BufReader::new(output) }
     }
 
     fn line(&mut self) -> String {
@@ -193,15 +200,55 @@ impl Proxy {
         line.trim().to_owned()
     }
 
-    pub fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").unwrap();
-        assert_eq!(self.line(), "ok", "{line}");
+    fn tell(&mut self, line: &str) -> String {
+        writeln!(self.input.as_ref().unwrap(), "{line}").unwrap();
+        self.line()
     }
 }
 
-impl Drop for Proxy {
+impl Drop for Script {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        self.input = None; // its end
         let _ = self.process.wait();
+    }
+}
+
+pub struct Proxy {
+    script: Script,
+    pub port: u16,
+}
+
+impl Proxy {
+    pub fn start(server: &Server) -> Self {
+        let mut script = Script::start("proxy.py", &server.port.to_string());
+        let port = script.line().parse().unwrap();
+        Self { script, port }
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        assert_eq!(self.script.tell(line), "ok", "{line}");
+    }
+}
+
+/// Servers of clients/conformance/deploy.py. The test's own looks go to the one that has the keys.
+pub struct Deployed {
+    script: Script,
+    pub told: serde_json::Value,
+}
+
+impl Deployed {
+    /// Returns why there are none, if this server cannot.
+    pub fn start(kind: &str) -> Result<Self, String> {
+        let mut script = Script::start("deploy.py", kind);
+        let line = script.line();
+        serde_json::from_str(&line).map(|told| Self { script, told }).map_err(|_| line)
+    }
+
+    pub fn number(&self, name: &str) -> u16 {
+        self.told[name].as_u64().unwrap() as u16
+    }
+
+    pub fn failover(&mut self) -> Server {
+        Server::at(self.script.tell("failover").parse().unwrap())
     }
 }
