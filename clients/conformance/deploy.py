@@ -93,6 +93,7 @@ class Deployment:
 
     def tls(self):
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+        words += " -addext basicConstraints=critical,CA:FALSE"  # rustls wants no authority as a server
         names = ["-keyout", "key", "-out", "crt"]
         subprocess.run(["openssl", *words.split(), *names], check=True, capture_output=True, cwd=self.folder)
         key, crt, port = self.folder / "key", self.folder / "crt", free_port()

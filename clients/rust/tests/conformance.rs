@@ -407,6 +407,21 @@ fn deployed(kind: &str, connect: fn(&Deployed) -> Locks) {
 /// The scenarios that say so, on servers as people run them and without the proxy.
 #[cfg(all(feature = "cluster", feature = "sentinel"))]
 #[test]
+fn scenarios_over_tls() {
+    if is_brief() {
+        return println!("skipped: over TLS: only in the long form");
+    }
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    deployed("tls", |deployed| {
+        let told = |name: &str| text(&deployed.told, name);
+        let root_cert = Some(std::fs::read(told("ca")).unwrap());
+        let url = format!("rediss://{}:{}@localhost:{}", told("user"), told("password"), deployed.number("port"));
+        Locks::new(redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert }).unwrap())
+    });
+}
+
+#[cfg(all(feature = "cluster", feature = "sentinel"))]
+#[test]
 fn scenarios_in_a_cluster() {
     deployed("cluster", |deployed| {
         let url = format!("redis://127.0.0.1:{}", deployed.number("port"));
