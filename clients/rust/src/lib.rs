@@ -1,7 +1,8 @@
 //! Distributed locks for redis-rs, on a Redis or Valkey server with the redis-lock module.
 //!
 //! Whoever asks first is served first. A lock is renewed while somebody has the [`Lock`]. When an operator has taken it away, the next
-//! renewal tells, within a third of the lease; when nobody answers, our own clock tells at the end of it.
+//! renewal tells, within a third of the lease, or with [`Acquire::watch`] at once; when nobody answers, our own clock tells at the
+//! end of it.
 
 mod acquire;
 #[cfg(feature = "sync")]
