@@ -53,7 +53,9 @@ func (k *keeper) hear() {
 	defer messages.Close()
 	for {
 		said, err := messages.ReceiveTimeout(k.life, linger)
-		if silent, ok := err.(interface{ Timeout() bool }); err == nil || !ok || !silent.Timeout() {
+		timeout, ok := err.(interface{ Timeout() bool })
+		silent := ok && timeout.Timeout()
+		if !silent {
 			message, _ := said.(*redis.Message)
 			k.look(message) // after an error about all, as it may stand for a message: go-redis does not know that of FLUSHALL
 		}
@@ -61,13 +63,14 @@ func (k *keeper) hear() {
 		if word(err) == "NOPERM" {
 			k.ear.options = nil
 		}
-		k.ear.running = k.ear.options != nil && !k.closed && slices.ContainsFunc(k.all(), func(h *hold) bool { return h.watch })
+		watched := !silent || slices.ContainsFunc(k.all(), func(h *hold) bool { return h.watch })
+		k.ear.running = k.ear.options != nil && !k.closed && watched
 		running := k.ear.running
 		k.mu.Unlock()
 		if !running {
 			return
 		}
-		if err != nil {
+		if err != nil && !silent {
 			rest(k.life, jitter(20*time.Millisecond, 200*time.Millisecond), nil)
 		}
 	}

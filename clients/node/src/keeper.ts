@@ -128,7 +128,7 @@ export class Keeper {
   add(hold: Hold): void {
     this.holds.add(hold);
     this.watch(Math.min(hold.due, hold.until));
-    void this.look();
+    if (hold.watch) void this.look();
   }
 
   forget(hold: Hold): boolean {
@@ -220,7 +220,7 @@ export class Keeper {
     if (ms > 0) hold.until = sent + ms;
     hold.plan();
     hold.look = hold.watch; // what was told meanwhile may have been lost with a connection
-    void this.look();
+    if (hold.watch) void this.look();
     // After an error again soon, as long as the lease lasts, and at once if there is now another way.
     if (ms < 0) hold.due = now() + (!trouble && this.link.trouble ? 0 : Math.min(1000, hold.lease / 12) * (0.5 + 0.5 * Math.random()));
     this.watch(Math.min(hold.due, hold.until));

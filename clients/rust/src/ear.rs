@@ -43,12 +43,14 @@ impl Line {
     async fn listener(self: Arc<Self>, mut listener: Listener) {
         loop {
             while !self.watched().is_empty() {
-                if self.hear().await.is_err_and(|error| !is_passing(&error)) {
-                    // Nobody else would be allowed to.
-                    listener.0 = None;
-                    return;
+                if let Err(error) = self.hear().await {
+                    if !is_passing(&error) {
+                        // Nobody else would be allowed to.
+                        listener.0 = None;
+                        return;
+                    }
+                    sleep(jitter(20, 200)).await;
                 }
-                sleep(jitter(20, 200)).await;
             }
             drop(listener);
             // Whoever came meanwhile has found a listener.
@@ -70,13 +72,14 @@ impl Line {
         let tracking = redis::cmd("CLIENT").arg("TRACKING").arg("ON").to_owned();
         within(self.reply, connection.send(&tracking, "")).await?;
         self.changed(None);
+        let mut is_idle = false;
         loop {
             let holds = self.watched();
-            if holds.is_empty() {
+            if holds.is_empty() && (is_idle || self.is_closed()) {
                 return Ok(());
             }
             self.look_at(&mut connection, &holds).await?;
-            self.next(&connection, &mut told).await?;
+            is_idle = self.next(&connection, &mut told).await?;
         }
     }
 
@@ -99,8 +102,8 @@ impl Line {
         Ok(())
     }
 
-    /// Waits until there may be something to ask about.
-    async fn next(&self, connection: &Connection, told: &mut UnboundedReceiver<PushInfo>) -> RedisResult<()> {
+    /// Waits until there may be something to ask about; whether nothing has come for a while.
+    async fn next(&self, connection: &Connection, told: &mut UnboundedReceiver<PushInfo>) -> RedisResult<bool> {
         tokio::select! {
             push = told.recv() => match push {
                 Some(PushInfo { kind: PushKind::Invalidate, data }) => self.changed(data.into_iter().next()),
@@ -110,9 +113,12 @@ impl Line {
                 Some(_) => {}
             },
             () = self.look.notified() => {}
-            () = sleep(LINGER) => self.servers.check(connection).await?,
+            () = sleep(LINGER) => {
+                self.servers.check(connection).await?;
+                return Ok(true);
+            }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Of these keys, or of all if it is not said which.

@@ -314,18 +314,18 @@ class Ear:
                 self.id = await self.line.talk(connection, ["CLIENT", b"ID"], REPLY, False)
                 await self.line.talk(connection, ["SUBSCRIBE", b"__redis__:invalidate"], REPLY, False)
                 self.look()
-                while self.watched() and self.id and not self.line.replaced(connection):
+                while self.id and not self.line.replaced(connection):
                     said = await self.line.hear(connection)
                     if said:
                         self.look(connection.encoder.encode, said[2])
-            except REPLIED as error:
-                self.refused = bool(final(error))
+                    elif not self.watched():
+                        break
             except Exception as error:  # also of a parser: of FLUSHALL a server may tell in RESP3 where it must not
-                self.refused = isinstance(error, REFUSED)
+                self.refused = bool(final(error)) or isinstance(error, REFUSED)
+                await self.line.pause(random.uniform(0.02, 0.2))
             finally:
                 self.id = None
                 await self.line.maybe(connection.disconnect())
-            await self.line.pause(random.uniform(0.02, 0.2) if self.watched() else 0)
 
 
 async def ask(line, args, wait=0.0, limit=REPLY):
