@@ -208,7 +208,7 @@ export const DEPLOYED: Record<string, Record<string, (told: any) => Promise<Conn
       nodeRedis(createClient5({ username: user, password, socket: { port, host: 'localhost', tls: true, ca: readFileSync(ca) } })),
   },
   cluster: {
-    ioredis: ({ port }) => ioredis(new Cluster([{ host: '127.0.0.1', port }], { lazyConnect: true })),
+    ioredis: ({ port }) => ioredis(new Cluster([{ host: '127.0.0.1', port }], { lazyConnect: true, slotsRefreshTimeout: 10_000 })),
     'node-redis': async ({ port }) => {
       const client = createCluster({ rootNodes: [{ socket: { host: '127.0.0.1', port } }] });
       await client.connect();

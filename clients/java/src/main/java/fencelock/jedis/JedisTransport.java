@@ -27,6 +27,7 @@ import redis.clients.jedis.util.Pool;
  */
 public final class JedisTransport implements Transport {
     private static final int REPLY_MS = 5000;
+    private static final int LOOK_MS = 1000; // as renewals wait meanwhile
 
     private final Pool<Connection> pool;
     private final ConnectionProvider provider;
@@ -123,7 +124,7 @@ public final class JedisTransport implements Transport {
             long id = (Long) attempt(() -> ear == null ? openEar(changed) : earId);
             List<Object[]> all = new ArrayList<>(requests);
             all.add(0, new Object[] {"CLIENT", "TRACKING", "ON", "REDIRECT", id});
-            replies = sendAll(all, REPLY_MS);
+            replies = sendAll(all, LOOK_MS);
         }
         if (replies.get(0) instanceof LockException e) {
             throw e;

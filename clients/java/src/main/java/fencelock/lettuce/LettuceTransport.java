@@ -38,6 +38,7 @@ import java.util.function.Supplier;
  */
 public final class LettuceTransport implements Transport {
     private static final long REPLY_MS = 5000;
+    private static final long LOOK_MS = 1000; // as renewals wait meanwhile
 
     private final Supplier<StatefulConnection<byte[], byte[]>> connect;
     private final Supplier<StatefulRedisPubSubConnection<byte[], byte[]>> subscribe;
@@ -139,7 +140,7 @@ public final class LettuceTransport implements Transport {
         }
         List<Object[]> all = new ArrayList<>(requests);
         all.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
-        List<Object> replies = sendAll(() -> ear(changed), all, REPLY_MS);
+        List<Object> replies = sendAll(() -> ear(changed), all, LOOK_MS);
         if (replies.get(0) instanceof LockException e) {
             throw e;
         }
