@@ -44,7 +44,17 @@ pub struct Acquire {
 impl Acquire {
     pub(crate) fn new(line: Arc<Line>, keys: Vec<String>, wait: Option<Duration>) -> Self {
         let lease = Duration::from_secs(30);
-        Self { line, keys, owner: None, lease, renews: true, watches: false, wait, mode: Vec::new(), note: None }
+        Self {
+            line,
+            keys,
+            owner: None,
+            lease,
+            renews: true,
+            watches: false,
+            wait,
+            mode: Vec::new(),
+            note: None,
+        }
     }
 
     /// Waits no longer than this; the error is [`Error::Busy`] then.

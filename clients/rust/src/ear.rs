@@ -103,7 +103,11 @@ impl Line {
     }
 
     /// Waits until there may be something to ask about; whether nothing has come for a while.
-    async fn next(&self, connection: &Connection, told: &mut UnboundedReceiver<PushInfo>) -> RedisResult<bool> {
+    async fn next(
+        &self,
+        connection: &Connection,
+        told: &mut UnboundedReceiver<PushInfo>,
+    ) -> RedisResult<bool> {
         tokio::select! {
             push = told.recv() => match push {
                 Some(PushInfo { kind: PushKind::Invalidate, data }) => self.changed(data.into_iter().next()),

@@ -229,7 +229,10 @@ impl Line {
     }
 }
 
-pub(crate) async fn within<T>(limit: Duration, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(crate) async fn within<T>(
+    limit: Duration,
+    request: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
     let no_reply = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time");
     timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply().into()))
 }

@@ -415,8 +415,12 @@ fn scenarios_over_tls() {
     deployed("tls", |deployed| {
         let told = |name: &str| text(&deployed.told, name);
         let root_cert = Some(std::fs::read(told("ca")).unwrap());
-        let url = format!("rediss://{}:{}@localhost:{}", told("user"), told("password"), deployed.number("port"));
-        Locks::new(redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert }).unwrap())
+        let url =
+            format!("rediss://{}:{}@localhost:{}", told("user"), told("password"), deployed.number("port"));
+        Locks::new(
+            redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
+                .unwrap(),
+        )
     });
 }
 
