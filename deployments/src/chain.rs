@@ -47,19 +47,9 @@ impl Chain {
         &self.nodes[0].0
     }
 
-    pub(crate) fn replica(&self) -> &Node {
-        &self.nodes[1].0
-    }
-
     /// From now on the first replica hears nothing more.
     pub(crate) fn withhold(&self) -> Result<()> {
         self.nodes[1].1.as_ref().context("a replica without a link")?.withhold();
-        Ok(())
-    }
-
-    /// From now on the primary and its replica hear nothing of each other.
-    pub(crate) fn part(&self) -> Result<()> {
-        self.nodes[1].1.as_ref().context("a replica without a link")?.part();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Three primaries with a third of the slots each, and a replica for each.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use anyhow::{ensure, Context, Result};
@@ -49,8 +50,8 @@ impl Cluster {
         Ok(cluster)
     }
 
-    pub(crate) fn ports(&self) -> Vec<u16> {
-        self.nodes.iter().map(Node::port).collect()
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(Node::address).collect()
     }
 
     pub(crate) fn id(&self, node: usize) -> String {

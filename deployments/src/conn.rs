@@ -59,14 +59,18 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    pub(crate) fn open(port: u16) -> std::io::Result<Conn> {
-        Conn::open_at(SocketAddr::from(([127, 0, 0, 1], port)))
-    }
-
-    pub(crate) fn open_at(address: SocketAddr) -> std::io::Result<Conn> {
+    pub(crate) fn open(address: SocketAddr) -> std::io::Result<Conn> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         Ok(Conn { stream, parser: Parser::new() })
+    }
+
+    /// Whether the other side has closed it, as far as can be known without asking.
+    pub(crate) fn is_gone(&self) -> bool {
+        let _ = self.stream.set_nonblocking(true);
+        let seen = self.stream.peek(&mut [0]);
+        let _ = self.stream.set_nonblocking(false);
+        !matches!(seen, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// Sends a request and waits so long for the reply.

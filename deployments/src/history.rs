@@ -11,6 +11,8 @@ pub(crate) enum End {
     Refused,
     /// The owner's own clock said so, with no word from a server.
     Expired,
+    /// The connection that it was tied to is gone.
+    Cut,
 }
 
 /// One hold, as its owner saw it: from the reply that granted it until the first moment in which the owner no longer
@@ -78,9 +80,9 @@ impl History {
     }
 
     /// Of the holds that stood at `at` and that nobody gave back before `from`: how many there were, and how many of them were
-    /// lost before `until`.
+    /// lost before `until`. One that was tied to a connection that is gone is not asked for.
     pub(crate) fn fate(&self, at: u64, from: u64, until: u64) -> (usize, usize) {
-        let there = self.0.iter().filter(|span| span.start <= at && span.end > at);
+        let there = self.0.iter().filter(|span| span.start <= at && span.end > at && span.how != End::Cut);
         let wanted: Vec<_> = there.filter(|span| span.how != End::Released || span.end > from).collect();
         let lost = wanted.iter().filter(|span| span.how != End::Released && span.end <= until).count();
         (wanted.len(), lost)

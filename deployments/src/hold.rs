@@ -22,7 +22,12 @@ pub(crate) enum How {
     Wait,
     /// It asks what has become of its ticket.
     Ticket,
+    /// It asks again and again, and the hold ends with its connection.
+    Tied,
 }
+
+/// How long a tied hold outlasts its connection: for longer than its owner may take to see that the connection is gone.
+const GRACE_MS: u64 = 500;
 
 /// Each look at the own clock while a lock is held.
 const TICK: Duration = Duration::from_millis(50);
@@ -49,7 +54,8 @@ impl Owner<'_> {
         if keep > self.world.lease {
             self.world.long_holds.fetch_add(1, Ordering::Relaxed);
         }
-        let (end, how) = self.keep(want, &mut belief, keep);
+        let is_tied = how == How::Tied;
+        let (end, how) = self.keep(want, &mut belief, keep, is_tied);
         for lock in &want.locks {
             let micros = |at: Instant| at.duration_since(self.world.epoch).as_micros() as u64;
             self.spans.push(Span {
@@ -62,7 +68,12 @@ impl Owner<'_> {
                 how,
             });
         }
-        self.give_back(want, &belief);
+        // Now and then a tied hold is left to its end.
+        if is_tied && self.rng.random_bool(0.3) {
+            self.client.hang_up();
+        } else {
+            self.give_back(want, &belief);
+        }
     }
 
     /// Asks until somebody answers, for as long as the hold can last on a server.
@@ -85,11 +96,12 @@ impl Owner<'_> {
     fn acquire(&mut self, want: &Want, how: How) -> Option<Belief> {
         let lease = self.world.lease;
         let (more, wait) = match how {
-            How::Try => ("", Duration::ZERO),
-            How::Wait => (" BLOCK 1000 QUEUE 3000", Duration::from_secs(1)),
-            How::Ticket => (" QUEUE 3000", Duration::ZERO),
+            How::Try => (String::new(), Duration::ZERO),
+            How::Wait => (" BLOCK 1000 QUEUE 3000".to_owned(), Duration::from_secs(1)),
+            How::Ticket => (" QUEUE 3000".to_owned(), Duration::ZERO),
+            How::Tied => (format!(" TIED {GRACE_MS}"), Duration::ZERO),
         };
-        let line = want.acquire(&self.name, lease.as_millis() as u64, more);
+        let line = want.acquire(&self.name, lease.as_millis() as u64, &more);
         while !self.world.is_over() {
             let asked = Instant::now();
             let reply = self.ask(want, &line, wait + PATIENCE);
@@ -125,8 +137,9 @@ impl Owner<'_> {
         }
     }
 
-    /// Until when it was held, and why no longer.
-    fn keep(&mut self, want: &Want, belief: &mut Belief, keep: Duration) -> (Instant, End) {
+    /// Until when it was held, and why no longer. Who is tied asks nothing over another connection, and takes its hold for lost
+    /// with the one it has.
+    fn keep(&mut self, want: &Want, belief: &mut Belief, keep: Duration, is_tied: bool) -> (Instant, End) {
         let lease = self.world.lease;
         let give_back = belief.start + keep;
         let mut renewal = belief.until - lease + lease / 3;
@@ -137,6 +150,9 @@ impl Owner<'_> {
             let now = Instant::now();
             if now >= belief.until {
                 return (belief.until, End::Expired);
+            }
+            if is_tied && self.client.is_cut(&want.key()) {
+                return (now, End::Cut);
             }
             if now >= give_back || self.world.is_over() {
                 return (now, End::Released);

@@ -1,9 +1,8 @@
-//! The line between a replica and whom it follows. It can withhold what is told to the replica, and lose it for ever.
+//! A line to a server, which can withhold what is said on it: for a while, or, if it is cut then, for ever.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
@@ -14,12 +13,24 @@ pub(crate) struct Link {
 
 #[derive(Default)]
 struct State {
-    /// What comes from upstream is read and thrown away.
-    withholds: AtomicBool,
-    /// What comes from the replica is.
-    withholds_answers: AtomicBool,
-    is_over: AtomicBool,
+    doors: Mutex<Doors>,
+    have_changed: Condvar,
     ends: Mutex<Vec<TcpStream>>,
+}
+
+#[derive(Default)]
+struct Doors {
+    /// What comes from the server waits here.
+    withholds: bool,
+    /// What is told to the server does.
+    withholds_answers: bool,
+    is_over: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    FromServer,
+    ToServer,
 }
 
 impl Link {
@@ -30,40 +41,49 @@ impl Link {
         let state = Arc::new(State::default());
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
-            while let Ok((replica, _)) = listener.accept() {
-                if shared.is_over.load(Ordering::SeqCst) {
+            while let Ok((caller, _)) = listener.accept() {
+                if shared.doors().is_over {
                     break;
                 }
-                let _ = shared.join(replica, upstream);
+                let _ = shared.join(caller, upstream);
             }
         });
         Ok(Link { port, state })
     }
 
-    /// What the replica follows.
+    /// Where the server is found through this.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// From now on nothing more reaches the replica, which does not notice.
+    /// From now on nothing more comes from the server, and nobody notices.
     pub(crate) fn withhold(&self) {
-        self.state.withholds.store(true, Ordering::SeqCst);
+        self.set(|doors| doors.withholds = true);
     }
 
-    /// From now on neither hears the other, and neither notices.
+    /// From now on nothing passes in either direction, and nobody notices.
     pub(crate) fn part(&self) {
-        self.withhold();
-        self.state.withholds_answers.store(true, Ordering::SeqCst);
+        self.set(|doors| (doors.withholds, doors.withholds_answers) = (true, true));
     }
 
-    /// Breaks the line for both, and takes no new one.
+    /// What was withheld arrives, and all passes as before.
+    pub(crate) fn heal(&self) {
+        self.set(|doors| (doors.withholds, doors.withholds_answers) = (false, false));
+    }
+
+    /// Breaks the line for both, takes no new one, and what was withheld is lost.
     pub(crate) fn cut(&self) {
-        self.state.is_over.store(true, Ordering::SeqCst);
+        self.set(|doors| doors.is_over = true);
         for end in self.state.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = end.shutdown(Shutdown::Both);
         }
         // The thread that accepts is to see it.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+
+    fn set(&self, change: impl FnOnce(&mut Doors)) {
+        change(&mut self.state.doors());
+        self.state.have_changed.notify_all();
     }
 }
 
@@ -74,29 +94,45 @@ impl Drop for Link {
 }
 
 impl State {
-    fn join(self: &Arc<State>, replica: TcpStream, upstream: u16) -> std::io::Result<()> {
-        let primary = TcpStream::connect(("127.0.0.1", upstream))?;
+    fn doors(&self) -> MutexGuard<'_, Doors> {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn join(self: &Arc<State>, caller: TcpStream, upstream: u16) -> std::io::Result<()> {
+        let server = TcpStream::connect(("127.0.0.1", upstream))?;
         let (up, down) =
-            ((replica.try_clone()?, primary.try_clone()?), (primary.try_clone()?, replica.try_clone()?));
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).extend([replica, primary]);
+            ((caller.try_clone()?, server.try_clone()?), (server.try_clone()?, caller.try_clone()?));
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).extend([caller, server]);
         let (above, below) = (Arc::clone(self), Arc::clone(self));
-        std::thread::spawn(move || carry(up.0, up.1, &above.withholds_answers));
-        std::thread::spawn(move || carry(down.0, down.1, &below.withholds));
+        std::thread::spawn(move || above.carry(up.0, up.1, Way::ToServer));
+        std::thread::spawn(move || below.carry(down.0, down.1, Way::FromServer));
         Ok(())
     }
-}
 
-/// Carries bytes until either side is gone, and tells the other side then, if it still tells it anything.
-fn carry(mut from: TcpStream, mut to: TcpStream, withholds: &AtomicBool) {
-    let mut buffer = [0; 65_536];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        if !withholds.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
-            break;
+    /// Carries bytes until either side is gone, and tells the other side then, as soon as it tells it anything.
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
+        let mut buffer = [0; 65_536];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            if !self.may_pass(way) || to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
         }
-    }
-    // Over a line that is cut nobody hears that the other has hung up.
-    if !withholds.load(Ordering::SeqCst) {
+        // Over a line that is parted nobody hears that the other has hung up.
+        self.may_pass(way);
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
+    }
+
+    /// Waits until bytes may pass this way; whether there will ever be such a moment.
+    fn may_pass(&self, way: Way) -> bool {
+        let is_shut = |doors: &mut Doors| {
+            let withholds = match way {
+                Way::FromServer => doors.withholds,
+                Way::ToServer => doors.withholds_answers,
+            };
+            withholds && !doors.is_over
+        };
+        let doors = self.have_changed.wait_while(self.doors(), is_shut);
+        !doors.unwrap_or_else(PoisonError::into_inner).is_over
     }
 }

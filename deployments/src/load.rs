@@ -110,7 +110,7 @@ impl Load {
             Kind::Mutex(How::Try),
             Kind::Mutex(How::Wait),
             Kind::Mutex(How::Ticket),
-            Kind::Mutex(How::Try),
+            Kind::Mutex(How::Tied),
             Kind::Shared,
             Kind::Semaphore,
             Kind::Several,

@@ -9,10 +9,13 @@ mod hold;
 mod link;
 mod load;
 mod locks;
+mod net;
 mod node;
 mod report;
 mod route;
 mod scenario;
+mod sentinels;
+mod space;
 mod star;
 mod store;
 
@@ -23,9 +26,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use load::Mix;
+use net::Means;
 use node::Programs;
 use scenario::{
-    cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Expects, Judge,
+    cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Judge,
 };
 
 #[derive(Parser)]
@@ -78,10 +82,13 @@ enum What {
         #[arg(long, default_value_t = 6)]
         count: usize,
     },
-    /// A primary that is cut off and lives on, with its replica promoted late enough, and at once.
+    /// A primary that is cut off and lives on, with and without min-replicas-to-write.
     Partition {
         #[arg(long, default_value_t = 3)]
         rounds: u32,
+        /// How it is cut off; namespaces need root. The best there is, if not said.
+        #[arg(long)]
+        by: Option<Means>,
     },
     /// One server that loses the end of its append-only file, with the window and without.
     Torn {
@@ -150,13 +157,12 @@ fn main() -> Result<()> {
             let ended = run(true)?.print("Handover by FAILOVER, the window ended");
             run(false)?.print("Handover by FAILOVER, with the window") && ended
         }
-        What::Partition { rounds } => {
-            let run = |after_ms, expects| {
-                partition::run(&programs, &mix, rounds, Duration::from_millis(after_ms), expects)
+        What::Partition { rounds, by } => {
+            let run = |needs_replica| {
+                partition::run(&programs, &mix, &partition::Plan { rounds, means: by, needs_replica })
             };
-            let late = run(4000, Expects::Nothing)?
-                .print("A primary that is cut off, its replica promoted 4 s later");
-            run(0, Expects::Clashes)?.print("The same, promoted at once") && late
+            let with = run(true)?.print("A primary that is cut off, with min-replicas-to-write");
+            run(false)?.print("The same without min-replicas-to-write") && with
         }
         What::Torn { count } => {
             let plan = |window| failovers::Plan { count, window, lag: Duration::from_secs(1), judge };

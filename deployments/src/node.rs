@@ -1,11 +1,12 @@
-//! One server process: its own directory, its own port on loopback, ended by its process id, whatever happens to this
+//! One server process: its own directory, its own port on loopback or in a namespace of its own, ended by its process id, whatever happens to this
 //! program.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, Context, Result};
@@ -14,6 +15,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::conn::{Conn, Reply, PATIENCE};
+use crate::space::Space;
 
 /// Above the ports of the module's own tests, below those that the kernel gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 22_000..32_000;
@@ -30,9 +32,52 @@ pub(crate) struct Programs {
     pub(crate) lease_ms: u64,
 }
 
+/// Where a server runs.
+#[derive(Clone)]
+pub(crate) struct Seat {
+    pub(crate) port: u16,
+    /// Where clients find it.
+    pub(crate) clients: Ipv4Addr,
+    /// Where other servers find it.
+    pub(crate) servers: SocketAddr,
+    /// The namespace it is in, unless that is the one of this program.
+    pub(crate) space: Option<Arc<Space>>,
+}
+
+impl Seat {
+    /// One on loopback.
+    pub(crate) fn free() -> Result<Seat> {
+        let (port, clients) = (free_port()?, Ipv4Addr::LOCALHOST);
+        Ok(Seat { port, clients, servers: SocketAddr::from((clients, port)), space: None })
+    }
+
+    /// Whether others find it where clients do.
+    fn is_plain(&self) -> bool {
+        self.servers == SocketAddr::from((self.clients, self.port))
+    }
+
+    /// The lines of configuration that say so.
+    fn lines(&self) -> Vec<String> {
+        let listens = match self.space {
+            Some(_) => format!("bind {} {}", self.clients, self.servers.ip()),
+            None => format!("bind {}", self.clients),
+        };
+        vec![format!("port {}", self.port), listens]
+    }
+
+    /// What a server that replicates tells of itself.
+    fn announces(&self) -> Vec<String> {
+        if self.is_plain() {
+            return Vec::new();
+        }
+        let (ip, port) = (self.servers.ip(), self.servers.port());
+        vec![format!("replica-announce-ip {ip}"), format!("replica-announce-port {port}")]
+    }
+}
+
 pub(crate) struct Node {
     dir: TempDir,
-    port: u16,
+    seat: Seat,
     programs: Programs,
     args: Vec<String>,
     child: Child,
@@ -42,17 +87,22 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a server with the module and these lines of configuration, and waits until it serves.
     pub(crate) fn start(programs: &Programs, lines: &[&str]) -> Result<Node> {
+        Node::start_at(Seat::free()?, programs, lines)
+    }
+
+    pub(crate) fn start_at(seat: Seat, programs: &Programs, lines: &[&str]) -> Result<Node> {
         let module = format!("loadmodule {}", programs.module.display());
         let lease = format!("lock.default-lease-ms {}", programs.lease_ms);
-        Node::start_as(programs, &[&[module.as_str(), &lease], lines].concat(), &[])
+        let announces = seat.announces();
+        let own = [module.as_str(), &lease].into_iter().chain(announces.iter().map(String::as_str));
+        let lines: Vec<&str> = own.chain(lines.iter().copied()).collect();
+        Node::start_as(seat, programs, &lines, &[])
     }
 
     /// Starts the program with these lines and words: a server without the module, or a Sentinel.
-    pub(crate) fn start_as(programs: &Programs, lines: &[&str], words: &[&str]) -> Result<Node> {
+    pub(crate) fn start_as(seat: Seat, programs: &Programs, lines: &[&str], words: &[&str]) -> Result<Node> {
         let dir = tempfile::Builder::new().prefix("lock-deployment-").tempdir()?;
-        let port = free_port()?;
         let base = [
-            "bind 127.0.0.1",
             "protected-mode no",
             "daemonize no",
             "save \"\"",
@@ -60,18 +110,34 @@ impl Node {
             "repl-diskless-sync-delay 0",
         ];
         // A Sentinel knows none of these.
-        let base = if words.is_empty() { &base[..] } else { &base[..3] };
-        let text = [base, lines, &[&format!("dir {}", dir.path().display()), ""]].concat().join("\n");
-        std::fs::write(dir.path().join("server.conf"), text)?;
+        let base = if words.is_empty() { &base[..] } else { &base[..2] };
+        let own = [seat.lines(), vec![format!("dir {}", dir.path().display()), String::new()]].concat();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        std::fs::write(dir.path().join("server.conf"), [base, lines, &own].concat().join("\n"))?;
         let args = words.iter().map(|word| (*word).to_owned()).collect();
-        let (child, guard) = launch(programs, dir.path(), port, words)?;
-        let node = Node { dir, port, programs: programs.clone(), args, child, guard };
+        let (child, guard) = launch(programs, dir.path(), &seat, words)?;
+        let node = Node { dir, seat, programs: programs.clone(), args, child, guard };
         node.wait_serving()?;
         Ok(node)
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.seat.port
+    }
+
+    /// Where clients find it.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.seat.clients, self.seat.port))
+    }
+
+    /// Where other servers find it.
+    pub(crate) fn peers(&self) -> SocketAddr {
+        self.seat.servers
+    }
+
+    /// The same, as commands and configurations want it.
+    pub(crate) fn host_and_port(&self) -> String {
+        format!("{} {}", self.seat.servers.ip(), self.seat.servers.port())
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -81,7 +147,7 @@ impl Node {
     /// Asks it something, on a connection of its own.
     pub(crate) fn ask(&self, line: &str) -> Reply {
         let words: Vec<&str> = line.split(' ').collect();
-        Conn::open(self.port).map_or(Reply::Unknown, |mut conn| conn.ask(&words, PATIENCE * 4))
+        Conn::open(self.address()).map_or(Reply::Unknown, |mut conn| conn.ask(&words, PATIENCE * 4))
     }
 
     /// The same, until it says OK.
@@ -127,7 +193,7 @@ impl Node {
     /// Starts it again on its own files and its own port.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let words: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        (self.child, self.guard) = launch(&self.programs, self.dir.path(), self.port, &words)?;
+        (self.child, self.guard) = launch(&self.programs, self.dir.path(), &self.seat, &words)?;
         self.wait_serving()
     }
 
@@ -144,18 +210,17 @@ impl Drop for Node {
 }
 
 /// The server, and a shell that kills it when this program is gone: then nobody holds the other end of its input.
-fn launch(programs: &Programs, dir: &Path, port: u16, words: &[&str]) -> Result<(Child, Child)> {
+fn launch(programs: &Programs, dir: &Path, seat: &Seat, words: &[&str]) -> Result<(Child, Child)> {
     let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let child = Command::new(&programs.server)
-        .arg("server.conf")
-        .args(words)
-        .args(["--port", &port.to_string()])
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("cannot run {}", programs.server.display()))?;
+    let mut command = Command::new(&programs.server);
+    command.arg("server.conf").args(words).current_dir(dir);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut spawn =
+        || command.spawn().with_context(|| format!("cannot run {}", programs.server.display()));
+    let child = match &seat.space {
+        Some(space) => space.within(spawn),
+        None => spawn(),
+    }?;
     let guard = Command::new("sh")
         .args([
             "-c",

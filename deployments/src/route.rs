@@ -2,7 +2,8 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,45 +13,42 @@ use crate::conn::{Conn, Reply};
 pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// Shared by all clients that go the same way.
-pub(crate) struct Route {
-    primary: AtomicU16,
-    cluster: Option<Cluster>,
-}
-
-struct Cluster {
-    nodes: Vec<u16>,
-    next: AtomicUsize,
-    by_key: Mutex<HashMap<String, u16>>,
+pub(crate) enum Route {
+    One(Mutex<SocketAddr>),
+    Cluster { nodes: Vec<SocketAddr>, next: AtomicUsize, by_key: Mutex<HashMap<String, SocketAddr>> },
 }
 
 impl Route {
-    pub(crate) fn to(primary: u16) -> Route {
-        Route { primary: AtomicU16::new(primary), cluster: None }
+    pub(crate) fn to(primary: SocketAddr) -> Route {
+        Route::One(Mutex::new(primary))
     }
 
-    pub(crate) fn cluster(nodes: Vec<u16>) -> Route {
-        let cluster = Cluster { nodes, next: AtomicUsize::new(0), by_key: Mutex::default() };
-        Route { primary: AtomicU16::new(0), cluster: Some(cluster) }
+    pub(crate) fn cluster(nodes: Vec<SocketAddr>) -> Route {
+        Route::Cluster { nodes, next: AtomicUsize::new(0), by_key: Mutex::default() }
     }
 
     /// From now on the clients go there.
-    pub(crate) fn move_to(&self, primary: u16) {
-        self.primary.store(primary, Ordering::SeqCst);
+    pub(crate) fn move_to(&self, primary: SocketAddr) {
+        if let Route::One(one) = self {
+            *one.lock().unwrap_or_else(PoisonError::into_inner) = primary;
+        }
     }
 
-    fn port(&self, key: &str) -> u16 {
-        let Some(cluster) = &self.cluster else { return self.primary.load(Ordering::SeqCst) };
-        let known = cluster.by_key.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
-        known.unwrap_or_else(|| {
-            cluster.nodes[cluster.next.fetch_add(1, Ordering::Relaxed) % cluster.nodes.len()]
-        })
+    fn address(&self, key: &str) -> SocketAddr {
+        match self {
+            Route::One(primary) => *primary.lock().unwrap_or_else(PoisonError::into_inner),
+            Route::Cluster { nodes, next, by_key } => {
+                let known = by_key.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+                known.unwrap_or_else(|| nodes[next.fetch_add(1, Ordering::Relaxed) % nodes.len()])
+            }
+        }
     }
 
-    fn learn(&self, key: &str, port: Option<u16>) {
-        let Some(cluster) = &self.cluster else { return };
-        let mut by_key = cluster.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        match port {
-            Some(port) => drop(by_key.insert(key.to_owned(), port)),
+    fn learn(&self, key: &str, address: Option<SocketAddr>) {
+        let Route::Cluster { by_key, .. } = self else { return };
+        let mut by_key = by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        match address {
+            Some(address) => drop(by_key.insert(key.to_owned(), address)),
             None => drop(by_key.remove(key)),
         }
     }
@@ -59,7 +57,7 @@ impl Route {
 /// One client's connections.
 pub(crate) struct Client<'a> {
     route: &'a Route,
-    conns: HashMap<u16, Conn>,
+    conns: HashMap<SocketAddr, Conn>,
 }
 
 impl<'a> Client<'a> {
@@ -70,18 +68,18 @@ impl<'a> Client<'a> {
     /// Asks the node of the key, and goes where MOVED and ASK say.
     pub(crate) fn ask(&mut self, key: &str, line: &str, wait: Duration) -> Reply {
         let words: Vec<&str> = line.split(' ').collect();
-        let mut port = self.route.port(key);
+        let mut address = self.route.address(key);
         for _ in 0..8 {
-            let reply = self.ask_port(port, &words, wait);
+            let reply = self.ask_at(address, &words, wait);
             match &reply {
                 Reply::Refused(code, text) if code == "MOVED" => {
-                    port = port_in(text).unwrap_or(port);
-                    self.route.learn(key, Some(port));
+                    address = address_in(text).unwrap_or(address);
+                    self.route.learn(key, Some(address));
                 }
                 Reply::Refused(code, text) if code == "ASK" => {
-                    let there = port_in(text).unwrap_or(port);
-                    self.ask_port(there, &["ASKING"], wait);
-                    return self.ask_port(there, &words, wait);
+                    let there = address_in(text).unwrap_or(address);
+                    self.ask_at(there, &["ASKING"], wait);
+                    return self.ask_at(there, &words, wait);
                 }
                 Reply::Unknown => {
                     self.route.learn(key, None);
@@ -93,23 +91,33 @@ impl<'a> Client<'a> {
         Reply::Unknown
     }
 
-    fn ask_port(&mut self, port: u16, words: &[&str], wait: Duration) -> Reply {
-        let conn = match self.conns.entry(port) {
+    /// Whether the connection is gone over which one would ask about this key now. Nothing is asked.
+    pub(crate) fn is_cut(&self, key: &str) -> bool {
+        self.conns.get(&self.route.address(key)).is_none_or(Conn::is_gone)
+    }
+
+    /// Closes all connections.
+    pub(crate) fn hang_up(&mut self) {
+        self.conns.clear();
+    }
+
+    fn ask_at(&mut self, address: SocketAddr, words: &[&str], wait: Duration) -> Reply {
+        let conn = match self.conns.entry(address) {
             Entry::Occupied(conn) => conn.into_mut(),
-            Entry::Vacant(place) => match Conn::open(port) {
+            Entry::Vacant(place) => match Conn::open(address) {
                 Ok(conn) => place.insert(conn),
                 Err(_) => return Reply::Unknown,
             },
         };
         let reply = conn.ask(words, wait);
         if reply == Reply::Unknown || matches!(&reply, Reply::Refused(code, _) if code == "UNBLOCKED") {
-            self.conns.remove(&port);
+            self.conns.remove(&address);
         }
         reply
     }
 }
 
 /// Of `3999 127.0.0.1:6381`.
-fn port_in(text: &str) -> Option<u16> {
-    text.rsplit(':').next()?.trim().parse().ok()
+fn address_in(text: &str) -> Option<SocketAddr> {
+    text.rsplit(' ').next()?.trim().parse().ok()
 }

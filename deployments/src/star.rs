@@ -2,22 +2,29 @@
 
 use anyhow::Result;
 
+use crate::net::Net;
 use crate::node::{wait_for, Node, Programs};
 
 pub(crate) struct Star {
     pub(crate) nodes: Vec<Node>,
-    /// The place of the primary among them.
+    /// The place of the primary among them, and on the net.
     pub(crate) primary: usize,
+    /// After the nodes, which are ended first.
+    pub(crate) net: Net,
 }
 
 impl Star {
     pub(crate) fn start(programs: &Programs, count: usize, lines: &[&str]) -> Result<Star> {
-        let mut nodes = vec![Node::start(programs, lines)?];
-        let follow = format!("replicaof 127.0.0.1 {}", nodes[0].port());
+        Star::start_on(Net::Whole, programs, count, lines)
+    }
+
+    pub(crate) fn start_on(mut net: Net, programs: &Programs, count: usize, lines: &[&str]) -> Result<Star> {
+        let mut nodes = vec![Node::start_at(net.seat()?, programs, lines)?];
+        let follow = format!("replicaof {}", nodes[0].host_and_port());
         while nodes.len() < count {
-            nodes.push(Node::start(programs, &[lines, &[&follow]].concat())?);
+            nodes.push(Node::start_at(net.seat()?, programs, &[lines, &[&follow]].concat())?);
         }
-        let star = Star { nodes, primary: 0 };
+        let star = Star { nodes, primary: 0, net };
         star.wait_linked()?;
         Ok(star)
     }
@@ -27,7 +34,7 @@ impl Star {
     }
 
     fn replicas(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().filter(|node| node.port() != self.primary().port())
+        self.nodes.iter().filter(|node| node.address() != self.primary().address())
     }
 
     /// Until all replicas hear, and the primary knows them.
@@ -40,7 +47,7 @@ impl Star {
 
     /// Has the primary hand over to this one by FAILOVER, and waits until both have done so.
     pub(crate) fn hand_over(&mut self, to: usize) -> Result<()> {
-        self.primary().order(&format!("FAILOVER TO 127.0.0.1 {}", self.nodes[to].port()))?;
+        self.primary().order(&format!("FAILOVER TO {}", self.nodes[to].host_and_port()))?;
         wait_for("the handover", || {
             self.nodes[to].info("role") == "master" && self.primary().info("role") == "slave"
         })?;
@@ -51,7 +58,7 @@ impl Star {
     /// Has all others follow the primary.
     pub(crate) fn gather(&self) -> Result<()> {
         for node in self.replicas() {
-            node.order(&format!("REPLICAOF 127.0.0.1 {}", self.primary().port()))?;
+            node.order(&format!("REPLICAOF {}", self.primary().host_and_port()))?;
         }
         self.wait_linked()
     }

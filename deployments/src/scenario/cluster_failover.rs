@@ -14,7 +14,7 @@ use crate::route::Route;
 
 pub(crate) fn run(programs: &Programs, mix: &Mix, count: usize, dies: bool, judge: Judge) -> Result<Report> {
     let mut cluster = Cluster::start(programs, &["lock.recovery-window-ms -1"])?;
-    let route = Arc::new(Route::cluster(cluster.ports()));
+    let route = Arc::new(Route::cluster(cluster.addresses()));
     let load = Load::start(mix, &[Arc::clone(&route)]);
     let mut takeovers = Vec::new();
     for number in 0..count {

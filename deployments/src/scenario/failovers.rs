@@ -35,7 +35,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
     let mut rng = StdRng::seed_from_u64(mix.seed);
     let line = format!("lock.recovery-window-ms {}", plan.window);
     let mut chain = Chain::start(programs, 3, &[&line])?;
-    let route = Arc::new(Route::to(chain.primary().port()));
+    let route = Arc::new(Route::to(chain.primary().address()));
     let load = Load::start(mix, &[Arc::clone(&route)]);
     let (mut takeovers, mut reinstated, mut displaced) = (Vec::new(), 0, 0);
     let (mut number, mut longest_lag) = (0, 0);
@@ -62,7 +62,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
         chain.promote()?;
         let promoted = load.world.micros();
         let window = window(chain.primary());
-        route.move_to(chain.primary().port());
+        route.move_to(chain.primary().address());
         wait_for("the window to be over", || chain.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
         chain.extend()?;
         reinstated += chain.primary().info_int("lock_reinstated");

@@ -23,7 +23,7 @@ pub(crate) struct Plan {
 
 pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report> {
     let mut star = Star::start(programs, 3, &["lock.recovery-window-ms -1"])?;
-    let route = Arc::new(Route::to(star.primary().port()));
+    let route = Arc::new(Route::to(star.primary().address()));
     let load = Load::start(mix, &[Arc::clone(&route)]);
     let (mut takeovers, mut opened) = (Vec::new(), 0);
     for number in 1..=plan.count {
@@ -41,7 +41,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
             star.primary().ask("LOCK.RECOVERY END");
             window = 0;
         }
-        route.move_to(star.primary().port());
+        route.move_to(star.primary().address());
         wait_for("the window to be over", || star.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
         star.gather()?;
         if plan.restarts {

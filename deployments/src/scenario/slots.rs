@@ -20,7 +20,7 @@ use crate::route::Route;
 pub(crate) fn run(programs: &Programs, mix: &Mix, count: u32, resharded: u32) -> Result<Report> {
     let mut rng = StdRng::seed_from_u64(mix.seed);
     let cluster = Cluster::start(programs, &["lock.recovery-window-ms -1"])?;
-    let route = Arc::new(Route::cluster(cluster.ports()));
+    let route = Arc::new(Route::cluster(cluster.addresses()));
     let load = Load::start(mix, &[Arc::clone(&route)]);
     std::thread::sleep(mix.lease);
     let primaries = cluster.primaries();

@@ -24,7 +24,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, rounds: u32, needs_replica: bo
         lines.extend(["min-replicas-to-write 1", "min-replicas-max-lag 1"]);
     }
     let mut chain = Chain::start(programs, 3, &lines)?;
-    let [loyal, informed] = [0, 1].map(|_| Arc::new(Route::to(chain.primary().port())));
+    let [loyal, informed] = [0, 1].map(|_| Arc::new(Route::to(chain.primary().address())));
     let load = Load::start(mix, &[Arc::clone(&loyal), Arc::clone(&informed)]);
     for _ in 0..rounds {
         std::thread::sleep(mix.lease);
@@ -33,13 +33,13 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, rounds: u32, needs_replica: bo
         std::thread::sleep(UNTIL_PROMOTED);
         chain.cut();
         chain.promote()?;
-        informed.move_to(chain.primary().port());
+        informed.move_to(chain.primary().address());
         wait_for("the window to be over", || chain.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
         // All leases of the old one are over, and the new one has granted others.
         std::thread::sleep(mix.lease / 2);
         old.signal(Signal::SIGCONT)?;
         std::thread::sleep(mix.lease * 2);
-        loyal.move_to(chain.primary().port());
+        loyal.move_to(chain.primary().address());
         old.kill();
         chain.extend()?;
     }

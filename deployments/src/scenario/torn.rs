@@ -21,7 +21,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
     let mut rng = StdRng::seed_from_u64(mix.seed);
     let line = format!("lock.recovery-window-ms {}", plan.window);
     let mut node = Node::start(programs, &["appendonly yes", "appendfsync everysec", &line])?;
-    let route = Arc::new(Route::to(node.port()));
+    let route = Arc::new(Route::to(node.address()));
     let load = Load::start(mix, &[Arc::clone(&route)]);
     let (mut takeovers, mut reinstated, mut lost) = (Vec::new(), 0, 0);
     for _ in 0..plan.count {
