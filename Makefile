@@ -136,6 +136,7 @@ compare-test: setup ## check and test the comparison itself; it needs hundreds o
 
 cluster-test: build ## break real deployments under load, a few times each: nobody holds a lock twice
 	@tools/setup.sh matrix
+	@tools/setup.sh deployments
 	@tools/servers.sh $(SERVERS)
 	@DEPLOYMENTS_TARGET=$(BUILD)/deployments tools/deployments.sh test $(or $(SERVERS_FOR_DEPLOYMENTS),$(ALL_SERVERS))
 
@@ -145,6 +146,7 @@ failovers: build ## lose the newest grants in many failovers, and count the lock
 		$(or $(SERVERS_FOR_DEPLOYMENTS),$(SERVERS)/valkey/redis-server) failovers --count $(or $(N),100) $(ARGS)
 
 deployments: build ## break a real deployment under load in one way (ARGS="stopped --rounds 3", ARGS=--help for all)
+	@tools/setup.sh deployments
 	@tools/servers.sh $(SERVERS)
 	@DEPLOYMENTS_TARGET=$(BUILD)/deployments tools/deployments.sh run \
 		$(or $(SERVERS_FOR_DEPLOYMENTS),$(SERVERS)/valkey/redis-server) $(or $(ARGS),--help)

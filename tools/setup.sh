@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Looks for what the build and the servers need and installs what is missing through apt, if it may; otherwise says in one
 # line what to install. Installs nothing that is there already and starts no service.
-# usage: tools/setup.sh [compare|matrix|snippets|bench|fresh|package]    with "compare" also what building the comparison needs, with
+# usage: tools/setup.sh [compare|matrix|snippets|bench|fresh|package|deployments]    with "compare" also what building the comparison needs, with
 # "matrix" what fetching more servers needs, with "snippets" what brings clients too, with "bench" what counts instructions,
-# with "fresh" what makes an empty Debian, with "package" what makes packages
+# with "fresh" what makes an empty Debian, with "package" what makes packages, with "deployments" what parts networks, where one may
 set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=${1:-build}
@@ -44,6 +44,7 @@ missing_packages() {
     [ "$purpose" != package ] || command -v objcopy >/dev/null || echo binutils
     [ "$purpose" != package ] || command -v rpmbuild >/dev/null || echo rpm
     [ "$purpose" != bench ] || command -v valgrind >/dev/null || echo valgrind
+    [ "$purpose" != deployments ] || [ "$(id -u)" -ne 0 ] || command -v ip >/dev/null || echo iproute2
     [ "$purpose" != fresh ] || command -v debootstrap >/dev/null || echo debootstrap
 }
 
