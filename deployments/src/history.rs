@@ -11,7 +11,7 @@ pub(crate) enum End {
     Refused,
     /// The owner's own clock said so, with no word from a server.
     Expired,
-    /// The connection that it was tied to is gone.
+    /// The connection that it was tied to is gone, or the server on the other end was silent for as long as that may matter.
     Cut,
 }
 

@@ -26,8 +26,9 @@ pub(crate) enum How {
     Tied,
 }
 
-/// How long a tied hold outlasts its connection: for longer than its owner may take to see that the connection is gone.
-const GRACE_MS: u64 = 500;
+/// How long a tied hold outlasts its connection. Another server that takes over knows no connection, so this is also for how
+/// long a tied hold is believed in after the last word of its server.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Each look at the own clock while a lock is held.
 const TICK: Duration = Duration::from_millis(50);
@@ -45,6 +46,10 @@ struct Belief {
     fence: i64,
     start: Instant,
     until: Instant,
+    /// From one word of the server to the end of it, if there is no other.
+    lasts: Duration,
+    /// For a tied hold: how many connections had been opened when it was granted.
+    tie: Option<u32>,
 }
 
 impl Owner<'_> {
@@ -54,8 +59,7 @@ impl Owner<'_> {
         if keep > self.world.lease {
             self.world.long_holds.fetch_add(1, Ordering::Relaxed);
         }
-        let is_tied = how == How::Tied;
-        let (end, how) = self.keep(want, &mut belief, keep, is_tied);
+        let (end, how) = self.keep(want, &mut belief, keep);
         for lock in &want.locks {
             let micros = |at: Instant| at.duration_since(self.world.epoch).as_micros() as u64;
             self.spans.push(Span {
@@ -69,7 +73,7 @@ impl Owner<'_> {
             });
         }
         // Now and then a tied hold is left to its end.
-        if is_tied && self.rng.random_bool(0.3) {
+        if belief.tie.is_some() && self.rng.random_bool(0.3) {
             self.client.hang_up();
         } else {
             self.give_back(want, &belief);
@@ -99,8 +103,9 @@ impl Owner<'_> {
             How::Try => (String::new(), Duration::ZERO),
             How::Wait => (" BLOCK 1000 QUEUE 3000".to_owned(), Duration::from_secs(1)),
             How::Ticket => (" QUEUE 3000".to_owned(), Duration::ZERO),
-            How::Tied => (format!(" TIED {GRACE_MS}"), Duration::ZERO),
+            How::Tied => (format!(" TIED {}", GRACE.as_millis()), Duration::ZERO),
         };
+        let lasts = if how == How::Tied { GRACE.min(lease) } else { lease };
         let line = want.acquire(&self.name, lease.as_millis() as u64, &more);
         while !self.world.is_over() {
             let asked = Instant::now();
@@ -108,9 +113,10 @@ impl Owner<'_> {
             if let Some(fence) = reply.int() {
                 // Nobody knows when a grant after a wait began.
                 let from = if how == How::Wait { self.claim(want, fence) } else { Some(asked) };
-                let (start, until) = (Instant::now(), from.unwrap_or(asked) + lease);
+                let (start, until) = (Instant::now(), from.unwrap_or(asked) + lasts);
                 if from.is_some() && start < until {
-                    return Some(Belief { fence, start, until });
+                    let tie = (how == How::Tied).then(|| self.client.opened());
+                    return Some(Belief { fence, start, until, lasts, tie });
                 }
             }
             if wait.is_zero() || reply != Reply::Nil {
@@ -124,13 +130,13 @@ impl Owner<'_> {
     /// From when on the lease lasts of a grant that came by waiting, if it can be claimed.
     fn claim(&mut self, want: &Want, fence: i64) -> Option<Instant> {
         let asked = Instant::now();
-        (self.renew(want, fence) == Some(true)).then_some(asked)
+        (self.renew(want, fence, self.world.lease / 4) == Some(true)).then_some(asked)
     }
 
     /// Whether the server says that the hold goes on; `None` if it says nothing.
-    fn renew(&mut self, want: &Want, fence: i64) -> Option<bool> {
+    fn renew(&mut self, want: &Want, fence: i64, wait: Duration) -> Option<bool> {
         let line = want.renew(&self.name, self.world.lease.as_millis() as u64, fence);
-        match self.ask(want, &line, PATIENCE.min(self.world.lease / 4)) {
+        match self.ask(want, &line, PATIENCE.min(wait)) {
             Reply::Int(left) => Some(left != 0),
             Reply::List(left) => Some(left.iter().all(|left| *left != Reply::Int(0))),
             _ => None,
@@ -139,32 +145,33 @@ impl Owner<'_> {
 
     /// Until when it was held, and why no longer. Who is tied asks nothing over another connection, and takes its hold for lost
     /// with the one it has.
-    fn keep(&mut self, want: &Want, belief: &mut Belief, keep: Duration, is_tied: bool) -> (Instant, End) {
-        let lease = self.world.lease;
+    fn keep(&mut self, want: &Want, belief: &mut Belief, keep: Duration) -> (Instant, End) {
+        let lasts = belief.lasts;
+        let in_silence = if belief.tie.is_some() { End::Cut } else { End::Expired };
         let give_back = belief.start + keep;
-        let mut renewal = belief.until - lease + lease / 3;
+        let mut renewal = belief.until - lasts + lasts / 3;
         loop {
             if want.mode == Mode::Exclusive {
                 want.locks.iter().for_each(|lock| self.world.store.write(*lock, belief.fence, belief.until));
             }
             let now = Instant::now();
             if now >= belief.until {
-                return (belief.until, End::Expired);
+                return (belief.until, in_silence);
             }
-            if is_tied && self.client.is_cut(&want.key()) {
+            if belief.tie.is_some_and(|opened| self.client.is_cut(&want.key(), opened)) {
                 return (now, End::Cut);
             }
             if now >= give_back || self.world.is_over() {
                 return (now, End::Released);
             }
             if now >= renewal {
-                let answer = self.renew(want, belief.fence);
+                let answer = self.renew(want, belief.fence, lasts / 4);
                 let heard = Instant::now();
                 match answer {
-                    _ if heard >= belief.until => return (belief.until, End::Expired),
+                    _ if heard >= belief.until => return (belief.until, in_silence),
                     Some(true) => {
-                        belief.until = now + lease;
-                        renewal = now + lease / 3;
+                        belief.until = now + lasts;
+                        renewal = now + lasts / 3;
                     }
                     Some(false) => return (heard, End::Refused),
                     None => renewal = heard + PAUSE,

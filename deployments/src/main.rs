@@ -28,9 +28,7 @@ use clap::{Parser, Subcommand};
 use load::Mix;
 use net::Means;
 use node::Programs;
-use scenario::{
-    cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Judge,
-};
+use scenario::{cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Judge};
 
 #[derive(Parser)]
 struct Args {

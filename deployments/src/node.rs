@@ -215,8 +215,7 @@ fn launch(programs: &Programs, dir: &Path, seat: &Seat, words: &[&str]) -> Resul
     let mut command = Command::new(&programs.server);
     command.arg("server.conf").args(words).current_dir(dir);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-    let mut spawn =
-        || command.spawn().with_context(|| format!("cannot run {}", programs.server.display()));
+    let mut spawn = || command.spawn().with_context(|| format!("cannot run {}", programs.server.display()));
     let child = match &seat.space {
         Some(space) => space.within(spawn),
         None => spawn(),

@@ -58,11 +58,12 @@ impl Route {
 pub(crate) struct Client<'a> {
     route: &'a Route,
     conns: HashMap<SocketAddr, Conn>,
+    opened: u32,
 }
 
 impl<'a> Client<'a> {
     pub(crate) fn new(route: &'a Route) -> Client<'a> {
-        Client { route, conns: HashMap::new() }
+        Client { route, conns: HashMap::new(), opened: 0 }
     }
 
     /// Asks the node of the key, and goes where MOVED and ASK say.
@@ -91,9 +92,14 @@ impl<'a> Client<'a> {
         Reply::Unknown
     }
 
-    /// Whether the connection is gone over which one would ask about this key now. Nothing is asked.
-    pub(crate) fn is_cut(&self, key: &str) -> bool {
-        self.conns.get(&self.route.address(key)).is_none_or(Conn::is_gone)
+    /// How many connections were opened so far.
+    pub(crate) fn opened(&self) -> u32 {
+        self.opened
+    }
+
+    /// Whether the connection is gone over which one asked about this key when so many had been opened. Nothing is asked.
+    pub(crate) fn is_cut(&self, key: &str, opened: u32) -> bool {
+        self.opened != opened || self.conns.get(&self.route.address(key)).is_none_or(Conn::is_gone)
     }
 
     /// Closes all connections.
@@ -105,7 +111,10 @@ impl<'a> Client<'a> {
         let conn = match self.conns.entry(address) {
             Entry::Occupied(conn) => conn.into_mut(),
             Entry::Vacant(place) => match Conn::open(address) {
-                Ok(conn) => place.insert(conn),
+                Ok(conn) => {
+                    self.opened += 1;
+                    place.insert(conn)
+                }
                 Err(_) => return Reply::Unknown,
             },
         };

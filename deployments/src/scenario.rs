@@ -84,6 +84,7 @@ pub(crate) fn common(report: &mut Report, world: &World, outcome: &Outcome, expe
         report.say("holds that the server ended in their lease", ended);
     }
     report.say("holds that no server renewed in time", by(End::Expired));
+    report.say("tied holds whose owner gave up its connection", by(End::Cut));
     let refusals: Vec<_> = world.refusals().iter().map(|(code, count)| format!("{code} {count}")).collect();
     report.say("errors", refusals.join(", "));
 }

@@ -21,7 +21,7 @@ use crate::route::Route;
 const TAIL: u64 = 3;
 
 /// How many more failovers are tried where nothing was seen.
-const PATIENCE: u32 = 20;
+pub(super) const PATIENCE: u32 = 20;
 
 pub(crate) struct Plan {
     pub(crate) count: u32,
