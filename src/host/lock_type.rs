@@ -165,7 +165,7 @@ unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_i
         state::with(hearing::wake_up);
         let fence = load_unsigned(io)?;
         if let Some(fence) = Fence::new(fence) {
-            state::with(|host| host.manager.fences.advance_past(fence));
+            state::with(|host| host.manager.note_loaded(fence));
         }
         match encoding {
             FIRST_ENCODING => Some(()),

@@ -133,6 +133,8 @@ impl GroupStep<'_> {
             self.each(|step| {
                 step.reinstate(request.clone(), fence);
             });
+        } else {
+            self.manager.count_refused_claim(fence);
         }
     }
 

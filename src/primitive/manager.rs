@@ -67,6 +67,8 @@ pub struct LockManager {
     pub ties: Ties,
     /// The same of what a replica loads and does not serve yet.
     pub(super) aside: Option<Box<Aside>>,
+    /// The newest fence of what was loaded and never served.
+    thrown_away: Option<Fence>,
     /// Names this process beside others, for ties.
     pub node: u64,
     pub fences: FenceSource,

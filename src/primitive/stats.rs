@@ -63,6 +63,7 @@ counters! {
     untouched
     reinstated
     displaced
+    implausible
 }
 
 impl Stats {

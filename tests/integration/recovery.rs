@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::backlog::{assert_only_effects, commands_in_backlog, commands_since};
-use crate::broken_sync::play_primary;
+use crate::broken_sync::{play_primary, snapshot_of};
 use crate::steps::{ask, digest};
 use crate::support::server::Setup;
 use crate::support::stream::step;
@@ -249,7 +249,9 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     for fence in [newest + 90_000_000_000, 1, fence_of_known(&new)] {
         assert_eq!(ask(&new, &format!("LOCK.RENEW free eve FENCE {fence}")), 0, "{fence}");
     }
-    assert_eq!(digest(&new), before);
+    let far = newest + 90_000_000_000;
+    assert_eq!(ask(&new, &format!("LOCK.MRENEW eve 60000 1 free FENCE {far}")).items(), [Value::Int(0)]);
+    assert_eq!((digest(&new), lock_stat(&new, "implausible")), (before, 2));
     assert!((1..=left).contains(&ask(&new, "LOCK.RECOVERY").int()), "no claim keeps it open");
     for (name, value) in [("window-ms", "-2"), ("window-ms", "x"), ("window-max-ms", "0")] {
         let _ = ask(&new, &format!("CONFIG SET lock.recovery-{name} {value}")).error();
@@ -630,6 +632,32 @@ fn a_load_aside_that_fails_leaves_the_window_open() {
         replica.log().contains("Failed trying to load the ")
     });
     assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+}
+
+/// The fences of what was loaded and thrown away tell nothing of what this server has never served.
+#[test]
+fn a_hold_that_was_seen_in_a_load_aside_that_failed_comes_back() {
+    let (old, new) = (Server::start(), Server::with(&[LONG, "repl-diskless-load swapdb", "repl-timeout 2"]));
+    follow(&new, &old);
+    acquire_on(&old, &["known", "o", "PX", "60000"]);
+    wait_replica_in_sync(&old, &new);
+    assert_eq!(ask(&new, "REPLICAOF 127.0.0.1 1"), "OK");
+    let fence = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+
+    let mut snapshot = snapshot_of(&old);
+    snapshot.truncate(snapshot.len() - 8);
+    let (sent, hung_up) = channel();
+    let history = old.info("replication")["master_replid"].clone();
+    let port = play_primary(history, vec![snapshot], sent).to_string();
+    assert_eq!(ask(&new, &format!("REPLICAOF 127.0.0.1 {port}")), "OK");
+    hung_up.recv_timeout(DEADLINE).expect("the replica did not ask for a sync");
+    wait_until("the replica to find the end of the stream", || {
+        new.log().contains("Discarding temporary DB in background")
+    });
+    assert_eq!((left(&new, "k", "alice"), lock_stat(&new, "last_fence")), (0, fence_of_known(&new)));
+
+    assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
+    assert_eq!(ask(&new, &format!("LOCK.RENEW k alice PX 50000 FENCE {fence}")), 50_000);
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use crate::primitive::leases::Leases;
 use crate::primitive::ties::Ties;
-use crate::primitive::{Hold, LockManager};
+use crate::primitive::{Fence, Hold, LockManager};
 
-/// Leases and ties of what was loaded so far.
+/// Leases and ties of what was loaded so far, and its newest fence.
 #[derive(Default)]
 pub struct Aside {
     leases: Leases,
     ties: Ties,
+    newest: Option<Fence>,
 }
 
 impl Aside {
@@ -36,10 +37,18 @@ impl LockManager {
 
     /// Notes a hold that was loaded.
     pub fn index_loaded(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
-        self.fences.advance_past(hold.fence);
+        self.note_loaded(hold.fence);
         match &mut self.aside {
             Some(aside) => aside.add(db, key, hold),
             None => self.index(db, key, hold),
+        }
+    }
+
+    /// Notes a fence that was loaded. Before what it belongs to is served, it says nothing of older ones.
+    pub fn note_loaded(&mut self, fence: Fence) {
+        match &mut self.aside {
+            Some(aside) => aside.newest = aside.newest.max(Some(fence)),
+            None => self.fences.advance_past(fence),
         }
     }
 
@@ -47,6 +56,7 @@ impl LockManager {
     pub fn serve_aside(&mut self) {
         if let Some(aside) = self.aside.take() {
             (self.leases, self.ties) = (aside.leases, aside.ties);
+            aside.newest.into_iter().for_each(|fence| self.fences.advance_past(fence));
         }
     }
 
@@ -58,9 +68,15 @@ impl LockManager {
         names
     }
 
-    /// What was loaded aside is thrown away. The newest fence stays: numbers that were given out do not come again.
+    /// What was loaded aside is thrown away. Its newest fence is remembered: numbers that were given out do not come again.
     pub fn drop_aside(&mut self) {
-        self.aside = None;
+        let newest = self.aside.take().and_then(|aside| aside.newest);
+        self.thrown_away = self.thrown_away.max(newest);
+    }
+
+    /// This server makes fences from now on: above those that it has seen and does not know.
+    pub(super) fn pass_thrown_away(&mut self) {
+        self.thrown_away.take().into_iter().for_each(|fence| self.fences.advance_past(fence));
     }
 }
 
@@ -70,7 +86,9 @@ mod tests {
     use crate::primitive::bounds::{Bounds, Tie};
     use crate::primitive::hold::Extra;
     use crate::primitive::hold::Mark;
-    use crate::primitive::{Fence, Lease, Moment, Owner, Permits};
+    use crate::primitive::recovery::{Length, LostHold};
+    use crate::primitive::time::Clock;
+    use crate::primitive::{Lease, Moment, Owner, Permits};
 
     const DUE: Moment = Moment(1_000);
 
@@ -114,7 +132,7 @@ mod tests {
     fn what_is_loaded_aside_is_not_looked_at_and_hides_nothing() {
         let (mut manager, old, new) = loading();
         assert!(manager.is_aside());
-        assert_eq!(manager.fences.last(), 2);
+        assert_eq!(manager.fences.last(), 1);
         assert!(manager.leases.has(0, &old) && !manager.leases.has(3, &new));
         assert_eq!(looked_at(&mut manager), (vec![(0, b"k".to_vec())], vec![(0, 1)]));
     }
@@ -127,11 +145,32 @@ mod tests {
         assert_eq!(looked_at(&mut manager), (vec![(0, b"k".to_vec())], vec![(0, 1)]));
     }
 
+    /// Holds between the two fences may be lost: only the clock of a window says what is too new.
+    #[test]
+    fn fences_that_were_thrown_away_are_not_known_and_are_not_given_out_again() {
+        let clock = Clock { now: Moment(0), unix_us: 0 };
+        for window in [Length::Fixed(Lease::ms(7)), Length::Off] {
+            let (mut manager, _, _) = loading();
+            manager.drop_aside();
+            assert_eq!(manager.fences.last(), 1);
+            manager.took_over(window, clock, 1_000);
+            let lost = LostHold { db: 0, key: b"k", owner: b"o", fence: Fence::new(2).unwrap() };
+            let may_come_back = manager.recovery.may_be_lost(lost, Permits::EXCLUSIVE, &[]);
+            assert_eq!(may_come_back, manager.recovery.is_open());
+            assert_eq!(manager.fences.next(0).get(), 3);
+        }
+        let (mut manager, _, _) = loading();
+        manager.drop_aside();
+        manager.succeeded(Moment(0));
+        assert_eq!(manager.fences.next(0).get(), 3);
+    }
+
     #[test]
     fn what_is_served_takes_the_place_of_all() {
         let (mut manager, old, new) = loading();
         manager.serve_aside();
         assert!(!manager.is_aside() && manager.leases.has(3, &new) && !manager.leases.has(0, &old));
+        assert_eq!(manager.fences.last(), 2);
         assert_eq!(looked_at(&mut manager), (vec![(3, b"k".to_vec())], vec![(3, 2)]));
         manager.serve_aside();
         assert_eq!(looked_at(&mut manager).0, vec![(3, b"k".to_vec())], "nothing was aside");

@@ -5,7 +5,7 @@ use crate::primitive::ledger::{Ended, Named};
 use crate::primitive::manager::rechecks::Rechecks;
 use crate::primitive::recovery::Length;
 use crate::primitive::table::Table;
-use crate::primitive::{Clock, HoldEnd, Lock, LockManager, Moment};
+use crate::primitive::{Clock, Fence, HoldEnd, Lock, LockManager, Moment};
 
 impl LockManager {
     /// The lock has left its key: deleted, overwritten, evicted, renamed or moved. Its holds have vanished. A replica hears of
@@ -53,6 +53,7 @@ impl LockManager {
     /// have been granted. Returns whether nothing is granted for a while.
     pub fn took_over(&mut self, length: Length, clock: Clock, ahead_ms: u64) -> bool {
         let is_open = self.recovery.open(length, self.fences.last(), clock, ahead_ms);
+        self.pass_thrown_away();
         if let Some(until) = self.recovery.until() {
             self.wake_by(until);
             // Whatever this server grants is newer than all that was lost, and its replicas are to know that.
@@ -64,11 +65,19 @@ impl LockManager {
     /// This server is a primary from now on, or has started, and knows of all that was granted before. A time without grants that
     /// had begun goes on. Returns whether there is one.
     pub fn succeeded(&mut self, now: Moment) -> bool {
+        self.pass_thrown_away();
         if self.recovery.is_due(now) {
             self.recovery.close();
         }
         self.recovery.until().into_iter().for_each(|until| self.wake_by(until));
         self.recovery.is_open()
+    }
+
+    /// Somebody has named this fence in vain: one that no server can have granted is counted.
+    pub fn count_refused_claim(&mut self, fence: Fence) {
+        if self.recovery.newest().is_some_and(|newest| fence > newest) {
+            self.stats.implausible.up();
+        }
     }
 
     /// Grants again, if the time without grants is over. Returns whether it has ended with this.
@@ -98,7 +107,7 @@ impl LockManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::primitive::{Fence, Lease};
+    use crate::primitive::Lease;
 
     const CLOCK: Clock = Clock { now: Moment(0), unix_us: 5_000 };
 

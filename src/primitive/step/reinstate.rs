@@ -32,6 +32,7 @@ impl Step<'_> {
     pub fn reinstate(&mut self, request: AcquireRequest, fence: Fence) -> bool {
         let mut permits = request.permits;
         if !self.may_be_lost(request.owner.as_bytes(), fence, permits) {
+            self.manager.count_refused_claim(fence);
             return false;
         }
         if permits == Permits::SHARED {
