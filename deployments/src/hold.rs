@@ -11,7 +11,7 @@ use crate::conn::{Reply, PATIENCE};
 use crate::history::{End, Span};
 use crate::load::World;
 use crate::locks::{Mode, Want};
-use crate::route::{Client, PAUSE};
+use crate::route::{Client, Tie, PAUSE};
 
 /// How a client comes by a lock that is not free.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +48,8 @@ struct Belief {
     until: Instant,
     /// From one word of the server to the end of it, if there is no other.
     lasts: Duration,
-    /// For a tied hold: how many connections had been opened when it was granted.
-    tie: Option<u32>,
+    /// The connection that it is tied to.
+    tie: Option<Tie>,
 }
 
 impl Owner<'_> {
@@ -115,7 +115,7 @@ impl Owner<'_> {
                 let from = if how == How::Wait { self.claim(want, fence) } else { Some(asked) };
                 let (start, until) = (Instant::now(), from.unwrap_or(asked) + lasts);
                 if from.is_some() && start < until {
-                    let tie = (how == How::Tied).then(|| self.client.opened());
+                    let tie = (how == How::Tied).then(|| self.client.tie());
                     return Some(Belief { fence, start, until, lasts, tie });
                 }
             }
@@ -151,15 +151,15 @@ impl Owner<'_> {
         let give_back = belief.start + keep;
         let mut renewal = belief.until - lasts + lasts / 3;
         loop {
+            if belief.tie.is_some_and(|tie| self.client.is_cut(tie)) {
+                return (Instant::now().min(belief.until), End::Cut);
+            }
             if want.mode == Mode::Exclusive {
                 want.locks.iter().for_each(|lock| self.world.store.write(*lock, belief.fence, belief.until));
             }
             let now = Instant::now();
             if now >= belief.until {
                 return (belief.until, in_silence);
-            }
-            if belief.tie.is_some_and(|opened| self.client.is_cut(&want.key(), opened)) {
-                return (now, End::Cut);
             }
             if now >= give_back || self.world.is_over() {
                 return (now, End::Released);

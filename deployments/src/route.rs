@@ -59,11 +59,17 @@ pub(crate) struct Client<'a> {
     route: &'a Route,
     conns: HashMap<SocketAddr, Conn>,
     opened: u32,
+    /// Whom it asked last.
+    last: Option<SocketAddr>,
 }
+
+/// A connection: to whom, and how many had been opened by then.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) struct Tie(Option<SocketAddr>, u32);
 
 impl<'a> Client<'a> {
     pub(crate) fn new(route: &'a Route) -> Client<'a> {
-        Client { route, conns: HashMap::new(), opened: 0 }
+        Client { route, conns: HashMap::new(), opened: 0, last: None }
     }
 
     /// Asks the node of the key, and goes where MOVED and ASK say.
@@ -92,14 +98,15 @@ impl<'a> Client<'a> {
         Reply::Unknown
     }
 
-    /// How many connections were opened so far.
-    pub(crate) fn opened(&self) -> u32 {
-        self.opened
+    /// The connection over which it asked last.
+    pub(crate) fn tie(&self) -> Tie {
+        Tie(self.last, self.opened)
     }
 
-    /// Whether the connection is gone over which one asked about this key when so many had been opened. Nothing is asked.
-    pub(crate) fn is_cut(&self, key: &str, opened: u32) -> bool {
-        self.opened != opened || self.conns.get(&self.route.address(key)).is_none_or(Conn::is_gone)
+    /// Whether this connection is gone, or another one was asked since.
+    pub(crate) fn is_cut(&self, tie: Tie) -> bool {
+        let conn = tie.0.and_then(|address| self.conns.get(&address));
+        self.tie() != tie || conn.is_none_or(Conn::is_gone)
     }
 
     /// Closes all connections.
@@ -108,6 +115,7 @@ impl<'a> Client<'a> {
     }
 
     fn ask_at(&mut self, address: SocketAddr, words: &[&str], wait: Duration) -> Reply {
+        self.last = Some(address);
         let conn = match self.conns.entry(address) {
             Entry::Occupied(conn) => conn.into_mut(),
             Entry::Vacant(place) => match Conn::open(address) {

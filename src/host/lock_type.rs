@@ -174,9 +174,8 @@ unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_i
                 let (source, clock) = (source(io), clock::read());
                 with_text(io, |window| {
                     state::with(|host| {
-                        let recovery = &mut host.manager.recovery;
-                        recovery.leases.note(lease);
-                        encoding::decode(window, recovery, source, clock)
+                        host.manager.recovery.leases.note(lease);
+                        encoding::decode(window, host.manager.recovery_loaded(), source, clock)
                     })
                 })?
             }

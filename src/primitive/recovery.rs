@@ -129,6 +129,11 @@ impl Recovery {
         }
     }
 
+    /// Goes on with the window of another, or with none.
+    pub fn go_on_with(&mut self, other: Self) {
+        self.window = other.window;
+    }
+
     /// The marks of an open window: a database, a lock in it, the fence of a hold that is over, and its permits where they
     /// are known.
     pub fn marks(&self) -> impl Iterator<Item = (i32, &[u8], Fence, Option<Permits>)> {

@@ -619,19 +619,22 @@ fn an_aof_that_is_written_anew_as_commands_tells_of_the_window() {
 
 #[test]
 fn a_load_aside_that_fails_leaves_the_window_open() {
-    let (_old, new) = failover(LONG);
+    let (old, new) = failover(LONG);
     let replica = Server::with(&["repl-diskless-load swapdb", "repl-timeout 2"]);
     follow(&replica, &new);
     assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
-    let (sent, hung_up) = channel();
-    let history = new.info("replication")["master_replid"].clone();
-    let port = play_primary(history, vec![b"REDIS0010".to_vec()], sent).to_string();
-    assert_eq!(ask(&replica, &format!("REPLICAOF 127.0.0.1 {port}")), "OK");
-    hung_up.recv_timeout(DEADLINE).expect("the replica did not ask for a sync");
-    wait_until("the replica to find the end of the stream", || {
-        replica.log().contains("Failed trying to load the ")
-    });
-    assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+    let mut without_window = snapshot_of(&old);
+    without_window.truncate(without_window.len() - 8);
+    let failed = || replica.log().matches("Failed trying to load the ").count();
+    for snapshot in [b"REDIS0010".to_vec(), without_window] {
+        let (before, (sent, hung_up)) = (failed(), channel());
+        let history = new.info("replication")["master_replid"].clone();
+        let port = play_primary(history, vec![snapshot], sent).to_string();
+        assert_eq!(ask(&replica, &format!("REPLICAOF 127.0.0.1 {port}")), "OK");
+        hung_up.recv_timeout(DEADLINE).expect("the replica did not ask for a sync");
+        wait_until("the replica to find the end of the stream", || failed() > before);
+        assert!(ask(&replica, "LOCK.RECOVERY").int() > 0);
+    }
 }
 
 /// The fences of what was loaded and thrown away tell nothing of what this server has never served.

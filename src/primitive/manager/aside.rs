@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 
 use crate::primitive::leases::Leases;
+use crate::primitive::recovery::Recovery;
 use crate::primitive::ties::Ties;
 use crate::primitive::{Fence, Hold, LockManager};
 
-/// Leases and ties of what was loaded so far, and its newest fence.
+/// Leases and ties of what was loaded so far, its newest fence, and the recovery window that goes along with it.
 #[derive(Default)]
 pub struct Aside {
     leases: Leases,
     ties: Ties,
     newest: Option<Fence>,
+    recovery: Recovery,
 }
 
 impl Aside {
@@ -57,6 +59,15 @@ impl LockManager {
         if let Some(aside) = self.aside.take() {
             (self.leases, self.ties) = (aside.leases, aside.ties);
             aside.newest.into_iter().for_each(|fence| self.fences.advance_past(fence));
+            self.recovery.go_on_with(aside.recovery);
+        }
+    }
+
+    /// What a window that is loaded is noted in.
+    pub fn recovery_loaded(&mut self) -> &mut Recovery {
+        match &mut self.aside {
+            Some(aside) => &mut aside.recovery,
+            None => &mut self.recovery,
         }
     }
 
@@ -86,7 +97,7 @@ mod tests {
     use crate::primitive::bounds::{Bounds, Tie};
     use crate::primitive::hold::Extra;
     use crate::primitive::hold::Mark;
-    use crate::primitive::recovery::{Length, LostHold};
+    use crate::primitive::recovery::{Length, LostHold, Outline};
     use crate::primitive::time::Clock;
     use crate::primitive::{Lease, Moment, Owner, Permits};
 
@@ -163,6 +174,24 @@ mod tests {
         manager.drop_aside();
         manager.succeeded(Moment(0));
         assert_eq!(manager.fences.next(0).get(), 3);
+    }
+
+    #[test]
+    fn a_window_that_is_loaded_aside_opens_with_what_is_served() {
+        let of = |known| Outline { known, newest: 9, until: DUE };
+        for (loaded, is_served) in [(None, true), (Some(of(2)), true), (Some(of(2)), false)] {
+            let mut manager = LockManager::default();
+            manager.recovery_loaded().hear(Some(of(1)));
+            manager.begin_aside();
+            manager.recovery_loaded().hear(loaded);
+            assert_eq!(manager.recovery.outline(), Some(of(1)));
+            if is_served {
+                manager.serve_aside();
+            } else {
+                manager.drop_aside();
+            }
+            assert_eq!(manager.recovery.outline(), if is_served { loaded } else { Some(of(1)) });
+        }
     }
 
     #[test]
