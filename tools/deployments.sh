@@ -23,7 +23,7 @@ for server in "$@"; do
     "$server" --version | head -n 1
     # What is so on a machine however slow: times are printed, and not judged.
     for fault in "failovers --count 3 --without 2" "torn --count 2" "stopped --rounds 1" "partition --rounds 1" "handover --count 1" \
-        "rolling --count 1" "sentinel --count 1" "cluster --count 1" "slots --count 6 --resharded 300"; do
+        "rolling --count 1" "sentinel --count 1" "cluster --count 1" "cluster-cut --rounds 1" "slots --count 6 --resharded 300"; do
         read -r -a words <<<"$fault"
         SERVER_BIN=$server cargo run --quiet "${own[@]}" -- --only-promises "${words[@]}"
     done

@@ -6,18 +6,25 @@ use std::process::{Command, Stdio};
 use anyhow::{ensure, Context, Result};
 
 use crate::conn::Reply;
+use crate::net::Net;
 use crate::node::{free_port, wait_for, Node, Programs};
 
 const SLOTS: usize = 16_384;
 const SHARDS: usize = 3;
 
 pub(crate) struct Cluster {
-    /// The primaries first, and then the replica of each.
+    /// The primaries first, and then the replica of each; each in its place on the net.
     pub(crate) nodes: Vec<Node>,
+    /// After the nodes, which are ended first.
+    pub(crate) net: Net,
 }
 
 impl Cluster {
     pub(crate) fn start(programs: &Programs, lines: &[&str]) -> Result<Cluster> {
+        Cluster::start_on(Net::Whole, programs, lines)
+    }
+
+    pub(crate) fn start_on(mut net: Net, programs: &Programs, lines: &[&str]) -> Result<Cluster> {
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..SHARDS * 2 {
             buses.push(free_port()?);
@@ -28,10 +35,10 @@ impl Cluster {
                 "cluster-replica-validity-factor 0",
                 &bus,
             ];
-            nodes.push(Node::start(programs, &[&own, lines].concat())?);
+            nodes.push(Node::start_at(net.seat()?, programs, &[&own, lines].concat())?);
         }
-        let cluster = Cluster { nodes };
-        let first = cluster.nodes[0].port();
+        let cluster = Cluster { nodes, net };
+        let first = cluster.nodes[0].host_and_port();
         for (number, node) in cluster.nodes.iter().enumerate() {
             if number < SHARDS {
                 let (from, to) = (SLOTS * number / SHARDS, SLOTS * (number + 1) / SHARDS - 1);
@@ -39,7 +46,7 @@ impl Cluster {
                 node.order(&format!("CLUSTER SET-CONFIG-EPOCH {}", number + 1))?;
             }
             if number > 0 {
-                node.order(&format!("CLUSTER MEET 127.0.0.1 {first} {}", buses[0]))?;
+                node.order(&format!("CLUSTER MEET {first} {}", buses[0]))?;
             }
         }
         for number in SHARDS..SHARDS * 2 {
@@ -102,7 +109,7 @@ impl Cluster {
                     break;
                 }
                 let keys: Vec<&str> = keys.iter().map(Reply::text).collect();
-                source.ask(&format!("MIGRATE 127.0.0.1 {}  0 5000 KEYS {}", target.port(), keys.join(" ")));
+                source.ask(&format!("MIGRATE {}  0 5000 KEYS {}", target.host_and_port(), keys.join(" ")));
             }
             target.order(&format!("CLUSTER SETSLOT {slot} NODE {}", self.id(to)))?;
             source.order(&format!("CLUSTER SETSLOT {slot} NODE {}", self.id(to)))?;
@@ -115,7 +122,7 @@ impl Cluster {
     /// Has redis-cli move so many slots.
     pub(crate) fn reshard(&self, from: usize, to: usize, slots: u32) -> Result<()> {
         let status = Command::new("redis-cli")
-            .args(["--cluster", "reshard", &format!("127.0.0.1:{}", self.nodes[from].port())])
+            .args(["--cluster", "reshard", &self.nodes[from].address().to_string()])
             .args(["--cluster-from", &self.id(from), "--cluster-to", &self.id(to)])
             .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
             .stdin(Stdio::null())

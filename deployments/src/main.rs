@@ -28,7 +28,9 @@ use clap::{Parser, Subcommand};
 use load::Mix;
 use net::Means;
 use node::Programs;
-use scenario::{cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Judge};
+use scenario::{
+    cluster_cut, cluster_failover, failovers, handover, partition, sentinel, slots, stopped, torn, Judge,
+};
 
 #[derive(Parser)]
 struct Args {
@@ -106,6 +108,11 @@ enum What {
         #[arg(long, default_value_t = 3)]
         count: usize,
     },
+    /// In a cluster: a primary that is cut off from all other nodes and lives on; needs root.
+    ClusterCut {
+        #[arg(long, default_value_t = 2)]
+        rounds: u32,
+    },
     /// A handover and a restart of each server.
     Rolling {
         #[arg(long, default_value_t = 3)]
@@ -175,6 +182,10 @@ fn main() -> Result<()> {
             let asked = run(false)?.print("CLUSTER FAILOVER");
             run(true)?.print("Death in a cluster") && asked
         }
+        What::ClusterCut { rounds } => match cluster_cut::run(&programs, &mix, rounds)? {
+            Some(report) => report.print("A primary of a cluster that is cut off"),
+            None => true,
+        },
         What::Rolling { count } => {
             let plan = handover::Plan { count, restarts: true, ends_window: true, judge };
             handover::run(&programs, &mix, &plan)?.print("Rolling restart")

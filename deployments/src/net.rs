@@ -72,8 +72,9 @@ impl Net {
             Net::Spaces(switch, count) => {
                 *count += 1;
                 let space = switch.add(*count)?;
-                let servers = SocketAddr::from((space.for_servers(), seat.port));
-                Ok(Seat { clients: space.for_clients(), servers, space: Some(Arc::new(space)), ..seat })
+                let clients = space.address();
+                let servers = SocketAddr::from((clients, seat.port));
+                Ok(Seat { clients, servers, space: Some(Arc::new(space)), ..seat })
             }
         }
     }

@@ -51,23 +51,9 @@ impl Seat {
         Ok(Seat { port, clients, servers: SocketAddr::from((clients, port)), space: None })
     }
 
-    /// Whether others find it where clients do.
-    fn is_plain(&self) -> bool {
-        self.servers == SocketAddr::from((self.clients, self.port))
-    }
-
-    /// The lines of configuration that say so.
-    fn lines(&self) -> Vec<String> {
-        let listens = match self.space {
-            Some(_) => format!("bind {} {}", self.clients, self.servers.ip()),
-            None => format!("bind {}", self.clients),
-        };
-        vec![format!("port {}", self.port), listens]
-    }
-
-    /// What a server that replicates tells of itself.
+    /// What a server that replicates tells of itself, where others do not find it where it is.
     fn announces(&self) -> Vec<String> {
-        if self.is_plain() {
+        if self.servers == SocketAddr::from((self.clients, self.port)) {
             return Vec::new();
         }
         let (ip, port) = (self.servers.ip(), self.servers.port());
@@ -111,9 +97,14 @@ impl Node {
         ];
         // A Sentinel knows none of these.
         let base = if words.is_empty() { &base[..] } else { &base[..2] };
-        let own = [seat.lines(), vec![format!("dir {}", dir.path().display()), String::new()]].concat();
-        let own: Vec<&str> = own.iter().map(String::as_str).collect();
-        std::fs::write(dir.path().join("server.conf"), [base, lines, &own].concat().join("\n"))?;
+        let place = [
+            format!("bind {}", seat.clients),
+            format!("port {}", seat.port),
+            format!("dir {}", dir.path().display()),
+            String::new(),
+        ];
+        let place: Vec<&str> = place.iter().map(String::as_str).collect();
+        std::fs::write(dir.path().join("server.conf"), [base, lines, &place].concat().join("\n"))?;
         let args = words.iter().map(|word| (*word).to_owned()).collect();
         let (child, guard) = launch(programs, dir.path(), &seat, words)?;
         let node = Node { dir, seat, programs: programs.clone(), args, child, guard };

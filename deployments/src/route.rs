@@ -15,7 +15,13 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 /// Shared by all clients that go the same way.
 pub(crate) enum Route {
     One(Mutex<SocketAddr>),
-    Cluster { nodes: Vec<SocketAddr>, next: AtomicUsize, by_key: Mutex<HashMap<String, SocketAddr>> },
+    Cluster {
+        nodes: Vec<SocketAddr>,
+        next: AtomicUsize,
+        by_key: Mutex<HashMap<String, SocketAddr>>,
+        /// Nobody who goes this way reaches this one.
+        avoided: Mutex<Option<SocketAddr>>,
+    },
 }
 
 impl Route {
@@ -24,7 +30,12 @@ impl Route {
     }
 
     pub(crate) fn cluster(nodes: Vec<SocketAddr>) -> Route {
-        Route::Cluster { nodes, next: AtomicUsize::new(0), by_key: Mutex::default() }
+        Route::Cluster {
+            nodes,
+            next: AtomicUsize::new(0),
+            by_key: Mutex::default(),
+            avoided: Mutex::default(),
+        }
     }
 
     /// From now on the clients go there.
@@ -34,12 +45,25 @@ impl Route {
         }
     }
 
+    /// From now on the clients do not reach this node of a cluster.
+    pub(crate) fn avoid(&self, node: Option<SocketAddr>) {
+        if let Route::Cluster { avoided, .. } = self {
+            *avoided.lock().unwrap_or_else(PoisonError::into_inner) = node;
+        }
+    }
+
     fn address(&self, key: &str) -> SocketAddr {
         match self {
             Route::One(primary) => *primary.lock().unwrap_or_else(PoisonError::into_inner),
-            Route::Cluster { nodes, next, by_key } => {
+            Route::Cluster { nodes, next, by_key, avoided } => {
+                let avoided = *avoided.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = by_key.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
-                known.unwrap_or_else(|| nodes[next.fetch_add(1, Ordering::Relaxed) % nodes.len()])
+                let is_reached = |node: &SocketAddr| avoided != Some(*node);
+                let another = || {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    nodes.iter().copied().cycle().skip(at % nodes.len()).find(is_reached)
+                };
+                known.filter(is_reached).or_else(another).unwrap_or(nodes[0])
             }
         }
     }
@@ -80,8 +104,12 @@ impl<'a> Client<'a> {
             let reply = self.ask_at(address, &words, wait);
             match &reply {
                 Reply::Refused(code, text) if code == "MOVED" => {
-                    address = address_in(text).unwrap_or(address);
-                    self.route.learn(key, Some(address));
+                    let there = address_in(text).unwrap_or(address);
+                    self.route.learn(key, Some(there));
+                    if self.route.address(key) != there {
+                        return Reply::Unknown;
+                    }
+                    address = there;
                 }
                 Reply::Refused(code, text) if code == "ASK" => {
                     let there = address_in(text).unwrap_or(address);

@@ -1,5 +1,6 @@
 //! The faults, one to a file, and what they have in common.
 
+pub(crate) mod cluster_cut;
 pub(crate) mod cluster_failover;
 pub(crate) mod failovers;
 pub(crate) mod handover;

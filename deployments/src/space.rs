@@ -1,8 +1,8 @@
 //! Network namespaces of this program, and the switch that joins them. Nothing in them leaves the machine, and they have no
 //! name outside of this process: when it ends, however it ends, and the servers in them with it, the kernel removes them.
 //!
-//! Each has two lines. One goes to the switch: over it servers hear each other, and it can be unplugged. The other goes to this
-//! program, which is in the namespace of the switch: over it clients ask, and it stays.
+//! Each has one address and two lines. One goes to the switch: over it servers hear each other, and it can be unplugged. The other
+//! goes to this program, which is in the namespace of the switch: over it clients ask, and it stays.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -46,15 +46,15 @@ impl Switch {
             ip("link set lo up")?;
             ip(&format!("link add servers type veth peer name port{port} netns {here}"))?;
             ip(&format!("link add clients type veth peer name line{port} netns {here}"))?;
-            for (line, address) in [("servers", space.for_servers()), ("clients", space.for_clients())] {
-                ip(&format!("address add {address}/24 dev {line}"))?;
-                ip(&format!("link set {line} up"))?;
-            }
-            Ok(())
+            ip(&format!("address add {}/24 dev servers", space.address()))?;
+            ip(&format!("address add {} dev clients peer {}", near_end(port), far_end(port)))?;
+            ip("link set servers up")?;
+            ip("link set clients up")
         })?;
         ip(&format!("link set port{port} up"))?;
-        ip(&format!("address add {}/24 dev line{port}", Ipv4Addr::new(10, 77, port, 2)))?;
+        ip(&format!("address add {} dev line{port} peer {}", far_end(port), near_end(port)))?;
         ip(&format!("link set line{port} up"))?;
+        ip(&format!("route add {} via {}", space.address(), near_end(port)))?;
         self.plug(port)?;
         Ok(space)
     }
@@ -81,14 +81,8 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Its address on the switch.
-    pub(crate) fn for_servers(&self) -> Ipv4Addr {
+    pub(crate) fn address(&self) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, self.port)
-    }
-
-    /// Its address for this program.
-    pub(crate) fn for_clients(&self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 77, self.port, 1)
     }
 
     /// Does this in there; a process that it starts stays there.
@@ -98,6 +92,15 @@ impl Space {
             work()
         })
     }
+}
+
+/// The ends of the line for clients, in the namespace and here.
+fn near_end(port: Port) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, port, 1)
+}
+
+fn far_end(port: Port) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, port, 2)
 }
 
 /// A namespace is a thread's, so one that is over when this is done goes there and nobody need come back.
@@ -139,20 +142,20 @@ mod tests {
         };
         let (one, other) = (switch.add(1).unwrap(), switch.add(2).unwrap());
         let listener = other.within(|| Ok(TcpListener::bind(("0.0.0.0", PORT))?)).unwrap();
-        let mut near = one.within(|| Ok(TcpStream::connect((other.for_servers(), PORT))?)).unwrap();
+        let mut near = one.within(|| Ok(TcpStream::connect((other.address(), PORT))?)).unwrap();
         let mut heard = listener.accept().unwrap().0;
 
-        switch.unplug(1).unwrap();
+        switch.unplug(2).unwrap();
         near.write_all(b"x").unwrap();
         heard.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
         assert!(heard.read(&mut [0]).is_err());
-        let mut client = TcpStream::connect((other.for_clients(), PORT)).unwrap();
+        let mut client = TcpStream::connect((other.address(), PORT)).unwrap();
         client.write_all(b"y").unwrap();
         let mut byte = [0];
         listener.accept().unwrap().0.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"y");
 
-        switch.plug(1).unwrap();
+        switch.plug(2).unwrap();
         heard.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         heard.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");

@@ -1,0 +1,64 @@
+//! A primary of a cluster that is cut off from all other nodes, but not from half of the owners, and lives on. The others promote
+//! its replica. It is without a majority then, and grants nothing once it has noticed: after `cluster-node-timeout`, or sooner
+//! with `min-replicas-to-write`. Nodes of a cluster hear each other on a port of their own, so proxies cannot part them.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use super::{common, left_behind, Expects};
+use crate::cluster::Cluster;
+use crate::load::{Load, Mix};
+use crate::net::{Means, Net};
+use crate::node::{wait_for, Programs};
+use crate::report::Report;
+use crate::route::Route;
+
+/// `None` where it cannot be played.
+pub(crate) fn run(programs: &Programs, mix: &Mix, rounds: u32) -> Result<Option<Report>> {
+    let net = match Net::in_parts(Some(Means::Namespaces)) {
+        Ok(net) => net,
+        Err(why) => {
+            println!("a cluster is not parted here: {why:#}");
+            return Ok(None);
+        }
+    };
+    let lines = ["lock.recovery-window-ms -1", "min-replicas-to-write 1", "min-replicas-max-lag 1"];
+    let cluster = Cluster::start_on(net, programs, &lines)?;
+    let [near, far] = [0, 1].map(|_| Arc::new(Route::cluster(cluster.addresses())));
+    let load = Load::start(mix, &[Arc::clone(&near), Arc::clone(&far)]);
+    let (mut until_promoted, mut until_healed) = (0, 0);
+    for number in 0..rounds as usize {
+        std::thread::sleep(mix.lease);
+        let primaries = cluster.primaries();
+        let old = primaries[number % primaries.len()];
+        let new = cluster.replica_of(old).context("a primary without a replica")?;
+        let began = load.world.micros();
+        cluster.net.cut_off(old)?;
+        far.avoid(Some(cluster.nodes[old].address()));
+        wait_for("the replica to take over", || cluster.nodes[new].info("role") == "master")?;
+        until_promoted = until_promoted.max(load.world.micros() - began);
+        wait_for("the window to be over", || cluster.nodes[new].ask("LOCK.RECOVERY").int() == Some(0))?;
+        std::thread::sleep(mix.lease * 2);
+        until_healed = until_healed.max(load.world.micros() - began);
+        cluster.net.heal(old)?;
+        wait_for("the old primary to be a replica", || cluster.nodes[old].info("role") == "slave")?;
+        far.avoid(None);
+        cluster.wait_well()?;
+    }
+    std::thread::sleep(mix.lease);
+    let world = Arc::clone(&load.world);
+    let outcome = load.stop()?;
+
+    let mut report = Report::default();
+    report.say("times that a primary was cut off, healed later", rounds);
+    report.say("by", Means::Namespaces);
+    report.say("min-replicas-to-write, min-replicas-max-lag, node timeout", "1, 1 s, 2 s");
+    common(&mut report, &world, &outcome, Expects::Nothing);
+    let seconds = |micros: u64| format!("{:.1}", micros as f64 / 1_000_000.0);
+    report.say("from the cut to the promotion, longest, s", seconds(until_promoted));
+    report.say("to the healing, longest, s", seconds(until_healed));
+    let left = left_behind(&near, &cluster.nodes, mix.lease);
+    report.aim("locks and places in line left behind", left, "0", left == 0);
+    Ok(Some(report))
+}
