@@ -240,7 +240,7 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 fn info_counts_exactly() {
     let server = Server::start();
     let ask = |line: &str| server.cmd(&words(line));
-    assert_eq!(numbers(&server).len(), 44, "fields that this test knows");
+    assert_eq!(numbers(&server).len(), 45, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
