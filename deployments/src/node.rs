@@ -151,6 +151,16 @@ impl Node {
         .with_context(|| format!("{last:?}"))
     }
 
+    /// Waits until grants are made again.
+    pub(crate) fn wait_window_over(&self) -> Result<()> {
+        let mut last = Reply::Unknown;
+        wait_for("the window to be over", || {
+            last = self.ask("LOCK.RECOVERY");
+            last == Reply::Int(0)
+        })
+        .with_context(|| format!("{last:?}"))
+    }
+
     /// A field of INFO.
     pub(crate) fn info(&self, field: &str) -> String {
         let text = self.ask("INFO everything");

@@ -38,7 +38,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, rounds: u32) -> Result<Option<
         far.avoid(Some(cluster.nodes[old].address()));
         wait_for("the replica to take over", || cluster.nodes[new].info("role") == "master")?;
         until_promoted = until_promoted.max(load.world.micros() - began);
-        wait_for("the window to be over", || cluster.nodes[new].ask("LOCK.RECOVERY").int() == Some(0))?;
+        cluster.nodes[new].wait_window_over()?;
         std::thread::sleep(mix.lease * 2);
         until_healed = until_healed.max(load.world.micros() - began);
         cluster.net.heal(old)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, count: usize, dies: bool, judg
         if dies {
             cluster.nodes[old].start_again()?;
         }
-        wait_for("the window to be over", || cluster.nodes[new].ask("LOCK.RECOVERY").int() == Some(0))?;
+        cluster.nodes[new].wait_window_over()?;
         cluster.wait_well()?;
         takeovers.push(Takeover { began, promoted, window, over: load.world.micros() });
     }

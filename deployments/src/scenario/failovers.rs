@@ -63,7 +63,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
         let promoted = load.world.micros();
         let window = window(chain.primary());
         route.move_to(chain.primary().address());
-        wait_for("the window to be over", || chain.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
+        chain.primary().wait_window_over()?;
         chain.extend()?;
         reinstated += chain.primary().info_int("lock_reinstated");
         displaced += chain.primary().info_int("lock_displaced");

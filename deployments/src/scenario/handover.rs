@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::takeover::{figures, window, Takeover};
 use super::{common, left_behind, Expects, Judge};
 use crate::load::{Load, Mix};
-use crate::node::{wait_for, Programs};
+use crate::node::Programs;
 use crate::report::Report;
 use crate::route::Route;
 use crate::star::Star;
@@ -42,7 +42,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
             window = 0;
         }
         route.move_to(star.primary().address());
-        wait_for("the window to be over", || star.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
+        star.primary().wait_window_over()?;
         star.gather()?;
         if plan.restarts {
             restart(&mut star, old)?;

@@ -58,7 +58,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
         sentinels.wait_promotion(&mut star)?;
         let promoted = load.world.micros();
         far.move_to(star.primary().address());
-        wait_for("the window to be over", || star.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
+        star.primary().wait_window_over()?;
         std::thread::sleep(mix.lease * 2);
         let healed = load.world.micros();
         star.net.heal(old)?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::takeover::{figures, window, Takeover};
 use super::{common, left_behind, Expects, Judge};
 use crate::load::{Load, Mix};
-use crate::node::{wait_for, Programs};
+use crate::node::Programs;
 use crate::report::Report;
 use crate::route::Route;
 use crate::sentinels::Sentinels;
@@ -36,7 +36,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, count: usize, dies: bool, judg
         if dies {
             star.nodes[old].start_again()?;
         }
-        wait_for("the window to be over", || star.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
+        star.primary().wait_window_over()?;
         takeovers.push(Takeover { began, promoted, window, over: load.world.micros() });
         // The Sentinels see to it that the others follow.
         star.wait_linked()?;

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::{common, left_behind, Expects};
 use crate::chain::Chain;
 use crate::load::{Load, Mix};
-use crate::node::{wait_for, Programs};
+use crate::node::Programs;
 use crate::report::Report;
 use crate::route::Route;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, rounds: u32, needs_replica: bo
         chain.cut();
         chain.promote()?;
         informed.move_to(chain.primary().address());
-        wait_for("the window to be over", || chain.primary().ask("LOCK.RECOVERY").int() == Some(0))?;
+        chain.primary().wait_window_over()?;
         // All leases of the old one are over, and the new one has granted others.
         std::thread::sleep(mix.lease / 2);
         old.signal(Signal::SIGCONT)?;

@@ -13,7 +13,7 @@ use super::failovers::{Plan, PATIENCE};
 use super::takeover::{figures, window, Takeover};
 use super::{common, left_behind, Expects};
 use crate::load::{Load, Mix};
-use crate::node::{wait_for, Node, Programs};
+use crate::node::{Node, Programs};
 use crate::report::Report;
 use crate::route::Route;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
         node.start_again()?;
         let promoted = load.world.micros();
         let window = window(&node);
-        wait_for("the window to be over", || node.ask("LOCK.RECOVERY").int() == Some(0))?;
+        node.wait_window_over()?;
         reinstated += node.info_int("lock_reinstated");
         std::thread::sleep(Duration::from_millis(300));
         takeovers.push(Takeover { began, promoted, window, over: load.world.micros() });
