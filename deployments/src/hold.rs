@@ -143,6 +143,11 @@ impl Owner<'_> {
         }
     }
 
+    /// Whether it is tied to a connection that is gone.
+    fn is_cut(&self, belief: &Belief) -> bool {
+        belief.tie.is_some_and(|tie| self.client.is_cut(tie))
+    }
+
     /// Until when it was held, and why no longer. Who is tied asks nothing over another connection, and takes its hold for lost
     /// with the one it has.
     fn keep(&mut self, want: &Want, belief: &mut Belief, keep: Duration) -> (Instant, End) {
@@ -151,7 +156,7 @@ impl Owner<'_> {
         let give_back = belief.start + keep;
         let mut renewal = belief.until - lasts + lasts / 3;
         loop {
-            if belief.tie.is_some_and(|tie| self.client.is_cut(tie)) {
+            if self.is_cut(belief) {
                 return (Instant::now().min(belief.until), End::Cut);
             }
             if want.mode == Mode::Exclusive {
@@ -169,6 +174,8 @@ impl Owner<'_> {
                 let heard = Instant::now();
                 match answer {
                     _ if heard >= belief.until => return (belief.until, in_silence),
+                    // Whatever another server says of it.
+                    _ if self.is_cut(belief) => return (heard, End::Cut),
                     Some(true) => {
                         belief.until = now + lasts;
                         renewal = now + lasts / 3;

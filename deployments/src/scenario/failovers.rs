@@ -9,7 +9,7 @@ use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::takeover::{figures, tell_refused, window, Takeover};
+use super::takeover::{figures, window, Takeover};
 use super::{common, left_behind, Expects, Judge};
 use crate::chain::Chain;
 use crate::load::{Load, Mix};
@@ -87,7 +87,6 @@ pub(crate) fn run(programs: &Programs, mix: &Mix, plan: &Plan) -> Result<Report>
     };
     common(&mut report, &world, &outcome, expects);
     if has_window {
-        tell_refused(&outcome.history, &takeovers);
         report.aim("holds that came back", reinstated, "> 0, so that a tail was lost", reinstated > 0);
         report.say("holds that made room for them", displaced);
     }

@@ -24,7 +24,7 @@ pub(crate) fn window(node: &Node) -> u64 {
 }
 
 /// Tells of holds that a server ended in their lease, and of the takeover before.
-pub(crate) fn tell_refused(history: &History, all: &[Takeover]) {
+fn tell_refused(history: &History, all: &[Takeover]) {
     let refused = history.spans().iter().filter(|span| span.how == End::Refused);
     for span in refused.take(10) {
         let Some(it) = all.iter().rfind(|it| it.began < span.end) else { continue };
@@ -41,6 +41,7 @@ pub(crate) fn tell_refused(history: &History, all: &[Takeover]) {
 
 /// Adds the figures. `keeps`: whether holds are to live on.
 pub(crate) fn figures(report: &mut Report, history: &History, all: &[Takeover], judge: Judge, keeps: bool) {
+    tell_refused(history, all);
     let fates = all.iter().map(|it| history.fate(it.began, it.promoted, it.over));
     let (held, lost) = fates.fold((0, 0), |sum, fate| (sum.0 + fate.0, sum.1 + fate.1));
     let kept = 100.0 * (held - lost) as f64 / held.max(1) as f64;
