@@ -13,7 +13,7 @@ use crate::primitive::{Fence, Permits};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// The key holds something that is not a lock.
     WrongType,
     /// The key holds something that is not a latch.
@@ -341,7 +341,7 @@ impl fmt::Display for LockError {
 
 impl LockError {
     /// The owner itself has the lock in another mode than the one it asks for.
-    pub fn own_permits(has: Permits, asked: Permits) -> Self {
+    pub(crate) fn own_permits(has: Permits, asked: Permits) -> Self {
         match Self::other_permits(has, asked) {
             Self::Mode { is } => Self::OwnMode { is },
             limit => limit,
@@ -349,7 +349,7 @@ impl LockError {
     }
 
     /// Somebody has the lock in another mode than the one asked for.
-    pub fn other_permits(has: Permits, asked: Permits) -> Self {
+    pub(crate) fn other_permits(has: Permits, asked: Permits) -> Self {
         if has.limit != asked.limit && has.mode() == asked.mode() {
             Self::Limit { is: has.limit }
         } else {
@@ -387,7 +387,7 @@ fn write_cycle(f: &mut fmt::Formatter<'_>, cycle: &[WaitEdge]) -> fmt::Result {
 }
 
 /// A client's bytes, fit to stand in a reply or in the log: printable ASCII as it is, the rest as `\xHH`, and not too much.
-pub struct Quoted<'a>(pub &'a [u8]);
+pub(crate) struct Quoted<'a>(pub &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,7 +20,7 @@ use crate::primitive::effect::Recipient;
 use crate::primitive::waiter::WaiterKind;
 use crate::primitive::{Fence, Permits, Step, WaiterId};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.acquire",
     summary: "Takes a lock, or waits for it in line; replies its fence. Owner * lets the server make one up.",
     flags: "write deny-oom",
@@ -48,7 +48,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Acquire<'a> {
+pub(crate) struct Acquire<'a> {
     pub key: &'a [u8],
     /// Nothing when the server shall make one up (`*`).
     pub owner: Option<&'a [u8]>,
@@ -57,7 +57,7 @@ pub struct Acquire<'a> {
 
 /// What came of it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acquired {
+pub(crate) enum Acquired {
     /// A new hold, or one that was given to the owner's ticket and is claimed with this.
     Granted(Fence),
     /// The hold that the owner had already.
@@ -73,7 +73,7 @@ pub enum Acquired {
 }
 
 /// A request for locks, as it meets a step: on one lock for LOCK.ACQUIRE, on several for LOCK.MACQUIRE.
-pub trait Take<S> {
+pub(crate) trait Take<S> {
     /// Takes all for `owner` if that is possible now.
     fn apply(&self, owner: &[u8], step: &mut S, policy: &Policy) -> Result<Acquired, LockError>;
 
@@ -104,7 +104,7 @@ pub trait Take<S> {
 
 impl<'a> Acquire<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.new_key()?;
         let owner = args.owner()?;

@@ -8,60 +8,60 @@ use crate::primitive::{Fence, Owner};
 
 /// The words of a command that have not been read yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Args<'a> {
+pub(crate) struct Args<'a> {
     rest: &'a [&'a [u8]],
     command: &'static str,
 }
 
 impl<'a> Args<'a> {
     /// The words that follow the name of `command`.
-    pub const fn new(command: &'static str, words: &'a [&'a [u8]]) -> Self {
+    pub(crate) const fn new(command: &'static str, words: &'a [&'a [u8]]) -> Self {
         Self { rest: words, command }
     }
 
     /// The next word, if there is one.
-    pub fn next_word(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(first)
     }
 
     /// The next word, which the command cannot do without.
-    pub fn required(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn required(&mut self) -> Result<&'a [u8], LockError> {
         self.next_word().ok_or_else(|| LockError::Arity(self.command))
     }
 
     /// The next `count` words, apart from the rest. Returns `None` if there are not so many.
-    pub fn take(&mut self, count: usize) -> Option<Self> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<Self> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
         Some(Self { rest: taken, command: self.command })
     }
 
     /// The name of a key that may be there: whatever the keyspace has can be told of, given back and replicated.
-    pub fn key(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn key(&mut self) -> Result<&'a [u8], LockError> {
         self.required()
     }
 
     /// The name of a key that may be made.
-    pub fn new_key(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn new_key(&mut self) -> Result<&'a [u8], LockError> {
         self.required()
             .and_then(|key| if key.len() <= KEY_BYTES_MAX { Ok(key) } else { Err(LockError::KeyLength) })
     }
 
     /// An owner's name.
-    pub fn owner(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn owner(&mut self) -> Result<&'a [u8], LockError> {
         self.required()
             .and_then(|name| if Owner::is_valid(name) { Ok(name) } else { Err(LockError::OwnerLength) })
     }
 
     /// The value of `option`.
-    pub fn value(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+    pub(crate) fn value(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
         self.next_word().ok_or_else(|| LockError::MissingValue(option))
     }
 
     /// The value of `option` as a whole number in a range.
-    pub fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
+    pub(crate) fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
         let word = self.value(option)?;
         parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or_else(|| LockError::Number {
             what: option,
@@ -71,24 +71,24 @@ impl<'a> Args<'a> {
     }
 
     /// The value of `option` as a number of permits or parties.
-    pub fn count(&mut self, option: &'static str, max: u32) -> Result<u32, LockError> {
+    pub(crate) fn count(&mut self, option: &'static str, max: u32) -> Result<u32, LockError> {
         let n = self.number(option, 1, i64::from(max))?;
         Ok(u32::try_from(n).unwrap_or(max))
     }
 
     /// The value of FENCE.
-    pub fn fence(&mut self) -> Result<Fence, LockError> {
+    pub(crate) fn fence(&mut self) -> Result<Fence, LockError> {
         let max = FENCE_MAX as i64;
         parse_fence(self.value("FENCE")?).ok_or_else(|| LockError::Number { what: "FENCE", min: 1, max })
     }
 
     /// The value of REENTRANT.
-    pub fn entry(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn entry(&mut self) -> Result<&'a [u8], LockError> {
         self.value("REENTRANT").and_then(id)
     }
 
     /// The value of NOTIFY.
-    pub fn channel(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn channel(&mut self) -> Result<&'a [u8], LockError> {
         let name = self.value("NOTIFY")?;
         if (1..=CHANNEL_BYTES_MAX).contains(&name.len()) {
             Ok(name)
@@ -98,12 +98,12 @@ impl<'a> Args<'a> {
     }
 
     /// An id, if there is one more word.
-    pub fn optional_id(&mut self) -> Result<Option<&'a [u8]>, LockError> {
+    pub(crate) fn optional_id(&mut self) -> Result<Option<&'a [u8]>, LockError> {
         self.next_word().map(id).transpose()
     }
 
     /// A number of keys and as many of them, no two the same.
-    pub fn keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
+    pub(crate) fn keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
         let numkeys = parse_i64(self.required()?).filter(|n| (1..=KEYS_MAX as i64).contains(n));
         let count = numkeys.ok_or(LockError::Number { what: "numkeys", min: 1, max: KEYS_MAX as i64 })?;
         let (keys, rest) =
@@ -120,7 +120,7 @@ impl<'a> Args<'a> {
     }
 
     /// The same for keys that may be made.
-    pub fn new_keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
+    pub(crate) fn new_keys(&mut self) -> Result<&'a [&'a [u8]], LockError> {
         let keys = self.keys()?;
         if keys.iter().all(|key| key.len() <= KEY_BYTES_MAX) {
             Ok(keys)
@@ -130,12 +130,12 @@ impl<'a> Args<'a> {
     }
 
     /// The value of NOTE.
-    pub fn note(&mut self) -> Result<&'a [u8], LockError> {
+    pub(crate) fn note(&mut self) -> Result<&'a [u8], LockError> {
         self.text("NOTE")
     }
 
     /// The value of `option` as a text for operators.
-    pub fn text(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+    pub(crate) fn text(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
         let text = self.value(option)?;
         if text.len() <= NOTE_BYTES_MAX {
             Ok(text)
@@ -145,7 +145,7 @@ impl<'a> Args<'a> {
     }
 
     /// The value of `option` as an owner's name.
-    pub fn owner_after(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
+    pub(crate) fn owner_after(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
         let name = self.value(option)?;
         if Owner::is_valid(name) {
             Ok(name)
@@ -155,7 +155,7 @@ impl<'a> Args<'a> {
     }
 
     /// Refuses words that nobody asked for.
-    pub fn finish(&mut self) -> Result<(), LockError> {
+    pub(crate) fn finish(&mut self) -> Result<(), LockError> {
         self.next_word().map_or(Ok(()), |_| Err(LockError::Arity(self.command)))
     }
 }
@@ -170,7 +170,7 @@ fn id(word: &[u8]) -> Result<&[u8], LockError> {
 }
 
 /// Takes the value of an option that may stand only once, alone among those that share `slot`.
-pub fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Result<(), LockError> {
+pub(crate) fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Result<(), LockError> {
     if slot.replace(value).is_some() {
         return Err(LockError::Repeated(option));
     }
@@ -178,7 +178,7 @@ pub fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Resu
 }
 
 /// A fence in decimal.
-pub fn parse_fence(word: &[u8]) -> Option<Fence> {
+pub(crate) fn parse_fence(word: &[u8]) -> Option<Fence> {
     parse_i64(word).and_then(|n| u64::try_from(n).ok()).and_then(Fence::new)
 }
 
@@ -186,7 +186,7 @@ pub fn parse_fence(word: &[u8]) -> Option<Fence> {
 const SAFE_DIGITS: usize = 18;
 
 /// A decimal number as the server itself writes it: no plus sign, no spaces, no leading zeros, no `-0`.
-pub fn parse_i64(word: &[u8]) -> Option<i64> {
+pub(crate) fn parse_i64(word: &[u8]) -> Option<i64> {
     let (negative, digits) = match word {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -9,7 +9,7 @@ use super::terms;
 use crate::error::LockError;
 use crate::primitive::{Lock, Moment};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.check",
     summary: "Tells whether an owner holds a lock, and for how long.",
     flags: "readonly fast",
@@ -21,11 +21,11 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Reads the words after the command's name.
-pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
+pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
     Holder::parse(SPEC.name, words, |_, _| Ok(false))
 }
 
 /// What is left of the owner's hold, 0 when there is none.
-pub fn apply(holder: &Holder, lock: Option<&Lock>, now: Moment) -> i64 {
+pub(crate) fn apply(holder: &Holder, lock: Option<&Lock>, now: Moment) -> i64 {
     lock.and_then(|lock| holder.find(lock)).map_or(0, |hold| hold.remaining_ms(now))
 }

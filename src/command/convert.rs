@@ -21,7 +21,7 @@ use crate::primitive::waiter::WaitEdge;
 use crate::primitive::waiter::{AcquireRequest, WaiterKind};
 use crate::primitive::{Fence, Owner, Permits, Step, WaiterId};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.convert",
     summary: "Turns a shared hold into an exclusive one, or back, without giving it up.",
     flags: "write",
@@ -42,7 +42,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Convert<'a> {
+pub(crate) struct Convert<'a> {
     pub holder: Holder<'a>,
     /// What the hold shall become.
     pub permits: Permits,
@@ -54,7 +54,7 @@ pub struct Convert<'a> {
 
 /// What came of it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Converted {
+pub(crate) enum Converted {
     /// The hold was of that kind already.
     Held(Fence),
     Done(Fence),
@@ -68,7 +68,7 @@ pub enum Converted {
 
 impl<'a> Convert<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let (mut permits, mut wait) = (None, WaitWords::default());
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"SHARED") {
@@ -85,7 +85,7 @@ impl<'a> Convert<'a> {
     }
 
     /// Converts the hold if that is possible now.
-    pub fn apply(&self, step: &mut Step) -> Result<Converted, LockError> {
+    pub(crate) fn apply(&self, step: &mut Step) -> Result<Converted, LockError> {
         step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
         Location::of(step).refuse_if_lost(Some(step.lock), owner, named)?;
@@ -123,7 +123,7 @@ impl<'a> Convert<'a> {
     }
 
     /// Whether the owner may wait, after [`Convert::apply`] found that others share the lock.
-    pub fn check_wait(
+    pub(crate) fn check_wait(
         &self,
         wait: Wait,
         step: &mut Step,
@@ -148,14 +148,14 @@ impl<'a> Convert<'a> {
     }
 
     /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
-    pub fn enqueue(&self, wait: Wait, step: &mut Step) -> Result<WaiterId, LockError> {
+    pub(crate) fn enqueue(&self, wait: Wait, step: &mut Step) -> Result<WaiterId, LockError> {
         let (request, fence) = self.ask(step)?;
         Ok(step.enqueue_upgrade(request, wait.kind(), fence, wait.deadline(step.clock.now)))
     }
 
     /// Gives the owner a ticket before all who wait, or keeps the one that it has, after [`Convert::apply`] found that
     /// others share the lock.
-    pub fn queue(
+    pub(crate) fn queue(
         &self,
         wait: Wait,
         step: &mut Step,

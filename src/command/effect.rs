@@ -10,10 +10,10 @@
 //! The words of what few holds have are in [`bounds`], those of what changes at a hold in [`changes`]; several effects on
 //! one lock are one command, in [`step`]. The time without grants after a failover is no lock's: [`window`].
 
-pub mod bounds;
-pub mod changes;
-pub mod step;
-pub mod window;
+pub(crate) mod bounds;
+pub(crate) mod changes;
+pub(crate) mod step;
+pub(crate) mod window;
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ use crate::primitive::hold::{Extra, Mark};
 use crate::primitive::reentry::ReentryIds;
 use crate::primitive::{Clock, Fence, Hold, Lease, Owner, Permits};
 
-pub const HOLD: Spec = Spec {
+pub(crate) const HOLD: Spec = Spec {
     name: "lock._hold",
     summary: "Internal: states that a hold stands. For the AOF and for replicas only.",
     flags: "write admin",
@@ -56,7 +56,7 @@ pub const HOLD: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const FREE: Spec = Spec {
+pub(crate) const FREE: Spec = Spec {
     name: "lock._free",
     summary: "Internal: states that a hold has ended. For the AOF and for replicas only.",
     flags: "write admin",
@@ -66,7 +66,7 @@ pub const FREE: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const LIMIT: Spec = Spec {
+pub(crate) const LIMIT: Spec = Spec {
     name: "lock._limit",
     summary: "Internal: states the limit of a semaphore. For the AOF and for replicas only.",
     flags: "write admin",
@@ -79,7 +79,7 @@ pub const LIMIT: Spec = Spec {
 
 /// A hold as it stands in the stream, after the key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HoldEffect<'a> {
+pub(crate) struct HoldEffect<'a> {
     pub owner: &'a [u8],
     pub fence: Fence,
     pub permits: Permits,
@@ -90,7 +90,7 @@ pub struct HoldEffect<'a> {
 
 impl<'a> HoldEffect<'a> {
     /// The effect that states this hold.
-    pub fn of(hold: &'a Hold, clock: Clock) -> Self {
+    pub(crate) fn of(hold: &'a Hold, clock: Clock) -> Self {
         Self {
             owner: hold.owner.as_bytes(),
             fence: hold.fence,
@@ -102,7 +102,7 @@ impl<'a> HoldEffect<'a> {
     }
 
     /// Reads the words after the key.
-    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
         let plain = Self::parse_plain(args)?;
         let extra = parse_extra(args).ok_or(LockError::BadEffect)?;
         let extra = extra.boxed().map(|extra| Cow::Owned(*extra));
@@ -125,7 +125,7 @@ impl<'a> HoldEffect<'a> {
 
     /// Adds the words after the key; the inverse of [`HoldEffect::parse`]. What few holds have comes at the end, and only
     /// as far as it says something.
-    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+    pub(crate) fn put<'s>(&'s self, words: &mut Words<'s>) {
         words.extend([
             Word::Text(self.owner),
             Word::Number(self.fence.to_wire()),
@@ -146,7 +146,7 @@ impl<'a> HoldEffect<'a> {
     }
 
     /// The hold as it stands on this server; nothing if its fence cannot be true.
-    pub fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
+    pub(crate) fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
         source.accepts_fence(self.fence, clock).then_some(())?;
         Some(Hold {
             owner: Owner::new(self.owner)?,

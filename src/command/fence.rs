@@ -11,7 +11,7 @@ use crate::error::LockError;
 use crate::limits::REMEMBER_S_MAX;
 use crate::primitive::Fence;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.fence",
     summary: "Tells whether a fence is not older than the newest one seen, and remembers it: for resources kept elsewhere.",
     flags: "write deny-oom fast",
@@ -23,7 +23,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admit<'a> {
+pub(crate) struct Admit<'a> {
     pub key: &'a [u8],
     pub fence: Fence,
     /// For how long to remember the fence, in ms; nothing to leave that as it is.
@@ -32,7 +32,7 @@ pub struct Admit<'a> {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// A newer fence has been seen.
     Stale,
     /// This one is the newest, and all that was asked to be remembered is.
@@ -43,7 +43,7 @@ pub enum Admission {
 
 impl<'a> Admit<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let (key, fence) = (args.key()?, args.fence()?);
         let mut remember_ms = None;
@@ -58,7 +58,7 @@ impl<'a> Admit<'a> {
     }
 
     /// Compares the fence with what the register holds.
-    pub fn judge(&self, register: Option<&[u8]>) -> Result<Admission, LockError> {
+    pub(crate) fn judge(&self, register: Option<&[u8]>) -> Result<Admission, LockError> {
         let newest = register.map(|text| parse_fence(text).ok_or(LockError::NoFence)).transpose()?;
         Ok(match newest {
             Some(newest) if self.fence < newest => Admission::Stale,

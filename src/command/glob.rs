@@ -3,7 +3,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "places in a slice, and steps that are bounded")]
 
 /// Whether the pattern fits the whole text. `steps` counts the bytes that were looked at, for whoever matches many.
-pub fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> bool {
+pub(crate) fn matches(pattern: &[u8], text: &[u8], steps: &mut usize) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when the rest does not fit: behind the last star, and one byte of the text further each time.
     let mut retry: Option<(usize, usize)> = None;

@@ -25,7 +25,7 @@ use crate::primitive::{Fence, GroupStep, Hold, Lease, Lock, Owner, Permits, Wait
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
 
-pub const ACQUIRE: Spec = Spec {
+pub(crate) const ACQUIRE: Spec = Spec {
     name: "lock.macquire",
     summary: "Takes several locks together, all or none, or waits for them in line; replies the one fence.",
     flags: "write deny-oom getkeys-api",
@@ -51,7 +51,7 @@ pub const ACQUIRE: Spec = Spec {
     ],
 };
 
-pub const RELEASE: Spec = Spec {
+pub(crate) const RELEASE: Spec = Spec {
     name: "lock.mrelease",
     summary: "Gives several locks back; replies how many the owner held.",
     flags: "write getkeys-api",
@@ -62,7 +62,7 @@ pub const RELEASE: Spec = Spec {
     args: &[Arg::string("owner"), KEYS[0], KEYS[1], terms::FENCE, terms::CANCEL],
 };
 
-pub const RENEW: Spec = Spec {
+pub(crate) const RENEW: Spec = Spec {
     name: "lock.mrenew",
     summary: "Gives several held locks a new lease, counted from now; replies what is left of each.",
     flags: "write getkeys-api",
@@ -75,7 +75,7 @@ pub const RENEW: Spec = Spec {
 
 /// A request for several locks together.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AcquireAll<'a> {
+pub(crate) struct AcquireAll<'a> {
     /// Nothing when the server shall make one up (`*`).
     pub owner: Option<&'a [u8]>,
     pub keys: &'a [&'a [u8]],
@@ -84,7 +84,7 @@ pub struct AcquireAll<'a> {
 
 impl<'a> AcquireAll<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(ACQUIRE.name, words);
         let owner = args.owner()?;
         let keys = args.new_keys()?;
@@ -214,7 +214,7 @@ fn expire_and_grant(group: &mut GroupStep) -> Result<(), LockError> {
 
 /// What an owner says of several locks that it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HeldAll<'a> {
+pub(crate) struct HeldAll<'a> {
     pub owner: &'a [u8],
     pub keys: &'a [&'a [u8]],
     pub fence: Option<Fence>,
@@ -226,14 +226,14 @@ pub struct HeldAll<'a> {
 
 impl<'a> HeldAll<'a> {
     /// Reads the words of MRELEASE.
-    pub fn parse_release(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse_release(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(RELEASE.name, words);
         let owner = args.owner()?;
         Self::parse_rest(owner, args, true)
     }
 
     /// Reads the words of MRENEW.
-    pub fn parse_renew(words: &'a [&'a [u8]], policy: &Policy) -> Result<(Self, Lease), LockError> {
+    pub(crate) fn parse_renew(words: &'a [&'a [u8]], policy: &Policy) -> Result<(Self, Lease), LockError> {
         let mut args = Args::new(RENEW.name, words);
         let owner = args.owner()?;
         let lease = policy.lease_in_ms("milliseconds", &mut args)?;
@@ -268,7 +268,7 @@ impl<'a> HeldAll<'a> {
 
     /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
     /// request again has the same reply.
-    pub fn release(&self, group: &mut GroupStep) -> Result<i64, LockError> {
+    pub(crate) fn release(&self, group: &mut GroupStep) -> Result<i64, LockError> {
         expire_and_grant(group)?;
         if self.cancels {
             group.each(|step| {
@@ -338,7 +338,7 @@ impl<'a> HeldAll<'a> {
     }
 
     /// Gives the owner's holds this lease; what is left of each.
-    pub fn renew(&self, lease: Lease, group: &mut GroupStep) -> Result<Vec<i64>, LockError> {
+    pub(crate) fn renew(&self, lease: Lease, group: &mut GroupStep) -> Result<Vec<i64>, LockError> {
         expire_and_grant(group)?;
         if group.manager.recovery.is_open() {
             self.reinstate(lease, group);

@@ -9,7 +9,7 @@ use super::spec::{Arg, Key, Spec};
 use crate::error::LockError;
 use crate::primitive::{Fence, Hold, Lock, Moment};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.guard",
     summary: "Runs a command if the owner holds the lock at this moment; replies what the command replies.",
     flags: "write getkeys-api",
@@ -27,7 +27,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// How many words come before the command that is guarded, the name among them.
-pub const WORDS_BEFORE_COMMAND: usize = 4;
+pub(crate) const WORDS_BEFORE_COMMAND: usize = 4;
 
 /// Commands that a script may run, and that change nothing but the connection they run on. A guarded command has one of
 /// its own, which ends with it.
@@ -35,7 +35,7 @@ const CONNECTION_ONLY: [&[u8]; 4] = [b"select", b"readonly", b"readwrite", b"ask
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Guard<'a> {
+pub(crate) struct Guard<'a> {
     pub key: &'a [u8],
     pub owner: &'a [u8],
     /// Nothing for any.
@@ -46,7 +46,7 @@ pub struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
         let owner = args.owner()?;
@@ -65,7 +65,7 @@ impl<'a> Guard<'a> {
     }
 
     /// The hold that guards the command; an error if there is none.
-    pub fn check<'l>(&self, lock: Option<&'l Lock>, now: Moment) -> Result<&'l Hold, LockError> {
+    pub(crate) fn check<'l>(&self, lock: Option<&'l Lock>, now: Moment) -> Result<&'l Hold, LockError> {
         let hold = lock.and_then(|lock| lock.hold_of(self.owner)).filter(|hold| hold.is_live(now));
         let Some(hold) = hold else { return Err(LockError::NotHeld) };
         if self.fence.is_some_and(|expected| expected != hold.fence) {
@@ -76,7 +76,7 @@ impl<'a> Guard<'a> {
 }
 
 /// Whether this is the name of the guard itself, which guards no other.
-pub fn is_guard(command: &[u8]) -> bool {
+pub(crate) fn is_guard(command: &[u8]) -> bool {
     command.eq_ignore_ascii_case(SPEC.name.as_bytes())
 }
 

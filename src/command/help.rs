@@ -2,7 +2,7 @@
 
 use super::spec::Spec;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.help",
     summary: "Lists the commands of this module.",
     flags: "readonly fast allow-loading allow-stale",
@@ -12,6 +12,6 @@ pub const SPEC: Spec = Spec {
 };
 
 /// The lines of the reply.
-pub fn lines() -> impl Iterator<Item = String> {
+pub(crate) fn lines() -> impl Iterator<Item = String> {
     super::PUBLIC.iter().flat_map(|spec| [spec.syntax(), format!("    {}", spec.summary)])
 }

@@ -6,7 +6,7 @@ use crate::primitive::{Fence, Hold, Lock};
 
 /// A lock, the owner that says it has it, and perhaps the fence of the hold that it means.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Holder<'a> {
+pub(crate) struct Holder<'a> {
     pub key: &'a [u8],
     pub owner: &'a [u8],
     pub fence: Option<Fence>,
@@ -16,7 +16,7 @@ pub struct Holder<'a> {
 impl<'a> Holder<'a> {
     /// Reads the words after the command's name. Options that not all of these commands have go to `option`, which
     /// says whether it knows them.
-    pub fn parse(
+    pub(crate) fn parse(
         command: &'static str,
         words: &'a [&'a [u8]],
         mut option: impl FnMut(&'a [u8], &mut Args<'a>) -> Result<bool, LockError>,
@@ -38,7 +38,7 @@ impl<'a> Holder<'a> {
     }
 
     /// The hold that is meant.
-    pub fn find<'l>(&self, lock: &'l Lock) -> Option<&'l Hold> {
+    pub(crate) fn find<'l>(&self, lock: &'l Lock) -> Option<&'l Hold> {
         let hold = lock.hold_of(self.owner)?;
         self.fence.is_none_or(|expected| expected == hold.fence).then_some(hold)
     }

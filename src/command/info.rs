@@ -4,7 +4,7 @@ use super::args::Args;
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.info",
     summary: "Shows a lock: who holds it, until when, and how many wait.",
     flags: "readonly",
@@ -16,7 +16,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Reads the words after the command's name.
-pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
+pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
     let mut args = Args::new(SPEC.name, words);
     let key = args.key()?;
     args.finish()?;

@@ -11,7 +11,7 @@ use crate::error::LockError;
 use crate::limits::{LATCH_IDS_MAX, LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
 use crate::primitive::latch::Latch;
 
-pub const SET: Spec = Spec {
+pub(crate) const SET: Spec = Spec {
     name: "latch.set",
     summary: "Sets up a count-down latch, unless there is one already.",
     flags: "write deny-oom fast",
@@ -21,7 +21,7 @@ pub const SET: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const DOWN: Spec = Spec {
+pub(crate) const DOWN: Spec = Spec {
     name: "latch.down",
     summary: "Counts a latch down by one, once for each id; replies how many are left.",
     flags: "write fast",
@@ -32,7 +32,7 @@ pub const DOWN: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const AWAIT: Spec = Spec {
+pub(crate) const AWAIT: Spec = Spec {
     name: "latch.await",
     summary: "Waits until a latch has been counted down; replies nil if it has not.",
     flags: "readonly",
@@ -42,7 +42,7 @@ pub const AWAIT: Spec = Spec {
     ..Spec::READS_KEY
 };
 
-pub const INFO: Spec = Spec {
+pub(crate) const INFO: Spec = Spec {
     name: "latch.info",
     summary: "Shows a latch: how many it was set to, how many are left, who has counted.",
     flags: "readonly",
@@ -55,7 +55,7 @@ pub const INFO: Spec = Spec {
 
 /// A request to set a latch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetLatch<'a> {
+pub(crate) struct SetLatch<'a> {
     pub key: &'a [u8],
     pub size: u32,
     /// How long the latch shall live; nothing for ever.
@@ -64,7 +64,7 @@ pub struct SetLatch<'a> {
 
 impl<'a> SetLatch<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SET.name, words);
         let key = args.new_key()?;
         let size = args.count("count", LATCH_SIZE_MAX)?;
@@ -80,7 +80,7 @@ impl<'a> SetLatch<'a> {
     }
 
     /// The new latch; nothing if there is one.
-    pub fn apply(&self, there: Option<&Latch>) -> Option<Latch> {
+    pub(crate) fn apply(&self, there: Option<&Latch>) -> Option<Latch> {
         if there.is_some() {
             return None;
         }
@@ -90,14 +90,14 @@ impl<'a> SetLatch<'a> {
 
 /// A request to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CountDown<'a> {
+pub(crate) struct CountDown<'a> {
     pub key: &'a [u8],
     pub id: Option<&'a [u8]>,
 }
 
 impl<'a> CountDown<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(DOWN.name, words);
         let key = args.key()?;
         let id = args.optional_id()?;
@@ -107,7 +107,7 @@ impl<'a> CountDown<'a> {
 
     /// Counts; how many are left, and whether that is news. Whoever has counted, or leaves no id, is answered even when
     /// the server is out of memory; whether it is, is asked only where it matters.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         there: Option<&mut Latch>,
         is_out_of_memory: impl FnOnce() -> bool,
@@ -128,14 +128,14 @@ impl<'a> CountDown<'a> {
 
 /// A request to be told when the latch is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AwaitLatch<'a> {
+pub(crate) struct AwaitLatch<'a> {
     pub key: &'a [u8],
     pub wait: Option<Wait>,
 }
 
 impl<'a> AwaitLatch<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(AWAIT.name, words);
         let key = args.key()?;
         let mut wait = None;
@@ -151,7 +151,7 @@ impl<'a> AwaitLatch<'a> {
 }
 
 /// Reads the words after the name of LATCH.INFO.
-pub fn parse_info<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
+pub(crate) fn parse_info<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
     let mut args = Args::new(INFO.name, words);
     let key = args.key()?;
     args.finish()?;

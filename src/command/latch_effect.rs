@@ -13,7 +13,7 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::primitive::latch::Latch;
 
-pub const SET: Spec = Spec {
+pub(crate) const SET: Spec = Spec {
     name: "latch._set",
     summary: "Internal: states that a latch stands. For the AOF and for replicas only.",
     flags: "write admin",
@@ -23,7 +23,7 @@ pub const SET: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const DOWN: Spec = Spec {
+pub(crate) const DOWN: Spec = Spec {
     name: "latch._down",
     summary: "Internal: states how far a latch has been counted down. For the AOF and for replicas only.",
     flags: "write admin",
@@ -36,7 +36,7 @@ pub const DOWN: Spec = Spec {
 
 /// A latch as it stands in the stream, after the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SetEffect {
+pub(crate) struct SetEffect {
     pub latch: Latch,
     /// ms since 1970; nothing for never.
     pub expires_unix_ms: Option<i64>,
@@ -44,7 +44,7 @@ pub struct SetEffect {
 
 impl SetEffect {
     /// Reads the words after the command's name.
-    pub fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SET.name, words);
         args.key()?;
         let (size, left, expires) = (number(&mut args)?, number(&mut args)?, number(&mut args)?);
@@ -58,12 +58,15 @@ impl SetEffect {
     }
 
     /// The command, and its words after the key.
-    pub fn command(&self) -> (&'static CStr, Words<'static>) {
+    pub(crate) fn command(&self) -> (&'static CStr, Words<'static>) {
         Self::command_for(&self.latch, self.expires_unix_ms)
     }
 
     /// The same for a latch that is only borrowed. Its ids go as counts, each on its own.
-    pub fn command_for(latch: &Latch, expires_unix_ms: Option<i64>) -> (&'static CStr, Words<'static>) {
+    pub(crate) fn command_for(
+        latch: &Latch,
+        expires_unix_ms: Option<i64>,
+    ) -> (&'static CStr, Words<'static>) {
         let numbers = [i64::from(latch.size()), i64::from(latch.left()), expires_unix_ms.unwrap_or(-1)];
         (c"LATCH._SET", numbers.into_iter().map(Word::Number).collect())
     }
@@ -71,14 +74,14 @@ impl SetEffect {
 
 /// How far a latch was counted, as it stands in the stream, after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DownEffect<'a> {
+pub(crate) struct DownEffect<'a> {
     pub left: u32,
     pub id: Option<&'a [u8]>,
 }
 
 impl<'a> DownEffect<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(DOWN.name, words);
         args.key()?;
         let left = u32::try_from(number(&mut args)?).map_err(|_| LockError::BadEffect)?;
@@ -88,13 +91,13 @@ impl<'a> DownEffect<'a> {
     }
 
     /// The command, and its words after the key.
-    pub fn command(&self) -> (&'static CStr, Words<'a>) {
+    pub(crate) fn command(&self) -> (&'static CStr, Words<'a>) {
         let left = Word::Number(i64::from(self.left));
         (c"LATCH._DOWN", [left].into_iter().chain(self.id.map(Word::Text)).collect())
     }
 
     /// Makes it so; whether that changed anything.
-    pub fn apply(&self, latch: &mut Latch) -> Result<bool, LockError> {
+    pub(crate) fn apply(&self, latch: &mut Latch) -> Result<bool, LockError> {
         latch.force(self.left, self.id).ok_or(LockError::BadEffect)
     }
 }

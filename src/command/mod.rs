@@ -1,43 +1,43 @@
 //! The commands as values: each is read from words (`parse`) and does its work on a
 //! [`Step`](crate::primitive::Step) (`apply`). No server is needed to run them.
 
-pub mod acquire;
-pub mod args;
-pub mod check;
-pub mod convert;
-pub mod effect;
-pub mod fence;
-pub mod glob;
-pub mod group;
-pub mod guard;
-pub mod help;
-pub mod holder;
-pub mod info;
-pub mod latch;
-pub mod latch_effect;
-pub mod observe;
-pub mod operate;
-pub mod plain;
-pub mod policy;
-pub mod recovery;
-pub mod release;
-pub mod renew;
-pub mod report;
-pub mod revoke;
-pub mod scan;
-pub mod set_limit;
-pub mod spec;
-pub mod stats;
-pub mod terms;
-pub mod transfer;
-pub mod waiters;
+pub(crate) mod acquire;
+pub(crate) mod args;
+pub(crate) mod check;
+pub(crate) mod convert;
+pub(crate) mod effect;
+pub(crate) mod fence;
+pub(crate) mod glob;
+pub(crate) mod group;
+pub(crate) mod guard;
+pub(crate) mod help;
+pub(crate) mod holder;
+pub(crate) mod info;
+pub(crate) mod latch;
+pub(crate) mod latch_effect;
+pub(crate) mod observe;
+pub(crate) mod operate;
+pub(crate) mod plain;
+pub(crate) mod policy;
+pub(crate) mod recovery;
+pub(crate) mod release;
+pub(crate) mod renew;
+pub(crate) mod report;
+pub(crate) mod revoke;
+pub(crate) mod scan;
+pub(crate) mod set_limit;
+pub(crate) mod spec;
+pub(crate) mod stats;
+pub(crate) mod terms;
+pub(crate) mod transfer;
+pub(crate) mod waiters;
 
-pub use policy::Policy;
+pub(crate) use policy::Policy;
 
 use spec::Spec;
 
 /// The commands for users, in the order of LOCK.HELP.
-pub const PUBLIC: &[Spec] = &[
+pub(crate) const PUBLIC: &[Spec] = &[
     acquire::SPEC,
     release::SPEC,
     renew::SPEC,

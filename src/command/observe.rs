@@ -16,7 +16,7 @@ use crate::error::LockError;
 use crate::primitive::condition::{Condition, View};
 use crate::primitive::{Fence, Lock};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.await",
     summary: "Waits until a lock is free, or has changed hands, or until somebody wants it from its owner; takes nothing.",
     flags: "readonly",
@@ -40,7 +40,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Observe<'a> {
+pub(crate) struct Observe<'a> {
     pub key: &'a [u8],
     pub what: What<'a>,
     pub wait: Option<Wait>,
@@ -48,7 +48,7 @@ pub struct Observe<'a> {
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What<'a> {
+pub(crate) enum What<'a> {
     Free,
     Changed(Option<Fence>),
     /// Somebody wants what this owner has.
@@ -58,7 +58,7 @@ pub enum What<'a> {
 impl<'a> Observe<'a> {
     /// Reads the words after the command's name. The word after FREE, CHANGED or an owner says which of them it is,
     /// so an owner can have any name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
         let mut what = if words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"WANTED")) {
@@ -91,7 +91,7 @@ impl<'a> Observe<'a> {
     }
 
     /// What is to be true of the lock, which is seen like this by now.
-    pub fn condition(&self, lock: Option<&Lock>, view: &View) -> Result<Condition, LockError> {
+    pub(crate) fn condition(&self, lock: Option<&Lock>, view: &View) -> Result<Condition, LockError> {
         Ok(match self.what {
             What::Free => Condition::Free,
             What::Changed(fence) => Condition::Changed(fence.or_else(|| view.newest())),

@@ -20,7 +20,7 @@ use crate::limits::LOSERS_SHOWN_MAX;
 use crate::primitive::effect::WaitEnd;
 use crate::primitive::{Fence, Hold, Owner, Step, WaiterId};
 
-pub const BREAK: Spec = Spec {
+pub(crate) const BREAK: Spec = Spec {
     name: "lock.break",
     summary: "Ends holds of others, whatever their leases say; replies how many. For operators.",
     flags: "write admin",
@@ -35,7 +35,7 @@ pub const BREAK: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const STEAL: Spec = Spec {
+pub(crate) const STEAL: Spec = Spec {
     name: "lock.steal",
     summary:
         "Takes a lock away from whoever has it, before all who wait; replies the new fence. For operators.",
@@ -55,7 +55,7 @@ pub const STEAL: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const CANCEL: Spec = Spec {
+pub(crate) const CANCEL: Spec = Spec {
     name: "lock.cancel",
     summary: "Ends an owner's wait for a lock with nil.",
     flags: "write fast",
@@ -68,7 +68,7 @@ pub const CANCEL: Spec = Spec {
 
 /// Whose holds were ended, for the log: how many, and the names of the first ones.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Losers {
+pub(crate) struct Losers {
     pub count: i64,
     names: Vec<Owner>,
 }
@@ -97,7 +97,7 @@ impl fmt::Display for Losers {
 
 /// `LOCK.BREAK`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Break<'a> {
+pub(crate) struct Break<'a> {
     pub key: &'a [u8],
     /// Nothing for all.
     pub owner: Option<&'a [u8]>,
@@ -107,7 +107,7 @@ pub struct Break<'a> {
 
 impl<'a> Break<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(BREAK.name, words);
         let key = args.key()?;
         let (mut owner, mut reason) = (None, None);
@@ -124,7 +124,7 @@ impl<'a> Break<'a> {
     }
 
     /// Ends the holds; whose they were.
-    pub fn apply(&self, step: &mut Step) -> Losers {
+    pub(crate) fn apply(&self, step: &mut Step) -> Losers {
         step.expire_and_grant();
         let mut losers = Losers::default();
         if self.owner.is_none() {
@@ -143,7 +143,7 @@ impl<'a> Break<'a> {
 
 /// `LOCK.STEAL`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Steal<'a> {
+pub(crate) struct Steal<'a> {
     pub key: &'a [u8],
     pub owner: &'a [u8],
     pub terms: Terms<'a>,
@@ -151,7 +151,7 @@ pub struct Steal<'a> {
 
 impl<'a> Steal<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(STEAL.name, words);
         let key = args.new_key()?;
         let owner = args.owner()?;
@@ -175,7 +175,7 @@ impl<'a> Steal<'a> {
     }
 
     /// Takes the lock; whose it was. A client of the owner that waits for it is told if it `may_have` it.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         step: &mut Step,
         policy: &Policy,
@@ -191,7 +191,7 @@ impl<'a> Steal<'a> {
 }
 
 /// Reads the words of `LOCK.CANCEL`: key and owner.
-pub fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), LockError> {
+pub(crate) fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), LockError> {
     let mut args = Args::new(CANCEL.name, words);
     let (key, owner) = (args.key()?, args.owner()?);
     args.finish()?;
@@ -199,13 +199,13 @@ pub fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), L
 }
 
 /// Ends the owner's wait; whether there was one.
-pub fn cancel(owner: &[u8], step: &mut Step) -> bool {
+pub(crate) fn cancel(owner: &[u8], step: &mut Step) -> bool {
     step.expire_and_grant();
     cancel_wait(owner, step)
 }
 
 /// The same on a lock whose due holds have ended.
-pub fn cancel_wait(owner: &[u8], step: &mut Step) -> bool {
+pub(crate) fn cancel_wait(owner: &[u8], step: &mut Step) -> bool {
     let Some(id) = step.manager.waiters.waiter_of(step.db, step.key, owner) else { return false };
     step.end_wait(id, WaitEnd::Cancelled);
     step.grant_waiters();

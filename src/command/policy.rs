@@ -12,7 +12,7 @@ use crate::error::LockError;
 
 /// The settings that a command needs.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Lease when ACQUIRE names none, in ms.
     pub default_lease_ms: i64,
     /// Longest lease that a client may ask for, in ms.
@@ -44,7 +44,7 @@ impl Default for Policy {
 
 impl Policy {
     /// Refuses a wait that would close a cycle, if the operator has not switched that off.
-    pub fn refuse_cycle(&self, find: impl FnOnce() -> Option<Vec<WaitEdge>>) -> Result<(), LockError> {
+    pub(crate) fn refuse_cycle(&self, find: impl FnOnce() -> Option<Vec<WaitEdge>>) -> Result<(), LockError> {
         match self.finds_deadlocks.then(find).flatten() {
             Some(cycle) => Err(LockError::Deadlock(cycle)),
             None => Ok(()),
@@ -52,17 +52,17 @@ impl Policy {
     }
 
     /// The value of PX.
-    pub fn lease_ms(&self, args: &mut Args) -> Result<Lease, LockError> {
+    pub(crate) fn lease_ms(&self, args: &mut Args) -> Result<Lease, LockError> {
         self.lease_in_ms("PX", args)
     }
 
     /// A lease under another name.
-    pub fn lease_in_ms(&self, name: &'static str, args: &mut Args) -> Result<Lease, LockError> {
+    pub(crate) fn lease_in_ms(&self, name: &'static str, args: &mut Args) -> Result<Lease, LockError> {
         args.number(name, 1, self.max_lease_ms).map(|ms| Lease::ms(ms.unsigned_abs()))
     }
 
     /// The lease that a hold has, once more: no longer than a client may ask for by now. Without expiry is always allowed.
-    pub fn again(&self, lease: Lease) -> Lease {
+    pub(crate) fn again(&self, lease: Lease) -> Lease {
         match lease {
             Lease::NEVER => lease,
             _ => lease.min(Lease::ms(self.max_lease_ms.unsigned_abs())),
@@ -70,7 +70,7 @@ impl Policy {
     }
 
     /// The value of EX.
-    pub fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
+    pub(crate) fn lease_s(&self, args: &mut Args) -> Result<Lease, LockError> {
         if self.max_lease_ms < 1000 {
             return Err(LockError::NoSecond { max_ms: self.max_lease_ms });
         }
@@ -79,25 +79,25 @@ impl Policy {
     }
 
     /// The value of TIED: a tie to nobody yet.
-    pub fn tie(&self, args: &mut Args) -> Result<Tie, LockError> {
+    pub(crate) fn tie(&self, args: &mut Args) -> Result<Tie, LockError> {
         let grace = args.number("TIED", 0, self.max_lease_ms)?;
         Ok(Tie::new(0, 0, Lease::ms(grace.unsigned_abs())))
     }
 
     /// The value of BLOCK.
-    pub fn block_ms(&self, args: &mut Args) -> Result<u64, LockError> {
+    pub(crate) fn block_ms(&self, args: &mut Args) -> Result<u64, LockError> {
         args.number("BLOCK", 0, self.max_wait_ms).map(i64::unsigned_abs)
     }
 
     /// The value of QUEUE. A ticket that nobody asks for must end some day.
-    pub fn keep_ms(&self, args: &mut Args) -> Result<u64, LockError> {
+    pub(crate) fn keep_ms(&self, args: &mut Args) -> Result<u64, LockError> {
         args.number("QUEUE", 1, self.max_wait_ms).map(i64::unsigned_abs)
     }
 }
 
 /// How long somebody is ready to wait, and how. At least one of the two is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// BLOCK: how long the client is kept waiting for its reply, in ms; 0 is for ever.
     pub block_ms: Option<u64>,
     /// QUEUE: how long the place in line is kept while no client waits for it, in ms.
@@ -106,17 +106,17 @@ pub struct Wait {
 
 impl Wait {
     /// BLOCK alone.
-    pub const fn block(ms: u64) -> Self {
+    pub(crate) const fn block(ms: u64) -> Self {
         Self { block_ms: Some(ms), keep_ms: None }
     }
 
     /// QUEUE alone.
-    pub const fn ticket(ms: u64) -> Self {
+    pub(crate) const fn ticket(ms: u64) -> Self {
         Self { block_ms: None, keep_ms: Some(ms) }
     }
 
     /// What stands in line.
-    pub const fn kind(self) -> WaiterKind {
+    pub(crate) const fn kind(self) -> WaiterKind {
         if self.keep_ms.is_some() {
             WaiterKind::Ticket
         } else {
@@ -125,17 +125,17 @@ impl Wait {
     }
 
     /// The same without keeping the client waiting. `None` if there is nothing left of it then.
-    pub fn unblocked(self) -> Option<Self> {
+    pub(crate) fn unblocked(self) -> Option<Self> {
         self.keep_ms.map(Self::ticket)
     }
 
     /// Where the client has waited long enough, counted from `now`; `None` without BLOCK.
-    pub fn until(self, now: Moment) -> Option<Moment> {
+    pub(crate) fn until(self, now: Moment) -> Option<Moment> {
         self.block_ms.map(|ms| if ms == 0 { Moment::NEVER } else { now.plus_ms(ms) })
     }
 
     /// Where a place without a client ends, counted from `now`; where the wait ends, without QUEUE.
-    pub fn deadline(self, now: Moment) -> Moment {
+    pub(crate) fn deadline(self, now: Moment) -> Moment {
         match self.keep_ms {
             Some(ms) => now.plus_ms(ms),
             None => self.until(now).unwrap_or(Moment::NEVER),

@@ -8,7 +8,7 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::primitive::{LockManager, Moment};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.recovery",
     summary: "Tells for how long nothing is granted after a failover, or ends that. For operators.",
     flags: "admin",
@@ -19,7 +19,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Reads the words after the command's name; whether the window is to end.
-pub fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
+pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(SPEC.name, words);
     let ends = match args.next_word() {
         Some(word) if word.eq_ignore_ascii_case(b"END") => true,
@@ -31,13 +31,13 @@ pub fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
 }
 
 /// What is left of the recovery window in ms; 0 if it is not open.
-pub fn left_ms(manager: &LockManager, now: Moment) -> u64 {
+pub(crate) fn left_ms(manager: &LockManager, now: Moment) -> u64 {
     // It closes when somebody looks, which may be a moment later.
     manager.recovery.until().map_or(0, |until| until.ms_after(now).max(1))
 }
 
 /// Refuses what would give a lock to somebody, or take it away, while nobody knows who has it.
-pub fn refuse(manager: &LockManager, now: Moment) -> Result<(), LockError> {
+pub(crate) fn refuse(manager: &LockManager, now: Moment) -> Result<(), LockError> {
     match left_ms(manager, now) {
         0 => Ok(()),
         left_ms => Err(LockError::Recovering { left_ms }),

@@ -18,7 +18,7 @@ use crate::primitive::permits::ALL;
 use crate::primitive::reentry::Exit;
 use crate::primitive::{ledger, Fence, Hold, HoldEnd, Lease, Step};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.release",
     summary: "Gives a lock back; the next in line has it in the same step.",
     flags: "write fast",
@@ -47,7 +47,7 @@ pub const SPEC: Spec = Spec {
 
 /// What the owner gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What<'a> {
+pub(crate) enum What<'a> {
     /// What it has taken under this id; the empty one if none was named.
     Entry(&'a [u8]),
     /// Everything.
@@ -73,7 +73,7 @@ impl<'a> What<'a> {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Release<'a> {
+pub(crate) struct Release<'a> {
     pub holder: Holder<'a>,
     pub what: What<'a>,
     /// The cooldown of the lock, if the hold ends with this.
@@ -84,7 +84,7 @@ pub struct Release<'a> {
 
 /// What came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Released {
+pub(crate) enum Released {
     /// The owner does not hold the lock, or not under that id.
     NotHeld,
     /// The same, and its wait has been ended.
@@ -98,7 +98,7 @@ pub enum Released {
 
 impl<'a> Release<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let (mut what, mut after, mut cancels) = (None, None, None);
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"REENTRANT") {
@@ -122,7 +122,7 @@ impl<'a> Release<'a> {
 
     /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
     /// again has the same reply.
-    pub fn apply(&self, step: &mut Step) -> Result<Released, LockError> {
+    pub(crate) fn apply(&self, step: &mut Step) -> Result<Released, LockError> {
         step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
         if self.after.is_some() || !self.what.is_whole() {

@@ -17,7 +17,7 @@ use crate::primitive::bounds::Tie;
 use crate::primitive::waiter::AcquireRequest;
 use crate::primitive::{Lease, Owner, Permits, Step};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.renew",
     summary: "Gives a held lock a new lease, counted from now.",
     flags: "write fast",
@@ -39,7 +39,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Renew<'a> {
+pub(crate) struct Renew<'a> {
     pub holder: Holder<'a>,
     /// Nothing for the lease that the hold has.
     pub lease: Option<Lease>,
@@ -53,7 +53,7 @@ pub struct Renew<'a> {
 
 impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let (mut lease, mut mode, mut tie, mut note) = (None, ModeWords::default(), None, None);
         let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
             if word.eq_ignore_ascii_case(b"TIED") {
@@ -68,7 +68,7 @@ impl<'a> Renew<'a> {
     }
 
     /// Renews the owner's hold; what is left of it, 0 when there is none.
-    pub fn apply(&self, step: &mut Step, policy: &Policy) -> i64 {
+    pub(crate) fn apply(&self, step: &mut Step, policy: &Policy) -> i64 {
         step.expire_and_grant();
         if step.manager.recovery.is_open() {
             self.reinstate(step, policy);

@@ -9,7 +9,7 @@ use crate::primitive::{Fence, Hold, Lock, LockManager, Moment, Owner, Step};
 
 /// The fields beside the result. Few ask for them, so those who pass them on keep them in a box.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     pub fence: Option<Fence>,
     /// What is left of the owner's hold, or of the lock's cooldown: ms, or -1 without expiry.
     pub lease_ms: Option<i64>,
@@ -27,28 +27,28 @@ pub struct Report {
 
 impl Report {
     /// The owner has the lock.
-    pub fn held(hold: &Hold, reason: &'static str, now: Moment) -> Self {
+    pub(crate) fn held(hold: &Hold, reason: &'static str, now: Moment) -> Self {
         Self { fence: Some(hold.fence), lease_ms: Some(hold.remaining_ms(now)), reason, ..Self::default() }
     }
 
     /// The owner gave the lock back.
-    pub fn released(fence: Fence) -> Self {
+    pub(crate) fn released(fence: Fence) -> Self {
         Self { fence: Some(fence), reason: "released", ..Self::default() }
     }
 
     /// The owner's hold ended so.
-    pub fn ended(ended: Ended, now: Moment) -> Self {
+    pub(crate) fn ended(ended: Ended, now: Moment) -> Self {
         let ago_ms = Some(ended.at.ms_until(now));
         Self { fence: Some(ended.fence), reason: ended.how.word(), ago_ms, ..Self::default() }
     }
 
     /// The owner waited, and does not any more.
-    pub fn cancelled() -> Self {
+    pub(crate) fn cancelled() -> Self {
         Self { reason: "cancelled", ..Self::default() }
     }
 
     /// Somebody else has the lock, or it has as many holds as there can be, or it is in cooldown, or somebody comes first.
-    pub fn busy(place: Location, lock: &Lock, owner: &[u8]) -> Self {
+    pub(crate) fn busy(place: Location, lock: &Lock, owner: &[u8]) -> Self {
         let Location { manager, db, key, now } = place;
         let mut holds = lock.holds().iter();
         let holder = holds.find(|hold| hold.is_live(now) && hold.owner.as_bytes() != owner);
@@ -76,17 +76,17 @@ impl Report {
     }
 
     /// The same without what only those may know who have the right to read the lock.
-    pub fn concealed(self) -> Self {
+    pub(crate) fn concealed(self) -> Self {
         Self { holder: None, holder_ms: None, ahead: None, ..self }
     }
 
     /// The owner has a ticket.
-    pub fn queued(place: Location, lock: &Lock, owner: &[u8]) -> Self {
+    pub(crate) fn queued(place: Location, lock: &Lock, owner: &[u8]) -> Self {
         Self { reason: "queued", ..Self::busy(place, lock, owner) }
     }
 
     /// A wait ended without a grant.
-    pub fn wait_ended(why: WaitEnd, lock: Option<&Lock>, now: Moment) -> Self {
+    pub(crate) fn wait_ended(why: WaitEnd, lock: Option<&Lock>, now: Moment) -> Self {
         let reason = match why {
             WaitEnd::TimedOut => "timeout",
             WaitEnd::Superseded => "superseded",
@@ -100,7 +100,7 @@ impl Report {
     }
 
     /// The owner does not hold the lock: what became of its hold, as far as anyone remembers.
-    pub fn not_held(place: Location, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> Self {
+    pub(crate) fn not_held(place: Location, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> Self {
         let Location { manager, db, key, now } = place;
         let hold = lock.and_then(|lock| lock.hold_of(owner));
         let holder = live_hold(lock, now);
@@ -124,7 +124,7 @@ impl Report {
 
 /// Where and when somebody asks.
 #[derive(Clone, Copy)]
-pub struct Location<'a> {
+pub(crate) struct Location<'a> {
     pub manager: &'a LockManager,
     pub db: i32,
     pub key: &'a [u8],
@@ -136,12 +136,12 @@ fn live_hold(lock: Option<&Lock>, now: Moment) -> Option<&Hold> {
 }
 
 impl<'a> Location<'a> {
-    pub const fn of(step: &'a Step) -> Self {
+    pub(crate) const fn of(step: &'a Step) -> Self {
         Self { manager: step.manager, db: step.db, key: step.key, now: step.clock.now }
     }
 
     /// Refuses to do something else than renew to a hold that has to be renewed first.
-    pub fn refuse_if_lost(
+    pub(crate) fn refuse_if_lost(
         self,
         lock: Option<&Lock>,
         owner: &[u8],
@@ -155,7 +155,7 @@ impl<'a> Location<'a> {
 
     /// Whether a renewal would bring back a hold that the owner does not have: a failover may have lost it, or the renewal of
     /// one whose lease is over since.
-    pub fn may_come_back(self, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> bool {
+    pub(crate) fn may_come_back(self, lock: Option<&Lock>, owner: &[u8], fence: Option<Fence>) -> bool {
         let Self { manager: LockManager { recovery, .. }, db, key, now } = self;
         if !recovery.is_open() {
             return false;

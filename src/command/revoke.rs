@@ -9,7 +9,7 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::primitive::Step;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.revoke",
     summary: "Asks the holders of a lock to give it up; replies how many there are.",
     flags: "write fast",
@@ -21,7 +21,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Reads the words after the command's name: the key.
-pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
+pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
     let mut args = Args::new(SPEC.name, words);
     let key = args.key()?;
     args.finish()?;
@@ -29,7 +29,7 @@ pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
 }
 
 /// Asks; how many.
-pub fn apply(step: &mut Step) -> i64 {
+pub(crate) fn apply(step: &mut Step) -> i64 {
     step.expire_and_grant();
     step.revoke() as i64
 }

@@ -7,7 +7,7 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{SCAN_COUNT_DEFAULT, SCAN_COUNT_MAX, SCAN_PATTERN_BYTES_MAX};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.scan",
     summary: "Lists the locks of this database, some with each call.",
     flags: "readonly",
@@ -26,7 +26,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     /// Where to begin.
     pub from: u32,
     pattern: Option<&'a [u8]>,
@@ -40,7 +40,7 @@ pub struct Scan<'a> {
 
 impl<'a> Scan<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let from = args.number("the cursor", 0, i64::from(u32::MAX))?;
         let (mut pattern, mut count, mut owner, mut contended) = (None, None, None, None);
@@ -72,7 +72,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Whether a lock of this name is wanted. `steps` counts what that took.
-    pub fn fits(&self, name: &[u8], steps: &mut usize) -> bool {
+    pub(crate) fn fits(&self, name: &[u8], steps: &mut usize) -> bool {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, name, steps))
     }
 }

@@ -11,7 +11,7 @@ use crate::limits::PERMITS_MAX;
 use crate::primitive::permits::ALL;
 use crate::primitive::Step;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.setlimit",
     summary: "Gives a held semaphore another limit; whoever waits and fits has its permits at once.",
     flags: "write",
@@ -24,14 +24,14 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SetLimit<'a> {
+pub(crate) struct SetLimit<'a> {
     pub key: &'a [u8],
     pub limit: u32,
 }
 
 impl<'a> SetLimit<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
         let limit = args.count("limit", PERMITS_MAX)?;
@@ -40,7 +40,7 @@ impl<'a> SetLimit<'a> {
     }
 
     /// Changes the limit; whether there was one.
-    pub fn apply(&self, step: &mut Step) -> Result<bool, LockError> {
+    pub(crate) fn apply(&self, step: &mut Step) -> Result<bool, LockError> {
         step.expire_and_grant();
         let Some(hold) = step.lock.holds().first() else { return Ok(false) };
         if hold.permits.limit == ALL {

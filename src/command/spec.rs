@@ -2,7 +2,7 @@
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
-pub struct Spec {
+pub(crate) struct Spec {
     pub name: &'static str,
     pub summary: &'static str,
     /// The server's command flags.
@@ -19,7 +19,7 @@ pub struct Spec {
 
 /// What a command does with its key, and where that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(crate) enum Key {
     None,
     /// The first word is the key, which is only read.
     Read,
@@ -35,7 +35,7 @@ pub enum Key {
 
 impl Spec {
     /// The rest of a command that changes its key.
-    pub const WRITES_KEY: Self = Self {
+    pub(crate) const WRITES_KEY: Self = Self {
         name: "",
         summary: "",
         flags: "",
@@ -46,17 +46,17 @@ impl Spec {
         args: &[],
     };
     /// The rest of a command that reads its key.
-    pub const READS_KEY: Self = Self { key: Key::Read, ..Self::WRITES_KEY };
+    pub(crate) const READS_KEY: Self = Self { key: Key::Read, ..Self::WRITES_KEY };
     /// The rest of a command without a key.
-    pub const KEYLESS: Self = Self { key: Key::None, ..Self::WRITES_KEY };
+    pub(crate) const KEYLESS: Self = Self { key: Key::None, ..Self::WRITES_KEY };
 
     /// Whether the command is for the AOF and replicas, and not for users.
-    pub fn is_internal(&self) -> bool {
+    pub(crate) fn is_internal(&self) -> bool {
         self.name.contains("._")
     }
 
     /// The command's line in a manual.
-    pub fn syntax(&self) -> String {
+    pub(crate) fn syntax(&self) -> String {
         let mut line = self.name.to_uppercase();
         for arg in self.args {
             line.push(' ');
@@ -68,7 +68,7 @@ impl Spec {
 
 /// One argument.
 #[derive(Clone, Copy, Debug)]
-pub struct Arg {
+pub(crate) struct Arg {
     pub name: &'static str,
     pub kind: ArgType,
     /// The option word before it.
@@ -80,7 +80,7 @@ pub struct Arg {
 
 /// What an argument is.
 #[derive(Clone, Copy, Debug)]
-pub enum ArgType {
+pub(crate) enum ArgType {
     Key,
     String,
     Integer,
@@ -93,30 +93,30 @@ pub enum ArgType {
 
 impl Arg {
     /// The lock's key.
-    pub const KEY: Self = Self::new("key", ArgType::Key);
+    pub(crate) const KEY: Self = Self::new("key", ArgType::Key);
 
     /// Any bytes.
-    pub const fn string(name: &'static str) -> Self {
+    pub(crate) const fn string(name: &'static str) -> Self {
         Self::new(name, ArgType::String)
     }
 
     /// A whole number.
-    pub const fn int(name: &'static str) -> Self {
+    pub(crate) const fn int(name: &'static str) -> Self {
         Self::new(name, ArgType::Integer)
     }
 
     /// An option that is only its own word.
-    pub const fn word(name: &'static str, token: &'static str) -> Self {
+    pub(crate) const fn word(name: &'static str, token: &'static str) -> Self {
         Self::new(name, ArgType::Word).after(token)
     }
 
     /// One of several.
-    pub const fn one_of(name: &'static str, choices: &'static [Self]) -> Self {
+    pub(crate) const fn one_of(name: &'static str, choices: &'static [Self]) -> Self {
         Self::new(name, ArgType::OneOf(choices))
     }
 
     /// Several together.
-    pub const fn block(name: &'static str, parts: &'static [Self]) -> Self {
+    pub(crate) const fn block(name: &'static str, parts: &'static [Self]) -> Self {
         Self::new(name, ArgType::Block(parts))
     }
 
@@ -125,17 +125,17 @@ impl Arg {
     }
 
     /// The same, behind an option word.
-    pub const fn after(self, token: &'static str) -> Self {
+    pub(crate) const fn after(self, token: &'static str) -> Self {
         Self { token: Some(token), ..self }
     }
 
     /// The same, and one can do without it.
-    pub const fn optional(self) -> Self {
+    pub(crate) const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
     /// The same, once or several times.
-    pub const fn many(self) -> Self {
+    pub(crate) const fn many(self) -> Self {
         Self { many: true, ..self }
     }
 

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.stats",
     summary: "Shows how long was waited and held, which locks are in demand, and the newest losses.",
     flags: "readonly",
@@ -15,7 +15,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Reads the words after the command's name; whether all is to begin anew.
-pub fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
+pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(SPEC.name, words);
     let Some(word) = args.next_word() else { return Ok(false) };
     if !word.eq_ignore_ascii_case(b"RESET") {

@@ -13,7 +13,7 @@ use crate::primitive::waiter::AcquireRequest;
 use crate::primitive::{Fence, Lease, Owner, Permits, Step};
 
 /// For how long.
-pub const LEASE: Arg = Arg::one_of(
+pub(crate) const LEASE: Arg = Arg::one_of(
     "lease",
     &[
         Arg::int("milliseconds").after("PX"),
@@ -24,10 +24,10 @@ pub const LEASE: Arg = Arg::one_of(
 .optional();
 
 /// For how long to wait, on the connection.
-pub const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
+pub(crate) const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
 
 /// For how long to keep the place in line while no connection waits for it, and where to publish that its turn has come.
-pub const QUEUE: Arg = Arg::block(
+pub(crate) const QUEUE: Arg = Arg::block(
     "ticket",
     &[Arg::int("ticket-milliseconds").after("QUEUE"), Arg::string("channel").after("NOTIFY").optional()],
 )
@@ -38,34 +38,35 @@ const LIMIT: Arg = Arg::int("limit").after("LIMIT");
 const PERMITS: Arg = Arg::int("permits").after("PERMITS").optional();
 
 /// With whom.
-pub const MODE: Arg = Arg::one_of("mode", &[SHARED, Arg::block("semaphore", &[LIMIT, PERMITS])]).optional();
+pub(crate) const MODE: Arg =
+    Arg::one_of("mode", &[SHARED, Arg::block("semaphore", &[LIMIT, PERMITS])]).optional();
 
 /// The same where one lock is asked for, whose limit can be taken as it is.
-pub const MODE_OR_ADOPTED: Arg = Arg::one_of(
+pub(crate) const MODE_OR_ADOPTED: Arg = Arg::one_of(
     "mode",
     &[SHARED, Arg::block("semaphore", &[LIMIT, Arg::word("adopt", "ADOPT").optional(), PERMITS])],
 )
 .optional();
 
 /// How long at most, how long at least, and with which connection.
-pub const BOUNDS: [Arg; 3] = [
+pub(crate) const BOUNDS: [Arg; 3] = [
     TIED,
     Arg::int("maxhold-milliseconds").after("MAXHOLD").optional(),
     Arg::int("minhold-milliseconds").after("MINHOLD").optional(),
 ];
 
-pub const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
+pub(crate) const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
 
-pub const NX: Arg = Arg::word("not-held", "NX").optional();
-pub const CANCEL: Arg = Arg::word("cancel", "CANCEL").optional();
-pub const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
-pub const NOTE: Arg = Arg::string("note").after("NOTE").optional();
-pub const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
-pub const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
+pub(crate) const NX: Arg = Arg::word("not-held", "NX").optional();
+pub(crate) const CANCEL: Arg = Arg::word("cancel", "CANCEL").optional();
+pub(crate) const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
+pub(crate) const NOTE: Arg = Arg::string("note").after("NOTE").optional();
+pub(crate) const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
+pub(crate) const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
 
 /// The options of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Terms<'a> {
+pub(crate) struct Terms<'a> {
     /// The permits that the request wants.
     pub permits: Permits,
     /// Whether the limit that the semaphore has counts, and that of the request only where it has none.
@@ -89,7 +90,7 @@ pub struct Terms<'a> {
 
 impl<'a> Terms<'a> {
     /// Reads all words that are left.
-    pub fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
         let (mut lease, mut fence, mut note, mut info) = (None, None, None, None);
         let mut wait = WaitWords::default();
         let (mut mode, mut entry) = (ModeWords::default(), None);
@@ -147,7 +148,7 @@ impl<'a> Terms<'a> {
     }
 
     /// Who asks; nothing when the server shall make a name up (`*`).
-    pub fn owner(&self, word: &'a [u8]) -> Result<Option<&'a [u8]>, LockError> {
+    pub(crate) fn owner(&self, word: &'a [u8]) -> Result<Option<&'a [u8]>, LockError> {
         if word != b"*" {
             Ok(Some(word))
         } else if self.wait.is_some_and(|wait| wait.keep_ms.is_some()) {
@@ -159,7 +160,7 @@ impl<'a> Terms<'a> {
 
     /// Takes over the limit that the semaphore has now, if the request adopts it: that of the holds, or of whoever comes
     /// first in line.
-    pub fn adopt(&mut self, step: &mut Step) -> Result<(), LockError> {
+    pub(crate) fn adopt(&mut self, step: &mut Step) -> Result<(), LockError> {
         if !self.adopts {
             return Ok(());
         }
@@ -175,12 +176,17 @@ impl<'a> Terms<'a> {
     }
 
     /// How long the hold shall last.
-    pub fn lease(&self, policy: &Policy) -> Lease {
+    pub(crate) fn lease(&self, policy: &Policy) -> Lease {
         self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()))
     }
 
     /// What `owner` asks of this many locks.
-    pub fn ask(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<AcquireRequest, LockError> {
+    pub(crate) fn ask(
+        &self,
+        owner: &[u8],
+        keys: usize,
+        policy: &Policy,
+    ) -> Result<AcquireRequest, LockError> {
         let note = self.note.unwrap_or_default();
         let is_plain = note.is_empty() && self.entry.is_empty() && keys == 1;
         let extra = || {
@@ -202,14 +208,19 @@ impl<'a> Terms<'a> {
     }
 
     /// What a ticket of `owner` asks for. It is the claim that ties a hold to a connection.
-    pub fn ticket(&self, owner: &[u8], keys: usize, policy: &Policy) -> Result<AcquireRequest, LockError> {
+    pub(crate) fn ticket(
+        &self,
+        owner: &[u8],
+        keys: usize,
+        policy: &Policy,
+    ) -> Result<AcquireRequest, LockError> {
         Self { span: Span { tie: None, ..self.span }, ..*self }.ask(owner, keys, policy)
     }
 }
 
 /// BLOCK, QUEUE and NOTIFY, as far as they have been read.
 #[derive(Default)]
-pub struct WaitWords<'a> {
+pub(crate) struct WaitWords<'a> {
     block_ms: Option<u64>,
     keep_ms: Option<u64>,
     notify: Option<&'a [u8]>,
@@ -217,7 +228,12 @@ pub struct WaitWords<'a> {
 
 impl<'a> WaitWords<'a> {
     /// Reads the value of `word` if it is one of the three; whether it was one.
-    pub fn read(&mut self, word: &[u8], args: &mut Args<'a>, policy: &Policy) -> Result<bool, LockError> {
+    pub(crate) fn read(
+        &mut self,
+        word: &[u8],
+        args: &mut Args<'a>,
+        policy: &Policy,
+    ) -> Result<bool, LockError> {
         if word.eq_ignore_ascii_case(b"BLOCK") {
             set_once(&mut self.block_ms, "BLOCK", policy.block_ms(args)?)?;
         } else if word.eq_ignore_ascii_case(b"QUEUE") {
@@ -231,7 +247,7 @@ impl<'a> WaitWords<'a> {
     }
 
     /// How to wait, if at all, and the channel of a ticket.
-    pub fn finish(self) -> Result<(Option<Wait>, Option<&'a [u8]>), LockError> {
+    pub(crate) fn finish(self) -> Result<(Option<Wait>, Option<&'a [u8]>), LockError> {
         let Self { block_ms, keep_ms, notify } = self;
         if notify.is_some() && keep_ms.is_none() {
             return Err(LockError::NotifyWithoutTicket);
@@ -243,7 +259,7 @@ impl<'a> WaitWords<'a> {
 
 /// Reads the value of `word` into `lease` if it is an option of [`LEASE`]; whether it was one.
 #[inline]
-pub fn read_lease(
+pub(crate) fn read_lease(
     word: &[u8],
     args: &mut Args,
     policy: &Policy,
@@ -264,7 +280,7 @@ pub fn read_lease(
 /// The permits that these options ask for; [`ALL`] as a limit stands for SHARED.
 /// SHARED, LIMIT and PERMITS, as far as they have been read.
 #[derive(Default)]
-pub struct ModeWords {
+pub(crate) struct ModeWords {
     limit: Option<u32>,
     count: Option<u32>,
 }
@@ -272,7 +288,7 @@ pub struct ModeWords {
 impl ModeWords {
     /// Reads the value of `word` if it is one of the three; whether it was one.
     #[inline]
-    pub fn read(&mut self, word: &[u8], args: &mut Args) -> Result<bool, LockError> {
+    pub(crate) fn read(&mut self, word: &[u8], args: &mut Args) -> Result<bool, LockError> {
         if word.eq_ignore_ascii_case(b"SHARED") {
             set_once(&mut self.limit, "SHARED", ALL)?;
         } else if word.eq_ignore_ascii_case(b"LIMIT") {
@@ -286,7 +302,7 @@ impl ModeWords {
     }
 
     /// The permits that they ask for; all of the lock if there were none.
-    pub fn finish(self) -> Result<Permits, LockError> {
+    pub(crate) fn finish(self) -> Result<Permits, LockError> {
         permits(self.limit, self.count)
     }
 }

@@ -15,7 +15,7 @@ use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::{Fence, Lease, Owner, Step, WaiterId};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.transfer",
     summary: "Hands a held lock over to another owner; replies the new fence.",
     flags: "write",
@@ -27,7 +27,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transfer<'a> {
+pub(crate) struct Transfer<'a> {
     pub holder: Holder<'a>,
     pub to: &'a [u8],
     /// Nothing for the lease that the hold has.
@@ -36,7 +36,7 @@ pub struct Transfer<'a> {
 
 impl<'a> Transfer<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let (key, owner, to) = (args.key()?, args.owner()?, args.owner()?);
         let (mut lease, mut fence) = (None, None);
@@ -51,7 +51,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Hands the hold over; the new fence. A client of the new owner that waits for it is told if it `may_have` it.
-    pub fn apply(
+    pub(crate) fn apply(
         &self,
         step: &mut Step,
         policy: &Policy,

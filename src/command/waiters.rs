@@ -6,7 +6,7 @@ use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::limits::{WAITERS_ROWS_DEFAULT, WAITERS_ROWS_MAX};
 
-pub const SPEC: Spec = Spec {
+pub(crate) const SPEC: Spec = Spec {
     name: "lock.waiters",
     summary: "Lists who waits for a lock, the next one first.",
     flags: "readonly",
@@ -23,7 +23,7 @@ pub const SPEC: Spec = Spec {
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ListWaiters<'a> {
+pub(crate) struct ListWaiters<'a> {
     pub key: &'a [u8],
     /// The most rows to reply.
     pub count: usize,
@@ -33,7 +33,7 @@ pub struct ListWaiters<'a> {
 
 impl<'a> ListWaiters<'a> {
     /// Reads the words after the command's name.
-    pub fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
         let key = args.key()?;
         let (mut count, mut after) = (None, None);

@@ -8,32 +8,32 @@ use crate::limits::{HOLDS_SEEN_AS_ONE, SERVED_PER_STEP};
 
 /// What the step at hand has done so far.
 #[derive(Default)]
-pub struct Allowance {
+pub(crate) struct Allowance {
     spent: usize,
 }
 
 impl Allowance {
     /// Counts one waiter, one lock or one hold that has ended, or several.
     #[inline]
-    pub fn spend(&mut self, count: usize) {
+    pub(crate) fn spend(&mut self, count: usize) {
         self.spent += count;
     }
 
     /// Counts a look at all holds of a lock.
     #[inline]
-    pub fn spend_on_look(&mut self, holds: usize) {
+    pub(crate) fn spend_on_look(&mut self, holds: usize) {
         self.spent += holds / HOLDS_SEEN_AS_ONE;
     }
 
     /// How much is left.
     #[inline]
-    pub const fn left(&self) -> usize {
+    pub(crate) const fn left(&self) -> usize {
         SERVED_PER_STEP.saturating_sub(self.spent)
     }
 
     /// Whether nothing is left.
     #[inline]
-    pub const fn is_spent(&self) -> bool {
+    pub(crate) const fn is_spent(&self) -> bool {
         self.left() == 0
     }
 }

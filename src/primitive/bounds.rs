@@ -5,7 +5,7 @@ use super::{Lease, Moment};
 
 /// What somebody asks for, counted from the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     /// The hold ends no later than this.
     pub longest: Lease,
     /// The lock is not granted again sooner than this, however the hold ends.
@@ -21,13 +21,13 @@ impl Default for Span {
 
 impl Span {
     /// What both ask for together, with the tie of the second.
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         let (longest, shortest) = (self.longest.min(other.longest), self.shortest.max(other.shortest));
         Self { longest, shortest, tie: other.tie }
     }
 
     /// The bounds of a hold that is granted at `now`.
-    pub fn from(self, now: Moment) -> Bounds {
+    pub(crate) fn from(self, now: Moment) -> Bounds {
         let min_end = if self.shortest == Lease::NONE { Moment::MIN } else { self.shortest.deadline(now) };
         Bounds { cap: self.longest.deadline(now), min_end, tie: self.tie }
     }
@@ -35,7 +35,7 @@ impl Span {
 
 /// The bounds of one hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The hold is over here, whatever is renewed.
     pub cap: Moment,
     /// The lock is not granted again before this.
@@ -51,24 +51,24 @@ impl Default for Bounds {
 
 impl Bounds {
     /// The same in a box; nothing if they bound nothing.
-    pub fn boxed(self) -> Option<Box<Self>> {
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
 
     /// Both bounds together, with the tie of the second.
-    pub fn and(self, other: Self) -> Self {
+    pub(crate) fn and(self, other: Self) -> Self {
         Self { cap: self.cap.min(other.cap), min_end: self.min_end.max(other.min_end), tie: other.tie }
     }
 
     /// Where the hold is over at the latest.
-    pub fn end(&self) -> Moment {
+    pub(crate) fn end(&self) -> Moment {
         self.tie.map_or(Moment::NEVER, |tie| tie.end).min(self.cap)
     }
 }
 
 /// The connection with which a hold ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tie {
+pub(crate) struct Tie {
     /// The process that the connection belongs to: client ids begin anew with each.
     pub node: u64,
     /// The connection's client id there.
@@ -81,12 +81,12 @@ pub struct Tie {
 
 impl Tie {
     /// A tie to a connection that is there.
-    pub const fn new(node: u64, client: u64, grace: Lease) -> Self {
+    pub(crate) const fn new(node: u64, client: u64, grace: Lease) -> Self {
         Self { node, client, grace, end: Moment::NEVER }
     }
 
     /// Whether the connection was found to be gone.
-    pub fn is_orphaned(&self) -> bool {
+    pub(crate) fn is_orphaned(&self) -> bool {
         self.end != Moment::NEVER
     }
 }

@@ -9,12 +9,12 @@ static WAS_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Says what cannot be, and yet is.
 #[cold]
-pub fn broken(what: &'static str) {
+pub(crate) fn broken(what: &'static str) {
     debug_assert!(false, "{what}");
     FIRST.get_or_init(|| what);
 }
 
 /// Returns the first thing that was said, once; `None` if nothing was.
-pub fn first_broken() -> Option<&'static str> {
+pub(crate) fn first_broken() -> Option<&'static str> {
     FIRST.get().copied().filter(|_| !WAS_TOLD.swap(true, Relaxed))
 }

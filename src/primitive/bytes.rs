@@ -2,11 +2,11 @@
 //! not there ends it, and no memory is taken for what a length only promises.
 
 /// Bytes that somebody wrote, as far as they have not been read.
-pub struct Input<'a>(&'a [u8]);
+pub(crate) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     /// All of these bytes.
-    pub const fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
@@ -20,36 +20,36 @@ impl<'a> Input<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    pub fn u8(&mut self) -> Option<u8> {
+    pub(crate) fn u8(&mut self) -> Option<u8> {
         self.array().map(u8::from_le_bytes)
     }
 
-    pub fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    pub fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    pub fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// What [`put_text`] wrote, unless it is longer than `max`.
-    pub fn text(&mut self, max: usize) -> Option<&'a [u8]> {
+    pub(crate) fn text(&mut self, max: usize) -> Option<&'a [u8]> {
         let len = usize::from(self.u16()?);
         (len <= max).then(|| self.take(len))?
     }
 
     /// Whether nothing is left over.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 /// Writes a text behind its length, which fits 16 bits for every text that this module keeps.
-pub fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend((text.len() as u16).to_le_bytes());
     out.extend(text);
 }

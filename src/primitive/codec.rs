@@ -52,7 +52,7 @@ const HAS_TIE: u8 = 4;
 
 /// Where a lock comes from, and so what to believe of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// The primary, by its stream or a full sync.
     Primary,
     /// A file of this server.
@@ -77,7 +77,7 @@ impl Source {
 
     /// Whether a fence can be true. Our own data are believed even if the clock was set back since they were
     /// written; what a client sends must lie near the clock.
-    pub fn accepts_fence(self, fence: Fence, clock: Clock) -> bool {
+    pub(crate) fn accepts_fence(self, fence: Fence, clock: Clock) -> bool {
         match self {
             Self::Primary | Self::File => true,
             Self::Payload { ahead_ms } | Self::Client { ahead_ms } => {
@@ -88,13 +88,13 @@ impl Source {
 }
 
 /// Where a moment lies here that was `left_us` ahead, at `unix_us` by the wall clock there.
-pub fn moment_here(left_us: u64, unix_us: u64, source: Source, clock: Clock) -> Moment {
+pub(crate) fn moment_here(left_us: u64, unix_us: u64, source: Source, clock: Clock) -> Moment {
     let left = if source.goes_by_time_left() { left_us } else { unix_us.saturating_sub(clock.unix_us) };
     clock.now.plus_us(left)
 }
 
 /// The bytes of a lock that somebody holds.
-pub fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
+pub(crate) fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     let mut out = Vec::with_capacity(32 + 96 * lock.holds().len());
     out.push(VERSION);
     out.extend(clock.unix_us.to_le_bytes());
@@ -151,7 +151,7 @@ fn put_bounds(out: &mut Vec<u8>, bounds: Option<&Bounds>, clock: Clock) {
 /// The lock that these bytes stand for, and how many of its holds and cooldowns had to be left out. Returns `None` if the bytes
 /// break any rule. Our own data may hold what cannot stand together, from a time when effects could make such a lock: the
 /// server could not start with them, so that much is left out.
-pub fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize)> {
+pub(crate) fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock, usize)> {
     let mut reader = Reader { input: Input::new(bytes), source, clock, unit_us: 1, saved_unix_us: 0 };
     let version = reader.input.u8().filter(|version| (1..=VERSION).contains(version))?;
     let saved = reader.input.u64()?;

@@ -7,7 +7,7 @@ use super::{Fence, Lock, Moment};
 
 /// What somebody watches a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub(crate) enum Condition {
     /// The lock is free: nobody holds it, and it has no cooldown.
     Free,
     /// The newest hold has another fence than this, or is there no more; nothing stands for no hold. Every grant has a
@@ -21,7 +21,7 @@ pub enum Condition {
 
 /// What became of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is so.
     Met,
     /// It can no longer be: the hold that it is about has ended.
@@ -34,7 +34,7 @@ pub enum Verdict {
 
 /// A key at one moment, as those see it who only watch. Of a key that is not there both is seen.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Nothing if the key holds something else.
     pub lock: Option<View>,
     /// Whether the latch is open; nothing if the key holds something else.
@@ -43,7 +43,7 @@ pub struct Seen {
 
 impl Seen {
     /// What there is to say of a condition by now.
-    pub fn judge(&self, condition: Condition) -> Option<Verdict> {
+    pub(crate) fn judge(&self, condition: Condition) -> Option<Verdict> {
         let lock = self.lock.as_ref().ok_or(Verdict::NotALock);
         let is_met = match condition {
             Condition::Free => lock.map(|lock| lock.is_free),
@@ -57,7 +57,7 @@ impl Seen {
 
 /// A lock at one moment. A hold is over at its deadline, swept or not.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     /// The holds, and whether somebody has asked for each of them.
     holds: SmallVec<[(Fence, bool); 2]>,
     is_free: bool,
@@ -72,7 +72,7 @@ struct First {
 
 impl View {
     /// What is seen of a lock at `now`. `first` is who comes next for it.
-    pub fn of(lock: Option<&Lock>, first: Option<&Waiter>, now: Moment) -> Self {
+    pub(crate) fn of(lock: Option<&Lock>, first: Option<&Waiter>, now: Moment) -> Self {
         let all = lock.map_or(&[][..], Lock::holds);
         let live = all.iter().filter(|hold| hold.is_live(now));
         let holds: SmallVec<_> = live.map(|hold| (hold.fence, hold.revoke_requested())).collect();
@@ -93,7 +93,7 @@ impl View {
     }
 
     /// The fence of the newest hold.
-    pub fn newest(&self) -> Option<Fence> {
+    pub(crate) fn newest(&self) -> Option<Fence> {
         self.holds.iter().map(|(fence, _)| *fence).max()
     }
 

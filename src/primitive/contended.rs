@@ -13,7 +13,7 @@ const FADE_AFTER: u32 = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// A lock and how often it was waited for.
 #[derive(Debug)]
-pub struct Contended {
+pub(crate) struct Contended {
     pub db: i32,
     pub key: Box<[u8]>,
     hash: u64,
@@ -24,14 +24,14 @@ pub struct Contended {
 
 /// The names with the most waits.
 #[derive(Default)]
-pub struct MostContended {
+pub(crate) struct MostContended {
     names: Vec<Contended>,
     noted: u32,
 }
 
 impl MostContended {
     /// Somebody begins to wait for this lock.
-    pub fn record(&mut self, db: i32, key: &[u8]) {
+    pub(crate) fn record(&mut self, db: i32, key: &[u8]) {
         self.noted += 1;
         if self.noted >= FADE_AFTER {
             self.fade();
@@ -50,7 +50,7 @@ impl MostContended {
     }
 
     /// The names, those with the most waits first.
-    pub fn sorted(&self) -> Vec<&Contended> {
+    pub(crate) fn sorted(&self) -> Vec<&Contended> {
         let mut names: Vec<&Contended> = self.names.iter().collect();
         names.sort_by_key(|known| std::cmp::Reverse(known.waits));
         names

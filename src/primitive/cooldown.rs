@@ -7,7 +7,7 @@ use super::{Hold, Lease, Moment};
 
 /// Why a lock is in cooldown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CooldownReason {
+pub(crate) enum CooldownReason {
     /// Its last owner asked for that.
     MinHold,
     /// The hold ended in a way that its owner may not know of.
@@ -16,7 +16,7 @@ pub enum CooldownReason {
 
 impl CooldownReason {
     /// The word for it in replies.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::MinHold => "min-hold",
             Self::LockDelay => "lock-delay",
@@ -24,7 +24,7 @@ impl CooldownReason {
     }
 
     /// The number for it in files and in the stream.
-    pub const fn to_wire(self) -> u8 {
+    pub(crate) const fn to_wire(self) -> u8 {
         match self {
             Self::MinHold => 0,
             Self::LockDelay => 1,
@@ -32,14 +32,14 @@ impl CooldownReason {
     }
 
     /// The inverse of [`CooldownReason::to_wire`].
-    pub fn from_wire(n: i64) -> Option<Self> {
+    pub(crate) fn from_wire(n: i64) -> Option<Self> {
         [Self::MinHold, Self::LockDelay].into_iter().find(|why| i64::from(why.to_wire()) == n)
     }
 }
 
 /// Permits that nobody has yet and nobody gets.
 #[derive(Debug)]
-pub struct Cooldown {
+pub(crate) struct Cooldown {
     /// The hold as it was; its deadline is where the cooldown ends, its lease how long that was from the start.
     pub hold: Hold,
     pub why: CooldownReason,
@@ -49,7 +49,7 @@ impl Cooldown {
     /// What is left of a hold that ended at `now`, with a delay of so many ms after ends that its owner did not want;
     /// nothing if the lock can be granted at once.
     #[inline]
-    pub fn after(hold: Hold, how: HoldEnd, now: Moment, delay_ms: u64) -> Option<Self> {
+    pub(crate) fn after(hold: Hold, how: HoldEnd, now: Moment, delay_ms: u64) -> Option<Self> {
         if hold.extra.is_none() && !how.is_abnormal() {
             // Nearly every hold, which leaves nothing behind.
             return None;

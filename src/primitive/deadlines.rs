@@ -14,7 +14,7 @@
 use super::slab::Slab;
 use super::Moment;
 
-pub use super::slab::Slot;
+pub(crate) use super::slab::Slot;
 
 const DIGIT_BITS: u32 = 6;
 const BUCKETS: usize = 1 << DIGIT_BITS;
@@ -27,7 +27,7 @@ const TICK_MAX: u64 = (1 << (DIGIT_BITS as u64 * LEVELS as u64)) - 1;
 const NEVER: u64 = u64::MAX;
 
 /// A set of values, each with the moment at which it falls due.
-pub struct Deadlines<T> {
+pub(crate) struct Deadlines<T> {
     entries: Slab<TimerNode<T>>,
     /// First entry of each bucket, level by level.
     heads: Box<[Slot]>,
@@ -73,30 +73,30 @@ impl<T> Default for Deadlines<T> {
 
 impl<T> Deadlines<T> {
     /// What one entry takes, in bytes.
-    pub const ENTRY_BYTES: usize = Slab::<TimerNode<T>>::PLACE_BYTES;
+    pub(crate) const ENTRY_BYTES: usize = Slab::<TimerNode<T>>::PLACE_BYTES;
 
     /// How many entries there are.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// What it takes of the server's memory, but for what its values have allocated.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.entries.bytes() + size_of_val(&*self.heads)
     }
 
     /// How many of them never fall due.
-    pub const fn undue(&self) -> usize {
+    pub(crate) const fn undue(&self) -> usize {
         self.undue
     }
 
     /// Gives all of it back, a block with each step of the iterator.
-    pub fn into_blocks(self) -> impl Iterator<Item = ()> {
+    pub(crate) fn into_blocks(self) -> impl Iterator<Item = ()> {
         self.entries.into_blocks()
     }
 
     /// Adds a value that falls due at `deadline`, never earlier and at most a millisecond later.
-    pub fn insert(&mut self, deadline: Moment, value: T) -> Slot {
+    pub(crate) fn insert(&mut self, deadline: Moment, value: T) -> Slot {
         let tick = tick_of(deadline);
         let bucket = (tick != NEVER).then(|| self.bucket_of(tick));
         let next = bucket.map_or(Slot::NONE, |bucket| self.head(bucket));
@@ -109,14 +109,14 @@ impl<T> Deadlines<T> {
     }
 
     /// Takes a value out before it falls due.
-    pub fn remove(&mut self, slot: Slot) -> Option<T> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
         let entry = self.entries.remove(slot)?;
         self.join(slot, entry.before, entry.next, entry.tick);
         Some(entry.value)
     }
 
     /// Moves an entry to another deadline.
-    pub fn reschedule(&mut self, slot: Slot, deadline: Moment) {
+    pub(crate) fn reschedule(&mut self, slot: Slot, deadline: Moment) {
         let tick = tick_of(deadline);
         if self.unlink(slot).is_some() {
             if let Some(entry) = self.entries.get_mut(slot) {
@@ -127,33 +127,33 @@ impl<T> Deadlines<T> {
     }
 
     /// Whether the entry would come out no later than `deadline`.
-    pub fn covers(&self, slot: Slot, deadline: Moment) -> bool {
+    pub(crate) fn covers(&self, slot: Slot, deadline: Moment) -> bool {
         self.entries.get(slot).is_some_and(|entry| entry.tick <= tick_of(deadline))
     }
 
     /// All values, in no order.
-    pub fn values(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|entry| &entry.value)
     }
 
     /// The value at this place.
-    pub fn get(&self, slot: Slot) -> Option<&T> {
+    pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
         self.entries.get(slot).map(|entry| &entry.value)
     }
 
     /// The value at this place, to be changed.
-    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         self.entries.get_mut(slot).map(|entry| &mut entry.value)
     }
 
     /// Takes out one value that is due at `now`. Returns `None` too when many entries are still to move down; then
     /// [`Deadlines::next_deadline`] is not after `now`.
-    pub fn pop_due(&mut self, now: Moment) -> Option<T> {
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<T> {
         self.due(now).and_then(|slot| self.remove(slot))
     }
 
     /// The place of one value that is due at `now`; otherwise as [`Deadlines::pop_due`].
-    pub fn due(&mut self, now: Moment) -> Option<Slot> {
+    pub(crate) fn due(&mut self, now: Moment) -> Option<Slot> {
         let now_tick = now.0 / 1000;
         self.spill_some();
         while let Some((level, bucket, start)) = self.first_bucket() {
@@ -181,7 +181,7 @@ impl<T> Deadlines<T> {
     }
 
     /// When to call [`Deadlines::pop_due`] next: never later than the first deadline, perhaps somewhat earlier.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let first = self.first_bucket().map(|(_, _, start)| start);
         let first = if self.spill == Slot::NONE { first } else { Some(self.tick) };
         first.map(|start| Moment(start.saturating_mul(1000)))

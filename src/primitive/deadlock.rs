@@ -21,7 +21,7 @@ use crate::limits::SEARCH_COST_MAX;
 
 /// The wait that is asked about.
 #[derive(Clone, Copy)]
-pub struct WaitRequest<'a> {
+pub(crate) struct WaitRequest<'a> {
     pub db: i32,
     pub owner: &'a [u8],
     pub keys: &'a [&'a [u8]],
@@ -32,13 +32,13 @@ pub struct WaitRequest<'a> {
 }
 
 /// Tells of the holds of a lock; some may be over.
-pub trait HoldSource {
+pub(crate) trait HoldSource {
     /// Passes each hold of the lock to `each`.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold));
 }
 
 /// The locks at hand first, and the others after them; only what is not over.
-pub struct LocalFirst<'a> {
+pub(crate) struct LocalFirst<'a> {
     pub now: Moment,
     pub at_hand: &'a [(&'a [u8], &'a Lock)],
     pub others: &'a mut dyn HoldSource,
@@ -48,7 +48,7 @@ pub struct LocalFirst<'a> {
 
 impl LocalFirst<'_> {
     /// Whether there is time for one more search.
-    pub const fn has_time(&self) -> bool {
+    pub(crate) const fn has_time(&self) -> bool {
         self.spent < SEARCH_COST_MAX
     }
 
@@ -67,7 +67,7 @@ impl LocalFirst<'_> {
 }
 
 /// The cycle that the wait would close, beginning with the one who asks; nothing if there is none. Each is counted.
-pub fn find_cycle(
+pub(crate) fn find_cycle(
     manager: &mut LockManager,
     want: &WaitRequest,
     holds: &mut LocalFirst,

@@ -9,10 +9,10 @@ use super::{GroupStep, LockManager, Step};
 
 /// The key holds something that is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotALock;
+pub(crate) struct NotALock;
 
 /// Where the locks lie.
-pub trait Keyspace {
+pub(crate) trait Keyspace {
     /// Lets `work` have the state outside the keyspace, between two steps.
     fn manager<R>(&mut self, work: impl FnOnce(&mut LockManager) -> R) -> R;
 
@@ -32,7 +32,7 @@ pub trait Keyspace {
 
 /// Does what a step has found on other locks, before anybody else runs. What the step has no allowance for is left to looks
 /// of their own, between the clients.
-pub fn finish_step(keyspace: &mut impl Keyspace) {
+pub(crate) fn finish_step(keyspace: &mut impl Keyspace) {
     while let Some(next) = keyspace.manager(LockManager::next_work) {
         match next {
             Work::Lock(db, key) => {
@@ -62,7 +62,7 @@ pub fn finish_step(keyspace: &mut impl Keyspace) {
 
 /// Looks at a lock: ends what is due on it, frees it from connections that are gone, takes back a grant that nobody has heard
 /// of, and grants it to those who wait.
-pub fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn(u64) -> bool) {
+pub(crate) fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn(u64) -> bool) {
     let Recheck { db, keys, rollback } = recheck;
     let (node, rollback) = keyspace.manager(|manager| {
         manager.allowance = Allowance::default();

@@ -6,7 +6,7 @@ use super::Fence;
 
 /// What must happen outside, in this order: replicate, notify, wake.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// A hold began; `to` is a client that was waiting for it.
     Granted { fence: Fence, to: Option<WaiterId> },
     /// A hold that an earlier primary had granted stands again.
@@ -39,7 +39,7 @@ pub enum Effect {
 
 /// Why a wait ended without a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitEnd {
+pub(crate) enum WaitEnd {
     /// It took as long as it may.
     TimedOut,
     /// Its owner asked again from elsewhere and waits there.
@@ -63,7 +63,7 @@ pub enum WaitEnd {
 
 /// Who is given a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipient {
+pub(crate) enum Recipient {
     /// Whoever asks for it, and is told at once.
     Caller,
     /// A client that waits.
@@ -74,7 +74,7 @@ pub enum Recipient {
 
 impl Recipient {
     /// One who waited.
-    pub fn waiter(id: WaiterId, waiter: &Waiter) -> Self {
+    pub(crate) fn waiter(id: WaiterId, waiter: &Waiter) -> Self {
         match waiter.kind {
             WaiterKind::Client => Self::Client(id),
             WaiterKind::Ticket => Self::Ticket(waiter.client(id)),
@@ -82,7 +82,7 @@ impl Recipient {
     }
 
     /// The client that is to be told.
-    pub const fn client(self) -> Option<WaiterId> {
+    pub(crate) const fn client(self) -> Option<WaiterId> {
         match self {
             Self::Client(id) | Self::Ticket(Some(id)) => Some(id),
             Self::Caller | Self::Ticket(None) => None,

@@ -11,24 +11,24 @@ use crate::limits::FENCE_MAX;
 
 /// A fence. A resource that remembers the newest one it has seen can refuse a holder of yesterday.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fence(NonZeroU64);
+pub(crate) struct Fence(NonZeroU64);
 
 impl Fence {
     /// The smallest.
-    pub const MIN: Self = Self(NonZeroU64::MIN);
+    pub(crate) const MIN: Self = Self(NonZeroU64::MIN);
 
     /// The fence with this number, unless it is 0 or too large for clients that keep numbers as doubles.
-    pub fn new(n: u64) -> Option<Self> {
+    pub(crate) fn new(n: u64) -> Option<Self> {
         NonZeroU64::new(n).filter(|n| n.get() <= FENCE_MAX).map(Self)
     }
 
     /// The number.
-    pub const fn get(self) -> u64 {
+    pub(crate) const fn get(self) -> u64 {
         self.0.get()
     }
 
     /// The number as it stands on the wire.
-    pub fn to_wire(self) -> i64 {
+    pub(crate) fn to_wire(self) -> i64 {
         i64::try_from(self.get()).unwrap_or(i64::MAX)
     }
 }
@@ -36,36 +36,36 @@ impl Fence {
 /// The source of fences: `max(last + 1, unix µs)`. The wall clock keeps the sequence growing when the last
 /// value is lost with the data; `last` keeps it growing when the wall clock is set back.
 #[derive(Debug, Default)]
-pub struct FenceSource {
+pub(crate) struct FenceSource {
     last: u64,
 }
 
 impl FenceSource {
     /// A fence above all that were made or seen here.
-    pub fn next(&mut self, unix_us: u64) -> Fence {
+    pub(crate) fn next(&mut self, unix_us: u64) -> Fence {
         self.last = self.last.saturating_add(1).max(unix_us).min(FENCE_MAX);
         Fence(NonZeroU64::MIN.saturating_add(self.last - 1))
     }
 
     /// Takes note of a fence that came from elsewhere: a replication stream, a file, a RESTORE.
-    pub fn advance_past(&mut self, seen: Fence) {
+    pub(crate) fn advance_past(&mut self, seen: Fence) {
         self.last = self.last.max(seen.get());
     }
 
     /// Makes no fence from before this time by the wall clock.
-    pub fn advance_to(&mut self, unix_us: u64) {
+    pub(crate) fn advance_to(&mut self, unix_us: u64) {
         self.last = self.last.max(unix_us.min(FENCE_MAX));
     }
 
     /// The newest fence made or seen here; 0 when there was none.
-    pub const fn last(&self) -> u64 {
+    pub(crate) const fn last(&self) -> u64 {
         self.last
     }
 }
 
 /// Whether a fence that a client brings can be true. It pushes the whole sequence ahead, so it may lie no further than
 /// this ahead of the clock: where the clock of the server that made it was wrong, and no more.
-pub const fn is_plausible(fence: Fence, unix_us: u64, ahead_ms: u64) -> bool {
+pub(crate) const fn is_plausible(fence: Fence, unix_us: u64, ahead_ms: u64) -> bool {
     fence.get() <= unix_us.saturating_add(ahead_ms.saturating_mul(1000))
 }
 

@@ -5,32 +5,32 @@
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
 /// What a server spends on a client that a module keeps waiting: two spare clients with their buffers.
-pub const CLIENT: usize = 36_000;
+pub(crate) const CLIENT: usize = 36_000;
 
 /// What the allocator gives for so many bytes: a multiple of 16 up to 128, and one of four sizes in each doubling beyond.
-pub const fn allocated(bytes: usize) -> usize {
+pub(crate) const fn allocated(bytes: usize) -> usize {
     let step = bytes.next_power_of_two() / 8;
     bytes.next_multiple_of(if step > 16 { step } else { 16 })
 }
 
 /// A name that several share: its bytes behind two counters.
-pub const fn shared_name(len: usize) -> usize {
+pub(crate) const fn shared_name(len: usize) -> usize {
     allocated(2 * size_of::<usize>() + len)
 }
 
 /// A place in a table of which no more is known: it has up to sixteen for each seven that are taken, with a byte of its own
 /// for each.
-pub const fn in_table<T>() -> usize {
+pub(crate) const fn in_table<T>() -> usize {
     ((size_of::<T>() + 1) * 16).div_ceil(7)
 }
 
 /// A place in a tree, whose nodes have room for eleven and at least six in all but a few.
-pub const fn in_tree<T>() -> usize {
+pub(crate) const fn in_tree<T>() -> usize {
     first_node::<T>().div_ceil(6) + allocated(11 * size_of::<T>() + 12 + 12 * size_of::<usize>()).div_ceil(36)
 }
 
 /// The first node of a tree.
-pub const fn first_node<T>() -> usize {
+pub(crate) const fn first_node<T>() -> usize {
     allocated(11 * size_of::<T>() + 12)
 }
 

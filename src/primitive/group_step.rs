@@ -15,14 +15,14 @@ use super::{Clock, Fence, Lock, LockManager, Moment, Permits};
 use crate::limits::HOLDS_MAX;
 
 /// One of the locks, and what follows for it.
-pub struct Part<'a> {
+pub(crate) struct Part<'a> {
     pub key: &'a [u8],
     pub lock: &'a mut Lock,
     pub effects: Vec<Effect>,
 }
 
 /// Some locks of one database at one moment, each there once.
-pub struct GroupStep<'a> {
+pub(crate) struct GroupStep<'a> {
     pub clock: Clock,
     pub db: i32,
     pub parts: Vec<Part<'a>>,
@@ -37,7 +37,7 @@ impl AsMut<LockManager> for GroupStep<'_> {
 
 impl GroupStep<'_> {
     /// Does `work` on each of the locks.
-    pub fn each(&mut self, mut work: impl FnMut(&mut Step)) {
+    pub(crate) fn each(&mut self, mut work: impl FnMut(&mut Step)) {
         let Self { clock, db, parts, manager } = self;
         for part in parts {
             work(&mut Step {
@@ -53,7 +53,7 @@ impl GroupStep<'_> {
 
     /// What every request begins with, for all of the locks; whether it is done. Of locks that together have more holds
     /// which are over than one lock can have, some are left to other steps.
-    pub fn expire_and_grant(&mut self) -> bool {
+    pub(crate) fn expire_and_grant(&mut self) -> bool {
         let (now, mut ended, mut is_done) = (self.clock.now, 0, true);
         let may_end = !self.manager.recovery.is_open();
         self.each(|step| {
@@ -72,7 +72,7 @@ impl GroupStep<'_> {
 
     /// Gives a waiter for these locks what it waits for, if it comes first everywhere and all admit it. What is over
     /// at them is ended first.
-    pub fn grant_waiter(&mut self, id: WaiterId) {
+    pub(crate) fn grant_waiter(&mut self, id: WaiterId) {
         let is_settled = self.expire_and_grant();
         self.manager.allowance.spend(self.parts.len());
         // That has called it up once more, and this is the answer.
@@ -107,7 +107,7 @@ impl GroupStep<'_> {
     }
 
     /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
-    pub fn grant(&mut self, request: &AcquireRequest, mut to: Recipient) -> Fence {
+    pub(crate) fn grant(&mut self, request: &AcquireRequest, mut to: Recipient) -> Fence {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.manager.hand_over(fence, Rollback::EndHold { left: request.keys() }, to);
         self.each(|step| {
@@ -123,7 +123,7 @@ impl GroupStep<'_> {
 
     /// Brings back the holds that their owner says it has under this fence, where they may have been lost: all of those that
     /// are not known, or none.
-    pub fn reinstate(&mut self, request: &AcquireRequest, fence: Fence) {
+    pub(crate) fn reinstate(&mut self, request: &AcquireRequest, fence: Fence) {
         let (owner, mut all) = (request.owner.as_bytes(), true);
         self.each(|step| {
             let is_known = step.lock.hold_of(owner).is_some_and(|hold| hold.fence == fence);
@@ -139,19 +139,19 @@ impl GroupStep<'_> {
     }
 
     /// The owner of the holds under this fence has been heard of.
-    pub fn confirm(&mut self, fence: Fence) {
+    pub(crate) fn confirm(&mut self, fence: Fence) {
         self.each(|step| step.confirm(fence));
     }
 
     /// Whether there is room in all queues for this owner.
-    pub fn check_room(&mut self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
+    pub(crate) fn check_room(&mut self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         let mut room = Ok(());
         self.each(|step| room = room.and_then(|()| step.check_room(owner, kind, caps)));
         room
     }
 
     /// The cycle that a wait for all of the locks would close.
-    pub fn find_cycle(
+    pub(crate) fn find_cycle(
         &mut self,
         owner: &[u8],
         permits: Permits,
@@ -170,7 +170,7 @@ impl GroupStep<'_> {
 
     /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`. `None` if there is no
     /// such ticket.
-    pub fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
+    pub(crate) fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         let (id, earlier) = self.manager.keep_ticket(self.db, &keys, request, deadline)?;
         self.supersede(earlier);
@@ -184,7 +184,12 @@ impl GroupStep<'_> {
     }
 
     /// Puts a waiter into all of the queues at once.
-    pub fn enqueue(&mut self, request: AcquireRequest, kind: WaiterKind, deadline: Moment) -> WaiterId {
+    pub(crate) fn enqueue(
+        &mut self,
+        request: AcquireRequest,
+        kind: WaiterKind,
+        deadline: Moment,
+    ) -> WaiterId {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         let owner = request.owner.as_bytes();
         let earlier = self.manager.waiters.earlier_waits(self.db, &keys, owner);

@@ -16,7 +16,7 @@ const EXACT: u64 = 2 * PARTS as u64;
 const BUCKETS: usize = EXACT as usize + (LAST_POWER - PART_BITS - 1) as usize * PARTS + PARTS;
 
 /// Times in µs.
-pub struct Histogram {
+pub(crate) struct Histogram {
     counts: Box<[u64]>,
     count: u64,
     sum: u64,
@@ -31,7 +31,7 @@ impl Default for Histogram {
 
 impl Histogram {
     /// Counts one more.
-    pub fn record(&mut self, us: u64) {
+    pub(crate) fn record(&mut self, us: u64) {
         if let Some(count) = self.counts.get_mut(bucket_of(us)) {
             *count += 1;
         }
@@ -41,23 +41,23 @@ impl Histogram {
     }
 
     /// How many were counted.
-    pub const fn count(&self) -> u64 {
+    pub(crate) const fn count(&self) -> u64 {
         self.count
     }
 
     /// All together.
-    pub const fn sum(&self) -> u64 {
+    pub(crate) const fn sum(&self) -> u64 {
         self.sum
     }
 
     /// The largest; 0 if there was none.
-    pub const fn max(&self) -> u64 {
+    pub(crate) const fn max(&self) -> u64 {
         self.max
     }
 
     /// What so many of a thousand do not exceed: never too low, and at most an eighth too high. Returns 0 if nothing was
     /// counted.
-    pub fn quantile(&self, per_mille: u64) -> u64 {
+    pub(crate) fn quantile(&self, per_mille: u64) -> u64 {
         let wanted = self.count.saturating_mul(per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
@@ -71,7 +71,7 @@ impl Histogram {
 
     /// Powers of two, each with how many are below it and not below the one before. What is left out has none; what is
     /// too long for the last bucket but one has no power.
-    pub fn powers(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn powers(&self) -> Vec<(u64, u64)> {
         let mut powers: Vec<(u64, u64)> = Vec::new();
         for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let Some(power) = last_of(bucket).checked_add(1).map(u64::next_power_of_two) else { break };

@@ -13,7 +13,7 @@ use crate::limits::{KEY_BYTES_MAX, NEWEST_SHOWN};
 
 /// A hold that was lost, by its names.
 #[derive(Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     pub db: i32,
     pub key: Vec<u8>,
     pub owner: Vec<u8>,
@@ -22,14 +22,14 @@ pub struct Loss {
 
 /// A wait that was refused, as it would have closed this cycle.
 #[derive(Debug)]
-pub struct Deadlock {
+pub(crate) struct Deadlock {
     pub db: i32,
     pub cycle: Vec<WaitEdge>,
     pub at: Moment,
 }
 
 /// All of it, since the module was loaded or since somebody asked for a new beginning.
-pub struct History {
+pub(crate) struct History {
     pub since: Moment,
     /// The counters as they were then.
     pub stats_before: Stats,
@@ -52,7 +52,7 @@ impl Default for History {
 
 impl History {
     /// Nothing yet, from now on.
-    pub fn starting(since: Moment, stats_before: Stats) -> Self {
+    pub(crate) fn starting(since: Moment, stats_before: Stats) -> Self {
         Self {
             since,
             stats_before,
@@ -73,7 +73,7 @@ impl History {
     }
 
     /// A hold was lost. A name that no lock could be made under is not remembered.
-    pub fn record_loss(&mut self, of: Named, ended: Ended) {
+    pub(crate) fn record_loss(&mut self, of: Named, ended: Ended) {
         if of.key.len() > KEY_BYTES_MAX {
             return;
         }
@@ -88,18 +88,18 @@ impl History {
     }
 
     /// A wait was refused.
-    pub fn record_deadlock(&mut self, db: i32, cycle: &[WaitEdge], at: Moment) {
+    pub(crate) fn record_deadlock(&mut self, db: i32, cycle: &[WaitEdge], at: Moment) {
         self.deadlocks.truncate(NEWEST_SHOWN - 1);
         self.deadlocks.push_front(Deadlock { db, cycle: cycle.to_vec(), at });
     }
 
     /// The newest losses, newest first.
-    pub fn losses(&self) -> impl Iterator<Item = &Loss> {
+    pub(crate) fn losses(&self) -> impl Iterator<Item = &Loss> {
         self.losses.iter()
     }
 
     /// The newest deadlocks, newest first.
-    pub fn deadlocks(&self) -> impl Iterator<Item = &Deadlock> {
+    pub(crate) fn deadlocks(&self) -> impl Iterator<Item = &Deadlock> {
         self.deadlocks.iter()
     }
 }

@@ -6,7 +6,7 @@ use super::Hold;
 
 /// Some holds, oldest first, and those in cooldown.
 #[derive(Debug)]
-pub enum HoldSet {
+pub(crate) enum HoldSet {
     One(Hold),
     /// Any number of holds, and of such as cool. Both lie here, as there is room for them where one hold has it.
     Many {
@@ -29,10 +29,10 @@ impl From<Vec<Hold>> for HoldSet {
 
 impl HoldSet {
     /// No holds.
-    pub const NONE: Self = Self::Many { holds: Vec::new(), cooldown: Vec::new() };
+    pub(crate) const NONE: Self = Self::Many { holds: Vec::new(), cooldown: Vec::new() };
 
     /// All of them.
-    pub fn as_slice(&self) -> &[Hold] {
+    pub(crate) fn as_slice(&self) -> &[Hold] {
         match self {
             Self::One(hold) => std::slice::from_ref(hold),
             Self::Many { holds, .. } => holds,
@@ -40,7 +40,7 @@ impl HoldSet {
     }
 
     /// All of them, to be changed in place.
-    pub fn as_mut_slice(&mut self) -> &mut [Hold] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Hold] {
         match self {
             Self::One(hold) => std::slice::from_mut(hold),
             Self::Many { holds, .. } => holds,
@@ -49,7 +49,7 @@ impl HoldSet {
 
     /// Adds one at the end.
     #[inline]
-    pub fn push(&mut self, hold: Hold) {
+    pub(crate) fn push(&mut self, hold: Hold) {
         match self {
             Self::Many { holds, cooldown } if holds.is_empty() && cooldown.is_empty() => {
                 *self = Self::One(hold);
@@ -64,7 +64,7 @@ impl HoldSet {
 
     /// Takes out the first that is wanted.
     #[inline]
-    pub fn take(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Option<Hold> {
+    pub(crate) fn take(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Option<Hold> {
         match self {
             Self::Many { holds, .. } => holds.iter().position(wanted).map(|at| holds.remove(at)),
             Self::One(hold) if !wanted(hold) => None,
@@ -76,7 +76,7 @@ impl HoldSet {
     }
 
     /// Takes out all that are wanted.
-    pub fn take_each(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
+    pub(crate) fn take_each(&mut self, mut wanted: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
         match self {
             Self::One(hold) if wanted(hold) => self.take(|_| true).into_iter().collect(),
             Self::One(_) => Vec::new(),
@@ -85,7 +85,7 @@ impl HoldSet {
     }
 
     /// Takes out all.
-    pub fn take_all(&mut self) -> Vec<Hold> {
+    pub(crate) fn take_all(&mut self) -> Vec<Hold> {
         match self {
             Self::Many { holds, .. } => std::mem::take(holds),
             Self::One(_) => self.take(|_| true).into_iter().collect(),
@@ -93,7 +93,7 @@ impl HoldSet {
     }
 
     /// Those that cool, oldest first.
-    pub fn cooldowns(&self) -> &[Cooldown] {
+    pub(crate) fn cooldowns(&self) -> &[Cooldown] {
         match self {
             Self::One(_) => &[],
             Self::Many { cooldown, .. } => cooldown,
@@ -101,7 +101,7 @@ impl HoldSet {
     }
 
     /// The same, to be changed in place.
-    pub fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
+    pub(crate) fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
         match self {
             Self::One(_) => &mut [],
             Self::Many { cooldown, .. } => cooldown,
@@ -109,7 +109,7 @@ impl HoldSet {
     }
 
     /// Adds one in cooldown.
-    pub fn add_cooldown(&mut self, cooldown: Cooldown) {
+    pub(crate) fn add_cooldown(&mut self, cooldown: Cooldown) {
         match self {
             Self::Many { cooldown: all, .. } => all.push(cooldown),
             Self::One(_) => {
@@ -120,7 +120,7 @@ impl HoldSet {
     }
 
     /// Takes out those that cool that are wanted.
-    pub fn take_cooldowns(&mut self, mut wanted: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
+    pub(crate) fn take_cooldowns(&mut self, mut wanted: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
         let Self::Many { holds, cooldown } = self else { return Vec::new() };
         let taken: Vec<Cooldown> = cooldown.extract_if(.., |cooldown| wanted(cooldown)).collect();
         if cooldown.is_empty() && !taken.is_empty() {

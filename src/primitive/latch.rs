@@ -9,7 +9,7 @@
     reason = "numbers whose types are below 2³², or that were compared just before"
 )]
 
-pub mod codec;
+pub(crate) mod codec;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::limits::LATCH_SIZE_MAX;
 
 /// One latch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Latch {
+pub(crate) struct Latch {
     size: u32,
     left: u32,
     /// Who has counted under an id: never more than were counted. In order, so that two servers with the same data list
@@ -27,41 +27,41 @@ pub struct Latch {
 
 impl Latch {
     /// A latch that opens when so many have counted.
-    pub fn new(size: u32) -> Option<Self> {
+    pub(crate) fn new(size: u32) -> Option<Self> {
         (1..=LATCH_SIZE_MAX).contains(&size).then(|| Self { size, left: size, ids: BTreeSet::new() })
     }
 
     /// The same when all but `left` have counted, none of them under an id.
-    pub fn counted_to(size: u32, left: u32) -> Option<Self> {
+    pub(crate) fn counted_to(size: u32, left: u32) -> Option<Self> {
         Self::new(size).filter(|_| left <= size).map(|latch| Self { left, ..latch })
     }
 
     /// How many it was set to.
-    pub const fn size(&self) -> u32 {
+    pub(crate) const fn size(&self) -> u32 {
         self.size
     }
 
     /// How many are still to count.
-    pub const fn left(&self) -> u32 {
+    pub(crate) const fn left(&self) -> u32 {
         self.left
     }
 
-    pub const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.left == 0
     }
 
     /// Who has counted under an id, in order.
-    pub fn ids(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+    pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.ids.iter().map(|id| &**id)
     }
 
     /// Whether to count this one would take memory: an id that is to be remembered.
-    pub fn would_grow(&self, id: Option<&[u8]>) -> bool {
+    pub(crate) fn would_grow(&self, id: Option<&[u8]>) -> bool {
         !self.is_open() && id.is_some_and(|id| !self.ids.contains(id))
     }
 
     /// One more has counted. Whether that changed anything: not if this id has counted before, or if all have.
-    pub fn count(&mut self, id: Option<&[u8]>) -> bool {
+    pub(crate) fn count(&mut self, id: Option<&[u8]>) -> bool {
         if self.is_open() || id.is_some_and(|id| self.ids.contains(id)) {
             return false;
         }
@@ -72,7 +72,7 @@ impl Latch {
 
     /// States that no more than `left` are to count, and that this id has counted: what a replica does, which
     /// decides nothing. Returns whether that changed anything; `None` if it cannot be true.
-    pub fn force(&mut self, left: u32, id: Option<&[u8]>) -> Option<bool> {
+    pub(crate) fn force(&mut self, left: u32, id: Option<&[u8]>) -> Option<bool> {
         let left = left.min(self.left);
         let new = id.filter(|id| !self.ids.contains(*id));
         let counted = usize::try_from(self.size - left).ok()?;

@@ -15,7 +15,7 @@ use super::{Fence, Hold, Moment};
 
 /// Where to look when a lease is due.
 #[derive(Debug)]
-pub struct LeaseRef {
+pub(crate) struct LeaseRef {
     /// The key; one of ordinary length takes no memory of its own.
     pub key: SmallVec<[u8; NAME_INLINE]>,
     pub fence: Fence,
@@ -69,18 +69,18 @@ const fn name_bytes(len: usize) -> usize {
 }
 
 /// What the index takes for one hold of a lock with a name of this length.
-pub const fn hold_bytes(name_len: usize) -> usize {
+pub(crate) const fn hold_bytes(name_len: usize) -> usize {
     Deadlines::<LeaseRef>::ENTRY_BYTES + size_of::<u32>() + name_bytes(name_len)
 }
 
 /// Where a lock has its place in the order of the roll.
-pub fn place_of(key: &[u8]) -> u32 {
+pub(crate) fn place_of(key: &[u8]) -> u32 {
     (hash_of(key) >> 32) as u32
 }
 
 /// What the index has of a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub(crate) enum Kept {
     /// No entry.
     Missing,
     /// An entry that comes up in time.
@@ -91,7 +91,7 @@ pub enum Kept {
 
 /// All holds of the server.
 #[derive(Default)]
-pub struct Leases {
+pub(crate) struct Leases {
     /// By database. Few servers use more than one, so a search from the front beats a table.
     indexes: Vec<(i32, Index)>,
 }
@@ -99,34 +99,34 @@ pub struct Leases {
 impl Leases {
     /// How many holds there are.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.indexes.iter().map(|(_, index)| index.wheel.len()).sum()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.indexes.iter().all(|(_, index)| index.wheel.len() == 0)
     }
 
     /// How many of them have a lease that ends.
-    pub fn ending(&self) -> usize {
+    pub(crate) fn ending(&self) -> usize {
         self.indexes.iter().map(|(_, index)| index.wheel.len() - index.wheel.undue()).sum()
     }
 
     /// What it takes of the server's memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let bytes = |index: &Index| index.wheel.bytes() + index.roll.bytes() + index.name_bytes;
         self.indexes.iter().map(|(_, index)| bytes(index)).sum()
     }
 
     /// Notes when this hold is due.
-    pub fn insert(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+    pub(crate) fn insert(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.insert_at(db, key, hold, hold.deadline);
     }
 
     /// Notes to look at this hold at another moment than its deadline.
     #[inline]
-    pub fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
+    pub(crate) fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
         if let Some(index) = self.index_mut(db) {
             hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
             return;
@@ -137,25 +137,25 @@ impl Leases {
     }
 
     /// Forgets this hold.
-    pub fn remove(&mut self, db: i32, hold: &Hold) {
+    pub(crate) fn remove(&mut self, db: i32, hold: &Hold) {
         if let Some(index) = self.index_mut(db).filter(|index| knows(index, hold)) {
             index.remove(hold.mark.slot());
         }
     }
 
     /// Whether there is an entry for this hold.
-    pub fn has(&self, db: i32, hold: &Hold) -> bool {
+    pub(crate) fn has(&self, db: i32, hold: &Hold) -> bool {
         self.index(db).is_some_and(|index| knows(index, hold))
     }
 
     /// Sees that the entry of this hold comes up no later than at `by`; whether it had to move.
-    pub fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
+    pub(crate) fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
         let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
         self.index_mut(db).filter(late).map(|index| index.wheel.reschedule(hold.mark.slot(), by)).is_some()
     }
 
     /// Sees that the entry of this hold comes up no later than at its deadline.
-    pub fn keep(&mut self, db: i32, hold: &Hold) -> Kept {
+    pub(crate) fn keep(&mut self, db: i32, hold: &Hold) -> Kept {
         let Some(index) = self.index_mut(db) else { return Kept::Missing };
         let slot = hold.mark.slot();
         if !knows(index, hold) {
@@ -169,7 +169,7 @@ impl Leases {
     }
 
     /// Takes out one entry that is due at `now`.
-    pub fn pop_due(&mut self, now: Moment) -> Option<(i32, LeaseRef)> {
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<(i32, LeaseRef)> {
         self.indexes.iter_mut().find_map(|(db, index)| {
             let slot = index.wheel.due(now)?;
             index.remove(slot).map(|lease| (*db, lease))
@@ -177,13 +177,13 @@ impl Leases {
     }
 
     /// When to call [`Leases::pop_due`] next: never later than the first deadline, perhaps somewhat earlier.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.indexes.iter().filter_map(|(_, index)| index.wheel.next_deadline()).min()
     }
 
     /// Passes the locks of a database that are held and whose places are not before `from`, for a small stretch of places.
     /// Returns where the next stretch begins: [`roll::END`] after the last.
-    pub fn pass<'a>(&'a self, db: i32, from: u64, mut visit: impl FnMut(u32, &'a [u8])) -> u64 {
+    pub(crate) fn pass<'a>(&'a self, db: i32, from: u64, mut visit: impl FnMut(u32, &'a [u8])) -> u64 {
         let Some(index) = self.index(db) else { return roll::END };
         index.roll.pass(from, &index.wheel, |slot| {
             if let Some(lease) = index.wheel.get(slot) {
@@ -193,7 +193,7 @@ impl Leases {
     }
 
     /// Two databases have changed places.
-    pub fn swap(&mut self, first: i32, second: i32) {
+    pub(crate) fn swap(&mut self, first: i32, second: i32) {
         for (db, _) in &mut self.indexes {
             *db = match *db {
                 db if db == first => second,
@@ -204,7 +204,7 @@ impl Leases {
     }
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
-    pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
         let indexes = std::mem::take(&mut self.indexes).into_iter();
         let (gone, kept) = indexes.partition(|(its_db, _)| db.is_none_or(|db| db == *its_db));
         self.indexes = kept;
@@ -213,7 +213,7 @@ impl Leases {
     }
 
     /// The names of all locks, in no order, one for each hold.
-    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
         self.indexes.iter().flat_map(|(_, index)| index.wheel.values().map(|lease| lease.key.as_slice()))
     }
 

@@ -14,7 +14,7 @@ use super::{Fence, Moment};
 
 /// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldEnd {
+pub(crate) enum HoldEnd {
     /// Its owner released it.
     Released,
     /// Its lease ran out.
@@ -43,7 +43,7 @@ pub enum HoldEnd {
 
 impl HoldEnd {
     /// The word for it in replies.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Released => "released",
             Self::Expired => "expired",
@@ -61,14 +61,14 @@ impl HoldEnd {
     }
 
     /// Whether the owner may still believe that it has the lock.
-    pub const fn is_abnormal(self) -> bool {
+    pub(crate) const fn is_abnormal(self) -> bool {
         matches!(self, Self::Expired | Self::Capped | Self::Closed | Self::Broken)
     }
 }
 
 /// A hold that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The hold's fence.
     pub fence: Fence,
     pub how: HoldEnd,
@@ -77,7 +77,7 @@ pub struct Ended {
 
 /// Whose hold on what.
 #[derive(Clone, Copy, Debug, Hash)]
-pub struct Named<'a> {
+pub(crate) struct Named<'a> {
     pub db: i32,
     pub key: &'a [u8],
     pub owner: &'a [u8],
@@ -85,7 +85,7 @@ pub struct Named<'a> {
 
 /// A request about a hold that its owner named by the fence.
 #[derive(Clone, Copy, Debug, Hash)]
-pub enum Deed<'a> {
+pub(crate) enum Deed<'a> {
     /// To end it.
     Release,
     /// To let its owner out under this id, who was still in under others.
@@ -98,7 +98,7 @@ pub enum Deed<'a> {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Done {
+pub(crate) struct Done {
     /// The fence of the hold that is there by it; of a hold that is gone, its own.
     pub fence: Fence,
     pub at: Moment,
@@ -106,7 +106,7 @@ pub struct Done {
 
 /// The newest ends, and the newest requests that named a hold by its fence.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     /// How holds were lost, each under its owner's name and under its fence too. Under a name that is known, also how the
     /// newest hold was released.
     ends: Recent<Ended>,
@@ -118,19 +118,19 @@ pub struct Ledger {
 
 impl Ledger {
     /// Changes how many losses are kept, and how many requests; the oldest go first.
-    pub fn set_capacity(&mut self, capacity: usize) {
+    pub(crate) fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.ends.trim(capacity * 2);
         self.done.trim(capacity);
     }
 
     /// What it takes of the server's memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.ends.bytes() + self.done.bytes()
     }
 
     /// Sees that it takes no more memory than this; the oldest go first.
-    pub fn fit(&mut self, bytes: usize) {
+    pub(crate) fn fit(&mut self, bytes: usize) {
         if self.bytes() > bytes {
             self.done.fit(bytes / 3);
             self.ends.fit(bytes - self.done.bytes());
@@ -138,7 +138,7 @@ impl Ledger {
     }
 
     /// Remembers how a hold was lost.
-    pub fn record(&mut self, of: Named, ended: Ended) {
+    pub(crate) fn record(&mut self, of: Named, ended: Ended) {
         let (name, fence) = (hash_of(&of), hash_of(&(of, ended.fence)));
         self.ends.put(fence, ended, self.capacity * 2);
         self.ends.put(name, ended, self.capacity * 2);
@@ -146,7 +146,7 @@ impl Ledger {
 
     /// A hold was given back by its owner. Whatever is known of this owner on this lock is of an earlier one.
     #[inline]
-    pub fn supersede(&mut self, of: Named, fence: Fence, at: Moment) {
+    pub(crate) fn supersede(&mut self, of: Named, fence: Fence, at: Moment) {
         if !self.ends.is_empty() {
             self.supersede_known(of, Ended { fence, how: HoldEnd::Released, at });
         }
@@ -163,7 +163,7 @@ impl Ledger {
     }
 
     /// How the newest hold of this owner on this lock ended; with a fence, how that hold did.
-    pub fn find(&self, of: Named, fence: Option<Fence>) -> Option<Ended> {
+    pub(crate) fn find(&self, of: Named, fence: Option<Fence>) -> Option<Ended> {
         let newest = self.ends.get(hash_of(&of)).copied();
         let Some(fence) = fence else {
             let flushed = self.flushed.get(&None).max(self.flushed.get(&Some(of.db)));
@@ -178,23 +178,23 @@ impl Ledger {
     }
 
     /// Remembers what was done at the request of an owner who named the hold by this fence.
-    pub fn remember(&mut self, of: Named, fence: Fence, deed: Deed, done: Done) {
+    pub(crate) fn remember(&mut self, of: Named, fence: Fence, deed: Deed, done: Done) {
         self.done.put(hash_of(&(of, fence, deed)), done, self.capacity);
     }
 
     /// What was done when this was asked before.
-    pub fn done(&self, of: Named, fence: Fence, deed: Deed) -> Option<Done> {
+    pub(crate) fn done(&self, of: Named, fence: Fence, deed: Deed) -> Option<Done> {
         self.done.get(hash_of(&(of, fence, deed))).copied()
     }
 
     /// All data of a database have gone, or of all databases. Of the holds that went with them nothing is known, and what
     /// is known of an owner is of an earlier one.
-    pub fn flush(&mut self, db: Option<i32>, at: Moment) {
+    pub(crate) fn flush(&mut self, db: Option<i32>, at: Moment) {
         self.flushed.insert(db, at);
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         *self = Self { capacity: self.capacity, ..Self::default() };
     }
 }

@@ -9,7 +9,7 @@ use super::LockManager;
 const QUEUES_AT_ONCE: usize = if cfg!(test) { 2 } else { 100 };
 
 /// Some locks that come one after the other, each once.
-pub struct Stretch<'m> {
+pub(crate) struct Stretch<'m> {
     pub names: Vec<&'m [u8]>,
     /// The place where the next stretch begins; `None` after the last.
     pub next: Option<u32>,
@@ -18,7 +18,7 @@ pub struct Stretch<'m> {
 impl LockManager {
     /// The locks of a database from a place on, for a small stretch. A lock that is there from the first stretch to the last
     /// is in one of them, and in no two.
-    pub fn stretch(&self, db: i32, from: u32) -> Stretch<'_> {
+    pub(crate) fn stretch(&self, db: i32, from: u32) -> Stretch<'_> {
         stretch(&self.leases, &self.waiters, db, from)
     }
 }

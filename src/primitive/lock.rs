@@ -16,11 +16,11 @@ use crate::limits::HOLDS_MAX;
 /// One lock: holds that agree on its limit. Their permits together pass it only where the limit of a semaphore was
 /// lowered below what was held.
 #[derive(Debug)]
-pub struct Lock(HoldSet);
+pub(crate) struct Lock(HoldSet);
 
 impl Lock {
     /// A lock that nobody has.
-    pub fn free() -> Self {
+    pub(crate) fn free() -> Self {
         Self(HoldSet::NONE)
     }
 
@@ -39,7 +39,7 @@ impl Lock {
 
     /// A lock rebuilt from its holds and cooldowns, and how many of them had to be left out because they cannot stand
     /// beside those before them.
-    pub fn rebuilt(mut holds: Vec<Hold>, mut cooldown: Vec<Cooldown>) -> (Self, usize) {
+    pub(crate) fn rebuilt(mut holds: Vec<Hold>, mut cooldown: Vec<Cooldown>) -> (Self, usize) {
         let all = holds.len() + cooldown.len();
         let mut taken = Occupancy::default();
         let (mut owners, mut fences) = (Set::default(), Set::default());
@@ -58,7 +58,7 @@ impl Lock {
     }
 
     /// Whether nobody has it and it has no cooldown.
-    pub fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         self.holds().is_empty() && self.cooldowns().is_empty()
     }
 
@@ -69,85 +69,85 @@ impl Lock {
     }
 
     /// The limit; [`ALL`] unless the lock is a semaphore.
-    pub fn limit(&self) -> u32 {
+    pub(crate) fn limit(&self) -> u32 {
         self.taken().next().map_or(ALL, |permits| permits.limit)
     }
 
     /// The holds, oldest first.
-    pub fn holds(&self) -> &[Hold] {
+    pub(crate) fn holds(&self) -> &[Hold] {
         self.0.as_slice()
     }
 
     /// The same, to be changed in place.
-    pub fn holds_mut(&mut self) -> &mut [Hold] {
+    pub(crate) fn holds_mut(&mut self) -> &mut [Hold] {
         self.0.as_mut_slice()
     }
 
     /// Passes each hold to `each`, and each in cooldown.
-    pub fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
+    pub(crate) fn each_mut(&mut self, mut each: impl FnMut(&mut Hold)) {
         self.holds_mut().iter_mut().for_each(&mut each);
         self.cooldowns_mut().iter_mut().for_each(|cooldown| each(&mut cooldown.hold));
     }
 
     /// Holds in cooldown, oldest first.
-    pub fn cooldowns(&self) -> &[Cooldown] {
+    pub(crate) fn cooldowns(&self) -> &[Cooldown] {
         self.0.cooldowns()
     }
 
     /// The same, to be changed in place.
-    pub fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
+    pub(crate) fn cooldowns_mut(&mut self) -> &mut [Cooldown] {
         self.0.cooldowns_mut()
     }
 
     /// Under how many ids its owners are in, all together.
-    pub fn entries(&self) -> usize {
+    pub(crate) fn entries(&self) -> usize {
         self.holds().iter().map(|hold| hold.entries().count()).sum()
     }
 
     /// The hold of this owner.
-    pub fn hold_of(&self, owner: &[u8]) -> Option<&Hold> {
+    pub(crate) fn hold_of(&self, owner: &[u8]) -> Option<&Hold> {
         self.holds().iter().find(|hold| hold.owner.as_bytes() == owner)
     }
 
     /// The hold of this owner, to be changed in place.
-    pub fn hold_of_mut(&mut self, owner: &[u8]) -> Option<&mut Hold> {
+    pub(crate) fn hold_of_mut(&mut self, owner: &[u8]) -> Option<&mut Hold> {
         self.holds_mut().iter_mut().find(|hold| hold.owner.as_bytes() == owner)
     }
 
     /// The hold that this fence names.
-    pub fn hold_with(&self, fence: Fence) -> Option<&Hold> {
+    pub(crate) fn hold_with(&self, fence: Fence) -> Option<&Hold> {
         // From the end, where the newest are.
         self.holds().iter().rev().find(|hold| hold.fence == fence)
     }
 
     /// How much is taken, by holds and by cooldowns.
     #[inline]
-    pub fn occupancy(&self) -> Occupancy {
+    pub(crate) fn occupancy(&self) -> Occupancy {
         Occupancy::of(self.taken())
     }
 
     /// Whether a hold with these permits can be granted beside the present ones.
     #[inline]
-    pub fn admits(&self, permits: Permits) -> bool {
+    pub(crate) fn admits(&self, permits: Permits) -> bool {
         // Everything that can be asked for fits into a lock that is free.
         self.is_free() || (!self.is_full() && self.occupancy().fits(permits))
     }
 
     /// Whether there are as many holds as a lock can have, with those in cooldown.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.holds().len() + self.cooldowns().len() >= HOLDS_MAX as usize
     }
 
     /// Adds a hold: one that [`Lock::admits`] has let in, or one that takes the place of another.
     #[inline]
-    pub fn grant(&mut self, hold: Hold) {
+    pub(crate) fn grant(&mut self, hold: Hold) {
         debug_assert!(self.hold_of(hold.owner.as_bytes()).is_none(), "nobody holds a lock twice");
         self.0.push(hold);
     }
 
     /// Panics unless this is a lock that can be: each owner has one hold, and all can lie beside each other.
     #[cfg(any(test, debug_assertions))]
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let mut taken = Occupancy::default();
         assert!(self.taken().all(|permits| taken.try_add(permits)), "holds that cannot lie in one lock");
         let mut owners = Set::default();
@@ -157,24 +157,24 @@ impl Lock {
     }
 
     /// Changes the limit of a semaphore that is held.
-    pub fn set_limit(&mut self, limit: u32) {
+    pub(crate) fn set_limit(&mut self, limit: u32) {
         self.holds_mut().iter_mut().for_each(|hold| hold.permits.limit = limit);
         self.cooldowns_mut().iter_mut().for_each(|cooldown| cooldown.hold.permits.limit = limit);
     }
 
     /// Whether the hold of this fence is all there is.
-    pub fn is_alone(&self, fence: Fence) -> bool {
+    pub(crate) fn is_alone(&self, fence: Fence) -> bool {
         matches!(self.holds(), [only] if only.fence == fence) && self.cooldowns().is_empty()
     }
 
     /// The hold that this fence names, to be changed in place.
-    pub fn hold_with_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
+    pub(crate) fn hold_with_mut(&mut self, fence: Fence) -> Option<&mut Hold> {
         self.holds_mut().iter_mut().rev().find(|hold| hold.fence == fence)
     }
 
     /// Puts the hold in as it is, in place of the owner's earlier one and of all that it cannot stand beside: what a
     /// replica does, which takes what it is told and decides nothing. Returns what had to go.
-    pub fn force(&mut self, hold: Hold) -> Vec<Hold> {
+    pub(crate) fn force(&mut self, hold: Hold) -> Vec<Hold> {
         let mut gone = self.yield_to(hold.permits, Some(&hold.owner));
         // A fence names one hold: what ends it later must find this one and nothing else.
         gone.extend(self.0.take(|other| other.fence == hold.fence && other.owner != hold.owner));
@@ -189,7 +189,7 @@ impl Lock {
     }
 
     /// Lets permits cool, in place of all that they cannot stand beside. Returns what had to go.
-    pub fn force_cooldown(&mut self, cooldown: Cooldown) -> Vec<Hold> {
+    pub(crate) fn force_cooldown(&mut self, cooldown: Cooldown) -> Vec<Hold> {
         let gone = self.yield_to(cooldown.hold.permits, None);
         self.0.add_cooldown(cooldown);
         gone
@@ -221,27 +221,27 @@ impl Lock {
     }
 
     /// Ends the hold that this fence names.
-    pub fn end(&mut self, fence: Fence) -> Option<Hold> {
+    pub(crate) fn end(&mut self, fence: Fence) -> Option<Hold> {
         self.0.take(|hold| hold.fence == fence)
     }
 
     /// Lets the permits of a hold that has ended cool.
-    pub fn add_cooldown(&mut self, cooldown: Cooldown) {
+    pub(crate) fn add_cooldown(&mut self, cooldown: Cooldown) {
         self.0.add_cooldown(cooldown);
     }
 
     /// The cooldown after the hold that this fence names.
-    pub fn cooldown_with(&self, fence: Fence) -> Option<&Cooldown> {
+    pub(crate) fn cooldown_with(&self, fence: Fence) -> Option<&Cooldown> {
         self.cooldowns().iter().find(|cooldown| cooldown.hold.fence == fence)
     }
 
     /// Takes out all of those that cool that are chosen.
-    pub fn take_cooldowns(&mut self, chosen: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
+    pub(crate) fn take_cooldowns(&mut self, chosen: impl FnMut(&Cooldown) -> bool) -> Vec<Cooldown> {
         self.0.take_cooldowns(chosen)
     }
 
     /// Ends all holds that are chosen.
-    pub fn end_each(&mut self, chosen: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
+    pub(crate) fn end_each(&mut self, chosen: impl FnMut(&Hold) -> bool) -> Vec<Hold> {
         self.0.take_each(chosen)
     }
 }

@@ -3,8 +3,8 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
-pub mod aside;
-pub mod rechecks;
+pub(crate) mod aside;
+pub(crate) mod rechecks;
 mod upheavals;
 
 use std::rc::Rc;
@@ -29,7 +29,7 @@ use rechecks::{Recheck, Rechecks};
 
 /// How to take back a grant that its waiter may not have heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rollback {
+pub(crate) enum Rollback {
     /// The hold ends; several if several locks were granted together, of which so many are left.
     EndHold { left: u32 },
     /// The hold was shared before, under this fence, and is again.
@@ -38,7 +38,7 @@ pub enum Rollback {
 
 /// Says whether the user of this name has the right to all of these keys.
 #[derive(Clone, Copy)]
-pub struct Gate(pub fn(&[u8], &[&[u8]]) -> bool);
+pub(crate) struct Gate(pub fn(&[u8], &[&[u8]]) -> bool);
 
 impl Default for Gate {
     /// Whoever asks may.
@@ -50,7 +50,7 @@ impl Default for Gate {
 /// How many bytes all that lies outside the keyspace may take, but for what belongs to a hold there: those who wait come
 /// first, and the ledger of losses has what they leave.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget(pub usize);
+pub(crate) struct Budget(pub usize);
 
 impl Default for Budget {
     fn default() -> Self {
@@ -60,7 +60,7 @@ impl Default for Budget {
 
 /// Queues, lease index, fences, losses and counters of one server.
 #[derive(Default)]
-pub struct LockManager {
+pub(crate) struct LockManager {
     pub waiters: Waiters,
     pub observers: Observers,
     pub leases: Leases,
@@ -100,7 +100,7 @@ pub struct LockManager {
 
 impl LockManager {
     /// Notes this hold, and when it is due; one without expiry never is.
-    pub fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+    pub(crate) fn index(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.recovery.leases.note(hold.lease);
         self.record_tie(db, key, hold);
         self.leases.insert(db, key, hold);
@@ -112,7 +112,7 @@ impl LockManager {
     /// Makes sure that the index looks at this hold no later than at its deadline. A later deadline, or none, needs
     /// nothing: the entry comes up early, finds the hold alive and goes in again.
     #[inline]
-    pub fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+    pub(crate) fn keep_indexed(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.record_tie(db, key, hold);
         match self.leases.keep(db, hold) {
             Kept::InPlace => {}
@@ -130,7 +130,7 @@ impl LockManager {
 
     /// Forgets a hold.
     #[inline]
-    pub fn unindex(&mut self, db: i32, key: &[u8], hold: &Hold) {
+    pub(crate) fn unindex(&mut self, db: i32, key: &[u8], hold: &Hold) {
         self.leases.remove(db, hold);
         if let Some(tie) = hold.tie() {
             self.ties.forget(db, key, hold.fence, tie);
@@ -139,7 +139,7 @@ impl LockManager {
 
     /// Ends a wait without a grant, in a step; whether there was one. Whoever stood behind it may have its turn now:
     /// the caller serves the lock at hand, and the others are noted, to be looked at before the step is over.
-    pub fn dismiss_in_step(&mut self, id: WaiterId, why: WaitEnd) -> bool {
+    pub(crate) fn dismiss_in_step(&mut self, id: WaiterId, why: WaitEnd) -> bool {
         let Some(entry) = self.waiters.remove(id) else { return false };
         self.stats.record_wait_end(why);
         if entry.keys.len() > 1 {
@@ -152,19 +152,19 @@ impl LockManager {
     /// Whether one who comes now is granted these permits of the lock at once: nobody waits for it, and they fit. A newcomer
     /// overtakes nobody.
     #[inline]
-    pub fn admits_newcomer(&self, db: i32, key: &[u8], lock: &Lock, permits: Permits) -> bool {
+    pub(crate) fn admits_newcomer(&self, db: i32, key: &[u8], lock: &Lock, permits: Permits) -> bool {
         self.waiters.waiting_for(db, key) == 0 && lock.admits(permits) && !self.recovery.is_open()
     }
 
     /// Whether this waiter may have these locks. A client is asked when it is told, since only then is it known whether it is
     /// there; for a ticket nobody is.
-    pub fn may_have(&self, waiter: &Waiter, keys: &[&[u8]]) -> bool {
+    pub(crate) fn may_have(&self, waiter: &Waiter, keys: &[&[u8]]) -> bool {
         let user = waiter.user.and_then(|user| self.waiters.user(user));
         user.is_none_or(|user| (self.gate.0)(user, keys))
     }
 
     /// Whether there is room for one more waiter of this kind.
-    pub fn room(&self, db: i32, key: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
+    pub(crate) fn room(&self, db: i32, key: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         self.room_in_memory()?;
         if kind == WaiterKind::Ticket {
             return self.waiters.room_for_ticket(db, key, caps);
@@ -174,7 +174,7 @@ impl LockManager {
     }
 
     /// Whether there is room for one more who watches this key. No key is full for waiters because many watch it.
-    pub fn room_to_watch(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+    pub(crate) fn room_to_watch(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
         self.room_in_memory()?;
         self.room_in_server(caps)?;
         if self.observers.watching(db, key) >= caps.per_key {
@@ -193,7 +193,7 @@ impl LockManager {
     }
 
     /// Whether a ticket that is asked for again may have these terms, which can take more memory than those before.
-    pub fn room_for_terms(
+    pub(crate) fn room_for_terms(
         &self,
         db: i32,
         keys: &[&[u8]],
@@ -212,24 +212,24 @@ impl LockManager {
     }
 
     /// What those who wait or watch take of the server's memory.
-    pub fn waiting_bytes(&self) -> usize {
+    pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiters.bytes() + self.observers.bytes()
     }
 
     /// Lets the remembered losses have what is left of the budget.
-    pub fn fit_ledger(&mut self) {
+    pub(crate) fn fit_ledger(&mut self) {
         self.ledger.fit(self.budget.0.saturating_sub(self.waiting_bytes()));
     }
 
     /// Remembers how a hold was lost.
-    pub fn record_loss(&mut self, of: Named, ended: Ended) {
+    pub(crate) fn record_loss(&mut self, of: Named, ended: Ended) {
         self.ledger.record(of, ended);
         self.history.record_loss(of, ended);
         self.fit_ledger();
     }
 
     /// Somebody has got in line, and waits until `deadline`.
-    pub fn record_wait(&mut self, deadline: Moment) {
+    pub(crate) fn record_wait(&mut self, deadline: Moment) {
         self.stats.queued.up();
         self.wake_by(deadline);
         self.fit_ledger();
@@ -241,7 +241,7 @@ impl LockManager {
     }
 
     /// The next thing that the step at hand is to look at. What it has no allowance for is left to others.
-    pub fn next_work(&mut self) -> Option<Work> {
+    pub(crate) fn next_work(&mut self) -> Option<Work> {
         let item = self.work_list.pop()?;
         if !self.allowance.is_spent() {
             self.allowance.spend(1);
@@ -264,20 +264,20 @@ impl LockManager {
 
     /// Panics unless the state agrees with itself, as it does between two steps. Takes time in proportion to all of it.
     #[cfg(test)]
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.waiters.check();
         assert!(self.work_list.is_empty(), "nothing is left undone");
     }
 
     /// Whether a step has left nothing to look at.
     #[inline]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.work_list.is_empty() && self.rechecks.is_empty() && self.observers.is_quiet()
     }
 
     /// Keeps the place of a ticket that is asked for again. Returns its number, and the client that was kept waiting for its
     /// turn and is not any more; `None` if there is no such ticket.
-    pub fn keep_ticket(
+    pub(crate) fn keep_ticket(
         &mut self,
         db: i32,
         keys: &[&[u8]],
@@ -291,14 +291,14 @@ impl LockManager {
     }
 
     /// Keeps a client waiting for the turn of its owner's ticket, until a moment.
-    pub fn attach(&mut self, ticket: WaiterId, until: Moment, keep_ms: u64) {
+    pub(crate) fn attach(&mut self, ticket: WaiterId, until: Moment, keep_ms: u64) {
         self.waiters.attach(ticket, until, keep_ms);
         self.wake_by(until);
     }
 
     /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
     /// to claim it.
-    pub fn hand_over(&mut self, fence: Fence, rollback: Rollback, to: Recipient) {
+    pub(crate) fn hand_over(&mut self, fence: Fence, rollback: Rollback, to: Recipient) {
         match to {
             Recipient::Caller => {}
             Recipient::Client(_) => {
@@ -310,14 +310,14 @@ impl LockManager {
     }
 
     /// The owner has shown that it knows of its hold.
-    pub fn confirm(&mut self, fence: Fence) {
+    pub(crate) fn confirm(&mut self, fence: Fence) {
         if !self.provisional.is_empty() {
             self.provisional.remove(&fence);
         }
     }
 
     /// A hold has ended, and its owner need not know of it.
-    pub fn forget(&mut self, fence: Fence) {
+    pub(crate) fn forget(&mut self, fence: Fence) {
         if self.provisional.is_empty() {
             return;
         }
@@ -330,24 +330,24 @@ impl LockManager {
     }
 
     /// How to take back a grant, unless its owner has been heard of since.
-    pub fn take_rollback(&mut self, fence: Fence) -> Option<Rollback> {
+    pub(crate) fn take_rollback(&mut self, fence: Fence) -> Option<Rollback> {
         self.provisional.remove(&fence)
     }
 
     /// Somebody must look no later than at `deadline`.
-    pub fn wake_by(&mut self, deadline: Moment) {
+    pub(crate) fn wake_by(&mut self, deadline: Moment) {
         if self.soonest.is_none_or(|soonest| deadline < soonest) {
             self.soonest = Some(deadline);
         }
     }
 
     /// The earliest deadline that was added since the last call, if any was.
-    pub fn take_soonest(&mut self) -> Option<Moment> {
+    pub(crate) fn take_soonest(&mut self) -> Option<Moment> {
         self.soonest.take()
     }
 
     /// When the next lease or wait is due: never later, perhaps somewhat earlier.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let waits = self.waiters.next_deadline().into_iter().chain(self.observers.next_deadline());
         // No lease ends while the window is open.
         let lease = self.recovery.until().or_else(|| self.leases.next_deadline());

@@ -34,7 +34,7 @@ struct Entry {
 
 /// Somebody who is to be told what became of its condition.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct Told {
     pub id: WaiterId,
     pub key: Rc<[u8]>,
     pub verdict: Verdict,
@@ -53,7 +53,7 @@ const fn key_bytes(key: &[u8]) -> usize {
 
 /// All observers of the server.
 #[derive(Default)]
-pub struct Observers {
+pub(crate) struct Observers {
     keys: BTreeMap<i32, Table<Rc<[u8]>, Watched>>,
     entries: BTreeMap<WaiterId, Entry>,
     deadlines: Deadlines<WaiterId>,
@@ -71,32 +71,39 @@ pub struct Observers {
 impl Observers {
     /// Whether nobody watches anything.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// How many watch in the server.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// What all of it takes of the server's memory, and the clients that are kept waiting with it.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.len() * WATCH + self.key_bytes
     }
 
     /// How many watch this key.
-    pub fn watching(&self, db: i32, key: &[u8]) -> usize {
+    pub(crate) fn watching(&self, db: i32, key: &[u8]) -> usize {
         self.watched(db, key).map_or(0, |watched| watched.conditions.len())
     }
 
     /// Those who watch this key, first come first.
-    pub fn of(&self, db: i32, key: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
+    pub(crate) fn of(&self, db: i32, key: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
         self.watched(db, key).into_iter().flat_map(|watched| watched.conditions.keys().copied())
     }
 
     /// Adds one who watches this key until `deadline`. Its number must be new.
-    pub fn insert(&mut self, id: WaiterId, db: i32, key: &[u8], condition: Condition, deadline: Moment) {
+    pub(crate) fn insert(
+        &mut self,
+        id: WaiterId,
+        db: i32,
+        key: &[u8],
+        condition: Condition,
+        deadline: Moment,
+    ) {
         let keys = self.keys.entry(db).or_default();
         let key = keys.get_key_value(key).map_or_else(|| Rc::from(key), |(key, _)| Rc::clone(key));
         let conditions = &mut keys.get_or_default(Rc::clone(&key)).conditions;
@@ -113,7 +120,7 @@ impl Observers {
     }
 
     /// Forgets one who watches; whether it did.
-    pub fn remove(&mut self, id: WaiterId) -> bool {
+    pub(crate) fn remove(&mut self, id: WaiterId) -> bool {
         let Some(Entry { db, key, .. }) = self.forget(id) else { return false };
         if let Some(keys) = self.keys.get_mut(&db) {
             let left = keys.get_mut(&key).map(|watched| {
@@ -129,7 +136,7 @@ impl Observers {
     }
 
     /// Whether this one watches for what only a primary knows: who wants a lock.
-    pub fn needs_primary(&self, id: WaiterId) -> bool {
+    pub(crate) fn needs_primary(&self, id: WaiterId) -> bool {
         let watched = self.entries.get(&id).and_then(|entry| self.watched(entry.db, &entry.key));
         let condition = watched.and_then(|watched| watched.conditions.get(&id));
         matches!(condition, Some(Condition::Wanted(_)))
@@ -143,7 +150,7 @@ impl Observers {
 
     /// Asks for a look at this key, if anybody watches it; whether somebody does.
     #[inline]
-    pub fn mark(&mut self, db: i32, key: &[u8]) -> bool {
+    pub(crate) fn mark(&mut self, db: i32, key: &[u8]) -> bool {
         !self.is_empty() && self.note_watched(db, key)
     }
 
@@ -158,12 +165,12 @@ impl Observers {
     }
 
     /// Asks for a look at all keys that somebody watches.
-    pub fn mark_all(&mut self) {
+    pub(crate) fn mark_all(&mut self) {
         self.all.ask();
     }
 
     /// Asks for a look at the keys of so many of those who watch, going round all of them.
-    pub fn note_some(&mut self, count: usize) {
+    pub(crate) fn note_some(&mut self, count: usize) {
         self.noted_up_to = self.note_after(self.noted_up_to, count).unwrap_or_default();
     }
 
@@ -181,12 +188,12 @@ impl Observers {
 
     /// Whether a key is to be looked at, or somebody to be told.
     #[inline]
-    pub fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.noted.is_empty() && self.told.is_empty() && !self.all.is_on()
     }
 
     /// The next key to look at, when those that were noted one by one are done of all that are watched.
-    pub fn next(&mut self) -> Option<(i32, Rc<[u8]>)> {
+    pub(crate) fn next(&mut self) -> Option<(i32, Rc<[u8]>)> {
         loop {
             let noted = self.next_noted();
             if noted.is_some() || !self.all.is_on() {
@@ -198,7 +205,7 @@ impl Observers {
     }
 
     /// The next key to look at of those that were noted one by one.
-    pub fn next_noted(&mut self) -> Option<(i32, Rc<[u8]>)> {
+    pub(crate) fn next_noted(&mut self) -> Option<(i32, Rc<[u8]>)> {
         loop {
             let (db, key) = self.noted.pop()?;
             let watched = self.keys.get_mut(&db).and_then(|keys| keys.get_mut(&key));
@@ -211,7 +218,12 @@ impl Observers {
     }
 
     /// Goes over the conditions of a key that has been looked at. Those that a verdict was passed on are over.
-    pub fn judge(&mut self, db: i32, key: &[u8], mut verdict: impl FnMut(Condition) -> Option<Verdict>) {
+    pub(crate) fn judge(
+        &mut self,
+        db: i32,
+        key: &[u8],
+        mut verdict: impl FnMut(Condition) -> Option<Verdict>,
+    ) {
         let Some(keys) = self.keys.get_mut(&db) else { return };
         let Some(name) = keys.get_key_value(key).map(|(name, _)| Rc::clone(name)) else { return };
         let Some(watched) = keys.get_mut(key) else { return };
@@ -234,12 +246,12 @@ impl Observers {
     }
 
     /// The next one to be told.
-    pub fn next_told(&mut self) -> Option<Told> {
+    pub(crate) fn next_told(&mut self) -> Option<Told> {
         self.told.pop_front()
     }
 
     /// Someone whose time is over at `now`; it still watches.
-    pub fn pop_due(&mut self, now: Moment) -> Option<WaiterId> {
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<WaiterId> {
         let id = self.deadlines.pop_due(now)?;
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.timer = Slot::NONE;
@@ -248,7 +260,7 @@ impl Observers {
     }
 
     /// When to call [`Observers::pop_due`] next.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.deadlines.next_deadline()
     }
 

@@ -11,7 +11,7 @@ use super::permits::{Permits, ALL};
 
 /// How much of a lock is taken, and under which limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occupancy {
+pub(crate) struct Occupancy {
     permits: u64,
     /// `None` while nothing is taken.
     limit: Option<u32>,
@@ -22,7 +22,7 @@ pub struct Occupancy {
 impl Occupancy {
     /// What these take together.
     #[inline]
-    pub fn of(taken: impl Iterator<Item = Permits>) -> Self {
+    pub(crate) fn of(taken: impl Iterator<Item = Permits>) -> Self {
         taken.fold(Self::default(), |mut occupancy, permits| {
             occupancy.add(permits);
             occupancy
@@ -30,31 +30,31 @@ impl Occupancy {
     }
 
     /// Permits that are taken, all together.
-    pub const fn taken(&self) -> u64 {
+    pub(crate) const fn taken(&self) -> u64 {
         self.permits
     }
 
     /// Whether nothing is taken.
-    pub const fn is_free(&self) -> bool {
+    pub(crate) const fn is_free(&self) -> bool {
         self.taken() == 0
     }
 
     /// Whether `permits` can be granted beside what is taken.
     #[inline]
-    pub fn fits(&self, permits: Permits) -> bool {
+    pub(crate) fn fits(&self, permits: Permits) -> bool {
         let same_limit = !self.is_mixed && self.limit.is_none_or(|limit| limit == permits.limit);
         same_limit && self.permits + u64::from(permits.count) <= u64::from(permits.limit)
     }
 
     /// The same, when `own` of what is taken belongs to the one who asks.
-    pub fn fits_beside_own(&self, permits: Permits, own: u64) -> bool {
+    pub(crate) fn fits_beside_own(&self, permits: Permits, own: u64) -> bool {
         let others = self.permits.saturating_sub(own);
         others == 0 || Self { permits: others, ..*self }.fits(permits)
     }
 
     /// Whether a hold with `permits` can lie in one lock with the others, however it came there: a limit that was lowered
     /// leaves more taken than there is now.
-    pub fn can_lie_beside(&self, permits: Permits) -> bool {
+    pub(crate) fn can_lie_beside(&self, permits: Permits) -> bool {
         let same_limit = !self.is_mixed && self.limit.is_none_or(|limit| limit == permits.limit);
         let taken = self.permits + u64::from(permits.count);
         same_limit && permits.can_be_held() && (permits.limit < ALL || taken <= u64::from(ALL))
@@ -62,14 +62,14 @@ impl Occupancy {
 
     /// Takes `permits`, whether they fit or not.
     #[inline]
-    pub fn add(&mut self, permits: Permits) {
+    pub(crate) fn add(&mut self, permits: Permits) {
         self.is_mixed |= self.limit.is_some_and(|limit| limit != permits.limit);
         self.limit = Some(permits.limit);
         self.permits += u64::from(permits.count);
     }
 
     /// Takes `permits` if a lock can hold them beside the others. Returns whether it can.
-    pub fn try_add(&mut self, permits: Permits) -> bool {
+    pub(crate) fn try_add(&mut self, permits: Permits) -> bool {
         let can = self.can_lie_beside(permits);
         if can {
             self.add(permits);
@@ -78,7 +78,7 @@ impl Occupancy {
     }
 
     /// Gives so many permits back. When all are, the lock has no limit any more.
-    pub fn give_back(&mut self, permits: u64) {
+    pub(crate) fn give_back(&mut self, permits: u64) {
         self.permits = self.permits.saturating_sub(permits);
         if self.permits == 0 {
             *self = Self::default();

@@ -8,21 +8,21 @@ use crate::limits::OWNER_BYTES_MAX;
 /// The name of an owner, 1 to [`OWNER_BYTES_MAX`] bytes. It is a name and not a secret: who may act under which
 /// name is a matter of the server's ACL. A name as long as the server makes them takes no memory of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner(SmallVec<[u8; 32]>);
+pub(crate) struct Owner(SmallVec<[u8; 32]>);
 
 impl Owner {
     /// The owner called `name`, unless the name is empty or too long.
-    pub fn new(name: &[u8]) -> Option<Self> {
+    pub(crate) fn new(name: &[u8]) -> Option<Self> {
         Self::is_valid(name).then(|| Self(SmallVec::from_slice(name)))
     }
 
     /// Whether `name` may be an owner's name.
-    pub fn is_valid(name: &[u8]) -> bool {
+    pub(crate) fn is_valid(name: &[u8]) -> bool {
         (1..=OWNER_BYTES_MAX).contains(&name.len())
     }
 
     /// What the name takes beside the owner itself, in bytes.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         if self.0.spilled() {
             allocated(self.0.capacity())
         } else {
@@ -31,7 +31,7 @@ impl Owner {
     }
 
     /// The name.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

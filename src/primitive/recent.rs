@@ -13,7 +13,7 @@ use super::footprint::{allocated, in_table};
 
 /// Values, each under a tag. The oldest go when there is no room; a newer one under the same tag hides the one before.
 #[derive(Debug)]
-pub struct Recent<T> {
+pub(crate) struct Recent<T> {
     values: VecDeque<(u64, T)>,
     /// The number of the oldest value; they are numbered as they come.
     first: u64,
@@ -30,12 +30,12 @@ impl<T> Default for Recent<T> {
 impl<T> Recent<T> {
     /// Whether there are none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
     /// Lets the oldest go until there are no more than this.
-    pub fn trim(&mut self, room: usize) {
+    pub(crate) fn trim(&mut self, room: usize) {
         while self.values.len() > room {
             let Some((tag, _)) = self.values.pop_front() else { return };
             if self.newest.get(&tag) == Some(&self.first) {
@@ -46,13 +46,13 @@ impl<T> Recent<T> {
     }
 
     /// What all of it takes of the server's memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let tags = self.newest.len() * in_table::<(u64, u64)>();
         allocated(self.values.capacity() * size_of::<(u64, T)>()) + tags
     }
 
     /// Lets the oldest go until it takes no more memory than this.
-    pub fn fit(&mut self, bytes: usize) {
+    pub(crate) fn fit(&mut self, bytes: usize) {
         while self.bytes() > bytes {
             let len = self.values.len();
             // Half of it is left to grow into, so that it is not moved again soon.
@@ -65,7 +65,7 @@ impl<T> Recent<T> {
     }
 
     /// Adds a value where there is room for this many.
-    pub fn put(&mut self, tag: u64, value: T, room: usize) {
+    pub(crate) fn put(&mut self, tag: u64, value: T, room: usize) {
         let Some(others) = room.checked_sub(1) else { return };
         self.trim(others);
         self.newest.insert(tag, self.first + self.values.len() as u64);
@@ -73,13 +73,13 @@ impl<T> Recent<T> {
     }
 
     /// The newest value under this tag.
-    pub fn get(&self, tag: u64) -> Option<&T> {
+    pub(crate) fn get(&self, tag: u64) -> Option<&T> {
         let place = self.newest.get(&tag)? - self.first;
         self.values.get(usize::try_from(place).ok()?).map(|(_, value)| value)
     }
 
     /// The same, to be changed in place.
-    pub fn get_mut(&mut self, tag: u64) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, tag: u64) -> Option<&mut T> {
         let place = self.newest.get(&tag)? - self.first;
         self.values.get_mut(usize::try_from(place).ok()?).map(|(_, value)| value)
     }

@@ -6,7 +6,7 @@
 //!
 //! Replicas and files are told of a window, since whoever comes after this server has to wait for those holders as well.
 
-pub mod encoding;
+pub(crate) mod encoding;
 
 use super::table::Table;
 use super::{Clock, Fence, Hold, Lease, Moment, Permits};
@@ -14,7 +14,7 @@ use crate::limits::RECOVERY_MARKS_MAX;
 
 /// How long a window is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
+pub(crate) enum Length {
     /// There is none.
     Off,
     /// As long as the longest lease seen lately, at least `least`, since one may have been lost that nobody here has seen;
@@ -28,7 +28,7 @@ pub enum Length {
 
 /// Whether a window is open, and what is known for the next.
 #[derive(Debug, Default)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     window: Option<Box<Window>>,
     /// Whether it has opened or closed, and those who come after this server have not been told.
     is_untold: bool,
@@ -47,7 +47,7 @@ pub struct Outline {
 
 /// A hold that an owner says it has.
 #[derive(Clone, Copy, Debug)]
-pub struct LostHold<'a> {
+pub(crate) struct LostHold<'a> {
     pub db: i32,
     pub key: &'a [u8],
     pub owner: &'a [u8],
@@ -75,7 +75,7 @@ impl From<Outline> for Box<Window> {
 impl Recovery {
     /// Opens a window; whether there is one now. One that is open already goes on at least as long as it would have, and who
     /// could come back in it still can.
-    pub fn open(&mut self, length: Length, known: u64, clock: Clock, ahead_ms: u64) -> bool {
+    pub(crate) fn open(&mut self, length: Length, known: u64, clock: Clock, ahead_ms: u64) -> bool {
         let lasting = match length {
             Length::Off => Lease::NONE,
             Length::Auto { least, most } => self.leases.longest().max(least).min(most),
@@ -96,33 +96,33 @@ impl Recovery {
 
     /// Whether nothing may be granted now, and no lease ends: its last renewal may have been lost.
     #[inline]
-    pub const fn is_open(&self) -> bool {
+    pub(crate) const fn is_open(&self) -> bool {
         self.window.is_some()
     }
 
     /// When it closes; `None` if it is not open.
-    pub fn until(&self) -> Option<Moment> {
+    pub(crate) fn until(&self) -> Option<Moment> {
         self.outline().map(|window| window.until)
     }
 
     /// What those who come after this server have to know of it; `None` if it is not open.
-    pub fn outline(&self) -> Option<Outline> {
+    pub(crate) fn outline(&self) -> Option<Outline> {
         self.window.as_ref().map(|window| window.outline)
     }
 
     /// Whether it has opened or closed since somebody asked.
-    pub fn take_untold(&mut self) -> bool {
+    pub(crate) fn take_untold(&mut self) -> bool {
         std::mem::take(&mut self.is_untold)
     }
 
     /// Has those who come after this server told again of a window that is open; whether there is one.
-    pub fn tell_again(&mut self) -> bool {
+    pub(crate) fn tell_again(&mut self) -> bool {
         self.is_untold |= self.is_open();
         self.is_open()
     }
 
     /// The primary of this server, or the file that it loads, says that this window is open, or that none is.
-    pub fn hear(&mut self, told: Option<Outline>) {
+    pub(crate) fn hear(&mut self, told: Option<Outline>) {
         match (&mut self.window, told) {
             (Some(window), Some(told)) => window.set(told),
             (window, told) => *window = told.map(Into::into),
@@ -136,26 +136,26 @@ impl Recovery {
 
     /// The marks of an open window: a database, a lock in it, the fence of a hold that is over, and its permits where they
     /// are known.
-    pub fn marks(&self) -> impl Iterator<Item = (i32, &[u8], Fence, Option<Permits>)> {
+    pub(crate) fn marks(&self) -> impl Iterator<Item = (i32, &[u8], Fence, Option<Permits>)> {
         let all = self.window.iter().flat_map(|window| window.ended.iter());
         all.flat_map(|((db, key), ended)| ended.iter().map(|(fence, of)| (*db, &**key, *fence, *of)))
     }
 
     /// Closes the window; whether it was open.
-    pub fn close(&mut self) -> bool {
+    pub(crate) fn close(&mut self) -> bool {
         let was_open = self.window.take().is_some();
         self.is_untold |= was_open;
         was_open
     }
 
     /// Whether it is open and its time is over.
-    pub fn is_due(&self, now: Moment) -> bool {
+    pub(crate) fn is_due(&self, now: Moment) -> bool {
         self.until().is_some_and(|until| until <= now)
     }
 
     /// Whether such a hold may have been granted behind what is known here, with these permits, and not be over: nothing
     /// that came after it and cannot have stood beside it has been heard of, be it among the lock's `holds` or ended.
-    pub fn may_be_lost(&self, hold: LostHold, permits: Permits, holds: &[Hold]) -> bool {
+    pub(crate) fn may_be_lost(&self, hold: LostHold, permits: Permits, holds: &[Hold]) -> bool {
         let Some(window) = &self.window else { return false };
         let LostHold { db, key, owner, fence } = hold;
         let is_known = |hold: &Hold| {
@@ -179,33 +179,33 @@ impl Recovery {
     }
 
     /// The same, whatever permits it had.
-    pub fn may_be_lost_in_any_mode(&self, hold: LostHold, holds: &[Hold]) -> bool {
+    pub(crate) fn may_be_lost_in_any_mode(&self, hold: LostHold, holds: &[Hold]) -> bool {
         let one = Permits { limit: 1, count: 1 };
         let mut modes = [Permits::EXCLUSIVE, Permits::SHARED, one].into_iter();
         modes.any(|permits| self.may_be_lost(hold, permits, holds))
     }
 
     /// No hold of any lock comes back: somebody has emptied a database.
-    pub fn let_nothing_back(&mut self) {
+    pub(crate) fn let_nothing_back(&mut self) {
         if let Some(window) = &mut self.window {
             window.let_nothing_back();
         }
     }
 
     /// The fence under which no hold of a lock comes back, as it is newer than all; `None` if there is no window.
-    pub fn newest(&self) -> Option<Fence> {
+    pub(crate) fn newest(&self) -> Option<Fence> {
         self.outline().and_then(|window| Fence::new(window.newest))
     }
 
     /// A hold that is not known here is over, and with the newest fence all holds of the lock. Returns whether there is a window.
-    pub fn keep_away(&mut self, db: i32, key: &[u8], fence: Fence) -> bool {
+    pub(crate) fn keep_away(&mut self, db: i32, key: &[u8], fence: Fence) -> bool {
         let all = (self.newest() == Some(fence)).then_some(Permits::EXCLUSIVE);
         self.record_end(db, key, fence, all);
         self.is_open()
     }
 
     /// Two databases have changed places.
-    pub fn swap(&mut self, first: i32, second: i32) {
+    pub(crate) fn swap(&mut self, first: i32, second: i32) {
         let Some(window) = &mut self.window else { return };
         for ((mut db, key), marks) in std::mem::take(&mut window.ended) {
             if db == first {
@@ -219,7 +219,7 @@ impl Recovery {
 
     /// A hold has ended while the window is open; nothing for permits that are not known.
     #[inline]
-    pub fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
+    pub(crate) fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
         if let Some(window) = &mut self.window {
             window.record_end(db, key, fence, permits);
         }
@@ -272,7 +272,7 @@ impl Window {
 
 /// The longest finite lease of late. It rises at once, and falls when no such lease can be alive any more.
 #[derive(Debug)]
-pub struct LongestLease {
+pub(crate) struct LongestLease {
     /// Of those noted since then.
     newer: Lease,
     since: Moment,
@@ -289,21 +289,21 @@ impl Default for LongestLease {
 impl LongestLease {
     /// Notes a lease that was granted, renewed or heard of.
     #[inline]
-    pub fn note(&mut self, lease: Lease) {
+    pub(crate) fn note(&mut self, lease: Lease) {
         if lease > self.newer && lease != Lease::NEVER {
             self.newer = lease;
         }
     }
 
     /// Forgets what is over. To be called now and then.
-    pub fn age(&mut self, now: Moment) {
+    pub(crate) fn age(&mut self, now: Moment) {
         if self.newer.max(self.older).deadline(self.since) <= now {
             (self.older, self.newer, self.since) = (self.newer, Lease::NONE, now);
         }
     }
 
     /// The longest; `Lease::NONE` if there was none.
-    pub fn longest(&self) -> Lease {
+    pub(crate) fn longest(&self) -> Lease {
         self.newer.max(self.older)
     }
 }

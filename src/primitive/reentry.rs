@@ -7,14 +7,14 @@ use crate::limits::ENTRIES_MAX;
 
 /// The ids of one hold, at least one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReentryIds(
+pub(crate) struct ReentryIds(
     /// In order; none stands for the empty id alone, which is what nearly every hold has.
     Vec<Box<[u8]>>,
 );
 
 /// What leaving came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// There is no such id here.
     Unknown,
     /// Others are still in.
@@ -25,37 +25,37 @@ pub enum Exit {
 
 impl ReentryIds {
     /// One entry without an id.
-    pub const PLAIN: Self = Self(Vec::new());
+    pub(crate) const PLAIN: Self = Self(Vec::new());
 
     /// One entry, under this id.
-    pub fn of(id: &[u8]) -> Self {
+    pub(crate) fn of(id: &[u8]) -> Self {
         Self(if id.is_empty() { Vec::new() } else { vec![id.into()] })
     }
 
     /// The entries under these ids, unless they are too many, out of order or not as they would be kept.
-    pub fn from_ids(ids: Vec<Box<[u8]>>) -> Option<Self> {
+    pub(crate) fn from_ids(ids: Vec<Box<[u8]>>) -> Option<Self> {
         let in_order = ids.windows(2).all(|pair| matches!(pair, [first, second] if first < second));
         let empty_alone = matches!(ids.as_slice(), [only] if only.is_empty());
         (in_order && !empty_alone && ids.len() <= ENTRIES_MAX).then_some(Self(ids))
     }
 
     /// The ids that are kept: all but an empty one that is alone.
-    pub fn ids(&self) -> &[Box<[u8]>] {
+    pub(crate) fn ids(&self) -> &[Box<[u8]>] {
         &self.0
     }
 
     /// How often the owner is in.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len().max(1)
     }
 
     /// Whether this is the plain entry that a hold has when nobody speaks of ids.
-    pub fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether somebody is in under this id.
-    pub fn has(&self, id: &[u8]) -> bool {
+    pub(crate) fn has(&self, id: &[u8]) -> bool {
         if self.is_plain() {
             id.is_empty()
         } else {
@@ -64,12 +64,12 @@ impl ReentryIds {
     }
 
     /// Whether one more id would be too many.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.count() >= ENTRIES_MAX
     }
 
     /// Enters under this id; once, however often it is said.
-    pub fn enter(&mut self, id: &[u8]) {
+    pub(crate) fn enter(&mut self, id: &[u8]) {
         if self.has(id) {
             return;
         }
@@ -82,7 +82,7 @@ impl ReentryIds {
     }
 
     /// Leaves under this id. The last one stays in the list: its hold ends with it.
-    pub fn exit(&mut self, id: &[u8]) -> Exit {
+    pub(crate) fn exit(&mut self, id: &[u8]) -> Exit {
         if !self.has(id) {
             return Exit::Unknown;
         }

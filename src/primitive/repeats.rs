@@ -6,7 +6,7 @@ use super::{Fence, HoldEnd, Permits, Step};
 
 impl Step<'_> {
     /// Remembers that this owner, who named its hold by the fence, has left it under this id.
-    pub fn remember_exit(&mut self, owner: &[u8], fence: Fence, id: &[u8], exit: Exit) {
+    pub(crate) fn remember_exit(&mut self, owner: &[u8], fence: Fence, id: &[u8], exit: Exit) {
         match exit {
             Exit::Unknown => {}
             Exit::StillHeld => self.remember(owner, fence, Deed::Exit(id), fence),
@@ -15,12 +15,12 @@ impl Step<'_> {
     }
 
     /// Remembers that this owner has handed its hold over, and under which fence the other one has it.
-    pub fn remember_transfer(&mut self, owner: &[u8], fence: Fence, to: &[u8], new: Fence) {
+    pub(crate) fn remember_transfer(&mut self, owner: &[u8], fence: Fence, to: &[u8], new: Fence) {
         self.remember(owner, fence, Deed::Transfer(to), new);
     }
 
     /// Remembers that the hold of this fence was made exclusive, and is under another one.
-    pub fn remember_upgrade(&mut self, owner: &[u8], fence: Fence, new: Fence) {
+    pub(crate) fn remember_upgrade(&mut self, owner: &[u8], fence: Fence, new: Fence) {
         self.remember(owner, fence, Deed::Upgrade, new);
     }
 
@@ -31,26 +31,26 @@ impl Step<'_> {
     }
 
     /// The end of the hold of this fence, if this owner itself has ended it.
-    pub fn released_before(&self, owner: &[u8], fence: Fence) -> Option<Ended> {
+    pub(crate) fn released_before(&self, owner: &[u8], fence: Fence) -> Option<Ended> {
         let ended = self.manager.ledger.find(self.named(owner), Some(fence));
         ended.filter(|ended| ended.how == HoldEnd::Released)
     }
 
     /// Whether this owner has left the hold of this fence under this id, and holds it under others.
-    pub fn has_left(&self, owner: &[u8], fence: Fence, id: &[u8]) -> bool {
+    pub(crate) fn has_left(&self, owner: &[u8], fence: Fence, id: &[u8]) -> bool {
         self.manager.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
     }
 
     /// The exclusive hold that this owner has now, if that of this fence was upgraded to it. Whoever is told of it is told that
     /// it has the lock, so this must be so.
-    pub fn upgraded_before(&self, owner: &[u8], fence: Fence) -> Option<Fence> {
+    pub(crate) fn upgraded_before(&self, owner: &[u8], fence: Fence) -> Option<Fence> {
         let done = self.manager.ledger.done(self.named(owner), fence, Deed::Upgrade)?;
         let hold = self.lock.hold_of(owner).filter(|hold| hold.permits == Permits::EXCLUSIVE);
         hold.map(|hold| hold.fence).filter(|fence| *fence == done.fence)
     }
 
     /// The fence under which the hold was handed over to this owner before.
-    pub fn was_transferred(&self, owner: &[u8], fence: Fence, to: &[u8]) -> Option<Fence> {
+    pub(crate) fn was_transferred(&self, owner: &[u8], fence: Fence, to: &[u8]) -> Option<Fence> {
         self.manager.ledger.done(self.named(owner), fence, Deed::Transfer(to)).map(|done| done.fence)
     }
 }

@@ -19,18 +19,18 @@ const SMALLEST: usize = 16;
 /// How many outgrown buckets each insertion or removal moves. All are moved long before there can be too many entries again.
 const MOVED_AT_ONCE: usize = 32;
 /// How many hashes there are.
-pub const END: u64 = 1 << 32;
+pub(crate) const END: u64 = 1 << 32;
 
 /// An entry's hash, and its neighbours in the bucket: all holds of one lock are in one, and may end together.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
+pub(crate) struct Link {
     pub hash: u32,
     next: Slot,
     before: Slot,
 }
 
 /// Where the entries are kept.
-pub trait Links {
+pub(crate) trait Links {
     /// The link of the entry at this place.
     fn link(&self, slot: Slot) -> Option<Link>;
     /// The same, to be changed.
@@ -70,7 +70,7 @@ impl Buckets {
 
 /// The order of the entries.
 #[derive(Default)]
-pub struct Roll {
+pub(crate) struct Roll {
     buckets: Buckets,
     /// The buckets that were too few or too many; none when all are moved.
     old: Buckets,
@@ -81,7 +81,7 @@ pub struct Roll {
 
 impl Roll {
     /// Adds an entry with this hash, which `put` puts in its place with the link that it is given. Returns that place.
-    pub fn add<L: Links>(
+    pub(crate) fn add<L: Links>(
         &mut self,
         hash: u32,
         links: &mut L,
@@ -100,7 +100,7 @@ impl Roll {
     }
 
     /// Forgets an entry that had this link and was taken out.
-    pub fn forget(&mut self, link: Link, links: &mut impl Links) {
+    pub(crate) fn forget(&mut self, link: Link, links: &mut impl Links) {
         let (buckets, bucket) = self.bucket_of(link.hash);
         match links.link_mut(link.before) {
             Some(before) => before.next = link.next,
@@ -114,7 +114,7 @@ impl Roll {
     }
 
     /// Passes the entries of one bucket whose hashes are not below `from`. Returns where to go on: [`END`] after the last.
-    pub fn pass(&self, from: u64, links: &impl Links, mut visit: impl FnMut(Slot)) -> u64 {
+    pub(crate) fn pass(&self, from: u64, links: &impl Links, mut visit: impl FnMut(Slot)) -> u64 {
         if self.len == 0 || from >= END {
             return END;
         }
@@ -133,7 +133,7 @@ impl Roll {
     }
 
     /// What it takes of the server's memory.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         (self.buckets.0.len() + self.old.0.len()) * size_of::<u32>()
     }
 

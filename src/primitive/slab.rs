@@ -12,19 +12,19 @@ const BLOCK: usize = 1024;
 
 /// A place in a [`Slab`]: a hint that may be stale, so whoever uses it compares what it finds there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot(u32);
+pub(crate) struct Slot(u32);
 
 impl Slot {
     /// No place. A bit is left to whoever keeps a slot.
-    pub const NONE: Self = Self(u32::MAX >> 1);
+    pub(crate) const NONE: Self = Self(u32::MAX >> 1);
 
     /// The slot as a number of 31 bits.
-    pub const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 
     /// The slot with this number.
-    pub const fn from_bits(bits: u32) -> Self {
+    pub(crate) const fn from_bits(bits: u32) -> Self {
         Self(bits & Self::NONE.0)
     }
 
@@ -39,7 +39,7 @@ enum Cell<T> {
 }
 
 /// Values of one kind, each at a [`Slot`]. Freed places are used again, the last freed first.
-pub struct Slab<T> {
+pub(crate) struct Slab<T> {
     blocks: Vec<Vec<Cell<T>>>,
     vacant: Slot,
     len: usize,
@@ -53,26 +53,26 @@ impl<T> Default for Slab<T> {
 
 impl<T> Slab<T> {
     /// What one place takes, in bytes.
-    pub const PLACE_BYTES: usize = size_of::<Cell<T>>();
+    pub(crate) const PLACE_BYTES: usize = size_of::<Cell<T>>();
 
     /// How many values there are.
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// What it takes of the server's memory: as much as at its largest.
-    pub const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.blocks.len() * allocated(BLOCK * Self::PLACE_BYTES)
             + self.blocks.capacity() * size_of::<Vec<Cell<T>>>()
     }
 
     /// Gives all of it back, a block with each step of the iterator.
-    pub fn into_blocks(self) -> impl Iterator<Item = ()> {
+    pub(crate) fn into_blocks(self) -> impl Iterator<Item = ()> {
         self.blocks.into_iter().map(drop)
     }
 
     /// Puts a value in.
-    pub fn insert(&mut self, value: T) -> Slot {
+    pub(crate) fn insert(&mut self, value: T) -> Slot {
         self.len += 1;
         let slot = self.vacant;
         if let Some(place) = self.place_mut(slot) {
@@ -99,7 +99,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the value out.
-    pub fn remove(&mut self, slot: Slot) -> Option<T> {
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<T> {
         let next = self.vacant;
         let place = self.place_mut(slot)?;
         if matches!(place, Cell::Vacant { .. }) {
@@ -115,7 +115,7 @@ impl<T> Slab<T> {
     }
 
     /// All values.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.blocks.iter().flatten().filter_map(|place| match place {
             Cell::Taken(value) => Some(value),
             Cell::Vacant { .. } => None,
@@ -123,7 +123,7 @@ impl<T> Slab<T> {
     }
 
     /// The value at this place.
-    pub fn get(&self, slot: Slot) -> Option<&T> {
+    pub(crate) fn get(&self, slot: Slot) -> Option<&T> {
         let (block, at) = slot.split();
         match self.blocks.get(block)?.get(at)? {
             Cell::Taken(value) => Some(value),
@@ -132,7 +132,7 @@ impl<T> Slab<T> {
     }
 
     /// The value at this place, to be changed.
-    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
         match self.place_mut(slot)? {
             Cell::Taken(value) => Some(value),
             Cell::Vacant { .. } => None,

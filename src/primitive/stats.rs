@@ -4,18 +4,18 @@ use super::effect::WaitEnd;
 
 /// How often something has happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counter(u64);
+pub(crate) struct Counter(u64);
 
 impl Counter {
-    pub fn up(&mut self) {
+    pub(crate) fn up(&mut self) {
         self.add(1);
     }
 
-    pub fn add(&mut self, count: usize) {
+    pub(crate) fn add(&mut self, count: usize) {
         self.0 = self.0.wrapping_add(count as u64);
     }
 
-    pub const fn get(self) -> u64 {
+    pub(crate) const fn get(self) -> u64 {
         self.0
     }
 }
@@ -25,13 +25,13 @@ macro_rules! counters {
     ($($name:ident)*) => {
         /// What happened since the module was loaded.
         #[derive(Clone, Copy, Debug, Default)]
-        pub struct Stats {
-            $(pub $name: Counter,)*
+        pub(crate) struct Stats {
+            $(pub(crate) $name: Counter,)*
         }
 
         impl Stats {
             /// All counters by their names, in the order of INFO.
-            pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+            pub(crate) fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name.get()),)*].into_iter()
             }
         }
@@ -68,7 +68,7 @@ counters! {
 
 impl Stats {
     /// One of these, or a hand-off, is counted for every wait that is over.
-    pub fn record_wait_end(&mut self, why: WaitEnd) {
+    pub(crate) fn record_wait_end(&mut self, why: WaitEnd) {
         match why {
             WaitEnd::TimedOut => self.timed_out.up(),
             WaitEnd::Superseded => self.superseded.up(),

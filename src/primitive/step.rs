@@ -6,7 +6,7 @@ mod cooldowns;
 mod orphans;
 mod preempt;
 mod reinstate;
-pub mod replica;
+pub(crate) mod replica;
 
 use super::broken::broken;
 use super::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
@@ -31,7 +31,7 @@ enum Next {
 }
 
 /// One lock at one moment.
-pub struct Step<'a> {
+pub(crate) struct Step<'a> {
     pub clock: Clock,
     pub db: i32,
     pub key: &'a [u8],
@@ -48,7 +48,7 @@ impl AsMut<LockManager> for Step<'_> {
 
 impl<'a> Step<'a> {
     /// This owner on this lock, for the ledger.
-    pub fn named<'n>(&self, owner: &'n [u8]) -> Named<'n>
+    pub(crate) fn named<'n>(&self, owner: &'n [u8]) -> Named<'n>
     where
         'a: 'n,
     {
@@ -57,7 +57,7 @@ impl<'a> Step<'a> {
 
     /// Panics unless lock and index agree, which they do at the end of each step.
     #[cfg(any(test, debug_assertions))]
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         self.lock.check();
         let cooldowns = self.lock.cooldowns().iter().map(|cooldown| &cooldown.hold);
         for hold in self.lock.holds().iter().chain(cooldowns) {
@@ -67,7 +67,7 @@ impl<'a> Step<'a> {
 
     /// Ends the holds that are over, grants what can be granted, and sees that the lease index knows what is
     /// left. Every step begins with it.
-    pub fn expire_and_grant(&mut self) {
+    pub(crate) fn expire_and_grant(&mut self) {
         let now = self.clock.now;
         let is_live = self.lock.holds().iter().all(|hold| hold.is_live(now))
             && self.lock.cooldowns().iter().all(|cooldown| cooldown.hold.is_live(now));
@@ -105,7 +105,7 @@ impl<'a> Step<'a> {
     /// Grants to waiters in their order, up to the first that does not fit. A wait is over at its deadline,
     /// whether the timer has come round or not.
     #[inline]
-    pub fn grant_waiters(&mut self) {
+    pub(crate) fn grant_waiters(&mut self) {
         if self.manager.waiters.may_want(self.key) {
             self.grant_from_the_front();
         }
@@ -210,7 +210,7 @@ impl<'a> Step<'a> {
     }
 
     /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
-    pub fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
+    pub(crate) fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
         let client = self.manager.waiters.client_of(waiter);
         if self.manager.dismiss_in_step(waiter, why) {
             self.effects.extend(client.map(|client| Effect::WaitEnded { client, why }));
@@ -218,19 +218,19 @@ impl<'a> Step<'a> {
     }
 
     /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
-    pub fn admits_newcomer(&self, permits: Permits) -> bool {
+    pub(crate) fn admits_newcomer(&self, permits: Permits) -> bool {
         self.manager.admits_newcomer(self.db, self.key, self.lock, permits)
     }
 
     /// Whether somebody else comes before this owner.
-    pub fn is_behind(&self, owner: &[u8]) -> bool {
+    pub(crate) fn is_behind(&self, owner: &[u8]) -> bool {
         let front = self.manager.waiters.front(self.db, self.key);
         front.is_some_and(|(_, first)| first.request.owner.as_bytes() != owner)
     }
 
     /// Makes a hold that the lock admits, for a newcomer or for one who waited.
     #[inline]
-    pub fn grant(&mut self, request: AcquireRequest, to: Recipient) -> Fence {
+    pub(crate) fn grant(&mut self, request: AcquireRequest, to: Recipient) -> Fence {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.manager.hand_over(fence, Rollback::EndHold { left: 1 }, to);
         self.grant_as(fence, request, to);
@@ -238,7 +238,7 @@ impl<'a> Step<'a> {
     }
 
     /// The same under a fence that was made for several locks together.
-    pub fn grant_as(&mut self, fence: Fence, request: AcquireRequest, to: Recipient) {
+    pub(crate) fn grant_as(&mut self, fence: Fence, request: AcquireRequest, to: Recipient) {
         let mut hold = Hold {
             owner: request.owner,
             fence,
@@ -263,7 +263,7 @@ impl<'a> Step<'a> {
 
     /// The owner of this hold has been heard of, and knows of it. If it was given to a ticket it is claimed by this, and
     /// lasts from now for as long as the ticket asked.
-    pub fn confirm(&mut self, fence: Fence) {
+    pub(crate) fn confirm(&mut self, fence: Fence) {
         self.manager.confirm(fence);
         let Some(hold) = self.lock.hold_with_mut(fence) else {
             return broken("the hold of this step is gone");
@@ -277,7 +277,7 @@ impl<'a> Step<'a> {
     }
 
     /// Makes the only hold of a lock exclusive; its new fence.
-    pub fn upgrade(&mut self, old: Fence, to: Recipient) -> Option<Fence> {
+    pub(crate) fn upgrade(&mut self, old: Fence, to: Recipient) -> Option<Fence> {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.convert(old, fence, Permits::EXCLUSIVE)?;
         self.manager.confirm(old);
@@ -289,7 +289,7 @@ impl<'a> Step<'a> {
 
     /// Lets others share what this hold had alone, and serves the queue. The fence may be an earlier one of the
     /// same owner, when an upgrade is taken back.
-    pub fn downgrade(&mut self, from: Fence, fence: Fence) {
+    pub(crate) fn downgrade(&mut self, from: Fence, fence: Fence) {
         if self.convert(from, fence, Permits::SHARED).is_some() {
             self.effects.push(Effect::Downgraded { fence });
             self.grant_waiters();
@@ -306,7 +306,7 @@ impl<'a> Step<'a> {
 
     /// Gives a held semaphore another limit, and all who wait for it with it, but for those who want more than
     /// that. Whoever holds permits keeps them. Who wants several locks with one limit cannot have them any more.
-    pub fn set_limit(&mut self, limit: u32) {
+    pub(crate) fn set_limit(&mut self, limit: u32) {
         let old = self.lock.limit();
         self.lock.set_limit(limit);
         self.effects.push(Effect::Limited { limit });
@@ -315,7 +315,7 @@ impl<'a> Step<'a> {
     }
 
     /// Whether there is room in the queue for this owner. Who waits there already as the same kind takes no more of it.
-    pub fn check_room(&self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
+    pub(crate) fn check_room(&self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         let waiters = &self.manager.waiters;
         let takes_over = waiters.waiter_of(self.db, self.key, owner).is_some_and(|id| match kind {
             WaiterKind::Client => waiters.client_of(id).is_some(),
@@ -328,7 +328,7 @@ impl<'a> Step<'a> {
     }
 
     /// The cycle that a wait at this place would close.
-    pub fn find_cycle(
+    pub(crate) fn find_cycle(
         &mut self,
         owner: &[u8],
         permits: Permits,
@@ -342,7 +342,12 @@ impl<'a> Step<'a> {
 
     /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)
     /// told.
-    pub fn enqueue(&mut self, request: AcquireRequest, kind: WaiterKind, deadline: Moment) -> WaiterId {
+    pub(crate) fn enqueue(
+        &mut self,
+        request: AcquireRequest,
+        kind: WaiterKind,
+        deadline: Moment,
+    ) -> WaiterId {
         let earlier = self.manager.waiters.earlier_waits(self.db, &[self.key], request.owner.as_bytes());
         let place = self.manager.waiters.place_instead(&earlier, &[self.key]);
         let since = self.clock.now;
@@ -354,7 +359,7 @@ impl<'a> Step<'a> {
     }
 
     /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
-    pub fn enqueue_upgrade(
+    pub(crate) fn enqueue_upgrade(
         &mut self,
         request: AcquireRequest,
         kind: WaiterKind,
@@ -372,7 +377,7 @@ impl<'a> Step<'a> {
 
     /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. `None` if there is no
     /// such ticket.
-    pub fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
+    pub(crate) fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
         let (id, earlier) = self.manager.keep_ticket(self.db, &[self.key], request, deadline)?;
         self.effects.extend(earlier.map(|client| Effect::WaitEnded { client, why: WaitEnd::Superseded }));
         Some(id)
@@ -396,7 +401,7 @@ impl<'a> Step<'a> {
     }
 
     /// Ends the hold that this fence names, and serves the queue.
-    pub fn end(&mut self, fence: Fence, how: HoldEnd) -> bool {
+    pub(crate) fn end(&mut self, fence: Fence, how: HoldEnd) -> bool {
         let Some(hold) = self.lock.end(fence) else { return false };
         self.record_end(hold, how);
         self.grant_waiters();
@@ -404,7 +409,7 @@ impl<'a> Step<'a> {
     }
 
     /// Takes back a grant whose waiter was gone before it could know.
-    pub fn roll_back(&mut self, fence: Fence, how: Rollback) {
+    pub(crate) fn roll_back(&mut self, fence: Fence, how: Rollback) {
         match how {
             Rollback::EndHold { .. } => {
                 self.end(fence, HoldEnd::Undone);
@@ -417,14 +422,14 @@ impl<'a> Step<'a> {
     }
 
     /// Gives the owner's hold another note; a renewal tells of it.
-    pub fn set_note(&mut self, owner: &[u8], note: &[u8]) {
+    pub(crate) fn set_note(&mut self, owner: &[u8], note: &[u8]) {
         if let Some(hold) = self.lock.hold_of_mut(owner) {
             hold.set_note(note);
         }
     }
 
     /// Gives the lock a cooldown of so long from now, if the owner's hold ends when it leaves under this id, or under all.
-    pub fn cool_down(&mut self, fence: Fence, id: Option<&[u8]>, cooldown: Lease) {
+    pub(crate) fn cool_down(&mut self, fence: Fence, id: Option<&[u8]>, cooldown: Lease) {
         let until = cooldown.deadline(self.clock.now);
         let Some(hold) = self.lock.hold_with_mut(fence) else {
             return broken("the hold of this step is gone");
@@ -435,7 +440,7 @@ impl<'a> Step<'a> {
     }
 
     /// Takes so many permits from a hold, which has more than that, and serves the queue.
-    pub fn give_back(&mut self, fence: Fence, permits: u32) {
+    pub(crate) fn give_back(&mut self, fence: Fence, permits: u32) {
         let Some(hold) = self.lock.hold_with_mut(fence) else {
             return broken("the hold of this step is gone");
         };
@@ -445,19 +450,19 @@ impl<'a> Step<'a> {
     }
 
     /// Gives the owner's hold a new lease, counted from now; what is left of it on the wire.
-    pub fn renew(&mut self, owner: &[u8], lease: Lease) -> i64 {
+    pub(crate) fn renew(&mut self, owner: &[u8], lease: Lease) -> i64 {
         self.set_end(owner, lease, lease)
     }
 
     /// Lets the owner in under this id too, if it is not in already.
-    pub fn enter(&mut self, owner: &[u8], id: &[u8]) {
+    pub(crate) fn enter(&mut self, owner: &[u8], id: &[u8]) {
         let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| !hold.entries().has(id)) else { return };
         hold.enter(id);
         self.effects.push(Effect::Entered { fence: hold.fence, id: id.into() });
     }
 
     /// Lets the owner out of this hold under this id; the hold ends with the last one.
-    pub fn exit(&mut self, fence: Fence, id: &[u8]) -> Exit {
+    pub(crate) fn exit(&mut self, fence: Fence, id: &[u8]) -> Exit {
         let Some(hold) = self.lock.hold_with_mut(fence) else { return Exit::Unknown };
         let exit = hold.exit(id);
         match exit {
@@ -474,7 +479,7 @@ impl<'a> Step<'a> {
 
     /// Lets the owner's hold last for `lease` from now, if that is longer than it would. Later renewals go by the
     /// longest lease it has had.
-    pub fn raise(&mut self, owner: &[u8], lease: Lease) {
+    pub(crate) fn raise(&mut self, owner: &[u8], lease: Lease) {
         let Some(hold) = self.lock.hold_of(owner) else { return };
         if lease.deadline(self.clock.now).min(hold.end_max()) > hold.deadline {
             let longest = hold.lease.max(lease);

@@ -5,7 +5,7 @@
 
 /// How far a way has come, and how often it is still to be gone.
 #[derive(Default)]
-pub struct Sweep<T> {
+pub(crate) struct Sweep<T> {
     last: T,
     /// How often to go on to the end: twice when it was asked for on the way.
     rounds: u8,
@@ -13,23 +13,23 @@ pub struct Sweep<T> {
 
 impl<T: Default> Sweep<T> {
     /// Asks for all of them.
-    pub fn ask(&mut self) {
+    pub(crate) fn ask(&mut self) {
         self.rounds = (self.rounds + 1).min(2);
     }
 
     /// Whether there is a way to go.
     #[inline]
-    pub const fn is_on(&self) -> bool {
+    pub(crate) const fn is_on(&self) -> bool {
         self.rounds > 0
     }
 
     /// After which one to go on.
-    pub const fn last(&self) -> &T {
+    pub(crate) const fn last(&self) -> &T {
         &self.last
     }
 
     /// Goes on after this one next time, or has come to the end.
-    pub fn go_on(&mut self, last: Option<T>) {
+    pub(crate) fn go_on(&mut self, last: Option<T>) {
         self.rounds = self.rounds.saturating_sub(u8::from(last.is_none()));
         self.last = last.unwrap_or_default();
     }

@@ -36,7 +36,7 @@ static SEED: LazyLock<(u64, SharedSeed)> = LazyLock::new(|| {
 });
 
 /// The hash of a value, in this process.
-pub fn hash_of(key: &(impl Hash + ?Sized)) -> u64 {
+pub(crate) fn hash_of(key: &(impl Hash + ?Sized)) -> u64 {
     let (seed, shared) = &*SEED;
     let mut hasher = FoldHasher::with_seed(*seed, shared);
     key.hash(&mut hasher);
@@ -52,7 +52,7 @@ struct Outgrown<T> {
 
 /// Values by their keys, in no order.
 #[derive(Debug)]
-pub struct Table<K, V> {
+pub(crate) struct Table<K, V> {
     room: HashTable<(K, V)>,
     outgrown: Option<Box<Outgrown<(K, V)>>>,
 }
@@ -65,18 +65,18 @@ impl<K, V> Default for Table<K, V> {
 
 impl<K: Hash + Eq, V> Table<K, V> {
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.room.len() + self.outgrown.as_ref().map_or(0, |outgrown| outgrown.room.len())
     }
 
     /// Whether there are none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.room.is_empty() && self.outgrown.as_ref().is_none_or(|outgrown| outgrown.room.is_empty())
     }
 
     /// What it takes of the server's memory, beside what its entries have elsewhere.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let of_old = |old: &Outgrown<(K, V)>| {
             allocated(size_of::<Outgrown<(K, V)>>()) + allocated(old.room.allocation_size())
         };
@@ -84,7 +84,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// The key as it stands here, and its value.
-    pub fn get_key_value<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
+    pub(crate) fn get_key_value<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
     where
         K: Borrow<Q>,
     {
@@ -99,7 +99,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
 
     /// The value of this key.
     #[inline]
-    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -107,7 +107,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// Whether there is this key.
-    pub fn has<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
+    pub(crate) fn has<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
     {
@@ -115,7 +115,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// The value of this key, to be changed.
-    pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    pub(crate) fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
@@ -131,7 +131,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// The value of this key, which is made if there is none.
-    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+    pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let hash = hash_of(&key);
         self.make_room();
         let Self { room, outgrown } = self;
@@ -146,7 +146,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// The value of this key, which is empty if there was none.
-    pub fn get_or_default(&mut self, key: K) -> &mut V
+    pub(crate) fn get_or_default(&mut self, key: K) -> &mut V
     where
         V: Default,
     {
@@ -154,7 +154,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// Puts a value in. Returns the one that was there before.
-    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+    pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
         let before = self.remove(&key);
         self.make_room();
         self.room.insert_unique(hash_of(&key), (key, value), |known| hash_of(&known.0));
@@ -162,7 +162,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// Takes a value out.
-    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -182,18 +182,18 @@ impl<K: Hash + Eq, V> Table<K, V> {
     }
 
     /// All entries.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let old = self.outgrown.iter().flat_map(|old| &old.room);
         self.room.iter().chain(old).map(|(key, value)| (key, value))
     }
 
     /// All keys.
-    pub fn keys(&self) -> impl Iterator<Item = &K> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
 
     /// All values, to be changed.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         let old = self.outgrown.iter_mut().flat_map(|old| &mut old.room);
         self.room.iter_mut().chain(old).map(|(_, value)| value)
     }
@@ -246,11 +246,11 @@ impl<K, V> IntoIterator for Table<K, V> {
 }
 
 /// The entries of a table that is no more.
-pub type Entries<K, V> = Chain<IntoIter<(K, V)>, IntoIter<(K, V)>>;
+pub(crate) type Entries<K, V> = Chain<IntoIter<(K, V)>, IntoIter<(K, V)>>;
 
 /// Things that are each there once, in no order.
 #[derive(Debug)]
-pub struct Set<T>(Table<T, ()>);
+pub(crate) struct Set<T>(Table<T, ()>);
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
@@ -261,12 +261,12 @@ impl<T> Default for Set<T> {
 impl<T: Hash + Eq> Set<T> {
     /// Whether there are none.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Whether this is there.
-    pub fn has<Q: Hash + Eq + ?Sized>(&self, thing: &Q) -> bool
+    pub(crate) fn has<Q: Hash + Eq + ?Sized>(&self, thing: &Q) -> bool
     where
         T: Borrow<Q>,
     {
@@ -274,14 +274,14 @@ impl<T: Hash + Eq> Set<T> {
     }
 
     /// Puts a thing in. Returns whether it is new.
-    pub fn insert(&mut self, thing: T) -> bool {
+    pub(crate) fn insert(&mut self, thing: T) -> bool {
         let mut is_new = false;
         self.0.get_or_insert_with(thing, || is_new = true);
         is_new
     }
 
     /// Takes a thing out. Returns whether it was there.
-    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, thing: &Q) -> bool
+    pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, thing: &Q) -> bool
     where
         T: Borrow<Q>,
     {
@@ -289,7 +289,7 @@ impl<T: Hash + Eq> Set<T> {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.keys()
     }
 }

@@ -12,10 +12,10 @@ use super::footprint::{in_tree, shared_name};
 use super::Fence;
 
 /// One tied hold of a database: the client id of its connection, its key, and its fence.
-pub type Tied = (u64, Rc<[u8]>, Fence);
+pub(crate) type Tied = (u64, Rc<[u8]>, Fence);
 
 /// What is taken for one hold that is tied, of a lock with a name of this length.
-pub const fn tie_bytes(name_len: usize) -> usize {
+pub(crate) const fn tie_bytes(name_len: usize) -> usize {
     in_tree::<Tied>() + shared_name(name_len)
 }
 
@@ -28,13 +28,13 @@ struct Index {
 
 /// The tied holds of each database. Other processes give the same client ids, which does no harm.
 #[derive(Debug, Default)]
-pub struct Ties {
+pub(crate) struct Ties {
     by_db: BTreeMap<i32, Index>,
 }
 
 impl Ties {
     /// Notes a hold. One that is cut needs no note: its deadline ends it.
-    pub fn add(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
+    pub(crate) fn add(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
         if !tie.is_orphaned() {
             let index = self.by_db.entry(db).or_default();
             if index.tied.insert((tie.client, key.into(), fence)) {
@@ -44,7 +44,7 @@ impl Ties {
     }
 
     /// Forgets a hold.
-    pub fn forget(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
+    pub(crate) fn forget(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
         if let Some(index) = self.by_db.get_mut(&db) {
             if index.tied.remove(&(tie.client, key.into(), fence)) {
                 index.bytes -= tie_bytes(key.len());
@@ -53,7 +53,12 @@ impl Ties {
     }
 
     /// The holds of one connection, or of all, database by database: as many as come after `last`.
-    pub fn after(&self, last: Option<&(i32, Tied)>, client: Option<u64>, count: usize) -> Vec<(i32, Tied)> {
+    pub(crate) fn after(
+        &self,
+        last: Option<&(i32, Tied)>,
+        client: Option<u64>,
+        count: usize,
+    ) -> Vec<(i32, Tied)> {
         let first_db = last.map_or(i32::MIN, |(db, _)| *db);
         let tied = self.by_db.range(first_db..).flat_map(|(db, index)| {
             let from = match (last, client) {
@@ -69,28 +74,28 @@ impl Ties {
     }
 
     /// The keys of all of them.
-    pub fn keys(&self) -> impl Iterator<Item = &Rc<[u8]>> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Rc<[u8]>> {
         self.by_db.values().flat_map(|index| &index.tied).map(|(_, key, _)| key)
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_db.values().map(|index| index.tied.len()).sum()
     }
 
     /// What they take of the server's memory.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.by_db.values().map(|index| index.bytes).sum()
     }
 
     /// Two databases have changed places.
-    pub fn swap(&mut self, first: i32, second: i32) {
+    pub(crate) fn swap(&mut self, first: i32, second: i32) {
         let (one, other) = (self.by_db.remove(&first), self.by_db.remove(&second));
         self.by_db.extend(one.map(|tied| (second, tied)).into_iter().chain(other.map(|tied| (first, tied))));
     }
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
-    pub fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
         let gone: Vec<Index> = match db {
             Some(db) => self.by_db.remove(&db).into_iter().collect(),
             None => std::mem::take(&mut self.by_db).into_values().collect(),

@@ -43,7 +43,7 @@ impl Moment {
 
 /// Both clocks, read together once for each command or timer run.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// The monotonic clock: every lease and wait inside the process runs on it.
     pub now: Moment,
     /// The wall clock in microseconds since 1970: for fences, and for deadlines that leave the process.
@@ -53,34 +53,34 @@ pub struct Clock {
 impl Clock {
     /// Where a point that is not over lies by the wall clock, in milliseconds since 1970: rounded up, as what is left of it
     /// is, so that nothing ends early for having been told. A point that was read from this is told the same again.
-    pub const fn unix_ms_of(self, moment: Moment) -> u64 {
+    pub(crate) const fn unix_ms_of(self, moment: Moment) -> u64 {
         self.unix_us.saturating_add(moment.us_after(self.now)).div_ceil(1000)
     }
 
     /// The wall clock in milliseconds since 1970.
-    pub const fn unix_ms(self) -> u64 {
+    pub(crate) const fn unix_ms(self) -> u64 {
         self.unix_us / 1000
     }
 }
 
 /// How long a hold may last: up to [`LEASE_MS_MAX`] milliseconds, or without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lease(u32);
+pub(crate) struct Lease(u32);
 
 impl Lease {
     /// A hold that only its release ends.
-    pub const NEVER: Self = Self(u32::MAX);
+    pub(crate) const NEVER: Self = Self(u32::MAX);
 
     /// No time at all.
-    pub const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// A lease of `ms` milliseconds, or the longest there is.
-    pub fn ms(ms: u64) -> Self {
+    pub(crate) fn ms(ms: u64) -> Self {
         Self(u32::try_from(ms).unwrap_or(LEASE_MS_MAX).min(LEASE_MS_MAX))
     }
 
     /// Where a hold with this lease ends when it starts at `now`.
-    pub const fn deadline(self, now: Moment) -> Moment {
+    pub(crate) const fn deadline(self, now: Moment) -> Moment {
         if self.0 == Self::NEVER.0 {
             Moment::NEVER
         } else {
@@ -89,7 +89,7 @@ impl Lease {
     }
 
     /// The number on the wire: milliseconds, or -1 without expiry.
-    pub fn to_wire(self) -> i64 {
+    pub(crate) fn to_wire(self) -> i64 {
         if self == Self::NEVER {
             -1
         } else {
@@ -98,7 +98,7 @@ impl Lease {
     }
 
     /// The inverse of [`Lease::to_wire`]; nothing for numbers that are no lease.
-    pub fn from_wire(n: i64) -> Option<Self> {
+    pub(crate) fn from_wire(n: i64) -> Option<Self> {
         match n {
             -1 => Some(Self::NEVER),
             _ => u32::try_from(n).ok().filter(|ms| *ms <= LEASE_MS_MAX).map(Self),
@@ -107,7 +107,7 @@ impl Lease {
 }
 
 /// What is left until `deadline` on the wire: whole milliseconds rounded up, or -1 for never.
-pub fn left_to_wire(deadline: Moment, now: Moment) -> i64 {
+pub(crate) fn left_to_wire(deadline: Moment, now: Moment) -> i64 {
     if deadline == Moment::NEVER {
         -1
     } else {

@@ -8,18 +8,18 @@ use crate::primitive::table::Table;
 
 /// Stands for the name of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserId(NonZeroU32);
+pub(crate) struct UserId(NonZeroU32);
 
 /// The names and their numbers.
 #[derive(Default)]
-pub struct Users {
+pub(crate) struct Users {
     names: Vec<Rc<[u8]>>,
     numbers: Table<Rc<[u8]>, UserId>,
 }
 
 impl Users {
     /// The number of this name. Returns `None` if there are too many.
-    pub fn number(&mut self, name: &[u8]) -> Option<UserId> {
+    pub(crate) fn number(&mut self, name: &[u8]) -> Option<UserId> {
         if let Some(known) = self.numbers.get(name) {
             return Some(*known);
         }
@@ -31,7 +31,7 @@ impl Users {
     }
 
     /// The name that has this number.
-    pub fn name(&self, number: UserId) -> Option<&[u8]> {
+    pub(crate) fn name(&self, number: UserId) -> Option<&[u8]> {
         let place = usize::try_from(number.0.get() - 1).ok()?;
         self.names.get(place).map(|name| &**name)
     }

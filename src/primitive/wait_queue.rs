@@ -33,35 +33,35 @@ use super::waiter::{Waiter, WaiterId, WaiterKind};
 use super::Moment;
 use crate::limits::AHEAD_COUNTED_MAX;
 
-pub use caps::{Caps, Full};
+pub(crate) use caps::{Caps, Full};
 use footprint::owner_bytes;
 use lengths::Lengths;
 use names::Names;
-pub use new_limits::Changed;
+pub(crate) use new_limits::Changed;
 use new_limits::NewLimit;
 use sieve::Sieve;
 
 use waits::Waits;
 
 /// The names of the locks that one waiter waits for, in order and each once.
-pub type Keys = SmallVec<[Rc<[u8]>; 1]>;
+pub(crate) type Keys = SmallVec<[Rc<[u8]>; 1]>;
 
 /// A lock, by its database and its name there.
-pub type LockName = (i32, Rc<[u8]>);
+pub(crate) type LockName = (i32, Rc<[u8]>);
 
 /// Something for each key, or for each owner: the tables share the bytes of the names.
 type ByName<V> = Table<Rc<[u8]>, V>;
 
 /// Where in its queues somebody stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position(u64);
+pub(crate) struct Position(u64);
 
 impl Position {
     /// Before all who came without a hold.
-    pub const HEAD: Self = Self(0);
+    pub(crate) const HEAD: Self = Self(0);
 
     /// After all.
-    pub const END: Self = Self(u64::MAX);
+    pub(crate) const END: Self = Self(u64::MAX);
 }
 
 #[derive(Default)]
@@ -75,7 +75,7 @@ struct Queue {
 }
 
 /// One wait as it stands in the queues.
-pub struct QueueNode {
+pub(crate) struct QueueNode {
     pub waiter: Waiter,
     pub db: i32,
     pub keys: Keys,
@@ -90,7 +90,7 @@ fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
 
 /// All queues of the server.
 #[derive(Default)]
-pub struct Waiters {
+pub(crate) struct Waiters {
     queues: BTreeMap<i32, ByName<Queue>>,
     names: BTreeMap<i32, Names>,
     sieve: Sieve,
@@ -115,44 +115,44 @@ pub struct Waiters {
 
 impl Waiters {
     /// How many wait in the server.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// How many of them are tickets.
-    pub const fn tickets(&self) -> usize {
+    pub(crate) const fn tickets(&self) -> usize {
         self.tickets
     }
 
     /// How many clients are kept waiting, for themselves or for the turn of a ticket.
-    pub fn clients(&self) -> usize {
+    pub(crate) fn clients(&self) -> usize {
         self.len() - self.tickets + self.attached.len()
     }
 
     /// How many wait for this lock.
-    pub fn waiting_for(&self, db: i32, key: &[u8]) -> usize {
+    pub(crate) fn waiting_for(&self, db: i32, key: &[u8]) -> usize {
         self.queue(db, key).map_or(0, |queue| queue.order.len())
     }
 
     /// How many locks are waited for, and the length of the longest queue.
-    pub fn queue_lengths(&self) -> (usize, usize) {
+    pub(crate) fn queue_lengths(&self) -> (usize, usize) {
         (self.queues.values().map(Table::len).sum(), self.lengths.longest())
     }
 
     /// The number of whoever is put in next.
-    pub const fn next_id(&self) -> WaiterId {
+    pub(crate) const fn next_id(&self) -> WaiterId {
         WaiterId(self.arrivals + 1)
     }
 
     /// A number for one who waits for something else than a lock.
-    pub fn take_id(&mut self) -> WaiterId {
+    pub(crate) fn take_id(&mut self) -> WaiterId {
         let id = self.next_id();
         self.arrivals += 1;
         id
     }
 
     /// The same owner's earlier waits for any of these locks: a new one takes over from them.
-    pub fn earlier_waits(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> SmallVec<[WaiterId; 1]> {
+    pub(crate) fn earlier_waits(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> SmallVec<[WaiterId; 1]> {
         let mut ids: SmallVec<[WaiterId; 1]> =
             keys.iter().filter_map(|key| self.waiter_of(db, key, owner)).collect();
         ids.sort_unstable();
@@ -162,19 +162,19 @@ impl Waiters {
 
     /// Where a new wait of this owner would stand: in the place of an earlier one if that waits for the same
     /// locks or more, at the end otherwise.
-    pub fn place_for(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> Position {
+    pub(crate) fn place_for(&self, db: i32, keys: &[&[u8]], owner: &[u8]) -> Position {
         self.place_instead(&self.earlier_waits(db, keys, owner), keys)
     }
 
     /// The same, when its earlier waits for these locks are known.
-    pub fn place_instead(&self, earlier: &[WaiterId], keys: &[&[u8]]) -> Position {
+    pub(crate) fn place_instead(&self, earlier: &[WaiterId], keys: &[&[u8]]) -> Position {
         let old = if let [only] = earlier { self.entries.get(only) } else { None };
         old.filter(|old| keys.iter().all(|key| old.keys.iter().any(|known| **known == **key)))
             .map_or(Position(self.arrivals + 1), |old| old.place)
     }
 
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
-    pub fn insert(&mut self, db: i32, keys: &[&[u8]], place: Position, waiter: Waiter) -> WaiterId {
+    pub(crate) fn insert(&mut self, db: i32, keys: &[&[u8]], place: Position, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
         let tables_before = self.table_bytes(db);
         let owner = shared(self.waits.entry(db).or_default(), waiter.request.owner.as_bytes());
@@ -227,7 +227,7 @@ impl Waiters {
     }
 
     /// Takes a waiter out of its queues.
-    pub fn remove(&mut self, id: WaiterId) -> Option<QueueNode> {
+    pub(crate) fn remove(&mut self, id: WaiterId) -> Option<QueueNode> {
         let tables_before = self.table_bytes(self.get(id)?.db);
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
@@ -303,20 +303,20 @@ impl Waiters {
 
     /// Who comes next for this lock.
     #[inline]
-    pub fn front(&self, db: i32, key: &[u8]) -> Option<(WaiterId, &Waiter)> {
+    pub(crate) fn front(&self, db: i32, key: &[u8]) -> Option<(WaiterId, &Waiter)> {
         let (_, id) = self.queue(db, key)?.order.first_key_value()?;
         Some((*id, &self.entries.get(id)?.waiter))
     }
 
     /// Everyone who waits for this lock, first come first.
     #[cfg(test)]
-    pub fn iter(&self, db: i32, key: &[u8]) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub(crate) fn iter(&self, db: i32, key: &[u8]) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.values());
         order.into_iter().flatten().filter_map(|id| Some((*id, &self.entries.get(id)?.waiter)))
     }
 
     /// Everyone who waits for this lock between two places, the first of them included, first come first.
-    pub fn between(
+    pub(crate) fn between(
         &self,
         db: i32,
         key: &[u8],
@@ -328,19 +328,24 @@ impl Waiters {
     }
 
     /// Everyone who waits for this lock before a place, last come first.
-    pub fn before(&self, db: i32, key: &[u8], place: Position) -> impl Iterator<Item = (WaiterId, &Waiter)> {
+    pub(crate) fn before(
+        &self,
+        db: i32,
+        key: &[u8],
+        place: Position,
+    ) -> impl Iterator<Item = (WaiterId, &Waiter)> {
         let order = self.queue(db, key).map(|queue| queue.order.range(..place).rev());
         order.into_iter().flatten().filter_map(|(_, id)| Some((*id, &self.entries.get(id)?.waiter)))
     }
 
     /// The first place behind this owner in the queue of this lock, if it waits there.
-    pub fn place_after(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<Position> {
+    pub(crate) fn place_after(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<Position> {
         let entry = self.entries.get(&self.waiter_of(db, key, owner)?)?;
         Some(Position(entry.place.0 + 1))
     }
 
     /// Those of them whose owner waits elsewhere too.
-    pub fn links_between(
+    pub(crate) fn links_between(
         &self,
         db: i32,
         key: &[u8],
@@ -352,29 +357,29 @@ impl Waiters {
     }
 
     /// Those who wait for several locks and came after this one.
-    pub fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &QueueNode)> {
+    pub(crate) fn groups_after(&self, id: WaiterId) -> impl Iterator<Item = (WaiterId, &QueueNode)> {
         let later = self.groups.range((Bound::Excluded(id), Bound::Unbounded));
         later.filter_map(|id| Some((*id, self.get(*id)?)))
     }
 
     /// One wait.
-    pub fn get(&self, id: WaiterId) -> Option<&QueueNode> {
+    pub(crate) fn get(&self, id: WaiterId) -> Option<&QueueNode> {
         self.entries.get(&id).map(|entry| &**entry)
     }
 
     /// All waits of this owner, in the order of their arrival.
-    pub fn waits_of(&self, db: i32, owner: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
+    pub(crate) fn waits_of(&self, db: i32, owner: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
         self.waits.get(&db).and_then(|owners| owners.get(owner)).into_iter().flat_map(Waits::iter)
     }
 
     /// Whether this owner waits for anything.
-    pub fn does_wait(&self, db: i32, owner: &[u8]) -> bool {
+    pub(crate) fn does_wait(&self, db: i32, owner: &[u8]) -> bool {
         self.waits.get(&db).is_some_and(|owners| owners.has(owner))
     }
 
     /// Of as many who came after this one, the locks at which one of them is first; and the last of them, unless there
     /// are no more. So whoever goes on until then has seen every lock with a queue.
-    pub fn fronts_after(&self, id: WaiterId, count: usize) -> (Vec<LockName>, Option<WaiterId>) {
+    pub(crate) fn fronts_after(&self, id: WaiterId, count: usize) -> (Vec<LockName>, Option<WaiterId>) {
         let later = self.entries.range((Bound::Excluded(id), Bound::Unbounded)).take(count);
         let (mut locks, mut last, mut seen) = (Vec::new(), None, 0);
         for (id, entry) in later {
@@ -386,7 +391,7 @@ impl Waiters {
     }
 
     /// The wait of this owner for this lock.
-    pub fn waiter_of(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<WaiterId> {
+    pub(crate) fn waiter_of(&self, db: i32, key: &[u8], owner: &[u8]) -> Option<WaiterId> {
         // Nearly nobody who asks waits already, and that one look-up tells.
         if !self.does_wait(db, owner) {
             return None;
@@ -396,7 +401,7 @@ impl Waiters {
 
     /// Someone whose wait is over at `now`, or the wait of the client at a ticket: see [`Waiters::end_slice`]. Still in the
     /// queue.
-    pub fn pop_due(&mut self, now: Moment) -> Option<WaiterId> {
+    pub(crate) fn pop_due(&mut self, now: Moment) -> Option<WaiterId> {
         let id = self.deadlines.pop_due(now)?;
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.timer = Slot::NONE;
@@ -406,19 +411,19 @@ impl Waiters {
 
     /// How many come before this owner at a lock, or in all if it does not wait there; no more than
     /// [`AHEAD_COUNTED_MAX`] are counted.
-    pub fn ahead_of(&self, db: i32, key: &[u8], owner: &[u8]) -> usize {
+    pub(crate) fn ahead_of(&self, db: i32, key: &[u8], owner: &[u8]) -> usize {
         let Some(queue) = self.queue(db, key) else { return 0 };
         let own = queue.by_owner.get(owner).and_then(|id| self.entries.get(id)).map(|entry| entry.place);
         queue.order.range(..own.unwrap_or(Position::END)).take(AHEAD_COUNTED_MAX).count()
     }
 
     /// When to call [`Waiters::pop_due`] next.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         self.deadlines.next_deadline()
     }
 
     /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
-    pub fn clear(&mut self) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = ()> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
         let Self { queues, names, entries, waits, .. } = std::mem::replace(self, empty);
         let entries = entries.into_iter().map(drop);
@@ -431,7 +436,7 @@ impl Waiters {
     /// Whether there may be something to do for those who wait: for a lock of this name, or for those who are to get another
     /// limit.
     #[inline]
-    pub fn may_want(&self, key: &[u8]) -> bool {
+    pub(crate) fn may_want(&self, key: &[u8]) -> bool {
         !self.entries.is_empty() && (self.sieve.may_have(key) || self.new_limits > 0)
     }
 

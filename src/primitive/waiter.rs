@@ -12,7 +12,7 @@ use super::{Fence, Hold, Lease, Moment, Owner};
 
 /// What somebody asks of a lock, or of several at once.
 #[derive(Clone, Debug)]
-pub struct AcquireRequest {
+pub(crate) struct AcquireRequest {
     pub owner: Owner,
     pub permits: Permits,
     /// How long the hold shall last, counted from the grant.
@@ -24,13 +24,13 @@ pub struct AcquireRequest {
 
 impl AcquireRequest {
     /// The note's bytes; empty when there is none.
-    pub fn note(&self) -> &[u8] {
+    pub(crate) fn note(&self) -> &[u8] {
         self.extra.as_ref().map_or(&[], |extra| &extra.note)
     }
 
     /// What it takes beside itself, in bytes, and the name of the channel that is told of its turn. Nobody asks for ids or
     /// bounds before there is a hold.
-    pub fn heap_bytes_with(&self, channel: Option<&[u8]>) -> usize {
+    pub(crate) fn heap_bytes_with(&self, channel: Option<&[u8]>) -> usize {
         let of_extra = |extra: &Extra| allocated(size_of::<Extra>()) + allocated(extra.note.len());
         let span = self.span.as_ref().map_or(0, |_| allocated(size_of::<Span>()));
         let channel = channel.map_or(0, |channel| allocated(channel.len()));
@@ -38,14 +38,14 @@ impl AcquireRequest {
     }
 
     /// How many locks are asked for together.
-    pub fn keys(&self) -> u32 {
+    pub(crate) fn keys(&self) -> u32 {
         self.extra.as_ref().map_or(1, |extra| extra.keys)
     }
 }
 
 /// Who stands in line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaiterKind {
+pub(crate) enum WaiterKind {
     /// A client that is kept waiting for its reply.
     Client,
     /// A ticket: nobody is kept waiting, and whoever asks for it again is told. What it is given must be claimed.
@@ -54,7 +54,7 @@ pub enum WaiterKind {
 
 impl WaiterKind {
     /// The word for it in replies.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Ticket => "ticket",
@@ -64,14 +64,14 @@ impl WaiterKind {
 
 /// Who is told when the turn of a ticket comes.
 #[derive(Debug, Default)]
-pub struct Told {
+pub(crate) struct Told {
     pub attached: Option<Attached>,
     pub channel: Option<Box<[u8]>>,
 }
 
 /// The client that is kept waiting for the turn of its owner's ticket.
 #[derive(Clone, Copy, Debug)]
-pub struct Attached {
+pub(crate) struct Attached {
     /// Its own number: it can leave, and another one come, while the ticket stays.
     pub client: WaiterId,
     /// Where it has waited long enough.
@@ -82,7 +82,7 @@ pub struct Attached {
 
 /// One who waits.
 #[derive(Debug)]
-pub struct Waiter {
+pub(crate) struct Waiter {
     pub kind: WaiterKind,
     pub request: AcquireRequest,
     pub since: Moment,
@@ -98,14 +98,14 @@ pub struct Waiter {
 
 impl Waiter {
     /// What it takes beside itself, in bytes.
-    pub fn heap_bytes(&self) -> usize {
+    pub(crate) fn heap_bytes(&self) -> usize {
         let channel = self.told.as_ref().and_then(|told| told.channel.as_deref());
         let told = self.told.as_ref().map_or(0, |_| allocated(size_of::<Told>()));
         told + self.request.heap_bytes_with(channel)
     }
 
     /// The client that is to be told what becomes of the wait with this number.
-    pub fn client(&self, id: WaiterId) -> Option<WaiterId> {
+    pub(crate) fn client(&self, id: WaiterId) -> Option<WaiterId> {
         match self.kind {
             WaiterKind::Client => Some(id),
             WaiterKind::Ticket => self.attached().map(|attached| attached.client),
@@ -113,13 +113,17 @@ impl Waiter {
     }
 
     /// The client that is kept waiting for the turn of this ticket.
-    pub fn attached(&self) -> Option<Attached> {
+    pub(crate) fn attached(&self) -> Option<Attached> {
         self.told.as_ref()?.attached
     }
 
     /// The owners whose holds leave it no room, of these holds that are not over: where permits add up to too much,
     /// all of them; none if it only waits for its turn. `taken` is what they take together.
-    pub fn blockers<'l>(&self, holds: &'l [&Hold], taken: Occupancy) -> impl Iterator<Item = &'l Owner> {
+    pub(crate) fn blockers<'l>(
+        &self,
+        holds: &'l [&Hold],
+        taken: Occupancy,
+    ) -> impl Iterator<Item = &'l Owner> {
         let upgrades = self.upgrades;
         let own = upgrades.map_or(0, |_| 1);
         let is_full = !taken.fits_beside_own(self.request.permits, own);
@@ -130,11 +134,11 @@ impl Waiter {
 
 /// One link of a cycle: an owner and the lock that it waits for. The next one has it, or comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitEdge {
+pub(crate) struct WaitEdge {
     pub owner: Owner,
     pub key: Box<[u8]>,
 }
 
 /// Names one wait for as long as the process lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaiterId(pub u64);
+pub(crate) struct WaiterId(pub u64);

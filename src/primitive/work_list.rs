@@ -8,7 +8,7 @@ use super::WaiterId;
 
 /// One thing to look at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Work {
+pub(crate) enum Work {
     /// A waiter for several locks that comes first on one of them, which would admit it.
     Group(WaiterId),
     /// A lock whose queue somebody has left from elsewhere.
@@ -17,7 +17,7 @@ pub enum Work {
 
 /// Things to look at, in the order in which they were found, and each there once.
 #[derive(Default)]
-pub struct WorkList {
+pub(crate) struct WorkList {
     order: VecDeque<Work>,
     there: Set<Work>,
 }
@@ -25,19 +25,19 @@ pub struct WorkList {
 impl WorkList {
     /// Whether there is nothing to look at.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
     /// Adds a thing at the end, unless it is there.
-    pub fn push(&mut self, item: Work) {
+    pub(crate) fn push(&mut self, item: Work) {
         if self.there.insert(item.clone()) {
             self.order.push_back(item);
         }
     }
 
     /// The next thing.
-    pub fn pop(&mut self) -> Option<Work> {
+    pub(crate) fn pop(&mut self) -> Option<Work> {
         loop {
             let item = self.order.pop_front()?;
             // One that was cancelled is still in line.
@@ -48,7 +48,7 @@ impl WorkList {
     }
 
     /// Strikes out a thing that has been looked at meanwhile.
-    pub fn cancel(&mut self, item: &Work) {
+    pub(crate) fn cancel(&mut self, item: &Work) {
         if self.there.remove(item) && self.there.is_empty() {
             self.order.clear();
         }

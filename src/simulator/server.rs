@@ -27,13 +27,13 @@ const CLAIM_MS: u64 = 40;
 const AHEAD_MS: u64 = 1_000;
 
 /// A command's words, its name first.
-pub type Line = Vec<Vec<u8>>;
+pub(super) type Line = Vec<Vec<u8>>;
 
 /// What a client is told: a fence, a time, a count; nothing for nil.
-pub type Reply = Result<Option<i64>, LockError>;
+pub(super) type Reply = Result<Option<i64>, LockError>;
 
 /// One server.
-pub struct Server {
+pub(super) struct Server {
     pub name: char,
     keyspace: BTreeMap<Vec<u8>, Lock>,
     pub manager: LockManager,
@@ -48,7 +48,7 @@ pub struct Server {
 
 /// A server as it was saved.
 #[derive(Debug)]
-pub struct Saved {
+pub(super) struct Saved {
     locks: Vec<(Vec<u8>, Vec<u8>)>,
     fence: u64,
     window: Vec<u8>,
@@ -56,7 +56,7 @@ pub struct Saved {
 
 /// What a server has on its disk: how it was once, and what it has told since.
 #[derive(Debug)]
-pub struct File {
+pub(super) struct File {
     pub base: Saved,
     pub lines: Vec<Line>,
 }
@@ -72,7 +72,7 @@ impl HoldSource for Others<'_> {
 
 impl Server {
     /// A server without data.
-    pub fn new(name: char, skew_us: i64, now_us: u64) -> Self {
+    pub(super) fn new(name: char, skew_us: i64, now_us: u64) -> Self {
         let mut manager = LockManager::default();
         manager.claim_ms = CLAIM_MS;
         let (keyspace, told, granted) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -80,14 +80,14 @@ impl Server {
     }
 
     /// A replica that has just had a full sync from `primary`.
-    pub fn synced(name: char, skew_us: i64, primary: &Self) -> Self {
+    pub(super) fn synced(name: char, skew_us: i64, primary: &Self) -> Self {
         let mut replica = Self::new(name, skew_us, primary.now_us);
         replica.load(&primary.save(), Source::Primary);
         replica
     }
 
     /// The same server, started again at `now_us` with what its file has.
-    pub fn restarted(&self, now_us: u64, file: &File) -> Self {
+    pub(super) fn restarted(&self, now_us: u64, file: &File) -> Self {
         let mut server = Self::new(self.name, self.skew_us, now_us);
         server.load(&file.base, Source::File);
         file.lines.iter().for_each(|line| server.apply(line, Source::File));
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// All that a file or a full sync has of this server.
-    pub fn save(&self) -> Saved {
+    pub(super) fn save(&self) -> Saved {
         let clock = self.clock();
         let locks =
             self.keyspace.iter().map(|(key, lock)| (key.clone(), codec::encode(lock, clock))).collect();
@@ -122,7 +122,7 @@ impl Server {
     }
 
     /// Runs a client's command.
-    pub fn execute(&mut self, line: &Line) -> Reply {
+    pub(super) fn execute(&mut self, line: &Line) -> Reply {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (policy, key, rest) = (Policy::default(), line[1].clone(), &words[1..]);
         self.manager.allowance = Allowance::default();
@@ -170,7 +170,7 @@ impl Server {
     }
 
     /// What a replica does with what its primary tells, and a start with what its file says.
-    pub fn apply(&mut self, line: &Line, source: Source) {
+    pub(super) fn apply(&mut self, line: &Line, source: Source) {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (command, words) = words.split_first().unwrap();
         if *command == b"LOCK._RECOVERY" {
@@ -194,7 +194,7 @@ impl Server {
     }
 
     /// Lets time pass: leases and waits that are due end on a primary.
-    pub fn wait_until(&mut self, now_us: u64, is_primary: bool) {
+    pub(super) fn wait_until(&mut self, now_us: u64, is_primary: bool) {
         self.now_us = now_us;
         if !is_primary || self.manager.next_deadline().is_none_or(|due| due > Moment(now_us)) {
             return;
@@ -211,13 +211,13 @@ impl Server {
     }
 
     /// The replica is a primary from now on, and grants nothing for so long.
-    pub fn promote(&mut self, window: Length) {
+    pub(super) fn promote(&mut self, window: Length) {
         self.manager.took_over(window, self.clock(), AHEAD_MS);
         self.begin();
     }
 
     /// The replica is a primary from now on, and the one before it had told it all.
-    pub fn succeed(&mut self) {
+    pub(super) fn succeed(&mut self) {
         self.manager.succeeded(Moment(self.now_us));
         self.begin();
     }
@@ -240,7 +240,7 @@ impl Server {
     }
 
     /// How many wait at locks that they could have.
-    pub fn stuck(&self) -> Option<&[u8]> {
+    pub(super) fn stuck(&self) -> Option<&[u8]> {
         let free = |key: &[u8]| self.keyspace.get(key).is_none_or(Lock::is_free);
         let waited = [&b"k"[..], b"s"]
             .into_iter()

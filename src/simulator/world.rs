@@ -11,17 +11,17 @@ use crate::primitive::recovery::Length;
 use crate::primitive::Permits;
 
 /// How many clients there are. Each is one owner.
-pub const CLIENTS: usize = 4;
+pub(super) const CLIENTS: usize = 4;
 
 /// The locks: one that is taken alone or shared, and a semaphore of two permits.
-pub const KEYS: [&str; 2] = ["k", "s"];
+pub(super) const KEYS: [&str; 2] = ["k", "s"];
 
 /// After so many µs a client gives a request up.
 const PATIENCE_US: u64 = 60_000;
 
 /// What may happen in a run, and what may not.
 #[derive(Clone, Copy, Debug)]
-pub struct Conditions {
+pub(super) struct Conditions {
     /// How long nothing is granted after a promotion.
     pub window: Length,
     /// The shortest and the longest lease that clients ask for.
@@ -38,7 +38,7 @@ pub struct Conditions {
 
 /// What comes next. Every event means something in every state, so that any of them can be left out of a run.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub(super) enum Event {
     /// Time passes.
     Pass { us: u64 },
     /// A client goes on with a lock: it asks for it, renews it or gives it back.
@@ -107,7 +107,7 @@ struct Sender {
 
 /// What a run came to.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     pub failovers: u64,
     pub grants: u64,
     /// Holds that a new primary did not know and took back in.
@@ -120,7 +120,7 @@ pub struct Outcome {
     pub story: Vec<String>,
 }
 
-pub struct World {
+pub(super) struct World {
     conditions: Conditions,
     now_us: u64,
     servers: Vec<Server>,
@@ -151,7 +151,7 @@ pub struct World {
 
 impl World {
     /// A primary with its replicas, and nobody has any lock.
-    pub fn new(conditions: Conditions, tells: bool) -> Self {
+    pub(super) fn new(conditions: Conditions, tells: bool) -> Self {
         let primary = Server::new('A', 0, 0);
         let replica = Server::synced('B', 30_000, &primary);
         let second = Server::synced('C', -40_000, &replica);
@@ -179,7 +179,7 @@ impl World {
     }
 
     /// Plays the events, up to the first that lets something go wrong.
-    pub fn play(mut self, events: &[Event]) -> Outcome {
+    pub(super) fn play(mut self, events: &[Event]) -> Outcome {
         for event in events {
             match *event {
                 Event::Pass { us } => self.pass(us),

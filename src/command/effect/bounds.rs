@@ -15,7 +15,7 @@ use crate::primitive::cooldown::CooldownReason;
 use crate::primitive::time::left_to_wire;
 use crate::primitive::{Clock, Cooldown, Fence, Lease, Moment};
 
-pub const BOUNDS: Spec = Spec {
+pub(crate) const BOUNDS: Spec = Spec {
     name: "lock._bounds",
     summary: "Internal: states what bounds a hold beside its lease. For the AOF and for replicas only.",
     flags: "write admin",
@@ -33,7 +33,7 @@ pub const BOUNDS: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const COOL: Spec = Spec {
+pub(crate) const COOL: Spec = Spec {
     name: "lock._cool",
     summary: "Internal: states that a hold has ended and its lock is in cooldown. For the AOF and for replicas only.",
     flags: "write admin",
@@ -55,23 +55,23 @@ pub const COOL: Spec = Spec {
 
 /// A moment as it stands in the stream: what is left of it, and where it is by the wall clock; in ms, -1 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     pub left_ms: i64,
     pub unix_ms: i64,
 }
 
 impl Stamp {
-    pub const NONE: Self = Self { left_ms: -1, unix_ms: -1 };
+    pub(crate) const NONE: Self = Self { left_ms: -1, unix_ms: -1 };
 
     /// A moment; none if it is never.
-    pub fn of(moment: Moment, clock: Clock) -> Self {
+    pub(crate) fn of(moment: Moment, clock: Clock) -> Self {
         let left_ms = left_to_wire(moment, clock.now);
         let unix_ms = i64::try_from(clock.unix_ms_of(moment)).unwrap_or(i64::MAX);
         Self { left_ms, unix_ms: if left_ms < 0 { -1 } else { unix_ms } }
     }
 
     /// Reads two numbers; nothing if they cannot be true together.
-    pub fn parse(args: &mut Args) -> Option<Self> {
+    pub(crate) fn parse(args: &mut Args) -> Option<Self> {
         let mut number = || parse_i64(args.required().ok()?);
         let (left_ms, unix_ms) = (number()?, number()?);
         let in_range = left_ms >= -1 && unix_ms >= -1 && (left_ms == -1) == (unix_ms == -1);
@@ -79,25 +79,25 @@ impl Stamp {
     }
 
     /// Adds both numbers; the inverse of [`Stamp::parse`].
-    pub fn put(self, words: &mut Words) {
+    pub(crate) fn put(self, words: &mut Words) {
         words.extend([Word::Number(self.left_ms), Word::Number(self.unix_ms)]);
     }
 
     /// The moment here; nothing for none.
-    pub fn here(self, source: Source, clock: Clock) -> Option<Moment> {
+    pub(crate) fn here(self, source: Source, clock: Clock) -> Option<Moment> {
         let (left_ms, unix_ms) = (u64::try_from(self.left_ms).ok()?, u64::try_from(self.unix_ms).ok()?);
         Some(moment_here(left_ms.saturating_mul(1000), unix_ms.saturating_mul(1000), source, clock))
     }
 
     /// Where a hold with this lease ends here.
-    pub fn of_lease(self, lease: Lease, source: Source, clock: Clock) -> Moment {
+    pub(crate) fn of_lease(self, lease: Lease, source: Source, clock: Clock) -> Moment {
         self.here(source, clock).map_or(Moment::NEVER, |end| end.min(lease.deadline(clock.now)))
     }
 }
 
 /// What bounds a hold, as it stands in the stream after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BoundsEffect {
+pub(crate) struct BoundsEffect {
     pub fence: Fence,
     pub cap: Stamp,
     pub min_end: Stamp,
@@ -106,13 +106,13 @@ pub struct BoundsEffect {
 
 impl BoundsEffect {
     /// The effect that states these bounds.
-    pub fn of(fence: Fence, bounds: &Bounds, clock: Clock) -> Self {
+    pub(crate) fn of(fence: Fence, bounds: &Bounds, clock: Clock) -> Self {
         let min_end = if bounds.min_end > clock.now { Stamp::of(bounds.min_end, clock) } else { Stamp::NONE };
         Self { fence, cap: Stamp::of(bounds.cap, clock), min_end, tie: bounds.tie }
     }
 
     /// Reads the words after the key.
-    pub fn parse(args: &mut Args) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args) -> Result<Self, LockError> {
         let fence = parse_fence(args)?;
         let mut fields = || {
             let (cap, min_end) = (Stamp::parse(args)?, Stamp::parse(args)?);
@@ -127,7 +127,7 @@ impl BoundsEffect {
     }
 
     /// Adds the words after the key; the inverse of [`BoundsEffect::parse`].
-    pub fn put(&self, words: &mut Words) {
+    pub(crate) fn put(&self, words: &mut Words) {
         words.push(Word::Number(self.fence.to_wire()));
         self.cap.put(words);
         self.min_end.put(words);
@@ -138,7 +138,7 @@ impl BoundsEffect {
     }
 
     /// The bounds on this server.
-    pub fn into_bounds(self, source: Source, clock: Clock) -> Bounds {
+    pub(crate) fn into_bounds(self, source: Source, clock: Clock) -> Bounds {
         Bounds {
             cap: self.cap.here(source, clock).unwrap_or(Moment::NEVER),
             min_end: self.min_end.here(source, clock).unwrap_or(Moment::MIN),
@@ -149,32 +149,32 @@ impl BoundsEffect {
 
 /// Permits that cool, as they stand in the stream after the key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CoolEffect<'a> {
+pub(crate) struct CoolEffect<'a> {
     pub hold: HoldEffect<'a>,
     pub why: CooldownReason,
 }
 
 impl<'a> CoolEffect<'a> {
     /// The effect that states this.
-    pub fn of(cooldown: &'a Cooldown, clock: Clock) -> Self {
+    pub(crate) fn of(cooldown: &'a Cooldown, clock: Clock) -> Self {
         Self { hold: HoldEffect::of(&cooldown.hold, clock), why: cooldown.why }
     }
 
     /// Reads the words after the key.
-    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
         let hold = HoldEffect::parse_plain(args)?;
         let why = parse_i64(args.required()?).and_then(CooldownReason::from_wire);
         Ok(Self { hold, why: why.ok_or(LockError::BadEffect)? })
     }
 
     /// Adds the words after the key; the inverse of [`CoolEffect::parse`].
-    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+    pub(crate) fn put<'s>(&'s self, words: &mut Words<'s>) {
         self.hold.put(words);
         words.push(Word::Number(i64::from(self.why.to_wire())));
     }
 
     /// The cooldown on this server; nothing if its fence cannot be true, or if it would never end.
-    pub fn into_cooldown(self, source: Source, clock: Clock) -> Option<Cooldown> {
+    pub(crate) fn into_cooldown(self, source: Source, clock: Clock) -> Option<Cooldown> {
         let hold = self.hold.into_hold(source, clock)?;
         (hold.lease != Lease::NEVER).then_some(Cooldown { hold, why: self.why })
     }

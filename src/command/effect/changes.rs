@@ -16,7 +16,7 @@ use crate::primitive::codec::Source;
 use crate::primitive::step::replica::Renewal;
 use crate::primitive::{Clock, Fence, Hold, Lease};
 
-pub const RENEW: Spec = Spec {
+pub(crate) const RENEW: Spec = Spec {
     name: "lock._renew",
     summary: "Internal: states how long a hold lasts. For the AOF and for replicas only.",
     flags: "write admin",
@@ -34,7 +34,7 @@ pub const RENEW: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const ENTER: Spec = Spec {
+pub(crate) const ENTER: Spec = Spec {
     name: "lock._enter",
     summary: "Internal: states that a hold is entered under an id. For the AOF and for replicas only.",
     flags: "write admin",
@@ -44,7 +44,7 @@ pub const ENTER: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-pub const LEAVE: Spec = Spec {
+pub(crate) const LEAVE: Spec = Spec {
     name: "lock._leave",
     summary: "Internal: states that a hold was left under an id. For the AOF and for replicas only.",
     flags: "write admin",
@@ -56,7 +56,7 @@ pub const LEAVE: Spec = Spec {
 
 /// A hold without its ids as it stands in the stream, after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RenewEffect<'a> {
+pub(crate) struct RenewEffect<'a> {
     pub fence: Fence,
     pub permits: u32,
     pub lease: Lease,
@@ -66,7 +66,7 @@ pub struct RenewEffect<'a> {
 
 impl<'a> RenewEffect<'a> {
     /// The effect that states this hold, but for its ids.
-    pub fn of(hold: &'a Hold, clock: Clock) -> Self {
+    pub(crate) fn of(hold: &'a Hold, clock: Clock) -> Self {
         Self {
             fence: hold.fence,
             permits: hold.permits.count,
@@ -77,7 +77,7 @@ impl<'a> RenewEffect<'a> {
     }
 
     /// Reads the words after the key.
-    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
         let fence = parse_fence(args)?;
         let mut fields = || {
             let permits = u32::try_from(parse_i64(args.next_word()?)?).ok().filter(|permits| *permits > 0)?;
@@ -89,7 +89,7 @@ impl<'a> RenewEffect<'a> {
     }
 
     /// Adds the words after the key; the inverse of [`RenewEffect::parse`].
-    pub fn put(&self, words: &mut Words<'a>) {
+    pub(crate) fn put(&self, words: &mut Words<'a>) {
         words.extend([Word::Number(self.fence.to_wire()), Word::Number(i64::from(self.permits))]);
         words.push(Word::Number(self.lease.to_wire()));
         self.end.put(words);
@@ -99,7 +99,7 @@ impl<'a> RenewEffect<'a> {
     }
 
     /// What the hold is on this server.
-    pub fn here(self, source: Source, clock: Clock) -> Renewal {
+    pub(crate) fn here(self, source: Source, clock: Clock) -> Renewal {
         let deadline = self.end.of_lease(self.lease, source, clock);
         Renewal { permits: self.permits, lease: self.lease, deadline, note: self.note.into() }
     }
@@ -107,14 +107,14 @@ impl<'a> RenewEffect<'a> {
 
 /// An id of a hold, as it stands in the stream after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IdEffect<'a> {
+pub(crate) struct IdEffect<'a> {
     pub fence: Fence,
     pub id: &'a [u8],
 }
 
 impl<'a> IdEffect<'a> {
     /// Reads the words after the key.
-    pub fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
+    pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
         let (fence, id) = (parse_fence(args)?, args.required()?);
         if id.len() > ID_BYTES_MAX {
             return Err(LockError::BadEffect);
@@ -123,7 +123,7 @@ impl<'a> IdEffect<'a> {
     }
 
     /// Adds the words after the key; the inverse of [`IdEffect::parse`].
-    pub fn put(&self, words: &mut Words<'a>) {
+    pub(crate) fn put(&self, words: &mut Words<'a>) {
         words.extend([Word::Number(self.fence.to_wire()), Word::Text(self.id)]);
     }
 }

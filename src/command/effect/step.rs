@@ -20,7 +20,7 @@ use crate::primitive::codec::Source;
 use crate::primitive::step::replica::Change;
 use crate::primitive::{Clock, Cooldown, Effect, Fence, Hold, Lock};
 
-pub const STEP: Spec = Spec {
+pub(crate) const STEP: Spec = Spec {
     name: "lock._step",
     summary: "Internal: states all that one step did to a lock. For the AOF and for replicas only.",
     flags: "write admin",
@@ -36,7 +36,7 @@ pub const STEP: Spec = Spec {
 
 /// One word of a command in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word<'a> {
+pub(crate) enum Word<'a> {
     Number(i64),
     Text(&'a [u8]),
 }
@@ -44,7 +44,7 @@ pub enum Word<'a> {
 #[cfg(test)]
 impl Word<'_> {
     /// The word as it is sent.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         match self {
             Word::Number(n) => n.to_string().into_bytes(),
             Word::Text(text) => text.to_vec(),
@@ -53,11 +53,11 @@ impl Word<'_> {
 }
 
 /// The words after a key. A hand-off has no more than fit inline.
-pub type Words<'a> = SmallVec<[Word<'a>; 16]>;
+pub(crate) type Words<'a> = SmallVec<[Word<'a>; 16]>;
 
 /// One thing that happened to a lock, as the stream tells it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LockEffect<'a> {
+pub(crate) enum LockEffect<'a> {
     Hold(HoldEffect<'a>),
     Renew(RenewEffect<'a>),
     Enter(IdEffect<'a>),
@@ -69,11 +69,11 @@ pub enum LockEffect<'a> {
 }
 
 /// All that one step did to a lock. Nearly always one or two things.
-pub type LockEffects<'a> = SmallVec<[LockEffect<'a>; 2]>;
+pub(crate) type LockEffects<'a> = SmallVec<[LockEffect<'a>; 2]>;
 
 /// The commands of the effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EffectKind {
+pub(crate) enum EffectKind {
     Hold,
     Renew,
     Enter,
@@ -85,7 +85,7 @@ pub enum EffectKind {
 }
 
 impl EffectKind {
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Hold,
         Self::Renew,
         Self::Enter,
@@ -97,7 +97,7 @@ impl EffectKind {
     ];
 
     /// What the server is told about the command.
-    pub const fn spec(self) -> &'static Spec {
+    pub(crate) const fn spec(self) -> &'static Spec {
         match self {
             Self::Hold => &HOLD,
             Self::Renew => &RENEW,
@@ -111,7 +111,7 @@ impl EffectKind {
     }
 
     /// The command's name in the stream.
-    pub const fn command(self) -> &'static CStr {
+    pub(crate) const fn command(self) -> &'static CStr {
         match self {
             Self::Hold => c"LOCK._HOLD",
             Self::Renew => c"LOCK._RENEW",
@@ -131,7 +131,7 @@ impl EffectKind {
     }
 
     /// Reads the words of the command after its name: the key, which the server has read, and the effect.
-    pub fn parse<'a>(self, words: &'a [&'a [u8]]) -> Result<LockEffect<'a>, LockError> {
+    pub(crate) fn parse<'a>(self, words: &'a [&'a [u8]]) -> Result<LockEffect<'a>, LockError> {
         let mut args = Args::new(self.spec().name, words);
         args.key()?;
         self.parse_rest(&mut args)
@@ -155,7 +155,7 @@ impl EffectKind {
 }
 
 /// What the stream tells of a step, with the lock as the step leaves it.
-pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
+pub(crate) fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
     let mut told = LockEffects::new();
     for effect in effects {
         match *effect {
@@ -189,7 +189,7 @@ pub fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> Lo
 
 impl<'a> LockEffect<'a> {
     /// The effects that state a hold: the hold, and what bounds it.
-    pub fn of_hold(hold: &'a Hold, clock: Clock) -> impl Iterator<Item = Self> {
+    pub(crate) fn of_hold(hold: &'a Hold, clock: Clock) -> impl Iterator<Item = Self> {
         [Self::Hold(HoldEffect::of(hold, clock))].into_iter().chain(Self::of_bounds(hold, clock))
     }
 
@@ -203,11 +203,11 @@ impl<'a> LockEffect<'a> {
     }
 
     /// The effect that states a cooldown.
-    pub fn of_cooldown(cooldown: &'a Cooldown, clock: Clock) -> Self {
+    pub(crate) fn of_cooldown(cooldown: &'a Cooldown, clock: Clock) -> Self {
         Self::Cool(CoolEffect::of(cooldown, clock))
     }
 
-    pub const fn kind(&self) -> EffectKind {
+    pub(crate) const fn kind(&self) -> EffectKind {
         match self {
             Self::Hold(_) => EffectKind::Hold,
             Self::Renew(_) => EffectKind::Renew,
@@ -221,7 +221,7 @@ impl<'a> LockEffect<'a> {
     }
 
     /// Adds the words after the key.
-    pub fn put<'s>(&'s self, words: &mut Words<'s>) {
+    pub(crate) fn put<'s>(&'s self, words: &mut Words<'s>) {
         match self {
             Self::Hold(effect) => effect.put(words),
             Self::Renew(effect) => effect.put(words),
@@ -234,7 +234,7 @@ impl<'a> LockEffect<'a> {
     }
 
     /// What it does to the lock on this server. Returns `None` if it cannot be true.
-    pub fn here(self, source: Source, clock: Clock) -> Option<Change> {
+    pub(crate) fn here(self, source: Source, clock: Clock) -> Option<Change> {
         Some(match self {
             Self::Hold(effect) => Change::Hold(effect.into_hold(source, clock)?),
             Self::Renew(effect) => Change::Renew(effect.fence, effect.here(source, clock)),
@@ -249,7 +249,7 @@ impl<'a> LockEffect<'a> {
 }
 
 /// The command that states these effects, and its words after the key. Returns `None` if there is nothing to state.
-pub fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr, Words<'a>)> {
+pub(crate) fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr, Words<'a>)> {
     let mut words = Words::new();
     if let [only] = effects {
         only.put(&mut words);
@@ -269,7 +269,7 @@ pub fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr, Words
 }
 
 /// Reads the words of `LOCK._STEP`: the key, which the server has read, and the effects.
-pub fn parse<'a>(words: &'a [&'a [u8]]) -> Result<LockEffects<'a>, LockError> {
+pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<LockEffects<'a>, LockError> {
     let mut args = Args::new(STEP.name, words);
     args.key()?;
     let mut effects = LockEffects::new();

@@ -12,7 +12,7 @@ use crate::primitive::codec::Source;
 use crate::primitive::recovery::Outline;
 use crate::primitive::Clock;
 
-pub const RECOVERY: Spec = Spec {
+pub(crate) const RECOVERY: Spec = Spec {
     name: "lock._recovery",
     summary: "Internal: states whether a recovery window is open. For the AOF and for replicas only.",
     flags: "write admin",
@@ -24,7 +24,7 @@ pub const RECOVERY: Spec = Spec {
 
 /// Whether a window is open, as it stands in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowEffect {
+pub(crate) struct WindowEffect {
     known: u64,
     newest: u64,
     end: Stamp,
@@ -32,7 +32,7 @@ pub struct WindowEffect {
 
 impl WindowEffect {
     /// The effect that states this window, or that none is open.
-    pub fn of(window: Option<Outline>, clock: Clock) -> Self {
+    pub(crate) fn of(window: Option<Outline>, clock: Clock) -> Self {
         window.map_or(Self { known: 0, newest: 0, end: Stamp::NONE }, |window| Self {
             known: window.known,
             newest: window.newest,
@@ -41,7 +41,7 @@ impl WindowEffect {
     }
 
     /// Reads the words after the command's name.
-    pub fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
+    pub(crate) fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
         let mut args = Args::new(RECOVERY.name, words);
         let number = |args: &mut Args| {
             let n = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok());
@@ -54,7 +54,7 @@ impl WindowEffect {
     }
 
     /// The command, and its words.
-    pub fn command(&self) -> (&'static CStr, Words<'static>) {
+    pub(crate) fn command(&self) -> (&'static CStr, Words<'static>) {
         let mut words: Words = [self.known, self.newest]
             .into_iter()
             .map(|n| Word::Number(i64::try_from(n).unwrap_or(i64::MAX)))
@@ -64,7 +64,7 @@ impl WindowEffect {
     }
 
     /// The window as it is here; `None` if none is open.
-    pub fn here(self, source: Source, clock: Clock) -> Option<Outline> {
+    pub(crate) fn here(self, source: Source, clock: Clock) -> Option<Outline> {
         let left = self.end.here(Source::Primary, clock)?;
         // A clock that was set back makes no window longer.
         let until = self.end.here(source, clock)?.min(left);

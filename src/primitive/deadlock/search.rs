@@ -29,15 +29,15 @@ const REQUESTER: usize = 0;
 /// What a step costs, in units of [`SEARCH_COST_MAX`].
 mod cost {
     /// Passing by somebody who is known.
-    pub const KNOWN: usize = 1;
+    pub(super) const KNOWN: usize = 1;
     /// Looking at a waiter or a holder.
-    pub const WAITER: usize = 2;
+    pub(super) const WAITER: usize = 2;
     /// Meeting an owner for the first time.
-    pub const OWNER: usize = 20;
+    pub(super) const OWNER: usize = 20;
     /// Looking at one of its waits.
-    pub const WAIT: usize = 8;
+    pub(super) const WAIT: usize = 8;
     /// Opening a lock.
-    pub const LOCK: usize = 20;
+    pub(super) const LOCK: usize = 20;
 }
 
 struct OwnerNode {

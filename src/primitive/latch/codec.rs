@@ -19,7 +19,7 @@ use crate::primitive::bytes::{put_text, Input};
 const VERSION: u8 = 1;
 
 /// The bytes of a latch.
-pub fn encode(latch: &Latch) -> Vec<u8> {
+pub(crate) fn encode(latch: &Latch) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + 32 * latch.ids.len());
     out.push(VERSION);
     for number in [latch.size, latch.left, latch.ids.len() as u32] {
@@ -30,7 +30,7 @@ pub fn encode(latch: &Latch) -> Vec<u8> {
 }
 
 /// The latch that these bytes stand for; nothing if they break any rule.
-pub fn decode(bytes: &[u8]) -> Option<Latch> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Latch> {
     let mut input = Input::new(bytes);
     if input.u8()? != VERSION {
         return None;

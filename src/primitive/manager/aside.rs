@@ -10,7 +10,7 @@ use crate::primitive::{Fence, Hold, LockManager};
 
 /// Leases and ties of what was loaded so far, its newest fence, and the recovery window that goes along with it.
 #[derive(Default)]
-pub struct Aside {
+pub(crate) struct Aside {
     leases: Leases,
     ties: Ties,
     newest: Option<Fence>,
@@ -28,17 +28,17 @@ impl Aside {
 
 impl LockManager {
     /// What is loaded from here on is noted aside.
-    pub fn begin_aside(&mut self) {
+    pub(crate) fn begin_aside(&mut self) {
         self.aside = Some(Box::default());
     }
 
     /// Whether what is being loaded is not served yet.
-    pub fn is_aside(&self) -> bool {
+    pub(crate) fn is_aside(&self) -> bool {
         self.aside.is_some()
     }
 
     /// Notes a hold that was loaded.
-    pub fn index_loaded(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
+    pub(crate) fn index_loaded(&mut self, db: i32, key: &[u8], hold: &mut Hold) {
         self.note_loaded(hold.fence);
         match &mut self.aside {
             Some(aside) => aside.add(db, key, hold),
@@ -55,7 +55,7 @@ impl LockManager {
     }
 
     /// What was loaded aside is served from here on in place of all that was there.
-    pub fn serve_aside(&mut self) {
+    pub(crate) fn serve_aside(&mut self) {
         if let Some(aside) = self.aside.take() {
             (self.leases, self.ties) = (aside.leases, aside.ties);
             aside.newest.into_iter().for_each(|fence| self.fences.advance_past(fence));
@@ -72,7 +72,7 @@ impl LockManager {
     }
 
     /// Empties the index; the names of all locks that stood in it, for who knows better in which databases they are.
-    pub fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
+    pub(crate) fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
         let tied = self.ties.keys().map(|key| (**key).into());
         let names = tied.chain(self.leases.names().map(Box::from)).collect();
         (self.leases, self.ties) = (Leases::default(), Ties::default());
@@ -80,7 +80,7 @@ impl LockManager {
     }
 
     /// What was loaded aside is thrown away. Its newest fence is remembered: numbers that were given out do not come again.
-    pub fn drop_aside(&mut self) {
+    pub(crate) fn drop_aside(&mut self) {
         let newest = self.aside.take().and_then(|aside| aside.newest);
         self.thrown_away = self.thrown_away.max(newest);
     }

@@ -17,7 +17,7 @@ const SWEPT_AT_ONCE: usize = 100;
 
 /// A lock to look at; several only where a grant of several is to be taken back.
 #[derive(Debug)]
-pub struct Recheck {
+pub(crate) struct Recheck {
     pub db: i32,
     pub keys: Keys,
     /// A grant to take back, if it is still provisional.
@@ -26,14 +26,14 @@ pub struct Recheck {
 
 impl Recheck {
     /// A look at one lock.
-    pub fn of(db: i32, key: Rc<[u8]>) -> Self {
+    pub(crate) fn of(db: i32, key: Rc<[u8]>) -> Self {
         Self { db, keys: smallvec![key], rollback: None }
     }
 }
 
 /// What is to be looked at.
 #[derive(Default)]
-pub struct Rechecks {
+pub(crate) struct Rechecks {
     locks: VecDeque<Recheck>,
     /// Connections that are gone, and how far their ties have been looked up.
     gone: VecDeque<(u64, Option<(i32, Tied)>)>,
@@ -46,17 +46,17 @@ pub struct Rechecks {
 impl Rechecks {
     /// Whether there is nothing to look at.
     #[inline]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.locks.is_empty() && self.gone.is_empty() && !self.queues.is_on() && !self.ties.is_on()
     }
 
     /// Adds a look.
-    pub fn push(&mut self, recheck: Recheck) {
+    pub(crate) fn push(&mut self, recheck: Recheck) {
         self.locks.push_back(recheck);
     }
 
     /// Two databases have changed places: grants that may have to be taken back are in the other one now.
-    pub fn swap(&mut self, first: i32, second: i32) {
+    pub(crate) fn swap(&mut self, first: i32, second: i32) {
         for recheck in self.locks.iter_mut().filter(|recheck| recheck.rollback.is_some()) {
             recheck.swap(first, second);
         }
@@ -65,7 +65,7 @@ impl Rechecks {
 
 impl Recheck {
     /// Follows its locks when two databases change places.
-    pub fn swap(&mut self, first: i32, second: i32) {
+    pub(crate) fn swap(&mut self, first: i32, second: i32) {
         self.db = match self.db {
             db if db == first => second,
             db if db == second => first,
@@ -76,7 +76,7 @@ impl Recheck {
 
 impl LockManager {
     /// Asks for a look at this lock, unless that was the last thing asked for.
-    pub fn recheck(&mut self, db: i32, key: &[u8]) {
+    pub(crate) fn recheck(&mut self, db: i32, key: &[u8]) {
         let is_this = |last: &Recheck| {
             last.rollback.is_none()
                 && last.db == db
@@ -88,7 +88,7 @@ impl LockManager {
     }
 
     /// Asks for a look at this key if somebody waits for its lock or watches it. Returns whether somebody does.
-    pub fn recheck_if_awaited(&mut self, db: i32, key: &[u8]) -> bool {
+    pub(crate) fn recheck_if_awaited(&mut self, db: i32, key: &[u8]) -> bool {
         let is_watched = self.observers.mark(db, key);
         let is_awaited = self.waiters.waiting_for(db, key) > 0;
         if is_awaited {
@@ -99,7 +99,7 @@ impl LockManager {
 
     /// The same for a lock that has come here from elsewhere. It is looked at, too, if it is tied to a connection, which may
     /// be another server's, or gone, and if nobody has it, so that its key is to go.
-    pub fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) -> bool {
+    pub(crate) fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) -> bool {
         if lock.is_free() || lock.holds().iter().any(|hold| hold.tie().is_some()) {
             self.recheck(db, key);
             return true;
@@ -108,7 +108,7 @@ impl LockManager {
     }
 
     /// A connection is gone: asks for a look at the holds that are tied to it. Returns whether there are any.
-    pub fn recheck_ties(&mut self, client: u64) -> bool {
+    pub(crate) fn recheck_ties(&mut self, client: u64) -> bool {
         let is_tied = !self.ties.after(None, Some(client), 1).is_empty();
         if is_tied {
             self.rechecks.gone.push_back((client, None));
@@ -117,7 +117,7 @@ impl LockManager {
     }
 
     /// Asks for a look at all holds that are tied to any connection. Returns whether there are any.
-    pub fn recheck_all_ties(&mut self) -> bool {
+    pub(crate) fn recheck_all_ties(&mut self) -> bool {
         let is_tied = self.ties.len() > 0;
         if is_tied {
             self.rechecks.ties.ask();
@@ -126,7 +126,7 @@ impl LockManager {
     }
 
     /// Asks for a look at all keys that are watched, and at all locks that are waited for.
-    pub fn recheck_all(&mut self) {
+    pub(crate) fn recheck_all(&mut self) {
         self.observers.mark_all();
         if self.waiters.len() > 0 {
             self.rechecks.queues.ask();
@@ -134,7 +134,7 @@ impl LockManager {
     }
 
     /// Returns the next lock to look at; `None` if there is none, or no time to find it.
-    pub fn next_recheck(&mut self, in_budget: impl Fn() -> bool) -> Option<Recheck> {
+    pub(crate) fn next_recheck(&mut self, in_budget: impl Fn() -> bool) -> Option<Recheck> {
         loop {
             if let Some(recheck) = self.rechecks.locks.pop_front() {
                 return Some(recheck);
@@ -146,7 +146,7 @@ impl LockManager {
     }
 
     /// Returns the lock of the next lease that is due; `None` if none is, or while the recovery window is open.
-    pub fn next_due_lease(&mut self, now: Moment) -> Option<Recheck> {
+    pub(crate) fn next_due_lease(&mut self, now: Moment) -> Option<Recheck> {
         if self.recovery.is_open() {
             return None;
         }
@@ -184,7 +184,7 @@ impl LockManager {
 
     /// Ends the next wait or watch that is due. Returns the waiter and what to tell its client, if it has one; `None` if
     /// nothing is due.
-    pub fn end_due_wait(&mut self, now: Moment) -> Option<(WaiterId, WaitEnd)> {
+    pub(crate) fn end_due_wait(&mut self, now: Moment) -> Option<(WaiterId, WaitEnd)> {
         loop {
             let id = self.waiters.pop_due(now).or_else(|| self.observers.pop_due(now))?;
             if let Some(client) = self.waiters.end_slice(id) {
@@ -198,7 +198,7 @@ impl LockManager {
 
     /// Takes a waiter out of its queues between two steps, or ends a watch. Nothing may be granted here, so this asks for
     /// a look at the queues. Returns whether there was such a wait.
-    pub fn dismiss_between_steps(&mut self, id: WaiterId, why: WaitEnd) -> bool {
+    pub(crate) fn dismiss_between_steps(&mut self, id: WaiterId, why: WaitEnd) -> bool {
         let Some((db, keys)) = self.take_out(id, why) else {
             let was_there = self.observers.remove(id);
             self.stats.unobserved.add(usize::from(was_there && why == WaitEnd::TimedOut));
@@ -212,7 +212,7 @@ impl LockManager {
 
     /// The same, but the caller asks for the looks. Returns the locks that it waited for, and their database; `None` if it
     /// waits for none.
-    pub fn take_out(&mut self, id: WaiterId, why: WaitEnd) -> Option<(i32, Keys)> {
+    pub(crate) fn take_out(&mut self, id: WaiterId, why: WaitEnd) -> Option<(i32, Keys)> {
         let entry = self.waiters.remove(id)?;
         self.stats.record_wait_end(why);
         Some((entry.db, entry.keys))

@@ -11,7 +11,14 @@ impl LockManager {
     /// The lock has left its key: deleted, overwritten, evicted, renamed or moved. Its holds have vanished. A replica hears of
     /// no releases, and what it remembered would be out of date when it is promoted; so it remembers nothing. Returns whether
     /// somebody waits for the lock or watches the key.
-    pub fn key_gone(&mut self, db: i32, key: &[u8], lock: &Lock, now: Moment, is_primary: bool) -> bool {
+    pub(crate) fn key_gone(
+        &mut self,
+        db: i32,
+        key: &[u8],
+        lock: &Lock,
+        now: Moment,
+        is_primary: bool,
+    ) -> bool {
         lock.cooldowns().iter().for_each(|cooldown| self.unindex(db, key, &cooldown.hold));
         for hold in lock.holds() {
             self.unindex(db, key, hold);
@@ -29,7 +36,7 @@ impl LockManager {
     }
 
     /// This database has been emptied, or all of them. Returns what is left to be given back, bit by bit.
-    pub fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> {
+    pub(crate) fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> {
         let (leases, ties) = (self.leases.clear(db), self.ties.clear(db));
         self.ledger.flush(db, now);
         self.recovery.let_nothing_back();
@@ -38,7 +45,7 @@ impl LockManager {
     }
 
     /// Two databases have changed places.
-    pub fn swapped(&mut self, first: i32, second: i32, now: Moment) {
+    pub(crate) fn swapped(&mut self, first: i32, second: i32, now: Moment) {
         self.leases.swap(first, second);
         self.ties.swap(first, second);
         self.rechecks.swap(first, second);
@@ -51,7 +58,7 @@ impl LockManager {
 
     /// This server is a primary from now on, or has loaded what may not be all there was: whatever it does not know of may
     /// have been granted. Returns whether nothing is granted for a while.
-    pub fn took_over(&mut self, length: Length, clock: Clock, ahead_ms: u64) -> bool {
+    pub(crate) fn took_over(&mut self, length: Length, clock: Clock, ahead_ms: u64) -> bool {
         let is_open = self.recovery.open(length, self.fences.last(), clock, ahead_ms);
         self.pass_thrown_away();
         if let Some(until) = self.recovery.until() {
@@ -64,7 +71,7 @@ impl LockManager {
 
     /// This server is a primary from now on, or has started, and knows of all that was granted before. A time without grants that
     /// had begun goes on. Returns whether there is one.
-    pub fn succeeded(&mut self, now: Moment) -> bool {
+    pub(crate) fn succeeded(&mut self, now: Moment) -> bool {
         self.pass_thrown_away();
         if self.recovery.is_due(now) {
             self.recovery.close();
@@ -81,12 +88,12 @@ impl LockManager {
     }
 
     /// Grants again, if the time without grants is over. Returns whether it has ended with this.
-    pub fn end_recovery_if_due(&mut self, now: Moment) -> bool {
+    pub(crate) fn end_recovery_if_due(&mut self, now: Moment) -> bool {
         self.recovery.is_due(now) && self.end_recovery()
     }
 
     /// Grants again. Returns whether there was a time without grants.
-    pub fn end_recovery(&mut self) -> bool {
+    pub(crate) fn end_recovery(&mut self) -> bool {
         let was_open = self.recovery.close();
         if was_open {
             self.recheck_all();
@@ -96,7 +103,7 @@ impl LockManager {
 
     /// This server is a primary no more, and those who waited have been sent away: their queues are forgotten, and what a
     /// primary would still have looked at. Returns what is left to be given back, bit by bit.
-    pub fn stepped_down(&mut self) -> impl Iterator<Item = ()> {
+    pub(crate) fn stepped_down(&mut self) -> impl Iterator<Item = ()> {
         self.stats.failed.add(self.waiters.len());
         self.provisional = Table::default();
         self.rechecks = Rechecks::default();

@@ -10,13 +10,13 @@ use crate::primitive::{HoldEnd, Lease, Moment, Permits};
 
 /// How a grant is taken back that its waiter has not heard of.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Rollback {
+pub(super) enum Rollback {
     EndHold,
     Downgrade { grant: usize },
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hold {
+pub(super) struct Hold {
     pub owner: usize,
     /// Stands for the fence: holds of one grant share it, and no others.
     pub grant: usize,
@@ -41,25 +41,25 @@ impl Hold {
     }
 
     /// Lets it last for `lease` from now.
-    pub fn renew(&mut self, lease: Lease, from_now: Lease, now: Moment) {
+    pub(super) fn renew(&mut self, lease: Lease, from_now: Lease, now: Moment) {
         (self.lease, self.deadline) = (lease, from_now.deadline(now).min(self.end_max()));
     }
 
     /// The same, if it lasts longer so.
-    pub fn raise(&mut self, lease: Lease, now: Moment) {
+    pub(super) fn raise(&mut self, lease: Lease, now: Moment) {
         if lease.deadline(now).min(self.end_max()) > self.deadline {
             self.renew(self.lease.max(lease), lease, now);
         }
     }
 
     /// Its owner has been heard of.
-    pub fn claim(&mut self, now: Moment) {
+    pub(super) fn claim(&mut self, now: Moment) {
         if std::mem::take(&mut self.is_unclaimed) {
             self.renew(self.lease, self.lease, now);
         }
     }
 
-    pub fn tie(&mut self, tie: Tie) {
+    pub(super) fn tie(&mut self, tie: Tie) {
         self.bounds.tie = Some(tie);
         self.deadline = self.deadline.min(self.end_max());
     }
@@ -67,7 +67,7 @@ impl Hold {
 
 /// Permits that nobody has and nobody gets before `until`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cooldown {
+pub(super) struct Cooldown {
     pub owner: usize,
     pub grant: usize,
     pub permits: Permits,
@@ -76,7 +76,7 @@ pub struct Cooldown {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Waiter {
+pub(super) struct Waiter {
     pub kind: WaiterKind,
     pub owner: usize,
     pub keys: BTreeSet<usize>,
@@ -92,7 +92,7 @@ pub struct Waiter {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(super) struct Model {
     /// By key.
     pub holds: Vec<Vec<Hold>>,
     /// By key.
@@ -122,16 +122,16 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(keys: usize, delay_ms: u64) -> Self {
+    pub(super) fn new(keys: usize, delay_ms: u64) -> Self {
         Self { holds: vec![Vec::new(); keys], cooldown: vec![Vec::new(); keys], delay_ms, ..Self::default() }
     }
 
     /// The limit of those who have it.
-    pub fn limit_of(&self, key: usize) -> Option<u32> {
+    pub(super) fn limit_of(&self, key: usize) -> Option<u32> {
         self.holds[key].first().map(|hold| hold.permits.limit)
     }
 
-    pub fn fits(&self, key: usize, permits: Permits) -> bool {
+    pub(super) fn fits(&self, key: usize, permits: Permits) -> bool {
         let held = self.holds[key].iter().map(|hold| hold.permits);
         let claims: Vec<Permits> =
             held.chain(self.cooldown[key].iter().map(|cooldown| cooldown.permits)).collect();
@@ -141,7 +141,7 @@ impl Model {
     }
 
     /// A hold is no more. Ways that nobody need tell apart here are taken as one.
-    pub fn record_end(&mut self, key: usize, owner: usize, grant: usize, how: HoldEnd) {
+    pub(super) fn record_end(&mut self, key: usize, owner: usize, grant: usize, how: HoldEnd) {
         self.past.insert((key, owner), grant);
         match class(how) {
             HoldEnd::Undone => {}
@@ -160,7 +160,7 @@ impl Model {
     }
 
     /// How the newest hold of this owner ended, or this one, as far as it is remembered.
-    pub fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, HoldEnd)> {
+    pub(super) fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, HoldEnd)> {
         let newest = self.newest.get(&(key, owner)).copied();
         let is_of_now = self.newest_at.get(&(key, owner)).copied() > self.flushed;
         let Some(grant) = grant else { return newest.filter(|_| is_of_now) };
@@ -169,7 +169,13 @@ impl Model {
     }
 
     /// Ends the holds that are chosen; how many.
-    pub fn end(&mut self, key: usize, how: HoldEnd, now: Moment, chosen: impl Fn(&Hold) -> bool) -> usize {
+    pub(super) fn end(
+        &mut self,
+        key: usize,
+        how: HoldEnd,
+        now: Moment,
+        chosen: impl Fn(&Hold) -> bool,
+    ) -> usize {
         let all = std::mem::take(&mut self.holds[key]);
         let (gone, stay): (Vec<Hold>, Vec<Hold>) = all.into_iter().partition(chosen);
         self.holds[key] = stay;
@@ -196,7 +202,7 @@ impl Model {
     }
 
     /// All data have gone. Of what went nothing is known; what is known of an owner is of an earlier hold.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.flushed = Some(Moment(self.now_us));
         for key in 0..self.holds.len() {
             for hold in std::mem::take(&mut self.holds[key]) {
@@ -207,7 +213,7 @@ impl Model {
     }
 
     /// The server was a replica for a moment.
-    pub fn change_roles(&mut self) {
+    pub(super) fn change_roles(&mut self) {
         self.waiters.clear();
         self.holds.iter_mut().flatten().for_each(|hold| hold.provisional = None);
         self.ended.clear();
@@ -218,15 +224,15 @@ impl Model {
         self.flushed = None;
     }
 
-    pub fn hold_of(&self, key: usize, owner: usize) -> Option<&Hold> {
+    pub(super) fn hold_of(&self, key: usize, owner: usize) -> Option<&Hold> {
         self.holds[key].iter().find(|hold| hold.owner == owner)
     }
 
-    pub fn hold_of_mut(&mut self, key: usize, owner: usize) -> Option<&mut Hold> {
+    pub(super) fn hold_of_mut(&mut self, key: usize, owner: usize) -> Option<&mut Hold> {
         self.holds[key].iter_mut().find(|hold| hold.owner == owner)
     }
 
-    pub fn queue(&self, key: usize) -> impl Iterator<Item = &Waiter> {
+    pub(super) fn queue(&self, key: usize) -> impl Iterator<Item = &Waiter> {
         self.waiters.iter().filter(move |waiter| waiter.keys.contains(&key))
     }
 
@@ -244,7 +250,7 @@ impl Model {
     }
 
     /// One grant for all of these keys, to one who waited or to one who asks just now.
-    pub fn grant(&mut self, waiter: &Waiter, now: Moment, has_waited: bool) -> usize {
+    pub(super) fn grant(&mut self, waiter: &Waiter, now: Moment, has_waited: bool) -> usize {
         self.grants += 1;
         let provisional = has_waited && waiter.kind == WaiterKind::Client;
         let is_unclaimed = has_waited && waiter.kind == WaiterKind::Ticket;
@@ -288,7 +294,7 @@ impl Model {
     }
 
     /// Ends what is over and grants what can be granted, until there is nothing more.
-    pub fn expire_and_grant(&mut self, now: Moment) {
+    pub(super) fn expire_and_grant(&mut self, now: Moment) {
         loop {
             for key in 0..self.holds.len() {
                 self.end(key, HoldEnd::Unclaimed, now, |hold| hold.deadline <= now && hold.is_unclaimed);
@@ -315,21 +321,21 @@ impl Model {
     }
 
     /// Ends the owner's wait for this key; whether there was one.
-    pub fn cancel(&mut self, key: usize, owner: usize) -> bool {
+    pub(super) fn cancel(&mut self, key: usize, owner: usize) -> bool {
         let before = self.waiters.len();
         self.waiters.retain(|waiter| waiter.owner != owner || !waiter.keys.contains(&key));
         self.waiters.len() < before
     }
 
     /// Lets the clients go that have waited long enough at a ticket.
-    pub fn end_slices(&mut self, now: Moment) {
+    pub(super) fn end_slices(&mut self, now: Moment) {
         self.waiters.iter_mut().for_each(|waiter| {
             waiter.attached.take_if(|(until, _)| until.0.div_ceil(1000) <= now.0 / 1000);
         });
     }
 
     /// Puts a waiter in line; whatever its owner waited for among these keys is given up.
-    pub fn enqueue(&mut self, waiter: Waiter) {
+    pub(super) fn enqueue(&mut self, waiter: Waiter) {
         let earlier: Vec<usize> = (0..self.waiters.len())
             .filter(|at| self.waiters[*at].owner == waiter.owner)
             .filter(|at| !self.waiters[*at].keys.is_disjoint(&waiter.keys))
@@ -348,7 +354,7 @@ impl Model {
 
     /// The waiters that are left when everyone who waits for nothing lets go, gets what it can and lets go again:
     /// they wait for ever.
-    pub fn stuck(&self) -> Vec<Waiter> {
+    pub(super) fn stuck(&self) -> Vec<Waiter> {
         let mut rest = self.clone();
         rest.cooldown.iter_mut().for_each(Vec::clear);
         loop {
@@ -363,7 +369,7 @@ impl Model {
     }
 
     /// Whether this waiter would wait for ever.
-    pub fn would_be_stuck(&self, waiter: &Waiter) -> bool {
+    pub(super) fn would_be_stuck(&self, waiter: &Waiter) -> bool {
         let mut next = self.clone();
         next.enqueue(waiter.clone());
         next.stuck().contains(waiter)
@@ -371,7 +377,7 @@ impl Model {
 }
 
 /// The ways of an end that the model does not tell apart are one.
-pub fn class(how: HoldEnd) -> HoldEnd {
+pub(super) fn class(how: HoldEnd) -> HoldEnd {
     match how {
         HoldEnd::Capped | HoldEnd::Closed | HoldEnd::Unclaimed => HoldEnd::Expired,
         how => how,

@@ -10,7 +10,7 @@ use crate::primitive::Permits;
 
 /// How an owner names its hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum By {
+pub(super) enum By {
     /// Without a fence.
     Name,
     /// By the fence that it has, if it has any.
@@ -26,7 +26,7 @@ fn by() -> impl Strategy<Value = By> {
 }
 
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(super) enum Op {
     Acquire {
         /// More than one only by MACQUIRE.
         keys: BTreeSet<usize>,
@@ -169,7 +169,7 @@ fn some_keys() -> impl Strategy<Value = BTreeSet<usize>> {
     prop::collection::btree_set(0..KEYS.len(), 1..=KEYS.len())
 }
 
-pub fn op() -> impl Strategy<Value = Op> {
+pub(super) fn op() -> impl Strategy<Value = Op> {
     let (key, owner) = (0..KEYS.len(), 0..OWNERS.len());
     let time = || prop::option::weighted(0.8, 1..20_u64);
     let entry = || prop_oneof![4 => Just(0), 1 => 0..ENTRIES.len()];

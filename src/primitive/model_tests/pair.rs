@@ -33,7 +33,7 @@ use crate::primitive::time::left_to_wire;
 use crate::primitive::waiter::WaiterKind;
 use crate::primitive::{manager, Fence, HoldEnd, Lease, Lock, Moment, Permits};
 
-pub struct Pair {
+pub(super) struct Pair {
     world: World,
     model: Model,
     /// Which fence a grant of the model has got.
@@ -93,7 +93,7 @@ fn is_for_group(waiter: &Waiter) -> bool {
 }
 
 impl Pair {
-    pub fn new(delay_ms: u64) -> Self {
+    pub(super) fn new(delay_ms: u64) -> Self {
         let mut world = World::default();
         world.manager.lock_delay_ms = delay_ms;
         world.manager.claim_ms = CLAIM_MS;
@@ -118,7 +118,7 @@ impl Pair {
     }
 
     #[expect(clippy::too_many_lines, reason = "one arm for each kind of operation")]
-    pub fn step(&mut self, op: Op) {
+    pub(super) fn step(&mut self, op: Op) {
         let now = self.now();
         self.model.now_us = now.0;
         self.model.expire_and_grant(now);

@@ -9,7 +9,7 @@ use crate::primitive::condition::{Condition, Seen, Verdict, View};
 use crate::primitive::{Fence, Moment};
 
 /// Each condition is judged as the model would.
-pub fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
+pub(super) fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
     for (key, holds) in model.holds.iter().enumerate() {
         let first = world.manager.waiters.front(0, KEYS[key]).map(|(_, first)| first);
         let view = View::of(world.keyspace.get(&key), first, Moment(world.now_us));

@@ -19,7 +19,7 @@ use crate::primitive::{
 };
 
 #[derive(Default)]
-pub struct World {
+pub(super) struct World {
     pub keyspace: BTreeMap<usize, Lock>,
     pub manager: LockManager,
     pub replica: BTreeMap<usize, Lock>,
@@ -35,7 +35,7 @@ pub struct World {
 }
 
 /// The locks that a step has not taken out of the keyspace.
-pub struct Others<'a>(&'a BTreeMap<usize, Lock>);
+pub(super) struct Others<'a>(&'a BTreeMap<usize, Lock>);
 
 impl HoldSource for Others<'_> {
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// One step on one lock, and what it leaves to be done.
-    pub fn step<R>(&mut self, key: usize, work: impl FnOnce(&mut Step, &mut Others) -> R) -> R {
+    pub(super) fn step<R>(&mut self, key: usize, work: impl FnOnce(&mut Step, &mut Others) -> R) -> R {
         self.manager.allowance = Allowance::default();
         let result = self.step_alone(key, work);
         self.finish();
@@ -63,7 +63,11 @@ impl World {
     }
 
     /// One step on several locks, and what it leaves to be done.
-    pub fn group<R>(&mut self, keys: &[usize], work: impl FnOnce(&mut GroupStep, &mut Others) -> R) -> R {
+    pub(super) fn group<R>(
+        &mut self,
+        keys: &[usize],
+        work: impl FnOnce(&mut GroupStep, &mut Others) -> R,
+    ) -> R {
         self.manager.allowance = Allowance::default();
         let result = self.group_alone(keys, work);
         self.finish();
@@ -100,19 +104,19 @@ impl World {
     }
 
     /// A tie to one of the connections.
-    pub fn tie(&self, client: usize, grace: Lease) -> Tie {
+    pub(super) fn tie(&self, client: usize, grace: Lease) -> Tie {
         Tie::new(self.manager.node, self.closed[client] * 10 + client as u64, grace)
     }
 
     /// A connection closes.
-    pub fn disconnect(&mut self, client: usize) {
+    pub(super) fn disconnect(&mut self, client: usize) {
         let gone = self.tie(client, Lease::NONE).client;
         self.closed[client] += 1;
         self.manager.recheck_ties(gone);
         self.run_rechecks();
     }
 
-    pub fn expire_and_grant(&mut self, key: usize) {
+    pub(super) fn expire_and_grant(&mut self, key: usize) {
         self.step(key, |step, _| step.expire_and_grant());
     }
 
@@ -122,20 +126,20 @@ impl World {
     }
 
     /// All looks that were asked for, one after the other.
-    pub fn run_rechecks(&mut self) {
+    pub(super) fn run_rechecks(&mut self) {
         while let Some(recheck) = self.manager.next_recheck(|| true) {
             self.look_at(recheck);
         }
     }
 
-    pub fn look_at(&mut self, recheck: Recheck) {
+    pub(super) fn look_at(&mut self, recheck: Recheck) {
         let closed = self.closed;
         let is_connected = |client: u64| closed[client as usize % 10] == client / 10;
         driver::look_at(self, recheck, is_connected);
     }
 
     /// All data of all databases go at once.
-    pub fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         for (keyspace, manager) in
             [(&mut self.keyspace, &mut self.manager), (&mut self.replica, &mut self.replica_memory)]
         {
@@ -146,7 +150,7 @@ impl World {
     }
 
     /// The server becomes a replica, and a primary again.
-    pub fn change_roles(&mut self) {
+    pub(super) fn change_roles(&mut self) {
         self.manager.ledger.clear();
         self.manager.stepped_down().for_each(drop);
         self.manager.ledger.clear();
@@ -208,7 +212,7 @@ impl World {
     }
 
     /// The timer fires.
-    pub fn run_due(&mut self) {
+    pub(super) fn run_due(&mut self) {
         let now = Moment(self.now_us);
         while self.manager.end_due_wait(now).is_some() {}
         self.run_rechecks();
@@ -218,7 +222,7 @@ impl World {
         }
     }
 
-    pub fn fence_of(&self, key: usize, owner: usize) -> Option<Fence> {
+    pub(super) fn fence_of(&self, key: usize, owner: usize) -> Option<Fence> {
         Some(self.keyspace.get(&key)?.hold_of(OWNERS[owner])?.fence)
     }
 }

@@ -16,7 +16,7 @@ use crate::primitive::codec::{moment_here, Source};
 use crate::primitive::{Clock, Fence, Permits};
 
 /// The window's bytes; none if it is not open.
-pub fn encode(recovery: &Recovery, clock: Clock) -> Vec<u8> {
+pub(crate) fn encode(recovery: &Recovery, clock: Clock) -> Vec<u8> {
     let mut out = Vec::new();
     let Some(window) = recovery.outline() else { return out };
     // No command makes a lock with such a name, but RENAME does.
@@ -39,7 +39,7 @@ pub fn encode(recovery: &Recovery, clock: Clock) -> Vec<u8> {
 }
 
 /// Opens the window that these bytes stand for, or none. Returns `None` if they break a rule.
-pub fn decode(bytes: &[u8], recovery: &mut Recovery, source: Source, clock: Clock) -> Option<()> {
+pub(crate) fn decode(bytes: &[u8], recovery: &mut Recovery, source: Source, clock: Clock) -> Option<()> {
     recovery.hear(None);
     let mut input = Input::new(bytes);
     if input.is_empty() {

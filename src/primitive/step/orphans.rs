@@ -7,7 +7,7 @@ use crate::primitive::{Fence, HoldEnd, Step};
 
 impl Step<'_> {
     /// Ties the owner's hold to another connection, or unties it from one that is gone.
-    pub fn tie(&mut self, owner: &[u8], tie: Tie) {
+    pub(crate) fn tie(&mut self, owner: &[u8], tie: Tie) {
         let Some(hold) = self.lock.hold_of_mut(owner).filter(|hold| hold.tie() != Some(&tie)) else { return };
         let fence = hold.fence;
         self.retie(fence, tie);
@@ -15,7 +15,7 @@ impl Step<'_> {
 
     /// Gives the holds whose connection is gone the rest of their time. One that was just handed to that connection,
     /// which has not been heard of since, never was a hold to its owner: it is taken back.
-    pub fn orphan_tied_holds(&mut self, is_there: impl Fn(&Tie) -> bool) {
+    pub(crate) fn orphan_tied_holds(&mut self, is_there: impl Fn(&Tie) -> bool) {
         let now = self.clock.now;
         let tied = self.lock.holds().iter().filter_map(|hold| Some((hold.fence, *hold.tie()?)));
         let cut: Vec<_> = tied.filter(|(_, tie)| !tie.is_orphaned() && !is_there(tie)).collect();

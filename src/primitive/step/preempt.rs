@@ -16,14 +16,18 @@ use crate::primitive::{Fence, Hold, HoldEnd, Lease, Owner, Step, WaiterId};
 
 impl Step<'_> {
     /// Ends all holds and makes one for somebody else, before all who wait.
-    pub fn steal(&mut self, request: AcquireRequest, may_have: &mut dyn FnMut(WaiterId) -> bool) -> Fence {
+    pub(crate) fn steal(
+        &mut self,
+        request: AcquireRequest,
+        may_have: &mut dyn FnMut(WaiterId) -> bool,
+    ) -> Fence {
         self.end_all(|_| true, HoldEnd::Stolen);
         self.end_cooldowns(|_| true);
         self.grant_ahead_of_queue(request, may_have)
     }
 
     /// Ends all holds that are chosen, and what cooled of such before, and serves the queue after the last; how many.
-    pub fn break_holds(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
+    pub(crate) fn break_holds(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
         let cooled = self.end_cooldowns(&mut chosen);
         let count = cooled + self.end_all(chosen, HoldEnd::Broken);
         self.grant_waiters();
@@ -38,7 +42,7 @@ impl Step<'_> {
     }
 
     /// Asks all holders to give the lock up; how many there are. It is on them to do it.
-    pub fn revoke(&mut self) -> usize {
+    pub(crate) fn revoke(&mut self) -> usize {
         let holds = self.lock.holds_mut();
         holds.iter_mut().for_each(Hold::ask_for);
         let count = holds.len();
@@ -49,7 +53,7 @@ impl Step<'_> {
     }
 
     /// Gives the hold to another owner; the new fence.
-    pub fn transfer(
+    pub(crate) fn transfer(
         &mut self,
         fence: Fence,
         to: Owner,
@@ -111,7 +115,7 @@ impl Step<'_> {
 
     /// The cycle that there would be if this owner had the hold: what it waits for might wait for it. All of its waits
     /// together have the time of one search; what is not found in it is let pass, and leases end it.
-    pub fn find_cycle_after_transfer(
+    pub(crate) fn find_cycle_after_transfer(
         &mut self,
         fence: Fence,
         to: &Owner,

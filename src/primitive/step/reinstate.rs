@@ -12,12 +12,12 @@ use crate::primitive::{Fence, Hold, HoldEnd, Permits};
 
 impl Step<'_> {
     /// Whether a hold of this fence and these permits may have been granted behind what is known here, and stand.
-    pub fn may_be_lost(&self, owner: &[u8], fence: Fence, permits: Permits) -> bool {
+    pub(crate) fn may_be_lost(&self, owner: &[u8], fence: Fence, permits: Permits) -> bool {
         self.manager.recovery.may_be_lost(self.lost(owner, fence), permits, self.lock.holds())
     }
 
     /// The same, whatever permits it had.
-    pub fn may_be_lost_in_any_mode(&self, owner: &[u8], fence: Fence) -> bool {
+    pub(crate) fn may_be_lost_in_any_mode(&self, owner: &[u8], fence: Fence) -> bool {
         self.manager.recovery.may_be_lost_in_any_mode(self.lost(owner, fence), self.lock.holds())
     }
 
@@ -29,7 +29,7 @@ impl Step<'_> {
     /// stood together the one with the higher fence came later, so the other one is over. An exclusive hold below a shared
     /// one was downgraded, perhaps. A semaphore takes in all, over its limit if need be: one of the holds is over in truth,
     /// and nobody knows which. Returns whether the owner has that hold now.
-    pub fn reinstate(&mut self, request: AcquireRequest, fence: Fence) -> bool {
+    pub(crate) fn reinstate(&mut self, request: AcquireRequest, fence: Fence) -> bool {
         let mut permits = request.permits;
         if !self.may_be_lost(request.owner.as_bytes(), fence, permits) {
             self.manager.count_refused_claim(fence);
@@ -75,7 +75,7 @@ impl Step<'_> {
     }
 
     /// No hold of this lock that was lost comes back.
-    pub fn keep_all_away(&mut self) {
+    pub(crate) fn keep_all_away(&mut self) {
         if let Some(newest) = self.manager.recovery.newest() {
             self.keep_away(newest);
         }
@@ -88,7 +88,7 @@ impl Step<'_> {
 
     /// The owner gives back a hold that may have been lost: it is over, and what it had before that as well. Returns
     /// whether that was so.
-    pub fn release_lost(&mut self, owner: &[u8], fence: Fence) -> bool {
+    pub(crate) fn release_lost(&mut self, owner: &[u8], fence: Fence) -> bool {
         let may_be = self.may_be_lost_in_any_mode(owner, fence);
         if may_be {
             self.keep_away(fence);

@@ -10,7 +10,7 @@ use crate::primitive::{Cooldown, Fence, Hold, Lease, Moment, Step};
 
 /// All of a hold that can change while it stands, but for its ids and its bounds.
 #[derive(Debug)]
-pub struct Renewal {
+pub(crate) struct Renewal {
     pub permits: u32,
     pub lease: Lease,
     pub deadline: Moment,
@@ -19,7 +19,7 @@ pub struct Renewal {
 
 /// What an effect says of a lock, with the times of this server.
 #[derive(Debug)]
-pub enum Change {
+pub(crate) enum Change {
     /// This hold stands.
     Hold(Hold),
     /// The hold of this fence is so now, and has no bounds.
@@ -40,7 +40,7 @@ pub enum Change {
 
 impl Step<'_> {
     /// Makes it so; whether that changed anything.
-    pub fn apply_change(&mut self, change: Change) -> bool {
+    pub(crate) fn apply_change(&mut self, change: Change) -> bool {
         match change {
             Change::Hold(hold) => self.force_hold(hold),
             Change::Renew(fence, renewal) => return self.force_renewal(fence, renewal),

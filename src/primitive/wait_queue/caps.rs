@@ -7,7 +7,7 @@ use super::Waiters;
 
 /// How many may wait.
 #[derive(Clone, Copy, Debug)]
-pub struct Caps {
+pub(crate) struct Caps {
     /// Clients in the whole server.
     pub all: usize,
     /// The same, by its connections: the others are kept for those who do not wait.
@@ -20,12 +20,12 @@ pub struct Caps {
 
 impl Caps {
     /// How many clients may wait in the whole server.
-    pub fn clients(&self) -> usize {
+    pub(crate) fn clients(&self) -> usize {
         self.all.min(self.connections)
     }
 
     /// Whether there is room for one more client in the server where `clients` wait.
-    pub fn room_in_server(&self, clients: usize) -> Result<(), Full> {
+    pub(crate) fn room_in_server(&self, clients: usize) -> Result<(), Full> {
         match () {
             () if clients < self.clients() => Ok(()),
             () if self.all <= self.connections => Err(Full::Server(self.all)),
@@ -36,7 +36,7 @@ impl Caps {
 
 /// Which of the [`Caps`] is reached, with its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub(crate) enum Full {
     Server(usize),
     Connections(usize),
     Key(usize),
@@ -48,7 +48,7 @@ pub enum Full {
 
 impl Waiters {
     /// Whether there is room for one more ticket.
-    pub fn room_for_ticket(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+    pub(crate) fn room_for_ticket(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
         if self.tickets >= caps.tickets {
             return Err(Full::Tickets(caps.tickets));
         }
@@ -59,7 +59,7 @@ impl Waiters {
     }
 
     /// Whether there is room for one more client.
-    pub fn room_for_client(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
+    pub(crate) fn room_for_client(&self, db: i32, key: &[u8], caps: Caps) -> Result<(), Full> {
         let clients = self.queue(db, key).map_or(0, |queue| queue.order.len() - queue.tickets);
         caps.room_in_server(self.clients())?;
         if clients >= caps.per_key {

@@ -6,7 +6,7 @@ use crate::primitive::waiter::{WaiterId, WaiterKind};
 
 impl Waiters {
     /// Panics if two tables do not agree. Takes time in proportion to all who wait.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         for (id, node) in &self.entries {
             let owner = node.waiter.request.owner.as_bytes();
             assert!(!node.keys.is_empty() && node.keys.is_sorted(), "{id:?} waits for locks, each once");

@@ -20,7 +20,7 @@ const WAIT: usize = allocated(size_of::<QueueNode>())
 
 impl Waiters {
     /// What all of it takes, and the clients that wait with it.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.clients() * CLIENT
     }
 

@@ -11,7 +11,7 @@ pub(super) type Names = BTreeSet<(u32, Rc<[u8]>)>;
 
 impl Waiters {
     /// The locks of this database that somebody waits for, from a place on.
-    pub fn names_from(&self, db: i32, from: u32) -> impl Iterator<Item = (u32, &[u8])> {
+    pub(crate) fn names_from(&self, db: i32, from: u32) -> impl Iterator<Item = (u32, &[u8])> {
         let names = self.names.get(&db);
         let names = names.into_iter().flat_map(move |names| names.range((from, Rc::default())..));
         names.map(|(place, name)| (*place, &**name))

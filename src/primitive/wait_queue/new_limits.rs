@@ -20,7 +20,7 @@ pub(super) struct NewLimit {
 }
 
 /// What was done in one step.
-pub struct Changed {
+pub(crate) struct Changed {
     pub limit: u32,
     pub looked_at: usize,
     /// Those who cannot wait with this limit.
@@ -32,7 +32,7 @@ pub struct Changed {
 impl Waiters {
     /// Gives another limit to all who wait for this lock with the old one, with each
     /// [`change_some_limits`](Self::change_some_limits).
-    pub fn change_limits(&mut self, db: i32, key: &[u8], old: u32, limit: u32) {
+    pub(crate) fn change_limits(&mut self, db: i32, key: &[u8], old: u32, limit: u32) {
         let end = Position(self.arrivals + 1);
         let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
         let mut olds: SmallVec<[u32; 2]> = SmallVec::new();
@@ -48,13 +48,13 @@ impl Waiters {
 
     /// Whether some queue is to get another limit.
     #[inline]
-    pub const fn has_new_limits(&self) -> bool {
+    pub(crate) const fn has_new_limits(&self) -> bool {
         self.new_limits > 0
     }
 
     /// Looks at as many who wait for this lock and are to get another limit; one who waits for several locks and cannot
     /// have them counts as many. `None` if there is nothing to do.
-    pub fn change_some_limits(&mut self, db: i32, key: &[u8], count: usize) -> Option<Changed> {
+    pub(crate) fn change_some_limits(&mut self, db: i32, key: &[u8], count: usize) -> Option<Changed> {
         let Self { queues, entries, new_limits, .. } = self;
         let Queue { order, new_limit, .. } = queues.get_mut(&db)?.get_mut(key)?;
         let change = new_limit.as_mut()?;

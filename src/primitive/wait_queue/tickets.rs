@@ -11,7 +11,7 @@ use crate::primitive::Moment;
 
 impl Waiters {
     /// The ticket of this owner for just these locks, and for as much of them.
-    pub fn ticket_for(&self, db: i32, keys: &[&[u8]], request: &AcquireRequest) -> Option<WaiterId> {
+    pub(crate) fn ticket_for(&self, db: i32, keys: &[&[u8]], request: &AcquireRequest) -> Option<WaiterId> {
         let waiter_of = |key: &&[u8]| self.waiter_of(db, key, request.owner.as_bytes());
         let id = keys.first().and_then(waiter_of)?;
         let QueueNode { waiter, keys: known, .. } = self.get(id)?;
@@ -22,7 +22,7 @@ impl Waiters {
 
     /// Lets a ticket that is asked for again stay where it is, on these terms and until `deadline`. Returns the client
     /// that was kept waiting for its turn and is not any more, if there was one.
-    pub fn keep_ticket(
+    pub(crate) fn keep_ticket(
         &mut self,
         id: WaiterId,
         request: AcquireRequest,
@@ -42,7 +42,7 @@ impl Waiters {
     }
 
     /// Lets a channel be told when the turn of this ticket comes, or none.
-    pub fn set_channel(&mut self, id: WaiterId, channel: Option<&[u8]>) {
+    pub(crate) fn set_channel(&mut self, id: WaiterId, channel: Option<&[u8]>) {
         // One that took the place of a wait can have had its turn at once.
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let known = entry.waiter.told.as_ref().and_then(|told| told.channel.as_deref());
@@ -54,7 +54,7 @@ impl Waiters {
     }
 
     /// Notes for whom a ticket is kept: the user who has asked for it last, by name.
-    pub fn set_user(&mut self, id: WaiterId, name: Option<&[u8]>) {
+    pub(crate) fn set_user(&mut self, id: WaiterId, name: Option<&[u8]>) {
         let user = name.and_then(|name| self.users.number(name));
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.waiter.user = user;
@@ -62,13 +62,13 @@ impl Waiters {
     }
 
     /// The name of a user for whom a ticket is kept.
-    pub fn user(&self, user: UserId) -> Option<&[u8]> {
+    pub(crate) fn user(&self, user: UserId) -> Option<&[u8]> {
         self.users.name(user)
     }
 
     /// Keeps a client waiting for the turn of a ticket, and the ticket for as long as it was to be kept after that. Returns
     /// the client's number, which is the next one.
-    pub fn attach(&mut self, id: WaiterId, until: Moment, keep_ms: u64) -> WaiterId {
+    pub(crate) fn attach(&mut self, id: WaiterId, until: Moment, keep_ms: u64) -> WaiterId {
         let client = self.take_id();
         if let Some(entry) = self.entries.get_mut(&id) {
             let before = entry.bytes();
@@ -83,7 +83,7 @@ impl Waiters {
 
     /// Lets the client of a ticket go; the ticket stays, for as long as it was to be kept. Returns where the ticket ends now;
     /// `None` if this is not the client of a ticket.
-    pub fn detach(&mut self, client: WaiterId, now: Moment) -> Option<Moment> {
+    pub(crate) fn detach(&mut self, client: WaiterId, now: Moment) -> Option<Moment> {
         let id = self.attached.remove(&client)?;
         let entry = self.entries.get_mut(&id)?;
         let attached = entry.waiter.told.as_mut()?.attached.take()?;
@@ -95,13 +95,13 @@ impl Waiters {
     }
 
     /// Lets the client of this ticket go if there is one, as [`Waiters::pop_due`] found its time to be up. Returns its number.
-    pub fn end_slice(&mut self, id: WaiterId) -> Option<WaiterId> {
+    pub(crate) fn end_slice(&mut self, id: WaiterId) -> Option<WaiterId> {
         let client = self.get(id)?.waiter.attached()?.client;
         self.detach(client, Moment::NEVER).map(|_| client)
     }
 
     /// The client that is to be told of this wait: itself, or who waits for its turn. `None` for a ticket alone.
-    pub fn client_of(&self, id: WaiterId) -> Option<WaiterId> {
+    pub(crate) fn client_of(&self, id: WaiterId) -> Option<WaiterId> {
         self.get(id)?.waiter.client(id)
     }
 
