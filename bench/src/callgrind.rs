@@ -16,7 +16,7 @@ const TIMERS: [&str; 2] = ["serverCron", "clientsTimeProc"];
 
 /// What was executed.
 #[derive(Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Instructions in each program file and library, by its path.
     objects: HashMap<String, u64>,
     /// Instructions that come of each source file, inlined or not, by its path.
@@ -27,25 +27,25 @@ pub struct Counts {
     functions: HashSet<String>,
 }
 
-pub struct Counted {
+pub(crate) struct Counted {
     server: Server,
     dumps: usize,
 }
 
 /// Whether this machine has the tools.
-pub fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     let runs = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
     runs(PROGRAM) && runs(CONTROL)
 }
 
 impl Counted {
-    pub fn start(launch: &Launch) -> Result<Self> {
+    pub(crate) fn start(launch: &Launch) -> Result<Self> {
         let under = [PROGRAM, "--tool=callgrind", "--instr-atstart=no", "--callgrind-out-file=callgrind.out"];
         Ok(Self { server: launch.under(&under).start()?, dumps: 0 })
     }
 
     /// A server whose profile is cut whenever it enters this function, on the thread that serves the clients.
-    pub fn start_by_turns(launch: &Launch, function: &str) -> Result<Self> {
+    pub(crate) fn start_by_turns(launch: &Launch, function: &str) -> Result<Self> {
         let cut = format!("--dump-before={function}");
         let under = [
             PROGRAM,
@@ -58,12 +58,12 @@ impl Counted {
         Ok(Self { server: launch.under(&under).start()?, dumps: 0 })
     }
 
-    pub fn server(&self) -> &Server {
+    pub(crate) fn server(&self) -> &Server {
         &self.server
     }
 
     /// What is executed while `work` runs.
-    pub fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Counts> {
+    pub(crate) fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Counts> {
         self.instrument(work)?;
         self.dumps += 1;
         let path: PathBuf = self.server.dir().join(format!("callgrind.out.{}", self.dumps));
@@ -72,7 +72,7 @@ impl Counted {
     }
 
     /// The same for a server that was started by turns: what is executed in each of them.
-    pub fn turns(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Counts>> {
+    pub(crate) fn turns(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Vec<Counts>> {
         self.instrument(work)?;
         let mut turns = Vec::new();
         while let Ok(profile) =
@@ -133,15 +133,12 @@ impl Counts {
                 let cost =
                     line.split_ascii_whitespace().nth(1).and_then(|cost| cost.parse().ok()).unwrap_or(0);
                 // After a call stands what the callee spent, which is told with the callee as well.
-                match calls.take() {
-                    Some(many) => {
-                        let of = counts.calls.entry(callee.clone()).or_default();
-                        *of = (of.0 + many, of.1 + cost);
-                    }
-                    None => {
-                        *counts.objects.entry(object.clone()).or_default() += cost;
-                        *counts.sources.entry(source.clone()).or_default() += cost;
-                    }
+                if let Some(many) = calls.take() {
+                    let of = counts.calls.entry(callee.clone()).or_default();
+                    *of = (of.0 + many, of.1 + cost);
+                } else {
+                    *counts.objects.entry(object.clone()).or_default() += cost;
+                    *counts.sources.entry(source.clone()).or_default() += cost;
                 }
             }
         }
@@ -149,33 +146,33 @@ impl Counts {
     }
 
     /// Whether this function was called.
-    pub fn has(&self, function: &str) -> bool {
+    pub(crate) fn has(&self, function: &str) -> bool {
         self.functions.contains(function)
     }
 
     /// All of them.
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.objects.values().sum()
     }
 
     /// All but what the server's timers did, which come when they will. A look at a thousand clients on a slow machine is
     /// as much as a hand-off.
-    pub fn less_cron(&self) -> u64 {
+    pub(crate) fn less_cron(&self) -> u64 {
         self.total() - TIMERS.iter().map(|timer| self.of(timer).1).sum::<u64>()
     }
 
     /// How often a function was called, and what it executed together with all that it called.
-    pub fn of(&self, function: &str) -> (u64, u64) {
+    pub(crate) fn of(&self, function: &str) -> (u64, u64) {
         self.calls.get(function).copied().unwrap_or_default()
     }
 
     /// Those in files whose path ends like this.
-    pub fn within(&self, file: &str) -> u64 {
+    pub(crate) fn within(&self, file: &str) -> u64 {
         self.objects.iter().filter(|(name, _)| name.ends_with(file)).map(|(_, count)| count).sum()
     }
 
     /// Those that come of source files whose path ends like one of these.
-    pub fn of_sources(&self, files: &[&str]) -> u64 {
+    pub(crate) fn of_sources(&self, files: &[&str]) -> u64 {
         let wanted = |name: &str| files.iter().any(|file| name.ends_with(file));
         self.sources.iter().filter(|(name, _)| wanted(name)).map(|(_, count)| count).sum()
     }

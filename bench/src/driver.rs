@@ -19,13 +19,13 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// When a reply was read. Replies of one turn were readable before anything was sent in that turn.
 #[derive(Clone, Copy)]
-pub struct At {
+pub(crate) struct At {
     pub now: Instant,
     pub turn: u64,
 }
 
 /// What a client does after a reply.
-pub enum Next<'a> {
+pub(crate) enum Next<'a> {
     /// More replies are due.
     Wait,
     Send(&'a [u8]),
@@ -36,7 +36,7 @@ pub enum Next<'a> {
 }
 
 /// What the clients do.
-pub trait Script {
+pub(crate) trait Script {
     /// The first bytes of a client.
     fn begin(&mut self, client: usize, now: Instant) -> &[u8];
     fn reply(&mut self, client: usize, reply: &Reply<'_>, at: At) -> Result<Next<'_>>;
@@ -58,7 +58,7 @@ pub trait Script {
     fn finish(&mut self);
 }
 
-pub struct Driver {
+pub(crate) struct Driver {
     poll: Poll,
     events: Events,
     /// The clients, then the listeners.
@@ -86,7 +86,7 @@ struct Client {
 }
 
 impl Driver {
-    pub fn connect(addr: SocketAddr, clients: usize) -> Result<Self> {
+    pub(crate) fn connect(addr: SocketAddr, clients: usize) -> Result<Self> {
         let poll = Poll::new()?;
         let clients = (0..clients)
             .map(|index| {
@@ -109,7 +109,7 @@ impl Driver {
 
     /// Opens one more connection that says `request`, sees the reply, and from then on only listens.
     /// What it hears goes to the script under a number that follows the clients'. Nobody waits for it.
-    pub fn listen(&mut self, addr: SocketAddr, request: &[u8]) -> Result<()> {
+    pub(crate) fn listen(&mut self, addr: SocketAddr, request: &[u8]) -> Result<()> {
         let mut stream = connect(addr).context("a listener's connection")?;
         stream.write_all(request)?;
         stream.set_read_timeout(Some(SILENCE))?;
@@ -125,12 +125,12 @@ impl Driver {
     }
 
     /// How many clients, without the listeners.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.clients.len() - self.listeners
     }
 
     /// Every client begins, in order from `first`.
-    pub fn begin(&mut self, script: &mut impl Script, first: usize) -> Result<()> {
+    pub(crate) fn begin(&mut self, script: &mut impl Script, first: usize) -> Result<()> {
         let count = self.len();
         for client in (first..first + count).map(|index| index % count) {
             self.begin_one(script, client)?;
@@ -138,13 +138,13 @@ impl Driver {
         Ok(())
     }
 
-    pub fn begin_one(&mut self, script: &mut impl Script, client: usize) -> Result<()> {
+    pub(crate) fn begin_one(&mut self, script: &mut impl Script, client: usize) -> Result<()> {
         self.active += 1;
         send(&mut self.clients[client].stream, script.begin(client, Instant::now()))
     }
 
     /// Serves replies until `until`, or until every client rests.
-    pub fn pump(&mut self, script: &mut impl Script, until: Instant) -> Result<()> {
+    pub(crate) fn pump(&mut self, script: &mut impl Script, until: Instant) -> Result<()> {
         let mut heard = Instant::now();
         while self.active > 0 {
             let now = Instant::now();
@@ -186,7 +186,7 @@ impl Driver {
     }
 
     /// Lets every client finish what it has open.
-    pub fn drain(&mut self, script: &mut impl Script) -> Result<()> {
+    pub(crate) fn drain(&mut self, script: &mut impl Script) -> Result<()> {
         script.finish();
         self.pump(script, Instant::now() + DRAIN)?;
         ensure!(self.active == 0, "{} clients still wait {DRAIN:?} after the end", self.active);

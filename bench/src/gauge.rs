@@ -14,12 +14,12 @@ const TICK: Duration = Duration::from_millis(10);
 const QUIET_WINDOW: Duration = Duration::from_millis(100);
 
 /// Reads the CPU clock of one server process (exact, all its threads) and of this process.
-pub struct Gauge {
+pub(crate) struct Gauge {
     server: ClockId,
 }
 
 #[derive(Clone, Copy)]
-pub struct Reading {
+pub(crate) struct Reading {
     at: Instant,
     server: Duration,
     driver: Duration,
@@ -28,7 +28,7 @@ pub struct Reading {
 
 /// What an interval cost.
 #[derive(Clone, Copy, Default)]
-pub struct Used {
+pub(crate) struct Used {
     pub wall: Duration,
     pub server: Duration,
     pub driver: Duration,
@@ -37,13 +37,13 @@ pub struct Used {
 }
 
 impl Gauge {
-    pub fn new(server_pid: u32) -> Result<Self> {
+    pub(crate) fn new(server_pid: u32) -> Result<Self> {
         let server =
             clock_getcpuclockid(Pid::from_raw(server_pid as i32)).context("CPU clock of the server")?;
         Ok(Self { server })
     }
 
-    pub fn read(&self) -> Result<Reading> {
+    pub(crate) fn read(&self) -> Result<Reading> {
         Ok(Reading {
             at: Instant::now(),
             server: self.server.now()?.into(),
@@ -52,7 +52,7 @@ impl Gauge {
         })
     }
 
-    pub fn since(&self, from: Reading) -> Result<Used> {
+    pub(crate) fn since(&self, from: Reading) -> Result<Used> {
         let to = self.read()?;
         let (server, driver) = (to.server - from.server, to.driver - from.driver);
         let machine = to.machine.saturating_sub(from.machine);
@@ -62,13 +62,13 @@ impl Gauge {
 
 impl Used {
     /// Share of one CPU.
-    pub fn share(&self, of: Duration) -> f64 {
+    pub(crate) fn share(&self, of: Duration) -> f64 {
         of.as_secs_f64() / self.wall.as_secs_f64()
     }
 }
 
 /// Waits until the machine is nearly idle, which needs servers and driver to be at rest; at most for `patience`.
-pub fn wait_until_quiet(patience: Duration) -> Result<()> {
+pub(crate) fn wait_until_quiet(patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         let before = busy()?;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 /// Measures the lock module against its peers on real servers, each started here and stopped again.
 #[derive(Parser)]
-pub struct Options {
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line")]
+pub(crate) struct Options {
     /// What to measure
     #[arg(value_enum, default_value = "all")]
     pub work: Vec<Work>,
@@ -47,7 +48,7 @@ pub struct Options {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
-pub enum Work {
+pub(crate) enum Work {
     /// Instructions of each command, counted by callgrind
     Instructions,
     /// A pair and a hand-off in all of the server, beside the least module and the server's own commands
@@ -81,11 +82,11 @@ pub enum Work {
 }
 
 impl Options {
-    pub fn wants(&self, work: Work) -> bool {
+    pub(crate) fn wants(&self, work: Work) -> bool {
         self.work.contains(&work) || self.work.contains(&Work::All)
     }
 
-    pub fn plan(&self) -> Plan {
+    pub(crate) fn plan(&self) -> Plan {
         if self.quick {
             return Plan { rounds: 3, interval: Duration::from_millis(500) };
         }
@@ -96,7 +97,7 @@ impl Options {
     }
 
     /// How long the memory-flat run takes.
-    pub fn flat(&self) -> Duration {
+    pub(crate) fn flat(&self) -> Duration {
         Duration::from_secs(match (self.quick, self.full) {
             (true, _) => 20,
             (_, true) => 600,
@@ -105,7 +106,7 @@ impl Options {
     }
 
     /// The least module, if it is there.
-    pub fn floor(&self) -> Option<PathBuf> {
+    pub(crate) fn floor(&self) -> Option<PathBuf> {
         let beside = || Some(std::env::current_exe().ok()?.parent()?.join("floor.so"));
         self.floor.clone().or_else(beside).filter(|path| path.exists())
     }

@@ -6,7 +6,7 @@ use redis::Connection;
 use std::fmt;
 
 /// The lease that every uncontended peer asks for, written out on both sides of a ratio.
-pub const LEASE_MS: &str = "30000";
+pub(crate) const LEASE_MS: &str = "30000";
 
 /// Writes only while somebody is the owner: what a guard does, written as a script.
 const COMPARE_AND_SET: &str =
@@ -17,7 +17,7 @@ const COMPARE_AND_DELETE: &str =
     "if redis.call('get',KEYS[1]) == ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     Lock,
     SetEval,
     SetDel,
@@ -30,19 +30,19 @@ pub enum Peer {
 }
 
 /// The two commands of one client on one key.
-pub struct Pair {
+pub(crate) struct Pair {
     pub acquire: Vec<u8>,
     pub release: Vec<u8>,
 }
 
 /// What the server must know before a peer's commands work.
-pub struct Scripts {
+pub(crate) struct Scripts {
     compare_and_delete: String,
     compare_and_set: String,
 }
 
 impl Scripts {
-    pub fn load(control: &mut Connection) -> Result<Self> {
+    pub(crate) fn load(control: &mut Connection) -> Result<Self> {
         let mut load = |script: &str| redis::cmd("SCRIPT").arg("LOAD").arg(script).query(control);
         Ok(Self { compare_and_delete: load(COMPARE_AND_DELETE)?, compare_and_set: load(COMPARE_AND_SET)? })
     }
@@ -50,7 +50,7 @@ impl Scripts {
 
 impl Peer {
     /// Takes a free lock and lets it go.
-    pub fn pair(self, key: &str, owner: &str, scripts: &Scripts) -> Pair {
+    pub(crate) fn pair(self, key: &str, owner: &str, scripts: &Scripts) -> Pair {
         let set = ["SET", key, owner, "NX", "PX", LEASE_MS];
         let (acquire, release) = match self {
             Self::Lock => {
@@ -81,7 +81,7 @@ impl Peer {
     }
 
     /// The lock under which this owner writes, of a kind that this peer looks at.
-    pub fn held_by(self, owner: &str) -> String {
+    pub(crate) fn held_by(self, owner: &str) -> String {
         match self {
             Self::Guard => format!("held:{owner}"),
             _ => format!("token:{owner}"),
@@ -89,7 +89,7 @@ impl Peer {
     }
 
     /// The key of a lock that clients wait for. Peers run side by side on one server, so each has its own keys.
-    pub fn contended_key(self, lock: usize) -> String {
+    pub(crate) fn contended_key(self, lock: usize) -> String {
         match self {
             Self::Blpop => format!("token:{lock}"),
             Self::Floor => format!("least:{lock}"),
@@ -98,7 +98,7 @@ impl Peer {
     }
 
     /// Waits for the lock as long as it takes, and lets it go.
-    pub fn waiting_pair(self, key: &str, owner: &str) -> Pair {
+    pub(crate) fn waiting_pair(self, key: &str, owner: &str) -> Pair {
         if self == Self::Blpop {
             return Pair { acquire: pack(&["BLPOP", key, "0"]), release: pack(&["LPUSH", key, "token"]) };
         }
@@ -128,6 +128,6 @@ impl fmt::Display for Peer {
 }
 
 /// A 32-byte owner, as long as the random one that the server itself would make.
-pub fn owner(number: usize) -> String {
+pub(crate) fn owner(number: usize) -> String {
     format!("{number:032x}")
 }

@@ -9,14 +9,14 @@ use std::fmt;
 const SELF: i32 = 0;
 
 #[derive(Clone, Copy)]
-pub enum Placement {
+pub(crate) enum Placement {
     Split { server: usize, driver: usize },
     Free,
 }
 
 impl Placement {
     /// The first two CPUs this process may use.
-    pub fn choose() -> Result<Self> {
+    pub(crate) fn choose() -> Result<Self> {
         let allowed = sched_getaffinity(Pid::from_raw(SELF)).context("asking for the CPUs we may use")?;
         let mut cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).unwrap_or(false));
         Ok(match (cpus.next(), cpus.next()) {
@@ -26,7 +26,7 @@ impl Placement {
     }
 
     /// Starts a process on the server's CPU: it inherits ours, threads and later children included.
-    pub fn on_server_cpu<T>(self, start: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn on_server_cpu<T>(self, start: impl FnOnce() -> T) -> Result<T> {
         let Self::Split { server, driver } = self else {
             return Ok(start());
         };
@@ -36,7 +36,7 @@ impl Placement {
         Ok(started)
     }
 
-    pub fn take_driver_cpu(self) -> Result<()> {
+    pub(crate) fn take_driver_cpu(self) -> Result<()> {
         match self {
             Self::Split { driver, .. } => pin(driver),
             Self::Free => Ok(()),

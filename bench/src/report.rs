@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table};
 
 /// What a row wants of the median.
 #[derive(Clone, Copy)]
-pub enum Aim {
+pub(crate) enum Aim {
     AtLeast(f64),
     AtMost(f64),
     Exactly(f64),
@@ -19,7 +19,7 @@ pub enum Aim {
 const EXACT: f64 = 1e-9;
 
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     rows: Vec<[String; 7]>,
     missed: usize,
     broken: usize,
@@ -27,7 +27,7 @@ pub struct Report {
 
 impl Report {
     /// One aim: the median over the rounds decides.
-    pub fn check(&mut self, work: &str, metric: &str, aim: Aim, values: &[f64]) {
+    pub(crate) fn check(&mut self, work: &str, metric: &str, aim: Aim, values: &[f64]) {
         if values.is_empty() {
             return self.skip(work, metric, aim, "a side of it did not run");
         }
@@ -41,12 +41,12 @@ impl Report {
         self.push(work, metric, aim, [number(spread.median), number(spread.q1), number(spread.q3)], verdict);
     }
 
-    pub fn skip(&mut self, work: &str, metric: &str, aim: Aim, reason: &str) {
+    pub(crate) fn skip(&mut self, work: &str, metric: &str, aim: Aim, reason: &str) {
         self.push(work, metric, aim, Default::default(), &format!("skipped: {reason}"));
     }
 
     /// A whole workload failed.
-    pub fn broken(&mut self, work: &str, error: &anyhow::Error) {
+    pub(crate) fn broken(&mut self, work: &str, error: &anyhow::Error) {
         self.broken += 1;
         eprintln!("{work} FAILED: {error:#}");
         self.push(work, "", Aim::None, Default::default(), &format!("FAILED: {error:#}"));
@@ -57,7 +57,7 @@ impl Report {
         self.rows.push([work.into(), metric.into(), aim.text(), median, q1, q3, verdict.into()]);
     }
 
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let mut table =
             new_table(["work", "measure", "aim", "median", "quartile 1", "quartile 3", "verdict"]);
         for column in 3..6 {
@@ -69,11 +69,11 @@ impl Report {
         println!("\n## Aims\n\n{table}\n\n{} missed, {} failed", self.missed, self.broken);
     }
 
-    pub fn all_met(&self) -> bool {
+    pub(crate) fn all_met(&self) -> bool {
         self.missed == 0 && self.broken == 0
     }
 
-    pub fn any_broken(&self) -> bool {
+    pub(crate) fn any_broken(&self) -> bool {
         self.broken > 0
     }
 }
@@ -100,7 +100,7 @@ impl Aim {
 
 /// Median and quartiles, with linear interpolation between neighbours.
 #[derive(Debug, PartialEq)]
-pub struct Spread {
+pub(crate) struct Spread {
     pub q1: f64,
     pub median: f64,
     pub q3: f64,
@@ -108,7 +108,7 @@ pub struct Spread {
 
 impl Spread {
     /// `values` must not be empty.
-    pub fn of(values: &[f64]) -> Self {
+    pub(crate) fn of(values: &[f64]) -> Self {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         let at = |share: f64| {
@@ -121,7 +121,7 @@ impl Spread {
 }
 
 /// The absolute numbers behind the ratios: medians over the rounds, the rate with its quartiles.
-pub fn print_series<C: Contestant>(title: &str, unit: &str, series: &Series<C>) {
+pub(crate) fn print_series<C: Contestant>(title: &str, unit: &str, series: &Series<C>) {
     let rate = format!("{unit}/s");
     let per = format!("server us/{unit}");
     let header = [
@@ -162,24 +162,24 @@ pub fn print_series<C: Contestant>(title: &str, unit: &str, series: &Series<C>) 
     );
 }
 
-pub fn new_table<const N: usize>(header: [&str; N]) -> Table {
+pub(crate) fn new_table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_MARKDOWN).set_header(header);
     table
 }
 
-pub fn align_right(table: &mut Table, column: usize) {
+pub(crate) fn align_right(table: &mut Table, column: usize) {
     if let Some(column) = table.column_mut(column) {
         column.set_cell_alignment(CellAlignment::Right);
     }
 }
 
-pub fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
 /// Three or four digits that matter, with k and M above ten thousand.
-pub fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         v if v.is_nan() => "-".into(),
         v if v >= 1e6 => format!("{:.2}M", value / 1e6),

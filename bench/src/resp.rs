@@ -5,7 +5,7 @@ use anyhow::{bail, Result};
 
 /// One top-level reply. Nested replies are checked for completeness and skipped.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reply<'a> {
+pub(crate) enum Reply<'a> {
     Status(&'a [u8]),
     Error(&'a [u8]),
     Int(i64),
@@ -19,13 +19,13 @@ pub enum Reply<'a> {
 
 impl Reply<'_> {
     /// Whether the reply means "done": not nil, not 0, not an error.
-    pub fn is_yes(&self) -> bool {
+    pub(crate) fn is_yes(&self) -> bool {
         !matches!(self, Reply::Nil | Reply::Int(0) | Reply::Error(_))
     }
 }
 
 /// The bytes of one command.
-pub fn pack(words: &[&str]) -> Vec<u8> {
+pub(crate) fn pack(words: &[&str]) -> Vec<u8> {
     let mut cmd = redis::Cmd::new();
     for word in words {
         cmd.arg(*word);
@@ -34,7 +34,7 @@ pub fn pack(words: &[&str]) -> Vec<u8> {
 }
 
 /// The first reply in `bytes` and its length, or nothing while it is incomplete.
-pub fn scan(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>> {
+pub(crate) fn scan(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>> {
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {
         return Ok(None);
     };

@@ -17,18 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many rounds, and how long each peer runs in one.
 #[derive(Clone, Copy)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub rounds: usize,
     pub interval: Duration,
 }
 
 /// Who takes part in the rounds; shown by name.
-pub trait Contestant: Copy + PartialEq + Display {}
+pub(crate) trait Contestant: Copy + PartialEq + Display {}
 
 impl<T: Copy + PartialEq + Display> Contestant for T {}
 
 /// What one contestant did in one round.
-pub struct Sample {
+pub(crate) struct Sample {
     /// Pairs, or hand-offs.
     pub done: u64,
     /// Acquisitions; more than `done` where some were not hand-offs.
@@ -42,39 +42,39 @@ pub struct Sample {
 
 /// What one client got in one round.
 #[derive(Clone, Copy, Default)]
-pub struct Share {
+pub(crate) struct Share {
     pub acquired: u64,
     /// Also of waits that ended after the round, when everybody was let in.
     pub longest_wait: Duration,
 }
 
-pub struct Series<C> {
+pub(crate) struct Series<C> {
     contestants: Vec<C>,
     rounds: Vec<Vec<Sample>>,
     pub repeated: usize,
 }
 
 impl Sample {
-    pub fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.done as f64 / self.used.wall.as_secs_f64()
     }
 
-    pub fn server_us(&self) -> f64 {
+    pub(crate) fn server_us(&self) -> f64 {
         self.used.server.as_secs_f64() * 1e6 / self.acquired as f64
     }
 
-    pub fn latency_us(&self, quantile: f64) -> f64 {
+    pub(crate) fn latency_us(&self, quantile: f64) -> f64 {
         micros(&self.latency, quantile)
     }
 }
 
 impl<C: Contestant> Series<C> {
-    pub fn contestants(&self) -> &[C] {
+    pub(crate) fn contestants(&self) -> &[C] {
         &self.contestants
     }
 
     /// One value per round; nothing if it did not run.
-    pub fn values(&self, contestant: C, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
+    pub(crate) fn values(&self, contestant: C, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
         let Some(at) = self.contestants.iter().position(|c| *c == contestant) else {
             return Vec::new();
         };
@@ -82,19 +82,19 @@ impl<C: Contestant> Series<C> {
     }
 
     /// `one / other`, one per round.
-    pub fn ratios(&self, one: C, other: C, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
+    pub(crate) fn ratios(&self, one: C, other: C, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
         let (ours, theirs) = (self.values(one, &value), self.values(other, &value));
         ours.iter().zip(&theirs).map(|(a, b)| a / b).collect()
     }
 
     /// The highest share of a CPU that others had while these rounds ran.
-    pub fn worst_foreign(&self) -> f64 {
+    pub(crate) fn worst_foreign(&self) -> f64 {
         self.rounds.iter().map(|round| foreign(round)).fold(0.0, f64::max)
     }
 }
 
 /// Runs the rounds. A disturbed round is run again, for at most half as many rounds on top.
-pub fn run<C: Contestant>(
+pub(crate) fn run<C: Contestant>(
     plan: Plan,
     contestants: &[C],
     mut one: impl FnMut(C) -> Result<Sample>,
@@ -116,7 +116,7 @@ pub fn run<C: Contestant>(
 }
 
 /// One interval: warm up, count for `interval`, let the clients finish. What it cost covers the counted part.
-pub fn interval(
+pub(crate) fn interval(
     driver: &mut Driver,
     script: &mut impl Script,
     first: usize,
@@ -139,20 +139,20 @@ fn foreign(round: &[Sample]) -> f64 {
 }
 
 /// A histogram of latencies up to a minute with three significant digits.
-pub fn latencies() -> Histogram<u64> {
+pub(crate) fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("constant bounds are valid")
 }
 
-pub fn record(latencies: &mut Histogram<u64>, latency: Duration) {
+pub(crate) fn record(latencies: &mut Histogram<u64>, latency: Duration) {
     latencies.saturating_record(latency.as_nanos() as u64 / 100);
 }
 
-pub fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+pub(crate) fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 10.0
 }
 
 /// Jain's index: 1 when all got the same, 1/n when one got everything, not a number when there was nothing.
-pub fn jain(counts: impl Iterator<Item = u64>) -> f64 {
+pub(crate) fn jain(counts: impl Iterator<Item = u64>) -> f64 {
     let (n, sum, squares) = counts.fold((0.0, 0.0, 0.0), |(n, sum, squares), count| {
         let count = count as f64;
         (n + 1.0, sum + count, squares + count * count)

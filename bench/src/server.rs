@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 3;
 
 /// What every server of a run is started with.
 #[derive(Clone)]
-pub struct Launch {
+pub(crate) struct Launch {
     pub binary: PathBuf,
     pub modules: Vec<PathBuf>,
     /// Extra `--option value` words.
@@ -33,27 +33,27 @@ pub struct Launch {
     pub placement: Placement,
 }
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     addr: SocketAddr,
     dir: TempDir,
 }
 
 impl Launch {
-    pub fn with(&self, options: &[&str]) -> Self {
+    pub(crate) fn with(&self, options: &[&str]) -> Self {
         let mut launch = self.clone();
         launch.options.extend(options.iter().map(|word| (*word).to_string()));
         launch
     }
 
     /// The same server, run by another program.
-    pub fn under(&self, words: &[&str]) -> Self {
+    pub(crate) fn under(&self, words: &[&str]) -> Self {
         let mut launch = self.clone();
         launch.under = words.iter().map(|word| (*word).to_string()).collect();
         launch
     }
 
-    pub fn start(&self) -> Result<Server> {
+    pub(crate) fn start(&self) -> Result<Server> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match self.try_start() {
@@ -93,20 +93,20 @@ impl Launch {
 }
 
 impl Server {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// A connection for set-up and questions.
-    pub fn control(&self) -> Result<Connection> {
+    pub(crate) fn control(&self) -> Result<Connection> {
         let client = redis::Client::open(("127.0.0.1", self.addr.port()))?;
         let control = client.get_connection_with_timeout(ANSWER_TIMEOUT)?;
         control.set_read_timeout(Some(ANSWER_TIMEOUT))?;
@@ -114,7 +114,7 @@ impl Server {
     }
 
     /// What it is, with its version.
-    pub fn name(&self) -> Result<String> {
+    pub(crate) fn name(&self) -> Result<String> {
         let about = info(&mut self.control()?, "server")?;
         let field = |name: &str| about.get::<String>(name);
         Ok(match field("valkey_version") {
@@ -157,30 +157,34 @@ fn log_path(dir: &Path) -> PathBuf {
 }
 
 /// One INFO section.
-pub fn info(control: &mut Connection, section: &str) -> Result<InfoDict> {
+pub(crate) fn info(control: &mut Connection, section: &str) -> Result<InfoDict> {
     Ok(redis::cmd("INFO").arg(section).query(control)?)
 }
 
 /// One number of an INFO section.
-pub fn info_number(control: &mut Connection, section: &str, field: &str) -> Result<u64> {
+pub(crate) fn info_number(control: &mut Connection, section: &str, field: &str) -> Result<u64> {
     info(control, section)?.get(field).with_context(|| format!("INFO {section} has no number {field}"))
 }
 
 /// A number of the module's own INFO section, if this build of the module shows it.
-pub fn lock_number(control: &mut Connection, field: &str) -> Option<u64> {
+pub(crate) fn lock_number(control: &mut Connection, field: &str) -> Option<u64> {
     // `everything` is the one selector that includes module sections on every server.
     info(control, "everything").ok()?.get(field)
 }
 
 /// How often a command was called since the last `CONFIG RESETSTAT`.
-pub fn calls(control: &mut Connection, command: &str) -> Result<u64> {
+pub(crate) fn calls(control: &mut Connection, command: &str) -> Result<u64> {
     let stats: Option<String> = info(control, "commandstats")?.get(&format!("cmdstat_{command}"));
     let calls = stats.as_deref().and_then(|s| s.strip_prefix("calls=")?.split(',').next()?.parse().ok());
     Ok(calls.unwrap_or(0))
 }
 
 /// Waits until `condition` holds.
-pub fn wait_for(what: &str, within: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_for(
+    what: &str,
+    within: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + within;
     while !condition()? {
         ensure!(Instant::now() < deadline, "gave up waiting for {what}");

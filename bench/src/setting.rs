@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Enough for the longest queue, with room to spare.
 const OPEN_FILES: u64 = 16_384;
 
-pub struct Setting {
+pub(crate) struct Setting {
     pub plan: Plan,
     pub flat: Duration,
     pub floor: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    pub fn prepare(options: &Options) -> Result<Self> {
+    pub(crate) fn prepare(options: &Options) -> Result<Self> {
         let module = options.module.clone().filter(|_| !options.peers_only);
         // The server would look for a relative path in its own directory.
         let module = module
@@ -61,21 +61,21 @@ impl Setting {
     }
 
     /// The server under test with the module, ready to be started.
-    pub fn server(&self) -> &Launch {
+    pub(crate) fn server(&self) -> &Launch {
         &self.server
     }
 
     /// Drops the module's own peer when it is not loaded.
-    pub fn present(&self, peers: &[Peer]) -> Vec<Peer> {
+    pub(crate) fn present(&self, peers: &[Peer]) -> Vec<Peer> {
         peers.iter().copied().filter(|peer| *peer != Peer::Lock || self.has_module()).collect()
     }
 
-    pub fn has_module(&self) -> bool {
+    pub(crate) fn has_module(&self) -> bool {
         self.module.is_some()
     }
 
     /// What the module's file is called, with the directory; empty without a module.
-    pub fn module_file(&self) -> &str {
+    pub(crate) fn module_file(&self) -> &str {
         self.module.as_deref().and_then(Path::to_str).unwrap_or_default()
     }
 

@@ -1,18 +1,18 @@
 //! The workloads, one file each: what is run, what is compared, and the aim.
 
-pub mod aof;
-pub mod bystanders;
-pub mod expiry;
-pub mod flat;
-pub mod floor;
-pub mod guarded;
-pub mod handoff;
-pub mod instructions;
-pub mod memory;
-pub mod modes;
-pub mod pairs;
-pub mod waiters;
-pub mod worst;
+pub(crate) mod aof;
+pub(crate) mod bystanders;
+pub(crate) mod expiry;
+pub(crate) mod flat;
+pub(crate) mod floor;
+pub(crate) mod guarded;
+pub(crate) mod handoff;
+pub(crate) mod instructions;
+pub(crate) mod memory;
+pub(crate) mod modes;
+pub(crate) mod pairs;
+pub(crate) mod waiters;
+pub(crate) mod worst;
 
 mod contend;
 mod crowd;

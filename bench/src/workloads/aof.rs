@@ -34,7 +34,7 @@ impl fmt::Display for Side {
     }
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let (memory, durable) = (setting.server().start()?, setting.server().with(&AOF).start()?);
     let (mut memory_bed, mut durable_bed) = (Bed::new(&memory, SHAPE)?, Bed::new(&durable, SHAPE)?);
     let mut control = durable.control()?;

@@ -35,7 +35,7 @@ const COMMANDS: &str = "processInputBuffer";
 const ROUNDS: usize = 3;
 const ANSWER: Duration = Duration::from_secs(60);
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let missing = if callgrind::is_there() { None } else { Some("no valgrind here") };
     if let Some(reason) = missing.or((!setting.has_module()).then_some("no module")) {
         report.skip(TITLE, UNUSED, Aim::AtMost(UNUSED_BUDGET), reason);

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
 
-pub struct Contend {
+pub(super) struct Contend {
     fenced: bool,
     locks: Vec<Lock>,
     clients: Vec<Client>,
@@ -27,7 +27,7 @@ pub struct Contend {
 
 /// Everything since the start, warm-up and drain included.
 #[derive(Default)]
-pub struct Books {
+pub(super) struct Books {
     pub sent: u64,
     pub replies: u64,
     pub pushes: u64,
@@ -57,7 +57,7 @@ struct Client {
 }
 
 impl Contend {
-    pub fn new(peer: Peer, clients: usize, locks: usize) -> Self {
+    pub(super) fn new(peer: Peer, clients: usize, locks: usize) -> Self {
         let client = |index: usize| {
             let lock = index % locks;
             let pair = peer.waiting_pair(&peer.contended_key(lock), &owner(index));
@@ -78,7 +78,7 @@ impl Contend {
 
     /// Runs for one interval. The queue goes on where the last interval ended, so that over all
     /// intervals a fair lock serves every client equally often.
-    pub fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
+    pub(super) fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
         self.finishing = false;
         let first = self.locks[0].last.map_or(0, |last| last.holder + 1);
         let used = interval(driver, self, first, gauge, length)?;
@@ -88,12 +88,12 @@ impl Contend {
     }
 
     /// Jain's index over the clients' acquisitions.
-    pub fn jain(&self) -> f64 {
+    pub(super) fn jain(&self) -> f64 {
         jain(self.clients.iter().map(|client| client.acquired))
     }
 
     /// How many more acquisitions the luckiest client had than the unluckiest.
-    pub fn widest_gap(&self) -> u64 {
+    pub(super) fn widest_gap(&self) -> u64 {
         let counts = || self.clients.iter().map(|client| client.acquired);
         counts().max().unwrap_or(0) - counts().min().unwrap_or(0)
     }

@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub struct Crowd {
+pub(super) struct Crowd {
     clients: Vec<Client>,
     /// Nobody sleeps where the server keeps the line.
     sleepers: Option<Sleepers>,
@@ -28,7 +28,7 @@ pub struct Crowd {
 
 /// Everything since the start, warm-up and drain included.
 #[derive(Default)]
-pub struct Books {
+pub(super) struct Books {
     pub sent: u64,
     pub refused: u64,
     pub messages: u64,
@@ -54,7 +54,7 @@ enum State {
 }
 
 impl Crowd {
-    pub fn new(clients: impl Iterator<Item = (Role, Commands)>, sleepers: Option<Sleepers>) -> Self {
+    pub(super) fn new(clients: impl Iterator<Item = (Role, Commands)>, sleepers: Option<Sleepers>) -> Self {
         let client = |(role, commands)| Client {
             role,
             commands,
@@ -75,7 +75,7 @@ impl Crowd {
     }
 
     /// Runs for one interval. The latency is that from first asking to the grant.
-    pub fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
+    pub(super) fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
         self.finishing = false;
         let used = interval(driver, self, 0, gauge, length)?;
         let shares: Vec<_> = self.clients.iter_mut().map(|client| mem::take(&mut client.share)).collect();
@@ -89,7 +89,7 @@ impl Crowd {
     }
 
     /// The largest number that were ever inside together.
-    pub fn most_inside(&self) -> usize {
+    pub(super) fn most_inside(&self) -> usize {
         self.inside.most
     }
 

@@ -34,7 +34,7 @@ struct Probed {
     used: Used,
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let server = setting.server().start()?;
     let mut probe = Probe::new(&server)?;
     let mut control = server.control()?;

@@ -24,7 +24,7 @@ struct Reading {
     index_entries: Option<u64>,
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     if !setting.has_module() {
         report.skip(TITLE, "bytes grown", Aim::AtMost(NOISE_BYTES), "no module");
         return Ok(());

@@ -48,7 +48,7 @@ struct Case {
     work: Work,
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let missing = if callgrind::is_there() { None } else { Some("no valgrind here") };
     if let Some(reason) = missing.or((!setting.has_module()).then_some("no module")) {
         report.skip(TITLE, "instructions above the least module", Aim::None, reason);
@@ -81,9 +81,11 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
             let each = (case.work)(launch, peer)?;
             let ours = *of_ours.get_or_insert(each);
             let budget = case.budget.filter(|_| peer == Peer::Floor);
-            let [ratio, above] = match each == ours {
-                true => Default::default(),
-                false => [format!("{:.2}", ours / each), format!("{:.0}", ours - each)],
+            #[expect(clippy::float_cmp, reason = "ours is this very figure in the first row")]
+            let [ratio, above] = if each == ours {
+                Default::default()
+            } else {
+                [format!("{:.2}", ours / each), format!("{:.0}", ours - each)]
             };
             let most = budget.map_or(String::new(), |budget| format!("{budget}"));
             table.add_row([case.title.clone(), peer.to_string(), format!("{each:.0}"), ratio, above, most]);

@@ -13,7 +13,7 @@ const TITLE: &str = "guarded writes, 50 clients, pipeline 32";
 const METRIC: &str = "writes/s / EVALSHA (check owner, then SET)";
 const AIM: Aim = Aim::AtLeast(2.3);
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     if !setting.has_module() {
         report.skip(TITLE, METRIC, AIM, "no module");
         return Ok(());

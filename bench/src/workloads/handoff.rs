@@ -16,7 +16,7 @@ const CROWDS: [usize; 4] = [2, 16, 64, 1000];
 /// More connections than the largest crowd, and the control connections.
 const MAX_CLIENTS: [&str; 2] = ["--maxclients", "4000"];
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     for clients in CROWDS {
         let title = format!("hand-off, {clients} clients, 1 lock");
         let contest = contest(setting, &title, clients, 1)?;
@@ -31,7 +31,7 @@ pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-pub fn run_many_locks(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run_many_locks(setting: &Setting, report: &mut Report) -> Result<()> {
     let title = "hand-off, 64 clients, 32 locks";
     let contest = contest(setting, title, 64, 32)?;
     let rates = contest.series.ratios(Peer::Lock, Peer::Blpop, |s| s.rate());

@@ -9,18 +9,18 @@ const BATCH: usize = 1_000;
 
 /// How long the names are.
 #[derive(Clone, Copy)]
-pub struct Names {
+pub(super) struct Names {
     pub key: usize,
     pub owner: usize,
 }
 
 impl Names {
     /// As long as those that the benchmark uses elsewhere.
-    pub const USUAL: Self = Self { key: 12, owner: 32 };
+    pub(super) const USUAL: Self = Self { key: 12, owner: 32 };
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
+pub(super) enum Kind {
     Lock,
     PlainKey,
 }
@@ -36,7 +36,7 @@ impl fmt::Display for Kind {
 
 impl Kind {
     /// Takes the locks of these numbers; `lease_ms` is asked when each batch is built.
-    pub fn take(
+    pub(super) fn take(
         self,
         control: &mut Connection,
         names: Names,

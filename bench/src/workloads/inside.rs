@@ -6,7 +6,7 @@ use anyhow::{ensure, Result};
 
 /// What a client wants of the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
+pub(super) enum Role {
     Reader,
     Writer,
     /// One permit of so many.
@@ -14,7 +14,7 @@ pub enum Role {
 }
 
 #[derive(Default)]
-pub struct Inside {
+pub(super) struct Inside {
     /// Readers, or permits.
     sharing: usize,
     writer: bool,
@@ -26,7 +26,7 @@ pub struct Inside {
 }
 
 impl Inside {
-    pub fn enter(&mut self, role: Role) -> Result<()> {
+    pub(super) fn enter(&mut self, role: Role) -> Result<()> {
         let (sharing, writer) = (self.sharing, self.writer);
         ensure!(!writer, "a {role:?} came in while a writer was inside");
         match role {
@@ -42,7 +42,7 @@ impl Inside {
         Ok(())
     }
 
-    pub fn leave(&mut self, role: Role) {
+    pub(super) fn leave(&mut self, role: Role) {
         match role {
             Role::Writer => self.writer = false,
             _ => self.sharing -= 1,
@@ -50,7 +50,7 @@ impl Inside {
     }
 
     /// Readers who are let in together read their replies in any order, so only their writers order them.
-    pub fn fence(&mut self, role: Role, fence: i64) -> Result<()> {
+    pub(super) fn fence(&mut self, role: Role, fence: i64) -> Result<()> {
         let before = if role == Role::Writer { self.newest_fence } else { self.writer_fence };
         ensure!(fence > before, "fence {fence} of a {role:?} after {before}");
         if role == Role::Writer {

@@ -88,9 +88,9 @@ const STATS_BUDGET: f64 = 3.0;
 const CLIENTS: usize = 16;
 const HAND_OFFS: usize = 4_000;
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let metric = |case: &Case| format!("{}: in the module", case.title);
-    let missing = if !callgrind::is_there() { Some("no valgrind here") } else { None };
+    let missing = if callgrind::is_there() { None } else { Some("no valgrind here") };
     let missing = missing.or((!setting.has_module()).then_some("no module"));
     if let Some(reason) = missing {
         CASES.iter().for_each(|case| report.skip(TITLE, &metric(case), Aim::AtMost(case.budget), reason));

@@ -12,20 +12,20 @@ use anyhow::Result;
 use redis::Connection;
 
 /// Published to the readers by a writer who leaves. Everybody else who leaves makes room for one.
-pub const WAKE_ALL: &[u8] = b"all";
+pub(super) const WAKE_ALL: &[u8] = b"all";
 
 /// Where the client's clock goes; as many digits as it has until the year 2286.
 const CLOCK: &str = "#############";
 
 /// What a writer can expect while readers come and go.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Writers {
+pub(super) enum Writers {
     Last,
     InTurn,
 }
 
 /// The hashes under which the server knows the scripts.
-pub struct Lua {
+pub(super) struct Lua {
     read: String,
     write: String,
     unlock: String,
@@ -34,7 +34,7 @@ pub struct Lua {
 }
 
 /// The commands of one client.
-pub struct Commands {
+pub(super) struct Commands {
     pub pair: Pair,
     /// The acquire of a client that was refused before, if it is another one.
     pub again: Option<Vec<u8>>,
@@ -43,7 +43,7 @@ pub struct Commands {
 }
 
 impl Lua {
-    pub fn load(control: &mut Connection, writers: Writers) -> Result<Self> {
+    pub(super) fn load(control: &mut Connection, writers: Writers) -> Result<Self> {
         let mut load = |script: &str| redis::cmd("SCRIPT").arg("LOAD").arg(script).query(control);
         let [read, write, unlock] = match writers {
             Writers::Last => {
@@ -64,7 +64,7 @@ impl Lua {
         })
     }
 
-    pub fn commands(&self, role: Role, key: &str, owner: &str) -> Commands {
+    pub(super) fn commands(&self, role: Role, key: &str, owner: &str) -> Commands {
         let evalsha = |sha: &str, args: &[&str]| pack(&[&["EVALSHA", sha, "1", key], args].concat());
         let (lease, channel) = (LEASE_MS, |role| channel(key, role));
         let channels = || (channel(Role::Reader), channel(Role::Writer));
@@ -91,7 +91,7 @@ impl Lua {
 }
 
 /// Where it is published that there may be room for somebody in this role.
-pub fn channel(key: &str, role: Role) -> String {
+pub(super) fn channel(key: &str, role: Role) -> String {
     let whom = match role {
         Role::Reader => "readers",
         Role::Writer => "writers",
@@ -101,7 +101,7 @@ pub fn channel(key: &str, role: Role) -> String {
 }
 
 /// Writes the client's clock, in ms, into a command.
-pub fn set_clock(command: &mut [u8], at: usize, unix_ms: u64) {
+pub(super) fn set_clock(command: &mut [u8], at: usize, unix_ms: u64) {
     command[at..at + CLOCK.len()]
         .copy_from_slice(format!("{unix_ms:0width$}", width = CLOCK.len()).as_bytes());
 }

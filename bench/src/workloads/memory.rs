@@ -25,7 +25,7 @@ struct Bytes {
     resident: f64,
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let mut table = new_table(["server", "key, owner", "held by", "bytes each", "resident bytes each"]);
     (3..5).for_each(|column| align_right(&mut table, column));
     for launch in [Some(setting.server()), setting.valkey.as_ref()].into_iter().flatten() {

@@ -88,7 +88,7 @@ impl fmt::Display for Side {
     }
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     println!("\n## Modes: what is compared\n");
     println!("- {}: one command each, PX {LEASE_MS} BLOCK 0, {CLIENTS} connections", Side::Ours);
     println!("- Lua: EVALSHA, lease {LEASE_MS} ms, on a server without the module; whoever was refused tries again");

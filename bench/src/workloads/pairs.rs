@@ -69,7 +69,7 @@ const ON_VALKEY: Case = Case {
     ],
 };
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     let mut launch = setting.server().clone();
     launch.modules.extend(setting.floor.clone());
     for case in &CASES {

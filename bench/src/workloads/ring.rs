@@ -6,10 +6,10 @@ use anyhow::{ensure, Result};
 use redis::{Connection, Value};
 
 /// The first has the lock, and the others wait for it in their order.
-pub struct Ring(Vec<(Connection, Pair)>);
+pub(super) struct Ring(Vec<(Connection, Pair)>);
 
 impl Ring {
-    pub fn gather(server: &Server, peer: Peer, clients: usize) -> Result<Self> {
+    pub(super) fn gather(server: &Server, peer: Peer, clients: usize) -> Result<Self> {
         let mut control = server.control()?;
         let key = peer.contended_key(0);
         if peer == Peer::Blpop {
@@ -30,7 +30,7 @@ impl Ring {
     }
 
     /// So many hand-offs; whole rounds, so that the first has the lock again.
-    pub fn turn(&mut self, hand_offs: usize) -> Result<()> {
+    pub(super) fn turn(&mut self, hand_offs: usize) -> Result<()> {
         let clients = self.0.len();
         ensure!(hand_offs.is_multiple_of(clients), "{hand_offs} are no rounds of {clients}");
         for turn in 0..hand_offs {

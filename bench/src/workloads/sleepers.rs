@@ -7,13 +7,13 @@ use std::time::Instant;
 
 /// How many of a group's sleepers a message wakes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wakes {
+pub(super) enum Wakes {
     One,
     All,
 }
 
 /// A group are those who share a subscription: the clients of one process that listen to one channel.
-pub struct Sleepers {
+pub(super) struct Sleepers {
     /// The group of each client.
     members: Vec<usize>,
     groups: Vec<Group>,
@@ -39,7 +39,7 @@ struct Sleeper {
 
 impl Sleepers {
     /// Takes the group of each client.
-    pub fn new(members: Vec<usize>) -> Self {
+    pub(super) fn new(members: Vec<usize>) -> Self {
         let groups = members.iter().max().map_or(0, |last| last + 1);
         Self {
             members,
@@ -49,16 +49,16 @@ impl Sleepers {
         }
     }
 
-    pub fn asks(&mut self, client: usize) {
+    pub(super) fn asks(&mut self, client: usize) {
         self.of(client).asking += 1;
     }
 
-    pub fn granted(&mut self, client: usize) {
+    pub(super) fn granted(&mut self, client: usize) {
         self.of(client).answered();
     }
 
     /// Whether the client shall try again at once. Otherwise it sleeps, at most until the time given.
-    pub fn refused(&mut self, client: usize, until: Instant) -> bool {
+    pub(super) fn refused(&mut self, client: usize, until: Instant) -> bool {
         let group = self.of(client);
         let again = group.unheard > 0;
         group.unheard -= usize::from(again);
@@ -70,7 +70,7 @@ impl Sleepers {
         again
     }
 
-    pub fn message(&mut self, group: usize, wakes: Wakes) {
+    pub(super) fn message(&mut self, group: usize, wakes: Wakes) {
         let group = &mut self.groups[group];
         match wakes {
             Wakes::All => {
@@ -84,12 +84,12 @@ impl Sleepers {
         }
     }
 
-    pub fn alarm(&self) -> Option<Instant> {
+    pub(super) fn alarm(&self) -> Option<Instant> {
         self.alarm
     }
 
     /// The next client that is to try again.
-    pub fn woken(&mut self, now: Instant) -> Option<usize> {
+    pub(super) fn woken(&mut self, now: Instant) -> Option<usize> {
         if self.alarm.is_some_and(|alarm| alarm <= now) {
             self.ring(now);
         }

@@ -23,13 +23,13 @@ const SEED: u64 = 2;
 
 /// How many clients, and how many commands each has open.
 #[derive(Clone, Copy)]
-pub struct Shape {
+pub(super) struct Shape {
     pub clients: usize,
     /// 1: acquire, wait, release, wait. More: that many commands in one batch.
     pub pipeline: usize,
 }
 
-pub struct Uncontended {
+pub(super) struct Uncontended {
     clients: Vec<Client>,
     rng: Rng,
     pairs_per_cycle: u64,
@@ -55,7 +55,7 @@ struct Step {
 }
 
 impl Uncontended {
-    pub fn new(peer: Peer, shape: Shape, scripts: &Scripts) -> Self {
+    pub(super) fn new(peer: Peer, shape: Shape, scripts: &Scripts) -> Self {
         let clients =
             (0..shape.clients).map(|index| Client::new(peer, index, shape.pipeline, scripts)).collect();
         Self {
@@ -70,7 +70,7 @@ impl Uncontended {
     }
 
     /// Runs for one interval and hands out what it counted.
-    pub fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
+    pub(super) fn sample(&mut self, driver: &mut Driver, gauge: &Gauge, length: Duration) -> Result<Sample> {
         self.finishing = false;
         let used = interval(driver, self, 0, gauge, length)?;
         let done = mem::take(&mut self.done);
@@ -173,7 +173,7 @@ fn digits(mut number: u32) -> [u8; NAME_DIGITS] {
 }
 
 /// One server and the connections of one shape, ready for any peer.
-pub struct Bed {
+pub(super) struct Bed {
     driver: Driver,
     gauge: Gauge,
     shape: Shape,
@@ -181,7 +181,7 @@ pub struct Bed {
 }
 
 impl Bed {
-    pub fn new(server: &Server, shape: Shape) -> Result<Self> {
+    pub(super) fn new(server: &Server, shape: Shape) -> Result<Self> {
         Ok(Self {
             driver: Driver::connect(server.addr(), shape.clients)?,
             gauge: Gauge::new(server.pid())?,
@@ -190,11 +190,11 @@ impl Bed {
         })
     }
 
-    pub fn clients(&self, peer: Peer) -> Uncontended {
+    pub(super) fn clients(&self, peer: Peer) -> Uncontended {
         Uncontended::new(peer, self.shape, &self.scripts)
     }
 
-    pub fn sample(&mut self, peer: Peer, length: Duration) -> Result<Sample> {
+    pub(super) fn sample(&mut self, peer: Peer, length: Duration) -> Result<Sample> {
         self.clients(peer).sample(&mut self.driver, &self.gauge, length)
     }
 }

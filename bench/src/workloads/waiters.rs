@@ -31,7 +31,7 @@ struct Cost {
     wall_us: f64,
 }
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     if setting.open_files < (MANY + SPARE_FILES) as u64 {
         let reason = format!("only {} open files are allowed (ulimit -n)", setting.open_files);
         report.skip(TITLE, "cost per hand-off / 100 waiters", COST_AIM, &reason);

@@ -225,7 +225,7 @@ const STAGES: [Stage; 13] = [
     },
 ];
 
-pub fn run(setting: &Setting, report: &mut Report) -> Result<()> {
+pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     if !setting.has_module() {
         report.skip(TITLE, "", Aim::AtMost(BUDGET), "no module");
         return Ok(());
