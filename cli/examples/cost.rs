@@ -33,7 +33,11 @@ fn run() -> Outcome<bool> {
     let time = |command: &mut Command| -> Outcome<Duration> {
         let start = Instant::now();
         let status = command.stdin(Stdio::null()).status()?;
-        if status.success() { Ok(start.elapsed()) } else { Err("a command has failed".into()) }
+        if status.success() {
+            Ok(start.elapsed())
+        } else {
+            Err("a command has failed".into())
+        }
     };
     let (mut alone, mut locked) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {

@@ -6,9 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpgrp, getppid, tcgetpgrp, tcsetpgrp};
+use nix::sys::signal::{killpg, raise, SigSet, SigmaskHow, Signal};
+use nix::sys::wait::{waitpid, WaitPidFlag, WaitStatus};
+use nix::unistd::{getpgrp, getppid, tcgetpgrp, tcsetpgrp, Pid};
 
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
 use crate::print::complain;

@@ -3,16 +3,16 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value, cmd};
+use redis::{cmd, Cmd, RedisError, Value};
 use tokio::time::{sleep, timeout};
 
-use crate::connect::{Link, Server, is_passing};
+use crate::connect::{is_passing, Link, Server};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::lookout::Lookout;
 use crate::name::Name;
 use crate::print::{bytes, line};
 use crate::reply::Fields;
-use crate::time::{Moment, ms};
+use crate::time::{ms, Moment};
 
 /// The longest pause between two renewals that fail.
 const PAUSE: Duration = Duration::from_millis(300);

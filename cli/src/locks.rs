@@ -1,10 +1,10 @@
 //! What a server tells of its locks: their names, who holds them, who waits.
 
-use redis::{RedisError, Value, cmd, pipe};
+use redis::{cmd, pipe, RedisError, Value};
 use serde_json::json;
 
 use crate::connect::{Link, REPLY};
-use crate::reply::{Fields, name};
+use crate::reply::{name, Fields};
 
 /// How many names a LOCK.SCAN asks for, and how many LOCK.INFO are on their way at once.
 const PAGE: usize = 500;
@@ -242,7 +242,11 @@ pub fn word(word: &std::ffi::OsStr) -> Vec<u8> {
 
 /// "2 s", or "for ever" for -1.
 pub fn left(ms: i64) -> String {
-    if ms < 0 { "for ever".to_owned() } else { crate::time::for_people(ms) }
+    if ms < 0 {
+        "for ever".to_owned()
+    } else {
+        crate::time::for_people(ms)
+    }
 }
 
 /// "alice", or "alice +2" for three.

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connect::{REPLY, Server, is_passing};
-use crate::keep::{Hold, told};
+use crate::connect::{is_passing, Server, REPLY};
+use crate::keep::{told, Hold};
 use crate::time::ms;
 
 /// How long one request waits in the server: shorter than what any proxy gives an idle connection.

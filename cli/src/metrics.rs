@@ -118,7 +118,9 @@ pub fn help(field: &str) -> &'static str {
         "lock_recovering_ms" => "How long nothing is granted yet after a failover.",
         "lock_reinstated" => "Holds that a failover had lost and that came back.",
         "lock_displaced" => "Holds that ended because such a one had been granted after them.",
-        "lock_implausible" => "Fences that were claimed after a failover and that no server can have granted.",
+        "lock_implausible" => {
+            "Fences that were claimed after a failover and that no server can have granted."
+        }
         _ => "A figure of INFO lock.",
     }
 }

@@ -13,7 +13,11 @@ pub struct Name(Vec<u8>);
 
 impl Name {
     fn read(word: OsString) -> Result<Self, &'static str> {
-        if word.is_empty() { Err("a name must not be empty") } else { Ok(Self(word.into_vec())) }
+        if word.is_empty() {
+            Err("a name must not be empty")
+        } else {
+            Ok(Self(word.into_vec()))
+        }
     }
 
     pub fn as_word(&self) -> &OsStr {

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use nix::unistd::{Pid, gethostname};
+use nix::unistd::{gethostname, Pid};
 
 /// The longest host name in it; an owner has 256 bytes at most.
 const HOST: usize = 64;

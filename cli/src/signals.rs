@@ -1,7 +1,7 @@
 //! Signals to this program, one after the other.
 
-use nix::sys::signal::{Signal, raise};
-use tokio::signal::unix::{SignalKind, signal};
+use nix::sys::signal::{raise, Signal};
+use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::mpsc;
 
 use crate::exit::{OrSystem, Outcome};

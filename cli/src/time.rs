@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{clock_gettime, ClockId};
 
 /// Reads "500ms", "30s", "2m", "1h", "1d"; a number alone counts seconds, and may have a fraction, as in flock's `-w`.
 pub fn span(text: &str) -> Result<Duration, String> {

@@ -1,13 +1,13 @@
 //! The screen of `top`: what stands on it, which keys do what, and how it is drawn. Asks nobody anything.
 
-use ratatui::Frame;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table};
+use ratatui::Frame;
 
-use crate::locks::{Lock, Waiter, holders, left};
+use crate::locks::{holders, left, Lock, Waiter};
 use crate::print::{safe, shown};
 use crate::time::for_people;
 
@@ -350,8 +350,8 @@ fn row(listed: &Listed) -> Row<'static> {
 mod tests {
     use std::time::Duration;
 
-    use ratatui::Terminal;
     use ratatui::backend::TestBackend;
+    use ratatui::Terminal;
 
     use super::*;
     use crate::locks;

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use redis::{Cmd, RedisError, Value, cmd};
+use redis::{cmd, Cmd, RedisError, Value};
 use tokio::time::sleep;
 
-use crate::connect::{Link, REPLY, Server, is_broken, is_passing};
+use crate::connect::{is_broken, is_passing, Link, Server, REPLY};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keep::Hold;
 use crate::locks::word;
@@ -15,7 +15,7 @@ use crate::name::Name;
 use crate::print::complain;
 use crate::reply::Fields;
 use crate::signals::Signals;
-use crate::time::{Moment, for_people, ms, some_span, span};
+use crate::time::{for_people, ms, some_span, span, Moment};
 
 /// How long one request waits in the server: shorter than what any proxy gives an idle connection.
 const SLICE: Duration = Duration::from_secs(1);

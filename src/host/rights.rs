@@ -101,10 +101,10 @@ fn check_named(ctx: *mut Ctx, channel: &[u8]) -> Result<(), LockError> {
 
 impl Drop for Rights {
     fn drop(&mut self) {
-        if let Self::Of(user) = *self {
-            if !user.is_null() {
-                rm!(RedisModule_FreeModuleUser(user));
-            }
+        if let Self::Of(user) = *self
+            && !user.is_null()
+        {
+            rm!(RedisModule_FreeModuleUser(user));
         }
     }
 }

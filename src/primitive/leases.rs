@@ -204,7 +204,7 @@ impl Leases {
     }
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
-    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> + use<> {
         let indexes = std::mem::take(&mut self.indexes).into_iter();
         let (gone, kept) = indexes.partition(|(its_db, _)| db.is_none_or(|db| db == *its_db));
         self.indexes = kept;

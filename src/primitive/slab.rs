@@ -75,12 +75,12 @@ impl<T> Slab<T> {
     pub(crate) fn insert(&mut self, value: T) -> Slot {
         self.len += 1;
         let slot = self.vacant;
-        if let Some(place) = self.place_mut(slot) {
-            if let Cell::Vacant { next } = *place {
-                *place = Cell::Taken(value);
-                self.vacant = next;
-                return slot;
-            }
+        if let Some(place) = self.place_mut(slot)
+            && let Cell::Vacant { next } = *place
+        {
+            *place = Cell::Taken(value);
+            self.vacant = next;
+            return slot;
         }
         self.append(value)
     }

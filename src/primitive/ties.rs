@@ -45,10 +45,10 @@ impl Ties {
 
     /// Forgets a hold.
     pub(crate) fn forget(&mut self, db: i32, key: &[u8], fence: Fence, tie: &Tie) {
-        if let Some(index) = self.by_db.get_mut(&db) {
-            if index.tied.remove(&(tie.client, key.into(), fence)) {
-                index.bytes -= tie_bytes(key.len());
-            }
+        if let Some(index) = self.by_db.get_mut(&db)
+            && index.tied.remove(&(tie.client, key.into(), fence))
+        {
+            index.bytes -= tie_bytes(key.len());
         }
     }
 
@@ -95,7 +95,7 @@ impl Ties {
     }
 
     /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
-    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> + use<> {
         let gone: Vec<Index> = match db {
             Some(db) => self.by_db.remove(&db).into_iter().collect(),
             None => std::mem::take(&mut self.by_db).into_values().collect(),

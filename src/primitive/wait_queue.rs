@@ -423,7 +423,7 @@ impl Waiters {
     }
 
     /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
-    pub(crate) fn clear(&mut self) -> impl Iterator<Item = ()> {
+    pub(crate) fn clear(&mut self) -> impl Iterator<Item = ()> + use<> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
         let Self { queues, names, entries, waits, .. } = std::mem::replace(self, empty);
         let entries = entries.into_iter().map(drop);

@@ -242,10 +242,7 @@ impl Server {
     /// How many wait at locks that they could have.
     pub(super) fn stuck(&self) -> Option<&[u8]> {
         let free = |key: &[u8]| self.keyspace.get(key).is_none_or(Lock::is_free);
-        let waited = [&b"k"[..], b"s"]
-            .into_iter()
-            .find(|key| free(key) && self.manager.waiters.front(0, key).is_some());
-        waited
+        [&b"k"[..], b"s"].into_iter().find(|key| free(key) && self.manager.waiters.front(0, key).is_some())
     }
 
     fn run_rechecks(&mut self) {

@@ -6,7 +6,7 @@ use nix::unistd::getppid;
 use crate::connect::Server;
 use crate::exit::{Exit, Outcome};
 use crate::owner;
-use crate::signals::{ENDING, Signals};
+use crate::signals::{Signals, ENDING};
 use crate::wait::{self, Wanted};
 
 /// It prints the fence and the owner, which `renew` and `release` want. Nobody renews the lock meanwhile.

@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use redis::{RedisError, Value, cmd};
+use redis::{cmd, RedisError, Value};
 
 use crate::confirm::confirmed;
-use crate::connect::{Link, REPLY, Server};
+use crate::connect::{Link, Server, REPLY};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::locks::{self, Hold, Lock, word};
+use crate::locks::{self, word, Hold, Lock};
 use crate::name::Name;
 use crate::print::{line, shown};
 use crate::time::for_people;

@@ -1,10 +1,10 @@
 //! `cancel`: ends an owner's wait.
 
 use clap::Args;
-use redis::{RedisError, Value, cmd};
+use redis::{cmd, RedisError, Value};
 
 use crate::confirm::confirmed;
-use crate::connect::{Link, REPLY, Server};
+use crate::connect::{Link, Server, REPLY};
 use crate::exit::{Exit, Outcome};
 use crate::locks;
 use crate::name::Name;

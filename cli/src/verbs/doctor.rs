@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
-use redis::{RedisError, Value, cmd, pipe};
+use redis::{cmd, pipe, RedisError, Value};
 use serde_json::json;
 
-use crate::connect::{Link, REPLY, Server, is_broken};
-use crate::diagnosis::{Facts, Finding, Level, SETTINGS, examine};
+use crate::connect::{is_broken, Link, Server, REPLY};
+use crate::diagnosis::{examine, Facts, Finding, Level, SETTINGS};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::locks::{Filter, names};
+use crate::locks::{names, Filter};
 use crate::print::{line, safe, shown};
-use crate::reply::{Fields, text};
+use crate::reply::{text, Fields};
 
 /// So many locks are looked at for a time to live.
 const LOOKED_AT: usize = 10_000;

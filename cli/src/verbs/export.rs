@@ -10,19 +10,19 @@ use clap::Args;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{header, Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use redis::{RedisError, cmd};
+use redis::{cmd, RedisError};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::connect::{Link, REPLY, Server};
+use crate::connect::{Link, Server, REPLY};
 use crate::exit::{Exit, OrSystem, Outcome};
-use crate::metrics::{Kind, Page, help, label};
+use crate::metrics::{help, label, Kind, Page};
 use crate::print::{complain, line};
-use crate::reply::{Fields, text};
-use crate::signals::{ENDING, Signals};
+use crate::reply::{text, Fields};
+use crate::signals::{Signals, ENDING};
 use crate::verbs::doctor::{figures, replicas_of};
 
 /// The bounds of histograms: the powers of two from 64 µs to 2.4 hours.

@@ -11,9 +11,9 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::keep::{Keeper, News};
 use crate::owner;
 use crate::print::line;
-use crate::signals::{ENDING, Signals};
+use crate::signals::{Signals, ENDING};
 use crate::time::some_span;
-use crate::wait::{Wanted, acquire};
+use crate::wait::{acquire, Wanted};
 
 /// It prints a line of JSON when it has the lock, and gives it back at SIGHUP, SIGINT, SIGQUIT or SIGTERM.
 #[derive(Args, Debug)]

@@ -4,9 +4,9 @@ use clap::Args;
 
 use crate::connect::Server;
 use crate::exit::{Exit, Outcome};
-use crate::locks::{self, Hold, Lock, Waiter, left};
+use crate::locks::{self, left, Hold, Lock, Waiter};
 use crate::name::Name;
-use crate::print::{Table, line, shown};
+use crate::print::{line, shown, Table};
 use crate::time::for_people;
 
 /// Who has it, since when and for how long; who waits for it, the next one first.

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::connect::Server;
 use crate::exit::{Exit, Outcome};
-use crate::locks::{self, Filter, Lock, holders, word};
+use crate::locks::{self, holders, word, Filter, Lock};
 use crate::name::Name;
-use crate::print::{Table, line, shown};
+use crate::print::{line, shown, Table};
 use crate::time::for_people;
 
 /// Locks that are held, in cooldown, or waited for: of one server, or of all nodes of a cluster.

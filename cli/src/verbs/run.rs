@@ -16,8 +16,8 @@ use crate::keep::{Hold, Keeper, News, RELEASE};
 use crate::owner;
 use crate::print::complain;
 use crate::signals::Signals;
-use crate::time::{Moment, some_span, span};
-use crate::wait::{Wanted, acquire};
+use crate::time::{some_span, span, Moment};
+use crate::wait::{acquire, Wanted};
 
 /// Those that we hear: of the command, and for it.
 const SIGNALS: [Signal; 10] = [

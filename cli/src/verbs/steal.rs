@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 use nix::unistd::getppid;
-use redis::{Value, cmd};
+use redis::{cmd, Value};
 
 use crate::confirm::confirmed;
-use crate::connect::{REPLY, Server};
+use crate::connect::{Server, REPLY};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::keep::Hold;
 use crate::locks::word;
 use crate::name::Name;
 use crate::owner;
 use crate::print::line;
-use crate::time::{Moment, ms, some_span};
+use crate::time::{ms, some_span, Moment};
 use crate::verbs::break_::{describe, seen};
 use crate::verbs::info::headline;
 

@@ -11,11 +11,11 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::connect::{Link, ROUND, Server};
+use crate::connect::{Link, Server, ROUND};
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
-use crate::locks::{self, Filter, word};
+use crate::locks::{self, word, Filter};
 use crate::print::shown;
-use crate::signals::{ENDING, Signals};
+use crate::signals::{Signals, ENDING};
 use crate::time::some_span;
 use crate::verbs::break_;
 use crate::verbs::cancel::end_wait;

@@ -5,17 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use futures_util::StreamExt;
-use redis::{Msg, cmd};
+use redis::{cmd, Msg};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 
-use crate::connect::{Link, REPLY, ROUND, Server};
+use crate::connect::{Link, Server, REPLY, ROUND};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::locks::word;
 use crate::print::{complain, line};
-use crate::reply::{Fields, name};
-use crate::signals::{ENDING, Signals};
+use crate::reply::{name, Fields};
+use crate::signals::{Signals, ENDING};
 
 /// How often a silent connection is asked whether it is still there.
 const PULSE: Duration = Duration::from_secs(10);

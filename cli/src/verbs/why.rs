@@ -6,12 +6,12 @@ use clap::Args;
 use redis::cmd;
 use serde_json::json;
 
-use crate::connect::{REPLY, Server};
+use crate::connect::{Server, REPLY};
 use crate::exit::{Exit, Outcome};
-use crate::locks::{self, Hold, Lock, Waiter, left};
+use crate::locks::{self, left, Hold, Lock, Waiter};
 use crate::name::Name;
 use crate::print::{line, shown};
-use crate::reply::{Fields, name};
+use crate::reply::{name, Fields};
 use crate::time::for_people;
 use crate::verbs::break_::describe;
 use crate::waits::{Line, Waits};
@@ -96,7 +96,11 @@ fn hold_line(hold: &Hold) -> String {
 }
 
 fn remains(ms: i64) -> String {
-    if ms < 0 { "no expiry".to_owned() } else { format!("{} left", left(ms)) }
+    if ms < 0 {
+        "no expiry".to_owned()
+    } else {
+        format!("{} left", left(ms))
+    }
 }
 
 fn absent(lock: &Lock, owner: &[u8], known: &Fields) -> String {

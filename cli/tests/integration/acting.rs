@@ -2,7 +2,7 @@
 
 use crate::looking::{prints, scene};
 use crate::support::screen::Screen;
-use crate::support::{Server, text, until};
+use crate::support::{text, until, Server};
 
 #[test]
 fn break_ends_holds_and_says_how_many() {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::looking::{json, prints, wait_in_line};
-use crate::support::{Server, cluster, text, until};
+use crate::support::{cluster, text, until, Server};
 
 /// What a good server has beside the defaults.
 const GOOD: [&str; 6] = ["--appendonly", "yes", "--appendfsync", "always", "--tcp-keepalive", "60"];

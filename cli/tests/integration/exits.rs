@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::support::{Server, free_port, text, tool};
+use crate::support::{free_port, text, tool, Server};
 
 #[track_caller]
 fn ends(server: &Server, words: &[&str], code: i32, says: &str) {

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::support::{Server, cluster, free_port, text, until};
+use crate::support::{cluster, free_port, text, until, Server};
 
 /// A request on a connection of its own, which waits in line as long as the value lives.
 pub struct Waiting(#[expect(dead_code, reason = "open as long as it waits")] TcpStream);
@@ -105,10 +105,8 @@ fn info_shows_holders_and_the_line() {
     assert!(said.starts_with("door: exclusive, 2 wait\n"), "{said}");
     let at = |word: &str| said.find(word).unwrap_or_else(|| panic!("{word} in {said}"));
     assert!(at("alice") < at("bob") && at("bob") < at("carol"), "{said}");
-    assert!(
-        prints(&server, &["info", "pool"], 0)
-            .starts_with("pool: semaphore, 1 of 3 permits taken, nobody waits\n")
-    );
+    assert!(prints(&server, &["info", "pool"], 0)
+        .starts_with("pool: semaphore, 1 of 3 permits taken, nobody waits\n"));
     let door = json(&server, &["info", "door", "-J"]);
     assert_eq!(
         (&door["waiters"][1]["owner"], &door["waiters"][1]["behind"][0]),

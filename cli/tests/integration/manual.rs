@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use crate::support::screen::Screen;
-use crate::support::{Server, script, text, until};
+use crate::support::{script, text, until, Server};
 use crate::telling::{exporter, page};
 
 /// A shell with the program in its path.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::{Server, free_port, skip, text, tool, until};
+use crate::support::{free_port, skip, text, tool, until, Server};
 
 #[track_caller]
 fn runs_at(url: &str, words: &[&str]) {

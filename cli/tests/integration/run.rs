@@ -4,10 +4,10 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{kill, killpg, Signal};
 use nix::unistd::Pid;
 
-use crate::support::{Dir, Server, Tool, is_gone, script, text, until};
+use crate::support::{is_gone, script, text, until, Dir, Server, Tool};
 
 /// A command that writes its process id, the leader of its group, and stays, with a child in the same group.
 const STAYS: &str = "echo $$ >$DIR/pid; sleep 600 & sleep 600";

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::looking::{scene, wait_in_line};
-use crate::support::{OF_THE_FIRST, Server, Tool, cluster, in_reserve, skip, take_over, text, until};
+use crate::support::{cluster, in_reserve, skip, take_over, text, until, Server, Tool, OF_THE_FIRST};
 
 /// The exporter, and where it listens.
 pub fn exporter(server: &Server, words: &[&str]) -> (Tool, String) {

@@ -3,7 +3,7 @@
 use portable_pty::CommandBuilder;
 
 use crate::support::screen::Screen;
-use crate::support::{Server, text, until};
+use crate::support::{text, until, Server};
 
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";

@@ -2,7 +2,7 @@
 
 use crate::looking::scene;
 use crate::support::screen::Screen;
-use crate::support::{OF_THE_FIRST, Server, cluster, in_reserve, take_over, text, until};
+use crate::support::{cluster, in_reserve, take_over, text, until, Server, OF_THE_FIRST};
 
 #[test]
 fn the_screen_shows_the_longest_line_first_and_keys_act_on_it() {

@@ -355,7 +355,7 @@ mod tests {
     }
 
     /// One of these values.
-    fn one_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> {
+    fn one_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<Value = T> + use<T> {
         prop::sample::select(values.to_vec())
     }
 

@@ -36,7 +36,7 @@ impl LockManager {
     }
 
     /// This database has been emptied, or all of them. Returns what is left to be given back, bit by bit.
-    pub(crate) fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> {
+    pub(crate) fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> + use<> {
         let (leases, ties) = (self.leases.clear(db), self.ties.clear(db));
         self.ledger.flush(db, now);
         self.recovery.let_nothing_back();
@@ -103,7 +103,7 @@ impl LockManager {
 
     /// This server is a primary no more, and those who waited have been sent away: their queues are forgotten, and what a
     /// primary would still have looked at. Returns what is left to be given back, bit by bit.
-    pub(crate) fn stepped_down(&mut self) -> impl Iterator<Item = ()> {
+    pub(crate) fn stepped_down(&mut self) -> impl Iterator<Item = ()> + use<> {
         self.stats.failed.add(self.waiters.len());
         self.provisional = Table::default();
         self.rechecks = Rechecks::default();

@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 
-use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+use portable_pty::{native_pty_system, Child, CommandBuilder, PtySize};
 
-use super::{PATIENCE, Server};
+use super::{Server, PATIENCE};
 
 pub struct Screen {
     process: Box<dyn Child + Send + Sync>,
