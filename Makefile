@@ -170,6 +170,10 @@ lint: setup ## check format, lints, documentation and shell syntax
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	for script in .ci/run tools/*.sh tools/clients/*.sh; do bash -n "$$script" || exit 1; done
 
+deny: ## check licences, versions and sources of all dependencies (ARGS=advisories for known holes; needs github.com)
+	@tools/setup.sh matrix
+	@tools/deny.sh $(ARGS)
+
 fmt: ## format the code
 	cargo fmt --all
 	cargo fmt --manifest-path compare/Cargo.toml
