@@ -16,7 +16,7 @@ use crate::primitive::recovery::Length;
 use crate::primitive::wait_queue::Caps;
 use crate::primitive::{Lease, LockManager};
 
-/// A number with its range.
+/// A number with its range. A switch is one, so that one pair of callbacks serves all of a kind.
 struct IntSetting {
     name: &'static CStr,
     value: AtomicI64,
@@ -26,72 +26,49 @@ struct IntSetting {
 }
 
 impl IntSetting {
-    const fn new(name: &'static CStr, default: i64, min: i64, max: i64) -> Self {
-        Self { name, value: AtomicI64::new(default), default, min, max }
-    }
-
     fn get(&self) -> i64 {
         self.value.load(Relaxed)
     }
 }
 
-static DEFAULT_LEASE: IntSetting =
-    IntSetting::new(c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
-static MAX_LEASE: IntSetting =
-    IntSetting::new(c"max-lease-ms", limits::MAX_LEASE_MS, 1, limits::LEASE_MS_MAX as i64);
-static MAX_WAIT: IntSetting =
-    IntSetting::new(c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING);
-static CLAIM: IntSetting = IntSetting::new(c"claim-ms", limits::CLAIM_MS, 1, limits::CLAIM_MS_CEILING);
-static MAX_WAITERS: IntSetting =
-    IntSetting::new(c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING);
-static MAX_WAITERS_PER_KEY: IntSetting =
-    IntSetting::new(c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING);
-static RESERVED_CLIENTS: IntSetting =
-    IntSetting::new(c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100);
-static MAX_TICKETS: IntSetting =
-    IntSetting::new(c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING);
-static MAX_MEMORY: IntSetting =
-    IntSetting::new(c"max-memory-bytes", limits::MAX_MEMORY_BYTES, 0, limits::MEMORY_BYTES_CEILING);
-static LOSS_LEDGER_SIZE: IntSetting =
-    IntSetting::new(c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING);
-static LOCK_DELAY: IntSetting =
-    IntSetting::new(c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING);
-static MAX_FENCE_AHEAD: IntSetting =
-    IntSetting::new(c"max-fence-ahead-ms", limits::MAX_FENCE_AHEAD_MS, 0, limits::FENCE_AHEAD_MS_CEILING);
-static RECOVERY_WINDOW: IntSetting = IntSetting::new(
-    c"recovery-window-ms",
-    limits::RECOVERY_WINDOW_MS,
-    limits::RECOVERY_WINDOW_AUTO,
-    limits::LEASE_MS_MAX as i64,
-);
-static RECOVERY_WINDOW_MAX: IntSetting = IntSetting::new(
-    c"recovery-window-max-ms",
-    limits::RECOVERY_WINDOW_MAX_MS,
-    1,
-    limits::LEASE_MS_MAX as i64,
-);
-// Switches, kept as numbers so that one pair of callbacks serves all.
-static EVENTS: IntSetting = IntSetting::new(c"events", 1, 0, 1);
-static DEADLOCK_DETECTION: IntSetting = IntSetting::new(c"deadlock-detection", 1, 0, 1);
+/// Makes a list of settings, and each of them under a name of its own. docs/commands.md and redis.conf.example explain each, and
+/// tests see to it.
+macro_rules! settings {
+    ($list:ident: $($setting:ident = $name:literal, $default:expr, $min:expr, $max:expr;)*) => {
+        $(static $setting: IntSetting = IntSetting {
+            name: $name,
+            value: AtomicI64::new($default),
+            default: $default,
+            min: $min,
+            max: $max,
+        };)*
+        static $list: &[&IntSetting] = &[$(&$setting),*];
+    };
+}
 
-static SWITCHES: [&IntSetting; 2] = [&EVENTS, &DEADLOCK_DETECTION];
+settings! { NUMBERS:
+    DEFAULT_LEASE = c"default-lease-ms", limits::DEFAULT_LEASE_MS, 1, LEASE_CEILING;
+    MAX_LEASE = c"max-lease-ms", limits::MAX_LEASE_MS, 1, LEASE_CEILING;
+    MAX_WAIT = c"max-wait-ms", limits::MAX_WAIT_MS, 1, limits::WAIT_MS_CEILING;
+    CLAIM = c"claim-ms", limits::CLAIM_MS, 1, limits::CLAIM_MS_CEILING;
+    MAX_WAITERS = c"max-waiters", limits::MAX_WAITERS, 0, limits::WAITERS_CEILING;
+    MAX_WAITERS_PER_KEY = c"max-waiters-per-key", limits::MAX_WAITERS_PER_KEY, 0, limits::WAITERS_CEILING;
+    RESERVED_CLIENTS = c"reserved-clients-percent", limits::RESERVED_CLIENTS_PERCENT, 0, 100;
+    MAX_TICKETS = c"max-tickets", limits::MAX_TICKETS, 0, limits::WAITERS_CEILING;
+    MAX_MEMORY = c"max-memory-bytes", limits::MAX_MEMORY_BYTES, 0, limits::MEMORY_BYTES_CEILING;
+    LOSS_LEDGER_SIZE = c"loss-ledger-size", limits::LOSS_LEDGER_SIZE, 0, limits::LOSS_LEDGER_CEILING;
+    LOCK_DELAY = c"lock-delay-ms", limits::LOCK_DELAY_MS, 0, limits::LOCK_DELAY_MS_CEILING;
+    MAX_FENCE_AHEAD = c"max-fence-ahead-ms", limits::MAX_FENCE_AHEAD_MS, 0, limits::FENCE_AHEAD_MS_CEILING;
+    RECOVERY_WINDOW = c"recovery-window-ms", limits::RECOVERY_WINDOW_MS, limits::RECOVERY_WINDOW_AUTO, LEASE_CEILING;
+    RECOVERY_WINDOW_MAX = c"recovery-window-max-ms", limits::RECOVERY_WINDOW_MAX_MS, 1, LEASE_CEILING;
+}
 
-static NUMBERS: [&IntSetting; 14] = [
-    &DEFAULT_LEASE,
-    &MAX_LEASE,
-    &MAX_WAIT,
-    &CLAIM,
-    &MAX_WAITERS,
-    &MAX_WAITERS_PER_KEY,
-    &RESERVED_CLIENTS,
-    &MAX_TICKETS,
-    &MAX_MEMORY,
-    &LOSS_LEDGER_SIZE,
-    &LOCK_DELAY,
-    &MAX_FENCE_AHEAD,
-    &RECOVERY_WINDOW,
-    &RECOVERY_WINDOW_MAX,
-];
+settings! { SWITCHES:
+    EVENTS = c"events", 1, 0, 1;
+    DEADLOCK_DETECTION = c"deadlock-detection", 1, 0, 1;
+}
+
+const LEASE_CEILING: i64 = limits::LEASE_MS_MAX as i64;
 
 /// How many clients the server takes, by its own setting `maxclients`.
 static MAX_CLIENTS: AtomicI64 = AtomicI64::new(0);
