@@ -148,7 +148,7 @@ mod tests {
             let exact = sorted[(sorted.len() * per_mille as usize).div_ceil(1000).max(1) - 1];
             let told = histogram.quantile(per_mille);
             prop_assert!(exact <= told && told <= exact + exact / 8, "{told} for {exact}");
-            prop_assert_eq!(Some(&histogram.max()), sorted.last());
+            prop_assert_eq!(Some(histogram.max()), sorted.last().copied());
         }
     }
 

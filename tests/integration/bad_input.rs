@@ -244,15 +244,15 @@ fn lengths_at_the_limit_and_one_beyond() {
 
     let server = Server::start();
     let (key, owner, note) = (longest(KEY_MAX), longest(OWNER_MAX), longest(NOTE_MAX));
-    fence_of(&server.cmd(&[b"LOCK.ACQUIRE", &key[..], &owner, b"NOTE", &note]));
-    let info = server.cmd(&[b"LOCK.INFO", &key[..]]);
+    fence_of(&server.cmd(&[&b"LOCK.ACQUIRE"[..], &key[..], &owner, b"NOTE", &note]));
+    let info = server.cmd(&[&b"LOCK.INFO"[..], &key[..]]);
     let held = &info.field("holds").items()[0];
     assert_eq!(held.field("owner"), &Value::Bulk(owner.clone()));
     assert_eq!(held.field("note"), &Value::Bulk(note));
     for command in [&b"LOCK.CHECK"[..], b"LOCK.RENEW"] {
         assert!(server.cmd(&[command, &key, &owner]).int() > 0);
     }
-    assert_eq!(server.cmd(&[b"LOCK.RELEASE", &key[..], &owner]), 1);
+    assert_eq!(server.cmd(&[&b"LOCK.RELEASE"[..], &key[..], &owner]), 1);
     // The shortest of all: a key without a name, an owner of one byte.
     fence_of(&server.cmd(&["LOCK.ACQUIRE", "", "a"]));
     assert_eq!(server.cmd(&["LOCK.RELEASE", "", "a"]), 1);
@@ -263,22 +263,22 @@ fn names_are_bytes() {
     let server = Server::start();
     let odd: [&[u8]; 7] = [b"\0", b"a\0b", b"\r\n", b"+OK\r\n:1\r\n", b"\xff\xfe", b"\xc3\x28", b" 'k' "];
     for name in odd {
-        let reply = server.cmd(&[b"LOCK.ACQUIRE", name, name, b"NOTE", name]);
+        let reply = server.cmd(&[&b"LOCK.ACQUIRE"[..], name, name, b"NOTE", name]);
         let fence = fence_of(&reply).to_string();
         // The same up to its NUL, or with more behind it, is another name.
         for other in [&name[..name.len() - 1], &[name, b"\0"].concat()] {
             if !other.is_empty() {
-                assert_eq!(server.cmd(&[b"LOCK.RELEASE", name, other]), 0);
+                assert_eq!(server.cmd(&[&b"LOCK.RELEASE"[..], name, other]), 0);
             }
         }
-        let info = server.cmd(&[b"LOCK.INFO", name]);
+        let info = server.cmd(&[&b"LOCK.INFO"[..], name]);
         let held = &info.field("holds").items()[0];
         assert_eq!(held.field("owner"), &Value::bulk(name));
         assert_eq!(held.field("note"), &Value::bulk(name));
-        let busy = server.cmd(&[b"LOCK.ACQUIRE", name, b"other", b"WITHINFO"]);
+        let busy = server.cmd(&[&b"LOCK.ACQUIRE"[..], name, b"other", b"WITHINFO"]);
         assert_eq!(busy.field("holder"), &Value::bulk(name));
-        assert_eq!(server.cmd(&[b"LOCK.RELEASE", name, name, b"FENCE", fence.as_bytes()]), 1);
-        assert_eq!(server.cmd(&[b"EXISTS", name]), 0);
+        assert_eq!(server.cmd(&[&b"LOCK.RELEASE"[..], name, name, b"FENCE", fence.as_bytes()]), 1);
+        assert_eq!(server.cmd(&[&b"EXISTS"[..], name]), 0);
     }
 }
 

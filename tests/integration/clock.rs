@@ -264,7 +264,7 @@ fn a_replica_with_another_clock_restores(by: i64) {
     for key in ["k", "l"] {
         let Value::Bulk(payload) = conn.cmd(&["DUMP", key]) else { panic!("no payload of {key}") };
         assert_eq!(conn.cmd(&["DEL", key]), 1);
-        conn.send(&[b"RESTORE", key.as_bytes(), b"0", &payload]);
+        conn.send(&[&b"RESTORE"[..], key.as_bytes(), b"0", &payload]);
         assert_eq!(conn.read(), "OK");
     }
     wait_replica_in_sync(&primary, &replica);

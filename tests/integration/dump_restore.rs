@@ -306,7 +306,7 @@ fn a_payload_with_many_holds_does_not_stall_the_server() {
     });
     let start = Instant::now();
     let mut conn = server.connect();
-    conn.send(&[b"RESTORE", &b"k"[..], b"0", &many.seal(&many.body())]);
+    conn.send(&[&b"RESTORE"[..], &b"k"[..], b"0", &many.seal(&many.body())]);
     assert!(conn.try_read().is_ok(), "no answer after {:?}", start.elapsed());
     server.cmd(&["DEL", "k"]);
     let took = start.elapsed();

@@ -109,7 +109,7 @@ fn every_kind_of_change_leaves_the_same_data_on_all_replicas() {
     check("move and swap");
     let Value::Bulk(dump) = conn.cmd(&["DUMP", "l"]) else { panic!("no dump") };
     conn.cmd(&["DEL", "l"]);
-    assert_eq!(conn.cmd(&[b"RESTORE", &b"m"[..], b"0", &dump]), "OK");
+    assert_eq!(conn.cmd(&[&b"RESTORE"[..], &b"m"[..], b"0", &dump]), "OK");
     check("delete and restore");
     conn.cmd(&["FLUSHALL"]);
     check("flush");

@@ -177,7 +177,7 @@ fn what_is_no_register_is_left_alone() {
         ("beyond", b"9007199254740992"),
     ];
     for (key, text) in texts {
-        assert_eq!(server.cmd(&[b"SET", key.as_bytes(), text]), "OK");
+        assert_eq!(server.cmd(&[&b"SET"[..], key.as_bytes(), text]), "OK");
     }
     let refused: Vec<(&str, &str)> = ["lock", "list"]
         .map(|key| (key, no_string))
@@ -218,9 +218,9 @@ fn words_that_make_no_sense_are_refused() {
 fn names_are_bytes_of_any_length() {
     let server = Server::start();
     for key in [&b""[..], b"\0\r\n\xff", &[b'x'; 5_000]] {
-        assert_eq!(server.cmd(&[b"LOCK.FENCE", key, b"7"]), 1);
-        assert_eq!(server.cmd(&[b"LOCK.FENCE", key, b"6"]), 0);
-        assert_eq!(server.cmd(&[b"GET", key]), "7");
+        assert_eq!(server.cmd(&[&b"LOCK.FENCE"[..], key, b"7"]), 1);
+        assert_eq!(server.cmd(&[&b"LOCK.FENCE"[..], key, b"6"]), 0);
+        assert_eq!(server.cmd(&[&b"GET"[..], key]), "7");
     }
 }
 

@@ -172,5 +172,5 @@ pub(crate) fn dump(server: &Server, key: &str) -> Vec<u8> {
 }
 
 pub(crate) fn restore(server: &Server, key: &str, payload: &[u8]) -> Value {
-    server.cmd(&[b"RESTORE", key.as_bytes(), b"0", payload])
+    server.cmd(&[&b"RESTORE"[..], key.as_bytes(), b"0", payload])
 }

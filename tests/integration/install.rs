@@ -189,7 +189,7 @@ fn the_documentation_has_what_a_server_says_that_does_not_start() {
     }
     // Which setting it is, Redis 7.0 does not say.
     let server = Setup::plain().start();
-    let Err(log) = Setup::plain().conf(&[&load, "lock.max-waters 5000"]).try_start() else {
+    let Err(log) = Setup::plain().conf(&[&load[..], "lock.max-waters 5000"]).try_start() else {
         panic!("it started")
     };
     let said = if server.is_valkey() {

@@ -82,8 +82,8 @@ fn by_the_channel_of_the_event_too() {
     let server = Server::start();
     let mut listener = Events::listen_to(&server, "Ed");
     let odd: &[u8] = b"odd\r\n\0key\xff";
-    fence_of(&server.cmd(&[b"LOCK.ACQUIRE", odd, b"alice"]));
-    assert_eq!(server.cmd(&[b"LOCK.RELEASE", odd, b"alice"]), 1);
+    fence_of(&server.cmd(&[&b"LOCK.ACQUIRE"[..], odd, b"alice"]));
+    assert_eq!(server.cmd(&[&b"LOCK.RELEASE"[..], odd, b"alice"]), 1);
     let name = odd.escape_ascii().to_string();
     let expected = ["lock.acquired", "lock.released"].map(|event| format!("__keyevent@0__:{event} {name}"));
     assert_eq!(listener.heard(&server), expected);

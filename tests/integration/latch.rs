@@ -175,10 +175,10 @@ fn a_key_of_another_type_is_no_latch_and_a_latch_is_no_lock() {
 fn odd_bytes_are_names_like_others() {
     let server = Server::start();
     let (key, id): (&[u8], &[u8]) = (b"odd\r\n\0key\xff", b"\0\xff id\r\n");
-    assert_eq!(server.cmd(&[b"LATCH.SET", key, b"2"]), 1);
-    assert_eq!(server.cmd(&[b"LATCH.DOWN", key, id]), 1);
-    assert_eq!(server.cmd(&[b"LATCH.DOWN", key, id]), 1);
-    assert_eq!(server.cmd(&[b"LATCH.INFO", key]).field("ids").items(), [Value::bulk(id)]);
+    assert_eq!(server.cmd(&[&b"LATCH.SET"[..], key, b"2"]), 1);
+    assert_eq!(server.cmd(&[&b"LATCH.DOWN"[..], key, id]), 1);
+    assert_eq!(server.cmd(&[&b"LATCH.DOWN"[..], key, id]), 1);
+    assert_eq!(server.cmd(&[&b"LATCH.INFO"[..], key]).field("ids").items(), [Value::bulk(id)]);
 }
 
 #[test]

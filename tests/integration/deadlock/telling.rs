@@ -11,10 +11,10 @@ use crate::support::{Connection, Server, Value};
 fn names_cannot_end_the_line_and_long_ones_are_cut() {
     let server = Server::start();
     let (odd, long_key, long_owner) = (&b"\r\n+OK'\\\xff"[..], "k".repeat(100), "o".repeat(200));
-    assert!(server.cmd(&[b"LOCK.ACQUIRE", odd, b"a"]).int() > 0);
+    assert!(server.cmd(&[&b"LOCK.ACQUIRE"[..], odd, b"a"]).int() > 0);
     hold(&server, &long_key, &long_owner);
     let mut waiter = server.connect();
-    waiter.send(&[b"LOCK.ACQUIRE", odd, long_owner.as_bytes(), b"BLOCK", b"0"]);
+    waiter.send(&[&b"LOCK.ACQUIRE"[..], odd, long_owner.as_bytes(), b"BLOCK", b"0"]);
     crate::support::wait_until("it to get in line", || crate::traffic::lock_stat(&server, "queued") == 1);
     let reply = server.cmd(&["LOCK.ACQUIRE", &long_key, "a", "BLOCK", "0"]);
     let (key, owner) = (format!("{}...", "k".repeat(64)), format!("{}...", "o".repeat(64)));

@@ -105,7 +105,7 @@ fn an_open_latch_that_comes_from_elsewhere_is_found() {
         let mut party = watch_k(&server);
         if way == "RESTORE" {
             let Value::Bulk(dump) = ask(&server, "DUMP l") else { panic!("no dump") };
-            assert_eq!(server.cmd(&[b"RESTORE", &b"k"[..], b"0", &dump]), "OK");
+            assert_eq!(server.cmd(&[&b"RESTORE"[..], &b"k"[..], b"0", &dump]), "OK");
         } else {
             assert_eq!(ask(&server, way), "OK");
         }

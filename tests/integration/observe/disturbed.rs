@@ -80,7 +80,7 @@ fn a_lock_that_comes_from_elsewhere_is_a_change() {
     let Value::Bulk(dump) = ask(&server, "DUMP k") else { panic!("no dump") };
     release(&server, "k", "alice");
     let mut changed = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");
-    assert_eq!(server.cmd(&[b"RESTORE", &b"k"[..], b"0", &dump]), "OK");
+    assert_eq!(server.cmd(&[&b"RESTORE"[..], &b"k"[..], b"0", &dump]), "OK");
     assert_eq!(changed.read(), 1);
 }
 

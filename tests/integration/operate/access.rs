@@ -142,8 +142,8 @@ fn nobodys_bytes_end_a_line_of_the_log() {
     let server = Server::start();
     let odd: &[u8] = b"a\r\nlock: user 'x'\0\xff\\";
     let shown = r"'a\x0d\x0alock: user \x27x\x27\x00\xff\x5c'";
-    let fence = fence_of(&server.cmd(&[b"LOCK.STEAL", odd, odd]));
-    assert_eq!(server.cmd(&[b"LOCK.BREAK", odd, b"REASON", odd]), 1);
+    let fence = fence_of(&server.cmd(&[&b"LOCK.STEAL"[..], odd, odd]));
+    assert_eq!(server.cmd(&[&b"LOCK.BREAK"[..], odd, b"REASON", odd]), 1);
     let long = "x".repeat(256);
     assert!(server.cmd(&["LOCK.STEAL", "k", &long]).int() > 0);
     let logged = logged(&server);

@@ -87,9 +87,9 @@ fn lengths_at_the_limit_and_one_beyond() {
         }
     });
     let (key, owner) = (longest(1024), longest(256));
-    assert!(server.cmd(&[b"LOCK.STEAL", &key[..], b"eve", b"NOTE", &owner]).int() > 0);
-    assert!(server.cmd(&[b"LOCK.TRANSFER", &key[..], b"eve", &owner]).int() > 0);
-    assert_eq!(server.cmd(&[b"LOCK.BREAK", &key[..], b"OWNER", &owner, b"REASON", &owner]), 1);
+    assert!(server.cmd(&[&b"LOCK.STEAL"[..], &key[..], b"eve", b"NOTE", &owner]).int() > 0);
+    assert!(server.cmd(&[&b"LOCK.TRANSFER"[..], &key[..], b"eve", &owner]).int() > 0);
+    assert_eq!(server.cmd(&[&b"LOCK.BREAK"[..], &key[..], b"OWNER", &owner, b"REASON", &owner]), 1);
 }
 
 #[test]
