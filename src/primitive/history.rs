@@ -67,7 +67,7 @@ impl History {
 
     /// A hold has ended.
     #[inline]
-    pub fn record_hold(&mut self, fence: Fence, clock: Clock) {
+    pub(crate) fn record_hold(&mut self, fence: Fence, clock: Clock) {
         // A fence is the time of its grant, but where the clock was set back.
         self.holds.record(clock.unix_us.saturating_sub(fence.get()));
     }

@@ -25,15 +25,15 @@ impl Lock {
     }
 
     /// A lock that has this hold alone.
-    pub const fn held(hold: Hold) -> Self {
+    pub(crate) const fn held(hold: Hold) -> Self {
         Self(HoldSet::One(hold))
     }
 
-    /// The hold, where there is no other and nothing cools.
-    pub const fn only_hold(&self) -> Option<&Hold> {
+    /// The hold, where there is no other and nothing cools, and it is exclusive and has nothing that few have.
+    pub(crate) fn plain_hold(&self) -> Option<&Hold> {
         match &self.0 {
-            HoldSet::One(hold) => Some(hold),
-            HoldSet::Many { .. } => None,
+            HoldSet::One(hold) if hold.extra.is_none() && hold.permits == Permits::EXCLUSIVE => Some(hold),
+            HoldSet::One(_) | HoldSet::Many { .. } => None,
         }
     }
 

@@ -6,21 +6,29 @@ use super::hold::Mark;
 use super::ledger::{Deed, Done, Named};
 use super::{Clock, Fence, Hold, Lease, Lock, LockManager, Owner, Permits};
 
-/// Who asks for which lock, and when.
+/// Who asks for which lock, and when, where the way is [open](is_open).
 #[derive(Clone, Copy)]
-pub struct Plain<'a> {
-    pub clock: Clock,
-    pub db: i32,
-    pub key: &'a [u8],
-    pub owner: &'a [u8],
+pub(crate) struct Plain<'a> {
+    pub(crate) clock: Clock,
+    pub(crate) db: i32,
+    pub(crate) key: &'a [u8],
+    pub(crate) owner: &'a [u8],
+}
+
+/// Whether it can be gone with this lock: nobody waits for it, nobody watches, no grant may have to be taken back, nothing is left
+/// to be done, and locks are given.
+#[inline]
+pub(crate) fn is_open(manager: &LockManager, key: &[u8]) -> bool {
+    !manager.waiters.may_want(key)
+        && manager.observers.is_empty()
+        && manager.provisional.is_empty()
+        && manager.is_settled()
+        && !manager.recovery.is_open()
 }
 
 impl Plain<'_> {
-    /// Grants a lock that nobody has, with nothing asked for but a lease. Returns `None` if that takes a step.
-    pub fn grant(self, manager: &mut LockManager, lease: Lease) -> Option<(Lock, Fence)> {
-        if !self.is_alone(manager) {
-            return None;
-        }
+    /// Grants a lock that nobody has, with nothing asked for but a lease. Returns `None` if the owner has no name.
+    pub(crate) fn grant(self, manager: &mut LockManager, lease: Lease) -> Option<(Lock, Fence)> {
         let owner = Owner::new(self.owner)?;
         let fence = manager.fences.next(self.clock.unix_us);
         let deadline = lease.deadline(self.clock.now);
@@ -31,13 +39,17 @@ impl Plain<'_> {
         Some((Lock::held(hold), fence))
     }
 
+    /// Whether somebody else has the lock, which is all that a try comes to then.
+    pub(crate) fn is_refused(self, lock: &Lock) -> bool {
+        lock.plain_hold()
+            .is_some_and(|hold| hold.owner.as_bytes() != self.owner && hold.is_live(self.clock.now))
+    }
+
     /// Ends the hold of its owner, who may have named it by the fence. Returns whether the lock is free by this; if not, that
     /// takes a step.
-    pub fn release(self, manager: &mut LockManager, lock: &Lock, named: Option<Fence>) -> bool {
-        let Some(hold) = lock.only_hold().filter(|_| self.is_alone(manager)) else { return false };
-        let is_meant = hold.owner.as_bytes() == self.owner && named.is_none_or(|named| named == hold.fence);
-        let is_plain = hold.extra.is_none() && hold.permits == Permits::EXCLUSIVE;
-        if !is_meant || !is_plain || !hold.is_live(self.clock.now) {
+    pub(crate) fn release(self, manager: &mut LockManager, lock: &Lock, named: Option<Fence>) -> bool {
+        let Some(hold) = lock.plain_hold().filter(|hold| hold.is_live(self.clock.now)) else { return false };
+        if hold.owner.as_bytes() != self.owner || named.is_some_and(|named| named != hold.fence) {
             return false;
         }
         manager.leases.remove(self.db, hold);
@@ -50,16 +62,6 @@ impl Plain<'_> {
             manager.fit_ledger();
         }
         true
-    }
-
-    /// Whether nobody waits or watches, no grant may have to be taken back, nothing is left to be done, and locks are given.
-    #[inline]
-    fn is_alone(self, manager: &LockManager) -> bool {
-        !manager.waiters.may_want(self.key)
-            && manager.observers.is_empty()
-            && manager.provisional.is_empty()
-            && manager.is_settled()
-            && !manager.recovery.is_open()
     }
 }
 
@@ -88,8 +90,10 @@ mod tests {
         Waiter { kind, request, since, deadline, told: None, user: None, upgrades: None }
     }
 
+    type Concern = fn(&mut LockManager);
+
     /// What lets somebody else than the owner be concerned, with the lock at hand or at all.
-    fn concerns() -> Vec<(&'static str, fn(&mut LockManager))> {
+    fn concerns() -> Vec<(&'static str, Concern)> {
         vec![
             ("somebody waits for the lock", |manager| {
                 manager.waiters.insert(0, &[b"k"], Position::HEAD, waiter());
@@ -108,32 +112,29 @@ mod tests {
     }
 
     #[test]
-    fn is_gone_where_nobody_else_is_concerned() {
+    fn is_open_where_nobody_else_is_concerned() {
         let manager = &mut LockManager::default();
         manager.waiters.insert(0, &[b"another lock"], Position::HEAD, waiter());
-        let (lock, fence) = A.grant(manager, lease()).unwrap();
-        assert_eq!((lock.only_hold().unwrap().fence, manager.leases.len()), (fence, 1));
-        assert!(!Plain { owner: b"b", ..A }.release(manager, &lock, None), "it has not got it");
-        assert!(!A.release(manager, &lock, Some(Fence::MIN)), "that is another hold");
-        let over = Clock { now: Moment(12_000), ..CLOCK };
-        assert!(!Plain { clock: over, ..A }.release(manager, &lock, None), "it is over");
-        assert!(A.release(manager, &lock, Some(fence)));
-        assert_eq!((manager.leases.len(), manager.stats.released.get()), (0, 1));
+        assert!(is_open(manager, b"k"));
+        for (what, concern) in concerns() {
+            let manager = &mut LockManager::default();
+            concern(manager);
+            assert!(!is_open(manager, b"k"), "{what}");
+        }
     }
 
     #[test]
-    fn is_not_gone_where_somebody_is() {
-        for (what, concern) in concerns() {
-            let manager = &mut LockManager::default();
-            let (lock, _) = A.grant(manager, lease()).unwrap();
-            concern(manager);
-            assert!(!A.release(manager, &lock, None), "{what}");
-            assert!(A.grant(manager, lease()).is_none(), "{what}");
-            assert_eq!(
-                (manager.leases.len(), manager.stats.granted.get()),
-                (1, 1),
-                "nothing has changed: {what}"
-            );
-        }
+    fn a_hold_ends_for_its_owner_alone_while_it_stands() {
+        let manager = &mut LockManager::default();
+        let (lock, fence) = A.grant(manager, lease()).unwrap();
+        let (b, over) = (Plain { owner: b"b", ..A }, Clock { now: Moment(12_000), ..CLOCK });
+        assert_eq!((lock.plain_hold().unwrap().fence, manager.leases.len()), (fence, 1));
+        assert!(!b.release(manager, &lock, None), "it has not got it");
+        assert!(b.is_refused(&lock) && !A.is_refused(&lock));
+        assert!(!Plain { clock: over, ..b }.is_refused(&lock), "it is over");
+        assert!(!A.release(manager, &lock, Some(Fence::MIN)), "that is another hold");
+        assert!(!Plain { clock: over, ..A }.release(manager, &lock, None), "it is over");
+        assert!(A.release(manager, &lock, Some(fence)));
+        assert_eq!((manager.leases.len(), manager.stats.released.get()), (0, 1));
     }
 }

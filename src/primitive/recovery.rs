@@ -130,7 +130,7 @@ impl Recovery {
     }
 
     /// Goes on with the window of another, or with none.
-    pub fn go_on_with(&mut self, other: Self) {
+    pub(crate) fn go_on_with(&mut self, other: Self) {
         self.window = other.window;
     }
 

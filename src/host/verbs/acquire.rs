@@ -24,7 +24,7 @@ impl Handler for AcquireHandler {
         let [key, owner, option, ms] = [key, owner, option, ms].map(|word| bytes(*word));
         match plain::acquire(key, owner, option, ms, config::max_lease_ms()) {
             None => acquire(call, None),
-            Some(lease) => match take(call, owner, lease)? {
+            Some(lease) => match take(call, owner, lease, true)? {
                 Went::Through => Ok(()),
                 Went::ToKey(key) => acquire(call, Some(key)),
             },
@@ -49,7 +49,7 @@ fn acquire(call: &Call, key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
     let key = match (key, plain_lease()) {
         (Some(key), _) => key,
         (None, None) => OpenKey::open(call.ctx, call.key())?,
-        (None, Some(lease)) => match take(call, owner, lease)? {
+        (None, Some(lease)) => match take(call, owner, lease, request.terms.wait.is_none())? {
             Went::Through => return Ok(()),
             Went::ToKey(key) => key,
         },

@@ -7,7 +7,7 @@ use super::super::notify::{self, Event};
 use super::super::state::{self, Host};
 use super::super::{clock, hearing, reply};
 use crate::error::LockError;
-use crate::primitive::plain::Plain;
+use crate::primitive::plain::{self, Plain};
 use crate::primitive::{Fence, Lease, Lock};
 
 /// How far it went.
@@ -17,12 +17,20 @@ pub(super) enum Went {
     ToKey(OpenKey<Lock>),
 }
 
-/// Takes the lock for its owner if it is free, and replies.
-pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease) -> Result<Went, LockError> {
+/// Takes the lock for its owner if it is free, and replies. Who only tries is refused, too, if somebody has it.
+pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease, tries: bool) -> Result<Went, LockError> {
     let (ctx, name) = (call.ctx, call.key());
-    let mut key = OpenKey::open(ctx, name)?;
-    if key.value().is_some() {
-        return Ok(Went::ToKey(key));
+    let mut key = OpenKey::<Lock>::open(ctx, name)?;
+    if let Some(lock) = key.value() {
+        let is_refused = tries
+            && lock.plain_hold().is_some()
+            && state::with(|host| request(host, call, owner).is_some_and(|request| request.is_refused(lock)));
+        if !is_refused {
+            return Ok(Went::ToKey(key));
+        }
+        drop(key);
+        reply::nil(ctx);
+        return Ok(Went::Through);
     }
     let fence = state::with(|host| {
         let request = request(host, call, owner)?;
@@ -41,9 +49,10 @@ pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease) -> Result<Went, L
 /// Gives the lock back for its owner if that has it, and replies.
 pub(super) fn release(call: &Call, owner: &[u8], named: Option<Fence>) -> Result<Went, LockError> {
     let (ctx, name) = (call.ctx, call.key());
-    let mut key = OpenKey::open(ctx, name)?;
+    let mut key = OpenKey::<Lock>::open(ctx, name)?;
     let is_free = state::with(|host| {
-        let (Some(lock), Some(request)) = (key.value(), request(host, call, owner)) else { return false };
+        let Some(lock) = key.value().filter(|lock| lock.plain_hold().is_some()) else { return false };
+        let Some(request) = request(host, call, owner) else { return false };
         let is_free = request.release(&mut host.manager, lock, named);
         if is_free {
             key.delete();
@@ -60,13 +69,15 @@ pub(super) fn release(call: &Call, owner: &[u8], named: Option<Fence>) -> Result
     Ok(Went::Through)
 }
 
-/// What is asked. Returns `None` where this server decides nothing, or somebody is to be told what it decides.
+/// What is asked. Returns `None` where this server decides nothing, somebody is to be told what it decides, or the way is not
+/// open.
 #[inline]
 fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plain<'a>> {
-    if !host.is_primary || host.listeners.any(call.ctx) {
+    let key = bytes(call.key());
+    if !host.is_primary || host.listeners.any(call.ctx) || !plain::is_open(&host.manager, key) {
         return None;
     }
-    Some(Plain { clock: clock::read(), db: call.db(), key: bytes(call.key()), owner })
+    Some(Plain { clock: clock::read(), db: call.db(), key, owner })
 }
 
 /// What every change of a lock is followed by.

@@ -47,7 +47,7 @@ impl LockManager {
     }
 
     /// Notes a fence that was loaded. Before what it belongs to is served, it says nothing of older ones.
-    pub fn note_loaded(&mut self, fence: Fence) {
+    pub(crate) fn note_loaded(&mut self, fence: Fence) {
         match &mut self.aside {
             Some(aside) => aside.newest = aside.newest.max(Some(fence)),
             None => self.fences.advance_past(fence),
@@ -64,7 +64,7 @@ impl LockManager {
     }
 
     /// What a window that is loaded is noted in.
-    pub fn recovery_loaded(&mut self) -> &mut Recovery {
+    pub(crate) fn recovery_loaded(&mut self) -> &mut Recovery {
         match &mut self.aside {
             Some(aside) => &mut aside.recovery,
             None => &mut self.recovery,

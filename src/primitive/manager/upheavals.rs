@@ -81,7 +81,7 @@ impl LockManager {
     }
 
     /// Somebody has named this fence in vain: one that no server can have granted is counted.
-    pub fn count_refused_claim(&mut self, fence: Fence) {
+    pub(crate) fn count_refused_claim(&mut self, fence: Fence) {
         if self.recovery.newest().is_some_and(|newest| fence > newest) {
             self.stats.implausible.up();
         }

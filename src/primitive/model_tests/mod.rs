@@ -64,7 +64,10 @@ fn the_plain_way_is_gone_by_a_plain_request() {
     let mut pair = pair::Pair::going_plainly(0);
     let (keys, owner, permits) = (BTreeSet::from([0]), 0, Permits::EXCLUSIVE);
     let (lease, wait, entry, most, least, tie) = (Some(7), None, 0, None, None, None);
-    pair.step(ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie });
+    for owner in [owner, 1] {
+        let keys = keys.clone();
+        pair.step(ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie });
+    }
     pair.step(ops::Op::Release {
         key: 0,
         owner,
@@ -73,7 +76,7 @@ fn the_plain_way_is_gone_by_a_plain_request() {
         cancels: false,
         after: None,
     });
-    assert_eq!(pair.went_plainly(), 2);
+    assert_eq!(pair.went_plainly(), 3);
 }
 
 /// Once in tens of thousands of runs: a lock is handed to one who waits for it together with another, behind whom somebody

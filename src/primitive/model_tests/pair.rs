@@ -102,14 +102,14 @@ impl Pair {
     }
 
     /// The same, on the [plain way](crate::primitive::plain) where it can be gone.
-    pub fn going_plainly(delay_ms: u64) -> Self {
+    pub(crate) fn going_plainly(delay_ms: u64) -> Self {
         let mut pair = Self::new(delay_ms);
         pair.world.goes_plainly = true;
         pair
     }
 
     /// How often it was gone.
-    pub fn went_plainly(&self) -> usize {
+    pub(crate) fn went_plainly(&self) -> usize {
         self.world.went_plainly
     }
 

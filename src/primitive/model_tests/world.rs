@@ -12,7 +12,7 @@ use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
-use crate::primitive::plain::Plain;
+use crate::primitive::plain::{self, Plain};
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{
     Clock, Effect, Fence, GroupStep, Hold, HoldEnd, Lease, Lock, LockManager, Moment, Step,
@@ -26,8 +26,8 @@ pub(super) struct World {
     pub replica_memory: LockManager,
     pub now_us: u64,
     /// Whether the plain way is gone where it can be, and how often it was.
-    pub goes_plainly: bool,
-    pub went_plainly: usize,
+    pub(crate) goes_plainly: bool,
+    pub(crate) went_plainly: usize,
     /// How many connections there were before each of those that are there.
     closed: [u64; CLIENTS],
     /// The newest fence of each lock.
@@ -75,8 +75,8 @@ impl World {
     }
 
     /// Grants a free lock without a step, if the plain way can be gone.
-    pub fn grant_plainly(&mut self, key: usize, owner: &[u8], lease: Lease) -> Option<Fence> {
-        if !self.goes_plainly || self.keyspace.contains_key(&key) {
+    pub(crate) fn grant_plainly(&mut self, key: usize, owner: &[u8], lease: Lease) -> Option<Fence> {
+        if !self.goes_plainly(key) || self.keyspace.contains_key(&key) {
             return None;
         }
         let (lock, fence) = self.plain(key, owner).grant(&mut self.manager, lease)?;
@@ -86,10 +86,15 @@ impl World {
     }
 
     /// Ends the hold that the owner means without a step, if the plain way can be gone; its fence.
-    pub fn release_plainly(&mut self, key: usize, owner: &[u8], named: Option<Fence>) -> Option<Fence> {
+    pub(crate) fn release_plainly(
+        &mut self,
+        key: usize,
+        owner: &[u8],
+        named: Option<Fence>,
+    ) -> Option<Fence> {
         let request = self.plain(key, owner);
-        let lock = self.keyspace.get(&key).filter(|_| self.goes_plainly)?;
-        let fence = lock.only_hold()?.fence;
+        let lock = self.keyspace.get(&key).filter(|_| self.goes_plainly(key))?;
+        let fence = lock.plain_hold()?.fence;
         if !request.release(&mut self.manager, lock, named) {
             return None;
         }
@@ -97,6 +102,19 @@ impl World {
         self.store(key, Lock::free(), &[Effect::Ended { fence, how: HoldEnd::Released }]);
         self.went_plainly += 1;
         Some(fence)
+    }
+
+    /// Whether a try would be refused without a step.
+    pub(crate) fn is_refused_plainly(&mut self, key: usize, owner: &[u8]) -> bool {
+        let request = self.plain(key, owner);
+        let lock = self.keyspace.get(&key).filter(|_| self.goes_plainly(key));
+        let is_refused = lock.is_some_and(|lock| request.is_refused(lock));
+        self.went_plainly += usize::from(is_refused);
+        is_refused
+    }
+
+    fn goes_plainly(&self, key: usize) -> bool {
+        self.goes_plainly && plain::is_open(&self.manager, KEYS[key])
     }
 
     fn plain<'a>(&self, key: usize, owner: &'a [u8]) -> Plain<'a> {

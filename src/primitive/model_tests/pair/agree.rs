@@ -86,7 +86,7 @@ impl Pair {
 
 impl Pair {
     /// All that a request leaves behind, but for what only the next one needs.
-    pub fn left_behind(&self) -> String {
+    pub(crate) fn left_behind(&self) -> String {
         let World { keyspace, manager, .. } = &self.world;
         let manager::LockManager {
             stats, history, ledger, leases, fences, recovery, ties, provisional, ..

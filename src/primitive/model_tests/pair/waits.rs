@@ -104,6 +104,9 @@ impl Pair {
             if let Some(fence) = plain_lease.and_then(|lease| self.world.grant_plainly(*key, name, lease)) {
                 return Answered::AtOnce(Acquired::Granted(fence));
             }
+            if plain_lease.is_some() && wait.is_none() && self.world.is_refused_plainly(*key, name) {
+                return Answered::AtOnce(Acquired::Busy);
+            }
             self.world.step(*key, |step, others| {
                 let got = request.apply(name, step, &policy)?;
                 let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Answered::AtOnce(got)) };
