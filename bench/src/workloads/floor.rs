@@ -31,9 +31,9 @@ struct Budget {
 }
 
 const BUDGETS: [Budget; 3] = [
-    Budget { server: "Redis 7.0", pair: 3_790.0, hand_offs: [18_690.0, 20_280.0, 21_240.0] },
-    Budget { server: "Redis 8.2", pair: 3_740.0, hand_offs: [17_010.0, 19_080.0, 20_410.0] },
-    Budget { server: "Valkey 9.1", pair: 4_050.0, hand_offs: [18_440.0, 20_280.0, 21_290.0] },
+    Budget { server: "Redis 7.0", pair: 1_710.0, hand_offs: [18_690.0, 20_280.0, 21_240.0] },
+    Budget { server: "Redis 8.2", pair: 1_590.0, hand_offs: [17_010.0, 19_080.0, 20_410.0] },
+    Budget { server: "Valkey 9.1", pair: 1_955.0, hand_offs: [18_440.0, 20_280.0, 21_290.0] },
 ];
 
 /// Does the work on such a server, and tells the instructions of each piece.
