@@ -40,7 +40,8 @@ run: build ## start a server with the module in the foreground (PORT=6379)
 demo: build ## watch locks wait, expire, survive a restart: a few seconds
 	@tools/demo.sh
 
-test: unit matrix snippets ## run all tests of the module, on all servers
+test: SERVERS_FOR_DEPLOYMENTS ?= $(SERVERS)/valkey/redis-server
+test: unit matrix snippets cluster-test ## run all tests of the module, on all servers; failovers under load on one
 
 unit: setup ## run the tests that need no server
 	cargo test --locked --workspace --lib --bins
