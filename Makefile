@@ -76,7 +76,11 @@ fresh: ## type README's commands on an empty Debian 12; needs root (FRESH=test o
 test-monitoring: build ## put monitoring/ to the test with Prometheus and redis_exporter
 	@tools/setup.sh matrix
 	@tools/servers.sh $(SERVERS)
-	@tools/monitoring.sh $(ALL_SERVERS)
+	@tools/monitoring.sh test $(ALL_SERVERS)
+
+dashboard: build ## play a bad day before Prometheus, and draw the dashboard: docs/monitoring.png
+	@tools/setup.sh snippets
+	@tools/monitoring.sh picture $(SERVER_BIN)
 
 cli: setup ## build the program redis-lock: target/cli/release/redis-lock
 	cargo build --release --locked --manifest-path cli/Cargo.toml --target-dir $(BUILD)/cli

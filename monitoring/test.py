@@ -1,90 +1,13 @@
-"""Puts the files of this folder to the test: a server with the module, redis_exporter and Prometheus, each for real.
+"""Puts the files of this folder to the test, on the stage of stage.py.
 
 Every figure of INFO must come out of Prometheus under its own name and with its value, every query of the dashboard must find
 data, every rule must be sound, and every alert must fire when what it is for is really done, and not before.
-
-usage: SERVER_BIN=redis-server MODULE_PATH=module.so PROGRAMS=DIR python3 test.py
 """
 
 import json
-import os
-import pathlib
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
-PROGRAMS = pathlib.Path(os.environ["PROGRAMS"])
-DEADLINE_S = 60
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until(what, check, missing=lambda: ""):
-    """Returns what check returns, as soon as that is true."""
-    end = time.monotonic() + DEADLINE_S
-    while time.monotonic() < end:
-        found = check()
-        if found:
-            return found
-        time.sleep(0.1)
-    sys.exit(f"monitoring: waited {DEADLINE_S} s for {what} {missing()}")
-
-
-class Redis:
-    """One connection, that speaks RESP2."""
-
-    def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.file = self.socket.makefile("rb")
-
-    def send(self, line):
-        words = line.split()
-        request = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
-        self.socket.sendall(f"*{len(words)}\r\n{request}".encode())
-
-    def read(self):
-        line = self.file.readline()[:-2]
-        kind, rest = line[:1], line[1:]
-        if kind == b"$" and rest != b"-1":
-            return self.file.read(int(rest) + 2)[:-2].decode()
-        if kind == b"*" and rest != b"-1":
-            return [self.read() for _ in range(int(rest))]
-        return int(rest) if kind == b":" else None if rest == b"-1" else rest.decode()
-
-    def ask(self, line):
-        self.send(line)
-        return self.read()
-
-    def close(self):
-        self.file.close()
-        self.socket.close()
-
-
-def answers(port):
-    try:
-        return Redis(port).ask("PING") == "PONG"
-    except OSError:
-        return False
-
-
-def get(url):
-    try:
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            return reply.read().decode()
-    except (urllib.error.URLError, OSError):
-        return ""
+from stage import HERE, WITH_THE_MODULE, Redis, Stage, free_port, get, wait_until
 
 
 def make_load(port):
@@ -115,12 +38,6 @@ def make_load(port):
     wait_until("the lease to end", lambda: one.ask("EXISTS short") == 0)
     # The connections stay, and with them those who wait.
     return one, two
-
-
-def without_the_module(folder):
-    """Options of a server that has no locks, for the alert on that."""
-    (folder / "bare").mkdir()
-    return "--bind", "127.0.0.1", "--save", "", "--dir", str(folder / "bare")
 
 
 class Causes:
@@ -219,54 +136,25 @@ def histograms(connection):
 
 
 def main():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="lock-monitoring-"))
-    port, exporter_port, prometheus_port = free_port(), free_port(), free_port()
-    bare_port, bare_exporter_port = free_port(), free_port()
-    processes = []
-
-    def start(*command):
-        log = open(folder / f"{pathlib.Path(command[0]).name}.log", "wb")
-        processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder))
-
-    base = f"http://127.0.0.1:{prometheus_port}"
-
-    def query(expr):
-        reply = get(f"{base}/api/v1/query?" + urllib.parse.urlencode({"query": expr}))
-        return json.loads(reply)["data"]["result"] if reply else []
-
-    try:
-        start(os.environ["SERVER_BIN"], "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder),
-              "--loadmodule", os.environ["MODULE_PATH"])
-        wait_until("the server", lambda: answers(port))
-        start(os.environ["SERVER_BIN"], "--port", str(bare_port), *without_the_module(folder))
-        for server, of in [(port, exporter_port), (bare_port, bare_exporter_port)]:
-            start(str(PROGRAMS / "prometheus-redis-exporter"), "-redis.addr", f"redis://127.0.0.1:{server}", "-script",
-                  str(HERE / "redis-lock.lua"), "-web.listen-address", f"127.0.0.1:{of}")
-        (folder / "rules").mkdir()
-        for name in ["redis-lock.yml", "redis-lock-alerts.yml"]:
-            (folder / "rules" / name).write_text(in_seconds((HERE / "rules" / name).read_text()))
-        config = (HERE / "prometheus.yml").read_text()
-        targets = f'127.0.0.1:{exporter_port}", "127.0.0.1:{bare_exporter_port}'
-        for what, instead in [("127.0.0.1:9121", targets), (": 15s", ": 1s"), ("rules/", f"{folder}/rules/")]:
-            assert what in config, what
-            config = config.replace(what, instead)
-        (folder / "prometheus.yml").write_text(config)
-        start(str(PROGRAMS / "prometheus"), "--config.file=prometheus.yml", f"--storage.tsdb.path={folder}/data",
-              f"--web.listen-address=127.0.0.1:{prometheus_port}")
-        wait_until("the first figures", lambda: query("redis_lock_held"))
+    port, bare_port = free_port(), free_port()
+    with Stage() as stage:
+        stage.start_server(port, *WITH_THE_MODULE)
+        stage.start_server(bare_port)
+        _, bare_instance = stage.watch([port, bare_port], rules=in_seconds)
 
         def firing():
-            rows = query('ALERTS{alertstate="firing"}')
+            rows = stage.query('ALERTS{alertstate="firing"}')
             return {(row["metric"]["alertname"], row["metric"]["instance"]) for row in rows}
 
-        not_loaded = ("RedisLockNotLoaded", f"127.0.0.1:{bare_exporter_port}")
+        not_loaded = ("RedisLockNotLoaded", bare_instance)
         wait_until("the alert on a server without the module", lambda: not_loaded in firing())
         assert firing() == {not_loaded}, firing()
 
         connections = make_load(port)
+
         def differing():
             """Figures that Prometheus does not have as INFO tells them now."""
-            found = {name: [row["value"][1] for row in query(name)] for name in figures(connections[0])}
+            found = {name: [row["value"][1] for row in stage.query(name)] for name in figures(connections[0])}
             return [name for name, value in figures(connections[0]).items() if found.get(name) != [str(value)]]
 
         unknown = [name for name in figures(connections[0]) if name not in (HERE / "rules/redis-lock.yml").read_text()]
@@ -276,14 +164,14 @@ def main():
         def differing_times():
             """Parts of histograms that Prometheus does not have as LOCK.STATS tells them now."""
             expected = histograms(connections[0])
-            rows = [(name, row) for name in {name for name, _ in expected} for row in query(name)]
+            rows = [(name, row) for name in {name for name, _ in expected} for row in stage.query(name)]
             found = {(name, row["metric"].get("le", "")): float(row["value"][1]) for name, row in rows}
             return {part: (value, found.get(part)) for part, value in expected.items() if found.get(part) != value} or (
                 sorted(found.keys() - expected.keys()))
 
         wait_until("Prometheus to have the histograms of LOCK.STATS", lambda: not differing_times(), differing_times)
         for name in ["wait", "hold"]:
-            median = float(query(f"histogram_quantile(0.5, redis_lock_{name}_seconds_bucket)")[0]["value"][1])
+            median = float(stage.query(f"histogram_quantile(0.5, redis_lock_{name}_seconds_bucket)")[0]["value"][1])
             exact = field(field(connections[0].ask("LOCK.STATS"), f"{name}-us"), "p50") / 1e6
             assert exact / 2.3 <= max(median, 64e-6) and median <= max(2 * exact, 64e-6), f"{name}: {median} for {exact}"
         print(f"{len(histograms(connections[0]))} parts of histograms are in Prometheus as LOCK.STATS has them")
@@ -295,10 +183,10 @@ def main():
         queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
         for expr in queries:
             expr = expr.replace("$instance", ".*").replace("$__rate_interval", "30s")
-            wait_until(f"data for {expr}", lambda: query(expr))
+            wait_until(f"data for {expr}", lambda: stage.query(expr))
         print(f"{len(queries)} queries of the dashboard find data")
 
-        rules = wait_until("the rules", lambda: json.loads(get(f"{base}/api/v1/rules") or "{}"))["data"]["groups"]
+        rules = wait_until("the rules", lambda: json.loads(get(f"{stage.prometheus}/api/v1/rules") or "{}"))["data"]["groups"]
         unsound = [rule for group in rules for rule in group["rules"] if rule["health"] != "ok"]
         assert not unsound, unsound
         known = set(re.findall(r"redis_lock_\w+", (HERE / "rules/redis-lock.yml").read_text()))
@@ -314,15 +202,6 @@ def main():
 
         wait_until("every alert", all_fired, lambda: alerts - fired)
         print(f"{len(alerts)} alerts fire when what they are for is done")
-    except BaseException:
-        for log in folder.glob("*.log"):
-            print(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}")
-        raise
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 main()

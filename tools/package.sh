@@ -101,7 +101,7 @@ build() {
     install -m 644 LICENSE "$tree/usr/share/doc/redis-lock/copyright"
     mkdir -p "$tree/usr/share/redis-lock"
     cp -r --no-preserve=mode monitoring "$tree/usr/share/redis-lock/"
-    rm -r "$tree"/usr/share/redis-lock/monitoring/{test.py,rules/tests.yml}
+    rm -r "$tree"/usr/share/redis-lock/monitoring/{*.py,requirements.txt,rules/tests.yml}
     commands_json >"$tree/usr/share/doc/redis-lock/commands.json"
 
     tar -C "$tree" --exclude=./DEBIAN --transform "s,^\.,$name," --owner=0 --group=0 -czf "$out/$name.tar.gz" .
