@@ -3,12 +3,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::looking::{scene, wait_in_line};
-use crate::support::{cluster, in_reserve, skip, take_over, text, until, Server, Tool, OF_THE_FIRST};
+use crate::support::{
+    cluster, in_reserve, skip, take_over, text, until, Server, Tool, OF_THE_FIRST, PATIENCE,
+};
 
 /// The exporter, and where it listens.
 pub fn exporter(server: &Server, words: &[&str]) -> (Tool, String) {
@@ -189,13 +192,16 @@ fn export_ends_at_once_where_it_never_could_work() {
     assert!(page.contains("redis_up{") && !page.contains("redis_lock_held"), "{page}");
 }
 
-/// The lines that `watch` prints.
+/// The lines that `watch` prints. One that does not come in time fails the test.
 fn watching(server: &Server, words: &[&str]) -> (Tool, impl Iterator<Item = Value> + use<>) {
     let before: i64 = pattern_count(server);
     let mut tool = server.start(&[&["watch"][..], words].concat());
     until("it listens", || pattern_count(server) > before);
     let lines = BufReader::new(tool.0.stdout.take().unwrap()).lines();
-    (tool, lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()))
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let next = move || Some(told.recv_timeout(PATIENCE).expect("an event in time"));
+    (tool, std::iter::from_fn(next).map(|line| serde_json::from_str(&line).unwrap()))
 }
 
 fn pattern_count(server: &Server) -> i64 {
