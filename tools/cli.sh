@@ -16,7 +16,7 @@ if [ "$what" = bench ]; then
     # As a debug build, which takes some times as long, for that is there already.
     cargo test --quiet "${own[@]}" --bins ten_thousand_locks -- --nocapture | grep '^top'
     work=$(mktemp -d)
-    trap 'kill "$server_pid" 2>/dev/null; rm -rf "$work"' EXIT
+    trap 'kill "$server_pid" 2>/dev/null || true; rm -rf "$work"' EXIT
     for server in "$@"; do
         SERVER_BIN=$server start_server "$(free_port_from 21800)" "$work" --enable-debug-command yes >"$work/log" 2>&1
         "$server" --version | head -n 1
