@@ -1,4 +1,4 @@
-//! The plain way: a mutex that is taken for a lease, or given back, while nobody but its owner is concerned. Most requests are
+//! The plain way: a mutex that is taken for a lease, tried in vain, or given back, while nobody else is concerned. Most requests are
 //! such, and of all that a [`Step`](super::Step) looks at and does a few moves are left then. A property test holds the two
 //! ways equal, and where this one cannot be gone nothing is changed.
 
