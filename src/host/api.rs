@@ -1,6 +1,8 @@
 //! The server's module API: one macro that calls a function of it, and the few calls that need more than a line.
 //! Functions are found by name when the module is loaded, and an older server has not all of them.
 
+mod string;
+
 use std::ffi::{c_int, CStr};
 use std::ptr;
 
@@ -8,8 +10,9 @@ use redis_module::raw;
 
 pub(super) use redis_module::raw::{
     RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as Ctx, RedisModuleIO as Io,
-    RedisModuleKey as KeyHandle, RedisModuleString as RString,
+    RedisModuleKey as KeyHandle, RedisModuleString as RawStr,
 };
+pub(super) use string::{OwnString, Str};
 
 /// Calls a function of the module API: `rm!(RedisModule_Name(args))`. One that the server lacks is a fault of
 /// this module, since [`missing`] is asked first.
@@ -74,48 +77,11 @@ pub(super) const OK: c_int = raw::REDISMODULE_OK as c_int;
 /// The API's "not done".
 pub(super) const ERR: c_int = raw::REDISMODULE_ERR as c_int;
 
-/// The bytes of a string of the server.
-///
-/// The lifetime is the caller's to choose: arguments live as long as their command.
-pub(super) fn bytes<'a>(string: *const RString) -> &'a [u8] {
-    let mut len = 0;
-    let start = rm!(RedisModule_StringPtrLen(string, &raw mut len));
-    if start.is_null() {
-        return &[];
-    }
-    // SAFETY: the server gave the start and the length of one string.
-    unsafe { std::slice::from_raw_parts(start.cast(), len) }
-}
-
-/// A string of the server, freed at the end.
-pub(super) struct OwnString(*mut RString);
-
-impl OwnString {
-    pub(super) fn new(bytes: &[u8]) -> Self {
-        Self(rm!(RedisModule_CreateString(ptr::null_mut(), bytes.as_ptr().cast(), bytes.len())))
-    }
-
-    /// A number as the server writes it.
-    pub(super) fn number(n: i64) -> Self {
-        Self(rm!(RedisModule_CreateStringFromLongLong(ptr::null_mut(), n)))
-    }
-
-    /// Takes over a string that the server made for us.
-    pub(super) const fn adopt(string: *mut RString) -> Self {
-        Self(string)
-    }
-
-    pub(super) const fn as_ptr(&self) -> *mut RString {
-        self.0
-    }
-}
-
-impl Drop for OwnString {
-    fn drop(&mut self) {
-        if !self.0.is_null() {
-            rm!(RedisModule_FreeString(ptr::null_mut(), self.0));
-        }
-    }
+/// The name of the user on whose behalf this call runs; `None` for one who is none.
+pub(super) fn user_of_call(ctx: *mut Ctx) -> Option<OwnString> {
+    let name = rm!(RedisModule_GetCurrentUserName(ctx));
+    // SAFETY: the server makes a string for us.
+    unsafe { OwnString::adopt(name) }
 }
 
 /// A section of INFO, freed at the end.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use smallvec::{smallvec, SmallVec};
 
-use super::api::{bytes, has, rm, BlockedHandle, Ctx, OwnString, RString, OK};
+use super::api::{has, rm, user_of_call, BlockedHandle, Ctx, OwnString, RawStr, Str, OK};
 use super::elsewhere::Elsewhere;
 use super::handler::catch_panic;
 use super::reply::{self, Outcome};
@@ -149,10 +149,7 @@ impl Blocked {
         if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
             return false;
         }
-        let user = OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
-        if user.as_ptr().is_null() {
-            return false;
-        }
+        let Some(user) = user_of_call(ctx) else { return false };
         // Where the server can lose a grant that meets a timeout, it must not end waits on its own.
         let timeout_is_safe = has!(RedisModule_AddACLCategory);
         let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
@@ -168,18 +165,18 @@ impl Blocked {
     }
 
     /// Whether the waiter may still take these locks, by the rights that its user has now.
-    pub(super) fn is_permitted(&self, id: WaiterId, keys: &[*mut RString]) -> bool {
+    pub(super) fn is_permitted(&self, id: WaiterId, keys: &[Str]) -> bool {
         let Some(client) = self.clients.get(&id) else { return true };
-        let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_ptr()));
+        let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_str().as_ptr()));
         if user.is_null() {
             return false;
         }
         let command = client.reply_spec.command;
-        let name = self.names.get_or_init(Names::new).of(command).as_ptr();
+        let name = self.names.get_or_init(Names::new).of(command).as_str();
         // Any word can stand for the owner: rights do not depend on it.
         let owner = name;
         let count;
-        let mut words: SmallVec<[*mut RString; 4]> = smallvec![name];
+        let mut words: SmallVec<[Str; 4]> = smallvec![name];
         match command {
             BlockingCommand::Acquire
             | BlockingCommand::Convert
@@ -190,12 +187,12 @@ impl Blocked {
             }
             BlockingCommand::AcquireAll => {
                 count = OwnString::new(keys.len().to_string().as_bytes());
-                words.extend([owner, count.as_ptr()]);
+                words.extend([owner, count.as_str()]);
                 words.extend_from_slice(keys);
             }
         }
         let granted =
-            rm!(RedisModule_ACLCheckCommandPermissions(user, words.as_mut_ptr(), words.len() as c_int)) == OK;
+            rm!(RedisModule_ACLCheckCommandPermissions(user, Str::argv(&words), words.len() as c_int)) == OK;
         rm!(RedisModule_FreeModuleUser(user));
         granted
     }
@@ -224,10 +221,11 @@ impl Blocked {
 }
 
 /// Writes the reply of a wait that has ended.
-unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
+unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
     catch_panic("reply", || {
         let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx)) as u64);
-        write_reply(ctx, id, Words { argv, argc });
+        // SAFETY: the server passes as many words as it says, and they live until the reply is written.
+        write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
     });
     OK
 }
@@ -247,7 +245,7 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
             return;
         }
         Some(Answer::Sent(elsewhere)) => {
-            let text = elsewhere.error(words.key(client.reply_spec.command).map_or(&[], |key| bytes(key)));
+            let text = elsewhere.error(words.key(client.reply_spec.command).map_or(&[], Str::as_bytes));
             rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
             return;
         }
@@ -284,20 +282,16 @@ fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
 
 /// The words of the command that was blocked, which the server passes again.
 #[derive(Clone, Copy)]
-struct Words {
-    argv: *mut *mut RString,
-    argc: c_int,
-}
+struct Words<'a>(&'a [Str<'a>]);
 
-impl Words {
+impl<'a> Words<'a> {
     /// The first key.
-    fn key(&self, command: BlockingCommand) -> Option<*mut RString> {
+    fn key(&self, command: BlockingCommand) -> Option<Str<'a>> {
         self.word(command.first_key())
     }
 
-    fn word(&self, at: usize) -> Option<*mut RString> {
-        // SAFETY: the server passes as many words as it says, and there are enough.
-        usize::try_from(self.argc).is_ok_and(|argc| at < argc).then(|| unsafe { *self.argv.add(at) })
+    fn word(&self, at: usize) -> Option<Str<'a>> {
+        self.0.get(at).copied()
     }
 
     /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
@@ -316,7 +310,7 @@ impl Words {
         let mut report = report.ok().flatten()?;
         if let (Answer::WaitEnded(WaitEnd::PlaceKept), Some(owner)) = (answer, self.word(command.owner())) {
             let db = rm!(RedisModule_GetSelectedDb(ctx));
-            let (key, owner) = (bytes(name), bytes(owner));
+            let (key, owner) = (name.as_bytes(), owner.as_bytes());
             report.ahead = Some(state::with(|host| host.manager.waiters.ahead_of(db, key, owner)));
         }
         Some(report)
@@ -324,12 +318,8 @@ impl Words {
 
     /// Takes out what a user may not see who has lost the right to the key while it waited.
     fn redact(&self, client: &Client, report: Report) -> Report {
-        let first = usize::try_from(self.argc).is_ok_and(|argc| argc > client.reply_spec.command.first_key());
-        // SAFETY: the server passes as many words as it says, and there are enough.
-        let may_read = first
-            && Rights::of(client.user.as_ptr())
-                .may_read(unsafe { *self.argv.add(client.reply_spec.command.first_key()) });
-        if may_read {
+        let key = self.key(client.reply_spec.command);
+        if key.is_some_and(|key| Rights::of(client.user.as_str()).may_read(key)) {
             report
         } else {
             report.concealed()
@@ -338,12 +328,13 @@ impl Words {
 }
 
 /// `CLIENT UNBLOCK id TIMEOUT`: the wait ends with nil, at once.
-unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RString, argc: c_int) -> c_int {
+unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
     catch_panic("timeout", || {
         let handle = rm!(RedisModule_GetBlockedClientHandle(ctx));
         client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
         if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
-            write_reply(ctx, id, Words { argv, argc });
+            // SAFETY: the server passes as many words as it says, and they live until the reply is written.
+            write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
         }
     });
     OK

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, log, rm, Ctx, OwnString, RString};
+use super::api::{has_flags, log, rm, Ctx, OwnString, Str};
 use super::deferred::{fail_waits, fail_watches};
 use super::server_reply::ServerReply;
 use super::state;
@@ -22,11 +22,11 @@ const MOVED: &CStr = c"TRYAGAIN the key has moved to another node; ask again";
 
 /// Whether this node owns the key's slot; always true outside a cluster. The server refuses a call for a key that
 /// is not its own, which is the one test that every version has.
-pub(super) fn owns(ctx: *mut Ctx, name: *mut RString) -> bool {
+pub(super) fn owns(ctx: *mut Ctx, name: Str) -> bool {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
     }
-    let reply = rm!(RedisModule_Call(ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), name));
+    let reply = rm!(RedisModule_Call(ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), name.as_ptr()));
     if reply.is_null() {
         return false;
     }
@@ -81,7 +81,7 @@ pub(super) fn check_queues(ctx: *mut Ctx) {
     });
     for (db, key) in &locks {
         let name = OwnString::new(key);
-        if !owns(ctx, name.as_ptr()) {
+        if !owns(ctx, name.as_str()) {
             state::with(|host| host.recheck(*db, key));
         }
     }

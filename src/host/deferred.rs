@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use redis_module::raw;
 
-use super::api::{bytes, has_flags, is_loading, rm, Ctx, OwnString, OK};
+use super::api::{has_flags, is_loading, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
 use super::elsewhere::{self, reads_replicas, Elsewhere};
 use super::key::{read, touch};
@@ -164,7 +164,7 @@ pub(super) fn check_groups(ctx: *mut Ctx) {
     for (db, key) in kept {
         rm!(RedisModule_SelectDb(ctx, db));
         let name = OwnString::new(&key);
-        if read(ctx, name.as_ptr(), |_| ()) == Err(LockError::WrongType) {
+        if read(ctx, name.as_str(), |_| ()) == Err(LockError::WrongType) {
             state::with(|host| host.recheck(db, &key));
         }
     }
@@ -226,7 +226,7 @@ fn look_at(ctx: *mut Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy)
     let Recheck { db, keys, rollback } = &recheck;
     rm!(RedisModule_SelectDb(ctx, *db));
     // Locks that were granted together are in one slot.
-    let is_away = keys.first().is_some_and(|key| !cluster::owns(ctx, OwnString::new(key).as_ptr()));
+    let is_away = keys.first().is_some_and(|key| !cluster::owns(ctx, OwnString::new(key).as_str()));
     if is_away {
         // Whoever owns the slot cannot know of the rollback: the lease ends the hold.
         if let Some(fence) = rollback {
@@ -248,14 +248,14 @@ fn look_at(ctx: *mut Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy)
 /// Keeps the leases and ties of a lock that is still here though its slot is not ours for now: the slot may come back, or
 /// be on its way in.
 fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
-    touch(ctx, name.as_ptr(), |lock| {
+    touch(ctx, name.as_str(), |lock| {
         let later = clock::now().plus_ms(AWAY_MS);
         state::with(|host| {
             for hold in lock.holds_mut() {
                 let is_never_due = hold.deadline == Moment::NEVER;
                 let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };
                 if !host.manager.leases.has(db, hold) {
-                    host.manager.leases.insert_at(db, bytes(name.as_ptr()), hold, at);
+                    host.manager.leases.insert_at(db, name.as_str().as_bytes(), hold, at);
                 } else if is_never_due {
                     host.manager.leases.move_earlier(db, hold, at);
                 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 
 use redis_module::raw;
 
-use super::api::{bytes, has, has_flags, log, rm, Ctx, OwnString, RString, OK};
+use super::api::{has, has_flags, log, rm, Ctx, OwnString, RawStr, Str, OK};
 use super::handler::catch_panic;
 use super::state::{self, Host};
 use super::value::{TypeHandle, Value};
@@ -202,7 +202,7 @@ fn index_by_database(ctx: *mut Ctx) {
     for db in in_use {
         rm!(RedisModule_SelectDb(ctx, db));
         for name in &names {
-            key::touch(ctx, OwnString::new(name).as_ptr(), |lock| {
+            key::touch(ctx, OwnString::new(name).as_str(), |lock| {
                 state::with(|host| lock.each_mut(|hold| host.manager.index(db, name, hold)));
             });
         }
@@ -316,26 +316,27 @@ unsafe extern "C" fn on_generic(
     ctx: *mut Ctx,
     _class: c_int,
     event: *const c_char,
-    name: *mut RString,
+    name: *mut RawStr,
 ) -> c_int {
     // SAFETY: the server passes the event's name, which ends with a NUL.
     let event = unsafe { CStr::from_ptr(event) };
     if event == c"rename_to" || event == c"move_to" || event == c"restore" {
-        catch_panic("keyspace", || index_again(ctx, name));
+        // SAFETY: the server passes the key's name, which lives as long as this call.
+        catch_panic("keyspace", || index_again(ctx, unsafe { Str::new(name) }));
     }
     OK
 }
 
 /// Notes fences and leases of a lock under its new name.
-fn index_again(ctx: *mut Ctx, name: *mut RString) {
+fn index_again(ctx: *mut Ctx, name: Str) {
     let db = rm!(RedisModule_GetSelectedDb(ctx));
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
             lock.each_mut(|hold| {
                 host.manager.fences.advance_past(hold.fence);
-                host.manager.keep_indexed(db, bytes(name), hold);
+                host.manager.keep_indexed(db, name.as_bytes(), hold);
             });
-            host.recheck_newcomer(db, bytes(name), lock);
+            host.recheck_newcomer(db, name.as_bytes(), lock);
             if let Some(deadline) = host.manager.take_soonest() {
                 host.timer.wake_by(deadline);
             }

@@ -5,14 +5,14 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use smallvec::SmallVec;
 
-use super::api::{bytes, log, rm, Ctx, RString, OK};
+use super::api::{log, rm, Ctx, RawStr, Str, OK};
 use super::{hearing, journal, reply};
 use crate::error::LockError;
 
 /// One call of a command.
 pub(super) struct Call<'a> {
     pub(super) ctx: *mut Ctx,
-    argv: &'a [*mut RString],
+    argv: &'a [Str<'a>],
 }
 
 /// The words of a command after its name. Few commands have more than fit inline.
@@ -21,17 +21,21 @@ pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
 impl<'a> Call<'a> {
     /// The words after the command's name.
     pub(super) fn words(&self) -> Words<'a> {
-        self.strings().iter().map(|word| bytes(*word)).collect()
+        self.strings().iter().map(|word| word.as_bytes()).collect()
     }
 
     /// The same as the server's own strings.
-    pub(super) fn strings(&self) -> &'a [*mut RString] {
+    pub(super) fn strings(&self) -> &'a [Str<'a>] {
         self.argv.get(1..).unwrap_or_default()
     }
 
     /// The first word after the name, as the server's own string: the key, in all commands that have one.
-    pub(super) fn key(&self) -> *mut RString {
-        self.argv.get(1).copied().unwrap_or(std::ptr::null_mut())
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the server lets no call through that has fewer words than its arity"
+    )]
+    pub(super) fn key(&self) -> Str<'a> {
+        self.argv[1]
     }
 
     /// The database that the client has selected.
@@ -54,11 +58,11 @@ pub(super) trait Handler {
 /// The function that the server calls for the command `V`.
 pub(super) unsafe extern "C" fn command<V: Handler>(
     ctx: *mut Ctx,
-    argv: *mut *mut RString,
+    argv: *mut *mut RawStr,
     argc: c_int,
 ) -> c_int {
     // SAFETY: the server passes as many words as it says, and they live until the command is over.
-    let argv = unsafe { std::slice::from_raw_parts(argv, usize::try_from(argc).unwrap_or(0)) };
+    let argv = unsafe { Str::words(argv, argc) };
     let call = Call { ctx, argv };
     if V::TELLS_KEYS && rm!(RedisModule_IsKeysPositionRequest(ctx)) != 0 {
         catch_panic("keys", || V::declare_keys(&call));

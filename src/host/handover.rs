@@ -14,7 +14,7 @@ use std::ptr;
 use redis_module::raw;
 use redis_module::raw::{RedisModuleCommandFilter as Filter, RedisModuleCommandFilterCtx as FilterCtx};
 
-use super::api::{bytes, rm, Ctx, ServerInfo, OK};
+use super::api::{rm, Ctx, ServerInfo, Str, OK};
 use super::handler::catch_panic;
 use super::state;
 
@@ -77,7 +77,11 @@ unsafe extern "C" fn on_command(command: *mut FilterCtx) {
     catch_panic("filter", || {
         state::with_unless_ours(|host| {
             let promise = &host.handover.promise;
-            let word = |at: c_int| bytes(rm!(RedisModule_CommandFilterArgGet(command, at)));
+            let word = |at: c_int| {
+                let word = rm!(RedisModule_CommandFilterArgGet(command, at));
+                // SAFETY: the server gives a word of the command, which lives as long as this call.
+                unsafe { Str::if_any(word) }.map_or(&[][..], Str::as_bytes)
+            };
             let is = |at, name: &[u8]| word(at).eq_ignore_ascii_case(name);
             promise.set(match rm!(RedisModule_CommandFilterArgsCount(command)) {
                 4 if is(0, b"PSYNC") && is(3, b"FAILOVER") => ended(word(2)),

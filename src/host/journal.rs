@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::api::{bytes, log, rm, Ctx};
+use super::api::{log, rm, Ctx};
 use super::rights::user_name;
 use super::{clock, state};
 use crate::error::{LockError, Quoted};
@@ -56,7 +56,7 @@ pub(super) fn note_recovery_end(stats: &Stats) {
 /// Writes down what somebody did to locks of others, and who it was.
 pub(super) fn note_deed(ctx: *mut Ctx, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
     let user = user_name(ctx);
-    let user = user.as_ref().map_or(&b"?"[..], |name| bytes(name.as_ptr()));
+    let user = user.as_ref().map_or(&b"?"[..], |name| name.as_str().as_bytes());
     let mut line = format!("lock: event={event} user={}", Quoted(user));
     for (name, value) in fields {
         // A string takes all that is written to it.

@@ -1,6 +1,6 @@
 //! The server's keyspace, as the loop around the steps sees it.
 
-use super::api::{Ctx, OwnString, RString};
+use super::api::{Ctx, OwnString, Str};
 use super::blocked::NOT_A_LOCK;
 use super::deferred::fail_waits;
 use super::key::LockKey;
@@ -42,7 +42,7 @@ impl Keyspace for ServerKeyspace<'_> {
 
     fn step(&mut self, db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
         let name = OwnString::new(key);
-        let (origin, name) = (Origin { db, ..self.origin }, name.as_ptr());
+        let (origin, name) = (Origin { db, ..self.origin }, name.as_str());
         let done = LockKey::open(origin.ctx, name).and_then(|key| {
             let (done, _) = change_one(origin, name, key, |step, _| {
                 work(step);
@@ -60,7 +60,7 @@ impl Keyspace for ServerKeyspace<'_> {
         work: impl FnOnce(&mut GroupStep),
     ) -> Result<(), NotALock> {
         let names: Vec<OwnString> = keys.iter().map(|key| OwnString::new(key)).collect();
-        let names: Vec<*mut RString> = names.iter().map(OwnString::as_ptr).collect();
+        let names: Vec<Str> = names.iter().map(OwnString::as_str).collect();
         outcome(&change_group(Origin { db, ..self.origin }, &names, |group, _| {
             work(group);
             Ok(())

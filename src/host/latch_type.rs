@@ -2,7 +2,7 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
-use super::api::{Ctx, Io, RString};
+use super::api::{Ctx, Io, Str};
 use super::replicate;
 use super::value::{self, Digest, TypeHandle, Value};
 use crate::error::LockError;
@@ -39,7 +39,7 @@ impl Value for Latch {
         codec::decode(bytes).map(|latch| (latch, 0))
     }
 
-    fn rewrite(&self, io: *mut Io, key: *mut RString) {
+    fn rewrite(&self, io: *mut Io, key: Str) {
         replicate::rewrite_latch(io, key, self);
     }
 

@@ -7,10 +7,10 @@ use std::ffi::{c_int, c_void};
 
 use redis_module::raw;
 
-use super::api::{bytes, has, rm, Ctx, Io, RString, ERR, OK};
+use super::api::{has, rm, Ctx, Io, Str, ERR, OK};
 use super::handler::catch_panic;
 use super::value::{
-    self, behind, is_load, source, with_text, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING,
+    self, behind, is_load, key_name, source, with_text, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING,
 };
 use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
@@ -60,19 +60,16 @@ impl Value for Lock {
     /// after this, so its lock is noted when the server tells that the key is there.
     fn loaded(&mut self, io: *mut Io) {
         let is_load = is_load(io);
-        let name = rm!(RedisModule_GetKeyNameFromIO(io));
+        let name = key_name(io);
         let db = rm!(RedisModule_GetDbIdFromIO(io));
         state::with(|host| {
-            if !is_load || name.is_null() {
-                events::watch_moves(host);
-                return;
-            }
+            let Some(name) = name.filter(|_| is_load) else { return events::watch_moves(host) };
             self.each_mut(|hold| {
-                host.manager.index_loaded(db, bytes(name), hold);
+                host.manager.index_loaded(db, name.as_bytes(), hold);
             });
             if self.is_free() {
                 // Nothing of it could be kept: a look at it takes the key away.
-                host.recheck_newcomer(db, bytes(name), self);
+                host.recheck_newcomer(db, name.as_bytes(), self);
             }
             if let Some(deadline) = host.manager.take_soonest() {
                 host.timer.wake_by(deadline);
@@ -80,7 +77,7 @@ impl Value for Lock {
         });
     }
 
-    fn rewrite(&self, io: *mut Io, key: *mut RString) {
+    fn rewrite(&self, io: *mut Io, key: Str) {
         replicate::rewrite(io, key, self, clock::read());
     }
 
@@ -131,10 +128,12 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
     catch_panic("unlink", || {
         state::with_unless_ours(|host| {
             let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
+            // SAFETY: the server gives the key's name, which lives as long as this call.
+            let name = unsafe { Str::if_any(name) };
             let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
             hearing::wake_up(host);
             let now = clock::now();
-            let key = if name.is_null() { &[][..] } else { bytes(name) };
+            let key = name.map_or(&[][..], Str::as_bytes);
             let lock = behind::<Lock>(value);
             if host.manager.key_gone(db, key, lock, now, host.is_primary) {
                 host.timer.wake_now();

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::api::{rm, Ctx, OwnString, RString};
+use super::api::{rm, Ctx, OwnString, Str};
 use super::config;
 use crate::primitive::{Hold, HoldEnd};
 
@@ -70,14 +70,19 @@ pub(super) fn announce(ctx: *mut Ctx, channel: &[u8], hold: &Hold, key: &[u8]) {
     message.push(b' ');
     message.extend_from_slice(key);
     let (channel, message) = (OwnString::new(channel), OwnString::new(&message));
-    rm!(RedisModule_PublishMessage(ctx, channel.as_ptr(), message.as_ptr()));
+    rm!(RedisModule_PublishMessage(ctx, channel.as_str().as_ptr(), message.as_str().as_ptr()));
 }
 
-pub(super) fn publish(ctx: *mut Ctx, key: *mut RString, events: &[Event]) {
+pub(super) fn publish(ctx: *mut Ctx, key: Str, events: &[Event]) {
     if !config::events() {
         return;
     }
     for event in events {
-        rm!(RedisModule_NotifyKeyspaceEvent(ctx, raw::REDISMODULE_NOTIFY_MODULE, event.name().as_ptr(), key));
+        rm!(RedisModule_NotifyKeyspaceEvent(
+            ctx,
+            raw::REDISMODULE_NOTIFY_MODULE,
+            event.name().as_ptr(),
+            key.as_ptr()
+        ));
     }
 }

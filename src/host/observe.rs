@@ -61,19 +61,19 @@ pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
 fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
     rm!(RedisModule_SelectDb(ctx, db));
     let name = OwnString::new(key);
-    if !is_ours && !cluster::owns(ctx, name.as_ptr()) {
+    if !is_ours && !cluster::owns(ctx, name.as_str()) {
         cluster::turn_away_watchers(db, key);
         state::with(|host| host.recheck(db, key));
         return;
     }
     let now = clock::now();
-    let lock = read(ctx, name.as_ptr(), |lock| {
+    let lock = read(ctx, name.as_str(), |lock| {
         state::with(|Host { manager, .. }| {
             let first = manager.waiters.front(db, key).map(|(_, first)| first);
             View::of(lock, first, now)
         })
     });
-    let latch = read_value(ctx, name.as_ptr(), |latch| latch.is_some_and(Latch::is_open));
+    let latch = read_value(ctx, name.as_str(), |latch| latch.is_some_and(Latch::is_open));
     let seen = Seen { lock: lock.ok(), latch: latch.ok() };
     state::with(|host| host.manager.observers.judge(db, key, |condition| seen.judge(condition)));
 }
@@ -83,7 +83,7 @@ pub(super) fn answer_next() -> bool {
     state::with(|host| {
         let Some(Told { id, key, verdict }) = host.manager.observers.next_told() else { return false };
         let answer = match verdict {
-            Verdict::Met if host.blocked.is_permitted(id, &[OwnString::new(&key).as_ptr()]) => {
+            Verdict::Met if host.blocked.is_permitted(id, &[OwnString::new(&key).as_str()]) => {
                 host.manager.stats.observed.up();
                 Answer::Met
             }

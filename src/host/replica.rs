@@ -4,7 +4,7 @@
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::api::{bytes, has, has_flags, is_loading, rm, Ctx};
+use super::api::{has, has_flags, is_loading, rm, Ctx};
 use super::handler::{Call, Handler};
 use super::key::{LockKey, OpenKey};
 use super::{clock, config, replicate, reply, state};
@@ -101,7 +101,7 @@ fn apply_to_latch(
 ) -> Result<(), LockError> {
     admit(call.ctx)?;
     let changed = work(&mut OpenKey::open(call.ctx, call.key())?)?;
-    state::with(|host| host.recheck(call.db(), bytes(call.key())));
+    state::with(|host| host.recheck(call.db(), call.key().as_bytes()));
     pass_on(call, changed);
     Ok(())
 }
@@ -115,7 +115,7 @@ fn apply_change(call: &Call, effects: LockEffects) -> Result<(), LockError> {
     let changes = changes.ok_or(LockError::BadEffect)?;
     let mut key = LockKey::open(call.ctx, call.key())?;
     let changed = state::with(|host| {
-        let (db, key_bytes) = (call.db(), bytes(call.key()));
+        let (db, key_bytes) = (call.db(), call.key().as_bytes());
         let effects = &mut Vec::new();
         let manager = &mut host.manager;
         let mut step = Step { clock, db, key: key_bytes, lock: key.lock(), manager, effects };
@@ -148,7 +148,7 @@ fn admit(ctx: *mut Ctx) -> Result<(), LockError> {
 /// Tells others of what was changed, and replies whether anything was.
 fn pass_on(call: &Call, changed: bool) {
     if changed {
-        rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
+        rm!(RedisModule_SignalModifiedKey(call.ctx, call.key().as_ptr()));
         replicate::pass_on(call.ctx);
     }
     reply::int(call.ctx, i64::from(changed));

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use redis_module::raw;
 use smallvec::SmallVec;
 
-use super::api::{has_flags, rm, Ctx, Io, OwnString, RString, ServerInfo};
+use super::api::{has_flags, rm, Ctx, Io, OwnString, ServerInfo, Str};
 use super::config;
 use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
 use crate::command::effect::window::WindowEffect;
@@ -75,30 +75,30 @@ fn strings(words: &Words) -> Strings {
 }
 
 /// Puts a command into the replication stream.
-fn send(ctx: *mut Ctx, key: Option<*mut RString>, command: &CStr, words: &Words) {
+fn send(ctx: *mut Ctx, key: Option<Str>, command: &CStr, words: &Words) {
     let strings = strings(words);
-    let words = strings.iter().map(OwnString::as_ptr);
-    let mut words: SmallVec<[*mut RString; 17]> = key.into_iter().chain(words).collect();
-    let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
+    let words = strings.iter().map(OwnString::as_str);
+    let words: SmallVec<[Str; 17]> = key.into_iter().chain(words).collect();
+    let (command, words, count) = (command.as_ptr(), Str::argv(&words), words.len());
     rm!(RedisModule_Replicate(ctx, command, c"v".as_ptr(), words, count));
 }
 
 /// Puts a command into an AOF that is being rewritten.
-fn emit(io: *mut Io, key: *mut RString, command: &CStr, words: &Words) {
+fn emit(io: *mut Io, key: Str, command: &CStr, words: &Words) {
     let strings = strings(words);
-    let mut words: SmallVec<[*mut RString; 16]> = strings.iter().map(OwnString::as_ptr).collect();
-    let (command, words, count) = (command.as_ptr(), words.as_mut_ptr(), words.len());
-    rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key, words, count));
+    let words: SmallVec<[Str; 16]> = strings.iter().map(OwnString::as_str).collect();
+    let (command, words, count) = (command.as_ptr(), Str::argv(&words), words.len());
+    rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key.as_ptr(), words, count));
 }
 
 /// Tells what a step did to a lock, to the replication stream.
-pub(super) fn lock(ctx: *mut Ctx, key: *mut RString, effects: &[LockEffect]) {
+pub(super) fn lock(ctx: *mut Ctx, key: Str, effects: &[LockEffect]) {
     let Some((command, words)) = command_of(effects) else { return };
     send(ctx, Some(key), command, &words);
 }
 
 /// A lock, in an AOF that is being rewritten: a command for each hold and each cooldown.
-pub(super) fn rewrite(io: *mut Io, key: *mut RString, lock: &Lock, clock: Clock) {
+pub(super) fn rewrite(io: *mut Io, key: Str, lock: &Lock, clock: Clock) {
     let emit = |effects: &[LockEffect]| {
         let Some((command, words)) = command_of(effects) else { return };
         emit(io, key, command, &words);
@@ -118,19 +118,19 @@ pub(super) fn window(ctx: *mut Ctx, effect: WindowEffect) {
 }
 
 /// A latch stands.
-pub(super) fn latch(ctx: *mut Ctx, key: *mut RString, effect: &SetEffect) {
+pub(super) fn latch(ctx: *mut Ctx, key: Str, effect: &SetEffect) {
     let (command, words) = effect.command();
     send(ctx, Some(key), command, &words);
 }
 
 /// A latch was counted down.
-pub(super) fn count_down(ctx: *mut Ctx, key: *mut RString, effect: DownEffect) {
+pub(super) fn count_down(ctx: *mut Ctx, key: Str, effect: DownEffect) {
     let (command, words) = effect.command();
     send(ctx, Some(key), command, &words);
 }
 
 /// A latch, in an AOF that is being rewritten. The server itself writes when the key expires.
-pub(super) fn rewrite_latch(io: *mut Io, key: *mut RString, latch: &Latch) {
+pub(super) fn rewrite_latch(io: *mut Io, key: Str, latch: &Latch) {
     let (command, words) = SetEffect::command_for(latch, None);
     emit(io, key, command, &words);
     for id in latch.ids() {

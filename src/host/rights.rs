@@ -4,15 +4,14 @@ use std::io;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, OwnString, RString, OK};
+use super::api::{has_flags, rm, user_of_call, Ctx, OwnString, Str, OK};
 use super::server_reply::ServerReply;
 use crate::error::LockError;
 
 /// The name of the user who asks; nothing for another module's call on its own account.
 pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
     if is_connection(ctx) {
-        return Some(OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx))))
-            .filter(|name| !name.as_ptr().is_null());
+        return user_of_call(ctx);
     }
     // Redis 7.0 follows a null pointer when there is no user. So it is first asked to run something as the user: a
     // command without its key, which it refuses whoever that is, but in other words when there is none. Nor does it
@@ -20,8 +19,7 @@ pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
     let ran = ServerReply::adopt(rm!(RedisModule_Call(ctx, c"GET".as_ptr(), c"C".as_ptr())));
     let there_is_one = ran.is_some()
         || matches!(io::Error::last_os_error().kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
-    let name = || OwnString::adopt(rm!(RedisModule_GetCurrentUserName(ctx)));
-    there_is_one.then(name).filter(|name| !name.as_ptr().is_null())
+    there_is_one.then(|| user_of_call(ctx)).flatten()
 }
 
 /// Whether this is a plain call of a client, which has a user in any case.
@@ -35,8 +33,8 @@ fn is_connection(ctx: *mut Ctx) -> bool {
 /// write them. Which command it asked with does not matter here.
 pub(super) fn may_take(user: &[u8], keys: &[&[u8]]) -> bool {
     let access = raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
-    let rights = Rights::of(OwnString::new(user).as_ptr());
-    keys.iter().all(|key| rights.may(OwnString::new(key).as_ptr(), access))
+    let rights = Rights::of(OwnString::new(user).as_str());
+    keys.iter().all(|key| rights.may(OwnString::new(key).as_str(), access))
 }
 
 /// What a caller may see.
@@ -50,29 +48,30 @@ pub(super) enum Rights {
 impl Rights {
     /// Those of whoever asks.
     pub(super) fn of_caller(ctx: *mut Ctx) -> Self {
-        user_name(ctx).map_or(Self::Unbounded, |name| Self::of(name.as_ptr()))
+        user_name(ctx).map_or(Self::Unbounded, |name| Self::of(name.as_str()))
     }
 
     /// Those of the user of this name.
-    pub(super) fn of(name: *mut RString) -> Self {
-        Self::Of(rm!(RedisModule_GetModuleUserFromUserName(name)))
+    pub(super) fn of(name: Str) -> Self {
+        Self::Of(rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr())))
     }
 
     /// Whether this key may be read.
-    pub(super) fn may_read(&self, key: *mut RString) -> bool {
+    pub(super) fn may_read(&self, key: Str) -> bool {
         self.may(key, raw::REDISMODULE_CMD_KEY_ACCESS)
     }
 
     /// Whether this key may be changed.
-    pub(super) fn may_change(&self, key: *mut RString) -> bool {
+    pub(super) fn may_change(&self, key: Str) -> bool {
         self.may(key, raw::REDISMODULE_CMD_KEY_UPDATE)
     }
 
-    fn may(&self, key: *mut RString, access: u32) -> bool {
+    fn may(&self, key: Str, access: u32) -> bool {
         match *self {
             Self::Unbounded => true,
             Self::Of(user) => {
-                !user.is_null() && rm!(RedisModule_ACLCheckKeyPermissions(user, key, access as i32)) == OK
+                !user.is_null()
+                    && rm!(RedisModule_ACLCheckKeyPermissions(user, key.as_ptr(), access as i32)) == OK
             }
         }
     }
@@ -91,7 +90,7 @@ fn check_named(ctx: *mut Ctx, channel: &[u8]) -> Result<(), LockError> {
         Rights::Unbounded => Ok(()),
         Rights::Of(user) if user.is_null() => Err(LockError::ChannelDenied),
         Rights::Of(user) => {
-            match rm!(RedisModule_ACLCheckChannelPermissions(user, channel.as_ptr(), flags)) {
+            match rm!(RedisModule_ACLCheckChannelPermissions(user, channel.as_str().as_ptr(), flags)) {
                 OK => Ok(()),
                 _ => Err(LockError::ChannelDenied),
             }

@@ -1,7 +1,7 @@
 //! One step: a lock, or several together, changed by a request or by a wake-up, stored, and the effects carried
 //! out in their order. Nobody else runs until the step is over, and everything that it left undone with it.
 
-use super::api::{bytes, rm, Ctx, RString};
+use super::api::{rm, Ctx, Str};
 use super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::key::LockKey;
 use super::keyspace::ServerKeyspace;
@@ -32,7 +32,7 @@ pub(super) struct Origin {
 /// if the request itself is refused.
 pub(super) fn change<R>(
     origin: Origin,
-    name: *mut RString,
+    name: Str,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
     // Before the state is taken: opening deletes a key whose time to live, which another command gave it, has ended.
@@ -42,7 +42,7 @@ pub(super) fn change<R>(
 /// The same for a key that is open.
 pub(super) fn change_open<R>(
     origin: Origin,
-    name: *mut RString,
+    name: Str,
     key: LockKey,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
@@ -59,7 +59,7 @@ pub(super) fn change_open<R>(
 /// The same for several locks together, each named once.
 pub(super) fn change_all<R>(
     origin: Origin,
-    names: &[*mut RString],
+    names: &[Str],
     work: impl FnOnce(&mut GroupStep, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
     state::with(|host| begin(origin, &mut host.manager));
@@ -77,9 +77,9 @@ fn begin(origin: Origin, manager: &mut LockManager) {
 
 /// Does what a step on this lock has left to be done.
 #[inline(never)]
-fn finish(origin: Origin, name: *mut RString) {
+fn finish(origin: Origin, name: Str) {
     let scope =
-        if origin.in_command { SlotScope::of_command(origin.ctx, bytes(name)) } else { SlotScope::All };
+        if origin.in_command { SlotScope::of_command(origin.ctx, name.as_bytes()) } else { SlotScope::All };
     driver::finish_step(&mut ServerKeyspace { origin, scope, in_budget: &|| true });
     let is_watched = state::with(|host| {
         if !host.manager.rechecks.is_empty() {
@@ -95,7 +95,7 @@ fn finish(origin: Origin, name: *mut RString) {
 /// The result of the work, and whether nothing was left undone.
 pub(super) fn change_one<R>(
     origin: Origin,
-    name: *mut RString,
+    name: Str,
     mut key: LockKey,
     work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
 ) -> (Result<R, LockError>, bool) {
@@ -108,7 +108,7 @@ pub(super) fn change_one<R>(
         let mut effects = std::mem::take(&mut host.effects);
         let result = {
             let (db, manager, effects) = (origin.db, &mut host.manager, &mut effects);
-            let mut step = Step { clock, db, key: bytes(name), lock: key.lock(), manager, effects };
+            let mut step = Step { clock, db, key: name.as_bytes(), lock: key.lock(), manager, effects };
             let result = work(&mut step, &mut host.blocked);
             #[cfg(debug_assertions)]
             step.check();
@@ -125,14 +125,14 @@ pub(super) fn change_one<R>(
 
 pub(super) fn change_group<R>(
     origin: Origin,
-    names: &[*mut RString],
+    names: &[Str],
     work: impl FnOnce(&mut GroupStep, &mut Blocked) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
     let mut keys = Vec::with_capacity(names.len());
     for name in names {
         keys.push(LockKey::open(origin.ctx, *name)?);
     }
-    let mut told: Vec<(*mut RString, Events)> = Vec::new();
+    let mut told: Vec<(Str, Events)> = Vec::new();
     let result = state::with(|host| {
         if !host.is_primary {
             return Err(LockError::ReadOnly);
@@ -140,7 +140,7 @@ pub(super) fn change_group<R>(
         let clock = clock::read();
         let parts = names.iter().zip(&mut keys);
         let parts =
-            parts.map(|(name, key)| Part { key: bytes(*name), lock: key.lock(), effects: Vec::new() });
+            parts.map(|(name, key)| Part { key: name.as_bytes(), lock: key.lock(), effects: Vec::new() });
         let mut group =
             GroupStep { clock, db: origin.db, parts: parts.collect(), manager: &mut host.manager };
         let result = work(&mut group, &mut host.blocked);
@@ -162,9 +162,9 @@ pub(super) fn change_group<R>(
 struct Commit<'a> {
     origin: Origin,
     clock: Clock,
-    name: *mut RString,
+    name: Str<'a>,
     /// All locks of the step.
-    group: &'a [*mut RString],
+    group: &'a [Str<'a>],
 }
 
 impl Commit<'_> {
@@ -178,7 +178,7 @@ impl Commit<'_> {
     fn run(&self, host: &mut Host, key: &mut LockKey, effects: &mut Vec<Effect>, events: &mut Events) {
         let Origin { ctx, db, in_command } = self.origin;
         if !host.manager.observers.is_empty() {
-            host.manager.observers.mark(db, bytes(self.name));
+            host.manager.observers.mark(db, self.name.as_bytes());
         }
         if effects.is_empty() {
             key.store();
@@ -199,7 +199,7 @@ impl Commit<'_> {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Acquired);
                     if let Some(waiter) = to {
-                        let keys: Keys = self.group.iter().map(|name| bytes(*name).into()).collect();
+                        let keys: Keys = self.group.iter().map(|name| name.as_bytes().into()).collect();
                         let grant = Recheck { db, keys, rollback: Some(fence) };
                         hand_over(host, waiter, grant, fence, self.group);
                     }
@@ -225,7 +225,7 @@ impl Commit<'_> {
                 Effect::Queued => events.push(Event::Waiting),
                 Effect::Announced { fence, ref channel } => {
                     if let Some(hold) = key.lock().hold_with(fence) {
-                        notify::announce(ctx, channel, hold, bytes(self.name));
+                        notify::announce(ctx, channel, hold, self.name.as_bytes());
                     }
                 }
                 Effect::Wanted => events.push(Event::Wanted),
@@ -237,7 +237,7 @@ impl Commit<'_> {
             host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
         }
         if holder_changed {
-            rm!(RedisModule_SignalModifiedKey(ctx, self.name));
+            rm!(RedisModule_SignalModifiedKey(ctx, self.name.as_ptr()));
         }
         if let Some(deadline) = host.manager.take_soonest() {
             host.timer.wake_by(deadline);
@@ -247,7 +247,7 @@ impl Commit<'_> {
 }
 
 /// Gives a waiting client its grant, if it may still have it.
-fn hand_over(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, names: &[*mut RString]) {
+fn hand_over(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, names: &[Str]) {
     if host.blocked.is_permitted(waiter, names) {
         host.blocked.answer(waiter, Answer::Granted(grant, fence));
     } else {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{bytes, has_flags, log, rm, Ctx, Io, RString};
+use super::api::{has_flags, log, rm, Ctx, Io, RawStr, Str};
 use super::handler::catch_panic;
 use super::{clock, config, hearing, state};
 use crate::error::{LockError, Quoted};
@@ -78,7 +78,7 @@ pub(super) trait Value: Sized + 'static {
     fn loaded(&mut self, _io: *mut Io) {}
 
     /// Writes the effects that make this value into a new AOF.
-    fn rewrite(&self, io: *mut Io, key: *mut RString);
+    fn rewrite(&self, io: *mut Io, key: Str);
 
     /// How many bytes it has allocated.
     fn bytes_beyond(&self) -> usize;
@@ -189,9 +189,15 @@ pub(super) fn with_text<R>(io: *mut Io, read: impl FnOnce(&[u8]) -> R) -> Option
 /// Tells the operator which value broke a rule.
 #[cold]
 fn log_unsound(io: *mut Io, what: &str) {
-    let name = rm!(RedisModule_GetKeyNameFromIO(io));
-    let name = if name.is_null() { &[][..] } else { bytes(name) };
+    let name = key_name(io).map_or(&[][..], Str::as_bytes);
     log(c"warning", &format!("lock: the value of key {} {what}", Quoted(name)));
+}
+
+/// The key whose value is being read or written.
+pub(super) fn key_name<'a>(io: *mut Io) -> Option<Str<'a>> {
+    let name = rm!(RedisModule_GetKeyNameFromIO(io));
+    // SAFETY: the server gives the key's name, which lives as long as this call.
+    unsafe { Str::if_any(name) }
 }
 
 /// Whether a file or a full sync is being loaded, and not a single RESTORE.
@@ -225,8 +231,9 @@ unsafe extern "C" fn rdb_save<V: Value>(io: *mut Io, value: *mut c_void) {
     });
 }
 
-unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RString, value: *mut c_void) {
-    catch_panic("aof_rewrite", || behind::<V>(value).rewrite(io, key));
+unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RawStr, value: *mut c_void) {
+    // SAFETY: the server passes the key's name, which lives as long as this call.
+    catch_panic("aof_rewrite", || behind::<V>(value).rewrite(io, unsafe { Str::new(key) }));
 }
 
 unsafe extern "C" fn mem_usage<V: Value>(
@@ -235,12 +242,14 @@ unsafe extern "C" fn mem_usage<V: Value>(
     _samples: usize,
 ) -> usize {
     let value = behind::<V>(value);
-    let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx)).cast_mut();
-    let name_len = if name.is_null() { 0 } else { bytes(name).len() };
+    let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
+    // SAFETY: the server gives the key's name, which lives as long as this call.
+    let name = unsafe { Str::if_any(name) };
+    let name_len = name.map_or(0, |name| name.as_bytes().len());
     size_of::<V>() + value.bytes_beyond() + value.bytes_in_indexes(name_len) + OWNER_HEADER_BYTES
 }
 
-unsafe extern "C" fn free_effort<V: Value>(_key: *mut RString, value: *const c_void) -> usize {
+unsafe extern "C" fn free_effort<V: Value>(_key: *mut RawStr, value: *const c_void) -> usize {
     behind::<V>(value).effort()
 }
 
@@ -274,7 +283,7 @@ unsafe extern "C" fn free<V: Value>(value: *mut c_void) {
 /// Moves the value to a better place in memory.
 unsafe extern "C" fn defrag(
     ctx: *mut raw::RedisModuleDefragCtx,
-    _key: *mut RString,
+    _key: *mut RawStr,
     value: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: the server passes the place where it keeps the pointer to the value.

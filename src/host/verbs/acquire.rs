@@ -1,6 +1,5 @@
 //! LOCK.ACQUIRE.
 
-use super::super::api::bytes;
 use super::super::blocked::{BlockingCommand, ReplySpec};
 use super::super::config;
 use super::super::handler::{Call, Handler};
@@ -21,7 +20,7 @@ pub(in crate::host) struct AcquireHandler;
 impl Handler for AcquireHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let [key, owner, option, ms] = call.strings() else { return acquire(call, None) };
-        let [key, owner, option, ms] = [key, owner, option, ms].map(|word| bytes(*word));
+        let [key, owner, option, ms] = [key, owner, option, ms].map(|word| word.as_bytes());
         match plain::acquire(key, owner, option, ms, config::max_lease_ms()) {
             None => acquire(call, None),
             Some(lease) => match take(call, owner, lease, true)? {

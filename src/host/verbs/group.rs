@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use redis_module::raw;
 
-use super::super::api::{rm, RString};
+use super::super::api::{rm, Str};
 use super::super::blocked::{BlockingCommand, ReplySpec};
 use super::super::config;
 use super::super::handler::{Call, Handler};
@@ -23,7 +23,7 @@ use crate::error::LockError;
 use crate::primitive::GroupStep;
 
 /// The keys of a call, whose first stands at this word after the name.
-fn names<'a>(call: &Call<'a>, first: usize, count: usize) -> &'a [*mut RString] {
+fn names<'a>(call: &Call<'a>, first: usize, count: usize) -> &'a [Str<'a>] {
     call.strings().get(first..).and_then(|names| names.get(..count)).unwrap_or_default()
 }
 

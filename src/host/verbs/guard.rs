@@ -6,7 +6,7 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::super::api::{bytes, rm, Ctx, RString};
+use super::super::api::{rm, Ctx, Str};
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
@@ -78,18 +78,18 @@ fn claim(call: &Call, fence: Fence) -> Result<(), LockError> {
 }
 
 /// The inner command: its name and its words.
-fn inner<'a>(call: &Call<'a>) -> &'a [*mut RString] {
+fn inner<'a>(call: &Call<'a>) -> &'a [Str<'a>] {
     call.strings().get(WORDS_BEFORE_COMMAND - 1..).unwrap_or_default()
 }
 
 /// Runs the command as the caller's user, by the rules for scripts, and passes its reply on.
-fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockError> {
+fn run(ctx: *mut Ctx, command: &[u8], args: &[Str]) -> Result<(), LockError> {
     let unknown = || LockError::UnknownCommand(command.to_vec());
     let name = CString::new(command).map_err(|_| unknown())?;
     // Effects replicated; errors as replies; the caller's rights; memory limit; rules of scripts; its protocol.
     let format = c"!ECMS0v".as_ptr();
-    let args_ptr = args.as_ptr().cast_mut();
-    let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, args_ptr, args.len()));
+    let (argv, argc) = (Str::argv(args), args.len());
+    let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, argv, argc));
     let reply = ServerReply::adopt(reply).ok_or_else(unknown)?;
     if reply.root().is_error() && cluster::is_blind(ctx) {
         return Err(LockError::CallsRefused);
@@ -107,15 +107,15 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[*mut RString]) -> Result<(), LockE
 const NOT_PERMITTED_ON_7_0: &[u8] = b"ERR acl verification failed";
 
 /// Tells the server which keys the command would touch: the lock's, and the inner command's own.
-fn declare_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
+fn declare_keys(ctx: *mut Ctx, inner: &[Str]) {
     let lock = (raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS) as c_int;
     rm!(RedisModule_KeyAtPosWithFlags(ctx, 1, lock));
     // It will be refused. Before that the server would ask it in its turn, and thousands in one another use up the stack.
-    if inner.first().is_none_or(|name| is_guard(bytes(*name))) {
+    if inner.first().is_none_or(|name| is_guard(name.as_bytes())) {
         return;
     }
     let (mut count, mut flags) = (0, ptr::null_mut());
-    let (argv, argc) = (inner.as_ptr().cast_mut(), inner.len() as c_int);
+    let (argv, argc) = (Str::argv(inner), inner.len() as c_int);
     let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &raw mut count, &raw mut flags));
     if places.is_null() {
         return;
@@ -127,7 +127,7 @@ fn declare_keys(ctx: *mut Ctx, inner: &[*mut RString]) {
         if flags == 0 {
             let key = usize::try_from(place).ok().and_then(|place| inner.get(place));
             let uses = uses.get_or_insert_with(|| ask_for_uses(inner));
-            flags = key.map_or(ANY_USE, |key| use_of(uses.as_ref(), bytes(*key))) as c_int;
+            flags = key.map_or(ANY_USE, |key| use_of(uses.as_ref(), key.as_bytes())) as c_int;
         }
         rm!(RedisModule_KeyAtPosWithFlags(ctx, place.saturating_add(WORDS_BEFORE_COMMAND as c_int), flags));
     }
@@ -141,10 +141,10 @@ const ANY_USE: u32 =
 
 /// What the server says to a client about the keys of this command, and to a module only of some commands. Nothing if it
 /// says nothing.
-fn ask_for_uses(inner: &[*mut RString]) -> Option<ServerReply> {
+fn ask_for_uses(inner: &[Str]) -> Option<ServerReply> {
     // The context of this call has no client, and the server runs nothing for it.
     let ctx = state::with_unless_ours(|host| host.timer.ctx()).flatten()?;
-    let (request, argv) = (c"GETKEYSANDFLAGS".as_ptr(), inner.as_ptr().cast_mut());
+    let (request, argv) = (c"GETKEYSANDFLAGS".as_ptr(), Str::argv(inner));
     let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), c"cv".as_ptr(), request, argv, inner.len()));
     ServerReply::adopt(reply)
 }

@@ -1,6 +1,5 @@
 //! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
 
-use super::super::api::bytes;
 use super::super::handler::{Call, Handler};
 use super::super::key::{read, OpenKey};
 use super::super::reply::Outcome;
@@ -22,14 +21,14 @@ pub(in crate::host) struct ReleaseHandler;
 impl Handler for ReleaseHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let (owner, named) = match *call.strings() {
-            [_, owner] => (bytes(owner), None),
-            [_, owner, option, n] => match plain::fence(bytes(option), bytes(n)) {
-                Some(fence) => (bytes(owner), Some(fence)),
+            [_, owner] => (owner.as_bytes(), None),
+            [_, owner, option, n] => match plain::fence(option.as_bytes(), n.as_bytes()) {
+                Some(fence) => (owner.as_bytes(), Some(fence)),
                 None => return release(call, None),
             },
             _ => return release(call, None),
         };
-        if !plain::names(bytes(call.key()), owner) {
+        if !plain::names(call.key().as_bytes(), owner) {
             return release(call, None);
         }
         match give_back(call, owner, named)? {

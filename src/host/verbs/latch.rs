@@ -2,7 +2,7 @@
 
 use redis_module::raw;
 
-use super::super::api::{bytes, has_flags, rm, Ctx};
+use super::super::api::{has_flags, rm, Ctx};
 use super::super::blocked::BlockingCommand;
 use super::super::handler::{Call, Handler};
 use super::super::key::{read_value, OpenKey};
@@ -68,9 +68,9 @@ fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
 /// Tells onlookers and those who wait, once the key is closed: other modules may listen and call us again.
 fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
     drop(key);
-    rm!(RedisModule_SignalModifiedKey(call.ctx, call.key()));
+    rm!(RedisModule_SignalModifiedKey(call.ctx, call.key().as_ptr()));
     publish(call.ctx, call.key(), events);
-    observe::changed(call.ctx, call.db(), bytes(call.key()));
+    observe::changed(call.ctx, call.db(), call.key().as_bytes());
 }
 
 pub(in crate::host) struct AwaitLatchHandler;

@@ -3,7 +3,7 @@
 
 use redis_module::raw;
 
-use super::super::api::{bytes, has_flags};
+use super::super::api::has_flags;
 use super::super::blocked::{BlockingCommand, ReplySpec};
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
@@ -70,7 +70,7 @@ fn block(call: &Call, command: BlockingCommand, condition: Condition, wait: Wait
         return Err(LockError::CannotWatch);
     }
     state::with(|Host { manager, blocked, timer, .. }| {
-        let (db, key) = (call.db(), bytes(call.key()));
+        let (db, key) = (call.db(), call.key().as_bytes());
         manager.room_to_watch(db, key, config::policy().caps)?;
         let id = manager.waiters.take_id();
         let reply_spec = ReplySpec { command, generated_owner: None, with_info: false };

@@ -1,6 +1,6 @@
 //! The [plain way](crate::primitive::plain) of LOCK.ACQUIRE and LOCK.RELEASE, where nobody reads the stream of changes.
 
-use super::super::api::{bytes, rm, Ctx, RString};
+use super::super::api::{rm, Ctx, Str};
 use super::super::handler::Call;
 use super::super::key::OpenKey;
 use super::super::notify::{self, Event};
@@ -73,7 +73,7 @@ pub(super) fn release(call: &Call, owner: &[u8], named: Option<Fence>) -> Result
 /// open.
 #[inline]
 fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plain<'a>> {
-    let key = bytes(call.key());
+    let key = call.key().as_bytes();
     if !host.is_primary || host.listeners.any(call.ctx) || !plain::is_open(&host.manager, key) {
         return None;
     }
@@ -82,9 +82,9 @@ fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plai
 
 /// What every change of a lock is followed by.
 #[inline]
-fn changed(host: &mut Host, ctx: *mut Ctx, name: *mut RString) {
+fn changed(host: &mut Host, ctx: *mut Ctx, name: Str) {
     host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
-    rm!(RedisModule_SignalModifiedKey(ctx, name));
+    rm!(RedisModule_SignalModifiedKey(ctx, name.as_ptr()));
     if let Some(deadline) = host.manager.take_soonest() {
         host.timer.wake_by(deadline);
     }

@@ -1,6 +1,6 @@
 //! LOCK.SCAN: which locks there are.
 
-use super::super::api::{bytes, rm, Ctx, OwnString};
+use super::super::api::{rm, Ctx, OwnString};
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
@@ -44,8 +44,8 @@ impl Handler for ScanHandler {
                 fitting.map(OwnString::new).collect()
             });
             found.extend(names.into_iter().filter(|name| {
-                cluster::owns(ctx, name.as_ptr())
-                    && rights.may_read(name.as_ptr())
+                cluster::owns(ctx, name.as_str())
+                    && rights.may_read(name.as_str())
                     && is_wanted(ctx, db, &request, name, &mut steps)
             }));
         }
@@ -53,7 +53,7 @@ impl Handler for ScanHandler {
         reply::text(ctx, next.unwrap_or(0).to_string().as_bytes());
         reply::array(ctx, found.len());
         for name in found {
-            rm!(RedisModule_ReplyWithString(ctx, name.as_ptr()));
+            rm!(RedisModule_ReplyWithString(ctx, name.as_str().as_ptr()));
         }
         Ok(())
     }
@@ -61,7 +61,7 @@ impl Handler for ScanHandler {
 
 /// Whether this is a lock by now, and one that was asked for. `steps` counts the holds that were looked at for their owner.
 fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString, steps: &mut usize) -> bool {
-    let key = bytes(name.as_ptr());
+    let key = name.as_str().as_bytes();
     let (waiting, is_waiting) = state::with(|host| {
         let waiters = &host.manager.waiters;
         let is_waiting = request.owner.is_some_and(|owner| waiters.waiter_of(db, key, owner).is_some());
@@ -81,5 +81,5 @@ fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString, steps: &m
         let by_owner = request.owner.is_none_or(|owner| is_waiting || owners.any(|holder| holder == owner));
         is_lock && by_owner && (waiting > 0 || !request.contended)
     };
-    read(ctx, name.as_ptr(), fits).unwrap_or(false)
+    read(ctx, name.as_str(), fits).unwrap_or(false)
 }

@@ -70,7 +70,7 @@ impl Viewer {
     }
 
     fn may(&self, key: &[u8]) -> bool {
-        self.rights.may_read(OwnString::new(key).as_ptr())
+        self.rights.may_read(OwnString::new(key).as_str())
     }
 
     fn ms_since(&self, moment: Moment) -> i64 {

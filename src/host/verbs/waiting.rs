@@ -4,7 +4,7 @@
 use rand::Rng;
 use redis_module::raw;
 
-use super::super::api::{bytes, has_flags, Ctx, OwnString};
+use super::super::api::{has_flags, Ctx, OwnString};
 use super::super::blocked::{Blocked, ReplySpec};
 use super::super::handler::Call;
 use super::super::key::read;
@@ -116,7 +116,7 @@ pub(super) fn wait_for_turn<T: AnyStep>(
 ) -> bool {
     let Some(ticket) = step.ticket_of(call.db(), owner) else { return false };
     let user = user_name(call.ctx);
-    step.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| bytes(name.as_ptr())));
+    step.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| name.as_str().as_bytes()));
     let (Some(until), Some(keep_ms)) = (wait.until(step.now()), wait.keep_ms) else { return false };
     let manager = step.as_mut();
     let waits = blocked.block(call.ctx, manager.waiters.next_id(), reply_spec);
@@ -205,7 +205,7 @@ impl HoldSource for Keyspace {
             return;
         }
         let name = OwnString::new(key);
-        let there = read(self.ctx, name.as_ptr(), |lock| {
+        let there = read(self.ctx, name.as_str(), |lock| {
             lock.map(|lock| lock.holds().iter().for_each(each)).is_some()
         });
         if there == Ok(false) {
@@ -222,7 +222,7 @@ fn redact(ctx: *mut Ctx, error: LockError) -> LockError {
     let hidden = Owner::new(b"?");
     let mut was_seen = true;
     for link in &mut cycle {
-        let is_seen = rights.may_read(OwnString::new(&link.key).as_ptr());
+        let is_seen = rights.may_read(OwnString::new(&link.key).as_str());
         // An owner shows up as the one who has the lock before and as the one who waits for the next.
         if !(is_seen || was_seen) && Some(&link.owner) != own.as_ref() {
             link.owner = hidden.clone().unwrap_or_else(|| link.owner.clone());
