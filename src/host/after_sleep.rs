@@ -11,7 +11,7 @@ use std::ffi::c_void;
 
 use redis_module::raw;
 
-use super::api::{log, rm, Ctx, OK};
+use super::api::{log, rm, Ctx, RawCtx, OK};
 use super::deferred;
 use super::handler::catch_panic;
 use super::state::{self, Host};
@@ -28,7 +28,7 @@ pub(super) struct AfterSleep {
 
 impl AfterSleep {
     /// Has the server tell of the moment that comes next.
-    pub(super) fn ask(&mut self, ctx: Option<*mut Ctx>) {
+    pub(super) fn ask(&mut self, ctx: Option<Ctx>) {
         self.idle_turns = 0;
         if !self.is_asked {
             self.is_asked = ctx.is_some_and(|ctx| listen(ctx, Some(on_turn)));
@@ -39,7 +39,7 @@ impl AfterSleep {
     }
 
     /// Has it stop, after enough turns without a grant. Only from a timer.
-    pub(super) fn stop_if_idle(&mut self, ctx: *mut Ctx) {
+    pub(super) fn stop_if_idle(&mut self, ctx: Ctx) {
         if self.is_asked && self.is_idle() {
             self.is_asked = !listen(ctx, None);
         }
@@ -55,12 +55,17 @@ impl AfterSleep {
     }
 }
 
-fn listen(ctx: *mut Ctx, callback: raw::RedisModuleEventCallback) -> bool {
+fn listen(ctx: Ctx, callback: raw::RedisModuleEventCallback) -> bool {
     let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_EVENTLOOP, dataver: 1 };
-    rm!(RedisModule_SubscribeToServerEvent(ctx, event, callback)) == OK
+    rm!(RedisModule_SubscribeToServerEvent(ctx.as_ptr(), event, callback)) == OK
 }
 
-unsafe extern "C" fn on_turn(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_turn(
+    _ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    _data: *mut c_void,
+) {
     if what == raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP {
         catch_panic("event loop", || state::with(has_slept));
     }

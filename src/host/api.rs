@@ -1,6 +1,7 @@
 //! The server's module API: one macro that calls a function of it, and the few calls that need more than a line.
 //! Functions are found by name when the module is loaded, and an older server has not all of them.
 
+mod ctx;
 mod string;
 
 use std::ffi::{c_int, CStr};
@@ -8,8 +9,9 @@ use std::ptr;
 
 use redis_module::raw;
 
+pub(super) use ctx::{has_flags, is_loading, Ctx};
 pub(super) use redis_module::raw::{
-    RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as Ctx, RedisModuleIO as Io,
+    RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as RawCtx, RedisModuleIO as Io,
     RedisModuleKey as KeyHandle, RedisModuleString as RawStr,
 };
 pub(super) use string::{OwnString, Str};
@@ -77,23 +79,16 @@ pub(super) const OK: c_int = raw::REDISMODULE_OK as c_int;
 /// The API's "not done".
 pub(super) const ERR: c_int = raw::REDISMODULE_ERR as c_int;
 
-/// The name of the user on whose behalf this call runs; `None` for one who is none.
-pub(super) fn user_of_call(ctx: *mut Ctx) -> Option<OwnString> {
-    let name = rm!(RedisModule_GetCurrentUserName(ctx));
-    // SAFETY: the server makes a string for us.
-    unsafe { OwnString::adopt(name) }
-}
-
 /// A section of INFO, freed at the end.
-pub(super) struct ServerInfo {
-    ctx: *mut Ctx,
+pub(super) struct ServerInfo<'c> {
+    ctx: Ctx<'c>,
     info: *mut raw::RedisModuleServerInfoData,
 }
 
-impl ServerInfo {
+impl<'c> ServerInfo<'c> {
     /// What the server says now; `None` if it does not.
-    pub(super) fn ask(ctx: *mut Ctx, section: &CStr) -> Option<Self> {
-        let info = rm!(RedisModule_GetServerInfo(ctx, section.as_ptr()));
+    pub(super) fn ask(ctx: Ctx<'c>, section: &CStr) -> Option<Self> {
+        let info = rm!(RedisModule_GetServerInfo(ctx.as_ptr(), section.as_ptr()));
         (!info.is_null()).then_some(Self { ctx, info })
     }
 
@@ -112,20 +107,10 @@ impl ServerInfo {
     }
 }
 
-impl Drop for ServerInfo {
+impl Drop for ServerInfo<'_> {
     fn drop(&mut self) {
-        rm!(RedisModule_FreeServerInfo(self.ctx, self.info));
+        rm!(RedisModule_FreeServerInfo(self.ctx.as_ptr(), self.info));
     }
-}
-
-/// Whether any of these context flags is set.
-pub(super) fn has_flags(ctx: *mut Ctx, flags: u32) -> bool {
-    rm!(RedisModule_GetContextFlags(ctx)).unsigned_abs() & flags != 0
-}
-
-/// Whether a file is being loaded, or what a primary sends in place of all data, and there is nothing to serve meanwhile.
-pub(super) fn is_loading(ctx: *mut Ctx) -> bool {
-    has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING)
 }
 
 /// Writes a line to the server's log.

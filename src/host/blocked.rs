@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use smallvec::{smallvec, SmallVec};
 
-use super::api::{has, rm, user_of_call, BlockedHandle, Ctx, OwnString, RawStr, Str, OK};
+use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RawCtx, RawStr, Str, OK};
 use super::elsewhere::Elsewhere;
 use super::handler::catch_panic;
 use super::reply::{self, Outcome};
@@ -143,17 +143,17 @@ pub(super) struct Blocked {
 
 impl Blocked {
     /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
-    pub(super) fn block(&mut self, ctx: *mut Ctx, id: WaiterId, reply_spec: ReplySpec) -> bool {
-        let number = rm!(RedisModule_GetClientId(ctx));
+    pub(super) fn block(&mut self, ctx: Ctx, id: WaiterId, reply_spec: ReplySpec) -> bool {
+        let number = rm!(RedisModule_GetClientId(ctx.as_ptr()));
         // Another module's call has a stand-in for a client, which nobody can find again to tell or to miss.
         if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
             return false;
         }
-        let Some(user) = user_of_call(ctx) else { return false };
+        let Some(user) = ctx.user_name() else { return false };
         // Where the server can lose a grant that meets a timeout, it must not end waits on its own.
         let timeout_is_safe = has!(RedisModule_AddACLCategory);
         let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
-        let handle = rm!(RedisModule_BlockClient(ctx, Some(on_reply), timeout, Some(on_free), 0));
+        let handle = rm!(RedisModule_BlockClient(ctx.as_ptr(), Some(on_reply), timeout, Some(on_free), 0));
         if handle.is_null() {
             return false;
         }
@@ -221,9 +221,11 @@ impl Blocked {
 }
 
 /// Writes the reply of a wait that has ended.
-unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
+unsafe extern "C" fn on_reply(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("reply", || {
-        let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx)) as u64);
+        let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx.as_ptr())) as u64);
         // SAFETY: the server passes as many words as it says, and they live until the reply is written.
         write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
     });
@@ -231,26 +233,26 @@ unsafe extern "C" fn on_reply(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_int
 }
 
 /// Gives a client its reply. Its entry is out of the table meanwhile: looking at the lock can run callbacks.
-fn write_reply(ctx: *mut Ctx, id: WaiterId, words: Words) {
+fn write_reply(ctx: Ctx, id: WaiterId, words: Words) {
     let Some(mut client) = state::with(|host| host.blocked.clients.remove(&id)) else { return };
     client.replied = true;
     reply_to(ctx, &client, words);
     state::with(|host| host.blocked.clients.insert(id, client));
 }
 
-fn reply_to(ctx: *mut Ctx, client: &Client, words: Words) {
+fn reply_to(ctx: Ctx, client: &Client, words: Words) {
     let outcome = match &client.answer {
         Some(Answer::Failed(text)) => {
-            rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
+            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), text.as_ptr()));
             return;
         }
         Some(Answer::Sent(elsewhere)) => {
             let text = elsewhere.error(words.key(client.reply_spec.command).map_or(&[], Str::as_bytes));
-            rm!(RedisModule_ReplyWithError(ctx, text.as_ptr()));
+            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), text.as_ptr()));
             return;
         }
         Some(Answer::WaitEnded(WaitEnd::Barred)) => {
-            rm!(RedisModule_ReplyWithError(ctx, NOT_PERMITTED.as_ptr()));
+            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), NOT_PERMITTED.as_ptr()));
             return;
         }
         Some(Answer::WaitEnded(WaitEnd::OverLimit(limit))) => {
@@ -295,7 +297,7 @@ impl<'a> Words<'a> {
     }
 
     /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
-    fn report(&self, ctx: *mut Ctx, command: BlockingCommand, answer: &Answer) -> Option<Report> {
+    fn report(&self, ctx: Ctx, command: BlockingCommand, answer: &Answer) -> Option<Report> {
         let name = self.key(command)?;
         let now = clock::now();
         let report = key::read(ctx, name, |lock| match answer {
@@ -309,7 +311,7 @@ impl<'a> Words<'a> {
         });
         let mut report = report.ok().flatten()?;
         if let (Answer::WaitEnded(WaitEnd::PlaceKept), Some(owner)) = (answer, self.word(command.owner())) {
-            let db = rm!(RedisModule_GetSelectedDb(ctx));
+            let db = rm!(RedisModule_GetSelectedDb(ctx.as_ptr()));
             let (key, owner) = (name.as_bytes(), owner.as_bytes());
             report.ahead = Some(state::with(|host| host.manager.waiters.ahead_of(db, key, owner)));
         }
@@ -328,9 +330,11 @@ impl<'a> Words<'a> {
 }
 
 /// `CLIENT UNBLOCK id TIMEOUT`: the wait ends with nil, at once.
-unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
+unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("timeout", || {
-        let handle = rm!(RedisModule_GetBlockedClientHandle(ctx));
+        let handle = rm!(RedisModule_GetBlockedClientHandle(ctx.as_ptr()));
         client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
         if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
             // SAFETY: the server passes as many words as it says, and they live until the reply is written.
@@ -342,7 +346,7 @@ unsafe extern "C" fn on_timeout(ctx: *mut Ctx, argv: *mut *mut RawStr, argc: c_i
 
 /// The client is gone, or was unblocked with an error. Nothing may be written here: whatever lock this frees is
 /// looked at later.
-unsafe extern "C" fn on_disconnect(_ctx: *mut Ctx, handle: *mut BlockedHandle) {
+unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut BlockedHandle) {
     catch_panic("disconnect", || client_gone(handle, Answer::Gone));
 }
 
@@ -372,7 +376,7 @@ fn client_gone(handle: *mut BlockedHandle, answer: Answer) {
 }
 
 /// The server is done with the entry.
-unsafe extern "C" fn on_free(_ctx: *mut Ctx, data: *mut c_void) {
+unsafe extern "C" fn on_free(_ctx: *mut RawCtx, data: *mut c_void) {
     catch_panic("free", || {
         state::with(|host| {
             let Some(client) = host.blocked.clients.remove(&WaiterId(data as u64)) else { return };

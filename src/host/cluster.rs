@@ -22,11 +22,11 @@ const MOVED: &CStr = c"TRYAGAIN the key has moved to another node; ask again";
 
 /// Whether this node owns the key's slot; always true outside a cluster. The server refuses a call for a key that
 /// is not its own, which is the one test that every version has.
-pub(super) fn owns(ctx: *mut Ctx, name: Str) -> bool {
+pub(super) fn owns(ctx: Ctx, name: Str) -> bool {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
     }
-    let reply = rm!(RedisModule_Call(ctx, c"EXISTS".as_ptr(), c"s".as_ptr(), name.as_ptr()));
+    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"EXISTS".as_ptr(), c"s".as_ptr(), name.as_ptr()));
     if reply.is_null() {
         return false;
     }
@@ -37,12 +37,12 @@ pub(super) fn owns(ctx: *mut Ctx, name: Str) -> bool {
 /// Whether the server refuses every call from here, so that whose a slot is cannot be asked. Valkey 9.1 does so until it is
 /// restarted, once a script has run a command with keys of two slots: it goes on refusing for the stand-in of a client that
 /// had this command, and it takes the same ones again and again, one for each call inside another.
-pub(super) fn is_blind(ctx: *mut Ctx) -> bool {
+pub(super) fn is_blind(ctx: Ctx) -> bool {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return false;
     }
     // A command without a key is refused for no other reason.
-    let reply = rm!(RedisModule_Call(ctx, c"PING".as_ptr(), c"".as_ptr()));
+    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"PING".as_ptr(), c"".as_ptr()));
     let refused = || io::Error::last_os_error().kind() == io::ErrorKind::PermissionDenied;
     let is_blind = ServerReply::adopt(reply).is_none() && refused();
     if is_blind && !TOLD.swap(true, Relaxed) {
@@ -64,7 +64,7 @@ pub(super) fn turn_away_watchers(db: i32, key: &[u8]) {
 }
 
 /// Looks for queues whose lock has moved, a few at a time, going round all of them.
-pub(super) fn check_queues(ctx: *mut Ctx) {
+pub(super) fn check_queues(ctx: Ctx) {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER)
         || state::with(|host| host.manager.waiters.len()) == 0
     {

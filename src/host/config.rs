@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, ServerInfo, OK};
+use super::api::{has_flags, rm, Ctx, RawCtx, ServerInfo, OK};
 use super::server_reply::{Part, ServerReply};
 use super::state;
 use crate::command::Policy;
@@ -74,7 +74,7 @@ const LEASE_CEILING: i64 = limits::LEASE_MS_MAX as i64;
 static MAX_CLIENTS: AtomicI64 = AtomicI64::new(0);
 
 /// Asks the server how many clients it takes; it tells when that changes.
-pub(super) fn ask_max_clients(ctx: *mut Ctx) {
+pub(super) fn ask_max_clients(ctx: Ctx) {
     let Some(info) = ServerInfo::ask(ctx, c"clients") else { return };
     let max = info.number(c"maxclients").and_then(|max| i64::try_from(max).ok());
     MAX_CLIENTS.store(max.unwrap_or(i64::MAX), Relaxed);
@@ -82,7 +82,7 @@ pub(super) fn ask_max_clients(ctx: *mut Ctx) {
 
 /// Whether the server has each write on its disk before it replies, so that what it loads is all there was. Redis 8.2 with several
 /// `io-threads` has not: it replies before, now and then.
-pub(super) fn keeps_each_write(ctx: *mut Ctx) -> bool {
+pub(super) fn keeps_each_write(ctx: Ctx) -> bool {
     let has = |name, value: &[u8]| server_setting(ctx, name, |text| text == value).unwrap_or(false);
     has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF)
         && has(c"appendfsync", b"always")
@@ -91,14 +91,15 @@ pub(super) fn keeps_each_write(ctx: *mut Ctx) -> bool {
 }
 
 /// How many replicas there must be for the server to take writes; `None` if it does not tell, since CONFIG has another name.
-pub(super) fn min_replicas(ctx: *mut Ctx) -> Option<u64> {
+pub(super) fn min_replicas(ctx: Ctx) -> Option<u64> {
     server_setting(ctx, c"min-replicas-to-write", |text| std::str::from_utf8(text).ok()?.parse().ok())?
 }
 
 /// Reads a setting of the server's own; `None` if it has none of this name.
-fn server_setting<R>(ctx: *mut Ctx, name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+fn server_setting<R>(ctx: Ctx, name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let (command, get) = (c"CONFIG".as_ptr(), c"GET".as_ptr());
-    let reply = ServerReply::adopt(rm!(RedisModule_Call(ctx, command, c"cc".as_ptr(), get, name.as_ptr())))?;
+    let reply =
+        ServerReply::adopt(rm!(RedisModule_Call(ctx.as_ptr(), command, c"cc".as_ptr(), get, name.as_ptr())))?;
     reply.root().item(1).and_then(Part::bytes).map(read)
 }
 
@@ -164,23 +165,33 @@ pub(super) fn events() -> bool {
 }
 
 /// Tells the server about the settings and takes the values of its configuration file.
-pub(super) fn register(ctx: *mut Ctx) -> bool {
+pub(super) fn register(ctx: Ctx) -> bool {
     let flags = raw::REDISMODULE_CONFIG_DEFAULT;
     let numbers = NUMBERS.iter().all(|number| {
         let data = ptr::from_ref(*number).cast_mut().cast();
         let name = number.name.as_ptr();
         let (get, set, apply) = (Some(get_number as _), Some(set_number as _), Some(apply as _));
         let IntSetting { default, min, max, .. } = **number;
-        rm!(RedisModule_RegisterNumericConfig(ctx, name, default, flags, min, max, get, set, apply, data))
-            == OK
+        rm!(RedisModule_RegisterNumericConfig(
+            ctx.as_ptr(),
+            name,
+            default,
+            flags,
+            min,
+            max,
+            get,
+            set,
+            apply,
+            data
+        )) == OK
     });
     let switches = SWITCHES.iter().all(|switch| {
         let data = ptr::from_ref(*switch).cast_mut().cast();
         let (name, default) = (switch.name.as_ptr(), switch.default as c_int);
         let (get, set) = (Some(get_switch as _), Some(set_switch as _));
-        rm!(RedisModule_RegisterBoolConfig(ctx, name, default, flags, get, set, None, data)) == OK
+        rm!(RedisModule_RegisterBoolConfig(ctx.as_ptr(), name, default, flags, get, set, None, data)) == OK
     });
-    numbers && switches && rm!(RedisModule_LoadConfigs(ctx)) == OK
+    numbers && switches && rm!(RedisModule_LoadConfigs(ctx.as_ptr())) == OK
 }
 
 fn number<'a>(data: *mut c_void) -> &'a IntSetting {
@@ -203,7 +214,7 @@ unsafe extern "C" fn set_number(
 }
 
 unsafe extern "C" fn apply(
-    _ctx: *mut Ctx,
+    _ctx: *mut RawCtx,
     _data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {

@@ -40,7 +40,7 @@ const GROUPS_PER_RUN: usize = 20;
 const WATCHED_PER_RUN: usize = 100;
 
 /// Does what is due, for as long as the budget allows, and sees that it is called again in time.
-pub(super) fn run(ctx: *mut Ctx) {
+pub(super) fn run(ctx: Ctx) {
     state::with(|host| hearing::hear_of_clients(host, ctx));
     step_down(ctx);
     let start = clock::now();
@@ -106,7 +106,7 @@ fn end_recovery(now: Moment) {
 }
 
 /// Tells those who may come after this server that nothing is granted for now, or that this is over.
-fn tell_of_recovery(ctx: *mut Ctx) {
+fn tell_of_recovery(ctx: Ctx) {
     if !may_write(ctx) || !state::with(|host| host.manager.recovery.take_untold()) {
         return;
     }
@@ -121,7 +121,7 @@ fn tell_of_recovery(ctx: *mut Ctx) {
 /// themselves by then. Valkey leaves to us whom it would tell where to go, or has reading from replicas; and during FAILOVER
 /// it keeps everybody until there is a new primary, for if there is none this one goes on as before. Who reads from replicas
 /// may go on watching, but not for what a replica never knows.
-pub(super) fn step_down(ctx: *mut Ctx) {
+pub(super) fn step_down(ctx: Ctx) {
     if !state::with(|host| host.steps_down) || elsewhere::is_undecided(ctx) {
         return;
     }
@@ -152,7 +152,7 @@ pub(super) fn step_down(ctx: *mut Ctx) {
 
 /// Looks at what is kept for those who wait for several locks, a few at a time. A lock that is kept is free and has no
 /// key, so nobody is told when another command puts a value of another type there.
-pub(super) fn check_groups(ctx: *mut Ctx) {
+pub(super) fn check_groups(ctx: Ctx) {
     let kept: Set<(i32, Rc<[u8]>)> = state::with(|host| {
         let groups = host.manager.waiters.groups_after(host.groups_checked);
         let chosen: Vec<_> = groups.take(GROUPS_PER_RUN).collect();
@@ -162,7 +162,7 @@ pub(super) fn check_groups(ctx: *mut Ctx) {
         chosen.iter().flat_map(|(_, entry)| entry.keys.iter().map(|key| (entry.db, Rc::clone(key)))).collect()
     });
     for (db, key) in kept {
-        rm!(RedisModule_SelectDb(ctx, db));
+        rm!(RedisModule_SelectDb(ctx.as_ptr(), db));
         let name = OwnString::new(&key);
         if read(ctx, name.as_str(), |_| ()) == Err(LockError::WrongType) {
             state::with(|host| host.recheck(db, &key));
@@ -177,14 +177,14 @@ pub(super) fn check_watched() {
 }
 
 /// Counts what was changed while nobody listened. If somebody does by now, the word that counts would reach it.
-pub(super) fn count_changes(ctx: *mut Ctx) {
+pub(super) fn count_changes(ctx: Ctx) {
     let changes = state::with(|host| std::mem::take(&mut host.unreplicated_changes));
     if changes > 0 && may_write(ctx) && !state::with(|host| host.listeners.any(ctx)) {
         replicate::count_changes(ctx, changes);
     }
 }
 
-fn may_write(ctx: *mut Ctx) -> bool {
+fn may_write(ctx: Ctx) -> bool {
     has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER)
         && !is_loading(ctx)
         && rm!(RedisModule_AvoidReplicaTraffic()) == 0
@@ -192,7 +192,7 @@ fn may_write(ctx: *mut Ctx) -> bool {
 
 /// Whether the operator lets a primary with so few replicas write. One that is cut off might give a lock away that its
 /// successor has given to somebody else.
-fn has_replicas(ctx: *mut Ctx) -> bool {
+fn has_replicas(ctx: Ctx) -> bool {
     state::with(|host| host.listeners.are_enough(ctx))
 }
 
@@ -222,9 +222,9 @@ fn is_connected(client: u64) -> bool {
 }
 
 /// Looks at a lock, or sends away who waits for it if its slot is not ours. Always true, for loops.
-fn look_at(ctx: *mut Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy) -> bool {
+fn look_at(ctx: Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy) -> bool {
     let Recheck { db, keys, rollback } = &recheck;
-    rm!(RedisModule_SelectDb(ctx, *db));
+    rm!(RedisModule_SelectDb(ctx.as_ptr(), *db));
     // Locks that were granted together are in one slot.
     let is_away = keys.first().is_some_and(|key| !cluster::owns(ctx, OwnString::new(key).as_str()));
     if is_away {
@@ -247,7 +247,7 @@ fn look_at(ctx: *mut Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy)
 
 /// Keeps the leases and ties of a lock that is still here though its slot is not ours for now: the slot may come back, or
 /// be on its way in.
-fn look_again(ctx: *mut Ctx, db: i32, name: &OwnString) {
+fn look_again(ctx: Ctx, db: i32, name: &OwnString) {
     touch(ctx, name.as_str(), |lock| {
         let later = clock::now().plus_ms(AWAY_MS);
         state::with(|host| {

@@ -26,7 +26,7 @@ pub(super) struct Range {
 
 impl Elsewhere {
     /// As the server sees it now.
-    pub(super) fn now(ctx: *mut Ctx) -> Self {
+    pub(super) fn now(ctx: Ctx) -> Self {
         if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
             Self::Slots(slots(ctx).unwrap_or_default())
         } else {
@@ -53,16 +53,16 @@ impl Elsewhere {
 }
 
 /// Whether a FAILOVER is under way: this server is a replica by now, but nobody is a primary yet, and it may be one again.
-pub(super) fn is_undecided(ctx: *mut Ctx) -> bool {
+pub(super) fn is_undecided(ctx: Ctx) -> bool {
     let is_it = |info: ServerInfo| info.text(c"master_failover_state") == Some(&b"failover-in-progress"[..]);
     ServerInfo::ask(ctx, c"replication").is_some_and(is_it)
 }
 
 /// Whether a client has said that it reads from replicas (READONLY).
-pub(super) fn reads_replicas(ctx: *mut Ctx, client: u64) -> bool {
+pub(super) fn reads_replicas(ctx: Ctx, client: u64) -> bool {
     let (list, id) = (c"LIST".as_ptr(), c"ID".as_ptr());
     let client = client.cast_signed();
-    let reply = rm!(RedisModule_Call(ctx, c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client));
+    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client));
     let reply = ServerReply::adopt(reply);
     let line = reply.as_ref().and_then(|reply| reply.root().bytes()).unwrap_or_default();
     let mut fields = line.split(|byte| *byte == b' ');
@@ -70,8 +70,8 @@ pub(super) fn reads_replicas(ctx: *mut Ctx, client: u64) -> bool {
 }
 
 /// What CLUSTER SLOTS says; a primary without a name is left out.
-fn slots(ctx: *mut Ctx) -> Option<Vec<Range>> {
-    let reply = rm!(RedisModule_Call(ctx, c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()));
+fn slots(ctx: Ctx) -> Option<Vec<Range>> {
+    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()));
     let reply = ServerReply::adopt(reply)?;
     let ranges = reply.root().items().filter_map(|range| {
         let primary = range.item(2)?;

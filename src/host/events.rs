@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 
 use redis_module::raw;
 
-use super::api::{has, has_flags, log, rm, Ctx, OwnString, RawStr, Str, OK};
+use super::api::{has, has_flags, log, rm, Ctx, OwnString, RawCtx, RawStr, Str, OK};
 use super::handler::catch_panic;
 use super::state::{self, Host};
 use super::value::{TypeHandle, Value};
@@ -14,7 +14,7 @@ use crate::command::recovery;
 use crate::primitive::latch::Latch;
 use crate::primitive::Lock;
 
-type EventHandler = unsafe extern "C" fn(*mut Ctx, raw::RedisModuleEvent, u64, *mut c_void);
+type EventHandler = unsafe extern "C" fn(*mut RawCtx, raw::RedisModuleEvent, u64, *mut c_void);
 
 /// An event, and who hears of it.
 pub(super) type Listener = (u64, EventHandler);
@@ -39,7 +39,9 @@ pub(super) const IN_USE: [Listener; 6] = [
 /// What is heard while something is tied to a connection.
 pub(super) const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
 
-unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_role(ctx: *mut RawCtx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("role", || {
         let is_primary = what == raw::REDISMODULE_EVENT_REPLROLECHANGED_NOW_MASTER;
         state::with(|host| take_role(host, ctx, is_primary));
@@ -47,7 +49,7 @@ unsafe extern "C" fn on_role(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what:
     });
 }
 
-fn take_role(host: &mut Host, ctx: *mut Ctx, is_primary: bool) {
+fn take_role(host: &mut Host, ctx: Ctx, is_primary: bool) {
     host.listeners.forget();
     host.is_primary = is_primary;
     host.manager.ledger.clear();
@@ -96,7 +98,7 @@ fn succeed(host: &mut Host) {
 }
 
 /// Asks the server for its role, which may have changed unheard.
-pub(super) fn ask_role(host: &mut Host, ctx: *mut Ctx) {
+pub(super) fn ask_role(host: &mut Host, ctx: Ctx) {
     let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
     if is_primary != host.is_primary {
         let steps_down = host.steps_down && !is_primary;
@@ -113,7 +115,12 @@ pub(super) fn was_promoted(host: &mut Host) {
     }
 }
 
-unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, data: *mut c_void) {
+unsafe extern "C" fn on_flush(
+    _ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    data: *mut c_void,
+) {
     if what != raw::REDISMODULE_SUBEVENT_FLUSHDB_END || data.is_null() {
         return;
     }
@@ -129,7 +136,14 @@ unsafe extern "C" fn on_flush(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wha
     });
 }
 
-unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_loading(
+    ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("loading", || {
         clock::set_by_wall();
         state::with(|host| {
@@ -159,7 +173,7 @@ unsafe extern "C" fn on_loading(ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
 
 /// Asks whether something is being loaded whose beginning was not heard. A replica always hears of it; so who has become one
 /// in the meantime loads what its primary sends.
-pub(super) fn ask_load(host: &mut Host, ctx: *mut Ctx) {
+pub(super) fn ask_load(host: &mut Host, ctx: Ctx) {
     const ASIDE: u32 = raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | ASIDE) {
         host.loads_stream = !host.is_primary;
@@ -172,11 +186,13 @@ pub(super) fn ask_load(host: &mut Host, ctx: *mut Ctx) {
 /// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
 /// the rest or is about to be thrown away. Values that go then tell nobody but by being freed.
 unsafe extern "C" fn on_load_aside(
-    ctx: *mut Ctx,
+    ctx: *mut RawCtx,
     _event: raw::RedisModuleEvent,
     what: u64,
     _data: *mut c_void,
 ) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("load aside", || {
         state::with(|host| match what {
             raw::REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED => host.manager.begin_aside(),
@@ -191,16 +207,16 @@ unsafe extern "C" fn on_load_aside(
 }
 
 /// Notes all leases and ties again: before 7.4 Redis says of every key that is loaded aside that it is in database 0.
-fn index_by_database(ctx: *mut Ctx) {
-    let exists = |db: &i32| rm!(RedisModule_SelectDb(ctx, *db)) == OK;
-    let in_use = (0..).take_while(exists).filter(|_| rm!(RedisModule_DbSize(ctx)) > 0);
+fn index_by_database(ctx: Ctx) {
+    let exists = |db: &i32| rm!(RedisModule_SelectDb(ctx.as_ptr(), *db)) == OK;
+    let in_use = (0..).take_while(exists).filter(|_| rm!(RedisModule_DbSize(ctx.as_ptr())) > 0);
     let in_use: Vec<i32> = in_use.collect();
     if in_use.iter().all(|db| *db == 0) {
         return;
     }
     let names = state::with(|host| host.manager.take_indexed());
     for db in in_use {
-        rm!(RedisModule_SelectDb(ctx, db));
+        rm!(RedisModule_SelectDb(ctx.as_ptr(), db));
         for name in &names {
             key::touch(ctx, OwnString::new(name).as_str(), |lock| {
                 state::with(|host| lock.each_mut(|hold| host.manager.index(db, name, hold)));
@@ -210,7 +226,12 @@ fn index_by_database(ctx: *mut Ctx) {
 }
 
 /// A connection is gone: what was tied to it is looked at soon.
-unsafe extern "C" fn on_client(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, what: u64, data: *mut c_void) {
+unsafe extern "C" fn on_client(
+    _ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    what: u64,
+    data: *mut c_void,
+) {
     if what != raw::REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED || data.is_null() {
         return;
     }
@@ -225,7 +246,12 @@ unsafe extern "C" fn on_client(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, wh
     });
 }
 
-unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, data: *mut c_void) {
+unsafe extern "C" fn on_swap(
+    _ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    _what: u64,
+    data: *mut c_void,
+) {
     if data.is_null() {
         return;
     }
@@ -237,7 +263,14 @@ unsafe extern "C" fn on_swap(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
     });
 }
 
-unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_cron(
+    ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    _what: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("cron", || {
         clock::set_by_wall();
         let is_awake = state::with(|host| {
@@ -263,7 +296,12 @@ unsafe extern "C" fn on_cron(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what
 
 /// A child was born or died. It may write the AOF anew, as commands for the keys alone; so whatever is no key's is told behind
 /// that.
-unsafe extern "C" fn on_fork(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_fork(
+    _ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    _what: u64,
+    _data: *mut c_void,
+) {
     catch_panic("fork", || {
         state::with(|host| {
             host.listeners.forget();
@@ -276,7 +314,7 @@ unsafe extern "C" fn on_fork(_ctx: *mut Ctx, _event: raw::RedisModuleEvent, _wha
 
 /// A replica came or went: somebody may read the stream from here on.
 unsafe extern "C" fn on_new_listener(
-    _ctx: *mut Ctx,
+    _ctx: *mut RawCtx,
     _event: raw::RedisModuleEvent,
     _what: u64,
     _data: *mut c_void,
@@ -287,7 +325,14 @@ unsafe extern "C" fn on_new_listener(
 }
 
 /// Settings of the server were changed; which ones we ask for is asked anew.
-unsafe extern "C" fn on_config(ctx: *mut Ctx, _event: raw::RedisModuleEvent, _what: u64, _data: *mut c_void) {
+unsafe extern "C" fn on_config(
+    ctx: *mut RawCtx,
+    _event: raw::RedisModuleEvent,
+    _what: u64,
+    _data: *mut c_void,
+) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("config", || {
         config::ask_max_clients(ctx);
         // Our own settings are set while a step has the state, perhaps; the next change will do.
@@ -308,16 +353,19 @@ pub(super) fn watch_moves(host: &mut Host) {
     }
     if let Some(ctx) = host.timer.ctx() {
         let class = raw::REDISMODULE_NOTIFY_GENERIC;
-        host.watches_moves = rm!(RedisModule_SubscribeToKeyspaceEvents(ctx, class, Some(on_generic))) == OK;
+        host.watches_moves =
+            rm!(RedisModule_SubscribeToKeyspaceEvents(ctx.as_ptr(), class, Some(on_generic))) == OK;
     }
 }
 
 unsafe extern "C" fn on_generic(
-    ctx: *mut Ctx,
+    ctx: *mut RawCtx,
     _class: c_int,
     event: *const c_char,
     name: *mut RawStr,
 ) -> c_int {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     // SAFETY: the server passes the event's name, which ends with a NUL.
     let event = unsafe { CStr::from_ptr(event) };
     if event == c"rename_to" || event == c"move_to" || event == c"restore" {
@@ -328,8 +376,8 @@ unsafe extern "C" fn on_generic(
 }
 
 /// Notes fences and leases of a lock under its new name.
-fn index_again(ctx: *mut Ctx, name: Str) {
-    let db = rm!(RedisModule_GetSelectedDb(ctx));
+fn index_again(ctx: Ctx, name: Str) {
+    let db = rm!(RedisModule_GetSelectedDb(ctx.as_ptr()));
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
             lock.each_mut(|hold| {

@@ -5,13 +5,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use smallvec::SmallVec;
 
-use super::api::{log, rm, Ctx, RawStr, Str, OK};
+use super::api::{log, rm, Ctx, RawCtx, RawStr, Str, OK};
 use super::{hearing, journal, reply};
 use crate::error::LockError;
 
 /// One call of a command.
 pub(super) struct Call<'a> {
-    pub(super) ctx: *mut Ctx,
+    pub(super) ctx: Ctx<'a>,
     argv: &'a [Str<'a>],
 }
 
@@ -40,7 +40,7 @@ impl<'a> Call<'a> {
 
     /// The database that the client has selected.
     pub(super) fn db(&self) -> i32 {
-        rm!(RedisModule_GetSelectedDb(self.ctx))
+        rm!(RedisModule_GetSelectedDb(self.ctx.as_ptr()))
     }
 }
 
@@ -57,14 +57,16 @@ pub(super) trait Handler {
 
 /// The function that the server calls for the command `V`.
 pub(super) unsafe extern "C" fn command<V: Handler>(
-    ctx: *mut Ctx,
+    ctx: *mut RawCtx,
     argv: *mut *mut RawStr,
     argc: c_int,
 ) -> c_int {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     // SAFETY: the server passes as many words as it says, and they live until the command is over.
     let argv = unsafe { Str::words(argv, argc) };
     let call = Call { ctx, argv };
-    if V::TELLS_KEYS && rm!(RedisModule_IsKeysPositionRequest(ctx)) != 0 {
+    if V::TELLS_KEYS && rm!(RedisModule_IsKeysPositionRequest(ctx.as_ptr())) != 0 {
         catch_panic("keys", || V::declare_keys(&call));
         return OK;
     }
@@ -78,7 +80,7 @@ pub(super) unsafe extern "C" fn command<V: Handler>(
 }
 
 #[cold]
-fn refuse(ctx: *mut Ctx, error: &LockError) {
+fn refuse(ctx: Ctx, error: &LockError) {
     super::state::with_unless_ours(|host| host.manager.stats.refused.up());
     journal::note_refusal(ctx, error);
     reply::error(ctx, error);

@@ -50,19 +50,19 @@ impl Default for Handover {
 
 impl Handover {
     /// Looks at commands from here on, or no more.
-    pub(super) fn watch(&mut self, ctx: *mut Ctx, is_replica: bool) {
+    pub(super) fn watch(&mut self, ctx: Ctx, is_replica: bool) {
         if is_replica && self.filter.is_null() {
             let flags = raw::REDISMODULE_CMDFILTER_NOSELF as c_int;
-            self.filter = rm!(RedisModule_RegisterCommandFilter(ctx, Some(on_command), flags));
+            self.filter = rm!(RedisModule_RegisterCommandFilter(ctx.as_ptr(), Some(on_command), flags));
         } else if !is_replica && !self.filter.is_null() {
-            rm!(RedisModule_UnregisterCommandFilter(ctx, self.filter));
+            rm!(RedisModule_UnregisterCommandFilter(ctx.as_ptr(), self.filter));
             self.filter = ptr::null_mut();
         }
         self.promise.set(Promise::None);
     }
 
     /// Whether the old primary had granted nothing that this server, promoted at this moment, does not know of.
-    pub(super) fn lost_nothing(&self, ctx: *mut Ctx) -> bool {
+    pub(super) fn lost_nothing(&self, ctx: Ctx) -> bool {
         match self.promise.get() {
             Promise::None | Promise::Forced => false,
             Promise::Ended(offset) => own_offset(ctx) == Some(offset),
@@ -106,7 +106,7 @@ fn ended(next: &[u8]) -> Promise {
     next.and_then(|next| next.checked_sub(1)).map_or(Promise::None, Promise::Ended)
 }
 
-fn on_request(ctx: *mut Ctx) -> Promise {
+fn on_request(ctx: Ctx) -> Promise {
     let given = rm!(RedisModule_GetMyClusterID());
     if given.is_null() {
         return Promise::None;
@@ -118,16 +118,17 @@ fn on_request(ctx: *mut Ctx) -> Promise {
 }
 
 /// The primary of a node, and the node's flags; `None` if it is not known.
-fn node(ctx: *mut Ctx, id: &NodeId) -> Option<(NodeId, u32)> {
+fn node(ctx: Ctx, id: &NodeId) -> Option<(NodeId, u32)> {
     let (mut primary, mut flags): (NodeId, c_int) = ([0; ID_LEN + 1], 0);
     let (id, to): (*const c_char, *mut c_char) = (id.as_ptr().cast(), primary.as_mut_ptr().cast());
     let nowhere = ptr::null_mut();
-    let done = rm!(RedisModule_GetClusterNodeInfo(ctx, id, nowhere, to, ptr::null_mut(), &raw mut flags));
+    let done =
+        rm!(RedisModule_GetClusterNodeInfo(ctx.as_ptr(), id, nowhere, to, ptr::null_mut(), &raw mut flags));
     (done == OK).then_some((primary, flags.unsigned_abs()))
 }
 
 /// How far this server has come in the stream.
-fn own_offset(ctx: *mut Ctx) -> Option<u64> {
+fn own_offset(ctx: Ctx) -> Option<u64> {
     ServerInfo::ask(ctx, c"replication")?.number(c"master_repl_offset")
 }
 
@@ -139,14 +140,14 @@ pub(super) struct Streams {
 
 impl Streams {
     /// As they are now; `None` if the server does not tell.
-    pub(super) fn ask(ctx: *mut Ctx) -> Option<Self> {
+    pub(super) fn ask(ctx: Ctx) -> Option<Self> {
         let info = ServerInfo::ask(ctx, c"replication")?;
         Some(Self { own: info.text(c"master_replid")?.into(), earlier: info.text(c"master_replid2")?.into() })
     }
 
     /// Whether a server that had these streams has been a replica since, and was promoted. One that is left by all its replicas
     /// takes a new id after a while, too, but then it forgets the earlier one.
-    pub(super) fn tell_of_promotion(&self, ctx: *mut Ctx) -> bool {
+    pub(super) fn tell_of_promotion(&self, ctx: Ctx) -> bool {
         let is_other = |now: Self| now.own != self.own && now.earlier.iter().any(|byte| *byte != b'0');
         Self::ask(ctx).is_some_and(is_other)
     }

@@ -134,7 +134,7 @@ pub(super) fn look(host: &mut Host) {
 }
 
 /// Gives up what need not be heard for now. Only from a timer.
-pub(super) fn rest(host: &mut Host, ctx: *mut Ctx) {
+pub(super) fn rest(host: &mut Host, ctx: Ctx) {
     if host.hearing.clients && host.manager.ties.len() == 0 {
         host.hearing.clients = !stop(ctx, &events::CLIENTS);
     }
@@ -173,21 +173,21 @@ fn is_near(host: &Host, now: Moment) -> bool {
 /// Hears of clients that go, if something is tied to one. To be called when a step is over, and before deferred work, which
 /// looks at all ties that came in another way.
 #[inline]
-pub(super) fn hear_of_clients(host: &mut Host, ctx: *mut Ctx) {
+pub(super) fn hear_of_clients(host: &mut Host, ctx: Ctx) {
     if !host.hearing.clients && host.manager.ties.len() > 0 {
         host.hearing.clients = listen(ctx, &events::CLIENTS);
     }
 }
 
-fn listen(ctx: *mut Ctx, (id, handler): &Listener) -> bool {
+fn listen(ctx: Ctx, (id, handler): &Listener) -> bool {
     subscribe(ctx, *id, Some(*handler))
 }
 
-fn stop(ctx: *mut Ctx, (id, _): &Listener) -> bool {
+fn stop(ctx: Ctx, (id, _): &Listener) -> bool {
     subscribe(ctx, *id, None)
 }
 
-fn subscribe(ctx: *mut Ctx, id: u64, callback: raw::RedisModuleEventCallback) -> bool {
+fn subscribe(ctx: Ctx, id: u64, callback: raw::RedisModuleEventCallback) -> bool {
     let event = raw::RedisModuleEvent { id, dataver: 1 };
-    rm!(RedisModule_SubscribeToServerEvent(ctx, event, callback)) == OK
+    rm!(RedisModule_SubscribeToServerEvent(ctx.as_ptr(), event, callback)) == OK
 }

@@ -12,8 +12,8 @@ use super::{clock, config, latch_type, lock_type, state};
 use crate::command::recovery;
 
 /// Tells the server about the section.
-pub(super) fn register(ctx: *mut Ctx) -> bool {
-    rm!(RedisModule_RegisterInfoFunc(ctx, Some(on_info))) == super::api::OK
+pub(super) fn register(ctx: Ctx) -> bool {
+    rm!(RedisModule_RegisterInfoFunc(ctx.as_ptr(), Some(on_info))) == super::api::OK
 }
 
 unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {

@@ -54,7 +54,7 @@ pub(super) fn note_recovery_end(stats: &Stats) {
 }
 
 /// Writes down what somebody did to locks of others, and who it was.
-pub(super) fn note_deed(ctx: *mut Ctx, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
+pub(super) fn note_deed(ctx: Ctx, event: &str, fields: &[(&str, &dyn std::fmt::Display)]) {
     let user = user_name(ctx);
     let user = user.as_ref().map_or(&b"?"[..], |name| name.as_str().as_bytes());
     let mut line = format!("lock: event={event} user={}", Quoted(user));
@@ -67,7 +67,7 @@ pub(super) fn note_deed(ctx: *mut Ctx, event: &str, fields: &[(&str, &dyn std::f
 
 /// Writes down a refusal, if it is one that tells of trouble: a deadlock, or a cap that is reached. At most one of a kind in
 /// a second.
-pub(super) fn note_refusal(ctx: *mut Ctx, error: &LockError) {
+pub(super) fn note_refusal(ctx: Ctx, error: &LockError) {
     let text = error.to_string();
     let code = text.split(' ').next().unwrap_or_default();
     let now = clock::now();
@@ -78,7 +78,7 @@ pub(super) fn note_refusal(ctx: *mut Ctx, error: &LockError) {
     });
     let Some(left_out) = admitted.flatten() else { return };
     let event = if code == "DEADLOCK" { "deadlock" } else { "cap" };
-    let client = rm!(RedisModule_GetClientId(ctx));
+    let client = rm!(RedisModule_GetClientId(ctx.as_ptr()));
     let why = text.get(code.len()..).unwrap_or_default().trim_start();
     log(c"warning", &format!("lock: event={event} client={client} left-out={left_out} why=\"{why}\""));
 }

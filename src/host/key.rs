@@ -19,9 +19,9 @@ pub(super) struct OpenKey<V: Value> {
 
 impl<V: Value> OpenKey<V> {
     /// Opens the key for change.
-    pub(super) fn open(ctx: *mut Ctx, name: Str) -> Result<Self, LockError> {
+    pub(super) fn open(ctx: Ctx, name: Str) -> Result<Self, LockError> {
         let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
-        let handle = rm!(RedisModule_OpenKey(ctx, name.as_ptr(), mode));
+        let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), mode));
         let key = Self { handle, stored: stored(handle) };
         if key.stored.is_null() && rm!(RedisModule_KeyType(handle)) != raw::REDISMODULE_KEYTYPE_EMPTY as c_int
         {
@@ -81,7 +81,7 @@ impl From<OpenKey<Lock>> for LockKey {
 
 impl LockKey {
     /// Opens the key for change.
-    pub(super) fn open(ctx: *mut Ctx, name: Str) -> Result<Self, LockError> {
+    pub(super) fn open(ctx: Ctx, name: Str) -> Result<Self, LockError> {
         OpenKey::open(ctx, name).map(Self::from)
     }
 
@@ -91,14 +91,14 @@ impl LockKey {
     }
 
     /// Takes away a time to live that another command gave the key; whether there was one.
-    pub(super) fn clear_expiry(&self, ctx: *mut Ctx, name: Str, replicating: bool) -> bool {
+    pub(super) fn clear_expiry(&self, ctx: Ctx, name: Str, replicating: bool) -> bool {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
         if self.key.stored.is_null() || rm!(RedisModule_GetExpire(self.key.handle)) == never {
             return false;
         }
         rm!(RedisModule_SetExpire(self.key.handle, never));
         if replicating {
-            rm!(RedisModule_Replicate(ctx, c"PERSIST".as_ptr(), c"s".as_ptr(), name.as_ptr()));
+            rm!(RedisModule_Replicate(ctx.as_ptr(), c"PERSIST".as_ptr(), c"s".as_ptr(), name.as_ptr()));
         }
         true
     }
@@ -128,11 +128,11 @@ fn stored<V: Value>(handle: *mut KeyHandle) -> *mut V {
 
 /// Lets `work` read a value; nothing if there is none.
 pub(super) fn read_value<V: Value, R>(
-    ctx: *mut Ctx,
+    ctx: Ctx,
     name: Str,
     work: impl FnOnce(Option<&V>) -> R,
 ) -> Result<R, LockError> {
-    let handle = rm!(RedisModule_OpenKey(ctx, name.as_ptr(), raw::REDISMODULE_READ as c_int));
+    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), raw::REDISMODULE_READ as c_int));
     if handle.is_null() {
         return Ok(work(None));
     }
@@ -144,17 +144,13 @@ pub(super) fn read_value<V: Value, R>(
 }
 
 /// The same for a lock.
-pub(super) fn read<R>(
-    ctx: *mut Ctx,
-    name: Str,
-    work: impl FnOnce(Option<&Lock>) -> R,
-) -> Result<R, LockError> {
+pub(super) fn read<R>(ctx: Ctx, name: Str, work: impl FnOnce(Option<&Lock>) -> R) -> Result<R, LockError> {
     read_value(ctx, name, work)
 }
 
 /// Lets `work` change what is only ours in a lock, such as its place in the lease index; nothing if there is none.
-pub(super) fn touch(ctx: *mut Ctx, name: Str, work: impl FnOnce(&mut Lock)) {
-    let handle = rm!(RedisModule_OpenKey(ctx, name.as_ptr(), raw::REDISMODULE_READ as c_int));
+pub(super) fn touch(ctx: Ctx, name: Str, work: impl FnOnce(&mut Lock)) {
+    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), raw::REDISMODULE_READ as c_int));
     if handle.is_null() {
         return;
     }

@@ -13,7 +13,7 @@ use crate::primitive::wait_queue::Keys;
 use crate::primitive::{GroupStep, LockManager, Step};
 
 pub(super) struct ServerKeyspace<'a> {
-    pub(super) origin: Origin,
+    pub(super) origin: Origin<'a>,
     /// What may be opened now.
     pub(super) scope: SlotScope,
     /// Whether there is time to end one more wait.
@@ -22,7 +22,7 @@ pub(super) struct ServerKeyspace<'a> {
 
 impl<'a> ServerKeyspace<'a> {
     /// For work of our own, which no client has asked for.
-    pub(super) fn of_work(ctx: *mut Ctx, in_budget: &'a dyn Fn() -> bool) -> Self {
+    pub(super) fn of_work(ctx: Ctx<'a>, in_budget: &'a dyn Fn() -> bool) -> Self {
         Self { origin: Origin { ctx, db: 0, in_command: false }, scope: SlotScope::All, in_budget }
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn count() -> usize {
 }
 
 /// Tells the server about the type.
-pub(super) fn register(ctx: *mut Ctx) -> bool {
+pub(super) fn register(ctx: Ctx) -> bool {
     value::register::<Latch>(ctx, |_| {})
 }
 

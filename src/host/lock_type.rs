@@ -28,7 +28,7 @@ pub(super) fn count() -> usize {
 }
 
 /// Tells the server about the type.
-pub(super) fn register(ctx: *mut Ctx) -> bool {
+pub(super) fn register(ctx: Ctx) -> bool {
     value::register::<Lock>(ctx, |methods| {
         // `unlink2` also says which key it was.
         methods.unlink2 = Some(unlink);

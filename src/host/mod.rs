@@ -47,7 +47,8 @@ use api::{has, has_flags, log, rm, Ctx, OK};
 pub(crate) fn load(context: &Context, args: &[RedisString]) -> Status {
     let result =
         match args {
-            [] => set_up(context.ctx),
+            // SAFETY: the server's context, which lives until the module is loaded.
+            [] => set_up(unsafe { Ctx::new(context.ctx) }),
             _ => Err("it takes no arguments; settings are lock.* in the configuration file or CONFIG SET"
                 .to_owned()),
         };
@@ -60,7 +61,7 @@ pub(crate) fn load(context: &Context, args: &[RedisString]) -> Status {
     }
 }
 
-fn set_up(ctx: *mut Ctx) -> Result<(), String> {
+fn set_up(ctx: Ctx) -> Result<(), String> {
     if let Some(name) = api::missing() {
         return Err(format!(
             "this server has no {name}; Redis 7.0.15, Redis 8.2.3 and Valkey 9.1.2 have what is needed"
@@ -78,7 +79,7 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
     set_options(ctx);
     log(c"notice", concat!("lock: version ", env!("CARGO_PKG_VERSION")));
     state::with(|host| {
-        host.timer.set_ctx(rm!(RedisModule_GetDetachedThreadSafeContext(ctx)));
+        host.timer.set_ctx(ctx.of_our_own());
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
         host.manager.node = rand::random();
         config::apply_to(&mut host.manager);
@@ -92,13 +93,13 @@ fn set_up(ctx: *mut Ctx) -> Result<(), String> {
 
 /// Makes the category of the commands. One that is there already is taken as it is: a load that failed leaves it behind on
 /// Redis 8.
-fn add_category(ctx: *mut Ctx) -> bool {
+fn add_category(ctx: Ctx) -> bool {
     !has!(RedisModule_AddACLCategory)
-        || rm!(RedisModule_AddACLCategory(ctx, register::CATEGORY.as_ptr())) == OK
+        || rm!(RedisModule_AddACLCategory(ctx.as_ptr(), register::CATEGORY.as_ptr())) == OK
         || std::io::Error::last_os_error().kind() == std::io::ErrorKind::ResourceBusy
 }
 
-fn add_commands(ctx: *mut Ctx) -> bool {
+fn add_commands(ctx: Ctx) -> bool {
     register::add::<verbs::AcquireHandler>(ctx, &acquire::SPEC)
         && register::add::<verbs::ReleaseHandler>(ctx, &release::SPEC)
         && register::add::<verbs::RenewHandler>(ctx, &renew::SPEC)
@@ -141,7 +142,7 @@ fn add_commands(ctx: *mut Ctx) -> bool {
 }
 
 /// Options of the whole module; the call replaces what was set before.
-fn set_options(ctx: *mut Ctx) {
+fn set_options(ctx: Ctx) {
     /// Loading checks for errors, so a replica may load from the socket.
     const HANDLE_IO_ERRORS: i32 = 1 << 0;
     /// WATCH and client caches are told by us, when the holder changes and not at each renewal.
@@ -154,10 +155,10 @@ fn set_options(ctx: *mut Ctx) {
         if has!(RedisModule_GetModuleOptionsAll) { rm!(RedisModule_GetModuleOptionsAll()) } else { 0 };
     let always = HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED | HANDLE_REPL_ASYNC_LOAD;
     let options = always | (offered & HANDLE_ATOMIC_SLOT_MIGRATION);
-    rm!(RedisModule_SetModuleOptions(ctx, options));
+    rm!(RedisModule_SetModuleOptions(ctx.as_ptr(), options));
 }
 
-fn warn_of_eviction(ctx: *mut Ctx) {
+fn warn_of_eviction(ctx: Ctx) {
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_EVICT) {
         log(c"warning", "lock: maxmemory-policy may evict locks; use noeviction, or a server of their own");
     }

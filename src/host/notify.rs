@@ -63,23 +63,23 @@ impl Event {
 
 /// Tells a channel that the turn of a ticket has come: fence, length of the owner's name, the name, and the key, with a space
 /// between each two.
-pub(super) fn announce(ctx: *mut Ctx, channel: &[u8], hold: &Hold, key: &[u8]) {
+pub(super) fn announce(ctx: Ctx, channel: &[u8], hold: &Hold, key: &[u8]) {
     let owner = hold.owner.as_bytes();
     let mut message = format!("{} {} ", hold.fence.get(), owner.len()).into_bytes();
     message.extend_from_slice(owner);
     message.push(b' ');
     message.extend_from_slice(key);
     let (channel, message) = (OwnString::new(channel), OwnString::new(&message));
-    rm!(RedisModule_PublishMessage(ctx, channel.as_str().as_ptr(), message.as_str().as_ptr()));
+    rm!(RedisModule_PublishMessage(ctx.as_ptr(), channel.as_str().as_ptr(), message.as_str().as_ptr()));
 }
 
-pub(super) fn publish(ctx: *mut Ctx, key: Str, events: &[Event]) {
+pub(super) fn publish(ctx: Ctx, key: Str, events: &[Event]) {
     if !config::events() {
         return;
     }
     for event in events {
         rm!(RedisModule_NotifyKeyspaceEvent(
-            ctx,
+            ctx.as_ptr(),
             raw::REDISMODULE_NOTIFY_MODULE,
             event.name().as_ptr(),
             key.as_ptr()

@@ -15,7 +15,7 @@ use crate::primitive::latch::Latch;
 use crate::primitive::observers::Told;
 
 /// A key was changed by a step that is not about locks.
-pub(super) fn changed(ctx: *mut Ctx, db: i32, key: &[u8]) {
+pub(super) fn changed(ctx: Ctx, db: i32, key: &[u8]) {
     if state::with(|host| host.manager.observers.mark(db, key)) {
         after_step(ctx, SlotScope::of_command(ctx, key));
     }
@@ -23,8 +23,8 @@ pub(super) fn changed(ctx: *mut Ctx, db: i32, key: &[u8]) {
 
 /// Looks at the keys that a step has noted, and tells those whom it concerns. Where there are too many, the rest is
 /// left for later, the newest keys and the longest waits not; and so are keys that cannot be opened now.
-pub(super) fn after_step(ctx: *mut Ctx, scope: SlotScope) {
-    let home = rm!(RedisModule_GetSelectedDb(ctx));
+pub(super) fn after_step(ctx: Ctx, scope: SlotScope) {
+    let home = rm!(RedisModule_GetSelectedDb(ctx.as_ptr()));
     let mut beyond = Vec::new();
     for _ in 0..OBSERVED_PER_STEP {
         match state::with(|host| host.manager.observers.next_noted()) {
@@ -34,7 +34,7 @@ pub(super) fn after_step(ctx: *mut Ctx, scope: SlotScope) {
             None => break,
         }
     }
-    rm!(RedisModule_SelectDb(ctx, home));
+    rm!(RedisModule_SelectDb(ctx.as_ptr(), home));
     if !beyond.is_empty() {
         state::with(|host| {
             for (db, key) in beyond.iter().rev() {
@@ -52,14 +52,14 @@ pub(super) fn after_step(ctx: *mut Ctx, scope: SlotScope) {
 }
 
 /// Looks at one key that was noted, or at the next of all of them; whether there was one. Selects that key's database.
-pub(super) fn look_at_next(ctx: *mut Ctx) -> bool {
+pub(super) fn look_at_next(ctx: Ctx) -> bool {
     let noted = state::with(|host| host.manager.observers.next());
     noted.inspect(|(db, key)| look_at(ctx, *db, key, false)).is_some()
 }
 
 /// Selects the key's database.
-fn look_at(ctx: *mut Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
-    rm!(RedisModule_SelectDb(ctx, db));
+fn look_at(ctx: Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
+    rm!(RedisModule_SelectDb(ctx.as_ptr(), db));
     let name = OwnString::new(key);
     if !is_ours && !cluster::owns(ctx, name.as_str()) {
         cluster::turn_away_watchers(db, key);

@@ -21,17 +21,18 @@ static INFO_VERSION: raw::RedisModuleCommandInfoVersion = raw::RedisModuleComman
 };
 
 /// Makes the command `V`.
-pub(super) fn add<V: Handler>(ctx: *mut Ctx, spec: &Spec) -> bool {
+pub(super) fn add<V: Handler>(ctx: Ctx, spec: &Spec) -> bool {
     let mut texts = CommandInfoArena::default();
     let (name, flags) = (texts.keep(spec.name), texts.keep(spec.flags));
     // What comes first as a number of keys is described below, and not by positions.
     let at = c_int::from(matches!(spec.key, Key::Read | Key::Write | Key::ReadAndMore));
-    let made = rm!(RedisModule_CreateCommand(ctx, name, Some(command::<V>), flags, at, at, at)) == OK;
+    let made =
+        rm!(RedisModule_CreateCommand(ctx.as_ptr(), name, Some(command::<V>), flags, at, at, at)) == OK;
     made && describe(ctx, spec, &mut texts)
 }
 
-fn describe(ctx: *mut Ctx, spec: &Spec, texts: &mut CommandInfoArena) -> bool {
-    let made = rm!(RedisModule_GetCommand(ctx, texts.keep(spec.name)));
+fn describe(ctx: Ctx, spec: &Spec, texts: &mut CommandInfoArena) -> bool {
+    let made = rm!(RedisModule_GetCommand(ctx.as_ptr(), texts.keep(spec.name)));
     if made.is_null() {
         return false;
     }

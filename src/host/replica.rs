@@ -137,7 +137,7 @@ fn apply_change(call: &Call, effects: LockEffects) -> Result<(), LockError> {
 
 /// Refuses applications. Where ACL categories exist they keep ordinary users out, and a slot that moves in needs these
 /// commands.
-fn admit(ctx: *mut Ctx) -> Result<(), LockError> {
+fn admit(ctx: Ctx) -> Result<(), LockError> {
     if has!(RedisModule_SetCommandACLCategories) || is_stream(ctx) {
         Ok(())
     } else {
@@ -148,14 +148,14 @@ fn admit(ctx: *mut Ctx) -> Result<(), LockError> {
 /// Tells others of what was changed, and replies whether anything was.
 fn pass_on(call: &Call, changed: bool) {
     if changed {
-        rm!(RedisModule_SignalModifiedKey(call.ctx, call.key().as_ptr()));
+        rm!(RedisModule_SignalModifiedKey(call.ctx.as_ptr(), call.key().as_ptr()));
         replicate::pass_on(call.ctx);
     }
     reply::int(call.ctx, i64::from(changed));
 }
 
 /// Who speaks: an AOF that is being loaded, the primary, or some client.
-fn source(ctx: *mut Ctx) -> Source {
+fn source(ctx: Ctx) -> Source {
     if is_loading(ctx) {
         Source::File
     } else if is_stream(ctx) {
@@ -165,6 +165,6 @@ fn source(ctx: *mut Ctx) -> Source {
     }
 }
 
-fn is_stream(ctx: *mut Ctx) -> bool {
+fn is_stream(ctx: Ctx) -> bool {
     is_loading(ctx) || has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_REPLICATED)
 }

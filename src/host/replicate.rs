@@ -32,7 +32,7 @@ impl Listeners {
     }
 
     #[inline]
-    pub(super) fn any(&mut self, ctx: *mut Ctx) -> bool {
+    pub(super) fn any(&mut self, ctx: Ctx) -> bool {
         match self.known {
             Some(any) => any,
             None => *self.known.insert(ask(ctx)),
@@ -41,7 +41,7 @@ impl Listeners {
 
     /// Whether as many replicas are near as `min-replicas-to-write` asks for. The server refuses writes of clients where they
     /// are not; what nobody's command writes, we have to leave undone.
-    pub(super) fn are_enough(&mut self, ctx: *mut Ctx) -> bool {
+    pub(super) fn are_enough(&mut self, ctx: Ctx) -> bool {
         *self.are_enough.get_or_insert_with(|| {
             // Told only where the setting is on.
             let near =
@@ -52,7 +52,7 @@ impl Listeners {
 }
 
 #[cold]
-fn ask(ctx: *mut Ctx) -> bool {
+fn ask(ctx: Ctx) -> bool {
     // In a cluster a slot's stream can begin at any time.
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF | raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
@@ -75,12 +75,12 @@ fn strings(words: &Words) -> Strings {
 }
 
 /// Puts a command into the replication stream.
-fn send(ctx: *mut Ctx, key: Option<Str>, command: &CStr, words: &Words) {
+fn send(ctx: Ctx, key: Option<Str>, command: &CStr, words: &Words) {
     let strings = strings(words);
     let words = strings.iter().map(OwnString::as_str);
     let words: SmallVec<[Str; 17]> = key.into_iter().chain(words).collect();
     let (command, words, count) = (command.as_ptr(), Str::argv(&words), words.len());
-    rm!(RedisModule_Replicate(ctx, command, c"v".as_ptr(), words, count));
+    rm!(RedisModule_Replicate(ctx.as_ptr(), command, c"v".as_ptr(), words, count));
 }
 
 /// Puts a command into an AOF that is being rewritten.
@@ -92,7 +92,7 @@ fn emit(io: *mut Io, key: Str, command: &CStr, words: &Words) {
 }
 
 /// Tells what a step did to a lock, to the replication stream.
-pub(super) fn lock(ctx: *mut Ctx, key: Str, effects: &[LockEffect]) {
+pub(super) fn lock(ctx: Ctx, key: Str, effects: &[LockEffect]) {
     let Some((command, words)) = command_of(effects) else { return };
     send(ctx, Some(key), command, &words);
 }
@@ -112,19 +112,19 @@ pub(super) fn rewrite(io: *mut Io, key: Str, lock: &Lock, clock: Clock) {
 }
 
 /// Whether a recovery window is open. It is no key's.
-pub(super) fn window(ctx: *mut Ctx, effect: WindowEffect) {
+pub(super) fn window(ctx: Ctx, effect: WindowEffect) {
     let (command, words) = effect.command();
     send(ctx, None, command, &words);
 }
 
 /// A latch stands.
-pub(super) fn latch(ctx: *mut Ctx, key: Str, effect: &SetEffect) {
+pub(super) fn latch(ctx: Ctx, key: Str, effect: &SetEffect) {
     let (command, words) = effect.command();
     send(ctx, Some(key), command, &words);
 }
 
 /// A latch was counted down.
-pub(super) fn count_down(ctx: *mut Ctx, key: Str, effect: DownEffect) {
+pub(super) fn count_down(ctx: Ctx, key: Str, effect: DownEffect) {
     let (command, words) = effect.command();
     send(ctx, Some(key), command, &words);
 }
@@ -144,13 +144,13 @@ const COUNTED_PER_RUN: u64 = 1_000;
 
 /// Counts changes that were not replicated, since nobody listens, for the server's save points. Only replicating
 /// counts, so a word goes out that the server throws away, and that would harm nobody.
-pub(super) fn count_changes(ctx: *mut Ctx, changes: u64) {
+pub(super) fn count_changes(ctx: Ctx, changes: u64) {
     for _ in 0..changes.min(COUNTED_PER_RUN) {
-        rm!(RedisModule_Replicate(ctx, c"PING".as_ptr(), c"".as_ptr()));
+        rm!(RedisModule_Replicate(ctx.as_ptr(), c"PING".as_ptr(), c"".as_ptr()));
     }
 }
 
 /// Hands an effect that came from a primary on, as it came.
-pub(super) fn pass_on(ctx: *mut Ctx) {
-    rm!(RedisModule_ReplicateVerbatim(ctx));
+pub(super) fn pass_on(ctx: Ctx) {
+    rm!(RedisModule_ReplicateVerbatim(ctx.as_ptr()));
 }

@@ -22,62 +22,62 @@ impl From<Fence> for Outcome {
     }
 }
 
-pub(super) fn outcome(ctx: *mut Ctx, outcome: Outcome) {
+pub(super) fn outcome(ctx: Ctx, outcome: Outcome) {
     match outcome {
         Outcome::Nil => nil(ctx),
         Outcome::Int(n) => int(ctx, n),
     }
 }
 
-pub(super) fn int(ctx: *mut Ctx, n: i64) {
-    rm!(RedisModule_ReplyWithLongLong(ctx, n));
+pub(super) fn int(ctx: Ctx, n: i64) {
+    rm!(RedisModule_ReplyWithLongLong(ctx.as_ptr(), n));
 }
 
-pub(super) fn nil(ctx: *mut Ctx) {
-    rm!(RedisModule_ReplyWithNull(ctx));
+pub(super) fn nil(ctx: Ctx) {
+    rm!(RedisModule_ReplyWithNull(ctx.as_ptr()));
 }
 
-pub(super) fn text(ctx: *mut Ctx, bytes: &[u8]) {
-    rm!(RedisModule_ReplyWithStringBuffer(ctx, bytes.as_ptr().cast(), bytes.len()));
+pub(super) fn text(ctx: Ctx, bytes: &[u8]) {
+    rm!(RedisModule_ReplyWithStringBuffer(ctx.as_ptr(), bytes.as_ptr().cast(), bytes.len()));
 }
 
-pub(super) fn array(ctx: *mut Ctx, len: usize) {
-    rm!(RedisModule_ReplyWithArray(ctx, len as c_long));
+pub(super) fn array(ctx: Ctx, len: usize) {
+    rm!(RedisModule_ReplyWithArray(ctx.as_ptr(), len as c_long));
 }
 
 /// Begins an array whose length is told when it is closed.
-pub(super) fn open_array(ctx: *mut Ctx) {
-    rm!(RedisModule_ReplyWithArray(ctx, c_long::from(raw::REDISMODULE_POSTPONED_LEN)));
+pub(super) fn open_array(ctx: Ctx) {
+    rm!(RedisModule_ReplyWithArray(ctx.as_ptr(), c_long::from(raw::REDISMODULE_POSTPONED_LEN)));
 }
 
-pub(super) fn close_array(ctx: *mut Ctx, len: usize) {
-    rm!(RedisModule_ReplySetArrayLength(ctx, len as c_long));
+pub(super) fn close_array(ctx: Ctx, len: usize) {
+    rm!(RedisModule_ReplySetArrayLength(ctx.as_ptr(), len as c_long));
 }
 
-pub(super) fn map(ctx: *mut Ctx, len: usize) {
-    rm!(RedisModule_ReplyWithMap(ctx, len as c_long));
+pub(super) fn map(ctx: Ctx, len: usize) {
+    rm!(RedisModule_ReplyWithMap(ctx.as_ptr(), len as c_long));
 }
 
-pub(super) fn error(ctx: *mut Ctx, error: &LockError) {
+pub(super) fn error(ctx: Ctx, error: &LockError) {
     // An error's text has no NUL: clients' bytes stand in it escaped.
     let line = CString::new(error.to_string()).unwrap_or_default();
-    rm!(RedisModule_ReplyWithError(ctx, line.as_ptr()));
+    rm!(RedisModule_ReplyWithError(ctx.as_ptr(), line.as_ptr()));
 }
 
 /// A field of a map: a number.
-pub(super) fn int_field(ctx: *mut Ctx, name: &str, n: i64) {
+pub(super) fn int_field(ctx: Ctx, name: &str, n: i64) {
     text(ctx, name.as_bytes());
     int(ctx, n);
 }
 
 /// A field of a map: bytes.
-pub(super) fn text_field(ctx: *mut Ctx, name: &str, bytes: &[u8]) {
+pub(super) fn text_field(ctx: Ctx, name: &str, bytes: &[u8]) {
     text(ctx, name.as_bytes());
     text(ctx, bytes);
 }
 
 /// The map of WITHINFO.
-pub(super) fn report(ctx: *mut Ctx, result: Outcome, report: &Report) {
+pub(super) fn report(ctx: Ctx, result: Outcome, report: &Report) {
     let optional = |name: &str, value: Option<i64>| {
         text(ctx, name.as_bytes());
         value.map_or_else(|| nil(ctx), |n| int(ctx, n));

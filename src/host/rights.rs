@@ -4,27 +4,27 @@ use std::io;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, user_of_call, Ctx, OwnString, Str, OK};
+use super::api::{has_flags, rm, Ctx, OwnString, Str, OK};
 use super::server_reply::ServerReply;
 use crate::error::LockError;
 
 /// The name of the user who asks; nothing for another module's call on its own account.
-pub(super) fn user_name(ctx: *mut Ctx) -> Option<OwnString> {
+pub(super) fn user_name(ctx: Ctx) -> Option<OwnString> {
     if is_connection(ctx) {
-        return user_of_call(ctx);
+        return ctx.user_name();
     }
     // Redis 7.0 follows a null pointer when there is no user. So it is first asked to run something as the user: a
     // command without its key, which it refuses whoever that is, but in other words when there is none. Nor does it
     // matter if the command was renamed away: whose it would be is asked first.
-    let ran = ServerReply::adopt(rm!(RedisModule_Call(ctx, c"GET".as_ptr(), c"C".as_ptr())));
+    let ran = ServerReply::adopt(rm!(RedisModule_Call(ctx.as_ptr(), c"GET".as_ptr(), c"C".as_ptr())));
     let there_is_one = ran.is_some()
         || matches!(io::Error::last_os_error().kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
-    there_is_one.then(|| user_of_call(ctx)).flatten()
+    there_is_one.then(|| ctx.user_name()).flatten()
 }
 
 /// Whether this is a plain call of a client, which has a user in any case.
-fn is_connection(ctx: *mut Ctx) -> bool {
-    let client = rm!(RedisModule_GetClientId(ctx));
+fn is_connection(ctx: Ctx) -> bool {
+    let client = rm!(RedisModule_GetClientId(ctx.as_ptr()));
     !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA | raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING)
         && rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
 }
@@ -47,7 +47,7 @@ pub(super) enum Rights {
 
 impl Rights {
     /// Those of whoever asks.
-    pub(super) fn of_caller(ctx: *mut Ctx) -> Self {
+    pub(super) fn of_caller(ctx: Ctx) -> Self {
         user_name(ctx).map_or(Self::Unbounded, |name| Self::of(name.as_str()))
     }
 
@@ -79,11 +79,11 @@ impl Rights {
 
 /// Refuses a channel that the caller may not publish to.
 #[inline]
-pub(super) fn check_channel(ctx: *mut Ctx, channel: Option<&[u8]>) -> Result<(), LockError> {
+pub(super) fn check_channel(ctx: Ctx, channel: Option<&[u8]>) -> Result<(), LockError> {
     channel.map_or(Ok(()), |channel| check_named(ctx, channel))
 }
 
-fn check_named(ctx: *mut Ctx, channel: &[u8]) -> Result<(), LockError> {
+fn check_named(ctx: Ctx, channel: &[u8]) -> Result<(), LockError> {
     let channel = OwnString::new(channel);
     let flags = raw::REDISMODULE_CMD_CHANNEL_PUBLISH as i32;
     match Rights::of_caller(ctx) {

@@ -24,7 +24,7 @@ impl ServerReply {
     /// Takes over what `RM_Call` returned for a command that the module needs. Ask at once: the server's reason for
     /// running nothing is the last error of the system.
     pub(super) fn of(
-        ctx: *mut Ctx,
+        ctx: Ctx,
         command: &'static CStr,
         reply: *mut raw::RedisModuleCallReply,
     ) -> Result<Self, LockError> {
@@ -45,8 +45,8 @@ impl ServerReply {
     }
 
     /// Replies the same to the client of this call.
-    pub(super) fn pass_on(&self, ctx: *mut Ctx) {
-        rm!(RedisModule_ReplyWithCallReply(ctx, self.0));
+    pub(super) fn pass_on(&self, ctx: Ctx) {
+        rm!(RedisModule_ReplyWithCallReply(ctx.as_ptr(), self.0));
     }
 
     pub(super) const fn root(&self) -> Part<'_> {

@@ -21,8 +21,8 @@ use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, LockManager, Step,
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
-pub(super) struct Origin {
-    pub(super) ctx: *mut Ctx,
+pub(super) struct Origin<'c> {
+    pub(super) ctx: Ctx<'c>,
     pub(super) db: i32,
     /// Whether a client's command is being run, and not work of our own.
     pub(super) in_command: bool,
@@ -160,7 +160,7 @@ pub(super) fn change_group<R>(
 
 /// The effects of a step on one lock, on their way out.
 struct Commit<'a> {
-    origin: Origin,
+    origin: Origin<'a>,
     clock: Clock,
     name: Str<'a>,
     /// All locks of the step.
@@ -237,7 +237,7 @@ impl Commit<'_> {
             host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
         }
         if holder_changed {
-            rm!(RedisModule_SignalModifiedKey(ctx, self.name.as_ptr()));
+            rm!(RedisModule_SignalModifiedKey(ctx.as_ptr(), self.name.as_ptr()));
         }
         if let Some(deadline) = host.manager.take_soonest() {
             host.timer.wake_by(deadline);

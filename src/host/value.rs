@@ -104,10 +104,7 @@ pub(super) trait Value: Sized + 'static {
 }
 
 /// Tells the server about the type; `change` adds what only this one has.
-pub(super) fn register<V: Value>(
-    ctx: *mut Ctx,
-    change: impl FnOnce(&mut raw::RedisModuleTypeMethods),
-) -> bool {
+pub(super) fn register<V: Value>(ctx: Ctx, change: impl FnOnce(&mut raw::RedisModuleTypeMethods)) -> bool {
     let mut methods = raw::RedisModuleTypeMethods {
         version: u64::from(raw::REDISMODULE_TYPE_METHOD_VERSION),
         rdb_load: Some(rdb_load::<V>),
@@ -132,7 +129,7 @@ pub(super) fn register<V: Value>(
     };
     change(&mut methods);
     let kind = V::kind();
-    let made = rm!(RedisModule_CreateDataType(ctx, kind.name.as_ptr(), ENCODING, &raw mut methods));
+    let made = rm!(RedisModule_CreateDataType(ctx.as_ptr(), kind.name.as_ptr(), ENCODING, &raw mut methods));
     kind.handle.store(made, Relaxed);
     !made.is_null()
 }
@@ -203,7 +200,9 @@ pub(super) fn key_name<'a>(io: *mut Io) -> Option<Str<'a>> {
 /// Whether a file or a full sync is being loaded, and not a single RESTORE.
 pub(super) fn is_load(io: *mut Io) -> bool {
     const LOADING: u32 = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    has_flags(rm!(RedisModule_GetContextFromIO(io)), LOADING)
+    let ctx = rm!(RedisModule_GetContextFromIO(io));
+    // SAFETY: the server gives a context, which lives as long as this call.
+    has_flags(unsafe { Ctx::new(ctx) }, LOADING)
 }
 
 /// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has

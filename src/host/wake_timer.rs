@@ -10,7 +10,7 @@
 use std::ffi::c_void;
 use std::ptr;
 
-use super::api::{rm, Ctx};
+use super::api::{rm, Ctx, RawCtx};
 use super::handler::catch_panic;
 use super::{clock, deferred, hearing, state};
 use crate::primitive::Moment;
@@ -25,7 +25,7 @@ const REST_MS: u64 = 1;
 #[derive(Default)]
 pub(super) struct WakeTimer {
     /// A context of our own, for arming from callbacks that have none.
-    ctx: Option<*mut Ctx>,
+    ctx: Option<Ctx<'static>>,
     state: State,
 }
 
@@ -41,12 +41,12 @@ enum State {
 
 impl WakeTimer {
     /// Gives the timer its context, when the module is loaded.
-    pub(super) fn set_ctx(&mut self, ctx: *mut Ctx) {
-        self.ctx = Some(ctx);
+    pub(super) fn set_ctx(&mut self, ctx: Option<Ctx<'static>>) {
+        self.ctx = ctx;
     }
 
     /// The context given at load.
-    pub(super) const fn ctx(&self) -> Option<*mut Ctx> {
+    pub(super) const fn ctx(&self) -> Option<Ctx<'static>> {
         self.ctx
     }
 
@@ -80,13 +80,13 @@ impl WakeTimer {
         self.stop();
         let Some(ctx) = self.ctx.filter(|_| deadline != Moment::NEVER) else { return };
         let sleep = if deadline == Moment(0) { 0 } else { deadline.ms_after(clock::now()).min(SLEEP_MS_MAX) };
-        let timer = rm!(RedisModule_CreateTimer(ctx, sleep as i64, Some(on_timer), ptr::null_mut()));
+        let timer = rm!(RedisModule_CreateTimer(ctx.as_ptr(), sleep as i64, Some(on_timer), ptr::null_mut()));
         self.state = State::Armed(timer, deadline);
     }
 
     fn stop(&mut self) {
         if let (Some(ctx), State::Armed(timer, _)) = (self.ctx, self.state) {
-            rm!(RedisModule_StopTimer(ctx, timer, ptr::null_mut()));
+            rm!(RedisModule_StopTimer(ctx.as_ptr(), timer, ptr::null_mut()));
             self.state = State::Unarmed;
         }
     }
@@ -124,7 +124,9 @@ impl WakeTimer {
     }
 }
 
-unsafe extern "C" fn on_timer(ctx: *mut Ctx, _data: *mut c_void) {
+unsafe extern "C" fn on_timer(ctx: *mut RawCtx, _data: *mut c_void) {
+    // SAFETY: the server passes a context, which lives as long as this call.
+    let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("timer", || {
         state::with(|host| {
             host.timer.fires();

@@ -43,7 +43,7 @@ fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
         Some(bytes) if bytes > FENCE_DIGITS_MAX => return Err(LockError::NoFence),
         Some(_) => {}
     }
-    let register = rm!(RedisModule_Call(call.ctx, GET.as_ptr(), c"s".as_ptr(), call.key().as_ptr()));
+    let register = rm!(RedisModule_Call(call.ctx.as_ptr(), GET.as_ptr(), c"s".as_ptr(), call.key().as_ptr()));
     let register = ServerReply::of(call.ctx, GET, register)?;
     if register.root().is_error() {
         return Err(LockError::NoRegister);
@@ -52,8 +52,8 @@ fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
 }
 
 /// The length of the string in this key, if there is one.
-fn string_bytes(ctx: *mut Ctx, key: Str) -> Result<Option<usize>, LockError> {
-    let handle = rm!(RedisModule_OpenKey(ctx, key.as_ptr(), raw::REDISMODULE_READ as c_int));
+fn string_bytes(ctx: Ctx, key: Str) -> Result<Option<usize>, LockError> {
+    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), key.as_ptr(), raw::REDISMODULE_READ as c_int));
     if handle.is_null() {
         return Ok(None);
     }
@@ -64,13 +64,21 @@ fn string_bytes(ctx: *mut Ctx, key: Str) -> Result<Option<usize>, LockError> {
 }
 
 /// Writes the fence down, here and for replicas and the AOF: absolute, as all that they are told.
-fn write(ctx: *mut Ctx, key: Str, request: &Admit) -> Result<(), LockError> {
+fn write(ctx: Ctx, key: Str, request: &Admit) -> Result<(), LockError> {
     let (set, fence) = (SET.as_ptr(), request.fence.to_wire());
     let done = if let Some(ms) = request.remember_ms {
         let until = clock::read().unix_ms().saturating_add(ms) as i64;
-        rm!(RedisModule_Call(ctx, set, c"!slcl".as_ptr(), key.as_ptr(), fence, c"PXAT".as_ptr(), until))
+        rm!(RedisModule_Call(
+            ctx.as_ptr(),
+            set,
+            c"!slcl".as_ptr(),
+            key.as_ptr(),
+            fence,
+            c"PXAT".as_ptr(),
+            until
+        ))
     } else {
-        rm!(RedisModule_Call(ctx, set, c"!slc".as_ptr(), key.as_ptr(), fence, c"KEEPTTL".as_ptr()))
+        rm!(RedisModule_Call(ctx.as_ptr(), set, c"!slc".as_ptr(), key.as_ptr(), fence, c"KEEPTTL".as_ptr()))
     };
     if ServerReply::of(ctx, SET, done)?.root().is_error() {
         return Err(LockError::NotRun { command: "SET", is_missing: false });

@@ -37,7 +37,7 @@ fn declare_keys(call: &Call, numkeys: usize) {
     let first = numkeys.saturating_add(2);
     let count = count.filter(|count| *count < words.len().saturating_sub(numkeys)).unwrap_or(0);
     for at in (first..).take(count) {
-        rm!(RedisModule_KeyAtPosWithFlags(call.ctx, at as c_int, flags as c_int));
+        rm!(RedisModule_KeyAtPosWithFlags(call.ctx.as_ptr(), at as c_int, flags as c_int));
     }
 }
 

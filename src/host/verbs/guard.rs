@@ -83,13 +83,13 @@ fn inner<'a>(call: &Call<'a>) -> &'a [Str<'a>] {
 }
 
 /// Runs the command as the caller's user, by the rules for scripts, and passes its reply on.
-fn run(ctx: *mut Ctx, command: &[u8], args: &[Str]) -> Result<(), LockError> {
+fn run(ctx: Ctx, command: &[u8], args: &[Str]) -> Result<(), LockError> {
     let unknown = || LockError::UnknownCommand(command.to_vec());
     let name = CString::new(command).map_err(|_| unknown())?;
     // Effects replicated; errors as replies; the caller's rights; memory limit; rules of scripts; its protocol.
     let format = c"!ECMS0v".as_ptr();
     let (argv, argc) = (Str::argv(args), args.len());
-    let reply = rm!(RedisModule_Call(ctx, name.as_ptr(), format, argv, argc));
+    let reply = rm!(RedisModule_Call(ctx.as_ptr(), name.as_ptr(), format, argv, argc));
     let reply = ServerReply::adopt(reply).ok_or_else(unknown)?;
     if reply.root().is_error() && cluster::is_blind(ctx) {
         return Err(LockError::CallsRefused);
@@ -107,16 +107,17 @@ fn run(ctx: *mut Ctx, command: &[u8], args: &[Str]) -> Result<(), LockError> {
 const NOT_PERMITTED_ON_7_0: &[u8] = b"ERR acl verification failed";
 
 /// Tells the server which keys the command would touch: the lock's, and the inner command's own.
-fn declare_keys(ctx: *mut Ctx, inner: &[Str]) {
+fn declare_keys(ctx: Ctx, inner: &[Str]) {
     let lock = (raw::REDISMODULE_CMD_KEY_RO | raw::REDISMODULE_CMD_KEY_ACCESS) as c_int;
-    rm!(RedisModule_KeyAtPosWithFlags(ctx, 1, lock));
+    rm!(RedisModule_KeyAtPosWithFlags(ctx.as_ptr(), 1, lock));
     // It will be refused. Before that the server would ask it in its turn, and thousands in one another use up the stack.
     if inner.first().is_none_or(|name| is_guard(name.as_bytes())) {
         return;
     }
     let (mut count, mut flags) = (0, ptr::null_mut());
     let (argv, argc) = (Str::argv(inner), inner.len() as c_int);
-    let places = rm!(RedisModule_GetCommandKeysWithFlags(ctx, argv, argc, &raw mut count, &raw mut flags));
+    let places =
+        rm!(RedisModule_GetCommandKeysWithFlags(ctx.as_ptr(), argv, argc, &raw mut count, &raw mut flags));
     if places.is_null() {
         return;
     }
@@ -129,7 +130,11 @@ fn declare_keys(ctx: *mut Ctx, inner: &[Str]) {
             let uses = uses.get_or_insert_with(|| ask_for_uses(inner));
             flags = key.map_or(ANY_USE, |key| use_of(uses.as_ref(), key.as_bytes())) as c_int;
         }
-        rm!(RedisModule_KeyAtPosWithFlags(ctx, place.saturating_add(WORDS_BEFORE_COMMAND as c_int), flags));
+        rm!(RedisModule_KeyAtPosWithFlags(
+            ctx.as_ptr(),
+            place.saturating_add(WORDS_BEFORE_COMMAND as c_int),
+            flags
+        ));
     }
     rm!(RedisModule_Free(places.cast()));
     rm!(RedisModule_Free(flags.cast()));
@@ -145,7 +150,8 @@ fn ask_for_uses(inner: &[Str]) -> Option<ServerReply> {
     // The context of this call has no client, and the server runs nothing for it.
     let ctx = state::with_unless_ours(|host| host.timer.ctx()).flatten()?;
     let (request, argv) = (c"GETKEYSANDFLAGS".as_ptr(), Str::argv(inner));
-    let reply = rm!(RedisModule_Call(ctx, c"COMMAND".as_ptr(), c"cv".as_ptr(), request, argv, inner.len()));
+    let reply =
+        rm!(RedisModule_Call(ctx.as_ptr(), c"COMMAND".as_ptr(), c"cv".as_ptr(), request, argv, inner.len()));
     ServerReply::adopt(reply)
 }
 
@@ -177,7 +183,7 @@ fn flag(word: &[u8]) -> u32 {
 }
 
 /// Whether the server says of a command that it can block; asked once for each.
-fn blocks(ctx: *mut Ctx, command: &[u8]) -> Result<bool, LockError> {
+fn blocks(ctx: Ctx, command: &[u8]) -> Result<bool, LockError> {
     let name = command.to_ascii_lowercase();
     if let Some(blocks) = state::with(|host| host.blocking_commands.get(name.as_slice()).copied()) {
         return Ok(blocks);
@@ -188,10 +194,11 @@ fn blocks(ctx: *mut Ctx, command: &[u8]) -> Result<bool, LockError> {
 }
 
 /// Nothing if there is no such command.
-fn ask_whether_it_blocks(ctx: *mut Ctx, name: &[u8]) -> Result<Option<bool>, LockError> {
+fn ask_whether_it_blocks(ctx: Ctx, name: &[u8]) -> Result<Option<bool>, LockError> {
     const COMMAND: &CStr = c"COMMAND";
     let (info, format) = (c"INFO".as_ptr(), c"cb".as_ptr());
-    let reply = rm!(RedisModule_Call(ctx, COMMAND.as_ptr(), format, info, name.as_ptr(), name.len()));
+    let reply =
+        rm!(RedisModule_Call(ctx.as_ptr(), COMMAND.as_ptr(), format, info, name.as_ptr(), name.len()));
     let reply = ServerReply::of(ctx, COMMAND, reply)?;
     let flags = reply.root().item(0).and_then(|told| told.item(2));
     Ok(flags.map(|flags| flags.items().any(|flag| flag.bytes() == Some(b"blocking"))))

@@ -30,7 +30,7 @@ impl Handler for InfoHandler {
 }
 
 /// The map of LOCK.INFO. Holds that are over are not shown, swept or not.
-fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
+fn describe(ctx: Ctx, lock: Option<&Lock>, waiting: usize) {
     let now = clock::now();
     let holds: Vec<_> =
         lock.map(|lock| lock.holds().iter().filter(|hold| hold.is_live(now)).collect()).unwrap_or_default();
@@ -72,7 +72,7 @@ fn describe(ctx: *mut Ctx, lock: Option<&Lock>, waiting: usize) {
 
 /// Five fields of a hold: what is left until it must end, what is left until its lock can be granted again, the grace of
 /// its tie, or -1, the client that it is tied to, or 0, and where that one is.
-fn describe_bounds(ctx: *mut Ctx, bounds: Bounds, now: Moment) {
+fn describe_bounds(ctx: Ctx, bounds: Bounds, now: Moment) {
     reply::int_field(ctx, "max-left-ms", left_to_wire(bounds.cap, now));
     reply::int_field(ctx, "min-left-ms", left_to_wire(bounds.min_end, now));
     reply::int_field(ctx, "grace-ms", bounds.tie.map_or(-1, |tie| tie.grace.to_wire()));
@@ -128,7 +128,7 @@ const ROW_BYTES: usize = 250;
 
 /// One waiter: what it wants, and whom it waits for. Returns about how many bytes that is.
 fn row<'l>(
-    ctx: *mut Ctx,
+    ctx: Ctx,
     waiter: &Waiter,
     blockers: impl Iterator<Item = &'l Owner>,
     ahead: &VecDeque<&Owner>,

@@ -68,7 +68,7 @@ fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
 /// Tells onlookers and those who wait, once the key is closed: other modules may listen and call us again.
 fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
     drop(key);
-    rm!(RedisModule_SignalModifiedKey(call.ctx, call.key().as_ptr()));
+    rm!(RedisModule_SignalModifiedKey(call.ctx.as_ptr(), call.key().as_ptr()));
     publish(call.ctx, call.key(), events);
     observe::changed(call.ctx, call.db(), call.key().as_bytes());
 }
@@ -99,7 +99,7 @@ impl Handler for LatchInfoHandler {
 }
 
 /// The map of LATCH.INFO.
-fn describe(ctx: *mut Ctx, latch: &Latch) {
+fn describe(ctx: Ctx, latch: &Latch) {
     reply::map(ctx, 3);
     reply::int_field(ctx, "size", i64::from(latch.size()));
     reply::int_field(ctx, "left", i64::from(latch.left()));

@@ -39,7 +39,7 @@ use crate::command::acquire::Acquired;
 use crate::command::report::{Location, Report};
 use crate::primitive::{Fence, Step};
 
-fn origin(call: &Call) -> Origin {
+fn origin<'c>(call: &Call<'c>) -> Origin<'c> {
     Origin { ctx: call.ctx, db: call.db(), in_command: true }
 }
 
@@ -51,7 +51,7 @@ enum Handled {
 }
 
 /// Replies, with the report if one was asked for.
-fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Box<Report>>) {
+fn say(ctx: Ctx, outcome: Outcome, report: Option<Box<Report>>) {
     match report {
         Some(report) => reply::report(ctx, outcome, &report),
         None => reply::outcome(ctx, outcome),
@@ -59,7 +59,7 @@ fn say(ctx: *mut Ctx, outcome: Outcome, report: Option<Box<Report>>) {
 }
 
 /// Replies to a request for a lock; with the owner's name, if the server has made it up.
-fn say_acquired(ctx: *mut Ctx, handled: Handled, generated_owner: Option<&[u8]>) {
+fn say_acquired(ctx: Ctx, handled: Handled, generated_owner: Option<&[u8]>) {
     let Handled::Done(outcome, report) = handled else { return };
     if let (Some(owner), true) = (generated_owner, outcome != Outcome::Nil) {
         reply::array(ctx, 2);

@@ -82,9 +82,9 @@ fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plai
 
 /// What every change of a lock is followed by.
 #[inline]
-fn changed(host: &mut Host, ctx: *mut Ctx, name: Str) {
+fn changed(host: &mut Host, ctx: Ctx, name: Str) {
     host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
-    rm!(RedisModule_SignalModifiedKey(ctx, name.as_ptr()));
+    rm!(RedisModule_SignalModifiedKey(ctx.as_ptr(), name.as_ptr()));
     if let Some(deadline) = host.manager.take_soonest() {
         host.timer.wake_by(deadline);
     }

@@ -53,14 +53,14 @@ impl Handler for ScanHandler {
         reply::text(ctx, next.unwrap_or(0).to_string().as_bytes());
         reply::array(ctx, found.len());
         for name in found {
-            rm!(RedisModule_ReplyWithString(ctx, name.as_str().as_ptr()));
+            rm!(RedisModule_ReplyWithString(ctx.as_ptr(), name.as_str().as_ptr()));
         }
         Ok(())
     }
 }
 
 /// Whether this is a lock by now, and one that was asked for. `steps` counts the holds that were looked at for their owner.
-fn is_wanted(ctx: *mut Ctx, db: i32, request: &Scan, name: &OwnString, steps: &mut usize) -> bool {
+fn is_wanted(ctx: Ctx, db: i32, request: &Scan, name: &OwnString, steps: &mut usize) -> bool {
     let key = name.as_str().as_bytes();
     let (waiting, is_waiting) = state::with(|host| {
         let waiters = &host.manager.waiters;

@@ -45,13 +45,13 @@ const fn ends_of(stats: &Stats) -> [(&'static str, u64); 9] {
 }
 
 /// Who looks, and when.
-struct Viewer {
-    ctx: *mut Ctx,
+struct Viewer<'c> {
+    ctx: Ctx<'c>,
     rights: Rights,
     now: Moment,
 }
 
-impl Viewer {
+impl Viewer<'_> {
     fn show(&self, history: &History, stats: Stats) {
         let ctx = self.ctx;
         reply::map(ctx, 8);

@@ -12,12 +12,12 @@ use crate::primitive::bounds::Tie;
 /// Ties to the connection of this call, if a tie was asked for. A script has a client of its own, which is not the
 /// caller, and another module's call has a stand-in that nobody will ever miss.
 #[inline]
-pub(super) fn tie(ctx: *mut Ctx, asked: &mut Option<Tie>) -> Result<(), LockError> {
+pub(super) fn tie(ctx: Ctx, asked: &mut Option<Tie>) -> Result<(), LockError> {
     asked.as_mut().map_or(Ok(()), |asked| tie_to_client(ctx, asked))
 }
 
-fn tie_to_client(ctx: *mut Ctx, tie: &mut Tie) -> Result<(), LockError> {
-    let client = rm!(RedisModule_GetClientId(ctx));
+fn tie_to_client(ctx: Ctx, tie: &mut Tie) -> Result<(), LockError> {
+    let client = rm!(RedisModule_GetClientId(ctx.as_ptr()));
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LUA) || !is_connection(ctx, client) {
         return Err(LockError::NoTie);
     }
@@ -28,13 +28,19 @@ fn tie_to_client(ctx: *mut Ctx, tie: &mut Tie) -> Result<(), LockError> {
 
 /// Says in the log that the server closes idle connections, and with them ends what is tied to them; once for each time in
 /// which it does so after as long.
-fn warn_of_timeout(ctx: *mut Ctx) {
+fn warn_of_timeout(ctx: Ctx) {
     let is_known = state::with(|host| std::mem::replace(&mut host.idle_timeout.is_known, true));
     if is_known {
         return;
     }
     let (get, name) = (c"GET".as_ptr(), c"timeout".as_ptr());
-    let reply = ServerReply::adopt(rm!(RedisModule_Call(ctx, c"CONFIG".as_ptr(), c"cc".as_ptr(), get, name)));
+    let reply = ServerReply::adopt(rm!(RedisModule_Call(
+        ctx.as_ptr(),
+        c"CONFIG".as_ptr(),
+        c"cc".as_ptr(),
+        get,
+        name
+    )));
     let seconds = reply.and_then(|reply| parse_i64(reply.root().item(1)?.bytes()?)).unwrap_or(0);
     let told = state::with(|host| std::mem::replace(&mut host.idle_timeout.told, seconds));
     if seconds > 0 && seconds != told {
@@ -43,17 +49,23 @@ fn warn_of_timeout(ctx: *mut Ctx) {
     }
 }
 
-fn is_connection(ctx: *mut Ctx, client: u64) -> bool {
+fn is_connection(ctx: Ctx, client: u64) -> bool {
     rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
         && (!has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_DENY_BLOCKING) || is_listed(ctx, client))
 }
 
 /// Whether the server lists this client. Valkey knows a stand-in by its id for as long as it is at work, and would crash
 /// when asked for more about it; but it lists connections alone. A stand-in is never let wait, so nobody else pays.
-fn is_listed(ctx: *mut Ctx, client: u64) -> bool {
+fn is_listed(ctx: Ctx, client: u64) -> bool {
     let (list, id) = (c"LIST".as_ptr(), c"ID".as_ptr());
-    let reply =
-        rm!(RedisModule_Call(ctx, c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client.cast_signed()));
+    let reply = rm!(RedisModule_Call(
+        ctx.as_ptr(),
+        c"CLIENT".as_ptr(),
+        c"ccl".as_ptr(),
+        list,
+        id,
+        client.cast_signed()
+    ));
     ServerReply::adopt(reply).is_some_and(|reply| reply.root().bytes().is_some_and(|line| !line.is_empty()))
 }
 

@@ -20,7 +20,7 @@ use crate::primitive::work_list::Work;
 use crate::primitive::{GroupStep, Hold, LockManager, Moment, Owner, Step, WaiterId};
 
 /// How this call can wait, of how it wants to: where its client cannot be kept waiting a ticket is left, or nothing.
-pub(super) fn possible(ctx: *mut Ctx, wait: Wait) -> Option<Wait> {
+pub(super) fn possible(ctx: Ctx, wait: Wait) -> Option<Wait> {
     if may_block(ctx) {
         Some(wait)
     } else {
@@ -30,7 +30,7 @@ pub(super) fn possible(ctx: *mut Ctx, wait: Wait) -> Option<Wait> {
 
 /// Whether the client of this call can be kept waiting: not in a transaction or script, and not when the command
 /// comes from somewhere else than a client.
-pub(super) fn may_block(ctx: *mut Ctx) -> bool {
+pub(super) fn may_block(ctx: Ctx) -> bool {
     !has_flags(
         ctx,
         raw::REDISMODULE_CTX_FLAGS_LUA
@@ -179,14 +179,14 @@ pub(super) fn with_deadlock_check<T: AnyStep, R>(
 }
 
 /// The locks of one database, read while a step has other locks open.
-struct Keyspace {
-    ctx: *mut Ctx,
+struct Keyspace<'c> {
+    ctx: Ctx<'c>,
     scope: SlotScope,
     /// Locks that are waited for and not there.
     missing: Vec<Box<[u8]>>,
 }
 
-impl Keyspace {
+impl Keyspace<'_> {
     /// Sees that somebody looks at locks that are missing though their first waiter could have them: reading a key
     /// can delete it, when another command has given it a time to live, and nobody hears of that while the step has the
     /// state.
@@ -198,7 +198,7 @@ impl Keyspace {
     }
 }
 
-impl HoldSource for Keyspace {
+impl HoldSource for Keyspace<'_> {
     /// What cannot be opened now is as if nobody held it: a circle through another slot is not found.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
         if !self.scope.has(key) {
@@ -215,7 +215,7 @@ impl HoldSource for Keyspace {
 }
 
 /// Takes names out of an error that the caller may not see: those of locks that it has no right to read.
-fn redact(ctx: *mut Ctx, error: LockError) -> LockError {
+fn redact(ctx: Ctx, error: LockError) -> LockError {
     let LockError::Deadlock(mut cycle) = error else { return error };
     let rights = Rights::of_caller(ctx);
     let own = cycle.first().map(|link| link.owner.clone());
