@@ -52,6 +52,41 @@ fn the_primitives_do_not_know_the_commands() {
     }
 }
 
+/// The functions of a file, each with what stands before its `fn` in the line and with its signature.
+fn signatures(code: &str) -> Vec<(String, String)> {
+    let starts = code.match_indices("fn ").map(|(at, _)| at);
+    let signature = |at: usize| {
+        let mut depth = 0;
+        let end = code[at..].find(|c: char| {
+            depth += i32::from("([".contains(c)) - i32::from(")]".contains(c));
+            c == '{' || (c == ';' && depth == 0)
+        });
+        let line = code[..at].rfind('\n').map_or(0, |end| end + 1);
+        (code[line..at].to_owned(), code[at..at + end.unwrap()].to_owned())
+    };
+    starts.map(signature).collect()
+}
+
+/// A pointer of the server becomes a thing with a lifetime in the function that the server calls, and a pointer again only in
+/// `rm!`. Between the two stands `host/api`, which knows of both.
+#[test]
+fn safe_functions_of_the_host_take_and_give_no_raw_pointers() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/host");
+    let mut read = 0;
+    for file in sources(&host) {
+        if file.starts_with(host.join("api")) || file.ends_with("host/api.rs") {
+            continue;
+        }
+        for (before, signature) in signatures(&code(&file)) {
+            read += 1;
+            let is_safe = !before.contains("unsafe ");
+            let is_raw = ["*mut ", "*const "].iter().any(|pointer| signature.contains(pointer));
+            assert!(!(is_safe && is_raw), "{}: {}", file.display(), signature);
+        }
+    }
+    assert!(read > 300, "only {read} functions were found");
+}
+
 /// The paths of a `use` tree, written out: `a::{b, c::{d}}` is `a::b` and `a::c::d`.
 fn paths(tree: &str) -> Vec<String> {
     let Some((before, rest)) = tree.split_once('{') else { return vec![tree.to_owned()] };

@@ -1,7 +1,11 @@
 //! The server's module API: one macro that calls a function of it, and the few calls that need more than a line.
 //! Functions are found by name when the module is loaded, and an older server has not all of them.
 
-mod ctx;
+mod client;
+mod command;
+mod key;
+mod lent;
+mod reply;
 mod string;
 
 use std::ffi::{c_int, CStr};
@@ -9,11 +13,14 @@ use std::ptr;
 
 use redis_module::raw;
 
-pub(super) use ctx::{has_flags, is_loading, Ctx};
+pub(super) use client::{BlockedHandle, User};
+pub(super) use command::CommandHandle;
+pub(super) use key::{DataType, KeyHandle};
+pub(super) use lent::{has_flags, is_loading, Ctx, Digest, InfoCtx, Io, KeyOpt};
 pub(super) use redis_module::raw::{
-    RedisModuleBlockedClient as BlockedHandle, RedisModuleCtx as RawCtx, RedisModuleIO as Io,
-    RedisModuleKey as KeyHandle, RedisModuleString as RawStr,
+    RedisModuleBlockedClient as RawBlocked, RedisModuleCtx as RawCtx, RedisModuleString as RawStr,
 };
+pub(super) use reply::{Part, ServerReply};
 pub(super) use string::{OwnString, Str};
 
 /// Calls a function of the module API: `rm!(RedisModule_Name(args))`. One that the server lacks is a fault of
@@ -30,6 +37,18 @@ macro_rules! rm {
     }};
 }
 pub(super) use rm;
+
+/// Runs a command of the server: `call!(ctx, c"NAME", c"format", arguments)`. What it replied, or nothing if the server would
+/// not run it; its reason is then the last error of the system.
+macro_rules! call {
+    ($ctx:expr, $command:expr, $format:expr $(, $arg:expr)* $(,)?) => {{
+        let (command, format) = ($command.as_ptr(), $format.as_ptr());
+        let reply = $crate::host::api::rm!(RedisModule_Call($ctx.as_ptr(), command, format $(, $arg)*));
+        // SAFETY: the reply is ours to free.
+        unsafe { $crate::host::api::ServerReply::adopt(reply) }
+    }};
+}
+pub(super) use call;
 
 /// Whether the server has a function.
 macro_rules! has {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use smallvec::{smallvec, SmallVec};
 
-use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RawCtx, RawStr, Str, OK};
+use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RawBlocked, RawCtx, RawStr, Str, User, OK};
 use super::elsewhere::Elsewhere;
 use super::handler::catch_panic;
 use super::reply::{self, Outcome};
@@ -84,7 +84,7 @@ pub(super) enum Answer {
 }
 
 struct Client {
-    handle: *mut BlockedHandle,
+    handle: BlockedHandle,
     id: u64,
     /// The client's ACL user, by name: rights may be taken away while it waits.
     user: OwnString,
@@ -136,7 +136,7 @@ pub(super) const NOT_A_LOCK: &CStr = c"WRONGTYPE the key was overwritten with a 
 #[derive(Default)]
 pub(super) struct Blocked {
     clients: Table<WaiterId, Client>,
-    by_handle: Table<*mut BlockedHandle, WaiterId>,
+    by_handle: Table<BlockedHandle, WaiterId>,
     /// Made at the first hand-off.
     names: OnceCell<Names>,
 }
@@ -154,10 +154,9 @@ impl Blocked {
         let timeout_is_safe = has!(RedisModule_AddACLCategory);
         let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
         let handle = rm!(RedisModule_BlockClient(ctx.as_ptr(), Some(on_reply), timeout, Some(on_free), 0));
-        if handle.is_null() {
-            return false;
-        }
-        rm!(RedisModule_SetDisconnectCallback(handle, Some(on_disconnect)));
+        // SAFETY: the server gives the client that it has just blocked, if it has.
+        let Some(handle) = (unsafe { BlockedHandle::new(handle) }) else { return false };
+        rm!(RedisModule_SetDisconnectCallback(handle.as_ptr(), Some(on_disconnect)));
         let client = Client { handle, id: number, user, reply_spec, answer: None, replied: false };
         self.clients.insert(id, client);
         self.by_handle.insert(handle, id);
@@ -167,10 +166,7 @@ impl Blocked {
     /// Whether the waiter may still take these locks, by the rights that its user has now.
     pub(super) fn is_permitted(&self, id: WaiterId, keys: &[Str]) -> bool {
         let Some(client) = self.clients.get(&id) else { return true };
-        let user = rm!(RedisModule_GetModuleUserFromUserName(client.user.as_str().as_ptr()));
-        if user.is_null() {
-            return false;
-        }
+        let Some(user) = User::named(client.user.as_str()) else { return false };
         let command = client.reply_spec.command;
         let name = self.names.get_or_init(Names::new).of(command).as_str();
         // Any word can stand for the owner: rights do not depend on it.
@@ -191,10 +187,7 @@ impl Blocked {
                 words.extend_from_slice(keys);
             }
         }
-        let granted =
-            rm!(RedisModule_ACLCheckCommandPermissions(user, Str::argv(&words), words.len() as c_int)) == OK;
-        rm!(RedisModule_FreeModuleUser(user));
-        granted
+        user.may_run(&words)
     }
 
     /// Grants that their clients have not heard of.
@@ -215,7 +208,7 @@ impl Blocked {
     pub(super) fn answer(&mut self, id: WaiterId, answer: Answer) {
         if let Some(client) = self.clients.get_mut(&id).filter(|client| client.answer.is_none()) {
             client.answer = Some(answer);
-            rm!(RedisModule_UnblockClient(client.handle, id.0 as *mut c_void));
+            rm!(RedisModule_UnblockClient(client.handle.as_ptr(), id.0 as *mut c_void));
         }
     }
 }
@@ -335,6 +328,8 @@ unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: 
     let ctx = unsafe { Ctx::new(ctx) };
     catch_panic("timeout", || {
         let handle = rm!(RedisModule_GetBlockedClientHandle(ctx.as_ptr()));
+        // SAFETY: the server gives the client whose wait it ends.
+        let Some(handle) = (unsafe { BlockedHandle::new(handle) }) else { return };
         client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
         if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
             // SAFETY: the server passes as many words as it says, and they live until the reply is written.
@@ -346,12 +341,14 @@ unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: 
 
 /// The client is gone, or was unblocked with an error. Nothing may be written here: whatever lock this frees is
 /// looked at later.
-unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut BlockedHandle) {
-    catch_panic("disconnect", || client_gone(handle, Answer::Gone));
+unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut RawBlocked) {
+    // SAFETY: the server passes a client that we have blocked, and is not done with it.
+    let handle = unsafe { BlockedHandle::new(handle) };
+    catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, Answer::Gone)));
 }
 
 /// Takes the waiter out of its queue, if it is still there.
-fn client_gone(handle: *mut BlockedHandle, answer: Answer) {
+fn client_gone(handle: BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
         let answer = match (host.manager.waiters.detach(id, clock::now()), answer) {

@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, log, rm, Ctx, OwnString, Str};
+use super::api::{call, has_flags, log, Ctx, OwnString, Str};
 use super::deferred::{fail_waits, fail_watches};
-use super::server_reply::ServerReply;
 use super::state;
 use crate::error::LockError;
 
@@ -26,12 +25,7 @@ pub(super) fn owns(ctx: Ctx, name: Str) -> bool {
     if !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
     }
-    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"EXISTS".as_ptr(), c"s".as_ptr(), name.as_ptr()));
-    if reply.is_null() {
-        return false;
-    }
-    rm!(RedisModule_FreeCallReply(reply));
-    true
+    call!(ctx, c"EXISTS", c"s", name.as_ptr()).is_some()
 }
 
 /// Whether the server refuses every call from here, so that whose a slot is cannot be asked. Valkey 9.1 does so until it is
@@ -42,9 +36,8 @@ pub(super) fn is_blind(ctx: Ctx) -> bool {
         return false;
     }
     // A command without a key is refused for no other reason.
-    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"PING".as_ptr(), c"".as_ptr()));
     let refused = || io::Error::last_os_error().kind() == io::ErrorKind::PermissionDenied;
-    let is_blind = ServerReply::adopt(reply).is_none() && refused();
+    let is_blind = call!(ctx, c"PING", c"").is_none() && refused();
     if is_blind && !TOLD.swap(true, Relaxed) {
         log(c"warning", &format!("lock: {}", LockError::CallsRefused));
     }

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, RawCtx, ServerInfo, OK};
-use super::server_reply::{Part, ServerReply};
+use super::api::{call, has_flags, rm, Ctx, Part, RawCtx, ServerInfo, OK};
 use super::state;
 use crate::command::Policy;
 use crate::limits;
@@ -97,9 +96,7 @@ pub(super) fn min_replicas(ctx: Ctx) -> Option<u64> {
 
 /// Reads a setting of the server's own; `None` if it has none of this name.
 fn server_setting<R>(ctx: Ctx, name: &CStr, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
-    let (command, get) = (c"CONFIG".as_ptr(), c"GET".as_ptr());
-    let reply =
-        ServerReply::adopt(rm!(RedisModule_Call(ctx.as_ptr(), command, c"cc".as_ptr(), get, name.as_ptr())))?;
+    let reply = call!(ctx, c"CONFIG", c"cc", c"GET".as_ptr(), name.as_ptr())?;
     reply.root().item(1).and_then(Part::bytes).map(read)
 }
 
@@ -194,13 +191,19 @@ pub(super) fn register(ctx: Ctx) -> bool {
     numbers && switches && rm!(RedisModule_LoadConfigs(ctx.as_ptr())) == OK
 }
 
-fn number<'a>(data: *mut c_void) -> &'a IntSetting {
-    // SAFETY: the pointer is the one given to the server in `register`, to a static.
+/// The setting behind a pointer of the server.
+///
+/// # Safety
+///
+/// It is one that [`register`] gave to the server.
+unsafe fn number(data: *mut c_void) -> &'static IntSetting {
+    // SAFETY: such a pointer is to a static.
     unsafe { &*data.cast::<IntSetting>() }
 }
 
 unsafe extern "C" fn get_number(_name: *const c_char, data: *mut c_void) -> c_longlong {
-    number(data).get()
+    // SAFETY: the server passes what it was given.
+    unsafe { number(data) }.get()
 }
 
 unsafe extern "C" fn set_number(
@@ -209,7 +212,8 @@ unsafe extern "C" fn set_number(
     data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    number(data).value.store(value, Relaxed);
+    // SAFETY: the server passes what it was given.
+    unsafe { number(data) }.value.store(value, Relaxed);
     OK
 }
 
@@ -223,7 +227,8 @@ unsafe extern "C" fn apply(
 }
 
 unsafe extern "C" fn get_switch(_name: *const c_char, data: *mut c_void) -> c_int {
-    c_int::from(number(data).get() != 0)
+    // SAFETY: the server passes what it was given.
+    c_int::from(unsafe { number(data) }.get() != 0)
 }
 
 unsafe extern "C" fn set_switch(
@@ -232,6 +237,7 @@ unsafe extern "C" fn set_switch(
     data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    number(data).value.store(i64::from(value), Relaxed);
+    // SAFETY: the server passes what it was given.
+    unsafe { number(data) }.value.store(i64::from(value), Relaxed);
     OK
 }

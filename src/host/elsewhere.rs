@@ -5,8 +5,7 @@ use std::ffi::CString;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, ServerInfo};
-use super::server_reply::ServerReply;
+use super::api::{call, has_flags, Ctx, ServerInfo};
 use super::slot_scope::slot_of;
 
 /// The server or the servers to ask.
@@ -62,8 +61,7 @@ pub(super) fn is_undecided(ctx: Ctx) -> bool {
 pub(super) fn reads_replicas(ctx: Ctx, client: u64) -> bool {
     let (list, id) = (c"LIST".as_ptr(), c"ID".as_ptr());
     let client = client.cast_signed();
-    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"CLIENT".as_ptr(), c"ccl".as_ptr(), list, id, client));
-    let reply = ServerReply::adopt(reply);
+    let reply = call!(ctx, c"CLIENT", c"ccl", list, id, client);
     let line = reply.as_ref().and_then(|reply| reply.root().bytes()).unwrap_or_default();
     let mut fields = line.split(|byte| *byte == b' ');
     fields.any(|field| field.strip_prefix(b"flags=").is_some_and(|flags| flags.contains(&b'r')))
@@ -71,8 +69,7 @@ pub(super) fn reads_replicas(ctx: Ctx, client: u64) -> bool {
 
 /// What CLUSTER SLOTS says; a primary without a name is left out.
 fn slots(ctx: Ctx) -> Option<Vec<Range>> {
-    let reply = rm!(RedisModule_Call(ctx.as_ptr(), c"CLUSTER".as_ptr(), c"c".as_ptr(), c"SLOTS".as_ptr()));
-    let reply = ServerReply::adopt(reply)?;
+    let reply = call!(ctx, c"CLUSTER", c"c", c"SLOTS".as_ptr())?;
     let ranges = reply.root().items().filter_map(|range| {
         let primary = range.item(2)?;
         let host = primary.item(0)?.bytes().filter(|host| !host.is_empty())?;

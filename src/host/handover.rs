@@ -9,7 +9,7 @@
 
 use std::cell::Cell;
 use std::ffi::{c_char, c_int};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use redis_module::raw;
 use redis_module::raw::{RedisModuleCommandFilter as Filter, RedisModuleCommandFilterCtx as FilterCtx};
@@ -37,26 +37,21 @@ enum Promise {
     OnRequest(NodeId),
 }
 
+#[derive(Default)]
 pub(super) struct Handover {
-    filter: *mut Filter,
+    filter: Option<NonNull<Filter>>,
     promise: Cell<Promise>,
-}
-
-impl Default for Handover {
-    fn default() -> Self {
-        Self { filter: ptr::null_mut(), promise: Cell::default() }
-    }
 }
 
 impl Handover {
     /// Looks at commands from here on, or no more.
     pub(super) fn watch(&mut self, ctx: Ctx, is_replica: bool) {
-        if is_replica && self.filter.is_null() {
+        if is_replica && self.filter.is_none() {
             let flags = raw::REDISMODULE_CMDFILTER_NOSELF as c_int;
-            self.filter = rm!(RedisModule_RegisterCommandFilter(ctx.as_ptr(), Some(on_command), flags));
-        } else if !is_replica && !self.filter.is_null() {
-            rm!(RedisModule_UnregisterCommandFilter(ctx.as_ptr(), self.filter));
-            self.filter = ptr::null_mut();
+            let filter = rm!(RedisModule_RegisterCommandFilter(ctx.as_ptr(), Some(on_command), flags));
+            self.filter = NonNull::new(filter);
+        } else if let Some(filter) = self.filter.take_if(|_| !is_replica) {
+            rm!(RedisModule_UnregisterCommandFilter(ctx.as_ptr(), filter.as_ptr()));
         }
         self.promise.set(Promise::None);
     }

@@ -6,7 +6,7 @@ use std::ffi::{c_int, CStr, CString};
 
 use redis_module::raw;
 
-use super::api::{rm, Ctx};
+use super::api::{rm, Ctx, InfoCtx};
 use super::handler::catch_panic;
 use super::{clock, config, latch_type, lock_type, state};
 use crate::command::recovery;
@@ -17,6 +17,8 @@ pub(super) fn register(ctx: Ctx) -> bool {
 }
 
 unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report: c_int) {
+    // SAFETY: the server passes the answer, which lives as long as this call.
+    let answer = unsafe { InfoCtx::new(ctx) };
     catch_panic("info", || {
         state::with_unless_ours(|host| {
             // Who does not hear of settings asks.
@@ -28,7 +30,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
             let waiting = host.manager.waiters.len();
             let stats = host.manager.stats;
             section(
-                ctx,
+                answer,
                 c"state",
                 [
                     ("held", lock_type::count() as u64),
@@ -53,22 +55,18 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
                     ("recovering_ms", recovery::left_ms(&host.manager, clock::now())),
                 ],
             );
-            section(ctx, c"stats", stats.rows());
+            section(answer, c"stats", stats.rows());
         });
     });
 }
 
-fn section(
-    ctx: *mut raw::RedisModuleInfoCtx,
-    name: &CStr,
-    fields: impl IntoIterator<Item = (&'static str, u64)>,
-) {
+fn section(answer: InfoCtx, name: &CStr, fields: impl IntoIterator<Item = (&'static str, u64)>) {
     // The server says no when this section was not asked for.
-    if rm!(RedisModule_InfoAddSection(ctx, name.as_ptr())) != super::api::OK {
+    if rm!(RedisModule_InfoAddSection(answer.as_ptr(), name.as_ptr())) != super::api::OK {
         return;
     }
     for (field, value) in fields {
         let field = CString::new(field).unwrap_or_default();
-        rm!(RedisModule_InfoAddFieldULongLong(ctx, field.as_ptr(), value));
+        rm!(RedisModule_InfoAddFieldULongLong(answer.as_ptr(), field.as_ptr(), value));
     }
 }

@@ -1,7 +1,7 @@
 //! One key in the keyspace that holds a value of this module: opened, read, stored.
 
 use std::ffi::c_int;
-use std::ptr;
+use std::ptr::NonNull;
 
 use redis_module::raw;
 
@@ -11,77 +11,73 @@ use crate::error::LockError;
 use crate::primitive::Lock;
 
 /// An open key that holds a value of one type, or nothing.
-pub(super) struct OpenKey<V: Value> {
-    handle: *mut KeyHandle,
-    /// The value in the keyspace; null while there is none.
-    stored: *mut V,
+pub(super) struct OpenKey<'c, V: Value> {
+    handle: KeyHandle<'c>,
+    /// The value in the keyspace.
+    stored: Option<NonNull<V>>,
 }
 
-impl<V: Value> OpenKey<V> {
+impl<'c, V: Value> OpenKey<'c, V> {
     /// Opens the key for change.
-    pub(super) fn open(ctx: Ctx, name: Str) -> Result<Self, LockError> {
-        let mode = (raw::REDISMODULE_READ | raw::REDISMODULE_WRITE) as c_int;
-        let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), mode));
-        let key = Self { handle, stored: stored(handle) };
-        if key.stored.is_null() && rm!(RedisModule_KeyType(handle)) != raw::REDISMODULE_KEYTYPE_EMPTY as c_int
-        {
+    pub(super) fn open(ctx: Ctx<'c>, name: Str) -> Result<Self, LockError> {
+        let handle = KeyHandle::open(ctx, name);
+        let stored = stored(&handle);
+        let is_empty =
+            || rm!(RedisModule_KeyType(handle.as_ptr())) == raw::REDISMODULE_KEYTYPE_EMPTY as c_int;
+        if stored.is_none() && !is_empty() {
             return Err(V::wrong_type());
         }
-        Ok(key)
+        Ok(Self { handle, stored })
     }
 
     /// The value, if there is one.
     pub(super) fn value(&mut self) -> Option<&mut V> {
         // SAFETY: the value lives in the keyspace as long as the key is open, and nobody else runs meanwhile.
-        unsafe { self.stored.as_mut() }
+        self.stored.map(|mut stored| unsafe { stored.as_mut() })
     }
 
     /// Makes this the key's value; a time to live goes with the one before.
     pub(super) fn put(&mut self, value: V) {
-        self.stored = value.into_keyspace();
-        rm!(RedisModule_ModuleTypeSetValue(self.handle, V::kind().handle(), self.stored.cast()));
+        let value = value.into_keyspace();
+        let (key, kind) = (self.handle.as_ptr(), V::kind().data_type.as_ptr());
+        rm!(RedisModule_ModuleTypeSetValue(key, kind, value.as_ptr().cast()));
+        self.stored = Some(value);
     }
 
     /// Lets the server delete the key after this time; the moment at which it will, in ms since 1970.
     pub(super) fn expire_after(&mut self, life_ms: i64) -> i64 {
-        rm!(RedisModule_SetExpire(self.handle, life_ms));
-        rm!(RedisModule_GetAbsExpire(self.handle))
+        rm!(RedisModule_SetExpire(self.handle.as_ptr(), life_ms));
+        rm!(RedisModule_GetAbsExpire(self.handle.as_ptr()))
     }
 
     /// Lets the server delete the key at this moment, in ms since 1970.
     pub(super) fn expire_at(&mut self, unix_ms: i64) {
-        rm!(RedisModule_SetAbsExpire(self.handle, unix_ms));
+        rm!(RedisModule_SetAbsExpire(self.handle.as_ptr(), unix_ms));
     }
 
     /// Takes the value away, and the key with it.
     pub(super) fn delete(&mut self) {
-        rm!(RedisModule_DeleteKey(self.handle));
-        self.stored = ptr::null_mut();
-    }
-}
-
-impl<V: Value> Drop for OpenKey<V> {
-    fn drop(&mut self) {
-        rm!(RedisModule_CloseKey(self.handle));
+        rm!(RedisModule_DeleteKey(self.handle.as_ptr()));
+        self.stored = None;
     }
 }
 
 /// An open key that holds a lock or nothing.
-pub(super) struct LockKey {
-    key: OpenKey<Lock>,
+pub(super) struct LockKey<'c> {
+    key: OpenKey<'c, Lock>,
     /// What takes its place while there is none.
     fresh: Option<Lock>,
 }
 
-impl From<OpenKey<Lock>> for LockKey {
-    fn from(key: OpenKey<Lock>) -> Self {
+impl<'c> From<OpenKey<'c, Lock>> for LockKey<'c> {
+    fn from(key: OpenKey<'c, Lock>) -> Self {
         Self { key, fresh: None }
     }
 }
 
-impl LockKey {
+impl<'c> LockKey<'c> {
     /// Opens the key for change.
-    pub(super) fn open(ctx: Ctx, name: Str) -> Result<Self, LockError> {
+    pub(super) fn open(ctx: Ctx<'c>, name: Str) -> Result<Self, LockError> {
         OpenKey::open(ctx, name).map(Self::from)
     }
 
@@ -93,10 +89,10 @@ impl LockKey {
     /// Takes away a time to live that another command gave the key; whether there was one.
     pub(super) fn clear_expiry(&self, ctx: Ctx, name: Str, replicating: bool) -> bool {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
-        if self.key.stored.is_null() || rm!(RedisModule_GetExpire(self.key.handle)) == never {
+        if self.key.stored.is_none() || rm!(RedisModule_GetExpire(self.key.handle.as_ptr())) == never {
             return false;
         }
-        rm!(RedisModule_SetExpire(self.key.handle, never));
+        rm!(RedisModule_SetExpire(self.key.handle.as_ptr(), never));
         if replicating {
             rm!(RedisModule_Replicate(ctx.as_ptr(), c"PERSIST".as_ptr(), c"s".as_ptr(), name.as_ptr()));
         }
@@ -117,13 +113,9 @@ impl LockKey {
     }
 }
 
-/// The value in an open key; null for nothing and for values of other types.
-fn stored<V: Value>(handle: *mut KeyHandle) -> *mut V {
-    if rm!(RedisModule_ModuleTypeGetType(handle)) == V::kind().handle() {
-        rm!(RedisModule_ModuleTypeGetValue(handle)).cast()
-    } else {
-        ptr::null_mut()
-    }
+/// The value in an open key; nothing for values of other types.
+fn stored<V: Value>(key: &KeyHandle) -> Option<NonNull<V>> {
+    key.value(&V::kind().data_type).map(NonNull::cast)
 }
 
 /// Lets `work` read a value; nothing if there is none.
@@ -132,15 +124,10 @@ pub(super) fn read_value<V: Value, R>(
     name: Str,
     work: impl FnOnce(Option<&V>) -> R,
 ) -> Result<R, LockError> {
-    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), raw::REDISMODULE_READ as c_int));
-    if handle.is_null() {
-        return Ok(work(None));
-    }
-    let value = stored::<V>(handle);
+    let Some(key) = KeyHandle::read(ctx, name) else { return Ok(work(None)) };
+    let value = stored::<V>(&key).ok_or_else(V::wrong_type)?;
     // SAFETY: the value lives in the keyspace as long as the key is open, and reading runs no callbacks.
-    let result = unsafe { value.as_ref() }.map(|value| work(Some(value))).ok_or_else(V::wrong_type);
-    rm!(RedisModule_CloseKey(handle));
-    result
+    Ok(work(Some(unsafe { value.as_ref() })))
 }
 
 /// The same for a lock.
@@ -150,13 +137,9 @@ pub(super) fn read<R>(ctx: Ctx, name: Str, work: impl FnOnce(Option<&Lock>) -> R
 
 /// Lets `work` change what is only ours in a lock, such as its place in the lease index; nothing if there is none.
 pub(super) fn touch(ctx: Ctx, name: Str, work: impl FnOnce(&mut Lock)) {
-    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), name.as_ptr(), raw::REDISMODULE_READ as c_int));
-    if handle.is_null() {
-        return;
+    let Some(key) = KeyHandle::read(ctx, name) else { return };
+    if let Some(mut lock) = stored::<Lock>(&key) {
+        // SAFETY: the value lives in the keyspace as long as the key is open, and nobody else runs meanwhile.
+        work(unsafe { lock.as_mut() });
     }
-    // SAFETY: the value lives in the keyspace as long as the key is open, and nobody else runs meanwhile.
-    if let Some(lock) = unsafe { stored::<Lock>(handle).as_mut() } {
-        work(lock);
-    }
-    rm!(RedisModule_CloseKey(handle));
 }

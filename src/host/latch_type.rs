@@ -2,9 +2,9 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
-use super::api::{Ctx, Io, Str};
+use super::api::{Ctx, Digest, Io, Str};
 use super::replicate;
-use super::value::{self, Digest, TypeHandle, Value};
+use super::value::{self, TypeHandle, Value};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::{codec, Latch};
@@ -39,7 +39,7 @@ impl Value for Latch {
         codec::decode(bytes).map(|latch| (latch, 0))
     }
 
-    fn rewrite(&self, io: *mut Io, key: Str) {
+    fn rewrite(&self, io: Io, key: Str) {
         replicate::rewrite_latch(io, key, self);
     }
 
@@ -49,7 +49,7 @@ impl Value for Latch {
         places + self.ids().map(<[u8]>::len).sum::<usize>()
     }
 
-    fn digest(&self, digest: &Digest) {
+    fn digest(&self, digest: Digest) {
         digest.number(i64::from(self.size()));
         digest.number(i64::from(self.left()));
         self.ids().for_each(|id| digest.text(id));

@@ -7,11 +7,9 @@ use std::ffi::{c_int, c_void};
 
 use redis_module::raw;
 
-use super::api::{has, rm, Ctx, Io, Str, ERR, OK};
+use super::api::{has, rm, Ctx, Digest, Io, KeyOpt, Str, ERR, OK};
 use super::handler::catch_panic;
-use super::value::{
-    self, behind, is_load, key_name, source, with_text, Digest, TypeHandle, Value, ENCODING, FIRST_ENCODING,
-};
+use super::value::{self, behind, is_load, source, with_text, TypeHandle, Value, ENCODING, FIRST_ENCODING};
 use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
@@ -58,10 +56,10 @@ impl Value for Lock {
 
     /// Notes fences and leases of a lock that comes from a file or a full sync. A single RESTORE may still be refused
     /// after this, so its lock is noted when the server tells that the key is there.
-    fn loaded(&mut self, io: *mut Io) {
+    fn loaded(&mut self, io: Io) {
         let is_load = is_load(io);
-        let name = key_name(io);
-        let db = rm!(RedisModule_GetDbIdFromIO(io));
+        let name = io.key_name();
+        let db = rm!(RedisModule_GetDbIdFromIO(io.as_ptr()));
         state::with(|host| {
             let Some(name) = name.filter(|_| is_load) else { return events::watch_moves(host) };
             self.each_mut(|hold| {
@@ -77,7 +75,7 @@ impl Value for Lock {
         });
     }
 
-    fn rewrite(&self, io: *mut Io, key: Str) {
+    fn rewrite(&self, io: Io, key: Str) {
         replicate::rewrite(io, key, self, clock::read());
     }
 
@@ -95,7 +93,7 @@ impl Value for Lock {
     }
 
     /// No deadlines, as clocks differ.
-    fn digest(&self, digest: &Digest) {
+    fn digest(&self, digest: Digest) {
         digest.number(i64::from(self.limit()));
         for hold in self.holds() {
             digest.text(hold.owner.as_bytes());
@@ -125,16 +123,16 @@ fn extra_bytes(hold: &Hold) -> usize {
 /// The value leaves its key: deleted, overwritten, evicted, renamed or moved. What we delete ourselves comes by
 /// here as well, while our own step has the state.
 unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
+    // SAFETY: the server passes what it says, which lives as long as this call.
+    let gone = unsafe { KeyOpt::new(ctx) };
     catch_panic("unlink", || {
         state::with_unless_ours(|host| {
-            let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
-            // SAFETY: the server gives the key's name, which lives as long as this call.
-            let name = unsafe { Str::if_any(name) };
-            let db = rm!(RedisModule_GetDbIdFromOptCtx(ctx));
+            let db = rm!(RedisModule_GetDbIdFromOptCtx(gone.as_ptr()));
             hearing::wake_up(host);
             let now = clock::now();
-            let key = name.map_or(&[][..], Str::as_bytes);
-            let lock = behind::<Lock>(value);
+            let key = gone.key_name().map_or(&[][..], Str::as_bytes);
+            // SAFETY: the server passes a lock, which lives and stays as it is as long as this call.
+            let lock = unsafe { behind::<Lock>(value) };
             if host.manager.key_gone(db, key, lock, now, host.is_primary) {
                 host.timer.wake_now();
             }
@@ -145,21 +143,25 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
 
 /// What is known of the past goes along with the data: the newest fence, so that a restart cannot repeat one of a lock that
 /// was free; and for a recovery window the longest lease, and the one that is open.
-unsafe extern "C" fn aux_save(io: *mut Io, _when: c_int) {
+unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
+    // SAFETY: the server passes the file, which lives as long as this call.
+    let io = unsafe { Io::new(io) };
     catch_panic("aux_save", || {
         state::with(|host| {
             let LockManager { fences, recovery, .. } = &host.manager;
             if fences.last() > 0 || !has!(RedisModule_AddPostNotificationJob) {
-                rm!(RedisModule_SaveUnsigned(io, fences.last()));
-                rm!(RedisModule_SaveSigned(io, recovery.leases.longest().to_wire()));
+                rm!(RedisModule_SaveUnsigned(io.as_ptr(), fences.last()));
+                rm!(RedisModule_SaveSigned(io.as_ptr(), recovery.leases.longest().to_wire()));
                 let window = encoding::encode(recovery, clock::read());
-                rm!(RedisModule_SaveStringBuffer(io, window.as_ptr().cast(), window.len()));
+                rm!(RedisModule_SaveStringBuffer(io.as_ptr(), window.as_ptr().cast(), window.len()));
             }
         });
     });
 }
 
-unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_int {
+unsafe extern "C" fn aux_load(io: *mut raw::RedisModuleIO, encoding: c_int, _when: c_int) -> c_int {
+    // SAFETY: the server passes the file, which lives as long as this call.
+    let io = unsafe { Io::new(io) };
     let load = || {
         state::with(hearing::wake_up);
         let fence = load_unsigned(io)?;
@@ -169,7 +171,7 @@ unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_i
         match encoding {
             FIRST_ENCODING => Some(()),
             ENCODING => {
-                let lease = Lease::from_wire(rm!(RedisModule_LoadSigned(io)))?;
+                let lease = Lease::from_wire(rm!(RedisModule_LoadSigned(io.as_ptr())))?;
                 let (source, clock) = (source(io), clock::read());
                 with_text(io, |window| {
                     state::with(|host| {
@@ -189,7 +191,7 @@ unsafe extern "C" fn aux_load(io: *mut Io, encoding: c_int, _when: c_int) -> c_i
     }
 }
 
-fn load_unsigned(io: *mut Io) -> Option<u64> {
-    let n = rm!(RedisModule_LoadUnsigned(io));
-    (rm!(RedisModule_IsIOError(io)) == 0).then_some(n)
+fn load_unsigned(io: Io) -> Option<u64> {
+    let n = rm!(RedisModule_LoadUnsigned(io.as_ptr()));
+    (rm!(RedisModule_IsIOError(io.as_ptr())) == 0).then_some(n)
 }

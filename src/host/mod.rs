@@ -25,7 +25,6 @@ mod replica;
 mod replicate;
 mod reply;
 mod rights;
-mod server_reply;
 mod slot_scope;
 mod state;
 mod step;

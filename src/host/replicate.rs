@@ -84,11 +84,11 @@ fn send(ctx: Ctx, key: Option<Str>, command: &CStr, words: &Words) {
 }
 
 /// Puts a command into an AOF that is being rewritten.
-fn emit(io: *mut Io, key: Str, command: &CStr, words: &Words) {
+fn emit(io: Io, key: Str, command: &CStr, words: &Words) {
     let strings = strings(words);
     let words: SmallVec<[Str; 16]> = strings.iter().map(OwnString::as_str).collect();
     let (command, words, count) = (command.as_ptr(), Str::argv(&words), words.len());
-    rm!(RedisModule_EmitAOF(io, command, c"sv".as_ptr(), key.as_ptr(), words, count));
+    rm!(RedisModule_EmitAOF(io.as_ptr(), command, c"sv".as_ptr(), key.as_ptr(), words, count));
 }
 
 /// Tells what a step did to a lock, to the replication stream.
@@ -98,7 +98,7 @@ pub(super) fn lock(ctx: Ctx, key: Str, effects: &[LockEffect]) {
 }
 
 /// A lock, in an AOF that is being rewritten: a command for each hold and each cooldown.
-pub(super) fn rewrite(io: *mut Io, key: Str, lock: &Lock, clock: Clock) {
+pub(super) fn rewrite(io: Io, key: Str, lock: &Lock, clock: Clock) {
     let emit = |effects: &[LockEffect]| {
         let Some((command, words)) = command_of(effects) else { return };
         emit(io, key, command, &words);
@@ -130,7 +130,7 @@ pub(super) fn count_down(ctx: Ctx, key: Str, effect: DownEffect) {
 }
 
 /// A latch, in an AOF that is being rewritten. The server itself writes when the key expires.
-pub(super) fn rewrite_latch(io: *mut Io, key: Str, latch: &Latch) {
+pub(super) fn rewrite_latch(io: Io, key: Str, latch: &Latch) {
     let (command, words) = SetEffect::command_for(latch, None);
     emit(io, key, command, &words);
     for id in latch.ids() {

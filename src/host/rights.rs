@@ -4,8 +4,7 @@ use std::io;
 
 use redis_module::raw;
 
-use super::api::{has_flags, rm, Ctx, OwnString, Str, OK};
-use super::server_reply::ServerReply;
+use super::api::{call, has_flags, rm, Ctx, OwnString, Str, User, OK};
 use crate::error::LockError;
 
 /// The name of the user who asks; nothing for another module's call on its own account.
@@ -16,7 +15,7 @@ pub(super) fn user_name(ctx: Ctx) -> Option<OwnString> {
     // Redis 7.0 follows a null pointer when there is no user. So it is first asked to run something as the user: a
     // command without its key, which it refuses whoever that is, but in other words when there is none. Nor does it
     // matter if the command was renamed away: whose it would be is asked first.
-    let ran = ServerReply::adopt(rm!(RedisModule_Call(ctx.as_ptr(), c"GET".as_ptr(), c"C".as_ptr())));
+    let ran = call!(ctx, c"GET", c"C");
     let there_is_one = ran.is_some()
         || matches!(io::Error::last_os_error().kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound);
     there_is_one.then(|| ctx.user_name()).flatten()
@@ -41,8 +40,8 @@ pub(super) fn may_take(user: &[u8], keys: &[&[u8]]) -> bool {
 pub(super) enum Rights {
     /// A caller without a user is another module, which may do what the server can.
     Unbounded,
-    /// Those of this user; null for one who is gone by now or switched off.
-    Of(*mut raw::RedisModuleUser),
+    /// Those of this user; `None` for one who is gone by now or switched off.
+    Of(Option<User>),
 }
 
 impl Rights {
@@ -53,7 +52,7 @@ impl Rights {
 
     /// Those of the user of this name.
     pub(super) fn of(name: Str) -> Self {
-        Self::Of(rm!(RedisModule_GetModuleUserFromUserName(name.as_ptr())))
+        Self::Of(User::named(name))
     }
 
     /// Whether this key may be read.
@@ -67,12 +66,9 @@ impl Rights {
     }
 
     fn may(&self, key: Str, access: u32) -> bool {
-        match *self {
+        match self {
             Self::Unbounded => true,
-            Self::Of(user) => {
-                !user.is_null()
-                    && rm!(RedisModule_ACLCheckKeyPermissions(user, key.as_ptr(), access as i32)) == OK
-            }
+            Self::Of(user) => user.as_ref().is_some_and(|user| user.may_use_key(key, access)),
         }
     }
 }
@@ -85,25 +81,9 @@ pub(super) fn check_channel(ctx: Ctx, channel: Option<&[u8]>) -> Result<(), Lock
 
 fn check_named(ctx: Ctx, channel: &[u8]) -> Result<(), LockError> {
     let channel = OwnString::new(channel);
-    let flags = raw::REDISMODULE_CMD_CHANNEL_PUBLISH as i32;
+    let may = |user: &User| user.may_use_channel(channel.as_str(), raw::REDISMODULE_CMD_CHANNEL_PUBLISH);
     match Rights::of_caller(ctx) {
-        Rights::Unbounded => Ok(()),
-        Rights::Of(user) if user.is_null() => Err(LockError::ChannelDenied),
-        Rights::Of(user) => {
-            match rm!(RedisModule_ACLCheckChannelPermissions(user, channel.as_str().as_ptr(), flags)) {
-                OK => Ok(()),
-                _ => Err(LockError::ChannelDenied),
-            }
-        }
-    }
-}
-
-impl Drop for Rights {
-    fn drop(&mut self) {
-        if let Self::Of(user) = *self
-            && !user.is_null()
-        {
-            rm!(RedisModule_FreeModuleUser(user));
-        }
+        Rights::Of(user) if !user.as_ref().is_some_and(may) => Err(LockError::ChannelDenied),
+        _ => Ok(()),
     }
 }

@@ -4,12 +4,12 @@
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
 use std::ffi::{c_int, c_void, CStr};
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{has_flags, log, rm, Ctx, Io, RawStr, Str};
+use super::api::{has_flags, log, rm, Ctx, DataType, Digest, Io, KeyOpt, RawStr, Str};
 use super::handler::catch_panic;
 use super::{clock, config, hearing, state};
 use crate::error::{LockError, Quoted};
@@ -25,8 +25,7 @@ const OWNER_HEADER_BYTES: usize = 16;
 
 /// The type as the server knows it, and how many values of it are alive.
 pub(super) struct TypeHandle {
-    name: &'static CStr,
-    handle: AtomicPtr<raw::RedisModuleType>,
+    pub(super) data_type: DataType,
     /// Counted here because values may be freed on another thread.
     alive: AtomicUsize,
     /// How many of these are being loaded beside the data that are served.
@@ -37,17 +36,7 @@ impl TypeHandle {
     /// A type that the server does not know yet. The name has nine characters, as it asks; it stands in RDB files and in
     /// TYPE.
     pub(super) const fn new(name: &'static CStr) -> Self {
-        Self {
-            name,
-            handle: AtomicPtr::new(ptr::null_mut()),
-            alive: AtomicUsize::new(0),
-            aside: AtomicUsize::new(0),
-        }
-    }
-
-    #[inline]
-    pub(super) fn handle(&self) -> *mut raw::RedisModuleType {
-        self.handle.load(Relaxed)
+        Self { data_type: DataType::new(name), alive: AtomicUsize::new(0), aside: AtomicUsize::new(0) }
     }
 
     /// How many values of this type there are in the keyspace.
@@ -75,10 +64,10 @@ pub(super) trait Value: Sized + 'static {
     fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Self, usize)>;
 
     /// The value has been loaded and is about to get its key.
-    fn loaded(&mut self, _io: *mut Io) {}
+    fn loaded(&mut self, _io: Io) {}
 
     /// Writes the effects that make this value into a new AOF.
-    fn rewrite(&self, io: *mut Io, key: Str);
+    fn rewrite(&self, io: Io, key: Str);
 
     /// How many bytes it has allocated.
     fn bytes_beyond(&self) -> usize;
@@ -89,7 +78,7 @@ pub(super) trait Value: Sized + 'static {
     }
 
     /// Tells what two servers with the same data agree on.
-    fn digest(&self, digest: &Digest);
+    fn digest(&self, digest: Digest);
 
     /// How many allocations there are to free. From some tens on the server may do it on another thread.
     fn effort(&self) -> usize {
@@ -97,9 +86,9 @@ pub(super) trait Value: Sized + 'static {
     }
 
     /// The value as one that the keyspace can own.
-    fn into_keyspace(self) -> *mut Self {
+    fn into_keyspace(self) -> NonNull<Self> {
         Self::kind().alive.fetch_add(1, Relaxed);
-        Box::into_raw(Box::new(self))
+        NonNull::from(Box::leak(Box::new(self)))
     }
 }
 
@@ -128,19 +117,22 @@ pub(super) fn register<V: Value>(ctx: Ctx, change: impl FnOnce(&mut raw::RedisMo
         aux_save2: None,
     };
     change(&mut methods);
-    let kind = V::kind();
-    let made = rm!(RedisModule_CreateDataType(ctx.as_ptr(), kind.name.as_ptr(), ENCODING, &raw mut methods));
-    kind.handle.store(made, Relaxed);
-    !made.is_null()
+    V::kind().data_type.register(ctx, ENCODING, methods)
 }
 
 /// The value behind a pointer of the server.
-pub(super) fn behind<'a, V: Value>(value: *const c_void) -> &'a V {
-    // SAFETY: the server only passes values that `into_keyspace` made, while they live.
+///
+/// # Safety
+///
+/// `into_keyspace` made it from a `V`, and it lives, and nobody changes it, during `'a`.
+pub(super) unsafe fn behind<'a, V: Value>(value: *const c_void) -> &'a V {
+    // SAFETY: by the word of the caller.
     unsafe { &*value.cast::<V>() }
 }
 
-unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_void {
+unsafe extern "C" fn rdb_load<V: Value>(io: *mut raw::RedisModuleIO, encoding: c_int) -> *mut c_void {
+    // SAFETY: the server passes the file, which lives as long as this call.
+    let io = unsafe { Io::new(io) };
     let load = || {
         // Now and not when the load is over: one that fails is flushed before the server says so.
         state::with(hearing::wake_up);
@@ -165,16 +157,16 @@ unsafe extern "C" fn rdb_load<V: Value>(io: *mut Io, encoding: c_int) -> *mut c_
         if is_load(io) && state::with(|host| host.manager.is_aside()) {
             V::kind().aside.fetch_add(1, Relaxed);
         }
-        Some(value.into_keyspace().cast())
+        Some(value.into_keyspace().as_ptr().cast())
     };
     catch_panic("rdb_load", || load().map(Some)).flatten().unwrap_or(ptr::null_mut())
 }
 
 /// Reads the next text of a file; `None` if the file ends.
-pub(super) fn with_text<R>(io: *mut Io, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
+pub(super) fn with_text<R>(io: Io, read: impl FnOnce(&[u8]) -> R) -> Option<R> {
     let mut len = 0;
-    let buffer = rm!(RedisModule_LoadStringBuffer(io, &raw mut len));
-    if buffer.is_null() || rm!(RedisModule_IsIOError(io)) != 0 {
+    let buffer = rm!(RedisModule_LoadStringBuffer(io.as_ptr(), &raw mut len));
+    if buffer.is_null() || rm!(RedisModule_IsIOError(io.as_ptr())) != 0 {
         return None;
     }
     // SAFETY: the server gave a buffer of this length, which is ours until it is freed below.
@@ -185,29 +177,20 @@ pub(super) fn with_text<R>(io: *mut Io, read: impl FnOnce(&[u8]) -> R) -> Option
 
 /// Tells the operator which value broke a rule.
 #[cold]
-fn log_unsound(io: *mut Io, what: &str) {
-    let name = key_name(io).map_or(&[][..], Str::as_bytes);
+fn log_unsound(io: Io, what: &str) {
+    let name = io.key_name().map_or(&[][..], Str::as_bytes);
     log(c"warning", &format!("lock: the value of key {} {what}", Quoted(name)));
 }
 
-/// The key whose value is being read or written.
-pub(super) fn key_name<'a>(io: *mut Io) -> Option<Str<'a>> {
-    let name = rm!(RedisModule_GetKeyNameFromIO(io));
-    // SAFETY: the server gives the key's name, which lives as long as this call.
-    unsafe { Str::if_any(name) }
-}
-
 /// Whether a file or a full sync is being loaded, and not a single RESTORE.
-pub(super) fn is_load(io: *mut Io) -> bool {
+pub(super) fn is_load(io: Io) -> bool {
     const LOADING: u32 = raw::REDISMODULE_CTX_FLAGS_LOADING | raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    let ctx = rm!(RedisModule_GetContextFromIO(io));
-    // SAFETY: the server gives a context, which lives as long as this call.
-    has_flags(unsafe { Ctx::new(ctx) }, LOADING)
+    has_flags(io.ctx(), LOADING)
 }
 
 /// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has
 /// been judged by its primary, and by that one's clock.
-pub(super) fn source(io: *mut Io) -> Source {
+pub(super) fn source(io: Io) -> Source {
     if !is_load(io) {
         let is_primary = state::with_unless_ours(|host| host.is_primary).unwrap_or(true);
         return if is_primary {
@@ -223,16 +206,29 @@ pub(super) fn source(io: *mut Io) -> Source {
     }
 }
 
-unsafe extern "C" fn rdb_save<V: Value>(io: *mut Io, value: *mut c_void) {
+unsafe extern "C" fn rdb_save<V: Value>(io: *mut raw::RedisModuleIO, value: *mut c_void) {
+    // SAFETY: the server passes the file, which lives as long as this call.
+    let io = unsafe { Io::new(io) };
+    // SAFETY: the server passes a value of this type, which lives and stays as it is as long as this call.
+    let value = unsafe { behind::<V>(value) };
     catch_panic("rdb_save", || {
-        let bytes = behind::<V>(value).encode(clock::read());
-        rm!(RedisModule_SaveStringBuffer(io, bytes.as_ptr().cast(), bytes.len()));
+        let bytes = value.encode(clock::read());
+        rm!(RedisModule_SaveStringBuffer(io.as_ptr(), bytes.as_ptr().cast(), bytes.len()));
     });
 }
 
-unsafe extern "C" fn aof_rewrite<V: Value>(io: *mut Io, key: *mut RawStr, value: *mut c_void) {
+unsafe extern "C" fn aof_rewrite<V: Value>(
+    io: *mut raw::RedisModuleIO,
+    key: *mut RawStr,
+    value: *mut c_void,
+) {
+    // SAFETY: the server passes the file, which lives as long as this call.
+    let io = unsafe { Io::new(io) };
     // SAFETY: the server passes the key's name, which lives as long as this call.
-    catch_panic("aof_rewrite", || behind::<V>(value).rewrite(io, unsafe { Str::new(key) }));
+    let key = unsafe { Str::new(key) };
+    // SAFETY: the server passes a value of this type, which lives and stays as it is as long as this call.
+    let value = unsafe { behind::<V>(value) };
+    catch_panic("aof_rewrite", || value.rewrite(io, key));
 }
 
 unsafe extern "C" fn mem_usage<V: Value>(
@@ -240,36 +236,28 @@ unsafe extern "C" fn mem_usage<V: Value>(
     value: *const c_void,
     _samples: usize,
 ) -> usize {
-    let value = behind::<V>(value);
-    let name = rm!(RedisModule_GetKeyNameFromOptCtx(ctx));
-    // SAFETY: the server gives the key's name, which lives as long as this call.
-    let name = unsafe { Str::if_any(name) };
+    // SAFETY: the server passes a value of this type, which lives and stays as it is as long as this call.
+    let value = unsafe { behind::<V>(value) };
+    // SAFETY: the server passes what it says, which lives as long as this call.
+    let name = unsafe { KeyOpt::new(ctx) }.key_name();
     let name_len = name.map_or(0, |name| name.as_bytes().len());
     size_of::<V>() + value.bytes_beyond() + value.bytes_in_indexes(name_len) + OWNER_HEADER_BYTES
 }
 
 unsafe extern "C" fn free_effort<V: Value>(_key: *mut RawStr, value: *const c_void) -> usize {
-    behind::<V>(value).effort()
+    // SAFETY: the server passes a value of this type, which lives and stays as it is as long as this call.
+    unsafe { behind::<V>(value) }.effort()
 }
 
 unsafe extern "C" fn digest<V: Value>(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
+    // SAFETY: the server passes the digest, which lives as long as this call.
+    let digest = unsafe { Digest::new(digest) };
+    // SAFETY: the server passes a value of this type, which lives and stays as it is as long as this call.
+    let value = unsafe { behind::<V>(value) };
     catch_panic("digest", || {
-        behind::<V>(value).digest(&Digest(digest));
-        rm!(RedisModule_DigestEndSequence(digest));
+        value.digest(digest);
+        rm!(RedisModule_DigestEndSequence(digest.as_ptr()));
     });
-}
-
-/// What a value says of itself, for the comparison of two servers.
-pub(super) struct Digest(*mut raw::RedisModuleDigest);
-
-impl Digest {
-    pub(super) fn number(&self, n: i64) {
-        rm!(RedisModule_DigestAddLongLong(self.0, n));
-    }
-
-    pub(super) fn text(&self, text: &[u8]) {
-        rm!(RedisModule_DigestAddStringBuffer(self.0, text.as_ptr().cast(), text.len()));
-    }
 }
 
 /// May run on another thread: touches nothing but the value and the counter.

@@ -5,10 +5,10 @@ use std::ffi::{c_int, CStr};
 
 use redis_module::raw;
 
-use super::super::api::{rm, Ctx, Str};
+use super::super::api::{call, rm, Ctx, KeyHandle, Str};
 use super::super::handler::{Call, Handler};
-use super::super::server_reply::ServerReply;
 use super::super::{clock, reply, state};
+use super::needed::needed;
 use crate::command::fence::{Admission, Admit};
 use crate::error::LockError;
 use crate::limits::FENCE_DIGITS_MAX;
@@ -43,8 +43,7 @@ fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
         Some(bytes) if bytes > FENCE_DIGITS_MAX => return Err(LockError::NoFence),
         Some(_) => {}
     }
-    let register = rm!(RedisModule_Call(call.ctx.as_ptr(), GET.as_ptr(), c"s".as_ptr(), call.key().as_ptr()));
-    let register = ServerReply::of(call.ctx, GET, register)?;
+    let register = needed(call.ctx, GET, call!(call.ctx, GET, c"s", call.key().as_ptr()))?;
     if register.root().is_error() {
         return Err(LockError::NoRegister);
     }
@@ -53,34 +52,22 @@ fn judge(call: &Call, request: &Admit) -> Result<Admission, LockError> {
 
 /// The length of the string in this key, if there is one.
 fn string_bytes(ctx: Ctx, key: Str) -> Result<Option<usize>, LockError> {
-    let handle = rm!(RedisModule_OpenKey(ctx.as_ptr(), key.as_ptr(), raw::REDISMODULE_READ as c_int));
-    if handle.is_null() {
-        return Ok(None);
-    }
-    let is_string = rm!(RedisModule_KeyType(handle)) == raw::REDISMODULE_KEYTYPE_STRING as c_int;
-    let bytes = rm!(RedisModule_ValueLength(handle));
-    rm!(RedisModule_CloseKey(handle));
+    let Some(key) = KeyHandle::read(ctx, key) else { return Ok(None) };
+    let is_string = rm!(RedisModule_KeyType(key.as_ptr())) == raw::REDISMODULE_KEYTYPE_STRING as c_int;
+    let bytes = rm!(RedisModule_ValueLength(key.as_ptr()));
     is_string.then_some(Some(bytes)).ok_or(LockError::NoRegister)
 }
 
 /// Writes the fence down, here and for replicas and the AOF: absolute, as all that they are told.
 fn write(ctx: Ctx, key: Str, request: &Admit) -> Result<(), LockError> {
-    let (set, fence) = (SET.as_ptr(), request.fence.to_wire());
+    let fence = request.fence.to_wire();
     let done = if let Some(ms) = request.remember_ms {
         let until = clock::read().unix_ms().saturating_add(ms) as i64;
-        rm!(RedisModule_Call(
-            ctx.as_ptr(),
-            set,
-            c"!slcl".as_ptr(),
-            key.as_ptr(),
-            fence,
-            c"PXAT".as_ptr(),
-            until
-        ))
+        call!(ctx, SET, c"!slcl", key.as_ptr(), fence, c"PXAT".as_ptr(), until)
     } else {
-        rm!(RedisModule_Call(ctx.as_ptr(), set, c"!slc".as_ptr(), key.as_ptr(), fence, c"KEEPTTL".as_ptr()))
+        call!(ctx, SET, c"!slc", key.as_ptr(), fence, c"KEEPTTL".as_ptr())
     };
-    if ServerReply::of(ctx, SET, done)?.root().is_error() {
+    if needed(ctx, SET, done)?.root().is_error() {
         return Err(LockError::NotRun { command: "SET", is_missing: false });
     }
     Ok(())

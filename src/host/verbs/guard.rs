@@ -6,13 +6,13 @@ use std::ptr;
 
 use redis_module::raw;
 
-use super::super::api::{rm, Ctx, Str};
+use super::super::api::{call, rm, Ctx, Part, ServerReply, Str};
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
-use super::super::server_reply::{Part, ServerReply};
 use super::super::step::change;
 use super::super::{clock, cluster, state};
+use super::needed::needed;
 use super::origin;
 use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
 use crate::command::report::Location;
@@ -87,10 +87,7 @@ fn run(ctx: Ctx, command: &[u8], args: &[Str]) -> Result<(), LockError> {
     let unknown = || LockError::UnknownCommand(command.to_vec());
     let name = CString::new(command).map_err(|_| unknown())?;
     // Effects replicated; errors as replies; the caller's rights; memory limit; rules of scripts; its protocol.
-    let format = c"!ECMS0v".as_ptr();
-    let (argv, argc) = (Str::argv(args), args.len());
-    let reply = rm!(RedisModule_Call(ctx.as_ptr(), name.as_ptr(), format, argv, argc));
-    let reply = ServerReply::adopt(reply).ok_or_else(unknown)?;
+    let reply = call!(ctx, name, c"!ECMS0v", Str::argv(args), args.len()).ok_or_else(unknown)?;
     if reply.root().is_error() && cluster::is_blind(ctx) {
         return Err(LockError::CallsRefused);
     }
@@ -149,10 +146,7 @@ const ANY_USE: u32 =
 fn ask_for_uses(inner: &[Str]) -> Option<ServerReply> {
     // The context of this call has no client, and the server runs nothing for it.
     let ctx = state::with_unless_ours(|host| host.timer.ctx()).flatten()?;
-    let (request, argv) = (c"GETKEYSANDFLAGS".as_ptr(), Str::argv(inner));
-    let reply =
-        rm!(RedisModule_Call(ctx.as_ptr(), c"COMMAND".as_ptr(), c"cv".as_ptr(), request, argv, inner.len()));
-    ServerReply::adopt(reply)
+    call!(ctx, c"COMMAND", c"cv", c"GETKEYSANDFLAGS".as_ptr(), Str::argv(inner), inner.len())
 }
 
 /// What is done with a key, in all the places where it stands.
@@ -196,10 +190,8 @@ fn blocks(ctx: Ctx, command: &[u8]) -> Result<bool, LockError> {
 /// Nothing if there is no such command.
 fn ask_whether_it_blocks(ctx: Ctx, name: &[u8]) -> Result<Option<bool>, LockError> {
     const COMMAND: &CStr = c"COMMAND";
-    let (info, format) = (c"INFO".as_ptr(), c"cb".as_ptr());
-    let reply =
-        rm!(RedisModule_Call(ctx.as_ptr(), COMMAND.as_ptr(), format, info, name.as_ptr(), name.len()));
-    let reply = ServerReply::of(ctx, COMMAND, reply)?;
+    let reply = call!(ctx, COMMAND, c"cb", c"INFO".as_ptr(), name.as_ptr(), name.len());
+    let reply = needed(ctx, COMMAND, reply)?;
     let flags = reply.root().item(0).and_then(|told| told.item(2));
     Ok(flags.map(|flags| flags.items().any(|flag| flag.bytes() == Some(b"blocking"))))
 }

@@ -58,7 +58,7 @@ impl Handler for CountDownHandler {
 }
 
 /// Opens the latch for change. A replica takes it from its primary alone.
-fn open(call: &Call) -> Result<OpenKey<Latch>, LockError> {
+fn open<'c>(call: &Call<'c>) -> Result<OpenKey<'c, Latch>, LockError> {
     if !state::with(|host| host.is_primary) {
         return Err(LockError::ReadOnly);
     }

@@ -8,6 +8,7 @@ mod guard;
 mod hold;
 mod inspect;
 mod latch;
+mod needed;
 mod observe;
 mod operate;
 mod plain;

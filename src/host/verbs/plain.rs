@@ -11,14 +11,19 @@ use crate::primitive::plain::{self, Plain};
 use crate::primitive::{Fence, Lease, Lock};
 
 /// How far it went.
-pub(super) enum Went {
+pub(super) enum Went<'c> {
     Through,
     /// Only to the key, which is open.
-    ToKey(OpenKey<Lock>),
+    ToKey(OpenKey<'c, Lock>),
 }
 
 /// Takes the lock for its owner if it is free, and replies. Who only tries is refused, too, if somebody has it.
-pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease, tries: bool) -> Result<Went, LockError> {
+pub(super) fn acquire<'c>(
+    call: &Call<'c>,
+    owner: &[u8],
+    lease: Lease,
+    tries: bool,
+) -> Result<Went<'c>, LockError> {
     let (ctx, name) = (call.ctx, call.key());
     let mut key = OpenKey::<Lock>::open(ctx, name)?;
     if let Some(lock) = key.value() {
@@ -47,7 +52,11 @@ pub(super) fn acquire(call: &Call, owner: &[u8], lease: Lease, tries: bool) -> R
 }
 
 /// Gives the lock back for its owner if that has it, and replies.
-pub(super) fn release(call: &Call, owner: &[u8], named: Option<Fence>) -> Result<Went, LockError> {
+pub(super) fn release<'c>(
+    call: &Call<'c>,
+    owner: &[u8],
+    named: Option<Fence>,
+) -> Result<Went<'c>, LockError> {
     let (ctx, name) = (call.ctx, call.key());
     let mut key = OpenKey::<Lock>::open(ctx, name)?;
     let is_free = state::with(|host| {

@@ -2,8 +2,7 @@
 
 use redis_module::raw;
 
-use super::super::api::{has_flags, log, rm, Ctx, OK};
-use super::super::server_reply::ServerReply;
+use super::super::api::{call, has_flags, log, rm, Ctx, OK};
 use super::super::state;
 use crate::command::args::parse_i64;
 use crate::error::LockError;
@@ -33,14 +32,7 @@ fn warn_of_timeout(ctx: Ctx) {
     if is_known {
         return;
     }
-    let (get, name) = (c"GET".as_ptr(), c"timeout".as_ptr());
-    let reply = ServerReply::adopt(rm!(RedisModule_Call(
-        ctx.as_ptr(),
-        c"CONFIG".as_ptr(),
-        c"cc".as_ptr(),
-        get,
-        name
-    )));
+    let reply = call!(ctx, c"CONFIG", c"cc", c"GET".as_ptr(), c"timeout".as_ptr());
     let seconds = reply.and_then(|reply| parse_i64(reply.root().item(1)?.bytes()?)).unwrap_or(0);
     let told = state::with(|host| std::mem::replace(&mut host.idle_timeout.told, seconds));
     if seconds > 0 && seconds != told {
@@ -57,16 +49,8 @@ fn is_connection(ctx: Ctx, client: u64) -> bool {
 /// Whether the server lists this client. Valkey knows a stand-in by its id for as long as it is at work, and would crash
 /// when asked for more about it; but it lists connections alone. A stand-in is never let wait, so nobody else pays.
 fn is_listed(ctx: Ctx, client: u64) -> bool {
-    let (list, id) = (c"LIST".as_ptr(), c"ID".as_ptr());
-    let reply = rm!(RedisModule_Call(
-        ctx.as_ptr(),
-        c"CLIENT".as_ptr(),
-        c"ccl".as_ptr(),
-        list,
-        id,
-        client.cast_signed()
-    ));
-    ServerReply::adopt(reply).is_some_and(|reply| reply.root().bytes().is_some_and(|line| !line.is_empty()))
+    let reply = call!(ctx, c"CLIENT", c"ccl", c"LIST".as_ptr(), c"ID".as_ptr(), client.cast_signed());
+    reply.is_some_and(|reply| reply.root().bytes().is_some_and(|line| !line.is_empty()))
 }
 
 /// Where a connection comes from, as in CLIENT LIST. Returns `None` if it is gone.
