@@ -124,31 +124,50 @@ fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
     });
     let exports: BTreeMap<String, String> = exports.collect();
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in files.iter().filter(|file| !file.ends_with("mod.rs")) {
+    for file in files.iter().filter(|file| **file != folder.join("mod.rs")) {
         let text = code(file);
-        let depth = file.strip_prefix(&folder).unwrap().iter().count();
+        let up = file.strip_prefix(&folder).unwrap().iter().count() - usize::from(file.ends_with("mod.rs"));
+        let up = "super::".repeat(up);
         let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         let own = module(file);
-        for tree in shipped.split("use ").skip(1) {
+        let trees = shipped.split("use ").skip(1).flat_map(|tree| {
             let tree: String = tree.split(';').next().unwrap().split_whitespace().collect();
-            for path in paths(&tree) {
-                let path = path.replace(&format!("crate::{layer}::"), &"super::".repeat(depth));
-                let Some(name) = path.strip_prefix(&"super::".repeat(depth)) else { continue };
-                let name = name.split("::").next().unwrap();
-                let used = exports.get(name).map_or(name, String::as_str);
-                if known.contains(used) && used != own {
-                    graph.entry(own.clone()).or_default().insert(used.to_owned());
-                }
+            paths(&tree)
+        });
+        let inline = shipped.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).map(str::to_owned);
+        for path in trees.chain(inline) {
+            let path = path.replace(&format!("crate::{layer}::"), &up);
+            let Some(name) = path.strip_prefix(&up) else { continue };
+            let name = name.split("::").next().unwrap();
+            let used = exports.get(name).map_or(name, String::as_str);
+            if known.contains(used) && used != own {
+                graph.entry(own.clone()).or_default().insert(used.to_owned());
             }
         }
     }
     graph
 }
 
+/// Which module may use one that uses it, and why.
+const KNOWN_CIRCLES: [(&str, &str); 6] = [
+    // The state has them as parts; what the server calls for them takes the state.
+    ("state", "after_sleep"),
+    ("state", "blocked"),
+    ("state", "handover"),
+    ("state", "hearing"),
+    ("state", "wake_timer"),
+    // Which events are asked for hangs on what the events before have told.
+    ("hearing", "events"),
+];
+
 #[test]
-fn the_modules_of_the_core_and_of_the_commands_form_no_circle() {
-    for layer in ["primitive", "command"] {
+fn the_modules_of_a_layer_form_no_circle() {
+    for layer in ["primitive", "command", "host"] {
         let mut graph = uses(layer);
+        for (user, used) in KNOWN_CIRCLES.iter().filter(|_| layer == "host") {
+            let is_so = graph.get_mut(*user).is_some_and(|all| all.remove(*used));
+            assert!(is_so, "{user} does not use {used} any more: take it out of the list");
+        }
         assert!(graph.values().map(BTreeSet::len).sum::<usize>() > 20, "{layer}: nothing was read");
         // Modules that use none of those left are taken out, until there are none.
         loop {

@@ -13,7 +13,7 @@ use redis_module::raw;
 
 use super::api::{log, rm, Ctx, RawCtx, OK};
 use super::deferred;
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::state::{self, Host};
 
 /// After so many turns without a grant these have cost about as much as to stop and to ask again.

@@ -12,7 +12,7 @@ use smallvec::{smallvec, SmallVec};
 
 use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RawBlocked, RawCtx, RawStr, Str, User, OK};
 use super::elsewhere::Elsewhere;
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::reply::{self, Outcome};
 use super::rights::Rights;
 use super::state::{self, Delivered};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use redis_module::raw;
 
 use super::api::{call, has_flags, log, Ctx, OwnString, Str};
-use super::deferred::{fail_waits, fail_watches};
+use super::failed_waits::{fail_waits, fail_watches};
 use super::state;
 use crate::error::LockError;
 

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use redis_module::raw;
 
-use super::api::{call, has_flags, rm, Ctx, Part, RawCtx, ServerInfo, OK};
-use super::state;
+use super::api::{call, has_flags, rm, Ctx, Part, ServerInfo, OK};
 use crate::command::Policy;
 use crate::limits;
 use crate::primitive::manager::Budget;
@@ -161,13 +160,13 @@ pub(super) fn events() -> bool {
     EVENTS.get() != 0
 }
 
-/// Tells the server about the settings and takes the values of its configuration file.
-pub(super) fn register(ctx: Ctx) -> bool {
+/// Tells the server about the settings and takes the values of its configuration file. It calls `apply` when numbers have changed.
+pub(super) fn register(ctx: Ctx, apply: raw::RedisModuleConfigApplyFunc) -> bool {
     let flags = raw::REDISMODULE_CONFIG_DEFAULT;
     let numbers = NUMBERS.iter().all(|number| {
         let data = ptr::from_ref(*number).cast_mut().cast();
         let name = number.name.as_ptr();
-        let (get, set, apply) = (Some(get_number as _), Some(set_number as _), Some(apply as _));
+        let (get, set) = (Some(get_number as _), Some(set_number as _));
         let IntSetting { default, min, max, .. } = **number;
         rm!(RedisModule_RegisterNumericConfig(
             ctx.as_ptr(),
@@ -214,15 +213,6 @@ unsafe extern "C" fn set_number(
 ) -> c_int {
     // SAFETY: the server passes what it was given.
     unsafe { number(data) }.value.store(value, Relaxed);
-    OK
-}
-
-unsafe extern "C" fn apply(
-    _ctx: *mut RawCtx,
-    _data: *mut c_void,
-    _error: *mut *mut raw::RedisModuleString,
-) -> c_int {
-    state::with(|host| apply_to(&mut host.manager));
     OK
 }
 

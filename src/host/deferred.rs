@@ -5,7 +5,6 @@
 //! Four guards before every write: still primary; as many replicas as the operator asks for; no pause or failover that wants the
 //! stream quiet; in a cluster, the slot still ours, for otherwise "the key is gone" means "the key has moved".
 
-use std::ffi::CStr;
 use std::rc::Rc;
 
 use redis_module::raw;
@@ -22,7 +21,6 @@ use crate::command::effect::window::WindowEffect;
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::driver;
-use crate::primitive::effect::WaitEnd;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Set;
 use crate::primitive::{Moment, WaiterId};
@@ -261,36 +259,5 @@ fn look_again(ctx: Ctx, db: i32, name: &OwnString) {
                 }
             }
         });
-    });
-}
-
-/// Ends the waits for a lock that is no more, for as long as the budget allows, and sees that the rest follows. Those who
-/// only watch the key are told when it is looked at.
-pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: impl Fn() -> bool) {
-    state::with(|host| {
-        // Other locks that they waited for, each once, however many of them stood in its queue.
-        let mut left = Set::default();
-        while let Some((id, _)) = host.manager.waiters.front(db, key) {
-            if !in_budget() {
-                host.recheck(db, key);
-                break;
-            }
-            let client = host.manager.waiters.client_of(id);
-            left.extend(host.manager.take_out(id, WaitEnd::Failed).into_iter().flat_map(|(_, keys)| keys));
-            client.into_iter().for_each(|client| host.blocked.answer(client, Answer::Failed(text)));
-        }
-        left.remove(key);
-        left.iter().for_each(|key| host.recheck(db, key));
-    });
-}
-
-/// Ends the watches of a key with an error.
-pub(super) fn fail_watches(db: i32, key: &[u8], text: &'static CStr) {
-    state::with(|host| {
-        let ids: Vec<WaiterId> = host.manager.observers.of(db, key).collect();
-        for id in ids {
-            host.manager.observers.remove(id);
-            host.blocked.answer(id, Answer::Failed(text));
-        }
     });
 }

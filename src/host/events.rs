@@ -6,7 +6,7 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 use redis_module::raw;
 
 use super::api::{has, has_flags, log, rm, Ctx, OwnString, RawCtx, RawStr, Str, OK};
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::state::{self, Host};
 use super::value::{TypeHandle, Value};
 use super::{clock, cluster, config, deferred, elsewhere, hearing, journal, key};
@@ -341,6 +341,16 @@ unsafe extern "C" fn on_config(
             host.listeners.forget();
         });
     });
+}
+
+/// Settings of ours were changed.
+pub(super) unsafe extern "C" fn on_own_config(
+    _ctx: *mut RawCtx,
+    _data: *mut c_void,
+    _error: *mut *mut RawStr,
+) -> c_int {
+    state::with(|host| config::apply_to(&mut host.manager));
+    OK
 }
 
 /// Begins to listen for RENAME, MOVE and RESTORE, which give a lock another name or a new life.

@@ -5,8 +5,9 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use smallvec::SmallVec;
 
-use super::api::{log, rm, Ctx, RawCtx, RawStr, Str, OK};
-use super::{hearing, journal, reply};
+use super::api::{rm, Ctx, RawCtx, RawStr, Str, OK};
+use super::panics::catch_panic;
+use super::{clock, hearing, journal, reply, state};
 use crate::error::LockError;
 
 /// One call of a command.
@@ -81,20 +82,12 @@ pub(super) unsafe extern "C" fn command<V: Handler>(
 
 #[cold]
 fn refuse(ctx: Ctx, error: &LockError) {
-    super::state::with_unless_ours(|host| host.manager.stats.refused.up());
-    journal::note_refusal(ctx, error);
+    let refusal = state::with_unless_ours(|host| {
+        host.manager.stats.refused.up();
+        host.refusals.admit(error, clock::now())
+    });
+    if let Some(refusal) = refusal.flatten() {
+        journal::note_refusal(ctx, &refusal);
+    }
     reply::error(ctx, error);
-}
-
-/// Runs a callback that has nobody to reply to.
-pub(super) fn catch_panic<R: Default>(what: &str, work: impl FnOnce() -> R) -> R {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        log(c"warning", &format!("lock: the {what} callback failed; the line above has the reason"));
-        R::default()
-    })
-}
-
-/// Sends the reason of a panic to the server's log instead of a terminal that nobody sees.
-pub(super) fn log_panics() {
-    std::panic::set_hook(Box::new(|info| log(c"warning", &format!("lock: {info}"))));
 }

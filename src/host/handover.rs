@@ -15,7 +15,7 @@ use redis_module::raw;
 use redis_module::raw::{RedisModuleCommandFilter as Filter, RedisModuleCommandFilterCtx as FilterCtx};
 
 use super::api::{rm, Ctx, ServerInfo, Str, OK};
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::state;
 
 /// How long the id of a node in a cluster is.

@@ -7,7 +7,7 @@ use std::ffi::{c_int, CStr, CString};
 use redis_module::raw;
 
 use super::api::{rm, Ctx, InfoCtx};
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::{clock, config, latch_type, lock_type, state};
 use crate::command::recovery;
 

@@ -5,7 +5,6 @@ use std::fmt::Write;
 
 use super::api::{log, rm, Ctx};
 use super::rights::user_name;
-use super::{clock, state};
 use crate::error::{LockError, Quoted};
 use crate::primitive::broken::first_broken;
 use crate::primitive::stats::Stats;
@@ -40,6 +39,28 @@ pub(super) struct Refusals {
     caps: Spared,
 }
 
+/// One that is written down.
+pub(super) struct Refusal {
+    event: &'static str,
+    /// How many of its kind were not, before it.
+    left_out: u64,
+    why: String,
+}
+
+impl Refusals {
+    /// The refusal, if it is one that tells of trouble: a deadlock, or a cap that is reached. At most one of a kind in a second.
+    pub(super) fn admit(&mut self, error: &LockError, now: Moment) -> Option<Refusal> {
+        let text = error.to_string();
+        let (code, why) = text.split_once(' ')?;
+        let (event, spared) = match code {
+            "DEADLOCK" => ("deadlock", &mut self.deadlocks),
+            "QUEUEFULL" => ("cap", &mut self.caps),
+            _ => return None,
+        };
+        Some(Refusal { event, left_out: spared.admit(now)?, why: why.to_owned() })
+    }
+}
+
 /// Writes down, once, that something was found which cannot be: a fault of this module.
 pub(super) fn tell_broken() {
     if let Some(what) = first_broken() {
@@ -65,20 +86,9 @@ pub(super) fn note_deed(ctx: Ctx, event: &str, fields: &[(&str, &dyn std::fmt::D
     log(c"notice", &line);
 }
 
-/// Writes down a refusal, if it is one that tells of trouble: a deadlock, or a cap that is reached. At most one of a kind in
-/// a second.
-pub(super) fn note_refusal(ctx: Ctx, error: &LockError) {
-    let text = error.to_string();
-    let code = text.split(' ').next().unwrap_or_default();
-    let now = clock::now();
-    let admitted = state::with_unless_ours(|host| match code {
-        "DEADLOCK" => host.refusals.deadlocks.admit(now),
-        "QUEUEFULL" => host.refusals.caps.admit(now),
-        _ => None,
-    });
-    let Some(left_out) = admitted.flatten() else { return };
-    let event = if code == "DEADLOCK" { "deadlock" } else { "cap" };
+/// Writes down a refusal that was admitted.
+pub(super) fn note_refusal(ctx: Ctx, refusal: &Refusal) {
     let client = rm!(RedisModule_GetClientId(ctx.as_ptr()));
-    let why = text.get(code.len()..).unwrap_or_default().trim_start();
+    let Refusal { event, left_out, why } = refusal;
     log(c"warning", &format!("lock: event={event} client={client} left-out={left_out} why=\"{why}\""));
 }

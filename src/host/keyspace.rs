@@ -2,7 +2,7 @@
 
 use super::api::{Ctx, OwnString, Str};
 use super::blocked::NOT_A_LOCK;
-use super::deferred::fail_waits;
+use super::failed_waits::fail_waits;
 use super::key::LockKey;
 use super::slot_scope::SlotScope;
 use super::state;

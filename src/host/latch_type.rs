@@ -4,7 +4,8 @@
 
 use super::api::{Ctx, Digest, Io, Str};
 use super::replicate;
-use super::value::{self, TypeHandle, Value};
+use super::type_methods;
+use super::value::{TypeHandle, Value};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::{codec, Latch};
@@ -19,7 +20,7 @@ pub(super) fn count() -> usize {
 
 /// Tells the server about the type.
 pub(super) fn register(ctx: Ctx) -> bool {
-    value::register::<Latch>(ctx, |_| {})
+    type_methods::register::<Latch>(ctx, |_| {})
 }
 
 impl Value for Latch {

@@ -8,8 +8,9 @@ use std::ffi::{c_int, c_void};
 use redis_module::raw;
 
 use super::api::{has, rm, Ctx, Digest, Io, KeyOpt, Str, ERR, OK};
-use super::handler::catch_panic;
-use super::value::{self, behind, is_load, source, with_text, TypeHandle, Value, ENCODING, FIRST_ENCODING};
+use super::panics::catch_panic;
+use super::type_methods::{self, behind, is_load, source, with_text};
+use super::value::{TypeHandle, Value, ENCODING, FIRST_ENCODING};
 use super::{clock, events, hearing, replicate, state};
 use crate::error::LockError;
 use crate::primitive::codec::{self, Source};
@@ -27,7 +28,7 @@ pub(super) fn count() -> usize {
 
 /// Tells the server about the type.
 pub(super) fn register(ctx: Ctx) -> bool {
-    value::register::<Lock>(ctx, |methods| {
+    type_methods::register::<Lock>(ctx, |methods| {
         // `unlink2` also says which key it was.
         methods.unlink2 = Some(unlink);
         methods.aux_load = Some(aux_load);

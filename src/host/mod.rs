@@ -3,12 +3,14 @@
 mod after_sleep;
 mod api;
 mod blocked;
+mod change;
 mod clock;
 mod cluster;
 mod config;
 mod deferred;
 mod elsewhere;
 mod events;
+mod failed_waits;
 mod handler;
 mod handover;
 mod hearing;
@@ -20,6 +22,7 @@ mod latch_type;
 mod lock_type;
 mod notify;
 mod observe;
+mod panics;
 mod register;
 mod replica;
 mod replicate;
@@ -28,6 +31,7 @@ mod rights;
 mod slot_scope;
 mod state;
 mod step;
+mod type_methods;
 mod value;
 mod verbs;
 mod wake_timer;
@@ -66,13 +70,13 @@ fn set_up(ctx: Ctx) -> Result<(), String> {
             "this server has no {name}; Redis 7.0.15, Redis 8.2.3 and Valkey 9.1.2 have what is needed"
         ));
     }
-    handler::log_panics();
+    panics::log_panics();
     clock::set_by_wall();
     let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
     step(lock_type::register(ctx) && latch_type::register(ctx), "a data type")?;
     step(add_category(ctx), "the ACL category")?;
     step(add_commands(ctx), "a command")?;
-    step(config::register(ctx), "the settings")?;
+    step(config::register(ctx, Some(events::on_own_config)), "the settings")?;
     config::ask_max_clients(ctx);
     step(info::register(ctx), "the INFO section")?;
     set_options(ctx);

@@ -4,20 +4,16 @@
 use super::api::{rm, Ctx, Str};
 use super::blocked::{Answer, Blocked, NOT_PERMITTED};
 use super::key::LockKey;
-use super::keyspace::ServerKeyspace;
 use super::notify::{self, Event, Events};
 use super::replicate;
-use super::slot_scope::SlotScope;
 use super::state::{self, Host};
-use super::{clock, hearing, observe};
+use super::{clock, hearing};
 use crate::command::effect::step::effects_of;
 use crate::error::LockError;
-use crate::primitive::allowance::Allowance;
-use crate::primitive::driver;
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, LockManager, Step, WaiterId};
+use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, Step, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
 #[derive(Clone, Copy)]
@@ -26,70 +22,6 @@ pub(super) struct Origin<'c> {
     pub(super) db: i32,
     /// Whether a client's command is being run, and not work of our own.
     pub(super) in_command: bool,
-}
-
-/// Lets `work` change a lock, then stores it and carries out what follows. What was due on the lock is done even
-/// if the request itself is refused.
-pub(super) fn change<R>(
-    origin: Origin,
-    name: Str,
-    work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
-) -> Result<R, LockError> {
-    // Before the state is taken: opening deletes a key whose time to live, which another command gave it, has ended.
-    change_open(origin, name, LockKey::open(origin.ctx, name)?, work)
-}
-
-/// The same for a key that is open.
-pub(super) fn change_open<R>(
-    origin: Origin,
-    name: Str,
-    key: LockKey,
-    work: impl FnOnce(&mut Step, &mut Blocked) -> Result<R, LockError>,
-) -> Result<R, LockError> {
-    let (result, is_over) = change_one(origin, name, key, |step, blocked| {
-        begin(origin, step.manager);
-        work(step, blocked)
-    });
-    if !is_over {
-        finish(origin, name);
-    }
-    result
-}
-
-/// The same for several locks together, each named once.
-pub(super) fn change_all<R>(
-    origin: Origin,
-    names: &[Str],
-    work: impl FnOnce(&mut GroupStep, &mut Blocked) -> Result<R, LockError>,
-) -> Result<R, LockError> {
-    state::with(|host| begin(origin, &mut host.manager));
-    let result = change_group(origin, names, work);
-    names.first().into_iter().for_each(|name| finish(origin, *name));
-    result
-}
-
-/// Gives a client's command its allowance. Work of our own has its own, whatever it consists of.
-fn begin(origin: Origin, manager: &mut LockManager) {
-    if origin.in_command {
-        manager.allowance = Allowance::default();
-    }
-}
-
-/// Does what a step on this lock has left to be done.
-#[inline(never)]
-fn finish(origin: Origin, name: Str) {
-    let scope =
-        if origin.in_command { SlotScope::of_command(origin.ctx, name.as_bytes()) } else { SlotScope::All };
-    driver::finish_step(&mut ServerKeyspace { origin, scope, in_budget: &|| true });
-    let is_watched = state::with(|host| {
-        if !host.manager.rechecks.is_empty() {
-            host.timer.wake_now();
-        }
-        !host.manager.observers.is_quiet()
-    });
-    if is_watched {
-        observe::after_step(origin.ctx, scope);
-    }
 }
 
 /// The result of the work, and whether nothing was left undone.

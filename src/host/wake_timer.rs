@@ -11,7 +11,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::api::{rm, Ctx, RawCtx};
-use super::handler::catch_panic;
+use super::panics::catch_panic;
 use super::{clock, deferred, hearing, state};
 use crate::primitive::Moment;
 

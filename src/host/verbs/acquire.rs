@@ -1,11 +1,11 @@
 //! LOCK.ACQUIRE.
 
 use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::change::change_open;
 use super::super::config;
 use super::super::handler::{Call, Handler};
 use super::super::key::OpenKey;
 use super::super::rights::check_channel;
-use super::super::step::change_open;
 use super::plain::{acquire as take, Went};
 use super::tie::tie;
 use super::waiting::{generate_owner, possible, Taking};

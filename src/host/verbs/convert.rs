@@ -1,11 +1,11 @@
 //! LOCK.CONVERT and LOCK.SETLIMIT: another mode or another limit for a lock that is held.
 
 use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::change::change;
 use super::super::config;
 use super::super::handler::{Call, Handler};
 use super::super::reply::{self, Outcome};
 use super::super::rights::check_channel;
-use super::super::step::change;
 use super::waiting::{get_in_line, possible, wait_for_turn, with_deadlock_check};
 use super::{origin, report_held, report_not_held, say, Handled};
 use crate::command::convert::{Convert, Converted};

@@ -6,11 +6,11 @@ use redis_module::raw;
 
 use super::super::api::{rm, Str};
 use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::change::change_all;
 use super::super::config;
 use super::super::handler::{Call, Handler};
 use super::super::reply;
 use super::super::rights::check_channel;
-use super::super::step::change_all;
 use super::tie::tie;
 use super::waiting::{generate_owner, possible, Taking};
 use super::{origin, report_acquired, say_acquired, Handled};

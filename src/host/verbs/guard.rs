@@ -7,10 +7,10 @@ use std::ptr;
 use redis_module::raw;
 
 use super::super::api::{call, rm, Ctx, Part, ServerReply, Str};
+use super::super::change::change;
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::rights::Rights;
-use super::super::step::change;
 use super::super::{clock, cluster, state};
 use super::needed::needed;
 use super::origin;

@@ -1,9 +1,9 @@
 //! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
 
+use super::super::change::{change, change_open};
 use super::super::handler::{Call, Handler};
 use super::super::key::{read, OpenKey};
 use super::super::reply::Outcome;
-use super::super::step::{change, change_open};
 use super::super::{clock, config, state};
 use super::plain::{release as give_back, Went};
 use super::tie::tie;

@@ -5,11 +5,11 @@ use redis_module::raw;
 
 use super::super::api::has_flags;
 use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::change::change;
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::reply::{self, Outcome};
 use super::super::state::{self, Host};
-use super::super::step::change;
 use super::super::{clock, config};
 use super::origin;
 use super::waiting::may_block;

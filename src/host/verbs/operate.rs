@@ -3,11 +3,11 @@
 use std::fmt::Display;
 
 use super::super::blocked::{Answer, Blocked, NOT_PERMITTED};
+use super::super::change::change;
 use super::super::config;
 use super::super::handler::{Call, Handler};
 use super::super::journal::note_deed;
 use super::super::reply::{self, Outcome};
-use super::super::step::change;
 use super::origin;
 use super::waiting::with_deadlock_check;
 use crate::command::operate::{cancel, parse_cancel, Break, Steal};
