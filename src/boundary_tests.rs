@@ -130,10 +130,12 @@ fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
         let up = "super::".repeat(up);
         let shipped = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         let own = module(file);
-        let trees = shipped.split("use ").skip(1).flat_map(|tree| {
-            let tree: String = tree.split(';').next().unwrap().split_whitespace().collect();
-            paths(&tree)
+        let trees = shipped.split("use ").skip(1).map(|tree| -> String {
+            // Texts and names have such a word, too, but it is followed by more than a path.
+            tree.split(';').next().unwrap().split_whitespace().collect()
         });
+        let is_path = |tree: &String| tree.chars().all(|c| c.is_alphanumeric() || "_:,{}*".contains(c));
+        let trees = trees.filter(is_path).flat_map(|tree| paths(&tree));
         let inline = shipped.split(|c: char| !(c.is_alphanumeric() || "_:".contains(c))).map(str::to_owned);
         for path in trees.chain(inline) {
             let path = path.replace(&format!("crate::{layer}::"), &up);
