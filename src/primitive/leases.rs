@@ -5,19 +5,19 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
-use smallvec::SmallVec;
-
 use super::deadlines::{Deadlines, Slot};
-use super::footprint::allocated;
 use super::roll::{self, Link, Links, Roll};
+use super::short::Short;
 use super::table::hash_of;
 use super::{Fence, Hold, Moment};
+
+/// The name of a lock, in place where it is of ordinary length.
+type Name = Short<22>;
 
 /// Where to look when a lease is due.
 #[derive(Debug)]
 pub(crate) struct LeaseRef {
-    /// The key; one of ordinary length takes no memory of its own.
-    pub key: SmallVec<[u8; NAME_INLINE]>,
+    pub key: Name,
     pub fence: Fence,
     link: Link,
 }
@@ -43,34 +43,23 @@ struct Index {
 
 impl Index {
     fn insert(&mut self, at: Moment, key: &[u8], fence: Fence) -> Slot {
-        self.name_bytes += name_bytes(key.len());
+        self.name_bytes += Name::heap_bytes(key.len());
         self.roll.add(place_of(key), &mut self.wheel, |wheel, link| {
-            wheel.insert(at, LeaseRef { key: SmallVec::from_slice(key), fence, link })
+            wheel.insert(at, LeaseRef { key: Name::new(key), fence, link })
         })
     }
 
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
         let lease = self.wheel.remove(slot)?;
         self.roll.forget(lease.link, &mut self.wheel);
-        self.name_bytes -= name_bytes(lease.key.len());
+        self.name_bytes -= Name::heap_bytes(lease.key.len());
         Some(lease)
-    }
-}
-
-/// A name that fits takes no more than its entry.
-const NAME_INLINE: usize = 16;
-
-const fn name_bytes(len: usize) -> usize {
-    if len > NAME_INLINE {
-        allocated(len)
-    } else {
-        0
     }
 }
 
 /// What the index takes for one hold of a lock with a name of this length.
 pub(crate) const fn hold_bytes(name_len: usize) -> usize {
-    Deadlines::<LeaseRef>::ENTRY_BYTES + size_of::<u32>() + name_bytes(name_len)
+    Deadlines::<LeaseRef>::ENTRY_BYTES + size_of::<u32>() + Name::heap_bytes(name_len)
 }
 
 /// Where a lock has its place in the order of the roll.
@@ -214,7 +203,7 @@ impl Leases {
 
     /// The names of all locks, in no order, one for each hold.
     pub(crate) fn names(&self) -> impl Iterator<Item = &[u8]> {
-        self.indexes.iter().flat_map(|(_, index)| index.wheel.values().map(|lease| lease.key.as_slice()))
+        self.indexes.iter().flat_map(|(_, index)| index.wheel.values().map(|lease| &*lease.key))
     }
 
     fn index(&self, db: i32) -> Option<&Index> {

@@ -38,6 +38,7 @@ pub(crate) mod recovery;
 pub(crate) mod reentry;
 pub(crate) mod repeats;
 pub(crate) mod roll;
+pub(crate) mod short;
 pub(crate) mod slab;
 pub(crate) mod stats;
 pub(crate) mod step;

@@ -23,7 +23,7 @@ impl Handler for AcquireHandler {
         let [key, owner, option, ms] = [key, owner, option, ms].map(|word| word.as_bytes());
         match plain::acquire(key, owner, option, ms, config::max_lease_ms()) {
             None => acquire(call, None),
-            Some(lease) => match take(call, owner, lease, true)? {
+            Some(lease) => match take(call, key, owner, lease, true)? {
                 Went::Through => Ok(()),
                 Went::ToKey(key) => acquire(call, Some(key)),
             },
@@ -48,7 +48,7 @@ fn acquire(call: &Call, key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
     let key = match (key, plain_lease()) {
         (Some(key), _) => key,
         (None, None) => OpenKey::open(call.ctx, call.key())?,
-        (None, Some(lease)) => match take(call, owner, lease, request.terms.wait.is_none())? {
+        (None, Some(lease)) => match take(call, request.key, owner, lease, request.terms.wait.is_none())? {
             Went::Through => return Ok(()),
             Went::ToKey(key) => key,
         },

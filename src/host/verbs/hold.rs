@@ -20,18 +20,18 @@ pub(in crate::host) struct ReleaseHandler;
 
 impl Handler for ReleaseHandler {
     fn run(call: &Call) -> Result<(), LockError> {
-        let (owner, named) = match *call.strings() {
-            [_, owner] => (owner.as_bytes(), None),
-            [_, owner, option, n] => match plain::fence(option.as_bytes(), n.as_bytes()) {
-                Some(fence) => (owner.as_bytes(), Some(fence)),
+        let (key, owner, named) = match *call.strings() {
+            [key, owner] => (key.as_bytes(), owner.as_bytes(), None),
+            [key, owner, option, n] => match plain::fence(option.as_bytes(), n.as_bytes()) {
+                Some(fence) => (key.as_bytes(), owner.as_bytes(), Some(fence)),
                 None => return release(call, None),
             },
             _ => return release(call, None),
         };
-        if !plain::names(call.key().as_bytes(), owner) {
+        if !plain::names(key, owner) {
             return release(call, None);
         }
-        match give_back(call, owner, named)? {
+        match give_back(call, key, owner, named)? {
             Went::Through => Ok(()),
             Went::ToKey(key) => release(call, Some(key)),
         }

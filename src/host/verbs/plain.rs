@@ -20,32 +20,35 @@ pub(super) enum Went<'c> {
 /// Takes the lock for its owner if it is free, and replies. Who only tries is refused, too, if somebody has it.
 pub(super) fn acquire<'c>(
     call: &Call<'c>,
+    key: &[u8],
     owner: &[u8],
     lease: Lease,
     tries: bool,
 ) -> Result<Went<'c>, LockError> {
     let (ctx, name) = (call.ctx, call.key());
-    let mut key = OpenKey::<Lock>::open(ctx, name)?;
-    if let Some(lock) = key.value() {
+    let mut open = OpenKey::<Lock>::open(ctx, name)?;
+    if let Some(lock) = open.value() {
         let is_refused = tries
             && lock.plain_hold().is_some()
-            && state::with(|host| request(host, call, owner).is_some_and(|request| request.is_refused(lock)));
+            && state::with(|host| {
+                request(host, call, key, owner).is_some_and(|request| request.is_refused(lock))
+            });
         if !is_refused {
-            return Ok(Went::ToKey(key));
+            return Ok(Went::ToKey(open));
         }
-        drop(key);
+        drop(open);
         reply::nil(ctx);
         return Ok(Went::Through);
     }
     let fence = state::with(|host| {
-        let request = request(host, call, owner)?;
+        let request = request(host, call, key, owner)?;
         let (lock, fence) = request.grant(&mut host.manager, lease)?;
-        key.put(lock);
+        open.put(lock);
         changed(host, ctx, name);
         Some(fence)
     });
-    let Some(fence) = fence else { return Ok(Went::ToKey(key)) };
-    drop(key);
+    let Some(fence) = fence else { return Ok(Went::ToKey(open)) };
+    drop(open);
     notify::publish(ctx, name, &[Event::Acquired]);
     reply::int(ctx, fence.to_wire());
     Ok(Went::Through)
@@ -54,25 +57,26 @@ pub(super) fn acquire<'c>(
 /// Gives the lock back for its owner if that has it, and replies.
 pub(super) fn release<'c>(
     call: &Call<'c>,
+    key: &[u8],
     owner: &[u8],
     named: Option<Fence>,
 ) -> Result<Went<'c>, LockError> {
     let (ctx, name) = (call.ctx, call.key());
-    let mut key = OpenKey::<Lock>::open(ctx, name)?;
+    let mut open = OpenKey::<Lock>::open(ctx, name)?;
     let is_free = state::with(|host| {
-        let Some(lock) = key.value().filter(|lock| lock.plain_hold().is_some()) else { return false };
-        let Some(request) = request(host, call, owner) else { return false };
+        let Some(lock) = open.value().filter(|lock| lock.plain_hold().is_some()) else { return false };
+        let Some(request) = request(host, call, key, owner) else { return false };
         let is_free = request.release(&mut host.manager, lock, named);
         if is_free {
-            key.delete();
+            open.delete();
             changed(host, ctx, name);
         }
         is_free
     });
     if !is_free {
-        return Ok(Went::ToKey(key));
+        return Ok(Went::ToKey(open));
     }
-    drop(key);
+    drop(open);
     notify::publish(ctx, name, &[Event::Released]);
     reply::int(ctx, 1);
     Ok(Went::Through)
@@ -81,8 +85,7 @@ pub(super) fn release<'c>(
 /// What is asked. Returns `None` where this server decides nothing, somebody is to be told what it decides, or the way is not
 /// open.
 #[inline]
-fn request<'a>(host: &mut Host, call: &Call<'a>, owner: &'a [u8]) -> Option<Plain<'a>> {
-    let key = call.key().as_bytes();
+fn request<'a>(host: &mut Host, call: &Call, key: &'a [u8], owner: &'a [u8]) -> Option<Plain<'a>> {
     if !host.is_primary || host.listeners.any(call.ctx) || !plain::is_open(&host.manager, key) {
         return None;
     }

@@ -151,7 +151,7 @@ impl LockManager {
             return None;
         }
         let (db, lease) = self.leases.pop_due(now)?;
-        Some(Recheck::of(db, lease.key.as_slice().into()))
+        Some(Recheck::of(db, (*lease.key).into()))
     }
 
     /// Names some more of the locks that are to be looked at because all are. Returns whether there may be others.
