@@ -108,7 +108,7 @@ pub(crate) struct Waiters {
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
     users: Users,
-    /// What all this takes of the server's memory.
+    /// What all this takes of the server's memory, but for the tables of queues and owners.
     bytes: usize,
     arrivals: u64,
 }
@@ -176,7 +176,6 @@ impl Waiters {
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
     pub(crate) fn insert(&mut self, db: i32, keys: &[&[u8]], place: Position, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
-        let tables_before = self.table_bytes(db);
         let owner = shared(self.waits.entry(db).or_default(), waiter.request.owner.as_bytes());
         let tickets = usize::from(waiter.kind == WaiterKind::Ticket);
         self.tickets += tickets;
@@ -222,13 +221,11 @@ impl Waiters {
         if count > 1 || keys.len() > 1 {
             self.mark(id, true);
         }
-        self.bytes = self.bytes + self.table_bytes(db) - tables_before;
         id
     }
 
     /// Takes a waiter out of its queues.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<QueueNode> {
-        let tables_before = self.table_bytes(self.get(id)?.db);
         let entry = *self.entries.remove(&id)?;
         self.deadlines.remove(entry.timer);
         self.groups.remove(&id);
@@ -263,7 +260,6 @@ impl Waiters {
             }
         }
         self.forget_wait(entry.db, owner, id);
-        self.bytes = self.bytes + self.table_bytes(entry.db) - tables_before;
         Some(entry)
     }
 

@@ -21,13 +21,9 @@ const WAIT: usize = allocated(size_of::<QueueNode>())
 impl Waiters {
     /// What all of it takes, and the clients that wait with it.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + self.clients() * CLIENT
-    }
-
-    /// What the tables of one database take.
-    pub(super) fn table_bytes(&self, db: i32) -> usize {
-        let (queues, waits) = (self.queues.get(&db), self.waits.get(&db));
-        queues.map_or(0, Table::bytes) + waits.map_or(0, Table::bytes)
+        let queues = self.queues.values().map(Table::bytes);
+        let tables = queues.chain(self.waits.values().map(Table::bytes)).sum::<usize>();
+        self.bytes + tables + self.clients() * CLIENT
     }
 }
 
