@@ -28,7 +28,7 @@ impl<'a> Args<'a> {
 
     /// The next word, which the command cannot do without.
     pub(crate) fn required(&mut self) -> Result<&'a [u8], LockError> {
-        self.next_word().ok_or(LockError::Arity(self.command))
+        self.next_word().ok_or_else(|| LockError::Arity(self.command))
     }
 
     /// The next `count` words, apart from the rest. Returns `None` if there are not so many.
@@ -57,13 +57,13 @@ impl<'a> Args<'a> {
 
     /// The value of `option`.
     pub(crate) fn value(&mut self, option: &'static str) -> Result<&'a [u8], LockError> {
-        self.next_word().ok_or(LockError::MissingValue(option))
+        self.next_word().ok_or_else(|| LockError::MissingValue(option))
     }
 
     /// The value of `option` as a whole number in a range.
     pub(crate) fn number(&mut self, option: &'static str, min: i64, max: i64) -> Result<i64, LockError> {
         let word = self.value(option)?;
-        parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or(LockError::Number {
+        parse_i64(word).filter(|n| (min..=max).contains(n)).ok_or_else(|| LockError::Number {
             what: option,
             min,
             max,
@@ -79,7 +79,7 @@ impl<'a> Args<'a> {
     /// The value of FENCE.
     pub(crate) fn fence(&mut self) -> Result<Fence, LockError> {
         let max = FENCE_MAX as i64;
-        parse_fence(self.value("FENCE")?).ok_or(LockError::Number { what: "FENCE", min: 1, max })
+        parse_fence(self.value("FENCE")?).ok_or_else(|| LockError::Number { what: "FENCE", min: 1, max })
     }
 
     /// The value of REENTRANT.

@@ -199,7 +199,7 @@ impl<'a> Terms<'a> {
             .boxed()
         };
         Ok(AcquireRequest {
-            owner: Owner::new(owner).ok_or(LockError::OwnerLength)?,
+            owner: Owner::new(owner).ok_or_else(|| LockError::OwnerLength)?,
             permits: self.permits,
             lease: self.lease(policy),
             extra: if is_plain { None } else { extra() },

@@ -63,7 +63,7 @@ impl Cooldown {
         };
         let has_cooldown = until > now && (how == HoldEnd::Released || how.is_abnormal());
         let cooldown = Lease::ms(until.ms_after(now));
-        has_cooldown.then_some(Self {
+        has_cooldown.then(|| Self {
             hold: Hold { lease: cooldown, deadline: until, extra: None, mark: Mark::NONE, ..hold },
             why,
         })
