@@ -49,6 +49,7 @@ pub(crate) const ACQUIRE: Spec = Spec {
         terms::NOTE,
         terms::WITHINFO,
     ],
+    ..Spec::WRITES_KEY
 };
 
 pub(crate) const RELEASE: Spec = Spec {
@@ -60,6 +61,7 @@ pub(crate) const RELEASE: Spec = Spec {
     acl: "write slow",
     complexity: "O(N) with N keys",
     args: &[Arg::string("owner"), KEYS[0], KEYS[1], terms::FENCE, terms::CANCEL],
+    ..Spec::WRITES_KEY
 };
 
 pub(crate) const RENEW: Spec = Spec {
@@ -71,6 +73,7 @@ pub(crate) const RENEW: Spec = Spec {
     acl: "write slow",
     complexity: "O(N) with N keys",
     args: &[Arg::string("owner"), Arg::int("milliseconds"), KEYS[0], KEYS[1], terms::FENCE, terms::MODE],
+    ..Spec::WRITES_KEY
 };
 
 /// A request for several locks together.

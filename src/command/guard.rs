@@ -24,6 +24,7 @@ pub(crate) const SPEC: Spec = Spec {
         Arg::string("command"),
         Arg::string("arg").optional().many(),
     ],
+    ..Spec::READS_KEY
 };
 
 /// How many words come before the command that is guarded, the name among them.

@@ -48,7 +48,7 @@ pub(crate) const INFO: Spec = Spec {
     flags: "readonly",
     arity: 2,
     acl: "read",
-    complexity: "O(N) with N ids, of which 1000 are shown",
+    complexity: "O(N) with N ids that are shown, at most 1000",
     args: &[Arg::KEY],
     ..Spec::READS_KEY
 };

@@ -10,6 +10,8 @@ pub(crate) mod fence;
 pub(crate) mod glob;
 pub(crate) mod group;
 pub(crate) mod guard;
+#[cfg(test)]
+mod head_tests;
 pub(crate) mod help;
 pub(crate) mod holder;
 pub(crate) mod info;

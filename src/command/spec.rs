@@ -14,6 +14,8 @@ pub(crate) struct Spec {
     pub acl: &'static str,
     /// What a call costs, for people.
     pub complexity: &'static str,
+    /// The version of the module that had it first.
+    pub since: &'static str,
     pub args: &'static [Arg],
 }
 
@@ -43,6 +45,7 @@ impl Spec {
         key: Key::Write,
         acl: "",
         complexity: "O(1)",
+        since: "0.1.0",
         args: &[],
     };
     /// The rest of a command that reads its key.

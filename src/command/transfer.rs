@@ -21,6 +21,7 @@ pub(crate) const SPEC: Spec = Spec {
     flags: "write",
     arity: -4,
     acl: "write slow",
+    complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY, Arg::string("owner"), Arg::string("new-owner"), terms::LEASE, terms::FENCE],
     ..Spec::WRITES_KEY
 };

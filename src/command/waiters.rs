@@ -12,7 +12,7 @@ pub(crate) const SPEC: Spec = Spec {
     flags: "readonly",
     arity: -2,
     acl: "read slow",
-    complexity: "O(N) with N holds and rows",
+    complexity: "O(N * H) with N rows of the reply and H holds of the lock",
     args: &[
         Arg::KEY,
         Arg::int("count").after("COUNT").optional(),

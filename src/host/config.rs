@@ -29,7 +29,7 @@ impl IntSetting {
     }
 }
 
-/// Makes a list of settings, and each of them under a name of its own. docs/commands.md and redis.conf.example explain each, and
+/// Makes a list of settings, and each of them under a name of its own. docs/settings.md and redis.conf.example explain each, and
 /// tests see to it.
 macro_rules! settings {
     ($list:ident: $($setting:ident = $name:literal, $default:expr, $min:expr, $max:expr;)*) => {

@@ -1,4 +1,4 @@
-//! What is counted, for INFO: one row for each counter. docs/commands.md explains each, and a test sees to it.
+//! What is counted, for INFO: one row for each counter. docs/info.md explains each, and a test sees to it.
 
 use super::effect::WaitEnd;
 
@@ -90,13 +90,13 @@ mod tests {
 
     #[test]
     fn the_manual_explains_each_counter() {
-        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/info.md");
         let docs = std::fs::read_to_string(docs).unwrap();
         let explained: String = docs.lines().filter(|line| line.starts_with("| `lock_")).collect();
         let rows: Vec<_> = Stats::default().rows().collect();
         assert!(rows.len() > 20, "only {rows:?}");
         for (name, _) in rows {
-            assert!(explained.contains(&format!("`lock_{name}`")), "docs/commands.md lacks lock_{name}");
+            assert!(explained.contains(&format!("`lock_{name}`")), "docs/info.md lacks lock_{name}");
         }
     }
 }

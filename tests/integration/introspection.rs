@@ -159,7 +159,6 @@ fn command_docs_say_what_help_says() {
         let reply = server.cmd(&["COMMAND", "DOCS", &name]);
         let docs = reply.field(&name);
         assert_eq!(docs.field("summary").text(), lines[1].trim_start());
-        assert_eq!(docs.field("since"), &env!("CARGO_PKG_VERSION"));
         assert_eq!(docs.field("module"), &"lock");
         assert!(docs.field("complexity").text().starts_with("O("), "{name}");
         let args = docs.get("arguments").map(|args| args.items().iter().map(syntax).collect::<Vec<_>>());

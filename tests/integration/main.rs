@@ -28,6 +28,7 @@ mod at_rest;
 mod backlog;
 mod bad_input;
 mod blocking;
+mod book;
 mod bounded;
 mod bounds;
 mod broken_sync;

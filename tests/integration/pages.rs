@@ -349,7 +349,7 @@ fn a_hold_without_a_lease_comes_back_after_a_failover_only_if_its_owner_renews_i
     hold(&new, "silent", "b");
 }
 
-/// docs/commands.md: what CONFIG RESETSTAT does to the counters. docs/operating.md: since when a lease runs.
+/// docs/info.md: what CONFIG RESETSTAT does to the counters. docs/operating.md: since when a lease runs.
 #[test]
 fn counters_go_on_after_a_reset_and_a_lease_tells_since_when_it_runs() {
     let server = Server::start();

@@ -1,5 +1,6 @@
-//! The tables of docs/commands.md beside what the server says and what the source has: syntax, flags, rights, settings, fields,
-//! errors, events; and those of docs/design.md beside the files. A row too many, one too few or another number fails.
+//! The heads of the commands' pages and the tables of reference beside what the server says and what the source has: syntax,
+//! flags, rights, settings, fields, errors, events; and those of docs/design.md beside the files. A row too many, one too few or
+//! another number fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,14 +14,19 @@ fn read(path: &str) -> String {
         .expect("read a file of the project")
 }
 
-/// The parts of the page by their headings.
-fn sections() -> BTreeMap<String, String> {
-    let page = read("docs/commands.md");
-    let parts = page.split("\n## ").skip(1).filter_map(|part| part.split_once('\n'));
-    parts.map(|(title, text)| (title.to_owned(), text.to_owned())).collect()
+/// The page of each command, by its name.
+fn command_pages() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands");
+    let entries = std::fs::read_dir(folder).expect("read docs/commands");
+    let paths = entries.map(|entry| entry.expect("read docs/commands").path());
+    let pages = paths.filter_map(|path| {
+        let name = path.file_stem()?.to_string_lossy().to_uppercase();
+        name.contains('.').then(|| (name, std::fs::read_to_string(&path).expect("read a page")))
+    });
+    pages.collect()
 }
 
-/// The cells of the first table below `heading` whose first column is called `first`.
+/// The cells of the first table of `text` whose first column is called `first`.
 fn table(text: &str, first: &str) -> Vec<Vec<String>> {
     let head = format!("| {first} |");
     let lines = text.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
@@ -34,56 +40,53 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-fn is_command(title: &str) -> bool {
-    title.starts_with("LOCK.") || title.starts_with("LATCH.")
-}
-
-/// The words behind `**label:**`, up to the end of the sentence.
-fn said<'a>(text: &'a str, label: &str) -> Option<BTreeSet<&'a str>> {
-    let (_, rest) = text.split_once(&format!("**{label}:**"))?;
-    let end = rest.find(". ").or(rest.find(".\n")).unwrap_or(rest.len());
-    let plain = rest[..end].split([';', ':']).next().unwrap_or_default();
-    Some(plain.split([',', ' ', '\n']).filter(|word| !word.is_empty()).collect())
-}
-
 #[test]
 fn the_syntax_of_each_command_is_that_of_help() {
     let server = Server::start();
     let help: Vec<String> = server.cmd(&["LOCK.HELP"]).items().iter().map(Value::text).collect();
     let mut shown = BTreeSet::new();
-    for (title, text) in sections().iter().filter(|(title, _)| is_command(title)) {
+    for (name, page) in command_pages() {
         let syntax =
-            text.split("```text\n").nth(1).and_then(|rest| rest.lines().next()).expect("a syntax block");
-        assert!(help.contains(&syntax.to_owned()), "{title}: {syntax}");
-        shown.insert(title.clone());
+            page.split("```text\n").nth(1).and_then(|rest| rest.lines().next()).expect("a syntax block");
+        assert!(help.contains(&syntax.to_owned()), "{name}: {syntax}");
+        shown.insert(name);
     }
     let commands = help.iter().step_by(2).filter_map(|line| line.split(' ').next().map(str::to_owned));
     assert_eq!(commands.collect::<BTreeSet<_>>(), shown);
 }
 
+/// A test in src/command compares the heads with the specs; this one with what the server has made of those.
 #[test]
-fn flags_and_categories_of_each_command_are_the_servers() {
+fn the_head_of_each_page_is_what_the_server_says() {
     let server = Server::start();
-    if !is_modern(&server) {
-        return skip("categories in the page", "modules have none on this server");
+    let modern = is_modern(&server);
+    if !modern {
+        skip("categories in the pages", "modules have none on this server");
     }
-    for (title, text) in sections().iter().filter(|(title, _)| is_command(title)) {
-        let info = server.cmd(&["COMMAND", "INFO", title]);
+    for (name, page) in command_pages() {
+        let row = |line: &str, label: &str| {
+            line.strip_prefix(&format!("| {label} | "))?.strip_suffix(" |").map(str::to_owned)
+        };
+        let said = |label: &str| page.lines().find_map(|line| row(line, label)).expect(label);
+        let words = |label: &str| quoted(&said(label)).map(str::to_owned).collect::<BTreeSet<_>>();
+        let info = server.cmd(&["COMMAND", "INFO", &name]);
         let info = info.items()[0].items();
         let of = |value: &Value| match value {
             Value::Array(items) | Value::Set(items) => items.iter().map(Value::text).collect::<BTreeSet<_>>(),
             other => panic!("{other:?}"),
         };
-        let (mut flags, categories) = (of(&info[2]), of(&info[6]));
+        assert!(said("Arity").starts_with(&format!("{}: ", info[1].int())), "arity of {name}");
+        let mut flags = of(&info[2]);
         flags.retain(|flag| flag != "module");
-        let page = |label: &str| {
-            let said = said(text, label).unwrap_or_else(|| panic!("{title} has no {label}"));
-            said.into_iter().map(str::to_owned).collect::<BTreeSet<_>>()
-        };
-        assert_eq!(page("Flags"), flags, "flags of {title}");
-        let mut rights = page("ACL");
-        rights.retain(|word| word.starts_with('@'));
-        assert_eq!(rights, categories, "categories of {title}");
+        assert_eq!(words("Flags"), flags, "flags of {name}");
+        assert_eq!(said("Keys") == "none", info[8].items().is_empty(), "keys of {name}");
+        if modern {
+            assert_eq!(words("ACL categories"), of(&info[6]), "categories of {name}");
+        }
+        let docs = server.cmd(&["COMMAND", "DOCS", &name]);
+        let docs = docs.field(&name.to_lowercase());
+        assert_eq!(said("Complexity"), docs.field("complexity").text(), "complexity of {name}");
+        assert_eq!(said("Since"), docs.field("since").text(), "{name} since");
     }
 }
 
@@ -93,7 +96,7 @@ fn settings_are_as_the_table_says() {
     let all = server.cmd(&words("CONFIG GET lock.*"));
     let mut left: BTreeMap<String, String> =
         all.items().chunks_exact(2).map(|pair| (pair[0].text(), pair[1].text())).collect();
-    for row in table(&sections()["Settings"], "Setting") {
+    for row in table(&read("docs/settings.md"), "Setting") {
         let name = quoted(&row[0]).next().expect("a name");
         assert_eq!(left.remove(name).as_deref(), Some(row[1].as_str()), "the default of {name}");
         let set = |value: i64| server.cmd(&["CONFIG", "SET", name, &value.to_string()]);
@@ -113,7 +116,7 @@ fn the_fields_of_info_are_those_of_the_table() {
     let server = Server::start();
     let is = |section: &str| server.info(section).into_keys();
     let fields: BTreeSet<String> = is("lock_state").chain(is("lock_stats")).collect();
-    let rows = table(&sections()["INFO fields"], "Field");
+    let rows = table(&read("docs/info.md"), "Field");
     let named = rows.iter().flat_map(|row| quoted(&row[0]).map(str::to_owned).collect::<Vec<_>>());
     assert_eq!(named.collect::<BTreeSet<_>>(), fields);
 }
@@ -146,7 +149,7 @@ fn is_made_by(text: &str, literal: &str) -> bool {
 
 #[test]
 fn the_errors_of_the_table_are_those_of_the_source() {
-    let rows = table(&sections()["Errors"], "Code");
+    let rows = table(&read("docs/commands/errors.md"), "Code");
     let code = |row: &[String]| quoted(&row[0]).next().expect("a code").to_owned();
     let told: Vec<String> = rows
         .iter()
@@ -182,7 +185,7 @@ fn the_events_of_the_table_are_those_of_the_source() {
         texts.filter(|text| text.starts_with(prefix)).map(str::to_owned).collect()
     };
     let made: BTreeSet<String> = events("lock.").union(&events("latch.")).cloned().collect();
-    let rows = table(&sections()["Keyspace events"], "Event");
+    let rows = table(&read("docs/commands/events.md"), "Event");
     let told: BTreeSet<String> =
         rows.iter().filter_map(|row| quoted(&row[0]).next().map(str::to_owned)).collect();
     assert_eq!(told, made);

@@ -26,7 +26,7 @@ impl CommandHandle {
             version: &raw const INFO_VERSION,
             summary: texts.keep(spec.summary),
             complexity: texts.keep(spec.complexity),
-            since: texts.keep(env!("CARGO_PKG_VERSION")),
+            since: texts.keep(spec.since),
             history: ptr::null_mut(),
             tips: ptr::null(),
             arity: spec.arity,
