@@ -38,8 +38,8 @@ fn head(spec: &Spec) -> String {
         ("Complexity", spec.complexity.to_owned()),
         ("Since", spec.since.to_owned()),
     ];
-    let rows: String = rows.iter().map(|(label, text)| format!("| {label} | {text} |\n")).collect();
-    format!("# {name}\n\n```text\n{syntax}\n```\n\n| | |\n|---|---|\n{rows}\n{END}")
+    let rows: Vec<_> = rows.iter().map(|(label, text)| format!("| {label} | {text} |\n")).collect();
+    format!("# {name}\n\n```text\n{syntax}\n```\n\n| | |\n|---|---|\n{}\n{END}", rows.concat())
 }
 
 fn arity(arity: i32) -> String {
