@@ -15,11 +15,11 @@ if [ "$("$mdbook" --version 2>/dev/null)" != "mdbook v$version" ]; then
     rm -rf target/mdbook/build
 fi
 
-# All that pages link to, at the same place beside them. The summary then stands one folder higher.
+# The pages and all that they link to, in the places that they have here. The summary then stands one folder higher.
 rm -rf "$pages" target/book
 mkdir -p "$pages"
-cp -r --parents ./*.md LICENSE redis.conf.example docs clients/README.md clients/*/README.md clients/bench bench/README.md \
-    deployments/README.md examples/deploy monitoring packaging tests/integration "$pages"
+cp -r --parents ./*.md LICENSE redis.conf.example docs clients/README.md clients/*/README.md clients/bench \
+    clients/python/tests bench/README.md deployments/README.md examples/deploy monitoring packaging tests/integration "$pages"
 sed 's|](\.\./|](|; t; s|](|](docs/|' docs/SUMMARY.md >"$pages/SUMMARY.md"
 rm "$pages/docs/SUMMARY.md"
 
