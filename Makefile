@@ -188,7 +188,7 @@ fmt: ## format the code
 doc: setup ## build the documentation of the code: target/doc
 	cargo doc --locked --workspace --no-deps --document-private-items
 
-book: setup ## build the pages as a book: target/book (the first time it builds mdBook, some minutes)
+book: setup ## build the pages as a book: target/book (the first time it builds mdBook, a minute or two)
 	@tools/book.sh
 
 clean: ## remove everything that was built or fetched

@@ -18,13 +18,15 @@ fi
 # The pages and all that they link to, in the places that they have here. The summary then stands one folder higher.
 rm -rf "$pages" target/book
 mkdir -p "$pages"
-cp -r --parents ./*.md LICENSE redis.conf.example docs clients/README.md clients/*/README.md clients/bench \
-    clients/python/tests bench/README.md deployments/README.md examples/deploy monitoring packaging tests/integration "$pages"
+cp -r --parents ./*.md Cargo.toml LICENSE redis.conf.example docs clients/README.md clients/*/README.md clients/bench \
+    clients/conformance clients/python/tests bench/README.md deployments/README.md examples/deploy monitoring packaging \
+    tests/integration "$pages"
 sed 's|](\.\./|](|; t; s|](|](docs/|' docs/SUMMARY.md >"$pages/SUMMARY.md"
 rm "$pages/docs/SUMMARY.md"
+sed -i '/docs\/SUMMARY.md/d' "$pages/README.md" # the book has its contents on each page
 
 "$mdbook" build 2>&1 | tee target/book.log
-if grep -qi 'warn\|error' target/book.log; then
+if grep -qE '^ *(WARN|ERROR)' target/book.log; then
     echo "book: mdBook warns" >&2
     exit 1
 fi
