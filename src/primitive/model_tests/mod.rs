@@ -14,7 +14,10 @@ use proptest::prelude::*;
 use super::Permits;
 use crate::command::policy::Wait;
 
-const KEYS: [&[u8]; 3] = [b"k", b"l", b"m"];
+/// The same three in each of two databases.
+const KEYS: [&[u8]; 6] = [b"k", b"l", b"m", b"k", b"l", b"m"];
+const DATABASES: i32 = 2;
+const KEYS_IN_EACH: usize = 3;
 const OWNERS: [&[u8]; 4] = [b"a", b"b", b"c", b"d"];
 /// Ids of re-entry; the empty one is none.
 const ENTRIES: [&[u8]; 3] = [b"", b"x", b"y"];
@@ -24,6 +27,11 @@ const CLIENTS: usize = 3;
 
 /// How long what a ticket was given may stay unclaimed.
 const CLAIM_MS: u64 = 6;
+
+/// The database that a key is in.
+const fn db_of(key: usize) -> i32 {
+    (key / KEYS_IN_EACH) as i32
+}
 
 /// How many random runs: `LOCK_MODEL_RUNS`, or enough for every day.
 fn runs() -> u32 {

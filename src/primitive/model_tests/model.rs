@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::CLAIM_MS;
+use super::{db_of, CLAIM_MS, DATABASES, KEYS_IN_EACH};
 use crate::primitive::bounds::{Bounds, Span, Tie};
 use crate::primitive::cooldown::CooldownReason;
 use crate::primitive::waiter::WaiterKind;
@@ -91,6 +91,13 @@ pub(super) struct Waiter {
     pub upgrades: Option<usize>,
 }
 
+impl Waiter {
+    /// The database of all its keys.
+    pub(super) fn db(&self) -> i32 {
+        db_of(*self.keys.first().unwrap())
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Model {
     /// By key.
@@ -108,8 +115,8 @@ pub(super) struct Model {
     pub newest: BTreeMap<(usize, usize), (usize, HoldEnd)>,
     /// By key and owner: when the newest end was.
     pub newest_at: BTreeMap<(usize, usize), Moment>,
-    /// When all data went together last.
-    pub flushed: Option<Moment>,
+    /// By database: when all its data went together last, or others came in their place.
+    pub flushed: [Option<Moment>; DATABASES as usize],
     pub now_us: u64,
     /// By key and owner, the newest hold that is no more.
     pub past: BTreeMap<(usize, usize), usize>,
@@ -162,7 +169,7 @@ impl Model {
     /// How the newest hold of this owner ended, or this one, as far as it is remembered.
     pub(super) fn end_of(&self, key: usize, owner: usize, grant: Option<usize>) -> Option<(usize, HoldEnd)> {
         let newest = self.newest.get(&(key, owner)).copied();
-        let is_of_now = self.newest_at.get(&(key, owner)).copied() > self.flushed;
+        let is_of_now = self.newest_at.get(&(key, owner)).copied() > self.flushed[db_of(key) as usize];
         let Some(grant) = grant else { return newest.filter(|_| is_of_now) };
         let how = self.ended.get(&(key, owner, grant)).copied();
         how.map(|how| (grant, how)).or(newest.filter(|(newest, _)| *newest == grant))
@@ -203,13 +210,23 @@ impl Model {
 
     /// All data have gone. Of what went nothing is known; what is known of an owner is of an earlier hold.
     pub(super) fn flush(&mut self) {
-        self.flushed = Some(Moment(self.now_us));
+        self.flushed = [Some(Moment(self.now_us)); DATABASES as usize];
         for key in 0..self.holds.len() {
             for hold in std::mem::take(&mut self.holds[key]) {
                 self.past.insert((key, hold.owner), hold.grant);
             }
             self.cooldown[key].clear();
         }
+    }
+
+    /// The two databases have changed places. In a database of which others come nothing is known of the holds that went.
+    pub(super) fn swap_databases(&mut self) {
+        self.flushed = [Some(Moment(self.now_us)); DATABASES as usize];
+        for (key, holds) in self.holds.iter().enumerate() {
+            self.past.extend(holds.iter().map(|hold| ((key, hold.owner), hold.grant)));
+        }
+        self.holds.rotate_left(KEYS_IN_EACH);
+        self.cooldown.rotate_left(KEYS_IN_EACH);
     }
 
     /// The server was a replica for a moment.
@@ -221,7 +238,7 @@ impl Model {
         self.left.clear();
         self.handed.clear();
         self.upgraded.clear();
-        self.flushed = None;
+        self.flushed = Default::default();
     }
 
     pub(super) fn hold_of(&self, key: usize, owner: usize) -> Option<&Hold> {
@@ -304,9 +321,15 @@ impl Model {
             let is_over = |at: &usize| {
                 let waiter = &self.waiters[*at];
                 let key = *waiter.keys.first().unwrap();
+                // Its owner has come by the lock otherwise: by another database that is in the place of this one now.
+                let has_it = |key: &usize| {
+                    self.fits(*key, waiter.permits) && self.hold_of(*key, waiter.owner).is_some()
+                };
+                let (mut keys, is_late) = (waiter.keys.iter(), waiter.deadline <= now);
                 match waiter.upgrades {
                     Some(grant) if !self.holds[key].iter().any(|hold| hold.grant == grant) => true,
-                    _ => waiter.deadline <= now && waiter.keys.iter().any(|key| self.comes_first(*at, *key)),
+                    Some(_) => is_late && self.comes_first(*at, key),
+                    None => keys.any(|key| self.comes_first(*at, *key) && (is_late || has_it(key))),
                 }
             };
             if let Some(at) = (0..self.waiters.len()).find(is_over) {
@@ -352,10 +375,11 @@ impl Model {
         }
     }
 
-    /// The waiters that are left when everyone who waits for nothing lets go, gets what it can and lets go again:
-    /// they wait for ever.
-    pub(super) fn stuck(&self) -> Vec<Waiter> {
+    /// The waiters that are left in a database when everyone who waits for nothing there lets go, gets what it can and lets
+    /// go again: they wait for ever.
+    pub(super) fn stuck(&self, db: i32) -> Vec<Waiter> {
         let mut rest = self.clone();
+        rest.waiters.retain(|waiter| waiter.db() == db);
         rest.cooldown.iter_mut().for_each(Vec::clear);
         loop {
             let waiting: BTreeSet<usize> = rest.waiters.iter().map(|waiter| waiter.owner).collect();
@@ -372,7 +396,7 @@ impl Model {
     pub(super) fn would_be_stuck(&self, waiter: &Waiter) -> bool {
         let mut next = self.clone();
         next.enqueue(waiter.clone());
-        next.stuck().contains(waiter)
+        next.stuck(waiter.db()).contains(waiter)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{CLIENTS, ENTRIES, KEYS, OWNERS};
+use super::{CLIENTS, ENTRIES, KEYS, KEYS_IN_EACH, OWNERS};
 use crate::command::policy::Wait;
 use crate::primitive::Permits;
 
@@ -129,6 +129,8 @@ pub(super) enum Op {
     },
     /// All data go at once.
     Flush,
+    /// The two databases change places.
+    SwapDatabases,
     /// The server becomes a replica, and a primary again.
     ChangeRoles,
     Pass {
@@ -165,12 +167,19 @@ fn span() -> impl Strategy<Value = (Option<u64>, Option<u64>, Option<(usize, u64
     (prop::option::weighted(0.1, 1..20_u64), prop::option::weighted(0.1, 1..10_u64), tie())
 }
 
+/// Nearly always in the first database.
+fn key() -> impl Strategy<Value = usize> + Clone {
+    prop_oneof![7 => 0..KEYS_IN_EACH, 1 => KEYS_IN_EACH..KEYS.len()]
+}
+
+/// All in one database.
 fn some_keys() -> impl Strategy<Value = BTreeSet<usize>> {
-    prop::collection::btree_set(0..KEYS.len(), 1..=KEYS.len())
+    let some_of = |keys| prop::collection::btree_set(keys, 1..=KEYS_IN_EACH);
+    prop_oneof![7 => some_of(0..KEYS_IN_EACH), 1 => some_of(KEYS_IN_EACH..KEYS.len())]
 }
 
 pub(super) fn op() -> impl Strategy<Value = Op> {
-    let (key, owner) = (0..KEYS.len(), 0..OWNERS.len());
+    let (key, owner) = (key(), 0..OWNERS.len());
     let time = || prop::option::weighted(0.8, 1..20_u64);
     let entry = || prop_oneof![4 => Just(0), 1 => 0..ENTRIES.len()];
     let cancels = || prop::bool::weighted(0.3);
@@ -213,6 +222,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => any::<usize>().prop_map(|nth| Op::Rollback { nth }),
         1 => key.prop_map(|key| Op::Delete { key }),
         1 => Just(Op::Flush),
+        1 => Just(Op::SwapDatabases),
         1 => Just(Op::ChangeRoles),
         4 => (0..12_000_u64).prop_map(|us| Op::Pass { us }),
     ]

@@ -11,7 +11,7 @@ use super::model::{Hold, Model, Rollback, Waiter};
 use super::ops::{By, Op};
 use super::watch;
 use super::world::World;
-use super::{CLAIM_MS, ENTRIES, KEYS, OWNERS};
+use super::{db_of, CLAIM_MS, DATABASES, ENTRIES, KEYS, OWNERS};
 use crate::command::acquire::{Acquire, Acquired, Take};
 use crate::command::convert::{Convert, Converted};
 use crate::command::group::{AcquireAll, HeldAll};
@@ -230,6 +230,7 @@ impl Pair {
             Op::Rollback { nth } => self.roll_back(nth),
             Op::Delete { key } => self.delete(key),
             Op::Flush => self.flush(),
+            Op::SwapDatabases => self.swap_databases(),
             Op::ChangeRoles => self.change_roles(),
             Op::Pass { us } => {
                 self.world.now_us += us;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::model::{Hold, Model, Waiter};
 use super::world::World;
-use super::KEYS;
+use super::{db_of, KEYS};
 use crate::primitive::condition::{Condition, Seen, Verdict, View};
 use crate::primitive::{Fence, Moment};
 
 /// Each condition is judged as the model would.
 pub(super) fn check(world: &World, model: &Model, fences: &BTreeMap<usize, Fence>) {
     for (key, holds) in model.holds.iter().enumerate() {
-        let first = world.manager.waiters.front(0, KEYS[key]).map(|(_, first)| first);
+        let first = world.manager.waiters.front(db_of(key), KEYS[key]).map(|(_, first)| first);
         let view = View::of(world.keyspace.get(&key), first, Moment(world.now_us));
         let newest = view.newest();
         let seen = Seen { lock: Some(view), ..Seen::default() };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CLIENTS, KEYS, OWNERS};
+use super::{db_of, CLIENTS, KEYS, KEYS_IN_EACH, OWNERS};
 use crate::command::effect::step::effects_of;
 use crate::primitive::allowance::Allowance;
 use crate::primitive::bounds::Tie;
@@ -35,17 +35,20 @@ pub(super) struct World {
 }
 
 /// The locks that a step has not taken out of the keyspace.
-pub(super) struct Others<'a>(&'a BTreeMap<usize, Lock>);
+pub(super) struct Others<'a> {
+    keyspace: &'a BTreeMap<usize, Lock>,
+    db: i32,
+}
 
 impl HoldSource for Others<'_> {
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
-        let lock = self.0.get(&number(key));
+        let lock = self.keyspace.get(&number(self.db, key));
         lock.into_iter().flat_map(|lock| lock.holds()).for_each(each);
     }
 }
 
-fn number(key: &[u8]) -> usize {
-    KEYS.iter().position(|name| *name == key).unwrap()
+fn number(db: i32, key: &[u8]) -> usize {
+    (0..KEYS.len()).find(|at| db_of(*at) == db && KEYS[*at] == key).unwrap()
 }
 
 impl World {
@@ -118,7 +121,7 @@ impl World {
     }
 
     fn plain<'a>(&self, key: usize, owner: &'a [u8]) -> Plain<'a> {
-        Plain { clock: self.clock(), db: 0, key: KEYS[key], owner }
+        Plain { clock: self.clock(), db: db_of(key), key: KEYS[key], owner }
     }
 
     /// A tie to one of the connections.
@@ -167,6 +170,18 @@ impl World {
         self.run_rechecks();
     }
 
+    /// The two databases change places.
+    pub(super) fn swap_databases(&mut self) {
+        for (keyspace, manager) in
+            [(&mut self.keyspace, &mut self.manager), (&mut self.replica, &mut self.replica_memory)]
+        {
+            let locks = std::mem::take(keyspace).into_iter();
+            keyspace.extend(locks.map(|(key, lock)| ((key + KEYS_IN_EACH) % KEYS.len(), lock)));
+            manager.swapped(0, 1, Moment(self.now_us));
+        }
+        self.run_rechecks();
+    }
+
     /// The server becomes a replica, and a primary again.
     pub(super) fn change_roles(&mut self) {
         self.manager.ledger.clear();
@@ -181,8 +196,9 @@ impl World {
         let mut lock = self.keyspace.remove(&key).unwrap_or_else(Lock::free);
         let mut effects = Vec::new();
         let Self { manager, keyspace, .. } = self;
-        let mut step = Step { clock, db: 0, key: KEYS[key], lock: &mut lock, manager, effects: &mut effects };
-        let result = work(&mut step, &mut Others(keyspace));
+        let db = db_of(key);
+        let mut step = Step { clock, db, key: KEYS[key], lock: &mut lock, manager, effects: &mut effects };
+        let result = work(&mut step, &mut Others { keyspace, db });
         self.store(key, lock, &effects);
         result
     }
@@ -194,8 +210,9 @@ impl World {
         let Self { manager, keyspace, .. } = self;
         let parts = keys.iter().zip(&mut locks);
         let parts = parts.map(|(key, lock)| Part { key: KEYS[*key], lock, effects: Vec::new() }).collect();
-        let mut group = GroupStep { clock, db: 0, parts, manager };
-        let result = work(&mut group, &mut Others(keyspace));
+        let db = db_of(keys[0]);
+        let mut group = GroupStep { clock, db, parts, manager };
+        let result = work(&mut group, &mut Others { keyspace, db });
         let effects: Vec<Vec<Effect>> = group.parts.into_iter().map(|part| part.effects).collect();
         for ((key, lock), effects) in keys.iter().zip(locks).zip(effects) {
             self.store(*key, lock, &effects);
@@ -216,7 +233,7 @@ impl World {
         let clock = self.clock();
         let mut copy = self.replica.remove(&key).unwrap_or_else(Lock::free);
         let (manager, effects) = (&mut self.replica_memory, &mut Vec::new());
-        let mut step = Step { clock, db: 0, key: KEYS[key], lock: &mut copy, manager, effects };
+        let mut step = Step { clock, db: db_of(key), key: KEYS[key], lock: &mut copy, manager, effects };
         for told in effects_of(std::slice::from_ref(effect), lock, clock) {
             step.apply_change(told.here(Source::Primary, clock).unwrap());
         }
@@ -250,18 +267,18 @@ impl Keyspace for World {
         work(&mut self.manager)
     }
 
-    fn step(&mut self, _db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
-        self.step_alone(number(key), |step, _| work(step));
+    fn step(&mut self, db: i32, key: &[u8], work: impl FnOnce(&mut Step)) -> Result<(), NotALock> {
+        self.step_alone(number(db, key), |step, _| work(step));
         Ok(())
     }
 
     fn group_step(
         &mut self,
-        _db: i32,
+        db: i32,
         keys: &Keys,
         work: impl FnOnce(&mut GroupStep),
     ) -> Result<(), NotALock> {
-        let keys: Vec<usize> = keys.iter().map(|key| number(key)).collect();
+        let keys: Vec<usize> = keys.iter().map(|key| number(db, key)).collect();
         self.group_alone(&keys, |group, _| work(group));
         Ok(())
     }

@@ -26,7 +26,7 @@ impl Pair {
 
     pub(super) fn forget_waiter(&mut self, gone: &Waiter) {
         let key = *gone.keys.first().unwrap();
-        let id = self.world.manager.waiters.waiter_of(0, KEYS[key], OWNERS[gone.owner]).unwrap();
+        let id = self.world.manager.waiters.waiter_of(db_of(key), KEYS[key], OWNERS[gone.owner]).unwrap();
         self.world.manager.dismiss_between_steps(id, WaitEnd::Gone);
     }
 
@@ -41,7 +41,7 @@ impl Pair {
             waiter.deadline = now.min(until).plus_ms(keep_ms);
             let (key, owner) = (*waiter.keys.first().unwrap(), OWNERS[waiter.owner]);
             let waiters = &mut self.world.manager.waiters;
-            let client = waiters.client_of(waiters.waiter_of(0, KEYS[key], owner).unwrap()).unwrap();
+            let client = waiters.client_of(waiters.waiter_of(db_of(key), KEYS[key], owner).unwrap()).unwrap();
             assert_eq!(waiters.detach(client, now), Some(waiter.deadline), "the place is kept");
             return;
         }
@@ -56,10 +56,10 @@ impl Pair {
             holds.filter_map(|hold| Some((hold.grant, hold.provisional.clone()?))).collect();
         let Some((grant, rollback)) = grants.into_iter().nth(nth % 3) else { return };
         let fence = self.fences[&grant];
-        let keys = (0..KEYS.len())
-            .filter(|key| self.world.keyspace.get(key).is_some_and(|lock| lock.hold_with(fence).is_some()));
-        let keys = keys.map(|key| KEYS[key].into()).collect();
-        self.world.look_at(Recheck { db: 0, keys, rollback: Some(fence) });
+        let has_it = |key: &usize| self.world.keyspace[key].hold_with(fence).is_some();
+        let keys: Vec<usize> = self.world.keyspace.keys().copied().filter(has_it).collect();
+        let names = keys.iter().map(|key| KEYS[*key].into()).collect();
+        self.world.look_at(Recheck { db: db_of(keys[0]), keys: names, rollback: Some(fence) });
         self.world.run_rechecks();
         for (key, holds) in self.model.holds.iter_mut().enumerate() {
             match rollback {
@@ -84,10 +84,10 @@ impl Pair {
         self.model.cooldown[key].clear();
         let world = &mut self.world;
         if let Some(lock) = world.keyspace.remove(&key) {
-            world.manager.key_gone(0, KEYS[key], &lock, now, true);
+            world.manager.key_gone(db_of(key), KEYS[key], &lock, now, true);
         }
         if let Some(lock) = world.replica.remove(&key) {
-            world.replica_memory.key_gone(0, KEYS[key], &lock, now, false);
+            world.replica_memory.key_gone(db_of(key), KEYS[key], &lock, now, false);
         }
         world.run_rechecks();
     }
@@ -96,6 +96,12 @@ impl Pair {
     pub(super) fn flush(&mut self) {
         self.model.flush();
         self.world.flush();
+    }
+
+    /// All locks change their database. Those who wait stay, and what is remembered of holds.
+    pub(super) fn swap_databases(&mut self) {
+        self.model.swap_databases();
+        self.world.swap_databases();
     }
 
     /// Those who wait are sent away, and nothing is remembered; the holds stay.

@@ -19,10 +19,13 @@ impl Pair {
                 assert_eq!(hold.fence, fence, "one fence for each grant");
                 assert_eq!(seen(hold, manager, expected, &self.fences), *expected, "hold of {key}");
             }
-            let queue = manager.waiters.iter(0, KEYS[key]).map(|(_, waiter)| waiter.request.owner.as_bytes());
+            let queue = manager
+                .waiters
+                .iter(db_of(key), KEYS[key])
+                .map(|(_, waiter)| waiter.request.owner.as_bytes());
             let waiting = self.model.queue(key).map(|waiter| OWNERS[waiter.owner]);
             assert!(queue.eq(waiting), "queue of {key}");
-            let attached = manager.waiters.iter(0, KEYS[key]).map(|(id, waiter)| {
+            let attached = manager.waiters.iter(db_of(key), KEYS[key]).map(|(id, waiter)| {
                 let client = waiter.attached().map(|attached| attached.client);
                 assert!(client.is_none_or(|client| client != id), "a client is not its ticket");
                 (waiter.deadline, waiter.attached().map(|attached| (attached.until, attached.keep_ms)))
@@ -43,7 +46,7 @@ impl Pair {
             let all = lock.holds().iter().chain(cooldown.iter().map(|cooldown| &cooldown.hold));
             for hold in all {
                 indexed += 1;
-                assert!(manager.leases.has(0, hold), "I7: the index knows the hold");
+                assert!(manager.leases.has(db_of(key), hold), "I7: the index knows the hold");
             }
             tied += lock
                 .holds()
@@ -107,18 +110,22 @@ impl Pair {
     /// The list of locks has each that is held, that cools or that somebody waits for, once.
     fn check_listed(&self) {
         let World { keyspace, manager, .. } = &self.world;
-        let (mut listed, mut next) = (Vec::new(), Some(0));
-        while let Some(from) = next {
-            let stretch = manager.stretch(0, from);
-            assert!(stretch.next.is_none_or(|next| next > from), "the list goes on");
-            listed.extend(stretch.names);
-            next = stretch.next;
+        for db in 0..DATABASES {
+            let (mut listed, mut next) = (Vec::new(), Some(0));
+            while let Some(from) = next {
+                let stretch = manager.stretch(db, from);
+                assert!(stretch.next.is_none_or(|next| next > from), "the list goes on");
+                listed.extend(stretch.names);
+                next = stretch.next;
+            }
+            listed.sort_unstable();
+            let is_there = |key: &usize| {
+                db_of(*key) == db && (keyspace.contains_key(key) || self.model.queue(*key).next().is_some())
+            };
+            let mut expected: Vec<&[u8]> = (0..KEYS.len()).filter(is_there).map(|key| KEYS[key]).collect();
+            expected.sort_unstable();
+            assert_eq!(listed, expected, "the list of locks");
         }
-        listed.sort_unstable();
-        let is_there = |key: &usize| keyspace.contains_key(key) || self.model.queue(*key).next().is_some();
-        let mut expected: Vec<&[u8]> = (0..KEYS.len()).filter(is_there).map(|key| KEYS[key]).collect();
-        expected.sort_unstable();
-        assert_eq!(listed, expected, "the list of locks");
     }
 
     /// What is remembered of holds that are no more is true.
@@ -126,7 +133,7 @@ impl Pair {
         let ledger = &self.world.manager.ledger;
         let pairs = (0..KEYS.len()).flat_map(|key| (0..OWNERS.len()).map(move |owner| (key, owner)));
         for (key, owner) in pairs {
-            let of = Named { db: 0, key: KEYS[key], owner: OWNERS[owner] };
+            let of = Named { db: db_of(key), key: KEYS[key], owner: OWNERS[owner] };
             let past = self.model.past.get(&(key, owner)).copied();
             for grant in [None, past].into_iter().take(if past.is_some() { 2 } else { 1 }) {
                 let expected = self.model.end_of(key, owner, grant);

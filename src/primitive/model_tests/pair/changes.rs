@@ -231,12 +231,12 @@ impl Pair {
             assert_eq!(got, Err(LockError::HoldsAlready));
             return;
         }
-        let was_clear = self.model.stuck().is_empty();
+        let was_clear = self.model.stuck(db_of(key)).is_empty();
         let mut next = self.model.clone();
         next.holds[key].iter_mut().filter(|other| other.owner == from).for_each(|hold| hold.owner = to);
         next.waiters.retain(|waiter| waiter.owner != to || !waiter.keys.contains(&key));
         next.waiters.retain(|waiter| waiter.upgrades != Some(hold.grant));
-        let is_stuck = next.stuck().iter().any(|waiter| waiter.owner == to);
+        let is_stuck = next.stuck(db_of(key)).iter().any(|waiter| waiter.owner == to);
         match got {
             Ok(Some(fence)) => {
                 assert!(!(is_stuck && was_clear), "a deadlock was not seen");

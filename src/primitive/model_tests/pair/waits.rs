@@ -4,7 +4,7 @@ use super::*;
 
 /// What the host does for BLOCK beside QUEUE: the client waits for the turn of the ticket, if there is one now.
 fn attach(manager: &mut manager::LockManager, key: usize, owner: &[u8], wait: Wait, now: Moment) {
-    let ticket = manager.waiters.waiter_of(0, KEYS[key], owner);
+    let ticket = manager.waiters.waiter_of(db_of(key), KEYS[key], owner);
     if let (Some(ticket), Some(until), Some(keep_ms)) = (ticket, wait.until(now), wait.keep_ms) {
         manager.attach(ticket, until, keep_ms);
     }
@@ -142,7 +142,7 @@ impl Pair {
 
     /// The model's side of a request that has to wait: in line, or refused if the wait would never end.
     pub(super) fn wait<T: std::fmt::Debug>(&mut self, waiter: Waiter, got: &Answered<T>) {
-        let was_clear = self.model.stuck().is_empty();
+        let was_clear = self.model.stuck(waiter.db()).is_empty();
         let is_stuck = self.model.would_be_stuck(&waiter);
         match got {
             Answered::Refused(LockError::Deadlock(cycle)) => {
