@@ -7,18 +7,22 @@ use crate::command::acquire::{Acquire, Acquired, Take};
 use crate::command::convert::{Convert, Converted};
 use crate::command::effect::step::{self, command_of, effects_of, EffectKind, LockEffects, Word};
 use crate::command::effect::window::WindowEffect;
+use crate::command::group::{AcquireAll, HeldAll};
 use crate::command::operate::Break;
+use crate::command::policy::{Policy, Wait};
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
-use crate::command::Policy;
 use crate::error::LockError;
 use crate::primitive::allowance::Allowance;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
+use crate::primitive::group_step::Part;
 use crate::primitive::recovery::{encoding, Length};
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, GroupStep, Hold, Lock, LockManager, Moment, Step};
+use crate::primitive::{Clock, Effect, GroupStep, Hold, Lock, LockManager, Moment, Step};
+
+use super::world::KEYS;
 
 /// How long what a ticket was given may stay unclaimed, in ms.
 const CLAIM_MS: u64 = 40;
@@ -28,6 +32,9 @@ const AHEAD_MS: u64 = 1_000;
 
 /// A command's words, its name first.
 pub(super) type Line = Vec<Vec<u8>>;
+
+/// What one step has done: lines that arrive together or not at all.
+pub(super) type Lines = Vec<Line>;
 
 /// What a client is told: a fence, a time, a count; nothing for nil.
 pub(super) type Reply = Result<Option<i64>, LockError>;
@@ -41,7 +48,7 @@ pub(super) struct Server {
     skew_us: i64,
     now_us: u64,
     /// What it has told its replicas since somebody took it.
-    pub told: Vec<Line>,
+    pub told: Vec<Lines>,
     /// Fences that it has granted since somebody took them, and of which lock.
     pub granted: Vec<(Vec<u8>, u64)>,
 }
@@ -58,7 +65,7 @@ pub(super) struct Saved {
 #[derive(Debug)]
 pub(super) struct File {
     pub base: Saved,
-    pub lines: Vec<Line>,
+    pub lines: Vec<Lines>,
 }
 
 /// The locks that a step has not taken out of the keyspace.
@@ -90,7 +97,7 @@ impl Server {
     pub(super) fn restarted(&self, now_us: u64, file: &File) -> Self {
         let mut server = Self::new(self.name, self.skew_us, now_us);
         server.load(&file.base, Source::File);
-        file.lines.iter().for_each(|line| server.apply(line, Source::File));
+        file.lines.iter().for_each(|lines| server.apply(lines, Source::File));
         server
     }
 
@@ -126,20 +133,33 @@ impl Server {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (policy, key, rest) = (Policy::default(), line[1].clone(), &words[1..]);
         self.manager.allowance = Allowance::default();
+        let fence_of = |got| match got {
+            Acquired::Granted(fence) | Acquired::Held(fence) => Some(fence.to_wire()),
+            _ => None,
+        };
         let reply = match words[0] {
             b"LOCK.ACQUIRE" => {
                 let request = Acquire::parse(rest, &policy)?;
-                let owner = request.owner.unwrap();
                 self.change(&key, |step, others| {
-                    let mut got = request.apply(owner, step, &policy)?;
-                    if let (Acquired::Busy, Some(wait)) = (got, request.terms.wait) {
-                        got = request.queue(owner, wait, step, &policy, others)?;
-                    }
-                    Ok(match got {
-                        Acquired::Granted(fence) | Acquired::Held(fence) => Some(fence.to_wire()),
-                        _ => None,
-                    })
+                    take(&request, request.owner.unwrap(), request.terms.wait, step, others).map(fence_of)
                 })
+            }
+            b"LOCK.MACQUIRE" => {
+                let request = AcquireAll::parse(rest, &policy)?;
+                self.change_all(request.keys, |group, others| {
+                    take(&request, request.owner.unwrap(), request.terms.wait, group, others).map(fence_of)
+                })
+            }
+            b"LOCK.MRENEW" => {
+                let (request, lease) = HeldAll::parse_renew(rest, &policy)?;
+                self.change_all(request.keys, |group, _| {
+                    // All or none, as the request names the fence.
+                    request.renew(lease, group).map(|left| left.into_iter().min())
+                })
+            }
+            b"LOCK.MRELEASE" => {
+                let request = HeldAll::parse_release(rest)?;
+                self.change_all(request.keys, |group, _| request.release(group).map(Some))
             }
             b"LOCK.RENEW" => {
                 let request = Renew::parse(rest, &policy)?;
@@ -170,7 +190,11 @@ impl Server {
     }
 
     /// What a replica does with what its primary tells, and a start with what its file says.
-    pub(super) fn apply(&mut self, line: &Line, source: Source) {
+    pub(super) fn apply(&mut self, lines: &Lines, source: Source) {
+        lines.iter().for_each(|line| self.apply_line(line, source));
+    }
+
+    fn apply_line(&mut self, line: &Line, source: Source) {
         let words: Vec<&[u8]> = line.iter().map(Vec::as_slice).collect();
         let (command, words) = words.split_first().unwrap();
         if *command == b"LOCK._RECOVERY" {
@@ -193,15 +217,19 @@ impl Server {
         self.store(words[0], lock);
     }
 
-    /// Lets time pass: leases and waits that are due end on a primary.
-    pub(super) fn wait_until(&mut self, now_us: u64, is_primary: bool) {
+    /// Lets time pass: leases and waits that are due end where something may be written.
+    pub(super) fn wait_until(&mut self, now_us: u64, may_write: bool) {
         self.now_us = now_us;
-        if !is_primary || self.manager.next_deadline().is_none_or(|due| due > Moment(now_us)) {
+        if !may_write {
             return;
         }
         let now = Moment(now_us);
         self.manager.end_recovery_if_due(now);
         self.tell_of_recovery();
+        self.run_rechecks();
+        if self.manager.next_deadline().is_none_or(|due| due > now) {
+            return;
+        }
         while self.manager.end_due_wait(now).is_some() {}
         self.run_rechecks();
         while let Some(recheck) = self.manager.next_due_lease(now) {
@@ -224,25 +252,23 @@ impl Server {
 
     fn begin(&mut self) {
         self.manager.ledger.clear();
-        self.tell_of_recovery();
         self.manager.recheck_all();
-        self.run_rechecks();
     }
 
     fn tell_of_recovery(&mut self) {
         if self.manager.recovery.take_untold() {
             let effect = WindowEffect::of(self.manager.recovery.outline(), self.clock());
             let (command, words) = effect.command();
-            self.told.push(
-                [command.to_bytes().to_vec()].into_iter().chain(words.iter().map(Word::bytes)).collect(),
-            );
+            let name = [command.to_bytes().to_vec()];
+            self.told.push(vec![name.into_iter().chain(words.iter().map(Word::bytes)).collect()]);
         }
     }
 
-    /// How many wait at locks that they could have.
-    pub(super) fn stuck(&self) -> Option<&[u8]> {
-        let free = |key: &[u8]| self.keyspace.get(key).is_none_or(Lock::is_free);
-        [&b"k"[..], b"s"].into_iter().find(|key| free(key) && self.manager.waiters.front(0, key).is_some())
+    /// A lock that somebody waits for and could have.
+    pub(super) fn stuck(&self) -> Option<&'static str> {
+        let free = |key: &str| self.keyspace.get(key.as_bytes()).is_none_or(Lock::is_free);
+        let waits = |key: &str| self.manager.waiters.front(0, key.as_bytes()).is_some();
+        KEYS.into_iter().find(|key| free(key) && waits(key))
     }
 
     fn run_rechecks(&mut self) {
@@ -259,24 +285,62 @@ impl Server {
         let mut step = Step { clock, db: 0, key, lock: &mut lock, manager, effects: &mut effects };
         let result = work(&mut step, &mut Others(keyspace));
         step.check();
-        let told = effects_of(&effects, &lock, clock);
+        let told = self.commit(key, lock, &effects);
+        self.told.extend(told.map(|line| vec![line]));
+        result
+    }
+
+    fn change_all<R>(&mut self, keys: &[&[u8]], work: impl FnOnce(&mut GroupStep, &mut Others) -> R) -> R {
+        let clock = self.clock();
+        let mut locks: Vec<Lock> =
+            keys.iter().map(|key| self.keyspace.remove(*key).unwrap_or_else(Lock::free)).collect();
+        let Self { manager, keyspace, .. } = self;
+        let parts = keys.iter().zip(&mut locks);
+        let parts = parts.map(|(key, lock)| Part { key, lock, effects: Vec::new() }).collect();
+        let mut group = GroupStep { clock, db: 0, parts, manager };
+        let result = work(&mut group, &mut Others(keyspace));
+        group.each(|step| step.check());
+        let effects: Vec<Vec<Effect>> = group.parts.into_iter().map(|part| part.effects).collect();
+        let all = keys.iter().zip(locks).zip(effects);
+        // The server puts them in a MULTI.
+        let told: Lines = all.filter_map(|((key, lock), effects)| self.commit(key, lock, &effects)).collect();
+        self.told.extend(Some(told).filter(|told| !told.is_empty()));
+        result
+    }
+
+    /// Puts a lock back after a step, with its effects; what others are told of them.
+    fn commit(&mut self, key: &[u8], lock: Lock, effects: &[Effect]) -> Option<Line> {
         self.granted.extend(effects.iter().filter_map(|effect| match effect {
-            crate::primitive::Effect::Granted { fence, .. } => Some((key.to_vec(), fence.get())),
+            Effect::Granted { fence, .. } => Some((key.to_vec(), fence.get())),
             _ => None,
         }));
-        if let Some((command, words)) = command_of(&told) {
+        let line = command_of(&effects_of(effects, &lock, self.clock())).map(|(command, words)| {
             let head = [command.to_bytes().to_vec(), key.to_vec()];
-            self.told.push(head.into_iter().chain(words.iter().map(Word::bytes)).collect());
-        }
-        drop(told);
+            head.into_iter().chain(words.iter().map(Word::bytes)).collect()
+        });
         self.store(key, lock);
-        result
+        line
     }
 
     fn store(&mut self, key: &[u8], lock: Lock) {
         if !lock.is_free() {
             self.keyspace.insert(key.to_vec(), lock);
         }
+    }
+}
+
+/// Takes a lock, or several together, or stands in line for them.
+fn take<S>(
+    request: &impl Take<S>,
+    owner: &[u8],
+    wait: Option<Wait>,
+    step: &mut S,
+    others: &mut Others,
+) -> Result<Acquired, LockError> {
+    let policy = Policy::default();
+    match (request.apply(owner, step, &policy)?, wait) {
+        (Acquired::Busy, Some(wait)) => request.queue(owner, wait, step, &policy, others),
+        (got, _) => Ok(got),
     }
 }
 
@@ -296,8 +360,9 @@ impl Keyspace for Server {
         keys: &Keys,
         work: impl FnOnce(&mut GroupStep),
     ) -> Result<(), NotALock> {
-        let _ = work;
-        unreachable!("nobody asks for several locks: {}", keys.len());
+        let keys: Vec<&[u8]> = keys.iter().map(|key| &**key).collect();
+        self.change_all(&keys, |group, _| work(group));
+        Ok(())
     }
 
     fn may_open(&self, _key: &[u8]) -> bool {

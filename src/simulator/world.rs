@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::server::{File, Line, Reply, Server};
+use super::server::{File, Line, Lines, Reply, Server};
 use crate::primitive::codec::Source;
 use crate::primitive::occupancy::Occupancy;
 use crate::primitive::permits::ALL;
@@ -13,8 +13,11 @@ use crate::primitive::Permits;
 /// How many clients there are. Each is one owner.
 pub(super) const CLIENTS: usize = 4;
 
-/// The locks: one that is taken alone or shared, and a semaphore of two permits.
-pub(super) const KEYS: [&str; 2] = ["k", "s"];
+/// The locks: two that are taken alone or shared, and a semaphore of two permits.
+pub(super) const KEYS: [&str; 3] = ["k", "m", "s"];
+
+/// What is asked for in one request: one lock, or two together.
+pub(super) const ASKED: [&[usize]; 4] = [&[0], &[1], &[2], &[0, 1]];
 
 /// After so many µs a client gives a request up.
 const PATIENCE_US: u64 = 60_000;
@@ -41,8 +44,8 @@ pub(super) struct Conditions {
 pub(super) enum Event {
     /// Time passes.
     Pass { us: u64 },
-    /// A client goes on with a lock: it asks for it, renews it or gives it back.
-    Act { client: usize, key: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
+    /// A client goes on with locks: it asks for them, renews them or gives them back.
+    Act { client: usize, asked: usize, choice: u32, lease_ms: u64, there_us: u64, back_us: u64 },
     /// The primary dies, with what has not been heard yet. So long after that the first or the second of the replicas is promoted.
     Fail { after_us: u64, heir: usize },
     /// The primary dies, and is started anew so long after that, with a file that lacks so many of the last lines.
@@ -56,6 +59,8 @@ pub(super) enum Event {
 /// A hold that a client believes in.
 #[derive(Clone, Copy, Debug)]
 struct Belief {
+    /// The locks that were granted together.
+    keys: &'static [usize],
     fence: i64,
     permits: Permits,
     /// Counted from before its request was sent.
@@ -87,7 +92,7 @@ enum Message {
     },
     Stream {
         to: usize,
-        line: Line,
+        lines: Lines,
     },
     Promotion,
     /// This server is there again.
@@ -98,7 +103,7 @@ enum Message {
 #[derive(Clone, Copy, Debug)]
 struct Sender {
     client: usize,
-    key: usize,
+    keys: &'static [usize],
     number: u64,
     sent_us: u64,
     permits: Permits,
@@ -199,9 +204,7 @@ impl World {
             self.outcome.reinstated += server.manager.stats.reinstated.get();
             self.outcome.displaced += server.manager.stats.displaced.get();
         }
-        let stuck =
-            self.primary.and_then(|at| self.servers[at].stuck()).map(|key| key.escape_ascii().to_string());
-        if let Some(key) = stuck {
+        if let Some(key) = self.primary.and_then(|at| self.servers[at].stuck()) {
             self.wrong(&format!("somebody waits for {key}, which is free"));
         }
         self.outcome
@@ -240,12 +243,17 @@ impl World {
     fn advance(&mut self, now_us: u64) {
         self.now_us = now_us;
         for at in [self.primary, self.split].into_iter().flatten() {
-            self.servers[at].wait_until(now_us, true);
-            self.spread(at);
+            self.serve(at);
         }
         for at in self.replicas {
             self.servers[at].wait_until(now_us, false);
         }
+    }
+
+    /// Does what is due on a primary.
+    fn serve(&mut self, at: usize) {
+        self.servers[at].wait_until(self.now_us, true);
+        self.spread(at);
     }
 
     /// Sends what a server has told to its replica, and notes what it has granted.
@@ -261,24 +269,33 @@ impl World {
         if Some(at) != self.primary {
             return;
         }
-        for line in told {
-            self.file.lines.push(line.clone());
-            self.stream(0, line);
+        for lines in told {
+            self.file.lines.push(lines.clone());
+            self.stream(0, lines);
         }
     }
 
-    /// Sends a line of the stream to the first or the second of the replicas.
-    fn stream(&mut self, to: usize, line: Line) {
+    /// Sends a step of the stream to the first or the second of the replicas.
+    fn stream(&mut self, to: usize, lines: Lines) {
         // Each message is as late as chance has it, and none overtakes another.
         let lag = self.conditions.lag_us * (self.sent * 7_919 % 101) / 100;
         let at = self.links_us[to].max(self.now_us + lag);
         self.links_us[to] = at;
-        self.send(at, Message::Stream { to, line });
+        self.send(at, Message::Stream { to, lines });
     }
 
     fn act(&mut self, event: Event) {
-        let Event::Act { client, key, choice, lease_ms, there_us, back_us } = event else { return };
-        if self.pending[client][key].is_some_and(|pending| pending.since_us + PATIENCE_US > self.now_us) {
+        let Event::Act { client, asked, choice, lease_ms, there_us, back_us } = event else { return };
+        let now = self.now_us;
+        let may_be_late = self.conditions.late && choice % 2 == 0;
+        let is_believed = |belief: &Belief| belief.until_us > now || may_be_late;
+        let belief = ASKED[asked].iter().find_map(|key| self.beliefs[client][*key].filter(is_believed));
+        // Of what came together nothing is renewed or given back alone.
+        let keys = belief.map_or(ASKED[asked], |belief| belief.keys);
+        let waits_for = |key: &usize| {
+            self.pending[client][*key].is_some_and(|pending| pending.since_us + PATIENCE_US > now)
+        };
+        if keys.iter().any(waits_for) {
             return;
         }
         // While there are two, half of the clients talk to each.
@@ -287,36 +304,37 @@ impl World {
             _ => self.primary,
         };
         let Some(server) = server else { return };
-        let now = self.now_us;
-        let may_be_late = self.conditions.late && choice % 2 == 0;
-        let belief = self.beliefs[client][key].filter(|belief| belief.until_us > now || may_be_late);
-        let permits = belief.map_or_else(|| wanted(key, choice), |belief| belief.permits);
-        let (name, owner) = (KEYS[key], client_name(client));
+        let permits = belief.map_or_else(|| wanted(keys, choice), |belief| belief.permits);
+        let name = client_name(client);
         let words = match belief {
-            Some(Belief { fence, permits, .. }) if key == 0 && choice % 8 < 3 => {
+            Some(Belief { fence, permits, .. }) if keys == [0] && choice % 8 < 3 => {
                 let is_alone = permits == Permits::EXCLUSIVE;
-                if let Some(belief) = self.beliefs[client][key].as_mut().filter(|_| is_alone) {
+                if let Some(belief) = self.beliefs[client][0].as_mut().filter(|_| is_alone) {
                     // From the moment in which it lets others in.
                     belief.permits = Permits::SHARED;
                 }
                 let mode = if is_alone { "SHARED" } else { "EXCLUSIVE" };
-                format!("LOCK.CONVERT {name} {owner} {mode} FENCE {fence}")
+                format!("LOCK.CONVERT {} {name} {mode} FENCE {fence}", KEYS[0])
+            }
+            Some(Belief { fence, .. }) if choice % 16 == 6 => {
+                format!("{} PX {lease_ms} FENCE {fence}{}", acquire(keys, name), mode(permits))
             }
             Some(Belief { fence, .. }) if choice % 4 < 3 => {
-                format!("LOCK.RENEW {name} {owner} PX {lease_ms} FENCE {fence}{}", mode(permits))
+                format!("{} FENCE {fence}{}", renew(keys, name, lease_ms), mode(permits))
             }
             Some(Belief { fence, .. }) => {
-                self.beliefs[client][key] = None;
-                format!("LOCK.RELEASE {name} {owner} FENCE {fence}")
+                keys.iter().for_each(|key| self.beliefs[client][*key] = None);
+                format!("{} FENCE {fence}", release(keys, name))
             }
             None => {
                 let wait = if choice % 3 == 0 { " QUEUE 500" } else { "" };
-                format!("LOCK.ACQUIRE {name} {owner} PX {lease_ms}{wait}{}", mode(permits))
+                format!("{} PX {lease_ms}{wait}{}", acquire(keys, name), mode(permits))
             }
         };
         self.requests += 1;
-        let from = Sender { client, key, number: self.requests, sent_us: now, permits, lease_ms };
-        self.pending[client][key] = Some(Pending { number: self.requests, since_us: now });
+        let from = Sender { client, keys, number: self.requests, sent_us: now, permits, lease_ms };
+        let pending = Pending { number: self.requests, since_us: now };
+        keys.iter().for_each(|key| self.pending[client][*key] = Some(pending));
         let line: Line = words.split(' ').map(|word| word.as_bytes().to_vec()).collect();
         self.send(now + there_us, Message::Request { from, line, back_us, server });
     }
@@ -339,12 +357,15 @@ impl World {
                 );
             }
             Message::Reply { to, reply, line, said_us } => self.hear(to, reply, &line, said_us),
-            Message::Stream { to, line } => {
+            Message::Stream { to, lines } => {
                 let at = self.replicas[to];
-                self.tell(|world| format!("{} hears {}", world.servers[at].name, text(&line)));
-                self.servers[at].apply(&line, Source::Primary);
+                self.tell(|world| {
+                    let lines: Vec<String> = lines.iter().map(text).collect();
+                    format!("{} hears {}", world.servers[at].name, lines.join(" and "))
+                });
+                self.servers[at].apply(&lines, Source::Primary);
                 if to == 0 {
-                    self.stream(1, line);
+                    self.stream(1, lines);
                 }
             }
             Message::Promotion => {
@@ -362,33 +383,39 @@ impl World {
 
     /// A client hears the reply to its request, if it still waits for it.
     fn hear(&mut self, to: Sender, reply: Reply, line: &Line, said_us: u64) {
-        let Sender { client, key, number, sent_us, permits, lease_ms } = to;
-        if self.pending[client][key].is_none_or(|pending| pending.number != number) {
+        let Sender { client, keys, number, sent_us, permits, lease_ms } = to;
+        let is_awaited =
+            |key: &usize| self.pending[client][*key].is_some_and(|pending| pending.number == number);
+        if !keys.iter().all(is_awaited) {
             return;
         }
-        self.pending[client][key] = None;
         let until_us = sent_us + lease_ms * 1000;
-        let belief = &mut self.beliefs[client][key];
-        match (line[0].as_slice(), reply) {
-            (b"LOCK.ACQUIRE", Ok(Some(fence))) => {
-                *belief = Some(Belief { fence, permits, until_us, said_us });
-            }
-            (b"LOCK.RENEW", Ok(Some(left))) if left != 0 => {
-                if let Some(belief) = belief {
-                    (belief.until_us, belief.said_us) = (until_us, said_us);
+        let names_fence = line.iter().any(|word| word == b"FENCE");
+        for key in keys {
+            self.pending[client][*key] = None;
+            let belief = &mut self.beliefs[client][*key];
+            match (line[0].as_slice(), &reply) {
+                (b"LOCK.ACQUIRE" | b"LOCK.MACQUIRE", Ok(Some(fence))) => {
+                    *belief = Some(Belief { keys, fence: *fence, permits, until_us, said_us });
                 }
-            }
-            (b"LOCK.RENEW", Ok(_)) => *belief = None,
-            (b"LOCK.CONVERT", Ok(Some(fence))) if line[3] == b"EXCLUSIVE" => {
-                // Its lease goes on as it was.
-                if let Some(belief) = belief {
-                    (belief.fence, belief.permits) = (fence, Permits::EXCLUSIVE);
+                (b"LOCK.ACQUIRE" | b"LOCK.MACQUIRE", Ok(None)) if names_fence => *belief = None,
+                (b"LOCK.RENEW" | b"LOCK.MRENEW", Ok(Some(left))) if *left != 0 => {
+                    if let Some(belief) = belief {
+                        (belief.until_us, belief.said_us) = (until_us, said_us);
+                    }
                 }
+                (b"LOCK.RENEW" | b"LOCK.MRENEW", Ok(_)) => *belief = None,
+                (b"LOCK.CONVERT", Ok(Some(fence))) if line[3] == b"EXCLUSIVE" => {
+                    // Its lease goes on as it was.
+                    if let Some(belief) = belief {
+                        (belief.fence, belief.permits) = (*fence, Permits::EXCLUSIVE);
+                    }
+                }
+                // Refused: it knows nothing new.
+                _ => {}
             }
-            // Refused: it knows nothing new.
-            _ => return,
         }
-        self.check(key);
+        keys.iter().for_each(|key| self.check(*key));
     }
 
     /// The holds that clients believe in must be such that a lock can have them.
@@ -478,7 +505,7 @@ impl World {
             self.replicas[to] = follows;
         }
         self.links_us = [self.now_us; 2];
-        self.spread(new);
+        self.serve(new);
     }
 
     fn break_holds(&mut self, key: usize) {
@@ -495,14 +522,41 @@ fn client_name(client: usize) -> char {
     char::from(b'w' + client as u8)
 }
 
-/// How a client wants this lock.
-fn wanted(key: usize, choice: u32) -> Permits {
-    match (key, choice / 4 % 3) {
-        (0, 0) => Permits::SHARED,
-        (0, _) => Permits::EXCLUSIVE,
-        (_, 0) => Permits { limit: 2, count: 2 },
-        _ => Permits { limit: 2, count: 1 },
+/// How a client wants these locks.
+fn wanted(keys: &[usize], choice: u32) -> Permits {
+    match (keys, choice / 4 % 3) {
+        ([2], 0) => Permits { limit: 2, count: 2 },
+        ([2], _) => Permits { limit: 2, count: 1 },
+        (_, 0) => Permits::SHARED,
+        _ => Permits::EXCLUSIVE,
     }
+}
+
+fn acquire(keys: &[usize], owner: char) -> String {
+    match keys {
+        [key] => format!("LOCK.ACQUIRE {} {owner}", KEYS[*key]),
+        _ => format!("LOCK.MACQUIRE {owner} {}", names(keys)),
+    }
+}
+
+fn renew(keys: &[usize], owner: char, lease_ms: u64) -> String {
+    match keys {
+        [key] => format!("LOCK.RENEW {} {owner} PX {lease_ms}", KEYS[*key]),
+        _ => format!("LOCK.MRENEW {owner} {lease_ms} {}", names(keys)),
+    }
+}
+
+fn release(keys: &[usize], owner: char) -> String {
+    match keys {
+        [key] => format!("LOCK.RELEASE {} {owner}", KEYS[*key]),
+        _ => format!("LOCK.MRELEASE {owner} {}", names(keys)),
+    }
+}
+
+/// How many they are, and which.
+fn names(keys: &[usize]) -> String {
+    let names: Vec<&str> = keys.iter().map(|key| KEYS[*key]).collect();
+    format!("{} {}", names.len(), names.join(" "))
 }
 
 /// The words that ask for it so.
