@@ -93,6 +93,19 @@ impl Server {
         replica
     }
 
+    /// A server to which the slot of all these locks was moved. It has had others before.
+    pub(super) fn moved_to(name: char, skew_us: i64, from: &Self) -> Self {
+        let mut server = Self::new(name, skew_us, from.now_us);
+        server.load_locks(&from.save(), Source::Client { ahead_ms: AHEAD_MS });
+        server.know_of_a_lock();
+        server
+    }
+
+    /// Some lock was taken and given back, long ago.
+    pub(super) fn know_of_a_lock(&mut self) {
+        self.manager.fences.advance_to(1);
+    }
+
     /// The same server, started again at `now_us` with what its file has.
     pub(super) fn restarted(&self, now_us: u64, file: &File) -> Self {
         let mut server = Self::new(self.name, self.skew_us, now_us);
@@ -111,16 +124,19 @@ impl Server {
     }
 
     fn load(&mut self, saved: &Saved, source: Source) {
+        self.load_locks(saved, source);
+        self.manager.fences.advance_to(saved.fence);
+        let clock = self.clock();
+        encoding::decode(&saved.window, &mut self.manager.recovery, source, clock).unwrap();
+    }
+
+    fn load_locks(&mut self, saved: &Saved, source: Source) {
         let clock = self.clock();
         for (key, bytes) in &saved.locks {
             let (mut lock, _) = codec::decode(bytes, source, clock).unwrap();
             lock.each_mut(|hold| self.manager.index_loaded(0, key, hold));
             self.keyspace.insert(key.clone(), lock);
         }
-        if let Some(fence) = crate::primitive::Fence::new(saved.fence) {
-            self.manager.fences.advance_past(fence);
-        }
-        encoding::decode(&saved.window, &mut self.manager.recovery, source, clock).unwrap();
     }
 
     fn clock(&self) -> Clock {
@@ -238,8 +254,9 @@ impl Server {
         }
     }
 
-    /// The replica is a primary from now on, and grants nothing for so long.
+    /// The replica is a primary from now on, and grants nothing for so long. One that has heard of no lock listens for nothing.
     pub(super) fn promote(&mut self, window: Length) {
+        let window = if self.manager.fences.last() == 0 { Length::Off } else { window };
         self.manager.took_over(window, self.clock(), AHEAD_MS);
         self.begin();
     }

@@ -22,6 +22,9 @@ pub(super) const ASKED: [&[usize]; 4] = [&[0], &[1], &[2], &[0, 1]];
 /// After so many µs a client gives a request up.
 const PATIENCE_US: u64 = 60_000;
 
+/// How far the clocks of servers are off.
+const SKEWS_US: [i64; 4] = [0, 30_000, -40_000, 80_000];
+
 /// What may happen in a run, and what may not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
@@ -37,6 +40,12 @@ pub(super) struct Conditions {
     pub splits: bool,
     /// Whether operators end holds.
     pub breaks: bool,
+    /// Whether no server has heard of any lock when it begins.
+    pub fresh: bool,
+    /// Whether slots are moved away from a server whose window is open.
+    pub moves: bool,
+    /// Whether a pause of writes goes on when a server is promoted.
+    pub pauses: bool,
 }
 
 /// What comes next. Every event means something in every state, so that any of them can be left out of a run.
@@ -52,6 +61,10 @@ pub(super) enum Event {
     Restart { after_us: u64, cut: usize },
     /// The primary hands over to its replica when that has heard all of it.
     HandOver,
+    /// The slot of all locks is moved to a server that has known nothing of them.
+    Move,
+    /// An operator has all servers write nothing for so long, or until one hands over.
+    Pause { us: u64 },
     /// An operator ends the holds of a lock.
     Break { key: usize },
 }
@@ -119,6 +132,9 @@ pub(super) struct Outcome {
     pub reinstated: u64,
     /// Holds that ended because such a one had come after them.
     pub displaced: u64,
+    /// Holds that were renewed, and such that were refused to their owners though their leases went on.
+    pub renewed: u64,
+    pub refused: u64,
     /// What went wrong, if anything did.
     pub violation: Option<String>,
     /// What happened, a line each; empty unless it was asked for.
@@ -139,6 +155,8 @@ pub(super) struct World {
     links_us: [u64; 2],
     /// Which of them is promoted next.
     heir: usize,
+    /// Until then nothing is written.
+    paused_until_us: u64,
     /// That of the primary.
     file: File,
     /// On their way: when each arrives, and its number.
@@ -157,7 +175,10 @@ pub(super) struct World {
 impl World {
     /// A primary with its replicas, and nobody has any lock.
     pub(super) fn new(conditions: Conditions, tells: bool) -> Self {
-        let primary = Server::new('A', 0, 0);
+        let mut primary = Server::new('A', 0, 0);
+        if !conditions.fresh {
+            primary.know_of_a_lock();
+        }
         let replica = Server::synced('B', 30_000, &primary);
         let second = Server::synced('C', -40_000, &replica);
         let file = File { base: primary.save(), lines: Vec::new() };
@@ -170,6 +191,7 @@ impl World {
             replicas: [1, 2],
             links_us: [0; 2],
             heir: 0,
+            paused_until_us: 0,
             file,
             messages: BTreeMap::new(),
             sent: 0,
@@ -192,6 +214,11 @@ impl World {
                 Event::Fail { after_us, heir } => self.fail(after_us, heir),
                 Event::Restart { after_us, cut } => self.restart(after_us, cut),
                 Event::HandOver => self.hand_over(),
+                Event::Move => self.move_slot(),
+                Event::Pause { us } => {
+                    self.tell(|_| format!("CLIENT PAUSE {} WRITE on all servers", us / 1000));
+                    self.paused_until_us = self.paused_until_us.max(self.now_us + us);
+                }
                 Event::Break { key } => self.break_holds(key),
             }
             if self.outcome.violation.is_some() {
@@ -250,9 +277,14 @@ impl World {
         }
     }
 
+    fn is_paused(&self) -> bool {
+        self.now_us < self.paused_until_us
+    }
+
     /// Does what is due on a primary.
     fn serve(&mut self, at: usize) {
-        self.servers[at].wait_until(self.now_us, true);
+        let may_write = !self.is_paused();
+        self.servers[at].wait_until(self.now_us, may_write);
         self.spread(at);
     }
 
@@ -345,6 +377,9 @@ impl World {
                 if Some(server) != self.primary && Some(server) != self.split {
                     return;
                 }
+                if self.is_paused() {
+                    return self.send(self.paused_until_us, Message::Request { from, line, back_us, server });
+                }
                 let reply = self.servers[server].execute(&line);
                 self.tell(|world| {
                     let (name, text) = (world.servers[server].name, text(&line));
@@ -374,6 +409,8 @@ impl World {
             }
             Message::Start(old) => {
                 self.outcome.failovers += 1;
+                // Nobody tells it of a pause.
+                self.paused_until_us = 0;
                 let server = self.servers[old].restarted(self.now_us, &self.file);
                 self.servers.push(server);
                 self.promote(self.servers.len() - 1, |server, window| server.promote(window));
@@ -400,11 +437,15 @@ impl World {
                 }
                 (b"LOCK.ACQUIRE" | b"LOCK.MACQUIRE", Ok(None)) if names_fence => *belief = None,
                 (b"LOCK.RENEW" | b"LOCK.MRENEW", Ok(Some(left))) if *left != 0 => {
+                    self.outcome.renewed += 1;
                     if let Some(belief) = belief {
                         (belief.until_us, belief.said_us) = (until_us, said_us);
                     }
                 }
-                (b"LOCK.RENEW" | b"LOCK.MRENEW", Ok(_)) => *belief = None,
+                (b"LOCK.RENEW" | b"LOCK.MRENEW", Ok(_)) => {
+                    let is_live = belief.take().is_some_and(|belief| belief.until_us > self.now_us);
+                    self.outcome.refused += u64::from(is_live);
+                }
                 (b"LOCK.CONVERT", Ok(Some(fence))) if line[3] == b"EXCLUSIVE" => {
                     // Its lease goes on as it was.
                     if let Some(belief) = belief {
@@ -457,7 +498,8 @@ impl World {
     /// What a server that is gone has told and nobody has heard is lost; so is what clients have asked it, unless it goes on.
     fn lose_messages(&mut self, goes_on: bool) {
         self.messages.retain(|_, message| match message {
-            Message::Stream { .. } => false,
+            // The replica goes on telling its own.
+            Message::Stream { to, .. } => *to > 0,
             Message::Request { .. } => goes_on,
             _ => true,
         });
@@ -484,32 +526,64 @@ impl World {
                 _ => _ = self.messages.insert(at, message),
             }
         }
+        self.paused_until_us = 0;
         self.promote(self.replicas[0], |server, _| server.succeed());
+    }
+
+    fn move_slot(&mut self) {
+        let Some(old) = self.primary else { return };
+        if self.servers[old].manager.recovery.is_open() && !self.conditions.moves {
+            return;
+        }
+        self.tell(|world| format!("{}'s slot is moved away", world.servers[old].name));
+        self.lose_messages(false);
+        // Fences go by clocks, and none may be behind by more than such a thing takes: here it takes no time.
+        let server = Server::moved_to(self.next_name(), SKEWS_US[3], &self.servers[old]);
+        self.servers.push(server);
+        self.promote(self.servers.len() - 1, |_, _| {});
     }
 
     /// This server is the primary from now on, and others its replicas.
     fn promote(&mut self, new: usize, take_over: impl FnOnce(&mut Server, Length)) {
-        self.primary = Some(new);
-        take_over(&mut self.servers[new], self.conditions.window);
-        self.file = File { base: self.servers[new].save(), lines: Vec::new() };
-        self.tell(|world| format!("{} is promoted", world.servers[new].name));
-        // What is under way to replicas that are none any more is lost.
-        self.messages.retain(|_, message| !matches!(message, Message::Stream { .. }));
-        let mut follows = new;
-        for to in 0..2 {
-            let name = char::from(b'A' + (self.servers.len() % 26) as u8);
-            let skew_us = [0, 30_000, -40_000, 80_000][self.servers.len() % 4];
-            let replica = Server::synced(name, skew_us, &self.servers[follows]);
-            follows = self.servers.len();
-            self.servers.push(replica);
-            self.replicas[to] = follows;
+        if !self.conditions.pauses {
+            self.paused_until_us = 0;
         }
-        self.links_us = [self.now_us; 2];
+        self.primary = Some(new);
+        self.file = File { base: self.servers[new].save(), lines: Vec::new() };
+        take_over(&mut self.servers[new], self.conditions.window);
+        self.tell(|world| format!("{} is the primary", world.servers[new].name));
+        // A replica of it goes on with its stream; all others are filled anew, and what is under way to those before is lost.
+        let goes_on = new == self.replicas[0];
+        for (at, message) in std::mem::take(&mut self.messages) {
+            let message = match message {
+                Message::Stream { to: 1, lines } if goes_on => Message::Stream { to: 0, lines },
+                Message::Stream { .. } => continue,
+                other => other,
+            };
+            self.messages.insert(at, message);
+        }
+        let now = self.now_us;
+        let (first, link_us) =
+            if goes_on { (self.replicas[1], self.links_us[1]) } else { (self.replica_of(new), now) };
+        self.replicas = [first, self.replica_of(first)];
+        self.links_us = [link_us, now];
         self.serve(new);
     }
 
+    /// One more server, with all that this one knows.
+    fn replica_of(&mut self, primary: usize) -> usize {
+        let number = self.servers.len();
+        let skew_us = SKEWS_US[number % SKEWS_US.len()];
+        self.servers.push(Server::synced(self.next_name(), skew_us, &self.servers[primary]));
+        number
+    }
+
+    fn next_name(&self) -> char {
+        char::from(b'A' + (self.servers.len() % 26) as u8)
+    }
+
     fn break_holds(&mut self, key: usize) {
-        let Some(primary) = self.primary else { return };
+        let Some(primary) = self.primary.filter(|_| !self.is_paused()) else { return };
         let line: Line = vec![b"LOCK.BREAK".to_vec(), KEYS[key].as_bytes().to_vec()];
         let reply = self.servers[primary].execute(&line);
         self.tell(|world| format!("{} {} -> {reply:?}", world.servers[primary].name, text(&line)));
