@@ -12,6 +12,9 @@ use crate::node::{free_port, wait_for, Node, Programs};
 const SLOTS: usize = 16_384;
 const SHARDS: usize = 3;
 
+/// After so long a node that is silent is taken for dead.
+pub(crate) const NODE_TIMEOUT_MS: u32 = 2000;
+
 pub(crate) struct Cluster {
     /// The primaries first, and then the replica of each; each in its place on the net.
     pub(crate) nodes: Vec<Node>,
@@ -28,13 +31,9 @@ impl Cluster {
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..SHARDS * 2 {
             buses.push(free_port()?);
+            let timeout = format!("cluster-node-timeout {NODE_TIMEOUT_MS}");
             let bus = format!("cluster-port {}", buses.last().context("a port")?);
-            let own = [
-                "cluster-enabled yes",
-                "cluster-node-timeout 2000",
-                "cluster-replica-validity-factor 0",
-                &bus,
-            ];
+            let own = ["cluster-enabled yes", &timeout, "cluster-replica-validity-factor 0", &bus];
             nodes.push(Node::start_at(net.seat()?, programs, &[&own, lines].concat())?);
         }
         let cluster = Cluster { nodes, net };

@@ -108,10 +108,14 @@ enum What {
         #[arg(long, default_value_t = 3)]
         count: usize,
     },
-    /// In a cluster: a primary that is cut off from all other nodes and lives on; needs root.
+    /// In a cluster: a primary that is cut off from all other nodes and lives on, with and without min-replicas-to-write; needs
+    /// root.
     ClusterCut {
         #[arg(long, default_value_t = 2)]
         rounds: u32,
+        /// The cluster-node-timeout of the one which is cut off; that of all others is 2000.
+        #[arg(long, default_value_t = 60_000)]
+        node_timeout_ms: u32,
     },
     /// A handover and a restart of each server.
     Rolling {
@@ -182,10 +186,20 @@ fn main() -> Result<()> {
             let asked = run(false)?.print("CLUSTER FAILOVER");
             run(true)?.print("Death in a cluster") && asked
         }
-        What::ClusterCut { rounds } => match cluster_cut::run(&programs, &mix, rounds)? {
-            Some(report) => report.print("A primary of a cluster that is cut off"),
-            None => true,
-        },
+        What::ClusterCut { rounds, node_timeout_ms } => {
+            let run = |needs_replica| {
+                let plan = cluster_cut::Plan { rounds, needs_replica, node_timeout_ms };
+                cluster_cut::run(&programs, &mix, &plan)
+            };
+            match (run(true)?, run(false)?) {
+                (Some(with), Some(without)) => {
+                    let with =
+                        with.print("A primary of a cluster that is cut off, with min-replicas-to-write");
+                    without.print("The same without min-replicas-to-write") && with
+                }
+                _ => true,
+            }
+        }
         What::Rolling { count } => {
             let plan = handover::Plan { count, restarts: true, ends_window: true, judge };
             handover::run(&programs, &mix, &plan)?.print("Rolling restart")
