@@ -6,7 +6,7 @@
 use super::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::manager::Rollback;
-use super::step::Step;
+use super::step::{Next, Step};
 use super::wait_queue::{Caps, Full};
 use super::waiter::WaitEdge;
 use super::waiter::{AcquireRequest, Waiter, WaiterId, WaiterKind};
@@ -77,15 +77,10 @@ impl GroupStep<'_> {
         self.manager.allowance.spend(self.parts.len());
         // That has called it up once more, and this is the answer.
         self.manager.work_list.cancel(&Work::Group(id));
-        let waiters = &self.manager.waiters;
         // Locks at which something is left over are looked at again, and call it up.
-        let is_possible = is_settled && !self.manager.recovery.is_open();
-        let Some(entry) = waiters.get(id).filter(|_| is_possible) else { return };
-        let is_first = |key| waiters.front(self.db, key).is_some_and(|(first, _)| first == id);
-        let permits = entry.waiter.request.permits;
-        if !self.parts.iter().all(|part| is_first(part.key) && part.lock.admits(permits)) {
-            return;
-        }
+        let mut is_ready = is_settled;
+        self.each(|step| is_ready = is_ready && step.next_in_line() == Some((id, Next::Group)));
+        let Some(entry) = self.manager.waiters.get(id).filter(|_| is_ready) else { return };
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
         if !self.manager.may_have(&entry.waiter, &keys) {
             let client = self.manager.waiters.client_of(id);

@@ -23,7 +23,7 @@ use super::{Clock, Fence, Hold, Lease, Lock, LockManager, Moment, Permits};
 
 /// What is next for the first in line.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Granted,
     Leaves(WaitEnd),
     /// It is called up, to be given all of its locks or none.
@@ -154,7 +154,7 @@ impl<'a> Step<'a> {
     }
 
     /// The first in line, and what is next for it; `None` while it has to wait.
-    fn next_in_line(&self) -> Option<(WaiterId, Next)> {
+    pub(super) fn next_in_line(&self) -> Option<(WaiterId, Next)> {
         let (id, waiter) = self.manager.waiters.front(self.db, self.key)?;
         let may_have = || self.manager.may_have(waiter, &[self.key]);
         let next = if waiter.deadline <= self.clock.now {

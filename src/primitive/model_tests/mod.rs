@@ -141,3 +141,25 @@ fn a_stolen_lock_that_will_be_let_go_is_of_no_kind() {
         pair.step(op);
     }
 }
+
+/// Once in a hundred thousand runs: one who waits for two locks, in line behind so many that the rest is left to another step,
+/// comes by one of them as two databases change places.
+#[test]
+fn a_lock_that_came_with_another_database_is_not_given_to_its_owner_twice() {
+    let acquire = |keys: &[usize], owner: usize, permits: Permits, wait: Option<u64>| {
+        let keys = keys.iter().copied().collect();
+        let (lease, entry, most, least, tie) = (None, 0, None, None, None);
+        ops::Op::Acquire { keys, owner, permits, lease, wait: wait.map(Wait::block), entry, most, least, tie }
+    };
+    let (exclusive, shared) = (Permits::EXCLUSIVE, Permits::SHARED);
+    let mut pair = pair::Pair::new(0);
+    for op in [
+        acquire(&[4], 1, exclusive, None),
+        acquire(&[4], 2, shared, Some(1)),
+        acquire(&[3, 4], 0, shared, Some(1)),
+        acquire(&[0], 0, shared, None),
+        ops::Op::SwapDatabases,
+    ] {
+        pair.step(op);
+    }
+}
