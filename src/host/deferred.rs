@@ -12,7 +12,7 @@ use redis_module::raw;
 use super::api::{has_flags, is_loading, rm, Ctx, OwnString, OK};
 use super::blocked::Answer;
 use super::elsewhere::{self, reads_replicas, Elsewhere};
-use super::key::{read, touch};
+use super::key::read;
 use super::keyspace::ServerKeyspace;
 use super::slot_scope::SlotScope;
 use super::state::{self, Delivered, Host};
@@ -27,9 +27,6 @@ use crate::primitive::{Moment, WaiterId};
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
-
-/// How long to wait, in ms, before looking again at a lock whose slot is not ours.
-const AWAY_MS: u64 = 1_000;
 
 /// How many of those who wait for several locks one run of the cron looks at.
 const GROUPS_PER_RUN: usize = 20;
@@ -55,9 +52,7 @@ pub(super) fn run(ctx: Ctx) {
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::answer_next() {}
     if may_write {
-        let next = || state::with(|host| host.manager.next_recheck(in_budget));
-        while in_budget() && next().is_some_and(|recheck| look_at(ctx, recheck, in_budget)) {}
-        let next = || state::with(|host| host.manager.next_due_lease(start));
+        let next = || state::with(|host| host.manager.next_look(start, in_budget));
         while in_budget() && next().is_some_and(|recheck| look_at(ctx, recheck, in_budget)) {}
     }
     while in_budget() && state::with(Host::drop_some) {}
@@ -219,45 +214,12 @@ fn is_connected(client: u64) -> bool {
     rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
 }
 
-/// Looks at a lock, or sends away who waits for it if its slot is not ours. Always true, for loops.
+/// Looks at a lock. Always true, for loops.
 fn look_at(ctx: Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy) -> bool {
-    let Recheck { db, keys, rollback } = &recheck;
-    rm!(RedisModule_SelectDb(ctx.as_ptr(), *db));
-    // Locks that were granted together are in one slot.
-    let is_away = keys.first().is_some_and(|key| !cluster::owns(ctx, OwnString::new(key).as_str()));
-    if is_away {
-        // Whoever owns the slot cannot know of the rollback: the lease ends the hold.
-        if let Some(fence) = rollback {
-            state::with(|host| host.manager.confirm(*fence));
-        }
-        for key in keys {
-            cluster::turn_away(*db, key, in_budget);
-            look_again(ctx, *db, &OwnString::new(key));
-        }
-        return true;
-    }
+    rm!(RedisModule_SelectDb(ctx.as_ptr(), recheck.db));
     driver::look_at(&mut ServerKeyspace::of_work(ctx, &in_budget), recheck, is_connected);
     if !state::with(|host| host.manager.observers.is_quiet()) {
         observe::after_step(ctx, SlotScope::All);
     }
     true
-}
-
-/// Keeps the leases and ties of a lock that is still here though its slot is not ours for now: the slot may come back, or
-/// be on its way in.
-fn look_again(ctx: Ctx, db: i32, name: &OwnString) {
-    touch(ctx, name.as_str(), |lock| {
-        let later = clock::now().plus_ms(AWAY_MS);
-        state::with(|host| {
-            for hold in lock.holds_mut() {
-                let is_never_due = hold.deadline == Moment::NEVER;
-                let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };
-                if !host.manager.leases.has(db, hold) {
-                    host.manager.leases.insert_at(db, name.as_str().as_bytes(), hold, at);
-                } else if is_never_due {
-                    host.manager.leases.move_earlier(db, hold, at);
-                }
-            }
-        });
-    });
 }

@@ -3,14 +3,17 @@
 use super::api::{Ctx, OwnString, Str};
 use super::blocked::NOT_A_LOCK;
 use super::failed_waits::fail_waits;
-use super::key::LockKey;
+use super::key::{touch, LockKey};
 use super::slot_scope::SlotScope;
-use super::state;
 use super::step::{change_group, change_one, Origin};
+use super::{clock, cluster, state};
 use crate::error::LockError;
 use crate::primitive::driver::{Keyspace, NotALock};
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{GroupStep, LockManager, Step};
+
+/// How long to wait, in ms, before looking again at a lock whose slot is not ours.
+const AWAY_MS: u64 = 1_000;
 
 pub(super) struct ServerKeyspace<'a> {
     pub(super) origin: Origin<'a>,
@@ -69,6 +72,18 @@ impl Keyspace for ServerKeyspace<'_> {
 
     fn may_open(&self, key: &[u8]) -> bool {
         self.scope.has(key)
+    }
+
+    fn is_away(&mut self, _db: i32, key: &[u8]) -> bool {
+        !cluster::owns(self.origin.ctx, OwnString::new(key).as_str())
+    }
+
+    fn turn_away(&mut self, db: i32, key: &[u8]) {
+        cluster::turn_away(db, key, self.in_budget);
+        touch(self.origin.ctx, OwnString::new(key).as_str(), |lock| {
+            let later = clock::now().plus_ms(AWAY_MS);
+            state::with(|host| host.manager.look_again(db, key, lock, later));
+        });
     }
 
     fn refuse_waits(&mut self, db: i32, key: &[u8]) {

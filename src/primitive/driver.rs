@@ -26,6 +26,12 @@ pub(crate) trait Keyspace {
     /// Whether the command at hand may open this key.
     fn may_open(&self, key: &[u8]) -> bool;
 
+    /// Whether the slot of this lock is another server's.
+    fn is_away(&mut self, db: i32, key: &[u8]) -> bool;
+
+    /// Ends the waits for a lock that is away. One that still lies here is looked at again later.
+    fn turn_away(&mut self, db: i32, key: &[u8]);
+
     /// Ends the waits for a lock whose key holds something else by now.
     fn refuse_waits(&mut self, db: i32, key: &[u8]);
 }
@@ -61,9 +67,16 @@ pub(crate) fn finish_step(keyspace: &mut impl Keyspace) {
 }
 
 /// Looks at a lock: ends what is due on it, frees it from connections that are gone, takes back a grant that nobody has heard
-/// of, and grants it to those who wait.
+/// of, and grants it to those who wait. Of a lock whose slot is another server's nothing is decided.
 pub(crate) fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn(u64) -> bool) {
     let Recheck { db, keys, rollback } = recheck;
+    // Locks that were granted together are in one slot.
+    if keys.first().is_some_and(|key| keyspace.is_away(db, key)) {
+        // Whoever has the slot cannot know of the rollback: the lease ends the hold.
+        rollback.into_iter().for_each(|fence| keyspace.manager(|manager| manager.confirm(fence)));
+        keys.iter().for_each(|key| keyspace.turn_away(db, key));
+        return;
+    }
     let (node, rollback) = keyspace.manager(|manager| {
         manager.allowance = Allowance::default();
         (manager.node, rollback.and_then(|fence| Some((fence, manager.take_rollback(fence)?))))

@@ -247,10 +247,8 @@ impl Server {
             return;
         }
         while self.manager.end_due_wait(now).is_some() {}
-        self.run_rechecks();
-        while let Some(recheck) = self.manager.next_due_lease(now) {
+        while let Some(recheck) = self.manager.next_look(now, || true) {
             driver::look_at(self, recheck, |_| true);
-            self.run_rechecks();
         }
     }
 
@@ -384,6 +382,14 @@ impl Keyspace for Server {
 
     fn may_open(&self, _key: &[u8]) -> bool {
         true
+    }
+
+    fn is_away(&mut self, _db: i32, _key: &[u8]) -> bool {
+        false
+    }
+
+    fn turn_away(&mut self, _db: i32, _key: &[u8]) {
+        unreachable!("no lock is away");
     }
 
     fn refuse_waits(&mut self, _db: i32, _key: &[u8]) {

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use smallvec::smallvec;
 
 use crate::primitive::sweep::Sweep;
+use crate::primitive::table::Set;
 use crate::primitive::ties::Tied;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Fence, Lock, LockManager, Moment, WaitEnd, WaiterId};
@@ -133,7 +134,13 @@ impl LockManager {
         }
     }
 
-    /// Returns the next lock to look at; `None` if there is none, or no time to find it.
+    /// Returns the next lock to look at: one for which that was asked, or whose lease is due at `now`. `None` if there is none,
+    /// or no time to find it.
+    pub(crate) fn next_look(&mut self, now: Moment, in_budget: impl Fn() -> bool) -> Option<Recheck> {
+        self.next_recheck(in_budget).or_else(|| self.next_due_lease(now))
+    }
+
+    /// Returns the next lock for which a look was asked; otherwise as [`LockManager::next_look`].
     pub(crate) fn next_recheck(&mut self, in_budget: impl Fn() -> bool) -> Option<Recheck> {
         loop {
             if let Some(recheck) = self.rechecks.locks.pop_front() {
@@ -146,7 +153,7 @@ impl LockManager {
     }
 
     /// Returns the lock of the next lease that is due; `None` if none is, or while the recovery window is open.
-    pub(crate) fn next_due_lease(&mut self, now: Moment) -> Option<Recheck> {
+    fn next_due_lease(&mut self, now: Moment) -> Option<Recheck> {
         if self.recovery.is_open() {
             return None;
         }
@@ -212,9 +219,49 @@ impl LockManager {
 
     /// The same, but the caller asks for the looks. Returns the locks that it waited for, and their database; `None` if it
     /// waits for none.
-    pub(crate) fn take_out(&mut self, id: WaiterId, why: WaitEnd) -> Option<(i32, Keys)> {
+    fn take_out(&mut self, id: WaiterId, why: WaitEnd) -> Option<(i32, Keys)> {
         let entry = self.waiters.remove(id)?;
         self.stats.record_wait_end(why);
         Some((entry.db, entry.keys))
+    }
+
+    /// Ends the waits for a lock that is no more, for as long as the budget allows, and asks for looks at the rest of them and
+    /// at the other locks that they waited for. `tell` gets their clients.
+    pub(crate) fn fail_waits(
+        &mut self,
+        db: i32,
+        key: &[u8],
+        in_budget: impl Fn() -> bool,
+        mut tell: impl FnMut(WaiterId),
+    ) {
+        // Each once, however many of them stood in its queue.
+        let mut left = Set::default();
+        while let Some((id, _)) = self.waiters.front(db, key) {
+            if !in_budget() {
+                self.recheck(db, key);
+                break;
+            }
+            let client = self.waiters.client_of(id);
+            left.extend(self.take_out(id, WaitEnd::Failed).into_iter().flat_map(|(_, keys)| keys));
+            client.into_iter().for_each(&mut tell);
+        }
+        left.remove(key);
+        left.iter().for_each(|key| {
+            self.recheck_if_awaited(db, key);
+        });
+    }
+
+    /// Keeps the leases and ties of a lock that is still here though its slot is another server's for now, and looks at it again
+    /// at `later`: the slot may come back, or be on its way in.
+    pub(crate) fn look_again(&mut self, db: i32, key: &[u8], lock: &mut Lock, later: Moment) {
+        for hold in lock.holds_mut() {
+            let is_never_due = hold.deadline == Moment::NEVER;
+            let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };
+            if !self.leases.has(db, hold) {
+                self.leases.insert_at(db, key, hold, at);
+            } else if is_never_due {
+                self.leases.move_earlier(db, hold, at);
+            }
+        }
     }
 }

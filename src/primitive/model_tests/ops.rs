@@ -131,6 +131,10 @@ pub(super) enum Op {
     Flush,
     /// The two databases change places.
     SwapDatabases,
+    /// The slot of a lock is another server's for a moment, in which somebody looks at the lock.
+    MoveAway {
+        key: usize,
+    },
     /// The server becomes a replica, and a primary again.
     ChangeRoles,
     Pass {
@@ -220,7 +224,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => (key.clone(), 1..5_u32).prop_map(|(key, limit)| Op::SetLimit { key, limit }),
         1 => any::<usize>().prop_map(|nth| Op::Vanish { nth }),
         1 => any::<usize>().prop_map(|nth| Op::Rollback { nth }),
-        1 => key.prop_map(|key| Op::Delete { key }),
+        1 => key.clone().prop_map(|key| Op::Delete { key }),
+        1 => key.prop_map(|key| Op::MoveAway { key }),
         1 => Just(Op::Flush),
         1 => Just(Op::SwapDatabases),
         1 => Just(Op::ChangeRoles),

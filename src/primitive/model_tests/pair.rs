@@ -231,6 +231,7 @@ impl Pair {
             Op::Delete { key } => self.delete(key),
             Op::Flush => self.flush(),
             Op::SwapDatabases => self.swap_databases(),
+            Op::MoveAway { key } => self.move_away(key),
             Op::ChangeRoles => self.change_roles(),
             Op::Pass { us } => {
                 self.world.now_us += us;

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(crate) went_plainly: usize,
     /// How many connections there were before each of those that are there.
     closed: [u64; CLIENTS],
+    /// The lock whose slot is another server's for now.
+    away: Option<usize>,
     /// The newest fence of each lock.
     newest: BTreeMap<usize, u64>,
 }
@@ -170,6 +172,14 @@ impl World {
         self.run_rechecks();
     }
 
+    /// The slot of a lock is another server's for as long as it takes to look at it.
+    pub(super) fn move_away(&mut self, key: usize) {
+        self.away = Some(key);
+        self.manager.recheck(db_of(key), KEYS[key]);
+        self.run_rechecks();
+        self.away = None;
+    }
+
     /// The two databases change places.
     pub(super) fn swap_databases(&mut self) {
         for (keyspace, manager) in
@@ -250,10 +260,8 @@ impl World {
     pub(super) fn run_due(&mut self) {
         let now = Moment(self.now_us);
         while self.manager.end_due_wait(now).is_some() {}
-        self.run_rechecks();
-        while let Some(recheck) = self.manager.next_due_lease(now) {
+        while let Some(recheck) = self.manager.next_look(now, || true) {
             self.look_at(recheck);
-            self.run_rechecks();
         }
     }
 
@@ -285,6 +293,18 @@ impl Keyspace for World {
 
     fn may_open(&self, _key: &[u8]) -> bool {
         true
+    }
+
+    fn is_away(&mut self, db: i32, key: &[u8]) -> bool {
+        self.away == Some(number(db, key))
+    }
+
+    fn turn_away(&mut self, db: i32, key: &[u8]) {
+        self.manager.fail_waits(db, key, || true, |_| {});
+        let Self { manager, keyspace, now_us, .. } = self;
+        if let Some(lock) = keyspace.get_mut(&number(db, key)) {
+            manager.look_again(db, key, lock, Moment(*now_us).plus_ms(1));
+        }
     }
 
     fn refuse_waits(&mut self, _db: i32, _key: &[u8]) {

@@ -104,6 +104,12 @@ impl Pair {
         self.world.swap_databases();
     }
 
+    /// Those who wait for it are sent to the other server; its holds stay until the slot has come back.
+    pub(super) fn move_away(&mut self, key: usize) {
+        self.model.waiters.retain(|waiter| !waiter.keys.contains(&key));
+        self.world.move_away(key);
+    }
+
     /// Those who wait are sent away, and nothing is remembered; the holds stay.
     pub(super) fn change_roles(&mut self) {
         self.model.change_roles();
