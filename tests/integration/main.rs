@@ -32,6 +32,7 @@ mod book;
 mod bounded;
 mod bounds;
 mod broken_sync;
+mod cases;
 mod check;
 mod clock;
 mod clock_shim;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::cli::Cli;
 use super::pattern::{matches, substitute, Bindings};
 use super::server::Server;
+use super::stream::ReplicaStream;
 use super::wait::{poll, DEADLINE};
 
 /// The language tag of a block that is a transcript.
@@ -13,6 +14,10 @@ const TAG: &str = "redis-cli";
 
 /// The expected text of a command that is still waiting.
 const WAITS: &str = "...";
+
+/// The name that shows what replicas were told, and what it shows where they were told nothing.
+const STREAM: &str = "stream";
+const NOTHING: &str = "(nothing)";
 
 /// A fenced code block with the tag `redis-cli`.
 #[derive(Debug, PartialEq)]
@@ -28,6 +33,32 @@ struct Step {
     client: String,
     action: Action,
     expected: Vec<String>,
+    /// The lines on which that stands.
+    shown_at: Vec<usize>,
+}
+
+/// What a transcript shows where something else came.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Difference {
+    /// The lines of the file that show it.
+    shown_at: Vec<usize>,
+    /// What stands before it on the first of them, such as `name< `.
+    before: String,
+    came: Vec<String>,
+}
+
+/// The text of a file with what came in the place of what it shows.
+pub(crate) fn updated(text: &str, differences: &[Difference]) -> String {
+    let mut lines = String::new();
+    for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
+        let new = differences.iter().find(|difference| difference.shown_at.first() == Some(&at));
+        if let Some(new) = new {
+            lines.push_str(&format!("{}{}\n", new.before, new.came.join("\n")));
+        } else if !differences.iter().any(|difference| difference.shown_at.contains(&at)) {
+            lines.push_str(&format!("{line}\n"));
+        }
+    }
+    lines
 }
 
 #[derive(Debug, PartialEq)]
@@ -69,13 +100,22 @@ fn parse(file: &str, body: &[(usize, &str)]) -> Result<Vec<Step>, String> {
     for &(line, text) in body.iter().filter(|(_, text)| !text.is_empty()) {
         if let Some((client, command)) = typed(text) {
             let (client, action) = (client.to_owned(), Action::Type(command.to_owned()));
-            steps.push(Step { line, client, action, expected: Vec::new() });
+            steps.push(Step { line, client, action, expected: Vec::new(), shown_at: Vec::new() });
         } else if let Some((client, reply)) = received(text) {
-            let expected = if reply.is_empty() { Vec::new() } else { vec![reply.to_owned()] };
-            steps.push(Step { line, client: client.to_owned(), action: Action::Receive, expected });
+            let mut step = Step {
+                line,
+                client: client.to_owned(),
+                action: Action::Receive,
+                expected: Vec::new(),
+                shown_at: Vec::new(),
+            };
+            if !reply.is_empty() {
+                step.expect(line, reply);
+            }
+            steps.push(step);
         } else {
             let step = steps.last_mut().ok_or(format!("{file}:{line}: a reply before any command"))?;
-            step.expected.push(text.to_owned());
+            step.expect(line, text);
         }
     }
     match steps.iter().find(|step| step.expected.is_empty()) {
@@ -84,6 +124,37 @@ fn parse(file: &str, body: &[(usize, &str)]) -> Result<Vec<Step>, String> {
             Err(format!("{file}:{}: an empty transcript", body.first().map_or(0, |at| at.0)))
         }
         None => Ok(steps),
+    }
+}
+
+impl Step {
+    fn expect(&mut self, line: usize, text: &str) {
+        self.expected.push(text.to_owned());
+        self.shown_at.push(line);
+    }
+
+    /// The difference from what came, as text and as a change of the file.
+    fn differs(&self, came: Vec<String>) -> Problem {
+        let is_beside = self.shown_at.first() == Some(&self.line);
+        let before = if is_beside { format!("{}< ", self.client) } else { String::new() };
+        let text = format!(
+            "expected\n    {}\n  but this came\n    {}",
+            self.expected.join("\n    "),
+            came.join("\n    ")
+        );
+        Problem { text, difference: Some(Difference { shown_at: self.shown_at.clone(), before, came }) }
+    }
+}
+
+/// Why a transcript is not true.
+struct Problem {
+    text: String,
+    difference: Option<Difference>,
+}
+
+impl<T: Into<String>> From<T> for Problem {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), difference: None }
     }
 }
 
@@ -106,10 +177,35 @@ fn is_name(text: &str) -> bool {
 impl Transcript {
     /// Plays it, each name on a redis-cli of its own. Stops at the first difference and returns it as text.
     pub(crate) fn play(&self, server: &Server) -> Result<(), String> {
-        let mut stage =
-            Stage { server, clients: BTreeMap::new(), waiting: Vec::new(), bindings: Bindings::new() };
+        self.play_through(server, |problem| Err(problem.text))
+    }
+
+    /// Plays it to its end. Returns where something else came than it shows; an error where it cannot go on.
+    pub(crate) fn differences(&self, server: &Server) -> Result<Vec<Difference>, String> {
+        let mut differences = Vec::new();
+        self.play_through(server, |problem| {
+            differences.push(problem.difference.ok_or(problem.text)?);
+            Ok(())
+        })?;
+        Ok(differences)
+    }
+
+    fn play_through(
+        &self,
+        server: &Server,
+        mut on_problem: impl FnMut(Problem) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let shows_stream = self.steps.iter().any(|step| step.client == STREAM);
+        let mut stage = Stage {
+            server,
+            stream: shows_stream.then(|| ReplicaStream::attach(server)),
+            clients: BTreeMap::new(),
+            waiting: Vec::new(),
+            bindings: Bindings::new(),
+        };
         for step in &self.steps {
-            stage.act(step).map_err(|problem| format!("{} (line {}): {problem}", self.place, step.line))?;
+            let place = |text| format!("{} (line {}): {text}", self.place, step.line);
+            stage.act(step).or_else(&mut on_problem).map_err(place)?;
         }
         match stage.waiting.first() {
             Some(client) => Err(format!("{}: `{client}` still waits at the end", self.place)),
@@ -121,6 +217,8 @@ impl Transcript {
 /// A transcript while it is played.
 struct Stage<'a> {
     server: &'a Server,
+    /// What replicas are told, where the transcript shows it.
+    stream: Option<ReplicaStream>,
     clients: BTreeMap<&'a str, Cli>,
     /// Clients whose last command has not been answered.
     waiting: Vec<&'a str>,
@@ -128,14 +226,21 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn act(&mut self, step: &'a Step) -> Result<(), String> {
+    fn act(&mut self, step: &'a Step) -> Result<(), Problem> {
         let client = step.client.as_str();
+        if let Some(stream) = self.stream.as_mut().filter(|_| client == STREAM) {
+            let told: Vec<String> = stream.collect(self.server).iter().map(|words| line_of(words)).collect();
+            let told = if told.is_empty() { vec![NOTHING.to_owned()] } else { told };
+            return compare(step, &told, &mut self.bindings);
+        }
         let port = self.server.port();
         let place_in_line = self.waiting.iter().position(|waiting| *waiting == client);
         let cli = self.clients.entry(client).or_insert_with(|| Cli::start(port));
         match (&step.action, place_in_line) {
-            (Action::Type(_), Some(_)) => return Err(format!("`{client}` still waits and cannot type")),
-            (Action::Receive, None) => return Err(format!("`{client}` waits for nothing")),
+            (Action::Type(_), Some(_)) => {
+                return Err(format!("`{client}` still waits and cannot type").into())
+            }
+            (Action::Receive, None) => return Err(format!("`{client}` waits for nothing").into()),
             (Action::Receive, Some(at)) => {
                 self.waiting.remove(at);
             }
@@ -154,29 +259,39 @@ impl<'a> Stage<'a> {
                     });
                     return match seen.filter(|()| !has_answered(client)) {
                         Some(()) => Ok(()),
-                        None => Err(format!("`{client}` does not wait")),
+                        None => Err(format!("`{client}` does not wait").into()),
                     };
                 }
             }
         }
-        compare(&step.expected, &cli.answer()?, &mut self.bindings)
+        compare(step, &cli.answer()?, &mut self.bindings)
     }
 }
 
+/// A command on one line, as it could be typed.
+fn line_of(words: &[String]) -> String {
+    let quoted = |word: &String| {
+        let is_plain = !word.is_empty() && !word.contains(' ');
+        if is_plain {
+            word.clone()
+        } else {
+            format!("\"{word}\"")
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 /// Compares line by line, empty lines aside. The time that redis-cli prints after a slow command is no part of the reply.
-fn compare(expected: &[String], got: &[String], bindings: &mut Bindings) -> Result<(), String> {
-    let got: Vec<&str> =
-        got.iter().map(String::as_str).filter(|line| !line.is_empty() && !is_duration(line)).collect();
-    let same = expected.len() == got.len()
-        && expected.iter().zip(&got).all(|(pattern, line)| matches(pattern, line, bindings));
+fn compare(step: &Step, got: &[String], bindings: &mut Bindings) -> Result<(), Problem> {
+    let got: Vec<String> =
+        got.iter().filter(|line| !line.is_empty() && !is_duration(line)).cloned().collect();
+    let same = step.expected.len() == got.len()
+        && step.expected.iter().zip(&got).all(|(pattern, line)| matches(pattern, line, bindings));
     if same {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(step.differs(got))
     }
-    Err(format!(
-        "expected\n    {}\n  but redis-cli printed\n    {}",
-        expected.join("\n    "),
-        got.join("\n    ")
-    ))
 }
 
 /// `(1.23s)`
