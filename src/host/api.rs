@@ -1,4 +1,5 @@
-//! The server's module API: one macro that calls a function of it, and the few calls that need more than a line.
+//! The server's module API: one macro that calls a function of it, the server's things as values that live as long as it says,
+//! and the few calls that need more than a line. A pointer is made into such a value in the function that the server calls.
 //! Functions are found by name when the module is loaded, and an older server has not all of them.
 
 mod client;
