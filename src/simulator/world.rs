@@ -34,18 +34,31 @@ pub(super) struct Conditions {
     pub lease_ms: (u64, u64),
     /// How far a replica may lag behind the server that it follows, in µs.
     pub lag_us: u64,
-    /// Whether owners renew a hold that is over by their own clocks.
-    pub late: bool,
-    /// Whether the old primary goes on granting after the promotion of its replica.
-    pub splits: bool,
-    /// Whether operators end holds.
-    pub breaks: bool,
-    /// Whether no server has heard of any lock when it begins.
-    pub fresh: bool,
-    /// Whether slots are moved away from a server whose window is open.
-    pub moves: bool,
-    /// Whether a pause of writes goes on when a server is promoted.
-    pub pauses: bool,
+    /// Which of the others does not hold.
+    pub without: Option<Condition>,
+}
+
+/// What the promise rests on, beside the lengths of leases and windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// The old primary grants nothing after the promotion of its replica.
+    OldOneEnds,
+    /// Owners renew no hold that is over by their own clocks.
+    OwnClocks,
+    /// Nobody ends the holds of others.
+    NothingBroken,
+    /// The servers have heard of some lock when it begins.
+    LocksKnown,
+    /// No slot is moved away from a server whose window is open.
+    SlotsStay,
+    /// No pause of writes goes on when a server is promoted.
+    WritesGoOn,
+}
+
+impl Conditions {
+    pub(super) fn hold(self, condition: Condition) -> bool {
+        self.without != Some(condition)
+    }
 }
 
 /// What comes next. Every event means something in every state, so that any of them can be left out of a run.
@@ -176,7 +189,7 @@ impl World {
     /// A primary with its replicas, and nobody has any lock.
     pub(super) fn new(conditions: Conditions, tells: bool) -> Self {
         let mut primary = Server::new('A', 0, 0);
-        if !conditions.fresh {
+        if conditions.hold(Condition::LocksKnown) {
             primary.know_of_a_lock();
         }
         let replica = Server::synced('B', 30_000, &primary);
@@ -270,7 +283,7 @@ impl World {
     fn advance(&mut self, now_us: u64) {
         self.now_us = now_us;
         for at in [self.primary, self.split].into_iter().flatten() {
-            self.serve(at);
+            self.run_due(at);
         }
         for at in self.replicas {
             self.servers[at].wait_until(now_us, false);
@@ -282,7 +295,7 @@ impl World {
     }
 
     /// Does what is due on a primary.
-    fn serve(&mut self, at: usize) {
+    fn run_due(&mut self, at: usize) {
         let may_write = !self.is_paused();
         self.servers[at].wait_until(self.now_us, may_write);
         self.spread(at);
@@ -319,7 +332,7 @@ impl World {
     fn act(&mut self, event: Event) {
         let Event::Act { client, asked, choice, lease_ms, there_us, back_us } = event else { return };
         let now = self.now_us;
-        let may_be_late = self.conditions.late && choice % 2 == 0;
+        let may_be_late = !self.conditions.hold(Condition::OwnClocks) && choice % 2 == 0;
         let is_believed = |belief: &Belief| belief.until_us > now || may_be_late;
         let belief = ASKED[asked].iter().find_map(|key| self.beliefs[client][*key].filter(is_believed));
         // Of what came together nothing is renewed or given back alone.
@@ -391,7 +404,7 @@ impl World {
                     Message::Reply { to: from, reply, line, said_us: self.now_us },
                 );
             }
-            Message::Reply { to, reply, line, said_us } => self.hear(to, reply, &line, said_us),
+            Message::Reply { to, reply, line, said_us } => self.hear(to, &reply, &line, said_us),
             Message::Stream { to, lines } => {
                 let at = self.replicas[to];
                 self.tell(|world| {
@@ -419,7 +432,7 @@ impl World {
     }
 
     /// A client hears the reply to its request, if it still waits for it.
-    fn hear(&mut self, to: Sender, reply: Reply, line: &Line, said_us: u64) {
+    fn hear(&mut self, to: Sender, reply: &Reply, line: &Line, said_us: u64) {
         let Sender { client, keys, number, sent_us, permits, lease_ms } = to;
         let is_awaited =
             |key: &usize| self.pending[client][*key].is_some_and(|pending| pending.number == number);
@@ -431,7 +444,7 @@ impl World {
         for key in keys {
             self.pending[client][*key] = None;
             let belief = &mut self.beliefs[client][*key];
-            match (line[0].as_slice(), &reply) {
+            match (line[0].as_slice(), reply) {
                 (b"LOCK.ACQUIRE" | b"LOCK.MACQUIRE", Ok(Some(fence))) => {
                     *belief = Some(Belief { keys, fence: *fence, permits, until_us, said_us });
                 }
@@ -490,8 +503,9 @@ impl World {
         let Some(old) = self.primary.take() else { return };
         self.heir = heir;
         self.tell(|world| format!("{} dies", world.servers[old].name));
-        self.split = self.conditions.splits.then_some(old);
-        self.lose_messages(self.conditions.splits);
+        let goes_on = !self.conditions.hold(Condition::OldOneEnds);
+        self.split = goes_on.then_some(old);
+        self.lose_messages(goes_on);
         self.send(self.now_us + after_us, Message::Promotion);
     }
 
@@ -532,7 +546,7 @@ impl World {
 
     fn move_slot(&mut self) {
         let Some(old) = self.primary else { return };
-        if self.servers[old].manager.recovery.is_open() && !self.conditions.moves {
+        if self.servers[old].manager.recovery.is_open() && self.conditions.hold(Condition::SlotsStay) {
             return;
         }
         self.tell(|world| format!("{}'s slot is moved away", world.servers[old].name));
@@ -545,7 +559,7 @@ impl World {
 
     /// This server is the primary from now on, and others its replicas.
     fn promote(&mut self, new: usize, take_over: impl FnOnce(&mut Server, Length)) {
-        if !self.conditions.pauses {
+        if self.conditions.hold(Condition::WritesGoOn) {
             self.paused_until_us = 0;
         }
         self.primary = Some(new);
@@ -567,7 +581,7 @@ impl World {
             if goes_on { (self.replicas[1], self.links_us[1]) } else { (self.replica_of(new), now) };
         self.replicas = [first, self.replica_of(first)];
         self.links_us = [link_us, now];
-        self.serve(new);
+        self.run_due(new);
     }
 
     /// One more server, with all that this one knows.
