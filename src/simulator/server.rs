@@ -93,11 +93,12 @@ impl Server {
         replica
     }
 
-    /// A server to which the slot of all these locks was moved. It has had others before.
+    /// A server to which the slot of all these locks was moved. It has just granted another, so that its fences are as new as its
+    /// clock, and its replicas know.
     pub(super) fn moved_to(name: char, skew_us: i64, from: &Self) -> Self {
         let mut server = Self::new(name, skew_us, from.now_us);
         server.load_locks(&from.save(), Source::Client { ahead_ms: AHEAD_MS });
-        server.know_of_a_lock();
+        server.manager.fences.advance_to(server.clock().unix_us);
         server
     }
 

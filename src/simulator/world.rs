@@ -551,7 +551,7 @@ impl World {
         }
         self.tell(|world| format!("{}'s slot is moved away", world.servers[old].name));
         self.lose_messages(false);
-        // Fences go by clocks, and none may be behind by more than such a thing takes: here it takes no time.
+        // Fences go by clocks, and none may be behind by more than a move takes: here it takes no time.
         let server = Server::moved_to(self.next_name(), SKEWS_US[3], &self.servers[old]);
         self.servers.push(server);
         self.promote(self.servers.len() - 1, |_, _| {});
