@@ -145,7 +145,7 @@ fn assert_found(conditions: Conditions) {
     let (all, wrong) = search(1, 2_000, STEPS, conditions);
     let seed = wrong.unwrap_or_else(|| panic!("{} failovers found nothing", all.failovers));
     let story = story(events(seed, STEPS, conditions), conditions);
-    assert!(all.violation.is_some() && story.contains("WRONG"), "{story}");
+    assert!(story.contains("at one time"), "{story}");
     println!("{} failovers\n{story}", all.failovers);
 }
 
