@@ -6,60 +6,95 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, FromRedisValue, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{sleep, timeout};
 
+use crate::info::Info;
 use crate::keeper::{Hold, Times};
-use crate::line::{is_passing, jitter, least, Busy, Line, SLICE};
-use crate::names::Names;
+use crate::line::{is_passing, jitter, Busy, Line, SLICE};
+use crate::moment::Moment;
+use crate::names::{ms, with_info, Names};
 use crate::{Error, Lock};
 
-/// How long a place in line outlives the last request for it, in ms.
-const TICKET_MS: u64 = 5_000;
+/// How long a place in line outlives the last request for it.
+const TICKET: Duration = Duration::from_secs(5);
 /// Without one good reply, after which a wait ends with the last error.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-static HOST: LazyLock<String> = LazyLock::new(|| {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    host.trim().chars().take(64).collect()
-});
+/// Makes up a name for a holder: host, process, and a part that nobody else has.
+pub fn owner_of(process: u32) -> String {
+    static HOST: LazyLock<String> = LazyLock::new(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        host.trim().chars().take(64).collect()
+    });
+    format!("{}:{process}:{:016x}", *HOST, rand::random::<u64>())
+}
+
+/// Why there is no lock yet, for whoever looks on: see [`Acquire::on_delay`].
+#[derive(Clone, Debug)]
+pub enum Delay {
+    /// Somebody has it, or comes before us, or nobody gets it for now.
+    Busy {
+        /// The word of the server, such as "queued" or "min-hold".
+        reason: String,
+        /// How many come before us in line.
+        ahead: u64,
+        /// Who has it, where that is the point.
+        holder: Option<Vec<u8>>,
+        /// How long nobody gets it, where that is known.
+        cooldown: Option<Duration>,
+    },
+    /// There was no reply, or the server refuses. If this is true only for now, the same is asked again.
+    Trouble(RedisError),
+}
+
+type OnDelay = Box<dyn FnMut(Delay) + Send>;
 
 /// What is wanted, and how. Await it.
 #[must_use = "nothing is asked for before it is awaited"]
 pub struct Acquire {
     line: Arc<Line>,
-    keys: Vec<String>,
-    owner: Option<String>,
+    names: Arc<Names>,
     lease: Duration,
     renews: bool,
     watches: bool,
     /// Nothing for ever, zero for one try.
     wait: Option<Duration>,
-    mode: Vec<String>,
-    note: Option<String>,
+    /// What the requests say beside the names, and by what the first lease is bounded then.
+    options: Vec<(&'static str, Vec<u8>)>,
+    longest: Duration,
+    on_delay: Option<OnDelay>,
 }
 
 impl Acquire {
-    pub(crate) fn new(line: Arc<Line>, keys: Vec<String>, wait: Option<Duration>) -> Self {
-        let lease = Duration::from_secs(30);
+    pub(crate) fn new(line: &Arc<Line>, keys: Vec<Vec<u8>>) -> Self {
         Self {
-            line,
-            keys,
-            owner: None,
-            lease,
+            line: Arc::clone(line),
+            names: Arc::new(Names { keys, owner: Vec::new(), mode: Vec::new(), tied: None }),
+            lease: Duration::from_secs(30),
             renews: true,
             watches: false,
-            wait,
-            mode: Vec::new(),
-            note: None,
+            wait: None,
+            options: Vec::new(),
+            longest: Duration::MAX,
+            on_delay: None,
         }
     }
 
-    /// Waits no longer than this; the error is [`Error::Busy`] then.
-    pub fn wait(mut self, wait: Duration) -> Self {
-        self.wait = Some(wait);
+    fn names(&mut self) -> &mut Names {
+        Arc::make_mut(&mut self.names)
+    }
+
+    fn say(mut self, word: &'static str, value: Option<impl Into<Vec<u8>>>) -> Self {
+        self.options.extend(value.map(|value| (word, value.into())));
+        self
+    }
+
+    /// Waits no longer than this; the error is [`Error::Busy`] then. `None`, here and below, is as if it was not said.
+    pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.wait = wait.into();
         self
     }
 
@@ -75,6 +110,24 @@ impl Acquire {
         self
     }
 
+    /// Nobody gets the lock before this time is over, released or not.
+    pub fn min_hold(self, time: impl Into<Option<Duration>>) -> Self {
+        self.say("MINHOLD", time.into().map(|time| ms(time).to_string()))
+    }
+
+    /// The lock ends after this time, however often it is renewed.
+    pub fn max_hold(mut self, time: impl Into<Option<Duration>>) -> Self {
+        let time = time.into();
+        self.longest = time.unwrap_or(self.longest);
+        self.say("MAXHOLD", time.map(|time| ms(time).to_string()))
+    }
+
+    /// Lets the lock end so long after the connection that renews it, if no other takes its place.
+    pub fn tied(mut self, grace: impl Into<Option<Duration>>) -> Self {
+        self.names().tied = grace.into();
+        self
+    }
+
     /// Tells of a loss at once, and not by the next renewal. It takes one more connection for all that watch, and a request for
     /// each lock and change; not in a cluster.
     pub fn watch(mut self) -> Self {
@@ -84,26 +137,36 @@ impl Acquire {
 
     /// For a reader: many hold the lock together, and no writer meanwhile.
     pub fn shared(mut self) -> Self {
-        self.mode.push("SHARED".to_owned());
+        self.names().mode.push("SHARED".to_owned());
         self
     }
 
     /// Takes permits of a semaphore. All who use the key say the same limit.
     pub fn permits(mut self, limit: u32, permits: u32) -> Self {
-        let words = ["LIMIT".to_owned(), limit.to_string(), "PERMITS".to_owned(), permits.to_string()];
-        self.mode.extend(words);
+        self.names().mode.extend(["LIMIT".to_owned(), limit.to_string()]);
+        // Said only where it is needed: without it the server refuses a limit that no number of holders could reach.
+        if permits != 1 {
+            self.names().mode.extend(["PERMITS".to_owned(), permits.to_string()]);
+        }
         self
     }
 
     /// What LOCK.INFO shows beside the holder.
-    pub fn note(mut self, note: impl Into<String>) -> Self {
-        self.note = Some(note.into());
-        self
+    pub fn note(self, note: impl AsRef<[u8]>) -> Self {
+        self.say("NOTE", Some(note.as_ref()))
     }
 
     /// Names the holder. Locks of one piece of work under one name let the server find deadlocks between them.
-    pub fn owner(mut self, owner: impl Into<String>) -> Self {
-        self.owner = Some(owner.into());
+    pub fn owner(mut self, owner: impl AsRef<[u8]>) -> Self {
+        self.names().owner = owner.as_ref().to_vec();
+        self
+    }
+
+    /// Calls this each time when there is no lock yet, which is once a second or more often. Whoever looks on is also told that
+    /// an operator has cancelled the wait, or that the same owner has begun another one: the wait is over then, with
+    /// [`Error::Busy`], and not begun anew.
+    pub fn on_delay(mut self, tell: impl FnMut(Delay) + Send + 'static) -> Self {
+        self.on_delay = Some(Box::new(tell));
         self
     }
 }
@@ -119,12 +182,7 @@ impl IntoFuture for Acquire {
 
 /// One owner from the first request to the last. To drop it before it has a lock gives back what it may have.
 struct Wait {
-    line: Arc<Line>,
-    names: Arc<Names>,
-    lease: Duration,
-    renews: bool,
-    watches: bool,
-    note: Option<String>,
+    asked: Acquire,
     is_try: bool,
     /// The program chose the owner, who may have the lock by another call then.
     named: bool,
@@ -165,74 +223,84 @@ impl Seat {
 impl Drop for Wait {
     fn drop(&mut self) {
         if self.owed > 0 {
-            self.line.owe(&self.runtime, &self.names, self.names.cancel(), self.owed, self.lease);
+            let Acquire { line, names, lease, .. } = &self.asked;
+            line.owe(&self.runtime, names, names.cancel(), self.owed, *lease);
         }
     }
 }
 
-async fn run(asked: Acquire) -> Result<Lock, Error> {
-    let Acquire { line, keys, owner, lease, renews, watches, wait, mode, note } = asked;
-    let named = owner.is_some();
-    let owner =
-        owner.unwrap_or_else(|| format!("{}:{}:{:016x}", *HOST, std::process::id(), rand::random::<u64>()));
-    let is_try = wait == Some(Duration::ZERO);
+async fn run(mut asked: Acquire) -> Result<Lock, Error> {
+    let named = !asked.names.owner.is_empty();
+    if !named {
+        asked.names().owner = owner_of(std::process::id()).into_bytes();
+    }
+    let is_try = asked.wait == Some(Duration::ZERO);
     let mut wait = Wait {
-        names: Arc::new(Names { keys, owner, mode }),
-        lease,
-        renews,
-        watches,
-        note,
         is_try,
         named,
         // One that would end after the last moment of the clock never ends.
-        end: wait.filter(|_| !is_try).and_then(|wait| Instant::now().checked_add(wait)),
+        end: asked.wait.filter(|_| !is_try).and_then(|wait| Instant::now().checked_add(wait)),
         runtime: Handle::current(),
         queued: false,
         seat: Seat::None,
         owed: 0,
-        _busy: Busy::new(&line),
-        line: Arc::clone(&line),
+        _busy: Busy::new(&asked.line),
+        asked,
     };
     let result = wait.stand().await;
+    let Acquire { line, names, .. } = &wait.asked;
     match &result {
         Ok(_) => wait.owed = 0,
-        Err(_) if wait.owed > 0 && line.ask(&wait.names, &wait.names.cancel(), SLICE).await.is_ok() => {
-            wait.owed -= 1;
-        }
+        Err(_) if wait.owed > 0 && line.ask(names, &names.cancel(), SLICE).await.is_ok() => wait.owed -= 1,
         Err(_) => {}
     }
     result
 }
 
+/// What a request has come to.
+enum Answer {
+    Got(Hold),
+    /// The lock is busy.
+    Not,
+    /// Somebody has ended the wait.
+    Over,
+}
+
 impl Wait {
     async fn stand(&mut self) -> Result<Lock, Error> {
         let (mut good, mut failed) = (Instant::now(), 0);
+        let mut is_first = true;
         loop {
-            if self.line.is_closed() {
+            if self.asked.line.is_closed() {
                 return Err(Error::Closed);
             }
             let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) && self.owed > 0 && failed == 0 {
+            if left == Some(Duration::ZERO) && !std::mem::take(&mut is_first) && failed == 0 {
                 return Err(Error::Busy);
             }
             let error = match self.once(left).await {
-                Ok(Some(hold)) => {
-                    let (line, hold) = (Arc::clone(&self.line), Arc::new(hold));
+                Ok(Answer::Got(hold)) => {
+                    let (line, hold) = (Arc::clone(&self.asked.line), Arc::new(hold));
                     return if line.keep(&hold) { Ok(Lock { line, hold }) } else { Err(Error::Closed) };
                 }
-                Ok(None) if self.is_try => {
+                Ok(Answer::Over) => {
+                    self.owed = 0;
+                    return Err(Error::Busy);
+                }
+                Ok(Answer::Not) if self.is_try => {
                     if failed == 0 {
                         self.owed = 0;
                     }
                     return Err(Error::Busy);
                 }
-                Ok(None) => {
+                Ok(Answer::Not) => {
                     (good, failed) = (Instant::now(), 0);
                     continue;
                 }
                 Err(error) => error,
             };
             self.queued = false;
+            self.tell(|| Delay::Trouble(error.clone()));
             match error.code() {
                 // A string: somebody who uses SET NX has the lock.
                 Some("WRONGTYPE") if self.is_try => return Err(Error::Busy),
@@ -243,8 +311,9 @@ impl Wait {
                     }
                     return Err(Error::Busy);
                 }
-                // After a failover: it is ours, or was, and this is known when the recovery window is over.
-                Some("WRONGTYPE" | "RECOVERING") => {
+                // After a failover: it is ours, or was, and this is known when the recovery window is over; and nothing is
+                // written before a replica follows the new primary.
+                Some("WRONGTYPE" | "RECOVERING" | "NOREPLICAS") if !self.is_try => {
                     (good, failed) = (Instant::now(), 0);
                     sleep(left.unwrap_or(SLICE).min(Duration::from_millis(100))).await;
                     continue;
@@ -255,7 +324,7 @@ impl Wait {
                 _ => failed += 1,
             }
             let is_too_long = good.elapsed() > PATIENCE || self.is_try && failed > 1;
-            if self.line.is_closed() {
+            if self.asked.line.is_closed() {
                 return Err(Error::Closed);
             }
             if !is_passing(&error) || is_too_long || left == Some(Duration::ZERO) {
@@ -265,66 +334,95 @@ impl Wait {
         }
     }
 
+    fn tell(&mut self, delay: impl FnOnce() -> Delay) {
+        if let Some(tell) = &mut self.asked.on_delay {
+            tell(delay());
+        }
+    }
+
     fn request(&self, block: Duration) -> Cmd {
-        let mut request = self.names.acquire(self.lease.as_millis() as u64);
-        if let Some(note) = &self.note {
-            request.arg("NOTE").arg(note);
+        let mut request = self.asked.names.acquire(self.asked.lease);
+        for (word, value) in &self.asked.options {
+            request.arg(word).arg(value);
         }
         if !block.is_zero() {
-            request.arg("BLOCK").arg(block.as_millis() as u64);
+            request.arg("BLOCK").arg(ms(block));
         }
         if !self.is_try {
-            request.arg("QUEUE").arg(TICKET_MS);
+            request.arg("QUEUE").arg(ms(TICKET));
+        }
+        if self.asked.on_delay.is_some() {
+            request = with_info(request);
         }
         request
     }
 
-    /// Sends one request. Returns `None` if the lock is busy.
-    async fn once(&mut self, left: Option<Duration>) -> RedisResult<Option<Hold>> {
-        let line = Arc::clone(&self.line);
+    async fn once(&mut self, left: Option<Duration>) -> RedisResult<Answer> {
+        let line = Arc::clone(&self.asked.line);
         let (mut block, left) = (Duration::ZERO, left.unwrap_or(SLICE));
         if self.queued && self.seat.take(&line, left.min(jitter(250, 700))).await {
             block = left.clamp(Duration::from_millis(1), SLICE);
         }
-        let (request, sent) = (self.request(block), Instant::now());
+        let (request, sent) = (self.request(block), Moment::now());
         let owed = std::mem::replace(&mut self.owed, 2);
         let reply = if block.is_zero() {
-            line.send(&self.names, &request, line.reply).await
+            line.send(&self.asked.names, &request, line.reply).await
         } else {
-            line.wait(&self.names, &request, block + line.reply).await
+            line.wait(&self.asked.names, &request, block + line.reply).await
         };
-        if reply.as_ref().is_ok() || reply.as_ref().is_err_and(|error| error.code().is_some()) {
-            self.owed = owed.max(1);
+        match reply.as_ref().map_err(RedisError::code) {
+            // Whoever is refused has nothing; but it may be what is left of a lost hold that is refused, or a repetition.
+            Err(Some(word)) if word != "RECOVERING" && !line.servers.are_cluster() => self.owed = owed,
+            Ok(_) | Err(Some(_)) => self.owed = owed.max(1),
+            Err(None) => {}
         }
-        let fence = match reply? {
-            Value::Nil => {
-                self.queued = !self.is_try;
-                return Ok(None);
-            }
-            fence => i64::from_redis_value(fence)?,
+        let info = Info::of(reply?);
+        let Some(fence) = info.get("result") else {
+            self.queued = !self.is_try;
+            return Ok(self.busy(&info));
         };
-        let mut until = sent + self.lease;
-        if !block.is_zero() {
+        let is_new = info.get("reason").is_none_or(|reason: String| reason == "granted");
+        let mut times = Times::new(self.asked.lease, self.asked.longest.min(self.asked.lease), sent);
+        if !block.is_zero() || !is_new {
             // The turn may have come some time ago: claim it, and count from now.
-            let (claim, sent) = (self.names.renewal(self.lease.as_millis() as u64, fence), Instant::now());
-            let left = line.send(&self.names, &claim, line.reply).await.and_then(least)?;
+            let sent = Moment::now();
+            let claim = [(&*self.asked.names, self.asked.lease, fence)];
+            let left = line.renewals(&claim, line.reply).await.pop().unwrap_or(Ok(0))?;
             if left == 0 {
                 // Too late, the next in line has it; so stand in line again.
                 self.queued = false;
-                return Ok(None);
+                return Ok(Answer::Not);
             }
-            until = sent + Duration::from_millis(left.unsigned_abs());
+            times = Times::new(self.asked.lease, Duration::from_millis(left), sent);
         }
-        Ok(Some(Hold {
-            names: Arc::clone(&self.names),
+        Ok(Answer::Got(Hold {
+            names: Arc::clone(&self.asked.names),
             fence,
-            renews: self.renews,
-            watches: self.watches,
+            renews: self.asked.renews,
+            watches: self.asked.watches,
             look: AtomicBool::new(true),
             end: OnceLock::new(),
             told: Notify::new(),
-            times: Mutex::new(Times::new(self.lease, until)),
+            renewed: Notify::new(),
+            times: Mutex::new(times),
             runtime: self.runtime.clone(),
         }))
+    }
+
+    fn busy(&mut self, info: &Info) -> Answer {
+        let reason: String = info.get("reason").unwrap_or_default();
+        let is_over = !self.is_try && matches!(&*reason, "cancelled" | "superseded");
+        let is_cooling = matches!(&*reason, "min-hold" | "lock-delay");
+        self.tell(|| Delay::Busy {
+            ahead: info.get("ahead").unwrap_or(0),
+            holder: info.get("holder"),
+            cooldown: info.get("lease-ms").filter(|_| is_cooling).map(Duration::from_millis),
+            reason,
+        });
+        if is_over {
+            Answer::Over
+        } else {
+            Answer::Not
+        }
     }
 }

@@ -65,17 +65,17 @@ impl Locks {
     }
 
     /// Waits in line for a lock, for ever.
-    pub fn acquire(&self, key: impl Into<String>) -> Result<Lock, Error> {
+    pub fn acquire(&self, key: impl AsRef<[u8]>) -> Result<Lock, Error> {
         self.take(self.locks.acquire(key))
     }
 
     /// Takes the lock if it is free; [`Error::Busy`] otherwise.
-    pub fn try_acquire(&self, key: impl Into<String>) -> Result<Lock, Error> {
+    pub fn try_acquire(&self, key: impl AsRef<[u8]>) -> Result<Lock, Error> {
         self.take(self.locks.try_acquire(key))
     }
 
     /// Acquires one lock or several, as it is said: `locks.acquire_with(["k"], |asked| asked.shared())`.
-    pub fn acquire_with<K: Into<String>>(
+    pub fn acquire_with<K: AsRef<[u8]>>(
         &self,
         keys: impl IntoIterator<Item = K>,
         say: impl FnOnce(Acquire) -> Acquire,
@@ -88,12 +88,9 @@ impl Locks {
         Ok(Lock { lock: Arc::new(lock), worker: self.worker.clone(), is_over: false })
     }
 
-    /// Gives back all that is held, ends all waits, and lets nobody acquire any more.
-    pub fn close(&self) {
-        let _ = self.worker.run(async {
-            self.locks.close().await;
-            Ok(())
-        });
+    /// See [`crate::Locks::close`].
+    pub fn close(&self) -> Result<(), Error> {
+        self.worker.run(self.locks.close())
     }
 }
 
@@ -114,7 +111,7 @@ impl Lock {
     }
 
     /// See [`crate::Lock::owner`].
-    pub fn owner(&self) -> &str {
+    pub fn owner(&self) -> &[u8] {
         self.lock.owner()
     }
 

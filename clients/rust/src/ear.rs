@@ -11,9 +11,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{unbounded_channel, UnboundedReceiver};
 use tokio::time::sleep;
 
-use crate::keeper::{reason, Hold};
+use crate::info::reason;
+use crate::keeper::Hold;
 use crate::line::{is_passing, jitter, lock, within, Line};
-use crate::names::Names;
+use crate::names::{with_info, Names};
 use crate::servers::Connection;
 
 /// Between two looks whether something is watched, and whether the server is still the right one.
@@ -70,7 +71,7 @@ impl Line {
         let (tell, mut told) = unbounded_channel();
         let mut connection = within(self.reply, self.servers.listen(self.reply, tell)).await?;
         let tracking = redis::cmd("CLIENT").arg("TRACKING").arg("ON").to_owned();
-        within(self.reply, connection.send(&tracking, "")).await?;
+        within(self.reply, connection.send(&tracking, b"")).await?;
         self.changed(None);
         let mut is_idle = false;
         loop {
@@ -89,7 +90,7 @@ impl Line {
         let mut asked = Vec::new();
         for hold in holds.iter().filter(|hold| hold.look.swap(false, SeqCst)) {
             for key in &hold.names.keys {
-                requests.push((hold.names.look(key, hold.fence), &hold.names));
+                requests.push((with_info(hold.names.check(key, hold.fence)), &hold.names));
                 asked.push(hold);
             }
         }
@@ -128,7 +129,8 @@ impl Line {
     /// Of these keys, or of all if it is not said which.
     fn changed(&self, keys: Option<Value>) {
         let keys = keys.filter(|keys| *keys != Value::Nil);
-        let keys: Option<HashSet<String>> = keys.and_then(|keys| FromRedisValue::from_redis_value(keys).ok());
+        let keys: Option<HashSet<Vec<u8>>> =
+            keys.and_then(|keys| FromRedisValue::from_redis_value(keys).ok());
         for hold in self.watched() {
             if keys.as_ref().is_none_or(|keys| hold.names.keys.iter().any(|key| keys.contains(key))) {
                 hold.look.store(true, SeqCst);

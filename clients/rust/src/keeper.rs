@@ -3,20 +3,24 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{Cmd, RedisError, RedisResult};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::line::{is_passing, jitter, least, lock, Line, SLICE};
-use crate::names::Names;
+use crate::info::reason;
+use crate::line::{again, is_passing, jitter, least, lock, Line, SLICE};
+use crate::moment::Moment;
+use crate::names::{with_info, Names};
 use crate::Error;
 
 /// How long the task that renews stays when nothing is held.
 const LINGER: Duration = Duration::from_secs(1);
+/// By how much what the server gives may fall short of the lease though nothing caps it.
+const ROUNDING: Duration = Duration::from_millis(20);
 
 /// One grant.
 #[derive(Debug)]
@@ -30,6 +34,7 @@ pub(crate) struct Hold {
     /// How it ended: lost, for this reason, or given back.
     pub(crate) end: OnceLock<Option<String>>,
     pub(crate) told: Notify,
+    pub(crate) renewed: Notify,
     pub(crate) times: Mutex<Times>,
     /// In which it was granted: it may be dropped outside of any.
     pub(crate) runtime: Handle,
@@ -39,18 +44,34 @@ pub(crate) struct Hold {
 pub(crate) struct Times {
     pub(crate) lease: Duration,
     /// When the lease ends, by our own clock.
-    until: Instant,
+    pub(crate) until: Moment,
+    /// The server gave less than the lease: the greatest length of the hold ends it then, and no renewal helps.
+    pub(crate) is_capped: bool,
     /// When it is to be renewed; never, while this is being done, or if it is not wanted.
-    due: Option<Instant>,
+    due: Option<Moment>,
 }
 
 impl Times {
-    pub(crate) fn new(lease: Duration, until: Instant) -> Self {
-        Self { lease, until, due: None }
+    /// Given so long by a request that was sent at this moment.
+    pub(crate) fn new(lease: Duration, given: Duration, sent: Moment) -> Self {
+        Self { lease, until: sent.after(given), is_capped: given + ROUNDING < lease, due: None }
     }
 
-    fn next(&self) -> Instant {
+    fn next(&self) -> Moment {
         self.due.map_or(self.until, |due| due.min(self.until))
+    }
+
+    fn is_over(&self) -> bool {
+        self.until <= Moment::now()
+    }
+
+    /// What ends a hold of which the server has told no other end.
+    fn end(&self) -> &'static str {
+        if self.is_capped {
+            "max-hold"
+        } else {
+            "lease-over"
+        }
     }
 }
 
@@ -60,9 +81,9 @@ impl Hold {
     }
 
     /// Plans the next renewal, a little early and never at the same moment everywhere.
-    fn plan(&self) -> Instant {
+    fn plan(&self) -> Moment {
         let mut times = lock(&self.times);
-        let due = || Instant::now() + times.lease.mul_f64(rand::random_range(0.28..0.33));
+        let due = || Moment::now().after(times.lease.mul_f64(rand::random_range(0.28..0.33)));
         times.due = self.renews.then(due);
         times.next()
     }
@@ -81,8 +102,9 @@ impl Hold {
 
     /// Why it was lost, by our own clock if nobody has told.
     pub(crate) fn lost_reason(&self) -> Option<&str> {
-        if self.end.get().is_none() && lock(&self.times).until <= Instant::now() {
-            self.end(Some("lease-over"));
+        let times = *lock(&self.times);
+        if self.end.get().is_none() && times.is_over() {
+            self.end(Some(times.end()));
         }
         self.end.get()?.as_deref()
     }
@@ -103,7 +125,7 @@ impl Hold {
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) holds: HashMap<usize, Arc<Hold>>,
-    wakes: Option<Instant>,
+    wakes: Option<Moment>,
 }
 
 /// A task that ends with its runtime makes room for another.
@@ -150,14 +172,14 @@ impl Line {
     async fn keeper(self: Arc<Self>, mut keeper: Keeper) {
         let mut idle = false;
         loop {
-            let (now, mut due) = (Instant::now(), Vec::new());
+            let (now, mut due) = (Moment::now(), Vec::new());
             let next = {
                 let mut kept = lock(&self.kept);
                 kept.holds.retain(|_, hold| {
                     let mut times = lock(&hold.times);
                     if times.until <= now {
-                        hold.end(Some("lease-over"));
-                    } else if times.due.is_some_and(|at| at <= now + times.lease / 12) {
+                        hold.end(Some(times.end()));
+                    } else if times.due.is_some_and(|at| at <= now.after(times.lease / 12)) {
                         times.due = None;
                         due.push(Arc::clone(hold));
                     }
@@ -171,39 +193,54 @@ impl Line {
                     return;
                 }
                 idle = next.is_none();
-                *kept.wakes.insert(next.unwrap_or(now + LINGER))
+                *kept.wakes.insert(next.unwrap_or(now.after(LINGER)))
             };
             if !due.is_empty() {
                 let line = Arc::clone(&self);
                 tokio::spawn(async move { line.renew_all(&due).await });
             }
-            let pause = next.saturating_duration_since(Instant::now());
-            let _ = timeout(pause, self.wake.notified()).await;
+            let _ = timeout(next.left(), self.wake.notified()).await;
         }
     }
 
     async fn renew_all(&self, due: &[Arc<Hold>]) {
-        let sent = Instant::now();
-        let leases: Vec<Duration> = due.iter().map(|hold| hold.lease()).collect();
-        let limit = leases.iter().min().map_or(self.reply, |least| *least / 6);
-        let mut requests = Vec::new();
-        for (hold, lease) in due.iter().zip(&leases) {
-            requests.push((hold.names.renewal(lease.as_millis() as u64, hold.fence), &*hold.names));
+        let sent = Moment::now();
+        let wanted: Vec<_> = due.iter().map(|hold| (&*hold.names, hold.lease(), hold.fence)).collect();
+        let limit = wanted.iter().map(|wanted| wanted.1).min().map_or(self.reply, |least| least / 6);
+        let replies = self.renewals(&wanted, limit.max(Duration::from_millis(20))).await;
+        let heard = due.iter().zip(&wanted).zip(replies);
+        join_all(heard.map(|((hold, wanted), reply)| self.heard(hold, wanted.1, sent, reply))).await;
+    }
+
+    /// Asks for new leases, for all in one go. Returns what each has left, in ms.
+    pub(crate) async fn renewals(
+        &self,
+        wanted: &[(&Names, Duration, i64)],
+        limit: Duration,
+    ) -> Vec<RedisResult<u64>> {
+        let (mut requests, mut counts) = (Vec::new(), Vec::new());
+        for (names, lease, fence) in wanted {
+            let renewals = names.renewals(*lease, *fence);
+            counts.push(renewals.len());
+            requests.extend(renewals.into_iter().map(|request| (request, *names)));
         }
-        let replies = self.send_all(&requests, limit.max(Duration::from_millis(20))).await;
-        let heard = due.iter().zip(leases).zip(replies);
-        join_all(heard.map(|((hold, lease), reply)| self.heard(hold, lease, sent, reply))).await;
+        let mut replies = self.send_all(&requests, limit).await.into_iter();
+        let mut next = |count| {
+            let all = replies.by_ref().take(count).map(|reply| reply.and_then(least));
+            all.fold(Ok(i64::MAX), |least, left| Ok(least?.min(left?))).map(i64::unsigned_abs)
+        };
+        counts.into_iter().map(&mut next).collect()
     }
 
     /// What the server says to a renewal.
-    async fn heard(&self, hold: &Hold, lease: Duration, sent: Instant, reply: RedisResult<Value>) {
-        match reply.and_then(least) {
-            Ok(0) => self.lose(hold, &self.why(hold).await),
+    async fn heard(&self, hold: &Hold, lease: Duration, sent: Moment, reply: RedisResult<u64>) {
+        match reply {
+            Ok(0) => self.lose(hold, &self.why_not_renewed(hold, lease).await),
             Ok(left) => self.renewed(hold, lease, sent, left),
             Err(error) if error.code() == Some("WRONGTYPE") => self.lose(hold, "overwritten"),
             Err(error) if !is_passing(&error) => self.lose(hold, error.code().unwrap_or("unknown")),
             Err(_) => {
-                let soon = Instant::now() + jitter(5, 300).min(lease / 12);
+                let soon = Moment::now().after(jitter(5, 300).min(lease / 12));
                 lock(&hold.times).due = Some(soon);
                 self.wake_by(soon);
             }
@@ -211,13 +248,13 @@ impl Line {
     }
 
     /// The server has given it so long from this moment.
-    fn renewed(&self, hold: &Hold, lease: Duration, sent: Instant, left_ms: i64) {
-        let until = sent + Duration::from_millis(left_ms.unsigned_abs());
-        *lock(&hold.times) = Times::new(lease, until);
+    fn renewed(&self, hold: &Hold, lease: Duration, sent: Moment, left_ms: u64) {
+        *lock(&hold.times) = Times::new(lease, Duration::from_millis(left_ms), sent);
         self.wake_by(hold.plan());
+        hold.renewed.notify_one();
     }
 
-    fn wake_by(&self, next: Instant) {
+    fn wake_by(&self, next: Moment) {
         if lock(&self.kept).wakes.is_some_and(|wakes| next < wakes) {
             self.wake.notify_one();
         }
@@ -238,10 +275,10 @@ impl Line {
         }
     }
 
-    /// Why the hold has ended, in the words of the server.
-    async fn why(&self, hold: &Hold) -> String {
+    /// Why the hold has ended, in the words of the server: asks the same again of each lock, and for the reason.
+    async fn why(&self, hold: &Hold, ask: impl Fn(&[u8]) -> Cmd) -> String {
         for key in &hold.names.keys {
-            let reply = self.send(&hold.names, &hold.names.look(key, hold.fence), SLICE).await;
+            let reply = self.send(&hold.names, &with_info(ask(key)), SLICE).await;
             if let Ok(Some(reason)) = reason(reply) {
                 return reason;
             }
@@ -249,14 +286,22 @@ impl Line {
         "unknown".to_owned()
     }
 
+    async fn why_not_renewed(&self, hold: &Hold, lease: Duration) -> String {
+        self.why(hold, |key| hold.names.renew_one(key, lease, hold.fence)).await
+    }
+
     pub(crate) async fn renew(&self, hold: &Hold, lease: Option<Duration>) -> Result<(), Error> {
-        let (sent, lease) = (Instant::now(), lease.unwrap_or_else(|| hold.lease()));
-        let request = hold.names.renewal(lease.as_millis() as u64, hold.fence);
-        let reply = self.ask(&hold.names, &request, self.reply).await;
-        if let Ok(left @ 1..) = reply {
-            self.renewed(hold, lease, sent, left);
+        let (sent, lease) = (Moment::now(), lease.unwrap_or_else(|| hold.lease()));
+        let wanted = [(&*hold.names, lease, hold.fence)];
+        let renewal = || async { self.renewals(&wanted, self.reply).await.pop().unwrap_or(Ok(0)) };
+        match again(renewal).await {
+            Ok(0) => Err(self.found(hold, self.why_not_renewed(hold, lease).await)),
+            Ok(left) => {
+                self.renewed(hold, lease, sent, left);
+                Ok(())
+            }
+            Err(error) => Err(self.refused(hold, error)),
         }
-        self.verdict(hold, reply).await
     }
 
     /// A caller who goes away meanwhile still has the hold, and the drop of it gives it back.
@@ -267,35 +312,45 @@ impl Line {
         if !reply.as_ref().is_err_and(is_passing) {
             self.forget(hold);
         }
-        self.verdict(hold, reply).await
+        match reply {
+            Ok(0) => {
+                let reason = self.why(hold, |key| hold.names.release_one(key, hold.fence)).await;
+                Err(self.found(hold, reason))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.refused(hold, error)),
+        }
     }
 
-    async fn verdict(&self, hold: &Hold, reply: RedisResult<i64>) -> Result<(), Error> {
-        let reason = match reply {
-            Ok(0) => self.why(hold).await,
-            Ok(_) => return Ok(()),
-            Err(error) if error.code() == Some("WRONGTYPE") => "overwritten".to_owned(),
-            Err(error) => return Err(error.into()),
-        };
+    /// The caller has found that the hold is lost.
+    fn found(&self, hold: &Hold, reason: String) -> Error {
         self.forget(hold);
         hold.end(Some(&reason));
-        Err(Error::Lost(reason))
+        Error::Lost(reason)
+    }
+
+    fn refused(&self, hold: &Hold, error: RedisError) -> Error {
+        match error.code() {
+            Some("WRONGTYPE") => self.found(hold, "overwritten".to_owned()),
+            _ => error.into(),
+        }
     }
 
     pub(crate) async fn ttl(&self, hold: &Hold) -> Result<Duration, Error> {
         if hold.lost_reason().is_some() {
             return Ok(Duration::ZERO);
         }
+        let check = |key: &[u8]| hold.names.check(key, hold.fence);
         let mut left = i64::MAX;
         for key in &hold.names.keys {
-            left = match self.ask(&hold.names, &hold.names.check(key, hold.fence), self.reply).await {
+            left = match self.ask(&hold.names, &check(key), self.reply).await {
                 Ok(ms) => left.min(ms),
                 Err(error) if error.code() == Some("WRONGTYPE") => 0,
                 Err(error) => return Err(error.into()),
             };
         }
         if left == 0 {
-            let reason = self.why(hold).await;
+            let reason = self.why(hold, check).await;
             self.seen(hold, Some(&reason));
             if reason == "recovering" {
                 return match self.renew(hold, None).await {
@@ -306,25 +361,4 @@ impl Line {
         }
         Ok(Duration::from_millis(left.unsigned_abs()))
     }
-}
-
-/// Why there is no hold, as the reply to a check says; nothing if there is one.
-pub(crate) fn reason(reply: RedisResult<Value>) -> RedisResult<Option<String>> {
-    let fields: Vec<Value> = match reply {
-        Ok(Value::Array(fields)) => fields,
-        Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(name, value)| [name, value]).collect(),
-        Ok(_) => return Ok(None),
-        Err(error) if error.code() == Some("WRONGTYPE") => return Ok(Some("overwritten".to_owned())),
-        Err(error) => return Err(error),
-    };
-    let field = |name: &str| {
-        let mut pairs = fields.chunks_exact(2);
-        let value = pairs.find_map(|pair| (text(&pair[0]).as_deref() == Some(name)).then(|| &pair[1]));
-        value.and_then(text)
-    };
-    Ok(if field("result").as_deref() == Some("0") { field("reason") } else { None })
-}
-
-fn text(value: &Value) -> Option<String> {
-    String::from_redis_value(value.clone()).ok()
 }

@@ -8,8 +8,10 @@ mod acquire;
 #[cfg(feature = "sync")]
 pub mod blocking;
 mod ear;
+mod info;
 mod keeper;
 mod line;
+mod moment;
 mod names;
 mod servers;
 
@@ -17,9 +19,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use acquire::Acquire;
+pub use acquire::{owner_of, Acquire, Delay};
 use keeper::Hold;
-use line::Line;
+pub use line::is_passing;
+use line::{lock, Line};
+pub use moment::Moment;
 pub use servers::Servers;
 
 /// Why there is no lock.
@@ -77,23 +81,24 @@ impl Locks {
     }
 
     /// Waits in line for a lock, for ever if [`Acquire::wait`] does not say how long. To drop it ends the wait.
-    pub fn acquire(&self, key: impl Into<String>) -> Acquire {
-        Acquire::new(self.line.clone(), vec![key.into()], None)
+    pub fn acquire(&self, key: impl AsRef<[u8]>) -> Acquire {
+        self.acquire_all([key])
     }
 
     /// Takes the lock if it is free.
-    pub fn try_acquire(&self, key: impl Into<String>) -> Acquire {
-        Acquire::new(self.line.clone(), vec![key.into()], Some(Duration::ZERO))
+    pub fn try_acquire(&self, key: impl AsRef<[u8]>) -> Acquire {
+        self.acquire(key).wait(Duration::ZERO)
     }
 
     /// [`Locks::acquire`] for up to 64 locks, all or none, under one fence.
-    pub fn acquire_all<K: Into<String>>(&self, keys: impl IntoIterator<Item = K>) -> Acquire {
-        Acquire::new(self.line.clone(), keys.into_iter().map(Into::into).collect(), None)
+    pub fn acquire_all<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Acquire {
+        Acquire::new(&self.line, keys.into_iter().map(|key| key.as_ref().to_vec()).collect())
     }
 
-    /// Gives back all that is held, ends all waits, and lets nobody acquire any more.
-    pub async fn close(&self) {
-        self.line.close().await;
+    /// Gives back all that is held, ends all waits, and lets nobody acquire any more. Fails if the server could not be told of
+    /// something: then the lease ends that hold, and a place in line ends after 5 s.
+    pub async fn close(&self) -> Result<(), Error> {
+        Ok(self.line.close().await?)
     }
 }
 
@@ -113,7 +118,7 @@ impl Lock {
     }
 
     /// The name under which the server knows the holder.
-    pub fn owner(&self) -> &str {
+    pub fn owner(&self) -> &[u8] {
         &self.hold.names.owner
     }
 
@@ -133,6 +138,21 @@ impl Lock {
         async move { hold.ended().await.unwrap_or_else(|| "released".to_owned()) }
     }
 
+    /// Until when it is ours if nobody renews it, counted from before the request that was granted. Asks nobody.
+    pub fn until(&self) -> Moment {
+        lock(&self.hold.times).until
+    }
+
+    /// Whether it ends then though it is renewed: see [`Acquire::max_hold`].
+    pub fn is_capped(&self) -> bool {
+        lock(&self.hold.times).is_capped
+    }
+
+    /// Waits until it is renewed, if that has not happened since the last call. One at a time is told.
+    pub async fn renewed(&self) {
+        self.hold.renewed.notified().await;
+    }
+
     /// Asks the server for a new lease, before a step that must not be done twice; so long, or as long as before.
     pub async fn renew(&self, lease: Option<Duration>) -> Result<(), Error> {
         self.check()?;
@@ -147,6 +167,12 @@ impl Lock {
     /// Gives the lock back. One that was lost before is [`Error::Lost`].
     pub async fn release(self) -> Result<(), Error> {
         self.give_back().await
+    }
+
+    /// Leaves it to its lease, or to somebody else who knows its owner and its fence.
+    pub fn leave(self) {
+        self.hold.end(None);
+        self.line.forget(&self.hold);
     }
 
     async fn give_back(&self) -> Result<(), Error> {

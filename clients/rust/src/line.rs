@@ -42,9 +42,10 @@ pub(crate) struct Line {
     pub(crate) listens: AtomicBool,
     pub(crate) look: Notify,
     pub(crate) closed: watch::Sender<bool>,
-    /// How many waits and debts there are, and that there are none.
+    /// How many waits and debts there are, that there are none, and why one could not be paid by then.
     busy: AtomicUsize,
     rest: Notify,
+    unpaid: Mutex<Option<RedisError>>,
     /// Its end tells the thread that runs all this, if there is one, that it is wanted no more.
     _alive: Option<oneshot::Sender<()>>,
 }
@@ -88,6 +89,7 @@ impl Line {
             closed: watch::Sender::new(false),
             busy: AtomicUsize::new(0),
             rest: Notify::new(),
+            unpaid: Mutex::default(),
             _alive: alive,
         }
     }
@@ -170,19 +172,11 @@ impl Line {
 
     /// Sends a request that may be sent twice. Returns the least of the numbers in the reply.
     pub(crate) async fn ask(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<i64> {
-        let mut turn = 1;
-        loop {
-            match self.send(names, cmd, limit).await.and_then(least) {
-                Err(error) if turn < TRIES && is_passing(&error) => {
-                    sleep(turn * jitter(20, 100)).await;
-                    turn += 1;
-                }
-                reply => return reply,
-            }
-        }
+        again(|| async { self.send(names, cmd, limit).await.and_then(least) }).await
     }
 
-    /// Sends a request so many times in the background, each until it is answered, or until this time is over.
+    /// Sends a request so many times in the background, each until it is answered, or until this time is over; once the locks
+    /// are closed, until nobody is there.
     pub(crate) fn owe(
         self: &Arc<Self>,
         runtime: &Handle,
@@ -195,16 +189,24 @@ impl Line {
         runtime.spawn(async move {
             let pay = async {
                 for _ in 0..times {
-                    while busy.0.send(&names, &cmd, SLICE).await.is_err_and(|error| is_passing(&error)) {
+                    while let Err(error) = busy.0.send(&names, &cmd, SLICE).await {
+                        let is_gone = busy.0.is_closed() && error.is_connection_refusal();
+                        if is_gone || !is_passing(&error) {
+                            return Err(error);
+                        }
                         sleep(jitter(100, 300)).await;
                     }
                 }
+                Ok(())
             };
-            let _ = timeout(limit, pay).await;
+            if let (Err(error), true) = (within(limit, pay).await, busy.0.is_closed()) {
+                *lock(&busy.0.unpaid) = Some(error);
+            }
         });
     }
 
-    pub(crate) async fn close(self: &Arc<Self>) {
+    /// Fails if there is something that could not be given back.
+    pub(crate) async fn close(self: &Arc<Self>) -> RedisResult<()> {
         self.closed.send_replace(true);
         self.seats.close();
         let holds = std::mem::take(&mut lock(&self.kept).holds);
@@ -218,14 +220,15 @@ impl Line {
             loop {
                 let rest = self.rest.notified();
                 if self.busy.load(SeqCst) == 0 {
-                    return;
+                    return lock(&self.unpaid).take().map_or(Ok(()), Err);
                 }
                 rest.await;
             }
         };
-        let _ = timeout(self.reply, rest).await;
+        let rest = within(self.reply, rest).await;
         lock(&self.idle).clear();
         *lock(&self.shared) = Arc::default();
+        rest
     }
 }
 
@@ -235,6 +238,20 @@ pub(crate) async fn within<T>(
 ) -> RedisResult<T> {
     let no_reply = || std::io::Error::new(std::io::ErrorKind::TimedOut, "no reply in time");
     timeout(limit, request).await.unwrap_or_else(|_| Err(no_reply().into()))
+}
+
+/// Tries what may be tried again, while the answer is true only now.
+pub(crate) async fn again<T, F: Future<Output = RedisResult<T>>>(ask: impl Fn() -> F) -> RedisResult<T> {
+    let mut turn = 1;
+    loop {
+        match ask().await {
+            Err(error) if turn < TRIES && is_passing(&error) => {
+                sleep(turn * jitter(20, 100)).await;
+                turn += 1;
+            }
+            reply => return reply,
+        }
+    }
 }
 
 pub(crate) fn least(reply: Value) -> RedisResult<i64> {
@@ -249,9 +266,22 @@ fn is_stale(error: &RedisError) -> bool {
 }
 
 /// Whether the same owner should ask again: there was no reply, or one that is true only now.
-pub(crate) fn is_passing(error: &RedisError) -> bool {
-    const NOW: [&str; 9] =
-        ["UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"];
+pub fn is_passing(error: &RedisError) -> bool {
+    const NOW: [&str; 12] = [
+        "UNBLOCKED",
+        "READONLY",
+        "TRYAGAIN",
+        "MOVED",
+        "ASK",
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        // The server writes nothing for now: as a new primary that no replica follows yet, or without disk or memory.
+        "NOREPLICAS",
+        "MISCONF",
+        "OOM",
+    ];
     let is_refused = matches!(
         error.kind(),
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::UnexpectedReturnType

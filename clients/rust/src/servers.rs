@@ -1,9 +1,11 @@
 //! Which servers: one, the one that sentinels name, or a cluster.
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisFuture, RedisResult, Value};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::names::Names;
@@ -12,7 +14,7 @@ use crate::names::Names;
 use watched::Watched;
 
 /// What [`Locks::new`](crate::Locks::new) makes its connections from: a client of redis-rs for one server, for a cluster
-/// (feature `cluster`), or for the server that sentinels name (feature `sentinel`).
+/// (feature `cluster`), or for the server that sentinels name (feature `sentinel`); or [another way](Servers::by).
 pub struct Servers(Way);
 
 enum Way {
@@ -21,7 +23,11 @@ enum Way {
     Sentinel(Box<Watched>),
     #[cfg(feature = "cluster")]
     Cluster(Box<redis::cluster::ClusterClient>),
+    Own(Connect),
 }
+
+type Connect = Box<dyn Fn() -> RedisFuture<'static, Sender> + Send + Sync>;
+type Sender = Arc<dyn Fn(Cmd) -> RedisFuture<'static, Value> + Send + Sync>;
 
 impl From<Client> for Servers {
     fn from(client: Client) -> Self {
@@ -44,6 +50,23 @@ impl From<redis::cluster::ClusterClient> for Servers {
 }
 
 impl Servers {
+    /// By connections of the caller's own making: this is called each time when one more is needed, and brings what sends a
+    /// request over it, however long the reply takes. Whoever watches hears of a loss by the renewals.
+    pub fn by<C, S, R>(connect: impl Fn() -> C + Send + Sync + 'static) -> Self
+    where
+        C: Future<Output = RedisResult<S>> + Send + 'static,
+        S: Fn(Cmd) -> R + Send + Sync + 'static,
+        R: Future<Output = RedisResult<Value>> + Send + 'static,
+    {
+        Self(Way::Own(Box::new(move || {
+            let connecting = connect();
+            Box::pin(async move {
+                let send = connecting.await?;
+                Ok(Arc::new(move |cmd| -> RedisFuture<'static, Value> { Box::pin(send(cmd)) }) as Sender)
+            })
+        })))
+    }
+
     /// A new connection. Each request has a limit of its own, as the default of the client is shorter than a wait.
     pub(crate) async fn connect(&self, limit: Duration) -> RedisResult<Connection> {
         let config =
@@ -67,10 +90,15 @@ impl Servers {
     }
 
     pub(crate) fn can_tell(&self) -> bool {
+        !self.are_cluster() && !matches!(self.0, Way::Own(_))
+    }
+
+    /// Whose client sends requests again by itself.
+    pub(crate) fn are_cluster(&self) -> bool {
         match &self.0 {
             #[cfg(feature = "cluster")]
-            Way::Cluster(_) => false,
-            _ => true,
+            Way::Cluster(_) => true,
+            _ => false,
         }
     }
 
@@ -82,20 +110,22 @@ impl Servers {
     ) -> RedisResult<Connection> {
         match &self.0 {
             Way::One(client) => {
-                like(client).get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+                let connection = like(client).get_multiplexed_async_connection_with_config(&config).await?;
+                Ok(Connection::One(connection, None))
             }
             #[cfg(feature = "sentinel")]
             Way::Sentinel(watched) => {
                 let client = like(&watched.primary().await?);
                 let address = client.get_connection_info().addr().clone();
                 let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-                Ok(Connection::Named(connection, Box::new(address)))
+                Ok(Connection::One(connection, Some(Box::new(address))))
             }
             #[cfg(feature = "cluster")]
             Way::Cluster(client) => {
                 let config = redis::cluster::ClusterConfig::new().set_connection_timeout(_limit);
                 client.get_async_connection_with_config(config).await.map(Connection::Cluster)
             }
+            Way::Own(connect) => connect().await.map(Connection::Own),
         }
     }
 
@@ -103,56 +133,50 @@ impl Servers {
     pub(crate) async fn check(&self, connection: &Connection) -> RedisResult<()> {
         match (&self.0, connection) {
             #[cfg(feature = "sentinel")]
-            (Way::Sentinel(watched), Connection::Named(_, address)) => watched.check(address).await,
+            (Way::Sentinel(watched), Connection::One(_, Some(address))) => watched.check(address).await,
             _ => Ok(()),
         }
     }
 }
 
+type Named = Option<Box<redis::ConnectionAddr>>;
+
 #[derive(Clone)]
 pub(crate) enum Connection {
-    One(MultiplexedConnection),
-    /// And the address of the primary, as sentinels named it.
-    #[cfg(feature = "sentinel")]
-    Named(MultiplexedConnection, Box<redis::ConnectionAddr>),
+    /// And the address of the primary, where sentinels have named it.
+    One(MultiplexedConnection, #[cfg_attr(not(feature = "sentinel"), expect(dead_code))] Named),
     #[cfg(feature = "cluster")]
     Cluster(redis::cluster_async::ClusterConnection),
+    Own(Sender),
 }
 
 impl Connection {
     /// Sends a request to the server that has this key.
-    pub(crate) async fn send(&mut self, cmd: &Cmd, _key: &str) -> RedisResult<Value> {
+    pub(crate) async fn send(&mut self, cmd: &Cmd, _key: &[u8]) -> RedisResult<Value> {
         let reply = match self {
-            Self::One(connection) => connection.req_packed_command(cmd).await,
-            #[cfg(feature = "sentinel")]
-            Self::Named(connection, _) => connection.req_packed_command(cmd).await,
+            Self::One(connection, _) => connection.req_packed_command(cmd).await,
             #[cfg(feature = "cluster")]
             Self::Cluster(connection) => {
                 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(_key, SlotAddr::Master));
                 connection.route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await
             }
+            Self::Own(send) => send(cmd.clone()).await,
         };
         reply.and_then(value)
     }
 
-    /// Sends requests in one piece; in a cluster each goes its own way.
+    /// Sends requests in one piece; in a cluster, or where we do not know, each goes its own way.
     pub(crate) async fn send_all(
         &mut self,
         requests: &[(Cmd, &Names)],
     ) -> RedisResult<Vec<RedisResult<Value>>> {
-        let connection = match self {
-            Self::One(connection) => connection,
-            #[cfg(feature = "sentinel")]
-            Self::Named(connection, _) => connection,
-            #[cfg(feature = "cluster")]
-            Self::Cluster(_) => {
-                let send = |(cmd, names): &(Cmd, &Names)| {
-                    let (mut connection, cmd, key) = (self.clone(), cmd.clone(), names.key().to_owned());
-                    async move { connection.send(&cmd, &key).await }
-                };
-                return Ok(futures_util::future::join_all(requests.iter().map(send)).await);
-            }
+        let Self::One(connection, _) = self else {
+            let send = |(cmd, names): &(Cmd, &Names)| {
+                let (mut connection, cmd, key) = (self.clone(), cmd.clone(), names.key().to_vec());
+                async move { connection.send(&cmd, &key).await }
+            };
+            return Ok(futures_util::future::join_all(requests.iter().map(send)).await);
         };
         let mut pipe = redis::Pipeline::with_capacity(requests.len());
         for (cmd, _) in requests {

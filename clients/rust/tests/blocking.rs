@@ -68,7 +68,7 @@ fn a_guard_for_threads() {
     let (waiting, more) = (locks.clone(), locks.clone());
     let wait = std::thread::spawn(move || waiting.acquire("k").map(drop));
     until("it waits", 20.0, || server.waiting("k") == 1);
-    more.close();
+    more.close().unwrap();
     assert!(matches!(wait.join().unwrap(), Err(Error::Closed)));
     assert_eq!(held.lost_reason().as_deref(), Some("closed"));
     assert!(server.is_idle("k"));

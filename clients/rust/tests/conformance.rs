@@ -125,7 +125,7 @@ impl Play<'_> {
                 assert!(reads <= step["at-most"].as_u64().unwrap(), "{reads}");
             }
             "restart" => self.server.restart(),
-            "close" => self.runtime.block_on(self.programs[0].close()),
+            "close" => drop(self.runtime.block_on(self.programs[0].close())),
             "unblock" => {
                 for line in self.server.text("CLIENT LIST").lines().filter(|line| line.contains(" flags=b "))
                 {
@@ -319,7 +319,8 @@ impl<'a> Play<'a> {
         }
         self.tell("heal");
         for locks in &self.programs {
-            self.runtime.block_on(locks.close());
+            // What could not be given back is seen above.
+            let _ = self.runtime.block_on(locks.close());
         }
     }
 }

@@ -68,7 +68,7 @@ fn locks_of_a_cluster() {
         assert!(tokio::time::timeout(Duration::from_millis(700), waiter).await.is_err());
         lock.release().await.unwrap();
         until("nothing is left", 4.0, || home(&nodes, "{a}:1").is_idle("{a}:1"));
-        locks.close().await;
+        locks.close().await.unwrap();
     });
 }
 

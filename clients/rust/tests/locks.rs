@@ -100,7 +100,7 @@ fn close_ends_waits_and_leaves_no_connection() {
     let held = runtime.block_on(locks.acquire("held").into_future()).unwrap();
     let told = runtime.spawn(held.lost());
     let begun = Instant::now();
-    runtime.block_on(locks.close());
+    runtime.block_on(locks.close()).unwrap();
     assert!(begun.elapsed() < Duration::from_secs(30), "it waits for no limit: {:?}", begun.elapsed());
     for wait in waits {
         assert!(matches!(runtime.block_on(wait).unwrap(), Err(Error::Closed)));

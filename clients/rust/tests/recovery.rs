@@ -117,7 +117,7 @@ async fn holds_that_a_failover_lost_come_back_as_they_were() {
         lock.release().await.unwrap();
     }
     assert!(KEYS.iter().all(|key| servers.new.is_idle(key)));
-    locks.close().await;
+    locks.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,5 +145,5 @@ async fn who_asks_in_the_window_waits_for_its_end() {
     }
     locks.acquire("k").permits(2, 1).await.unwrap().release().await.unwrap();
     lock.release().await.unwrap();
-    locks.close().await;
+    locks.close().await.unwrap();
 }

@@ -141,7 +141,8 @@ impl Server {
     }
 
     /// Waits until this hold has got a new lease.
-    pub fn sees_renewal(&self, key: &str, owner: &str) {
+    pub fn sees_renewal(&self, key: &str, owner: &[u8]) {
+        let owner = String::from_utf8_lossy(owner);
         let left = || redis::from_redis_value::<i64>(self.ask(&format!("LOCK.CHECK {key} {owner}"))).unwrap();
         let mut before = left();
         until("it is renewed", 20.0, || {
