@@ -2,9 +2,11 @@
 
 use std::env::VarError;
 use std::io::ErrorKind::{ConnectionRefused, InvalidData, TimedOut};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use fencelock::{is_passing, Moment, Servers};
 use redis::aio::MultiplexedConnection;
 use redis::{
     cmd, AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
@@ -15,7 +17,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::timeout;
 
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
-use crate::time::Moment;
 
 /// How long a connection, or a reply that nobody waits for in line, may take.
 pub const REPLY: Duration = Duration::from_secs(5);
@@ -222,6 +223,27 @@ impl Server {
             };
             let Failure { exit, text } = self.located(no_server(error));
             Failure::new(exit, text + hint)
+        })
+    }
+
+    /// The same way for the library, which has this link first.
+    pub fn ways(&self, first: Link) -> Servers {
+        let (server, first) = (self.clone(), Mutex::new(Some(first)));
+        Servers::by(move || {
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let server = server.clone();
+            async move {
+                let link = match first {
+                    Some(link) => link,
+                    None => server.primary().await?,
+                };
+                let link = Arc::new(tokio::sync::Mutex::new(link));
+                // The library limits the time.
+                Ok(move |request| {
+                    let link = Arc::clone(&link);
+                    async move { link.lock().await.ask(&request, Duration::MAX).await }
+                })
+            }
         })
     }
 
@@ -442,26 +464,6 @@ pub fn is_broken(error: &RedisError) -> bool {
             || error.is_timeout()
             || error.is_connection_dropped()
             || error.is_unrecoverable_error())
-}
-
-/// There was no reply, or one that is true only now: the same request may be sent again.
-pub fn is_passing(error: &RedisError) -> bool {
-    const NOW: [&str; 12] = [
-        "UNBLOCKED",
-        "READONLY",
-        "TRYAGAIN",
-        "MOVED",
-        "ASK",
-        "LOADING",
-        "BUSY",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        // The server writes nothing for now: as a new primary that no replica follows yet, or without disk or memory.
-        "NOREPLICAS",
-        "MISCONF",
-        "OOM",
-    ];
-    is_broken(error) || error.code().is_some_and(|code| NOW.contains(&code))
 }
 
 fn no_sentinel(error: &RedisError) -> RedisError {

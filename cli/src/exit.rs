@@ -121,6 +121,16 @@ impl From<RedisError> for Failure {
     }
 }
 
+impl From<fencelock::Error> for Failure {
+    fn from(error: fencelock::Error) -> Self {
+        match error {
+            fencelock::Error::Redis(error) => error.into(),
+            fencelock::Error::Deadlock(cycle) => Self::new(Exit::NOT_GOT, format!("DEADLOCK {cycle}")),
+            error => Self::new(Exit::NOT_GOT, error.to_string()),
+        }
+    }
+}
+
 /// For what fails on this machine.
 pub trait OrSystem<T> {
     fn or_system(self, doing: &str) -> Outcome<T>;

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use fencelock::Moment;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{killpg, SigSet, Signal};
 use nix::sys::time::TimeSpec;
@@ -16,7 +17,6 @@ use nix::unistd::Pid;
 
 use crate::child::unstopped;
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
-use crate::time::Moment;
 
 /// The word on the command line that makes a process a guard.
 pub const WORD: &str = "__guard";

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, RedisError, Value};
+use fencelock::is_passing;
+use redis::{cmd, Cmd, RedisError, Value};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::connect::{is_passing, Server, REPLY};
-use crate::keep::{told, Hold};
+use crate::connect::{Server, REPLY};
+use crate::keep::Grant;
 use crate::time::ms;
 
 /// How long one request waits in the server: shorter than what any proxy gives an idle connection.
@@ -24,25 +25,17 @@ pub struct Lookout {
 
 impl Lookout {
     /// Each lock has a connection of its own, as the request for it waits there.
-    pub fn over(hold: &Hold, server: &Server) -> Self {
+    pub fn over(grant: &Grant, server: &Server) -> Self {
         let (alarm, alarms) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
-        for key in &hold.keys {
+        for key in &grant.keys {
             let (server, alarm) = (server.clone(), alarm.clone());
-            let mut check = hold.about("LOCK.CHECK", key);
-            check.arg("WITHINFO");
-            let changed = |fence: Option<i64>| {
-                let mut request = redis::cmd("LOCK.AWAIT");
-                request.arg(key).arg("CHANGED");
-                if let Some(fence) = fence {
-                    request.arg("FENCE").arg(fence);
-                }
-                request.arg("BLOCK").arg(ms(SLICE));
-                request
-            };
-            let (from_ours, any) = (changed(Some(hold.fence)), changed(None));
+            let mut any = cmd("LOCK.AWAIT");
+            any.arg(key).arg("CHANGED").arg("BLOCK").arg(ms(SLICE));
+            let mut from_ours = any.clone();
+            from_ours.arg("FENCE").arg(grant.fence);
             tasks.spawn(async move {
-                while let Err(error) = look(&server, &check, &from_ours, &any, &alarm).await {
+                while let Err(error) = look(&server, &from_ours, &any, &alarm).await {
                     // Whoever may not watch, or cannot on an older module, has the renewals.
                     match error.code() {
                         Some("WRONGTYPE") => drop(alarm.try_send(())),
@@ -57,7 +50,7 @@ impl Lookout {
         Self { alarms, _tasks: tasks }
     }
 
-    /// Waits until the hold may be lost. The next renewal knows.
+    /// Waits until the hold may be lost.
     pub async fn alarm(&mut self) {
         if self.alarms.recv().await.is_none() {
             std::future::pending().await
@@ -68,7 +61,6 @@ impl Lookout {
 /// Looks at one lock until something fails.
 async fn look(
     server: &Server,
-    check: &Cmd,
     from_ours: &Cmd,
     any: &Cmd,
     alarm: &mpsc::Sender<()>,
@@ -82,10 +74,8 @@ async fn look(
         // A second look finds what has changed during the pause.
         for pause in [Duration::ZERO, PAUSE] {
             sleep(pause).await;
-            if told(link.ask(check, REPLY).await)?.number("result") == Some(0) {
-                // One that nobody has heard yet is enough.
-                let _ = alarm.try_send(());
-            }
+            // One that nobody has heard yet is enough.
+            let _ = alarm.try_send(());
         }
         // We are still here, so ours is one of several holds and not the newest: any change may be its end.
         changed = any;

@@ -1,18 +1,10 @@
 //! The name under which the server knows who holds: host, process, and a part that nobody else has.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
-use nix::unistd::{gethostname, Pid};
-
-/// The longest host name in it; an owner has 256 bytes at most.
-const HOST: usize = 64;
+use nix::unistd::Pid;
 
 /// Makes one up for this process.
 pub fn name_for(process: Pid) -> String {
-    let host = gethostname().unwrap_or_default();
-    let host: String = host.to_string_lossy().chars().take(HOST).collect();
-    // The keys of a map's hasher are random, from the system.
-    format!("{host}:{process}:{:016x}", RandomState::new().build_hasher().finish())
+    fencelock::owner_of(process.as_raw().unsigned_abs())
 }
 
 /// "host:pid" of a name that was made up so; any other as it is.

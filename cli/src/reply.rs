@@ -29,11 +29,6 @@ impl Fields {
         }
     }
 
-    /// A map that the server did not send.
-    pub fn of_texts<const N: usize>(texts: [(&str, &str); N]) -> Self {
-        Self(texts.map(|(name, text)| (name.to_owned(), Value::SimpleString(text.to_owned()))).into())
-    }
-
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
     }

@@ -1,8 +1,6 @@
-//! Spans of time as people write them, and the clock that goes on while a machine sleeps.
+//! Spans of time as people write them.
 
 use std::time::Duration;
-
-use nix::time::{clock_gettime, ClockId};
 
 /// Reads "500ms", "30s", "2m", "1h", "1d"; a number alone counts seconds, and may have a fraction, as in flock's `-w`.
 pub fn span(text: &str) -> Result<Duration, String> {
@@ -42,30 +40,6 @@ pub fn for_people(ms: i64) -> String {
         172_800_000.. => (ms / 86_400_000, "d"),
     };
     format!("{count} {unit}")
-}
-
-/// A moment by the clock of this machine since its start, time asleep included. All its processes have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    pub fn now() -> Self {
-        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-        Self(ms(now))
-    }
-
-    pub fn after(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(ms(span)))
-    }
-
-    pub fn before(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(ms(span)))
-    }
-
-    /// How long until then; zero when it has passed.
-    pub fn left(self) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(Self::now().0))
-    }
 }
 
 #[cfg(test)]

@@ -1,29 +1,29 @@
-//! From the wish for a lock to its hold: one try, or a place in line and slices of waiting in it.
+//! From the wish for a lock to its hold: what the command line says goes to the library, and how it goes on to people.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
-use redis::{cmd, Cmd, RedisError, Value};
+use fencelock::{Delay, Error, Lock, Locks, Moment};
+use redis::{cmd, RedisError};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::connect::{is_broken, is_passing, Link, Server, REPLY};
+use crate::connect::{Link, Server};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::keep::Hold;
+use crate::keep::Held;
 use crate::locks::word;
 use crate::name::Name;
-use crate::print::complain;
+use crate::owner::short;
+use crate::print::{complain, is_watched, live, shown};
 use crate::reply::Fields;
 use crate::signals::Signals;
-use crate::time::{for_people, ms, some_span, span, Moment};
+use crate::time::{for_people, ms, some_span, span};
 
-/// How long one request waits in the server: shorter than what any proxy gives an idle connection.
-const SLICE: Duration = Duration::from_secs(1);
-/// How long a place in line outlives the last request for it.
-const TICKET: Duration = Duration::from_secs(5);
-/// How long a wait goes on without a good reply.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to pause where there is no line to stand in, or no server for the moment.
+/// How long a look at the holder may take.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long to pause where there is no line to stand in.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// How a lock is held; by one alone if nothing is said.
@@ -96,33 +96,34 @@ pub struct Wanted {
     conflict_exit_code: u8,
 }
 
-/// Why there is no lock yet, for whoever watches the wait.
-struct Delay {
-    reason: String,
-    /// How many come before us.
-    ahead: i64,
-    holder: Option<String>,
-    /// How long nobody gets it, where it is in cooldown.
-    cooldown_ms: Option<i64>,
-}
-
-/// Waits for what is wanted, until a signal. The hold comes with the connection that it may be tied to.
+/// Waits for what is wanted, until a signal. The library renews it from then on.
 pub async fn acquire(
     server: &Server,
     wanted: &Wanted,
     tied: Option<Duration>,
     owner: Name,
     signals: &mut Signals,
-) -> Outcome<(Hold, Link)> {
-    let mut wait = Wait::new(server, wanted, tied, owner).await?;
-    let mut watch = Watch { server, key: &wanted.key, link: None, is_shown: false };
+) -> Outcome<Held> {
+    let keys: Vec<Name> = std::iter::once(&wanted.key).chain(&wanted.more).cloned().collect();
+    let owner = wanted.owner.clone().unwrap_or(owner);
+    // A server that is not there now is a failure, and no reason to wait.
+    let locks = Locks::new(server.ways(server.link().await?));
+    let (progress, looks) = watch::channel(None);
+    let wait = Wait { server, wanted, tied, keys, owner, locks, progress };
+    let mut screen = Screen { server, key: &wanted.key, link: None, is_shown: false };
     let end = tokio::select! {
         signal = signals.ending() => Err(signal),
-        end = wait.stand(&mut watch) => Ok(end),
+        end = wait.stand() => Ok(end),
+        never = screen.follow(looks) => match never {},
     };
-    drop(watch);
+    drop(screen);
     match end {
-        Ok(hold) => Ok((hold?, wait.link)),
+        Ok(Ok(lock)) => Ok(Held::new(wait.keys, wait.owner, lock, wait.locks)),
+        Ok(Err(error)) => {
+            wait.cancel().await;
+            let last = wait.progress.send_replace(None);
+            Err(wait.failure(error, last))
+        }
         Err(signal) => {
             wait.cancel().await;
             Err(Failure::new(Exit::by_signal(signal as i32), format!("the wait was ended by {signal}")))
@@ -137,224 +138,86 @@ struct Wait<'a> {
     tied: Option<Duration>,
     keys: Vec<Name>,
     owner: Name,
-    link: Link,
+    locks: Locks,
+    /// Why there is no lock yet.
+    progress: watch::Sender<Option<Delay>>,
 }
 
-/// What one request has come to.
-enum Answer {
-    Got(Hold),
-    Not(Delay),
-}
-
-impl<'a> Wait<'a> {
-    /// Connects. A server that is not there now is a failure, and no reason to wait.
-    async fn new(
-        server: &'a Server,
-        wanted: &'a Wanted,
-        tied: Option<Duration>,
-        owner: Name,
-    ) -> Outcome<Self> {
-        let keys = std::iter::once(&wanted.key).chain(&wanted.more).cloned().collect();
-        let owner = wanted.owner.clone().unwrap_or(owner);
-        let link = server.link().await?;
-        Ok(Self { server, wanted, tied, keys, owner, link })
+impl Wait<'_> {
+    fn is_try(&self) -> bool {
+        self.wanted.nonblock || self.wanted.wait == Some(Duration::ZERO)
     }
 
-    /// Waits for the lock, and shows each delay.
-    async fn stand(&mut self, watch: &mut Watch<'_>) -> Outcome<Hold> {
-        let is_try = self.wanted.nonblock || self.wanted.wait == Some(Duration::ZERO);
-        let end = self.wanted.wait.map(|wait| Moment::now().after(wait));
-        let left = || end.map_or(SLICE, |end| end.left().min(SLICE));
-        // The first request takes a place in line, and tells at once where that is.
-        let mut slice = Duration::ZERO;
-        let mut last_good = Moment::now();
-        // Why the last request had no reply.
-        let mut trouble;
-        // What else than a lock that is held is in the way.
-        let mut obstacle;
-        // Whether the server may know of us.
-        let mut is_known = false;
+    async fn stand(&self) -> Result<Lock, Error> {
+        let wait = if self.is_try() { Some(Duration::ZERO) } else { self.wanted.wait };
+        let end = wait.map(|wait| Moment::now().after(wait));
         loop {
-            (trouble, obstacle) = (None, None);
-            match self.once(slice, is_try).await {
-                Ok(Answer::Got(hold)) => return Ok(hold),
-                Ok(Answer::Not(delay)) if is_try => return Err(self.not_got(&delay)),
-                Ok(Answer::Not(delay)) if matches!(delay.reason.as_str(), "cancelled" | "superseded") => {
-                    return Err(self.not_got(&delay));
-                }
-                Ok(Answer::Not(delay)) => {
-                    is_known = true;
-                    last_good = Moment::now();
-                    watch.show(&delay).await;
-                }
-                // RECOVERING: after a failover it is ours, or was, and that is known when the recovery window is over.
-                // NOREPLICAS: before, as no replica follows the new primary yet.
-                Err(error)
-                    if matches!(error.code(), Some("QUEUEFULL" | "RECOVERING" | "NOREPLICAS"))
-                        || is_foreign(&error) =>
+            let left = end.map(Moment::left);
+            match self.ask(left).await {
+                // There is no line to stand in.
+                Err(Error::Redis(error))
+                    if error.code() == Some("QUEUEFULL") && left != Some(Duration::ZERO) =>
                 {
-                    if is_try {
-                        return Err(self.refused(error));
-                    }
-                    is_known |= error.code() == Some("RECOVERING");
-                    last_good = Moment::now();
-                    watch.say(&self.in_the_way(&error));
-                    obstacle = Some(error);
-                    sleep(PAUSE.min(left())).await;
+                    sleep(left.map_or(PAUSE, |left| left.min(PAUSE))).await;
                 }
-                Err(error) if is_passing(&error) && Moment::now() < last_good.after(PATIENCE) => {
-                    if is_broken(&error) {
-                        watch.say(&format!("no server: {error}"));
-                    }
-                    is_known |= is_broken(&error);
-                    trouble = Some(error);
-                    sleep(PAUSE.min(left())).await;
-                }
-                Err(error) => {
-                    watch.hide();
-                    if is_known || is_broken(&error) {
-                        self.cancel().await;
-                    }
-                    return Err(self.refused(error));
-                }
-            }
-            slice = left();
-            if slice.is_zero() {
-                watch.hide();
-                if is_known {
-                    self.cancel().await;
-                }
-                if let Some(error) = trouble {
-                    return Err(self.refused(error));
-                }
-                let key = &self.wanted.key;
-                let text = match obstacle {
-                    Some(error) if is_foreign(&error) => {
-                        format!("{key} was not free in time: it holds a value that is not a lock")
-                    }
-                    Some(error) => self.in_the_way(&error),
-                    None => format!("{key} was not free in time"),
-                };
-                return Err(Failure::new(Exit(self.wanted.conflict_exit_code), text));
+                end => return end,
             }
         }
     }
 
-    /// Gives back what the server may have given, and the place in line; over another connection, as ours may be waiting.
-    async fn cancel(&mut self) {
-        match self.try_cancel().await {
-            Ok(_) => {}
-            // There is no server that has the place.
-            Err(error) if error.is_connection_refusal() => {}
-            Err(error) => {
-                let Failure { text, .. } = Failure::from(error);
-                let stays = for_people(i64::try_from(ms(TICKET)).unwrap_or(i64::MAX));
-                complain(&format!("the place in line for {} stays for {stays}: {text}", self.wanted.key));
-            }
+    async fn ask(&self, wait: Option<Duration>) -> Result<Lock, Error> {
+        let (wanted, mode, progress) = (self.wanted, &self.wanted.mode, self.progress.clone());
+        let asked = self.locks.acquire_all(self.keys.iter().map(|key| &**key)).owner(&*self.owner).wait(wait);
+        let asked = asked.lease(wanted.lease).min_hold(wanted.min_hold).max_hold(wanted.max_hold);
+        let mut asked = asked.tied(self.tied).on_delay(move |delay| drop(progress.send_replace(Some(delay))));
+        if mode.shared {
+            asked = asked.shared();
         }
-    }
-
-    async fn try_cancel(&mut self) -> Result<Value, RedisError> {
-        let mut request;
-        if let [key] = self.keys.as_slice() {
-            request = cmd("LOCK.RELEASE");
-            request.arg(key).arg(&self.owner);
-        } else {
-            request = cmd("LOCK.MRELEASE");
-            request.arg(&self.owner).arg(self.keys.len()).arg(&self.keys);
-        }
-        request.arg("CANCEL");
-        self.link = self.server.primary().await?;
-        self.link.ask_again(&request).await
-    }
-
-    async fn once(&mut self, slice: Duration, is_try: bool) -> Result<Answer, RedisError> {
-        let sent = Moment::now();
-        let fields = self.link.ask(&self.request(slice, is_try), REPLY + slice).await?;
-        let fields = Fields::of(fields).unwrap_or_default();
-        let reason = fields.text("reason").unwrap_or_default();
-        let Some(fence) = fields.number("result") else {
-            return Ok(Answer::Not(Delay {
-                ahead: fields.number("ahead").unwrap_or(0),
-                holder: fields.shown("holder"),
-                cooldown_ms: fields
-                    .number("lease-ms")
-                    .filter(|_| matches!(&*reason, "min-hold" | "lock-delay")),
-                reason,
-            }));
-        };
-        let left = fields.number("lease-ms").and_then(|left| u64::try_from(left).ok()).unwrap_or(0);
-        let mut hold = Hold {
-            keys: self.keys.clone(),
-            owner: self.owner.clone(),
-            fence,
-            mode: self.wanted.mode.words(),
-            lease: self.wanted.lease,
-            tied: self.tied,
-            until: sent,
-            is_capped: false,
-        };
-        hold.has(Duration::from_millis(left), sent);
-        if slice.is_zero() && reason == "granted" {
-            return Ok(Answer::Got(hold));
-        }
-        // What came by waiting is claimed before anybody is told. Too late is a new wait.
-        match hold.renew(&mut self.link, REPLY).await? {
-            None => Ok(Answer::Got(hold)),
-            Some(reason) => Ok(Answer::Not(Delay { reason, ahead: 0, holder: None, cooldown_ms: None })),
-        }
-    }
-
-    fn request(&self, slice: Duration, is_try: bool) -> Cmd {
-        let wanted = self.wanted;
-        let mut request;
-        if let [key] = self.keys.as_slice() {
-            request = cmd("LOCK.ACQUIRE");
-            request.arg(key).arg(&self.owner);
-        } else {
-            request = cmd("LOCK.MACQUIRE");
-            request.arg(&self.owner).arg(self.keys.len()).arg(&self.keys);
-        }
-        request.arg("PX").arg(ms(wanted.lease)).arg(wanted.mode.words());
-        for (word, time) in [("TIED", self.tied), ("MINHOLD", wanted.min_hold), ("MAXHOLD", wanted.max_hold)]
-        {
-            if let Some(time) = time {
-                request.arg(word).arg(ms(time));
-            }
+        if let Some(limit) = mode.limit {
+            asked = asked.permits(limit, mode.permits);
         }
         if let Some(note) = &wanted.note {
-            request.arg("NOTE").arg(word(note));
+            asked = asked.note(word(note));
         }
-        if !slice.is_zero() {
-            request.arg("BLOCK").arg(ms(slice).max(1));
-        }
-        if !is_try {
-            request.arg("QUEUE").arg(ms(TICKET));
-        }
-        request.arg("WITHINFO");
-        request
+        asked.await
     }
 
-    fn not_got(&self, delay: &Delay) -> Failure {
+    /// Waits until the library has given back what the server may have given, and the place in line.
+    async fn cancel(&self) {
+        match self.locks.close().await {
+            Ok(()) => {}
+            // There is no server that has the place.
+            Err(Error::Redis(error)) if error.is_connection_refusal() => {}
+            Err(error) => {
+                let Failure { text, .. } = error.into();
+                complain(&format!("the place in line for {} stays for 5 s: {text}", self.wanted.key));
+            }
+        }
+    }
+
+    fn failure(&self, error: Error, last: Option<Delay>) -> Failure {
         let key = &self.wanted.key;
-        let text = match (delay.reason.as_str(), &delay.holder) {
-            ("held", Some(holder)) => format!("{key} is held by {}", crate::owner::short(holder)),
-            ("superseded", _) => format!("another process waits for {key} under the same owner"),
-            ("cancelled", _) => format!("the wait for {key} was cancelled"),
-            (reason, _) => format!("{key} is not free: {reason}"),
+        let text = match (error, last) {
+            (Error::Busy, Some(Delay::Trouble(error))) if self.is_try() => Failure::from(error).text,
+            (Error::Busy, Some(Delay::Trouble(error))) if is_foreign(&error) => {
+                format!("{key} was not free in time: it holds a value that is not a lock")
+            }
+            (Error::Busy, Some(Delay::Trouble(error))) => Failure::from(error).text,
+            (Error::Busy, Some(Delay::Busy { reason, holder, .. })) if self.is_try() || is_ended(&reason) => {
+                match (reason.as_str(), holder) {
+                    ("held", Some(holder)) => format!("{key} is held by {}", short(&shown(&holder))),
+                    ("superseded", _) => format!("another process waits for {key} under the same owner"),
+                    ("cancelled", _) => format!("the wait for {key} was cancelled"),
+                    (reason, _) => format!("{key} is not free: {reason}"),
+                }
+            }
+            (Error::Busy, _) => format!("{key} was not free in time"),
+            (error, _) => return self.refused(error.into()),
         };
         Failure::new(Exit(self.wanted.conflict_exit_code), text)
     }
 
-    /// For people: why there is no line to stand in.
-    fn in_the_way(&self, error: &RedisError) -> String {
-        if is_foreign(error) {
-            return format!("{} holds a value that is not a lock", self.wanted.key);
-        }
-        Failure::from(error.clone()).text
-    }
-
-    fn refused(&self, error: RedisError) -> Failure {
+    fn refused(&self, failure: Failure) -> Failure {
         const OPTIONS: [(&str, &str); 8] = [
             ("PX", "--lease"),
             ("MAXHOLD", "--max-hold"),
@@ -365,15 +228,18 @@ impl<'a> Wait<'a> {
             ("the note", "--note"),
             ("the owner", "--owner"),
         ];
-        let is_busy = is_foreign(&error);
-        let failure = Failure::from(error).naming(&OPTIONS);
+        let failure = failure.naming(&OPTIONS);
         match failure.exit {
-            _ if is_busy => Failure::new(Exit(self.wanted.conflict_exit_code), failure.text),
             Exit::NO_SERVER => self.server.located(failure),
             Exit::NOT_GOT => Failure::new(Exit(self.wanted.conflict_exit_code), failure.text),
             _ => failure,
         }
     }
+}
+
+/// Whether somebody has ended the wait, so that there is no place in line.
+fn is_ended(reason: &str) -> bool {
+    matches!(reason, "cancelled" | "superseded")
 }
 
 /// Somebody who locks with SET NX has the key: it is busy.
@@ -382,37 +248,33 @@ fn is_foreign(error: &RedisError) -> bool {
 }
 
 /// What stands on the screen while a wait goes on, if somebody looks.
-struct Watch<'a> {
+struct Screen<'a> {
     server: &'a Server,
     key: &'a Name,
     link: Option<Link>,
     is_shown: bool,
 }
 
-impl Watch<'_> {
-    async fn show(&mut self, delay: &Delay) {
-        if !crate::print::is_watched() {
-            return;
-        }
-        // Who may not look waits all the same.
-        let hold = self.hold().await.ok().flatten();
-        crate::print::live(&delay_in_words(delay, hold.as_ref()));
-        self.is_shown = true;
-    }
-
-    /// There is no place in line to tell of.
-    fn say(&mut self, trouble: &str) {
-        if crate::print::is_watched() {
-            crate::print::live(&format!("{trouble}; trying again"));
+impl Screen<'_> {
+    async fn follow(&mut self, mut looks: watch::Receiver<Option<Delay>>) -> Infallible {
+        while is_watched() && looks.changed().await.is_ok() {
+            let delay = looks.borrow_and_update().clone();
+            let text = match delay {
+                Some(Delay::Trouble(error)) if is_foreign(&error) => {
+                    format!("{} holds a value that is not a lock; trying again", self.key)
+                }
+                Some(Delay::Trouble(error)) => format!("{}; trying again", Failure::from(error).text),
+                Some(delay) => {
+                    // Who may not look waits all the same.
+                    let hold = self.hold().await.ok().flatten();
+                    delay_in_words(&delay, hold.as_ref())
+                }
+                None => continue,
+            };
+            live(&text);
             self.is_shown = true;
         }
-    }
-
-    /// Before anything else is said.
-    fn hide(&mut self) {
-        if std::mem::take(&mut self.is_shown) {
-            crate::print::live("");
-        }
+        std::future::pending().await
     }
 
     async fn hold(&mut self) -> Outcome<Option<Fields>> {
@@ -422,26 +284,30 @@ impl Watch<'_> {
         };
         let mut asking = cmd("LOCK.INFO");
         asking.arg(self.key);
-        Ok(Fields::of(link.ask(&asking, SLICE).await?)?.maps("holds").into_iter().next())
+        Ok(Fields::of(link.ask(&asking, LOOK).await?)?.maps("holds").into_iter().next())
     }
 }
 
-impl Drop for Watch<'_> {
+/// Before anything else is said.
+impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        self.hide();
+        if self.is_shown {
+            live("");
+        }
     }
 }
 
 /// "3rd in line; held by web-7:812 for 12 s (note)"
 fn delay_in_words(delay: &Delay, hold: Option<&Fields>) -> String {
-    let mut text = format!("{} in line", ordinal(delay.ahead + 1));
-    if let Some(cooldown) = delay.cooldown_ms {
-        text.push_str(&format!("; free in {} ({})", for_people(cooldown), delay.reason));
+    let Delay::Busy { reason, ahead, holder, cooldown } = delay else { return String::new() };
+    let mut text = format!("{} in line", ordinal(ahead + 1));
+    if let Some(cooldown) = cooldown {
+        text.push_str(&format!("; free in {} ({reason})", for_people(ms(*cooldown) as i64)));
         return text;
     }
-    let holder = hold.and_then(|hold| hold.shown("owner")).or_else(|| delay.holder.clone());
+    let holder = hold.and_then(|hold| hold.shown("owner")).or_else(|| holder.as_deref().map(shown));
     let Some(holder) = holder else { return text };
-    text.push_str(&format!("; held by {}", crate::owner::short(&holder)));
+    text.push_str(&format!("; held by {}", short(&holder)));
     if let Some(held) = hold.and_then(|hold| hold.number("held-ms")) {
         text.push_str(&format!(" for {}", for_people(held)));
     }
@@ -452,7 +318,7 @@ fn delay_in_words(delay: &Delay, hold: Option<&Fields>) -> String {
     text
 }
 
-fn ordinal(n: i64) -> String {
+fn ordinal(n: u64) -> String {
     let ending = match (n % 10, n % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
@@ -465,6 +331,8 @@ fn ordinal(n: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use redis::Value;
+
     use super::*;
 
     fn map(fields: &[(&str, Value)]) -> Fields {
@@ -481,10 +349,11 @@ mod tests {
             ("note", text("nightly")),
         ]);
         let mut delay =
-            Delay { reason: "queued".into(), ahead: 2, holder: Some("bob".into()), cooldown_ms: None };
+            Delay::Busy { reason: "queued".into(), ahead: 2, holder: Some("bob".into()), cooldown: None };
         assert_eq!(delay_in_words(&delay, Some(&hold)), "3rd in line; held by web-7:812 for 12 s (nightly)");
         assert_eq!(delay_in_words(&delay, None), "3rd in line; held by bob");
-        delay = Delay { reason: "min-hold".into(), ahead: 0, holder: None, cooldown_ms: Some(5_500) };
+        let cooldown = Some(Duration::from_millis(5_500));
+        delay = Delay::Busy { reason: "min-hold".into(), ahead: 0, holder: None, cooldown };
         assert_eq!(delay_in_words(&delay, None), "1st in line; free in 5 s (min-hold)");
     }
 

@@ -24,8 +24,8 @@ impl Acquire {
         let mut signals = Signals::listen(&ENDING)?;
         // The process that people look for is the script.
         let owner = owner::name_for(getppid()).into();
-        let (hold, mut link) = wait::acquire(server, &self.wanted, None, owner, &mut signals).await?;
-        hold.tell(&mut link, self.json).await?;
+        let held = wait::acquire(server, &self.wanted, None, owner, &mut signals).await?;
+        held.tell(self.json).await?.leave();
         Ok(Exit::OK)
     }
 }

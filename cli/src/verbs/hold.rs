@@ -8,7 +8,6 @@ use serde_json::json;
 
 use crate::connect::Server;
 use crate::exit::{Exit, Failure, Outcome};
-use crate::keep::{Keeper, News};
 use crate::owner;
 use crate::print::line;
 use crate::signals::{Signals, ENDING};
@@ -29,15 +28,14 @@ impl Hold {
     pub async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         let owner = owner::name_for(Pid::this()).into();
-        let (hold, mut link) = acquire(server, &self.wanted, self.tied, owner, &mut signals).await?;
-        hold.tell(&mut link, true).await?;
-        let mut keeper = Keeper::new(hold, link, server);
+        let held = acquire(server, &self.wanted, self.tied, owner, &mut signals).await?;
+        let mut held = held.tell(true).await?;
         let lost = loop {
             tokio::select! {
-                _ = signals.ending() => break keeper.release().await?,
-                news = keeper.news() => if let News::Lost(reason) = news {
-                    keeper.give_up().await;
-                    break Some(reason);
+                _ = signals.ending() => break held.release().await?,
+                lost = held.news(server) => if lost.is_some() {
+                    held.give_up().await;
+                    break lost;
                 },
             }
         };

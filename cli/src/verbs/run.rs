@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use fencelock::Moment;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::time::timeout;
@@ -12,11 +13,11 @@ use crate::child::Child;
 use crate::connect::Server;
 use crate::exit::{Exit, Outcome};
 use crate::guard::{Guard, Order};
-use crate::keep::{Hold, Keeper, News, RELEASE};
+use crate::keep::{deadline_unix_ms, Held, RELEASE};
 use crate::owner;
 use crate::print::complain;
 use crate::signals::Signals;
-use crate::time::{some_span, span, Moment};
+use crate::time::{some_span, span};
 use crate::wait::{acquire, Wanted};
 
 /// Those that we hear: of the command, and for it.
@@ -71,24 +72,23 @@ impl Run {
         // It starts while we connect.
         let mut guard = Guard::start()?;
         let owner = owner::name_for(Pid::this()).into();
-        let (hold, mut link) = acquire(server, &self.wanted, self.tied, owner, &mut signals).await?;
+        let mut held = acquire(server, &self.wanted, self.tied, owner, &mut signals).await?;
         let environment = [
             ("LOCK_KEY", self.wanted.key.as_word().to_owned()),
-            ("LOCK_OWNER", hold.owner.as_word().to_owned()),
-            ("LOCK_FENCE", hold.fence.to_string().into()),
-            ("LOCK_DEADLINE", hold.deadline_unix_ms().to_string().into()),
+            ("LOCK_OWNER", held.grant.owner.as_word().to_owned()),
+            ("LOCK_FENCE", held.grant.fence.to_string().into()),
+            ("LOCK_DEADLINE", deadline_unix_ms(held.until()).to_string().into()),
         ];
         let mut child = match Child::start(&self.words, &environment) {
             Ok(child) => child,
             Err(failure) => {
-                let _ = hold.release(&mut link).await;
+                let _ = held.release().await;
                 return Err(failure);
             }
         };
-        guard.watch(child.group(), self.order(&hold));
+        guard.watch(child.group(), self.order(held.until()));
         child.go();
 
-        let mut keeper = Keeper::new(hold, link, server);
         let mut lost = None;
         let exit = loop {
             tokio::select! {
@@ -101,33 +101,34 @@ impl Run {
                     }
                     signal => child.signal(signal),
                 },
-                news = keeper.news(), if lost.is_none() => match news {
-                    News::Renewed => guard.say(self.order(&keeper.hold)),
-                    News::Lost(reason) => {
-                        self.tell_loss(&reason);
-                        lost = Some(reason);
-                        guard.say(self.order_of_loss(keeper.hold.until));
+                news = held.news(server), if lost.is_none() => match &news {
+                    None => guard.say(self.order(held.until())),
+                    Some(reason) => {
+                        self.tell_loss(reason);
+                        guard.say(self.order_of_loss(held.until()));
+                        lost = news;
                     }
                 },
             }
         };
 
         if lost.is_some() {
-            keeper.give_up().await;
+            held.give_up().await;
         } else {
-            lost = self.end(keeper, guard.has_ended_it()).await;
+            lost = self.end(held, guard.has_ended_it()).await;
             lost.iter().for_each(|reason| self.tell_loss(reason));
         }
         Ok(if lost.is_some() && self.on_lost == OnLost::Signal { Exit::LOST } else { exit })
     }
 
     /// The command is gone before the lease is over, whether we can renew it, or are there at all, or not.
-    fn order(&self, hold: &Hold) -> Order {
+    fn order(&self, until: Moment) -> Order {
         match self.on_lost {
             OnLost::Signal => {
-                let longest = self.wanted.max_hold.map_or(hold.lease, |max| max.min(hold.lease));
+                let lease = self.wanted.lease;
+                let longest = self.wanted.max_hold.map_or(lease, |max| max.min(lease));
                 let grace = self.kill_after.min(longest / 3);
-                Order { term: hold.until.before(grace), kill: hold.until }
+                Order { term: until.before(grace), kill: until }
             }
             OnLost::Ignore => Order::NONE,
         }
@@ -145,10 +146,9 @@ impl Run {
     }
 
     /// Gives the lock back after the command. Returns why it was lost, or `None` if it was held to the end.
-    async fn end(&self, keeper: Keeper, was_ended: bool) -> Option<String> {
-        let until = keeper.hold.until;
-        let capped = keeper.hold.is_capped;
-        match timeout(RELEASE, keeper.release()).await {
+    async fn end(&self, held: Held, was_ended: bool) -> Option<String> {
+        let (until, capped) = (held.until(), held.is_capped());
+        match timeout(RELEASE, held.release()).await {
             Ok(Ok(lost @ Some(_))) => return lost,
             Ok(Ok(None)) => {}
             _ if until.left().is_zero() => return Some("lease-over".to_owned()),

@@ -4,18 +4,19 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::Args;
+use fencelock::Moment;
 use nix::unistd::getppid;
 use redis::{cmd, Value};
 
 use crate::confirm::confirmed;
 use crate::connect::{Server, REPLY};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::keep::Hold;
+use crate::keep::{given_back, Grant};
 use crate::locks::word;
 use crate::name::Name;
 use crate::owner;
 use crate::print::line;
-use crate::time::{ms, some_span, Moment};
+use crate::time::{ms, some_span};
 use crate::verbs::break_::{describe, seen};
 use crate::verbs::info::headline;
 
@@ -71,18 +72,12 @@ impl Steal {
         let Value::Int(fence) = fence else {
             return Err(Failure::new(Exit::NO_SERVER, "the server did not reply a fence"));
         };
-        let lease = self.lease.unwrap_or_default();
-        let hold = Hold {
-            keys: vec![self.key],
-            owner,
-            fence,
-            mode: Vec::new(),
-            lease,
-            tied: None,
-            until: sent.after(lease),
-            is_capped: false,
+        let grant = Grant { keys: vec![self.key], owner, fence };
+        let Err(failure) = grant.tell(sent.after(self.lease.unwrap_or_default()), self.json) else {
+            return Ok(Exit::OK);
         };
-        hold.tell(&mut link, self.json).await?;
-        Ok(Exit::OK)
+        let mut release = cmd("LOCK.RELEASE");
+        release.arg(&grant.keys).arg(&grant.owner).arg("FENCE").arg(fence);
+        Err(given_back(failure, async { Ok(link.ask_again(&release).await?) }).await)
     }
 }
