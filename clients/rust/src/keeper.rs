@@ -226,8 +226,9 @@ impl Line {
         }
         let mut replies = self.send_all(&requests, limit).await.into_iter();
         let mut next = |count| {
-            let all = replies.by_ref().take(count).map(|reply| reply.and_then(least));
-            all.fold(Ok(i64::MAX), |least, left| Ok(least?.min(left?))).map(i64::unsigned_abs)
+            let all: Vec<_> = replies.by_ref().take(count).collect();
+            let lefts: RedisResult<Vec<i64>> = all.into_iter().map(|reply| reply.and_then(least)).collect();
+            lefts.map(|lefts| lefts.into_iter().min().unwrap_or(0).unsigned_abs())
         };
         counts.into_iter().map(&mut next).collect()
     }

@@ -18,7 +18,7 @@ use watched::Watched;
 pub struct Servers(Way);
 
 enum Way {
-    One(Client),
+    One(Box<Client>),
     #[cfg(feature = "sentinel")]
     Sentinel(Box<Watched>),
     #[cfg(feature = "cluster")]
@@ -31,7 +31,7 @@ type Sender = Arc<dyn Fn(Cmd) -> RedisFuture<'static, Value> + Send + Sync>;
 
 impl From<Client> for Servers {
     fn from(client: Client) -> Self {
-        Self(Way::One(client))
+        Self(Way::One(Box::new(client)))
     }
 }
 
