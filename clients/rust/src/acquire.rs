@@ -275,7 +275,7 @@ impl Wait {
                 return Err(Error::Closed);
             }
             let left = self.end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) && !std::mem::take(&mut is_first) && failed == 0 {
+            if !std::mem::take(&mut is_first) && left == Some(Duration::ZERO) && failed == 0 {
                 return Err(Error::Busy);
             }
             let error = match self.once(left).await {
