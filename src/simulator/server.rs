@@ -244,12 +244,11 @@ impl Server {
         self.manager.end_recovery_if_due(now);
         self.tell_of_recovery();
         self.run_rechecks();
-        if self.manager.next_deadline().is_none_or(|due| due > now) {
-            return;
-        }
-        while self.manager.end_due_wait(now).is_some() {}
-        while let Some(recheck) = self.manager.next_look(now, || true) {
-            driver::look_at(self, recheck, |_| true);
+        while self.manager.next_deadline().is_some_and(|due| due <= now) {
+            while self.manager.end_due_wait(now).is_some() {}
+            while let Some(recheck) = self.manager.next_look(now, || true) {
+                driver::look_at(self, recheck, |_| true);
+            }
         }
     }
 

@@ -163,3 +163,28 @@ fn a_lock_that_came_with_another_database_is_not_given_to_its_owner_twice() {
         pair.step(op);
     }
 }
+
+/// Once in tens of thousands of runs: more waits are due at a turn of the wheel's next level than it moves in one call.
+#[test]
+fn waits_that_move_down_the_wheel_together_end_together() {
+    let acquire = |key: usize, owner: usize, wait: Option<Wait>| {
+        let (keys, permits) = (BTreeSet::from([key]), Permits::EXCLUSIVE);
+        let (lease, entry, most, least, tie) = (None, 0, None, None, None);
+        ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie }
+    };
+    let slice = Wait { block_ms: Some(4), keep_ms: Some(1) };
+    let mut pair = pair::Pair::new(0);
+    for op in [
+        ops::Op::Pass { us: 59_063 },
+        acquire(0, 1, None),
+        acquire(2, 1, None),
+        acquire(2, 0, Some(slice)),
+        ops::Op::Pass { us: 1_760 },
+        acquire(2, 2, Some(slice)),
+        acquire(0, 0, Some(Wait::block(4))),
+        acquire(0, 2, Some(Wait::ticket(4))),
+        ops::Op::Pass { us: 3_177 },
+    ] {
+        pair.step(op);
+    }
+}

@@ -257,11 +257,15 @@ impl World {
     }
 
     /// The timer fires.
+    /// All that is due. A wheel that has much to move says so by a deadline that is not after now, and goes on with the next
+    /// call.
     pub(super) fn run_due(&mut self) {
         let now = Moment(self.now_us);
-        while self.manager.end_due_wait(now).is_some() {}
-        while let Some(recheck) = self.manager.next_look(now, || true) {
-            self.look_at(recheck);
+        while self.manager.next_deadline().is_some_and(|due| due <= now) {
+            while self.manager.end_due_wait(now).is_some() {}
+            while let Some(recheck) = self.manager.next_look(now, || true) {
+                self.look_at(recheck);
+            }
         }
     }
 
