@@ -49,16 +49,16 @@ pub(crate) struct Difference {
 
 /// The text of a file with what came in the place of what it shows.
 pub(crate) fn updated(text: &str, differences: &[Difference]) -> String {
-    let mut lines = String::new();
-    for (at, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line)) {
+    let mut lines = Vec::new();
+    for (at, line) in (1..).zip(text.lines()) {
         let new = differences.iter().find(|difference| difference.shown_at.first() == Some(&at));
         if let Some(new) = new {
-            lines.push_str(&format!("{}{}\n", new.before, new.came.join("\n")));
+            lines.push(format!("{}{}", new.before, new.came.join("\n")));
         } else if !differences.iter().any(|difference| difference.shown_at.contains(&at)) {
-            lines.push_str(&format!("{line}\n"));
+            lines.push(line.to_owned());
         }
     }
-    lines
+    lines.join("\n") + "\n"
 }
 
 #[derive(Debug, PartialEq)]
