@@ -219,7 +219,7 @@ impl Take<Step<'_>> for Acquire<'_> {
         }
         let request = self.terms.ticket(owner, 1, policy)?;
         step.manager.room_for_terms(step.db, &[step.key], &request, self.terms.notify)?;
-        if let Some(id) = step.keep_ticket(&request, wait.deadline(step.clock.now)) {
+        if let Some(id) = step.keep_ticket(&request, None, wait.deadline(step.clock.now)) {
             step.manager.waiters.set_channel(id, self.terms.notify);
             return Ok(Acquired::Queued);
         }

@@ -165,8 +165,9 @@ impl<'a> Convert<'a> {
         if wait.block_ms.is_some() {
             step.check_room(self.holder.owner, WaiterKind::Client, policy.caps)?;
         }
-        let (request, _) = self.ask(step)?;
-        let id = if let Some(id) = step.keep_ticket(&request, wait.deadline(step.clock.now)) {
+        let (request, fence) = self.ask(step)?;
+        let deadline = wait.deadline(step.clock.now);
+        let id = if let Some(id) = step.keep_ticket(&request, Some(fence), deadline) {
             id
         } else {
             self.check_wait(wait, step, policy, others)?;

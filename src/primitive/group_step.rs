@@ -167,7 +167,7 @@ impl GroupStep<'_> {
     /// such ticket.
     pub(crate) fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
         let keys: Vec<&[u8]> = self.parts.iter().map(|part| part.key).collect();
-        let (id, earlier) = self.manager.keep_ticket(self.db, &keys, request, deadline)?;
+        let (id, earlier) = self.manager.keep_ticket(self.db, &keys, request, None, deadline)?;
         self.supersede(earlier);
         Some(id)
     }

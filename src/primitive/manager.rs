@@ -204,7 +204,7 @@ impl LockManager {
         if room.is_ok() {
             return room;
         }
-        let ticket = self.waiters.ticket_for(db, keys, request).and_then(|id| self.waiters.get(id));
+        let ticket = self.waiters.ticket_for(db, keys, request, None).and_then(|id| self.waiters.get(id));
         match ticket {
             Some(ticket) if request.heap_bytes_with(channel) > ticket.waiter.heap_bytes() => room,
             _ => Ok(()),
@@ -282,9 +282,10 @@ impl LockManager {
         db: i32,
         keys: &[&[u8]],
         request: &AcquireRequest,
+        upgrades: Option<Fence>,
         deadline: Moment,
     ) -> Option<(WaiterId, Option<WaiterId>)> {
-        let id = self.waiters.ticket_for(db, keys, request)?;
+        let id = self.waiters.ticket_for(db, keys, request, upgrades)?;
         let earlier = self.waiters.keep_ticket(id, request.clone(), deadline);
         self.wake_by(deadline);
         Some((id, earlier))

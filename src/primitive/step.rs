@@ -375,10 +375,15 @@ impl<'a> Step<'a> {
         )
     }
 
-    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`. `None` if there is no
-    /// such ticket.
-    pub(crate) fn keep_ticket(&mut self, request: &AcquireRequest, deadline: Moment) -> Option<WaiterId> {
-        let (id, earlier) = self.manager.keep_ticket(self.db, &[self.key], request, deadline)?;
+    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`; one to upgrade this hold,
+    /// if there is any to upgrade. `None` if there is no such ticket.
+    pub(crate) fn keep_ticket(
+        &mut self,
+        request: &AcquireRequest,
+        upgrades: Option<Fence>,
+        deadline: Moment,
+    ) -> Option<WaiterId> {
+        let (id, earlier) = self.manager.keep_ticket(self.db, &[self.key], request, upgrades, deadline)?;
         self.effects.extend(earlier.map(|client| Effect::WaitEnded { client, why: WaitEnd::Superseded }));
         Some(id)
     }

@@ -87,14 +87,19 @@ fn the_plain_way_is_gone_by_a_plain_request() {
     assert_eq!(pair.went_plainly(), 3);
 }
 
+/// A request for some locks, without anything few ask for.
+fn acquire(keys: &[usize], owner: usize, permits: Permits, wait: Option<Wait>) -> ops::Op {
+    let keys = keys.iter().copied().collect();
+    let (lease, entry, most, least, tie) = (None, 0, None, None, None);
+    ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie }
+}
+
 /// Once in tens of thousands of runs: a lock is handed to one who waits for it together with another, behind whom somebody
 /// waits for that other. That wait ends with the transfer, and is no part of a circle.
 #[test]
 fn a_wait_that_ends_with_a_transfer_closes_no_circle() {
-    let acquire = |keys: &[usize], owner: usize, permits: Permits, wait: Option<u64>| {
-        let keys = keys.iter().copied().collect();
-        let (lease, entry, most, least, tie) = (None, 0, None, None, None);
-        ops::Op::Acquire { keys, owner, permits, lease, wait: wait.map(Wait::block), entry, most, least, tie }
+    let acquire = |keys: &[usize], owner, permits, wait: Option<u64>| {
+        acquire(keys, owner, permits, wait.map(Wait::block))
     };
     let (exclusive, shared) = (Permits::EXCLUSIVE, Permits::SHARED);
     let mut pair = pair::Pair::new(0);
@@ -146,10 +151,8 @@ fn a_stolen_lock_that_will_be_let_go_is_of_no_kind() {
 /// comes by one of them as two databases change places.
 #[test]
 fn a_lock_that_came_with_another_database_is_not_given_to_its_owner_twice() {
-    let acquire = |keys: &[usize], owner: usize, permits: Permits, wait: Option<u64>| {
-        let keys = keys.iter().copied().collect();
-        let (lease, entry, most, least, tie) = (None, 0, None, None, None);
-        ops::Op::Acquire { keys, owner, permits, lease, wait: wait.map(Wait::block), entry, most, least, tie }
+    let acquire = |keys: &[usize], owner, permits, wait: Option<u64>| {
+        acquire(keys, owner, permits, wait.map(Wait::block))
     };
     let (exclusive, shared) = (Permits::EXCLUSIVE, Permits::SHARED);
     let mut pair = pair::Pair::new(0);
@@ -167,11 +170,7 @@ fn a_lock_that_came_with_another_database_is_not_given_to_its_owner_twice() {
 /// Once in tens of thousands of runs: more waits are due at a turn of the wheel's next level than it moves in one call.
 #[test]
 fn waits_that_move_down_the_wheel_together_end_together() {
-    let acquire = |key: usize, owner: usize, wait: Option<Wait>| {
-        let (keys, permits) = (BTreeSet::from([key]), Permits::EXCLUSIVE);
-        let (lease, entry, most, least, tie) = (None, 0, None, None, None);
-        ops::Op::Acquire { keys, owner, permits, lease, wait, entry, most, least, tie }
-    };
+    let acquire = |key, owner, wait| acquire(&[key], owner, Permits::EXCLUSIVE, wait);
     let slice = Wait { block_ms: Some(4), keep_ms: Some(1) };
     let mut pair = pair::Pair::new(0);
     for op in [
@@ -184,6 +183,26 @@ fn waits_that_move_down_the_wheel_together_end_together() {
         acquire(0, 0, Some(Wait::block(4))),
         acquire(0, 2, Some(Wait::ticket(4))),
         ops::Op::Pass { us: 3_177 },
+    ] {
+        pair.step(op);
+    }
+}
+
+/// Once in tens of thousands of runs: an owner with a ticket comes by the lock as two databases change places, and converts
+/// that hold. What it asks for then is another ticket.
+#[test]
+fn a_ticket_for_a_lock_is_none_to_convert_a_hold_of_it() {
+    let (exclusive, shared, ticket) = (Permits::EXCLUSIVE, Permits::SHARED, Some(Wait::ticket(1)));
+    let mut pair = pair::Pair::new(0);
+    for op in [
+        acquire(&[2], 0, exclusive, None),
+        acquire(&[2], 2, shared, Some(Wait::block(1))),
+        ops::Op::SwapDatabases,
+        acquire(&[2], 0, shared, None),
+        ops::Op::SwapDatabases,
+        acquire(&[2], 2, exclusive, ticket),
+        ops::Op::SwapDatabases,
+        ops::Op::Convert { key: 2, owner: 2, permits: exclusive, wait: ticket, by: ops::By::Name },
     ] {
         pair.step(op);
     }

@@ -364,7 +364,9 @@ impl Model {
             .filter(|at| !self.waiters[*at].keys.is_disjoint(&waiter.keys))
             .collect();
         match earlier.as_slice() {
-            [only] if waiter.keys.is_subset(&self.waiters[*only].keys) => self.waiters[*only] = waiter,
+            [only] if waiter.upgrades.is_none() && waiter.keys.is_subset(&self.waiters[*only].keys) => {
+                self.waiters[*only] = waiter;
+            }
             _ => {
                 for at in earlier.iter().rev() {
                     self.waiters.remove(*at);

@@ -7,17 +7,23 @@ use crate::primitive::broken::broken;
 use crate::primitive::deadlines::Slot;
 use crate::primitive::users::UserId;
 use crate::primitive::waiter::{AcquireRequest, Attached, WaiterId, WaiterKind};
-use crate::primitive::Moment;
+use crate::primitive::{Fence, Moment};
 
 impl Waiters {
-    /// The ticket of this owner for just these locks, and for as much of them.
-    pub(crate) fn ticket_for(&self, db: i32, keys: &[&[u8]], request: &AcquireRequest) -> Option<WaiterId> {
+    /// The ticket of this owner for just these locks, for as much of them, and to upgrade the same hold, or none.
+    pub(crate) fn ticket_for(
+        &self,
+        db: i32,
+        keys: &[&[u8]],
+        request: &AcquireRequest,
+        upgrades: Option<Fence>,
+    ) -> Option<WaiterId> {
         let waiter_of = |key: &&[u8]| self.waiter_of(db, key, request.owner.as_bytes());
         let id = keys.first().and_then(waiter_of)?;
         let QueueNode { waiter, keys: known, .. } = self.get(id)?;
         let is_same = known.len() == keys.len() && keys.iter().all(|key| waiter_of(key) == Some(id));
-        (is_same && waiter.kind == WaiterKind::Ticket && waiter.request.permits == request.permits)
-            .then_some(id)
+        let is_asked = waiter.request.permits == request.permits && waiter.upgrades == upgrades;
+        (is_same && waiter.kind == WaiterKind::Ticket && is_asked).then_some(id)
     }
 
     /// Lets a ticket that is asked for again stay where it is, on these terms and until `deadline`. Returns the client
@@ -133,7 +139,7 @@ mod tests {
         let ticket = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k"], b"a", Moment(10_000));
         enqueue(&mut waiters, 0, &[b"k"], b"b", Moment::NEVER);
         let again = AcquireRequest { lease: Lease::ms(7), ..request(b"a") };
-        assert_eq!(waiters.ticket_for(0, &[b"k"], &again), Some(ticket));
+        assert_eq!(waiters.ticket_for(0, &[b"k"], &again, None), Some(ticket));
         waiters.keep_ticket(ticket, again, Moment(20_000));
         assert_eq!(waiters.pop_due(Moment(19_000)), None, "the earlier deadline does not count any more");
         assert_eq!(owners(&waiters, b"k"), [b"a", b"b"]);
@@ -145,15 +151,20 @@ mod tests {
     fn only_the_same_locks_and_as_much_of_them_are_the_same_ticket() {
         let mut waiters = Waiters::default();
         let both = enqueue_as(WaiterKind::Ticket, &mut waiters, 0, &[b"k", b"l"], b"a", Moment(1));
-        assert_eq!(waiters.ticket_for(0, &[b"l", b"k"], &request(b"a")), Some(both), "in any order");
-        assert_eq!(waiters.ticket_for(0, &[b"k"], &request(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"l", b"m"], &request(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"m"], &request(b"a")), None);
-        assert_eq!(waiters.ticket_for(5, &[b"k", b"l"], &request(b"a")), None);
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &request(b"b")), None);
+        assert_eq!(waiters.ticket_for(0, &[b"l", b"k"], &request(b"a"), None), Some(both), "in any order");
+        assert_eq!(waiters.ticket_for(0, &[b"k"], &request(b"a"), None), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"l", b"m"], &request(b"a"), None), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"m"], &request(b"a"), None), None);
+        assert_eq!(waiters.ticket_for(5, &[b"k", b"l"], &request(b"a"), None), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &request(b"b"), None), None);
         let shared = AcquireRequest { permits: Permits::SHARED, ..request(b"a") };
-        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &shared), None);
+        assert_eq!(waiters.ticket_for(0, &[b"k", b"l"], &shared, None), None);
+        assert_eq!(
+            waiters.ticket_for(0, &[b"k", b"l"], &request(b"a"), Fence::new(7)),
+            None,
+            "none that upgrades"
+        );
         enqueue(&mut waiters, 0, &[b"m"], b"a", Moment::NEVER);
-        assert_eq!(waiters.ticket_for(0, &[b"m"], &request(b"a")), None, "a client is no ticket");
+        assert_eq!(waiters.ticket_for(0, &[b"m"], &request(b"a"), None), None, "a client is no ticket");
     }
 }

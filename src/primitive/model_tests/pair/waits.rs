@@ -66,6 +66,7 @@ impl Pair {
         let is_same = |other: &&mut Waiter| {
             (other.kind, other.owner, other.permits) == (WaiterKind::Ticket, owner, permits)
                 && other.keys == keys
+                && other.upgrades == waiter.upgrades
         };
         if let Some(same) = self.model.waiters.iter_mut().find(is_same) {
             assert_eq!(got, Answered::AtOnce(Acquired::Queued), "a ticket stays where it is");
