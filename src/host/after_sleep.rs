@@ -1,5 +1,6 @@
 //! The moment after the event loop has slept: replies have gone out and doomed clients have been closed, and nobody has
-//! been heard since. Whoever is gone now never read its grant; whoever closes later did.
+//! been heard since. Whoever is gone now never read its grant. To whoever closes later it was sent,
+//! and nobody can know whether it was read.
 //!
 //! Whoever asks the server to tell of that moment makes each turn of its loop dearer by a third of a PING, for all
 //! clients. So it is asked when a client is told of a grant, and no more when some turns have passed without one.

@@ -347,7 +347,7 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut RawBlocked) {
     catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, Answer::Gone)));
 }
 
-/// Takes the waiter out of its queue, if it is still there.
+/// Takes the waiter out of its queue, if it is still there; a ticket stays, only nobody is kept waiting for it any more.
 fn client_gone(handle: BlockedHandle, answer: Answer) {
     state::with(|host| {
         let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };

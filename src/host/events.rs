@@ -225,7 +225,7 @@ fn index_by_database(ctx: Ctx) {
     }
 }
 
-/// A connection is gone: what was tied to it is looked at soon.
+/// A connection is gone: what was tied to it is looked at soon. A hold without a tie is not concerned.
 unsafe extern "C" fn on_client(
     _ctx: *mut RawCtx,
     _event: raw::RedisModuleEvent,

@@ -4,7 +4,7 @@ use super::ledger::HoldEnd;
 use super::waiter::{Waiter, WaiterId, WaiterKind};
 use super::Fence;
 
-/// What must happen outside, in this order: replicate, notify, wake.
+/// What must happen outside, in this order: replicate, wake, notify.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// A hold began; `to` is a client that was waiting for it.

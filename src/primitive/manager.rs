@@ -1,5 +1,5 @@
-//! All that the module keeps outside the keyspace. Apart from the queues and the newest fence everything here is
-//! a hint: before anyone acts on it the key is opened again and owner and fence are compared.
+//! All that the module keeps outside the keyspace. Apart from the queues, the newest fence and the recovery
+//! window everything here is a hint: before anyone acts on it the key is opened again and owner and fence are compared.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 

@@ -1,5 +1,5 @@
 //! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: whoever gets one
-//! opens the key and compares.
+//! opens the key and compares. What becomes of the hold is in `step/orphans.rs`.
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 

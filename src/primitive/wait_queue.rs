@@ -1,4 +1,5 @@
-//! Who wants it: a first-in first-out queue of waiters for each lock that somebody waits for.
+//! Who wants it: a first-in first-out queue of waiters for each lock that somebody waits for. Who is granted next is decided
+//! elsewhere, in [`Step`](super::Step).
 //!
 //! Queues live in memory, on the primary only, and know locks by database and name: they outlast the key, and
 //! are never part of it. A waiter's number is its arrival number and is never used again. Who waits for several
