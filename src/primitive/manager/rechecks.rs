@@ -254,7 +254,8 @@ impl LockManager {
     /// Keeps the leases and ties of a lock that is still here though its slot is another server's for now, and looks at it again
     /// at `later`: the slot may come back, or be on its way in.
     pub(crate) fn look_again(&mut self, db: i32, key: &[u8], lock: &mut Lock, later: Moment) {
-        for hold in lock.holds_mut() {
+        // What cools has an entry of its own.
+        lock.each_mut(|hold| {
             let is_never_due = hold.deadline == Moment::NEVER;
             let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };
             if !self.leases.has(db, hold) {
@@ -262,6 +263,6 @@ impl LockManager {
             } else if is_never_due {
                 self.leases.move_earlier(db, hold, at);
             }
-        }
+        });
     }
 }

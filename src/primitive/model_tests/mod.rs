@@ -207,3 +207,29 @@ fn a_ticket_for_a_lock_is_none_to_convert_a_hold_of_it() {
         pair.step(op);
     }
 }
+
+#[test]
+fn what_is_due_while_its_slot_is_away_is_looked_at_when_the_slot_is_back() {
+    let lease_or_least = [(Some(4), None), (Some(4), Some(8))];
+    for (lease, least) in lease_or_least {
+        let (permits, wait, entry, most, tie) = (Permits::EXCLUSIVE, None, 0, None, None);
+        let mut pair = pair::Pair::new(0);
+        pair.step(ops::Op::Acquire {
+            keys: BTreeSet::from([0]),
+            owner: 0,
+            permits,
+            lease,
+            wait,
+            entry,
+            most,
+            least,
+            tie,
+        });
+        if least.is_some() {
+            let (by, entry) = (ops::By::Name, Some(0));
+            pair.step(ops::Op::Release { key: 0, owner: 0, by, entry, cancels: false, after: None });
+        }
+        pair.pass_away(0, 10_000);
+        assert!(pair.is_settled(), "{least:?}");
+    }
+}

@@ -172,6 +172,15 @@ impl World {
         self.run_rechecks();
     }
 
+    /// Time passes while the slot of a lock is another server's, and after it has come back. Nobody asks for the lock.
+    pub(super) fn pass_away(&mut self, key: usize, us: u64) {
+        for away in [Some(key), None] {
+            self.away = away;
+            self.now_us += us;
+            self.run_due();
+        }
+    }
+
     /// The slot of a lock is another server's for as long as it takes to look at it.
     pub(super) fn move_away(&mut self, key: usize) {
         self.away = Some(key);

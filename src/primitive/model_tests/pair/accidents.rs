@@ -110,6 +110,16 @@ impl Pair {
         self.world.move_away(key);
     }
 
+    /// The world alone goes on, as it would with nobody in it.
+    pub(crate) fn pass_away(&mut self, key: usize, us: u64) {
+        self.world.pass_away(key, us);
+    }
+
+    /// Whether no lock is left, in the keyspace or in the index.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.world.keyspace.is_empty() && self.world.manager.leases.is_empty()
+    }
+
     /// Those who wait are sent away, and nothing is remembered; the holds stay.
     pub(super) fn change_roles(&mut self) {
         self.model.change_roles();
