@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fencelock::{is_passing, Moment, Servers};
+use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
 use redis::{
     cmd, AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind,
@@ -20,7 +21,7 @@ use crate::exit::{Exit, Failure, OrSystem, Outcome};
 
 /// How long a connection, or a reply that nobody waits for in line, may take.
 pub const REPLY: Duration = Duration::from_secs(5);
-/// How long one Sentinel may take to answer, where there are others.
+/// How long a Sentinel may take to answer.
 const SENTINEL: Duration = Duration::from_secs(1);
 /// For how long it is believed.
 const FRESH: Duration = Duration::from_millis(500);
@@ -184,17 +185,13 @@ impl Server {
         Err(last)
     }
 
-    /// Asks the Sentinels where the primary is, one after the other until one knows.
+    /// Asks all Sentinels where the primary is, and believes the first that knows: one that is silent keeps nobody waiting.
     async fn named(&self) -> Result<ConnectionInfo, RedisError> {
-        let mut last = no_reply();
-        for sentinel in &self.seeds {
-            match timeout(SENTINEL, self.named_by(sentinel)).await {
-                Ok(Ok(named)) => return Ok(named),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = no_sentinel(&no_reply()),
-            }
-        }
-        Err(last)
+        let ask = async |sentinel| {
+            let named = timeout(SENTINEL, self.named_by(sentinel)).await;
+            named.unwrap_or_else(|_| Err(no_sentinel(&no_reply())))
+        };
+        select_ok(self.seeds.iter().map(|sentinel| Box::pin(ask(sentinel)))).await.map(|(named, _)| named)
     }
 
     /// [`Server::primary`], and where there is none a failure that says where we looked.

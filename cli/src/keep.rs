@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use fencelock::{Error, Lock, Locks, Moment};
-use tokio::time::timeout;
+use fencelock::{is_passing, Error, Lock, Locks, Moment};
+use tokio::time::{sleep, timeout};
 
 use crate::connect::Server;
 use crate::exit::{Exit, Failure, Outcome};
@@ -15,6 +15,9 @@ use crate::time::ms;
 
 /// How long to try to give the lock back; then its lease ends it.
 pub const RELEASE: Duration = Duration::from_secs(2);
+
+/// How long to pause between two questions that are not answered.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// What whoever is to renew and release a lock has to know, or several locks that were granted together.
 #[derive(Clone, Debug)]
@@ -47,6 +50,15 @@ impl Grant {
 pub fn deadline_unix_ms(until: Moment) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     ms(now + until.left())
+}
+
+/// Asks the server for a lock. Returns whether that is still to be done, since there was no answer.
+async fn look(lock: &Lock) -> bool {
+    let is_open = matches!(lock.ttl().await, Err(Error::Redis(error)) if is_passing(&error));
+    if is_open {
+        sleep(PAUSE).await;
+    }
+    is_open
 }
 
 /// Gives the lock back that could not be told of, and says so.
@@ -110,7 +122,7 @@ impl Held {
                 () = self.lock.renewed() => return None,
                 () = lookout.alarm(), if !self.is_alarmed => self.is_alarmed = true,
                 // What it finds is told as any other news.
-                _ = self.lock.ttl(), if self.is_alarmed => self.is_alarmed = false,
+                is_open = look(&self.lock), if self.is_alarmed => self.is_alarmed = is_open,
             }
         }
     }

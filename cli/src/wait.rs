@@ -190,7 +190,12 @@ impl Wait<'_> {
             Err(Error::Redis(error)) if error.is_connection_refusal() => {}
             Err(error) => {
                 let Failure { text, .. } = error.into();
-                complain(&format!("the place in line for {} stays for 5 s: {text}", self.wanted.key));
+                let (key, lease) = (&self.wanted.key, for_people(ms(self.wanted.lease) as i64));
+                complain(&if self.is_try() {
+                    format!("{key} may have been given, and its lease ends it after {lease}: {text}")
+                } else {
+                    format!("the place in line for {key} stays for 5 s: {text}")
+                });
             }
         }
     }

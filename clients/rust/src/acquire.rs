@@ -88,6 +88,7 @@ impl Acquire {
     }
 
     fn say(mut self, word: &'static str, value: Option<impl Into<Vec<u8>>>) -> Self {
+        self.options.retain(|(said, _)| *said != word);
         self.options.extend(value.map(|value| (word, value.into())));
         self
     }
@@ -118,7 +119,7 @@ impl Acquire {
     /// The lock ends after this time, however often it is renewed.
     pub fn max_hold(mut self, time: impl Into<Option<Duration>>) -> Self {
         let time = time.into();
-        self.longest = time.unwrap_or(self.longest);
+        self.longest = time.unwrap_or(Duration::MAX);
         self.say("MAXHOLD", time.map(|time| ms(time).to_string()))
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Times {
     pub(crate) lease: Duration,
     /// When the lease ends, by our own clock.
     pub(crate) until: Moment,
+    /// When the request was sent by which it lasts so long.
+    sent: Moment,
     /// The server gave less than the lease: the greatest length of the hold ends it then, and no renewal helps.
     pub(crate) is_capped: bool,
     /// When it is to be renewed; never, while this is being done, or if it is not wanted.
@@ -54,7 +56,7 @@ pub(crate) struct Times {
 impl Times {
     /// Given so long by a request that was sent at this moment.
     pub(crate) fn new(lease: Duration, given: Duration, sent: Moment) -> Self {
-        Self { lease, until: sent.after(given), is_capped: given + ROUNDING < lease, due: None }
+        Self { lease, until: sent.after(given), sent, is_capped: given + ROUNDING < lease, due: None }
     }
 
     fn next(&self) -> Moment {
@@ -199,7 +201,8 @@ impl Line {
                 let line = Arc::clone(&self);
                 tokio::spawn(async move { line.renew_all(&due).await });
             }
-            let _ = timeout(next.left(), self.wake.notified()).await;
+            // What sleeps here does not count the time in which the machine does.
+            let _ = timeout(next.left().min(SLICE), self.wake.notified()).await;
         }
     }
 
@@ -236,23 +239,47 @@ impl Line {
     /// What the server says to a renewal.
     async fn heard(&self, hold: &Hold, lease: Duration, sent: Moment, reply: RedisResult<u64>) {
         match reply {
-            Ok(0) => self.lose(hold, &self.why_not_renewed(hold, lease).await),
+            Ok(0) => match self.why_not_renewed(hold, lease).await {
+                Some(reason) => self.lose(hold, &reason),
+                // Another server has said so than the one that has it: an old primary.
+                None => self.renew_soon(hold, lease),
+            },
             Ok(left) => self.renewed(hold, lease, sent, left),
             Err(error) if error.code() == Some("WRONGTYPE") => self.lose(hold, "overwritten"),
             Err(error) if !is_passing(&error) => self.lose(hold, error.code().unwrap_or("unknown")),
-            Err(_) => {
-                let soon = Moment::now().after(jitter(5, 300).min(lease / 12));
-                lock(&hold.times).due = Some(soon);
-                self.wake_by(soon);
-            }
+            Err(_) => self.renew_soon(hold, lease),
         }
     }
 
     /// The server has given it so long from this moment.
     fn renewed(&self, hold: &Hold, lease: Duration, sent: Moment, left_ms: u64) {
-        *lock(&hold.times) = Times::new(lease, Duration::from_millis(left_ms), sent);
+        {
+            let mut times = lock(&hold.times);
+            // The reply to an earlier request may be read after that to a later one.
+            if times.sent <= sent {
+                *times = Times::new(lease, Duration::from_millis(left_ms), sent);
+            }
+        }
         self.wake_by(hold.plan());
         hold.renewed.notify_one();
+    }
+
+    fn renew_soon(&self, hold: &Hold, lease: Duration) {
+        let soon = Moment::now().after(jitter(5, 300).min(lease / 12));
+        lock(&hold.times).due = Some(soon);
+        self.wake_by(soon);
+    }
+
+    /// The connection is another one now: what was tied to the one before is to be tied to this.
+    pub(crate) fn tie_again(&self) {
+        let kept = lock(&self.kept);
+        let tied = kept.holds.values().filter(|hold| hold.renews && hold.names.tied.is_some());
+        for hold in tied {
+            // One that is being renewed has no such moment, and goes over the next connection if it must.
+            lock(&hold.times).due.iter_mut().for_each(|due| *due = Moment::now());
+        }
+        drop(kept);
+        self.wake.notify_one();
     }
 
     fn wake_by(&self, next: Moment) {
@@ -276,18 +303,20 @@ impl Line {
         }
     }
 
-    /// Why the hold has ended, in the words of the server: asks the same again of each lock, and for the reason.
-    async fn why(&self, hold: &Hold, ask: impl Fn(&[u8]) -> Cmd) -> String {
+    /// Why the hold has ended, in the words of the server: asks the same again of each lock, and for the reason. Returns `None`
+    /// if none of them has ended.
+    async fn why(&self, hold: &Hold, ask: impl Fn(&[u8]) -> Cmd) -> Option<String> {
         for key in &hold.names.keys {
             let reply = self.send(&hold.names, &with_info(ask(key)), SLICE).await;
-            if let Ok(Some(reason)) = reason(reply) {
-                return reason;
+            // Whoever has lost the lock is not to be kept waiting for the reason.
+            if let Some(reason) = reason(reply).unwrap_or_else(|_| Some("unknown".to_owned())) {
+                return Some(reason);
             }
         }
-        "unknown".to_owned()
+        None
     }
 
-    async fn why_not_renewed(&self, hold: &Hold, lease: Duration) -> String {
+    async fn why_not_renewed(&self, hold: &Hold, lease: Duration) -> Option<String> {
         self.why(hold, |key| hold.names.renew_one(key, lease, hold.fence)).await
     }
 
@@ -296,7 +325,13 @@ impl Line {
         let wanted = [(&*hold.names, lease, hold.fence)];
         let renewal = || async { self.renewals(&wanted, self.reply).await.pop().unwrap_or(Ok(0)) };
         match again(renewal).await {
-            Ok(0) => Err(self.found(hold, self.why_not_renewed(hold, lease).await)),
+            Ok(0) => match self.why_not_renewed(hold, lease).await {
+                None => {
+                    self.renew_soon(hold, lease);
+                    Ok(())
+                }
+                reason => Err(self.found(hold, reason)),
+            },
             Ok(left) => {
                 self.renewed(hold, lease, sent, left);
                 Ok(())
@@ -324,7 +359,8 @@ impl Line {
     }
 
     /// The caller has found that the hold is lost.
-    fn found(&self, hold: &Hold, reason: String) -> Error {
+    fn found(&self, hold: &Hold, reason: Option<String>) -> Error {
+        let reason = reason.unwrap_or_else(|| "unknown".to_owned());
         self.forget(hold);
         hold.end(Some(&reason));
         Error::Lost(reason)
@@ -332,7 +368,7 @@ impl Line {
 
     fn refused(&self, hold: &Hold, error: RedisError) -> Error {
         match error.code() {
-            Some("WRONGTYPE") => self.found(hold, "overwritten".to_owned()),
+            Some("WRONGTYPE") => self.found(hold, Some("overwritten".to_owned())),
             _ => error.into(),
         }
     }
@@ -344,7 +380,7 @@ impl Line {
         let check = |key: &[u8]| hold.names.check(key, hold.fence);
         let mut left = i64::MAX;
         for key in &hold.names.keys {
-            left = match self.ask(&hold.names, &check(key), self.reply).await {
+            left = match self.ask(&hold.names, &check(key), self.reply.min(SLICE)).await {
                 Ok(ms) => left.min(ms),
                 Err(error) if error.code() == Some("WRONGTYPE") => 0,
                 Err(error) => return Err(error.into()),
@@ -352,8 +388,8 @@ impl Line {
         }
         if left == 0 {
             let reason = self.why(hold, check).await;
-            self.seen(hold, Some(&reason));
-            if reason == "recovering" {
+            self.seen(hold, reason.as_deref());
+            if reason.as_deref() == Some("recovering") {
                 return match self.renew(hold, None).await {
                     Err(Error::Lost(_)) => Ok(Duration::ZERO),
                     result => result.map(|()| hold.lease()),

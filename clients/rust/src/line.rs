@@ -101,7 +101,10 @@ impl Line {
     /// Sends a request over the connection that all share.
     pub(crate) async fn send(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<Value> {
         let cell = Arc::clone(&lock(&self.shared));
-        let reply = within(limit, async { self.open(&cell).await?.send(cmd, names.key()).await }).await;
+        let reply = match self.open(&cell, limit).await {
+            Ok(mut connection) => within(limit, connection.send(cmd, names.key())).await,
+            Err(error) => Err(error),
+        };
         if reply.as_ref().is_err_and(is_stale) {
             self.leave(&cell);
         }
@@ -115,7 +118,10 @@ impl Line {
         limit: Duration,
     ) -> Vec<RedisResult<Value>> {
         let cell = Arc::clone(&lock(&self.shared));
-        let replies = within(limit, async { self.open(&cell).await?.send_all(requests).await }).await;
+        let replies = match self.open(&cell, limit).await {
+            Ok(mut connection) => within(limit, connection.send_all(requests)).await,
+            Err(error) => Err(error),
+        };
         let replies = replies.unwrap_or_else(|error| vec![Err(error); requests.len()]);
         if replies.iter().any(|reply| reply.as_ref().is_err_and(is_stale)) {
             self.leave(&cell);
@@ -123,11 +129,14 @@ impl Line {
         replies
     }
 
-    async fn open(&self, cell: &OnceCell<Connection>) -> RedisResult<Connection> {
-        let connect = || self.servers.connect(self.reply);
-        let connection = cell.get_or_try_init(connect).await?.clone();
-        self.servers.check(&connection).await?;
-        Ok(connection)
+    /// A connection takes several round trips, more than a request for a short lease may take.
+    async fn open(&self, cell: &OnceCell<Connection>, limit: Duration) -> RedisResult<Connection> {
+        let open = async {
+            let connection = cell.get_or_try_init(|| self.servers.connect(self.reply)).await?.clone();
+            self.servers.check(&connection).await?;
+            Ok(connection)
+        };
+        within(limit.max(SLICE).min(self.reply), open).await
     }
 
     /// Uses the connection in this cell no more. Others may have replaced it meanwhile.
@@ -135,6 +144,10 @@ impl Line {
         let mut shared = lock(&self.shared);
         if Arc::ptr_eq(&shared, cell) {
             *shared = Arc::default();
+            drop(shared);
+            if cell.initialized() {
+                self.tie_again();
+            }
         }
     }
 

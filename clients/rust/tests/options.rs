@@ -68,6 +68,27 @@ fn a_hold_has_its_shortest_and_its_longest_time() {
 }
 
 #[test]
+fn a_tied_hold_follows_the_connection_though_its_renewal_is_far_away() {
+    let server = Server::start();
+    let locks = locks(&server);
+    runtime().block_on(async {
+        let tied =
+            locks.acquire("k").lease(Duration::from_secs(600)).tied(Duration::from_secs(60)).await.unwrap();
+        let other = locks.acquire("l").lease(Duration::from_secs(1)).await.unwrap();
+        let client = || {
+            let client = server.ask("EVAL return(redis.call('LOCK.INFO','k')[6][1][26]) 0");
+            redis::from_redis_value::<i64>(client).unwrap()
+        };
+        let before = client();
+        server.ask("CLIENT KILL TYPE normal SKIPME yes");
+        until("it is tied to the next connection", 20.0, || ![0, before].contains(&client()));
+        tied.release().await.unwrap();
+        other.release().await.unwrap();
+        locks.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_tied_hold_of_several_locks_ends_with_its_connection() {
     let server = Server::start();
     let runtime = runtime();
