@@ -109,8 +109,9 @@ pub(crate) struct Waiters {
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
     users: Users,
-    /// What all this takes of the server's memory, but for the tables of queues and owners.
+    /// What all this takes of the server's memory, but for the tables of queues and owners; and what those take.
     bytes: usize,
+    table_bytes: usize,
     arrivals: u64,
 }
 
@@ -222,6 +223,7 @@ impl Waiters {
         if count > 1 || keys.len() > 1 {
             self.mark(id, true);
         }
+        self.measure_tables();
         id
     }
 
@@ -261,6 +263,7 @@ impl Waiters {
             }
         }
         self.forget_wait(entry.db, owner, id);
+        self.measure_tables();
         Some(entry)
     }
 

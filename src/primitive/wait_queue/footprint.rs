@@ -21,9 +21,14 @@ const WAIT: usize = allocated(size_of::<QueueNode>())
 impl Waiters {
     /// What all of it takes, and the clients that wait with it.
     pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.table_bytes + self.clients() * CLIENT
+    }
+
+    /// Notes what the tables take, after each change: who gives a lock back asks for it, and should not pay for queues that
+    /// are none of its business.
+    pub(super) fn measure_tables(&mut self) {
         let queues = self.queues.values().map(Table::bytes);
-        let tables = queues.chain(self.waits.values().map(Table::bytes)).sum::<usize>();
-        self.bytes + tables + self.clients() * CLIENT
+        self.table_bytes = queues.chain(self.waits.values().map(Table::bytes)).sum();
     }
 }
 
