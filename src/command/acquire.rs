@@ -17,8 +17,9 @@ use crate::error::LockError;
 use crate::limits::LOCK_ENTRIES_MAX;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::effect::Recipient;
+use crate::primitive::locks::AtHand;
 use crate::primitive::waiter::WaiterKind;
-use crate::primitive::{Fence, Permits, Step, WaiterId};
+use crate::primitive::{Fence, Hold, Locks, Permits, WaiterId};
 
 pub(crate) const SPEC: Spec = Spec {
     name: "lock.acquire",
@@ -46,10 +47,10 @@ pub(crate) const SPEC: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-/// The request.
+/// A request for a lock, or for several together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Acquire<'a> {
-    pub key: &'a [u8],
+    pub keys: &'a [&'a [u8]],
     /// Nothing when the server shall make one up (`*`).
     pub owner: Option<&'a [u8]>,
     pub terms: Terms<'a>,
@@ -72,166 +73,195 @@ pub(crate) enum Acquired {
     NotHeld,
 }
 
-/// A request for locks, as it meets a step: on one lock for LOCK.ACQUIRE, on several for LOCK.MACQUIRE.
-pub(crate) trait Take<S> {
-    /// Takes all for `owner` if that is possible now.
-    fn apply(&self, owner: &[u8], step: &mut S, policy: &Policy) -> Result<Acquired, LockError>;
-
-    /// Whether `owner` may wait, after [`Take::apply`] found something busy: there is room in line, and the wait can end.
-    fn check_wait(
-        &self,
-        owner: &[u8],
-        wait: Wait,
-        step: &mut S,
-        policy: &Policy,
-        others: &mut dyn HoldSource,
-    ) -> Result<(), LockError>;
-
-    /// Puts `owner` in line, when [`Take::check_wait`] has let it.
-    fn enqueue(&self, owner: &[u8], wait: Wait, step: &mut S, policy: &Policy)
-        -> Result<WaiterId, LockError>;
-
-    /// Gives `owner` a ticket, or keeps the one that it has, after [`Take::apply`] found something busy.
-    fn queue(
-        &self,
-        owner: &[u8],
-        wait: Wait,
-        step: &mut S,
-        policy: &Policy,
-        others: &mut dyn HoldSource,
-    ) -> Result<Acquired, LockError>;
-}
-
 impl<'a> Acquire<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(SPEC.name, words);
-        let key = args.new_key()?;
+        args.new_key()?;
+        let keys = words.get(..1).unwrap_or_default();
         let owner = args.owner()?;
         let terms = Terms::parse(&mut args, policy)?;
-        Ok(Self { key, owner: terms.owner(owner)?, terms })
+        Ok(Self { keys, owner: terms.owner(owner)?, terms })
     }
-}
 
-impl Acquire<'_> {
-    /// Brings the hold back if a failover has lost it. Who does not name the hold may have let it go behind what is known here.
-    #[cold]
-    fn reinstate(&self, owner: &[u8], step: &mut Step<'_>, policy: &Policy) -> Result<(), LockError> {
-        match self.terms.fence {
-            Some(fence) => {
-                step.reinstate(self.terms.ask(owner, 1, policy)?, fence);
-            }
-            None if step.lock.hold_of(owner).is_some() => recovery::refuse(step.manager, step.clock.now)?,
-            None => {}
+    /// Takes all of the locks for `owner`, or confirms that it has them, if that is possible now.
+    pub(crate) fn apply<'k>(
+        &self,
+        owner: &[u8],
+        locks: &mut impl Locks<'k>,
+        policy: &Policy,
+    ) -> Result<Acquired, LockError> {
+        let Terms { permits, fence: expected, .. } = self.terms;
+        if !locks.begin() {
+            return Err(LockError::TooMuchAtOnce);
         }
-        Ok(())
-    }
-}
-
-impl Take<Step<'_>> for Acquire<'_> {
-    fn apply(&self, owner: &[u8], step: &mut Step<'_>, policy: &Policy) -> Result<Acquired, LockError> {
-        let Terms { permits, fence: expected, entry, .. } = self.terms;
-        step.expire_and_grant();
-        if step.manager.recovery.is_open() {
-            self.reinstate(owner, step, policy)?;
+        if locks.manager().recovery.is_open() {
+            self.reinstate(owner, locks, policy)?;
         }
-        if let Some(hold) = step.lock.hold_of(owner) {
-            let fence = hold.fence;
+        let held = hold_of(owner, &locks.at_hand());
+        if let Some((fence, is_claim)) = held {
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
-            // Whoever has it alone may also enter as one of those who share it.
-            let includes =
-                hold.permits == Permits::EXCLUSIVE && permits == Permits::SHARED && !entry.is_empty();
-            if hold.permits != permits && !includes {
-                return Err(LockError::own_permits(hold.permits, permits));
-            }
-            if self.terms.nx && !hold.is_unclaimed() {
+            self.check_held(owner, fence, &locks.at_hand())?;
+            if self.terms.nx && !is_claim {
                 return Ok(Acquired::Already);
             }
-            let is_new = !hold.entries().has(entry);
-            if is_new && hold.entries().is_full() {
-                return Err(LockError::TooManyEntries);
-            }
-            if is_new && step.lock.entries() >= LOCK_ENTRIES_MAX {
-                return Err(LockError::TooManyEntriesOfLock);
-            }
-            let is_claim = hold.is_unclaimed();
-            if is_new {
-                step.enter(owner, entry);
-            }
-            step.confirm(fence);
-            if let Some(tie) = self.terms.span.tie {
-                step.tie(owner, tie);
-            }
-            step.raise(owner, self.terms.lease(policy));
+            self.check_entry(owner, &locks.at_hand())?;
+            self.confirm(owner, fence, locks, policy);
             return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
         }
-        if let Some(hold) = step.lock.holds().first().filter(|hold| hold.permits.limit != permits.limit) {
-            return Err(LockError::other_permits(hold.permits, permits));
+        if let Some(other) = of_another_kind(permits, &locks.at_hand()) {
+            return Err(LockError::other_permits(other, permits));
         }
-        if !step.admits_newcomer(permits) {
+        if !locks.admit_newcomer(permits) {
             return Ok(Acquired::Busy);
         }
-        let request = self.terms.ask(owner, 1, policy)?;
-        Ok(Acquired::Granted(step.grant(request, Recipient::Caller)))
+        let request = self.terms.ask(owner, self.keys.len(), policy)?;
+        Ok(Acquired::Granted(locks.grant(request, Recipient::Caller)))
     }
 
-    fn check_wait(
+    /// Brings the holds back if a failover has lost them. Who does not name them may have let them go behind what is known here.
+    #[cold]
+    fn reinstate<'k>(
+        &self,
+        owner: &[u8],
+        locks: &mut impl Locks<'k>,
+        policy: &Policy,
+    ) -> Result<(), LockError> {
+        if let Some(fence) = self.terms.fence {
+            locks.reinstate(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
+            return Ok(());
+        }
+        let now = locks.clock().now;
+        let (manager, at_hand) = locks.split();
+        if hold_of(owner, &at_hand).is_some() {
+            recovery::refuse(manager, now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what the owner holds of the locks is what it asks for: of several, just these together.
+    fn check_held(&self, owner: &[u8], fence: Fence, at_hand: &AtHand) -> Result<(), LockError> {
+        let (count, permits) = (at_hand.len(), self.terms.permits);
+        let is_same = |hold: &Hold| count == 1 || (hold.fence == fence && hold.keys() as usize == count);
+        let held = || at_hand.iter().map(|(_, lock)| lock.hold_of(owner));
+        if !held().all(|hold| hold.is_some_and(is_same)) {
+            return Err(LockError::OtherGroup);
+        }
+        // Whoever has it alone may also enter as one of those who share it.
+        let enters_shared = permits == Permits::SHARED && !self.terms.entry.is_empty();
+        let fits =
+            |hold: &Hold| hold.permits == permits || (hold.permits == Permits::EXCLUSIVE && enters_shared);
+        match held().flatten().find(|hold| !fits(hold)) {
+            Some(other) => Err(LockError::own_permits(other.permits, permits)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether there is room for one more id where the owner is not in under this one.
+    fn check_entry(&self, owner: &[u8], at_hand: &AtHand) -> Result<(), LockError> {
+        for (_, lock) in at_hand {
+            let Some(entries) = lock.hold_of(owner).map(Hold::entries) else { continue };
+            if entries.has(self.terms.entry) {
+                continue;
+            }
+            if entries.is_full() {
+                return Err(LockError::TooManyEntries);
+            }
+            if lock.entries() >= LOCK_ENTRIES_MAX {
+                return Err(LockError::TooManyEntriesOfLock);
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner has been heard of, and goes on holding the locks for at least the lease that it asks for.
+    fn confirm<'k>(&self, owner: &[u8], fence: Fence, locks: &mut impl Locks<'k>, policy: &Policy) {
+        let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
+        locks.each(|step| {
+            step.enter(owner, self.terms.entry);
+            step.confirm(fence);
+            if let Some(tie) = tie {
+                step.tie(owner, tie);
+            }
+            step.raise(owner, lease);
+        });
+    }
+
+    /// Whether `owner` may wait, after [`Acquire::apply`] found something busy: there is room in line, and the wait can end.
+    pub(crate) fn check_wait<'k>(
         &self,
         owner: &[u8],
         wait: Wait,
-        step: &mut Step<'_>,
+        locks: &mut impl Locks<'k>,
         policy: &Policy,
         others: &mut dyn HoldSource,
     ) -> Result<(), LockError> {
-        step.check_room(owner, wait.kind(), policy.caps)?;
+        locks.check_room(owner, wait.kind(), policy.caps)?;
         policy.refuse_cycle(|| {
-            let place = step.manager.waiters.place_for(step.db, &[step.key], owner);
-            step.find_cycle(owner, self.terms.permits, place, others)
+            let place = locks.place_for(owner);
+            locks.find_cycle(owner, self.terms.permits, place, others)
         })
     }
 
-    fn enqueue(
+    /// Puts `owner` in line, when [`Acquire::check_wait`] has let it.
+    pub(crate) fn enqueue<'k>(
         &self,
         owner: &[u8],
         wait: Wait,
-        step: &mut Step<'_>,
+        locks: &mut impl Locks<'k>,
         policy: &Policy,
     ) -> Result<WaiterId, LockError> {
-        let request = self.terms.ask(owner, 1, policy)?;
-        Ok(step.enqueue(request, wait.kind(), wait.deadline(step.clock.now)))
+        let request = self.terms.ask(owner, self.keys.len(), policy)?;
+        let deadline = wait.deadline(locks.clock().now);
+        Ok(locks.enqueue(request, None, wait.kind(), deadline))
     }
 
-    fn queue(
+    /// Gives `owner` a ticket, or keeps the one that it has, after [`Acquire::apply`] found something busy.
+    pub(crate) fn queue<'k>(
         &self,
         owner: &[u8],
         wait: Wait,
-        step: &mut Step<'_>,
+        locks: &mut impl Locks<'k>,
         policy: &Policy,
         others: &mut dyn HoldSource,
     ) -> Result<Acquired, LockError> {
         if wait.block_ms.is_some() {
-            step.check_room(owner, WaiterKind::Client, policy.caps)?;
+            locks.check_room(owner, WaiterKind::Client, policy.caps)?;
         }
-        let request = self.terms.ticket(owner, 1, policy)?;
-        step.manager.room_for_terms(step.db, &[step.key], &request, self.terms.notify)?;
-        if let Some(id) = step.keep_ticket(&request, None, wait.deadline(step.clock.now)) {
-            step.manager.waiters.set_channel(id, self.terms.notify);
+        let request = self.terms.ticket(owner, self.keys.len(), policy)?;
+        let (db, channel, deadline) = (locks.db(), self.terms.notify, wait.deadline(locks.clock().now));
+        locks.manager().room_for_terms(db, self.keys, &request, channel)?;
+        if let Some(id) = locks.keep_ticket(&request, None, deadline) {
+            locks.manager().waiters.set_channel(id, channel);
             return Ok(Acquired::Queued);
         }
-        self.check_wait(owner, wait, step, policy, others)?;
-        let id = step.enqueue(request, wait.kind(), wait.deadline(step.clock.now));
-        step.manager.waiters.set_channel(id, self.terms.notify);
-        match step.lock.hold_of(owner) {
-            // In the place of an earlier wait for more, it has had its turn at once.
-            Some(_) => self.apply(owner, step, policy),
-            None => Ok(Acquired::Queued),
+        self.check_wait(owner, wait, locks, policy, others)?;
+        let id = locks.enqueue(request, None, wait.kind(), deadline);
+        locks.manager().waiters.set_channel(id, channel);
+        // In the place of an earlier wait for more, it may have its turn at once.
+        locks.grant_waiter(id);
+        if hold_of(owner, &locks.at_hand()).is_some() {
+            return self.apply(owner, locks, policy);
         }
+        Ok(Acquired::Queued)
     }
+}
+
+/// The fence of the first hold that the owner has of these locks, and whether it is not claimed yet.
+fn hold_of(owner: &[u8], at_hand: &AtHand) -> Option<(Fence, bool)> {
+    let hold = at_hand.iter().find_map(|(_, lock)| lock.hold_of(owner))?;
+    Some((hold.fence, hold.is_unclaimed()))
+}
+
+/// What somebody holds of one of these locks, if it has another limit than these permits.
+fn of_another_kind(permits: Permits, at_hand: &AtHand) -> Option<Permits> {
+    let mut held = at_hand.iter().filter_map(|(_, lock)| lock.holds().first()).map(|hold| hold.permits);
+    held.find(|other| other.limit != permits.limit)
 }
 
 #[cfg(test)]
@@ -247,8 +277,8 @@ mod tests {
         let request = parse(&[b"k", b"o"]).unwrap();
         let terms = request.terms;
         assert_eq!(
-            (request.key, request.owner, terms.lease, terms.wait),
-            (&b"k"[..], Some(&b"o"[..]), None, None)
+            (request.keys, request.owner, terms.lease, terms.wait),
+            (&[&b"k"[..]][..], Some(&b"o"[..]), None, None)
         );
     }
 

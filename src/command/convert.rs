@@ -19,7 +19,7 @@ use crate::primitive::effect::Recipient;
 use crate::primitive::wait_queue::Position;
 use crate::primitive::waiter::WaitEdge;
 use crate::primitive::waiter::{AcquireRequest, WaiterKind};
-use crate::primitive::{Fence, Owner, Permits, Step, WaiterId};
+use crate::primitive::{Fence, Locks, Owner, Permits, Step, WaiterId};
 
 pub(crate) const SPEC: Spec = Spec {
     name: "lock.convert",
@@ -150,7 +150,7 @@ impl<'a> Convert<'a> {
     /// Puts the owner before all who wait, when [`Convert::check_wait`] has let it.
     pub(crate) fn enqueue(&self, wait: Wait, step: &mut Step) -> Result<WaiterId, LockError> {
         let (request, fence) = self.ask(step)?;
-        Ok(step.enqueue_upgrade(request, wait.kind(), fence, wait.deadline(step.clock.now)))
+        Ok(step.enqueue(request, Some(fence), wait.kind(), wait.deadline(step.clock.now)))
     }
 
     /// Gives the owner a ticket before all who wait, or keeps the one that it has, after [`Convert::apply`] found that

@@ -8,20 +8,17 @@
 //! - `LOCK.MRENEW owner milliseconds numkeys key… [FENCE n]` gives those that the owner holds a new lease; replies
 //!   what is left of each, 0 for one that it does not hold.
 
-use super::acquire::{Acquired, Take};
+use super::acquire::Acquire;
 use super::args::{set_once, Args};
 use super::operate::cancel_wait;
-use super::policy::{Policy, Wait};
-use super::recovery;
+use super::policy::Policy;
 use super::spec::{Arg, Key, Spec};
 use super::terms::{self, ModeWords, Terms};
 use crate::error::LockError;
-use crate::primitive::deadlock::HoldSource;
-use crate::primitive::effect::Recipient;
 use crate::primitive::hold::Extra;
 use crate::primitive::reentry::Exit;
-use crate::primitive::waiter::{AcquireRequest, WaiterKind};
-use crate::primitive::{Fence, GroupStep, Hold, Lease, Lock, Owner, Permits, WaiterId};
+use crate::primitive::waiter::AcquireRequest;
+use crate::primitive::{Fence, GroupStep, Lease, Lock, Locks, Owner, Permits};
 
 const KEYS: [Arg; 2] = [Arg::int("numkeys"), Arg::KEY.many()];
 
@@ -76,18 +73,9 @@ pub(crate) const RENEW: Spec = Spec {
     ..Spec::WRITES_KEY
 };
 
-/// A request for several locks together.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct AcquireAll<'a> {
-    /// Nothing when the server shall make one up (`*`).
-    pub owner: Option<&'a [u8]>,
-    pub keys: &'a [&'a [u8]],
-    pub terms: Terms<'a>,
-}
-
-impl<'a> AcquireAll<'a> {
-    /// Reads the words after the command's name.
-    pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
+impl<'a> Acquire<'a> {
+    /// Reads the words of MACQUIRE.
+    pub(crate) fn parse_all(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let mut args = Args::new(ACQUIRE.name, words);
         let owner = args.owner()?;
         let keys = args.new_keys()?;
@@ -98,121 +86,13 @@ impl<'a> AcquireAll<'a> {
         if terms.adopts {
             return Err(LockError::UnknownOption(b"ADOPT".to_vec()));
         }
-        Ok(Self { owner: terms.owner(owner)?, keys, terms })
-    }
-}
-
-impl Take<GroupStep<'_>> for AcquireAll<'_> {
-    fn apply(&self, owner: &[u8], group: &mut GroupStep<'_>, policy: &Policy) -> Result<Acquired, LockError> {
-        let Terms { permits, fence: expected, .. } = self.terms;
-        expire_and_grant(group)?;
-        if let Some(fence) = expected.filter(|_| group.manager.recovery.is_open()) {
-            group.reinstate(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
-        }
-        let held: Vec<&Hold> = group.parts.iter().filter_map(|part| part.lock.hold_of(owner)).collect();
-        if let Some(first) = held.first() {
-            if expected.is_none() {
-                recovery::refuse(group.manager, group.clock.now)?;
-            }
-            let (fence, count) = (first.fence, self.keys.len());
-            if expected.is_some_and(|expected| expected != fence) {
-                return Ok(Acquired::NotHeld);
-            }
-            let is_same = held.len() == count && held.iter().all(|hold| hold.fence == fence);
-            if !is_same || first.keys() as usize != count {
-                return Err(LockError::OtherGroup);
-            }
-            if let Some(other) = held.iter().find(|hold| hold.permits != permits) {
-                return Err(LockError::own_permits(other.permits, permits));
-            }
-            if self.terms.nx && !first.is_unclaimed() {
-                return Ok(Acquired::Already);
-            }
-            if held.iter().any(|hold| !hold.entries().has(b"") && hold.entries().is_full()) {
-                return Err(LockError::TooManyEntries);
-            }
-            let is_claim = first.is_unclaimed();
-            group.each(|step| step.enter(owner, b""));
-            group.confirm(fence);
-            let (lease, tie) = (self.terms.lease(policy), self.terms.span.tie);
-            group.each(|step| {
-                if let Some(tie) = tie {
-                    step.tie(owner, tie);
-                }
-                step.raise(owner, lease);
-            });
-            return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
-        }
-        if expected.is_some() {
-            return Ok(Acquired::NotHeld);
-        }
-        let mut others = group.parts.iter().filter_map(|part| part.lock.holds().first());
-        if let Some(hold) = others.find(|hold| hold.permits.limit != permits.limit) {
-            return Err(LockError::other_permits(hold.permits, permits));
-        }
-        let GroupStep { manager, db, parts, .. } = &*group;
-        if !parts.iter().all(|part| manager.admits_newcomer(*db, part.key, part.lock, permits)) {
-            return Ok(Acquired::Busy);
-        }
-        let request = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(Acquired::Granted(group.grant(&request, Recipient::Caller)))
-    }
-
-    fn check_wait(
-        &self,
-        owner: &[u8],
-        wait: Wait,
-        group: &mut GroupStep<'_>,
-        policy: &Policy,
-        others: &mut dyn HoldSource,
-    ) -> Result<(), LockError> {
-        group.check_room(owner, wait.kind(), policy.caps)?;
-        policy.refuse_cycle(|| group.find_cycle(owner, self.terms.permits, others))
-    }
-
-    fn enqueue(
-        &self,
-        owner: &[u8],
-        wait: Wait,
-        group: &mut GroupStep<'_>,
-        policy: &Policy,
-    ) -> Result<WaiterId, LockError> {
-        let request = self.terms.ask(owner, self.keys.len(), policy)?;
-        Ok(group.enqueue(request, wait.kind(), wait.deadline(group.clock.now)))
-    }
-
-    fn queue(
-        &self,
-        owner: &[u8],
-        wait: Wait,
-        group: &mut GroupStep<'_>,
-        policy: &Policy,
-        others: &mut dyn HoldSource,
-    ) -> Result<Acquired, LockError> {
-        if wait.block_ms.is_some() {
-            group.check_room(owner, WaiterKind::Client, policy.caps)?;
-        }
-        let request = self.terms.ticket(owner, self.keys.len(), policy)?;
-        group.manager.room_for_terms(group.db, self.keys, &request, self.terms.notify)?;
-        if let Some(id) = group.keep_ticket(&request, wait.deadline(group.clock.now)) {
-            group.manager.waiters.set_channel(id, self.terms.notify);
-            return Ok(Acquired::Queued);
-        }
-        self.check_wait(owner, wait, group, policy, others)?;
-        let id = group.enqueue(request, wait.kind(), wait.deadline(group.clock.now));
-        group.manager.waiters.set_channel(id, self.terms.notify);
-        // In the place of an earlier wait for more, it may have its turn at once.
-        group.grant_waiter(id);
-        match group.parts.first().and_then(|part| part.lock.hold_of(owner)) {
-            Some(_) => self.apply(owner, group, policy),
-            None => Ok(Acquired::Queued),
-        }
+        Ok(Self { keys, owner: terms.owner(owner)?, terms })
     }
 }
 
 /// Ends what is over at all of the locks, or as much of it as one step may.
-fn expire_and_grant(group: &mut GroupStep) -> Result<(), LockError> {
-    group.expire_and_grant().then_some(()).ok_or(LockError::TooMuchAtOnce)
+fn begin(group: &mut GroupStep) -> Result<(), LockError> {
+    group.begin().then_some(()).ok_or(LockError::TooMuchAtOnce)
 }
 
 /// What an owner says of several locks that it holds.
@@ -272,7 +152,7 @@ impl<'a> HeldAll<'a> {
     /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
     /// request again has the same reply.
     pub(crate) fn release(&self, group: &mut GroupStep) -> Result<i64, LockError> {
-        expire_and_grant(group)?;
+        begin(group)?;
         if self.cancels {
             group.each(|step| {
                 cancel_wait(self.owner, step);
@@ -342,7 +222,7 @@ impl<'a> HeldAll<'a> {
 
     /// Gives the owner's holds this lease; what is left of each.
     pub(crate) fn renew(&self, lease: Lease, group: &mut GroupStep) -> Result<Vec<i64>, LockError> {
-        expire_and_grant(group)?;
+        begin(group)?;
         if group.manager.recovery.is_open() {
             self.reinstate(lease, group);
         }
@@ -363,10 +243,11 @@ impl<'a> HeldAll<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::policy::Wait;
     use crate::limits::KEYS_MAX;
 
-    fn parse<'a>(words: &'a [&'a [u8]]) -> Result<AcquireAll<'a>, LockError> {
-        AcquireAll::parse(words, &Policy::default())
+    fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Acquire<'a>, LockError> {
+        Acquire::parse_all(words, &Policy::default())
     }
 
     #[test]

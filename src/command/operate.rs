@@ -18,7 +18,7 @@ use std::fmt;
 use crate::error::{LockError, Quoted};
 use crate::limits::LOSERS_SHOWN_MAX;
 use crate::primitive::effect::WaitEnd;
-use crate::primitive::{Fence, Hold, Owner, Step, WaiterId};
+use crate::primitive::{Fence, Hold, Locks, Owner, Step, WaiterId};
 
 pub(crate) const BREAK: Spec = Spec {
     name: "lock.break",

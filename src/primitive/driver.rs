@@ -5,7 +5,7 @@ use super::allowance::Allowance;
 use super::manager::rechecks::Recheck;
 use super::wait_queue::Keys;
 use super::work_list::Work;
-use super::{GroupStep, LockManager, Step};
+use super::{GroupStep, LockManager, Locks, Step};
 
 /// The key holds something that is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -81,6 +81,14 @@ impl Recipient {
         }
     }
 
+    /// The recipient of what is granted together with its first lock: a client is told once.
+    pub(crate) const fn of_the_rest(self) -> Self {
+        match self {
+            Self::Client(_) | Self::Caller => Self::Caller,
+            Self::Ticket(_) => Self::Ticket(None),
+        }
+    }
+
     /// The client that is to be told.
     pub(crate) const fn client(self) -> Option<WaiterId> {
         match self {

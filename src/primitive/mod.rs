@@ -25,6 +25,7 @@ pub(crate) mod leases;
 pub(crate) mod ledger;
 pub(crate) mod listed;
 pub(crate) mod lock;
+pub(crate) mod locks;
 pub(crate) mod manager;
 #[cfg(test)]
 mod model_tests;
@@ -58,6 +59,7 @@ pub(crate) use group_step::GroupStep;
 pub(crate) use hold::Hold;
 pub(crate) use ledger::HoldEnd;
 pub(crate) use lock::Lock;
+pub(crate) use locks::Locks;
 pub(crate) use manager::LockManager;
 pub(crate) use owner::Owner;
 pub(crate) use permits::Permits;

@@ -9,15 +9,14 @@ mod reinstate;
 pub(crate) mod replica;
 
 use super::broken::broken;
-use super::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::hold::Mark;
 use super::ledger::{Ended, HoldEnd, Named};
+use super::locks::{AtHand, Locks};
 use super::manager::Rollback;
 use super::reentry::Exit;
-use super::wait_queue::{Caps, Changed, Full, Position, QueueNode};
-use super::waiter::WaitEdge;
-use super::waiter::{AcquireRequest, Told, Waiter, WaiterId, WaiterKind};
+use super::wait_queue::{Caps, Changed, Full, QueueNode};
+use super::waiter::{AcquireRequest, Told, WaiterId, WaiterKind};
 use super::work_list::Work;
 use super::{Clock, Fence, Hold, Lease, Lock, LockManager, Moment, Permits};
 
@@ -40,8 +39,41 @@ pub(crate) struct Step<'a> {
     pub effects: &'a mut Vec<Effect>,
 }
 
-impl AsMut<LockManager> for Step<'_> {
-    fn as_mut(&mut self) -> &mut LockManager {
+impl<'k> Locks<'k> for Step<'k> {
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn db(&self) -> i32 {
+        self.db
+    }
+
+    fn at_hand(&self) -> AtHand<'k, '_> {
+        [(self.key, &*self.lock)].into_iter().collect()
+    }
+
+    fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>) {
+        (self.manager, [(self.key, &*self.lock)].into_iter().collect())
+    }
+
+    fn each(&mut self, mut work: impl FnMut(&mut Step)) {
+        work(self);
+    }
+
+    fn tell(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    fn begin(&mut self) -> bool {
+        self.expire_and_grant();
+        true
+    }
+
+    fn grant_waiter(&mut self, _id: WaiterId) {
+        self.grant_waiters();
+    }
+
+    fn manager(&mut self) -> &mut LockManager {
         self.manager
     }
 }
@@ -209,36 +241,15 @@ impl<'a> Step<'a> {
         self.manager.recheck(self.db, self.key);
     }
 
-    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
-    pub(crate) fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
-        let client = self.manager.waiters.client_of(waiter);
-        if self.manager.dismiss_in_step(waiter, why) {
-            self.effects.extend(client.map(|client| Effect::WaitEnded { client, why }));
-        }
-    }
-
-    /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
-    pub(crate) fn admits_newcomer(&self, permits: Permits) -> bool {
-        self.manager.admits_newcomer(self.db, self.key, self.lock, permits)
-    }
-
     /// Whether somebody else comes before this owner.
     pub(crate) fn is_behind(&self, owner: &[u8]) -> bool {
         let front = self.manager.waiters.front(self.db, self.key);
         front.is_some_and(|(_, first)| first.request.owner.as_bytes() != owner)
     }
 
-    /// Makes a hold that the lock admits, for a newcomer or for one who waited.
+    /// Makes a hold that the lock admits, for a newcomer or for one who waited, under a fence that was made for it.
     #[inline]
-    pub(crate) fn grant(&mut self, request: AcquireRequest, to: Recipient) -> Fence {
-        let fence = self.manager.fences.next(self.clock.unix_us);
-        self.manager.hand_over(fence, Rollback::EndHold { left: 1 }, to);
-        self.grant_as(fence, request, to);
-        fence
-    }
-
-    /// The same under a fence that was made for several locks together.
-    pub(crate) fn grant_as(&mut self, fence: Fence, request: AcquireRequest, to: Recipient) {
+    pub(super) fn grant_as(&mut self, fence: Fence, request: AcquireRequest, to: Recipient) {
         let mut hold = Hold {
             owner: request.owner,
             fence,
@@ -315,7 +326,7 @@ impl<'a> Step<'a> {
     }
 
     /// Whether there is room in the queue for this owner. Who waits there already as the same kind takes no more of it.
-    pub(crate) fn check_room(&self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
+    pub(super) fn room_in_line(&self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         let waiters = &self.manager.waiters;
         let takes_over = waiters.waiter_of(self.db, self.key, owner).is_some_and(|id| match kind {
             WaiterKind::Client => waiters.client_of(id).is_some(),
@@ -325,84 +336,6 @@ impl<'a> Step<'a> {
             return Ok(());
         }
         self.manager.room(self.db, self.key, kind, caps)
-    }
-
-    /// The cycle that a wait at this place would close.
-    pub(crate) fn find_cycle(
-        &mut self,
-        owner: &[u8],
-        permits: Permits,
-        place: Position,
-        others: &mut dyn HoldSource,
-    ) -> Option<Vec<WaitEdge>> {
-        let want = WaitRequest { db: self.db, owner, keys: &[self.key], permits, place, without: &[] };
-        let at_hand = &[(self.key, &*self.lock)];
-        find_cycle(self.manager, &want, &mut LocalFirst { now: self.clock.now, at_hand, others, spent: 0 })
-    }
-
-    /// Puts a waiter into the queue; it gets the number that [`Waiters::next_id`](super::wait_queue::Waiters::next_id)
-    /// told.
-    pub(crate) fn enqueue(
-        &mut self,
-        request: AcquireRequest,
-        kind: WaiterKind,
-        deadline: Moment,
-    ) -> WaiterId {
-        let earlier = self.manager.waiters.earlier_waits(self.db, &[self.key], request.owner.as_bytes());
-        let place = self.manager.waiters.place_instead(&earlier, &[self.key]);
-        let since = self.clock.now;
-        self.enqueue_at(
-            place,
-            &earlier,
-            Waiter { kind, request, since, deadline, told: None, user: None, upgrades: None },
-        )
-    }
-
-    /// Puts a waiter before all others: it has a shared hold that they have to wait for in any case.
-    pub(crate) fn enqueue_upgrade(
-        &mut self,
-        request: AcquireRequest,
-        kind: WaiterKind,
-        fence: Fence,
-        deadline: Moment,
-    ) -> WaiterId {
-        let (since, upgrades) = (self.clock.now, Some(fence));
-        let earlier = self.manager.waiters.earlier_waits(self.db, &[self.key], request.owner.as_bytes());
-        self.enqueue_at(
-            Position::HEAD,
-            &earlier,
-            Waiter { kind, request, since, deadline, told: None, user: None, upgrades },
-        )
-    }
-
-    /// Keeps the place of the owner's ticket for this lock, which is asked for again, until `deadline`; one to upgrade this hold,
-    /// if there is any to upgrade. `None` if there is no such ticket.
-    pub(crate) fn keep_ticket(
-        &mut self,
-        request: &AcquireRequest,
-        upgrades: Option<Fence>,
-        deadline: Moment,
-    ) -> Option<WaiterId> {
-        let (id, earlier) = self.manager.keep_ticket(self.db, &[self.key], request, upgrades, deadline)?;
-        self.effects.extend(earlier.map(|client| Effect::WaitEnded { client, why: WaitEnd::Superseded }));
-        Some(id)
-    }
-
-    /// Puts a waiter in, in place of its owner's earlier waits for this lock.
-    fn enqueue_at(&mut self, place: Position, earlier: &[WaiterId], waiter: Waiter) -> WaiterId {
-        for id in earlier {
-            self.end_wait(*id, WaitEnd::Superseded);
-        }
-        let deadline = waiter.deadline;
-        let id = self.manager.waiters.insert(self.db, &[self.key], place, waiter);
-        self.manager.record_wait(deadline);
-        self.manager.history.contended.record(self.db, self.key);
-        self.effects.push(Effect::Queued);
-        if !earlier.is_empty() {
-            // The new wait may want less than the one whose place it took.
-            self.grant_waiters();
-        }
-        id
     }
 
     /// Ends the hold that this fence names, and serves the queue.

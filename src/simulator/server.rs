@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::command::acquire::{Acquire, Acquired, Take};
+use crate::command::acquire::{Acquire, Acquired};
 use crate::command::convert::{Convert, Converted};
 use crate::command::effect::step::{self, command_of, effects_of, EffectKind, LockEffects, Word};
 use crate::command::effect::window::WindowEffect;
-use crate::command::group::{AcquireAll, HeldAll};
+use crate::command::group::HeldAll;
 use crate::command::operate::Break;
-use crate::command::policy::{Policy, Wait};
+use crate::command::policy::Policy;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
 use crate::error::LockError;
@@ -20,7 +20,7 @@ use crate::primitive::driver::{self, Keyspace, NotALock};
 use crate::primitive::group_step::Part;
 use crate::primitive::recovery::{encoding, Length};
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, GroupStep, Hold, Lock, LockManager, Moment, Step};
+use crate::primitive::{Clock, Effect, GroupStep, Hold, Lock, LockManager, Locks, Moment, Step};
 
 use super::world::KEYS;
 
@@ -157,15 +157,11 @@ impl Server {
         let reply = match words[0] {
             b"LOCK.ACQUIRE" => {
                 let request = Acquire::parse(rest, &policy)?;
-                self.change(&key, |step, others| {
-                    take(&request, request.owner.unwrap(), request.terms.wait, step, others).map(fence_of)
-                })
+                self.change(&key, |step, others| take(&request, step, others).map(fence_of))
             }
             b"LOCK.MACQUIRE" => {
-                let request = AcquireAll::parse(rest, &policy)?;
-                self.change_all(request.keys, |group, others| {
-                    take(&request, request.owner.unwrap(), request.terms.wait, group, others).map(fence_of)
-                })
+                let request = Acquire::parse_all(rest, &policy)?;
+                self.change_all(request.keys, |group, others| take(&request, group, others).map(fence_of))
             }
             b"LOCK.MRENEW" => {
                 let (request, lease) = HeldAll::parse_renew(rest, &policy)?;
@@ -345,16 +341,14 @@ impl Server {
 }
 
 /// Takes a lock, or several together, or stands in line for them.
-fn take<S>(
-    request: &impl Take<S>,
-    owner: &[u8],
-    wait: Option<Wait>,
-    step: &mut S,
+fn take<'k>(
+    request: &Acquire,
+    locks: &mut impl Locks<'k>,
     others: &mut Others,
 ) -> Result<Acquired, LockError> {
-    let policy = Policy::default();
-    match (request.apply(owner, step, &policy)?, wait) {
-        (Acquired::Busy, Some(wait)) => request.queue(owner, wait, step, &policy, others),
+    let (owner, policy) = (request.owner.unwrap(), Policy::default());
+    match (request.apply(owner, locks, &policy)?, request.terms.wait) {
+        (Acquired::Busy, Some(wait)) => request.queue(owner, wait, locks, &policy, others),
         (got, _) => Ok(got),
     }
 }

@@ -5,22 +5,17 @@ use std::ffi::c_int;
 use redis_module::raw;
 
 use super::super::api::{rm, Str};
-use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::blocked::BlockingCommand;
 use super::super::change::change_all;
 use super::super::config;
 use super::super::handler::{Call, Handler};
 use super::super::reply;
-use super::super::rights::check_channel;
-use super::tie::tie;
-use super::waiting::{generate_owner, possible, Taking};
-use super::{origin, report_acquired, say_acquired, Handled};
-use crate::command::acquire::Acquired;
+use super::acquire::Taking;
+use super::origin;
+use crate::command::acquire::Acquire;
 use crate::command::args::parse_i64;
-use crate::command::group::{AcquireAll, HeldAll};
-use crate::command::report::Report;
-use crate::command::terms::Terms;
+use crate::command::group::HeldAll;
 use crate::error::LockError;
-use crate::primitive::GroupStep;
 
 /// The keys of a call, whose first stands at this word after the name.
 fn names<'a>(call: &Call<'a>, first: usize, count: usize) -> &'a [Str<'a>] {
@@ -53,44 +48,13 @@ impl Handler for AcquireAllHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
-        let mut request = AcquireAll::parse(&words, &policy)?;
-        tie(call.ctx, &mut request.terms.span.tie)?;
-        check_channel(call.ctx, request.terms.notify)?;
-        let generated_owner = if request.owner.is_none() { Some(generate_owner()) } else { None };
-        let owner = request.owner.or(generated_owner.as_deref()).unwrap_or_default();
-        let with_info = request.terms.with_info;
-        let wait = request.terms.wait.and_then(|wait| possible(call.ctx, wait));
+        let request = Acquire::parse_all(&words, &policy)?;
         let names = names(call, 2, request.keys.len());
-        let taking = Taking { call, owner, wait, policy: &policy };
-        let handled = change_all(origin(call), names, |group, blocked| {
-            let reply_spec = || ReplySpec {
-                command: BlockingCommand::AcquireAll,
-                generated_owner: generated_owner.clone(),
-                with_info,
-            };
-            let Some(acquired) = taking.run(&request, group, blocked, reply_spec)? else {
-                return Ok(Handled::Waits);
-            };
-            let report = with_info.then(|| report(acquired, group, owner, &request.terms));
-            Ok(Handled::Done(acquired.into(), report))
-        })?;
-        say_acquired(call.ctx, handled, generated_owner.as_deref());
+        let taking = Taking::new(call, request, &policy, BlockingCommand::AcquireAll)?;
+        let handled = change_all(origin(call), names, |group, blocked| taking.run(group, blocked))?;
+        taking.say(handled);
         Ok(())
     }
-}
-
-/// Tells of the first of the locks; if the request has to wait, of the first that stands in its way.
-fn report(acquired: Acquired, group: &mut GroupStep, owner: &[u8], terms: &Terms) -> Box<Report> {
-    let waits = matches!(acquired, Acquired::Busy | Acquired::Queued);
-    let mut told = None;
-    group.each(|step| {
-        let is_in_the_way = || step.is_behind(owner) || !step.lock.admits(terms.permits);
-        let matters = !waits || step.manager.recovery.is_open() || is_in_the_way();
-        if told.is_none() && matters {
-            told = Some(report_acquired(acquired, step, owner, terms.fence));
-        }
-    });
-    told.unwrap_or_default()
 }
 
 pub(in crate::host) struct ReleaseAllHandler;

@@ -59,16 +59,6 @@ fn say(ctx: Ctx, outcome: Outcome, report: Option<Box<Report>>) {
     }
 }
 
-/// Replies to a request for a lock; with the owner's name, if the server has made it up.
-fn say_acquired(ctx: Ctx, handled: Handled, generated_owner: Option<&[u8]>) {
-    let Handled::Done(outcome, report) = handled else { return };
-    if let (Some(owner), true) = (generated_owner, outcome != Outcome::Nil) {
-        reply::array(ctx, 2);
-        reply::text(ctx, owner);
-    }
-    say(ctx, outcome, report);
-}
-
 impl From<Acquired> for Outcome {
     fn from(acquired: Acquired) -> Self {
         match acquired {

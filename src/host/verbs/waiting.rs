@@ -10,14 +10,11 @@ use super::super::handler::Call;
 use super::super::key::read;
 use super::super::rights::{user_name, Rights};
 use super::super::slot_scope::SlotScope;
-use crate::command::acquire::{Acquired, Take};
 use crate::command::policy::Wait;
-use crate::command::Policy;
 use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
-use crate::primitive::waiter::WaiterKind;
 use crate::primitive::work_list::Work;
-use crate::primitive::{GroupStep, Hold, LockManager, Moment, Owner, Step, WaiterId};
+use crate::primitive::{Hold, LockManager, Locks, Owner};
 
 /// How this call can wait, of how it wants to: where its client cannot be kept waiting a ticket is left, or nothing.
 pub(super) fn possible(ctx: Ctx, wait: Wait) -> Option<Wait> {
@@ -48,77 +45,41 @@ pub(super) fn generate_owner() -> Box<[u8]> {
     bits.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
-/// A request for locks of one call, and how it can wait.
-pub(super) struct Taking<'a> {
-    pub(super) call: &'a Call<'a>,
-    pub(super) owner: &'a [u8],
-    pub(super) wait: Option<Wait>,
-    pub(super) policy: &'a Policy,
-}
-
-impl Taking<'_> {
-    /// Takes the locks, or gets in line for them as the call wants to wait. Returns `None` if its client is kept waiting.
-    pub(super) fn run<T: AnyStep>(
-        &self,
-        request: &impl Take<T>,
-        step: &mut T,
-        blocked: &mut Blocked,
-        reply_spec: impl Fn() -> ReplySpec,
-    ) -> Result<Option<Acquired>, LockError> {
-        let Self { call, owner, policy, .. } = *self;
-        let acquired = request.apply(owner, step, policy)?;
-        let Some(wait) = self.wait.filter(|_| acquired == Acquired::Busy) else { return Ok(Some(acquired)) };
-        let (acquired, waits) = if wait.kind() == WaiterKind::Ticket {
-            let queue =
-                |step: &mut _, others: &mut dyn HoldSource| request.queue(owner, wait, step, policy, others);
-            let acquired = with_deadlock_check(call, step, queue)?;
-            let is_queued = acquired == Acquired::Queued;
-            (acquired, is_queued && wait_for_turn(call, step, blocked, reply_spec(), owner, wait))
-        } else {
-            let check = |step: &mut _, others: &mut dyn HoldSource| {
-                request.check_wait(owner, wait, step, policy, others)
-            };
-            let enqueue = |step: &mut _| request.enqueue(owner, wait, step, policy).map(drop);
-            (acquired, get_in_line(call, step, blocked, reply_spec(), check, enqueue)?)
-        };
-        Ok((!waits).then_some(acquired))
-    }
-}
-
 /// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end; whether it
 /// waits now.
-pub(super) fn get_in_line<T: AnyStep>(
+pub(super) fn get_in_line<'k, L: Locks<'k>>(
     call: &Call,
-    step: &mut T,
+    locks: &mut L,
     blocked: &mut Blocked,
     reply_spec: ReplySpec,
-    check: impl FnOnce(&mut T, &mut dyn HoldSource) -> Result<(), LockError>,
-    enqueue: impl FnOnce(&mut T) -> Result<(), LockError>,
+    check: impl FnOnce(&mut L, &mut dyn HoldSource) -> Result<(), LockError>,
+    enqueue: impl FnOnce(&mut L) -> Result<(), LockError>,
 ) -> Result<bool, LockError> {
-    with_deadlock_check(call, step, check)?;
+    with_deadlock_check(call, locks, check)?;
     // First the client, then the queue: a client that the server will not block only tries.
-    if !blocked.block(call.ctx, step.as_mut().waiters.next_id(), reply_spec) {
+    if !blocked.block(call.ctx, locks.manager().waiters.next_id(), reply_spec) {
         return Ok(false);
     }
-    enqueue(step)?;
+    enqueue(locks)?;
     Ok(true)
 }
 
 /// Notes who has asked for the ticket that the owner has, and keeps the client of this call waiting for its turn if it wants
 /// to wait and the server will have it blocked; whether it waits now.
-pub(super) fn wait_for_turn<T: AnyStep>(
+pub(super) fn wait_for_turn<'k>(
     call: &Call,
-    step: &mut T,
+    locks: &mut impl Locks<'k>,
     blocked: &mut Blocked,
     reply_spec: ReplySpec,
     owner: &[u8],
     wait: Wait,
 ) -> bool {
-    let Some(ticket) = step.ticket_of(call.db(), owner) else { return false };
+    let (db, now, key) = (locks.db(), locks.clock().now, first_key(locks));
+    let Some(ticket) = locks.manager().waiters.waiter_of(db, key, owner) else { return false };
     let user = user_name(call.ctx);
-    step.as_mut().waiters.set_user(ticket, user.as_ref().map(|name| name.as_str().as_bytes()));
-    let (Some(until), Some(keep_ms)) = (wait.until(step.now()), wait.keep_ms) else { return false };
-    let manager = step.as_mut();
+    locks.manager().waiters.set_user(ticket, user.as_ref().map(|name| name.as_str().as_bytes()));
+    let (Some(until), Some(keep_ms)) = (wait.until(now), wait.keep_ms) else { return false };
+    let manager = locks.manager();
     let waits = blocked.block(call.ctx, manager.waiters.next_id(), reply_spec);
     if waits {
         manager.attach(ticket, until, keep_ms);
@@ -126,56 +87,22 @@ pub(super) fn wait_for_turn<T: AnyStep>(
     waits
 }
 
-/// A step on one lock or on several.
-pub(super) trait AnyStep: AsMut<LockManager> {
-    /// One of its locks.
-    fn key(&self) -> &[u8];
-
-    fn now(&self) -> Moment;
-
-    /// The owner's place in line.
-    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId>;
-}
-
-impl AnyStep for Step<'_> {
-    fn key(&self) -> &[u8] {
-        self.key
-    }
-
-    fn now(&self) -> Moment {
-        self.clock.now
-    }
-
-    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
-        self.manager.waiters.waiter_of(db, self.key, owner)
-    }
-}
-
-impl AnyStep for GroupStep<'_> {
-    fn key(&self) -> &[u8] {
-        self.parts.first().map_or(&[], |part| part.key)
-    }
-
-    fn now(&self) -> Moment {
-        self.clock.now
-    }
-
-    fn ticket_of(&self, db: i32, owner: &[u8]) -> Option<WaiterId> {
-        self.manager.waiters.waiter_of(db, self.key(), owner)
-    }
-}
-
-/// Does `work` that looks for deadlocks, and so at other locks than those of its turn.
-pub(super) fn with_deadlock_check<T: AnyStep, R>(
+/// Does `work` that looks for deadlocks, and so at other locks than those of its step.
+pub(super) fn with_deadlock_check<'k, L: Locks<'k>, R>(
     call: &Call,
-    step: &mut T,
-    work: impl FnOnce(&mut T, &mut dyn HoldSource) -> Result<R, LockError>,
+    locks: &mut L,
+    work: impl FnOnce(&mut L, &mut dyn HoldSource) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    let scope = SlotScope::of_command(call.ctx, step.key());
+    let scope = SlotScope::of_command(call.ctx, first_key(locks));
     let mut keyspace = Keyspace { ctx: call.ctx, scope, missing: Vec::new() };
-    let result = work(step, &mut keyspace);
-    keyspace.enqueue_rechecks(step.as_mut(), call.db());
+    let result = work(locks, &mut keyspace);
+    let db = locks.db();
+    keyspace.enqueue_rechecks(locks.manager(), db);
     result.map_err(|error| redact(call.ctx, error))
+}
+
+fn first_key<'k>(locks: &impl Locks<'k>) -> &'k [u8] {
+    locks.keys().first().copied().unwrap_or_default()
 }
 
 /// The locks of one database, read while a step has other locks open.

@@ -12,7 +12,7 @@ use crate::primitive::reentry::ReentryIds;
 use crate::primitive::step::{Effect, Recipient, WaitEnd};
 use crate::primitive::waiter::AcquireRequest;
 use crate::primitive::waiter::WaitEdge;
-use crate::primitive::{Fence, Hold, HoldEnd, Lease, Owner, Step, WaiterId};
+use crate::primitive::{Fence, Hold, HoldEnd, Lease, Locks, Owner, Step, WaiterId};
 
 impl Step<'_> {
     /// Ends all holds and makes one for somebody else, before all who wait.

@@ -8,7 +8,7 @@ use crate::primitive::permits::ALL;
 use crate::primitive::recovery::LostHold;
 use crate::primitive::reentry::Exit;
 use crate::primitive::waiter::AcquireRequest;
-use crate::primitive::{Fence, Hold, HoldEnd, Permits};
+use crate::primitive::{Fence, Hold, HoldEnd, Locks, Permits};
 
 impl Step<'_> {
     /// Whether a hold of this fence and these permits may have been granted behind what is known here, and stand.

@@ -1,13 +1,37 @@
 //! Requests that may have to wait: locks that are asked for, one or several, and holds that are converted.
 
 use super::*;
+use crate::primitive::deadlock::HoldSource;
+use crate::primitive::Locks;
 
 /// What the host does for BLOCK beside QUEUE: the client waits for the turn of the ticket, if there is one now.
-fn attach(manager: &mut manager::LockManager, key: usize, owner: &[u8], wait: Wait, now: Moment) {
-    let ticket = manager.waiters.waiter_of(db_of(key), KEYS[key], owner);
+fn attach<'k>(locks: &mut impl Locks<'k>, owner: &[u8], wait: Wait) {
+    let (db, key, now) = (locks.db(), locks.keys()[0], locks.clock().now);
+    let manager = locks.manager();
+    let ticket = manager.waiters.waiter_of(db, key, owner);
     if let (Some(ticket), Some(until), Some(keep_ms)) = (ticket, wait.until(now), wait.keep_ms) {
         manager.attach(ticket, until, keep_ms);
     }
+}
+
+/// What the host does with a request for locks.
+fn take<'k>(
+    request: &Acquire,
+    locks: &mut impl Locks<'k>,
+    others: &mut dyn HoldSource,
+) -> Result<Answered<Acquired>, LockError> {
+    let (owner, policy) = (request.owner.unwrap(), Policy::default());
+    let got = request.apply(owner, locks, &policy)?;
+    let (Acquired::Busy, Some(wait)) = (got, request.terms.wait) else { return Ok(Answered::AtOnce(got)) };
+    if wait.kind() == WaiterKind::Ticket {
+        let got = request.queue(owner, wait, locks, &policy, others)?;
+        attach(locks, owner, wait);
+        return Ok(Answered::AtOnce(got));
+    }
+    request.check_wait(owner, wait, locks, &policy, others)?;
+    let id = locks.manager().waiters.next_id();
+    assert_eq!(request.enqueue(owner, wait, locks, &policy), Ok(id));
+    Ok(Answered::Waits)
 }
 
 impl Pair {
@@ -20,11 +44,9 @@ impl Pair {
         if let Some(first) = mine.first() {
             let is_group = mine.len() == keys.len()
                 && mine.iter().all(|hold| hold.grant == first.grant)
-                && (first.keys == keys.len() || !is_for_group(&waiter));
-            let includes = first.permits == Permits::EXCLUSIVE
-                && permits == Permits::SHARED
-                && !is_for_group(&waiter)
-                && waiter.entry != 0;
+                && (first.keys == keys.len() || keys.len() == 1);
+            let includes =
+                first.permits == Permits::EXCLUSIVE && permits == Permits::SHARED && waiter.entry != 0;
             if !is_group || mine.iter().any(|hold| hold.permits != permits && !includes) {
                 assert!(matches!(got, Answered::Refused(_)), "other holds: {got:?}");
                 return;
@@ -99,8 +121,9 @@ impl Pair {
         let entry = ENTRIES[entry];
         let terms = Terms { lease: Some(lease), wait, entry, span, ..plain_terms(permits) };
         let order: Vec<usize> = keys.iter().copied().collect();
+        let names = names(keys);
+        let request = Acquire { keys: &names, owner: Some(name), terms };
         let result = if let ([key], false) = (order.as_slice(), is_for_group(waiter)) {
-            let request = Acquire { key: KEYS[*key], owner: Some(name), terms };
             let plain_lease = request.plain_lease(&policy);
             if let Some(fence) = plain_lease.and_then(|lease| self.world.grant_plainly(*key, name, lease)) {
                 return Answered::AtOnce(Acquired::Granted(fence));
@@ -108,35 +131,9 @@ impl Pair {
             if plain_lease.is_some() && wait.is_none() && self.world.is_refused_plainly(*key, name) {
                 return Answered::AtOnce(Acquired::Busy);
             }
-            self.world.step(*key, |step, others| {
-                let got = request.apply(name, step, &policy)?;
-                let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Answered::AtOnce(got)) };
-                if wait.kind() == WaiterKind::Ticket {
-                    let got = request.queue(name, wait, step, &policy, others)?;
-                    attach(step.manager, *key, name, wait, step.clock.now);
-                    return Ok(Answered::AtOnce(got));
-                }
-                request.check_wait(name, wait, step, &policy, others)?;
-                let id = step.manager.waiters.next_id();
-                assert_eq!(request.enqueue(name, wait, step, &policy), Ok(id));
-                Ok(Answered::Waits)
-            })
+            self.world.step(*key, |step, others| take(&request, step, others))
         } else {
-            let names = names(keys);
-            let request = AcquireAll { owner: Some(name), keys: &names, terms };
-            self.world.group(&order, |group, others| {
-                let got = request.apply(name, group, &policy)?;
-                let (Acquired::Busy, Some(wait)) = (got, wait) else { return Ok(Answered::AtOnce(got)) };
-                if wait.kind() == WaiterKind::Ticket {
-                    let got = request.queue(name, wait, group, &policy, others)?;
-                    attach(group.manager, order[0], name, wait, group.clock.now);
-                    return Ok(Answered::AtOnce(got));
-                }
-                request.check_wait(name, wait, group, &policy, others)?;
-                let id = group.manager.waiters.next_id();
-                assert_eq!(request.enqueue(name, wait, group, &policy), Ok(id));
-                Ok(Answered::Waits)
-            })
+            self.world.group(&order, |group, others| take(&request, group, others))
         };
         result.unwrap_or_else(Answered::Refused)
     }
@@ -170,7 +167,7 @@ impl Pair {
             let (Converted::Busy, Some(wait)) = (got, wait) else { return Ok(Answered::AtOnce(got)) };
             if wait.kind() == WaiterKind::Ticket {
                 assert_eq!(request.queue(wait, step, &policy, others)?, Converted::Queued);
-                attach(step.manager, key, OWNERS[owner], wait, step.clock.now);
+                attach(step, OWNERS[owner], wait);
             } else {
                 request.check_wait(wait, step, &policy, others)?;
                 assert!(request.enqueue(wait, step).is_ok());

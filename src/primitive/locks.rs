@@ -1,0 +1,173 @@
+//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::GroupStep)). What a request may ask of
+//! them stands here once, for any number: it takes all or none, all holds of one grant have one fence, and who waits
+//! holds nothing meanwhile.
+
+use smallvec::SmallVec;
+
+use super::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
+use super::effect::{Effect, Recipient, WaitEnd};
+use super::manager::Rollback;
+use super::wait_queue::{Caps, Full, Position};
+use super::waiter::{AcquireRequest, WaitEdge, Waiter, WaiterId, WaiterKind};
+use super::{Clock, Fence, Lock, LockManager, Moment, Permits, Step};
+
+/// Locks with their keys. One is the rule, and needs no allocation.
+pub(crate) type AtHand<'k, 'l> = SmallVec<[(&'k [u8], &'l Lock); 1]>;
+
+/// At least one lock of one database, each there once, at one moment.
+pub(crate) trait Locks<'k> {
+    fn clock(&self) -> Clock;
+
+    fn db(&self) -> i32;
+
+    fn at_hand(&self) -> AtHand<'k, '_>;
+
+    /// What lies outside the keyspace, and the locks.
+    fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>);
+
+    /// Does `work` on each of the locks.
+    fn each(&mut self, work: impl FnMut(&mut Step));
+
+    /// Tells of something that concerns all of the locks together; once, with the first.
+    fn tell(&mut self, effect: Effect);
+
+    /// What every request begins with: ends what is over, and grants what is free. Returns whether all of that is done.
+    fn begin(&mut self) -> bool;
+
+    /// Gives a waiter for these locks what it waits for, if it is its turn.
+    fn grant_waiter(&mut self, id: WaiterId);
+
+    fn manager(&mut self) -> &mut LockManager {
+        self.split().0
+    }
+
+    fn keys(&self) -> SmallVec<[&'k [u8]; 1]> {
+        self.at_hand().iter().map(|(key, _)| *key).collect()
+    }
+
+    /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
+    fn admit_newcomer(&mut self, permits: Permits) -> bool {
+        let db = self.db();
+        let (manager, locks) = self.split();
+        locks.iter().all(|(key, lock)| manager.admits_newcomer(db, key, lock, permits))
+    }
+
+    /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
+    #[inline]
+    fn grant(&mut self, request: AcquireRequest, mut to: Recipient) -> Fence {
+        let (clock, keys) = (self.clock(), request.keys());
+        let manager = self.manager();
+        let fence = manager.fences.next(clock.unix_us);
+        manager.hand_over(fence, Rollback::EndHold { left: keys }, to);
+        let (mut left, mut request) = (keys, Some(request));
+        self.each(|step| {
+            left = left.saturating_sub(1);
+            let Some(request) = (if left == 0 { request.take() } else { request.clone() }) else { return };
+            step.grant_as(fence, request, to);
+            // The client is told once, with the first.
+            to = to.of_the_rest();
+        });
+        fence
+    }
+
+    /// Brings back the holds that their owner says it has under this fence, where they may have been lost: all of those that
+    /// are not known, or none.
+    fn reinstate(&mut self, request: &AcquireRequest, fence: Fence) {
+        let (owner, mut all) = (request.owner.as_bytes(), true);
+        self.each(|step| {
+            let is_known = step.lock.hold_of(owner).is_some_and(|hold| hold.fence == fence);
+            all = all && (is_known || step.may_be_lost(owner, fence, request.permits));
+        });
+        if all {
+            self.each(|step| {
+                step.reinstate(request.clone(), fence);
+            });
+        } else {
+            self.manager().count_refused_claim(fence);
+        }
+    }
+
+    /// Whether there is room in all queues for this owner. Who waits there already as the same kind takes no more of it.
+    fn check_room(&mut self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
+        let mut room = Ok(());
+        self.each(|step| room = room.and_then(|()| step.room_in_line(owner, kind, caps)));
+        room
+    }
+
+    /// Where a wait of this owner for all of the locks would stand.
+    fn place_for(&mut self, owner: &[u8]) -> Position {
+        let (db, keys) = (self.db(), self.keys());
+        self.manager().waiters.place_for(db, &keys, owner)
+    }
+
+    /// The cycle that a wait at this place for all of the locks would close.
+    fn find_cycle(
+        &mut self,
+        owner: &[u8],
+        permits: Permits,
+        place: Position,
+        others: &mut dyn HoldSource,
+    ) -> Option<Vec<WaitEdge>> {
+        let (db, now, keys) = (self.db(), self.clock().now, self.keys());
+        let (manager, at_hand) = self.split();
+        let want = WaitRequest { db, owner, keys: &keys, permits, place, without: &[] };
+        find_cycle(manager, &want, &mut LocalFirst { now, at_hand: &at_hand, others, spent: 0 })
+    }
+
+    /// Keeps the place of the owner's ticket for these locks, which is asked for again, until `deadline`; one to upgrade this
+    /// hold, if there is any to upgrade. Returns `None` if there is no such ticket.
+    fn keep_ticket(
+        &mut self,
+        request: &AcquireRequest,
+        upgrades: Option<Fence>,
+        deadline: Moment,
+    ) -> Option<WaiterId> {
+        let (db, keys) = (self.db(), self.keys());
+        let (id, earlier) = self.manager().keep_ticket(db, &keys, request, upgrades, deadline)?;
+        if let Some(client) = earlier {
+            self.tell(Effect::WaitEnded { client, why: WaitEnd::Superseded });
+        }
+        Some(id)
+    }
+
+    /// Puts a waiter into all of the queues at once, in place of its owner's earlier waits for any of the locks; one that
+    /// upgrades a hold comes before all others, who have to wait for that hold in any case. It gets the number that
+    /// [`Waiters::next_id`](super::wait_queue::Waiters::next_id) told.
+    fn enqueue(
+        &mut self,
+        request: AcquireRequest,
+        upgrades: Option<Fence>,
+        kind: WaiterKind,
+        deadline: Moment,
+    ) -> WaiterId {
+        let (db, since, keys) = (self.db(), self.clock().now, self.keys());
+        let waiters = &self.manager().waiters;
+        let earlier = waiters.earlier_waits(db, &keys, request.owner.as_bytes());
+        let place = if upgrades.is_some() { Position::HEAD } else { waiters.place_instead(&earlier, &keys) };
+        for id in &earlier {
+            self.end_wait(*id, WaitEnd::Superseded);
+        }
+        let waiter = Waiter { kind, request, since, deadline, told: None, user: None, upgrades };
+        let manager = self.manager();
+        let id = manager.waiters.insert(db, &keys, place, waiter);
+        manager.record_wait(deadline);
+        self.each(|step| {
+            step.manager.history.contended.record(db, step.key);
+            step.effects.push(Effect::Queued);
+        });
+        if !earlier.is_empty() {
+            // The new wait may want less than those whose place it took.
+            self.each(|step| step.grant_waiters());
+        }
+        id
+    }
+
+    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
+    fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
+        let manager = self.manager();
+        let client = manager.waiters.client_of(waiter);
+        if let (true, Some(client)) = (manager.dismiss_in_step(waiter, why), client) {
+            self.tell(Effect::WaitEnded { client, why });
+        }
+    }
+}
