@@ -17,9 +17,8 @@ use crate::error::LockError;
 use crate::limits::LOCK_ENTRIES_MAX;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::effect::Recipient;
-use crate::primitive::locks::AtHand;
 use crate::primitive::waiter::WaiterKind;
-use crate::primitive::{Fence, Hold, Locks, Permits, WaiterId};
+use crate::primitive::{Fence, Hold, Lock, Locks, Permits, WaiterId};
 
 pub(crate) const SPEC: Spec = Spec {
     name: "lock.acquire",
@@ -98,23 +97,23 @@ impl<'a> Acquire<'a> {
         if locks.manager().recovery.is_open() {
             self.reinstate(owner, locks, policy)?;
         }
-        let held = hold_of(owner, &locks.at_hand());
+        let held = hold_of(owner, locks);
         if let Some((fence, is_claim)) = held {
             if expected.is_some_and(|expected| expected != fence) {
                 return Ok(Acquired::NotHeld);
             }
-            self.check_held(owner, fence, &locks.at_hand())?;
+            self.check_held(owner, fence, locks)?;
             if self.terms.nx && !is_claim {
                 return Ok(Acquired::Already);
             }
-            self.check_entry(owner, &locks.at_hand())?;
+            self.check_entry(owner, locks)?;
             self.confirm(owner, fence, locks, policy);
             return Ok(if is_claim { Acquired::Granted(fence) } else { Acquired::Held(fence) });
         }
         if expected.is_some() {
             return Ok(Acquired::NotHeld);
         }
-        if let Some(other) = of_another_kind(permits, &locks.at_hand()) {
+        if let Some(other) = of_another_kind(permits, locks) {
             return Err(LockError::other_permits(other, permits));
         }
         if !locks.admit_newcomer(permits) {
@@ -136,47 +135,44 @@ impl<'a> Acquire<'a> {
             locks.reinstate(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
             return Ok(());
         }
-        let now = locks.clock().now;
-        let (manager, at_hand) = locks.split();
-        if hold_of(owner, &at_hand).is_some() {
-            recovery::refuse(manager, now)?;
+        let (is_held, now) = (hold_of(owner, locks).is_some(), locks.clock().now);
+        if is_held {
+            recovery::refuse(locks.manager(), now)?;
         }
         Ok(())
     }
 
     /// Whether what the owner holds of the locks is what it asks for: of several, just these together.
-    fn check_held(&self, owner: &[u8], fence: Fence, at_hand: &AtHand) -> Result<(), LockError> {
-        let (count, permits) = (at_hand.len(), self.terms.permits);
+    fn check_held<'k>(&self, owner: &[u8], fence: Fence, locks: &impl Locks<'k>) -> Result<(), LockError> {
+        let (count, permits) = (self.keys.len(), self.terms.permits);
         let is_same = |hold: &Hold| count == 1 || (hold.fence == fence && hold.keys() as usize == count);
-        let held = || at_hand.iter().map(|(_, lock)| lock.hold_of(owner));
-        if !held().all(|hold| hold.is_some_and(is_same)) {
+        let is_of_another = |lock: &Lock| !lock.hold_of(owner).is_some_and(is_same);
+        if locks.find(|lock| is_of_another(lock).then_some(())).is_some() {
             return Err(LockError::OtherGroup);
         }
         // Whoever has it alone may also enter as one of those who share it.
         let enters_shared = permits == Permits::SHARED && !self.terms.entry.is_empty();
-        let fits =
-            |hold: &Hold| hold.permits == permits || (hold.permits == Permits::EXCLUSIVE && enters_shared);
-        match held().flatten().find(|hold| !fits(hold)) {
-            Some(other) => Err(LockError::own_permits(other.permits, permits)),
-            None => Ok(()),
-        }
+        let other = locks.find(|lock| {
+            let held = lock.hold_of(owner)?.permits;
+            let fits = held == permits || (held == Permits::EXCLUSIVE && enters_shared);
+            (!fits).then_some(held)
+        });
+        other.map_or(Ok(()), |other| Err(LockError::own_permits(other, permits)))
     }
 
     /// Whether there is room for one more id where the owner is not in under this one.
-    fn check_entry(&self, owner: &[u8], at_hand: &AtHand) -> Result<(), LockError> {
-        for (_, lock) in at_hand {
-            let Some(entries) = lock.hold_of(owner).map(Hold::entries) else { continue };
+    fn check_entry<'k>(&self, owner: &[u8], locks: &impl Locks<'k>) -> Result<(), LockError> {
+        let full = locks.find(|lock| {
+            let entries = lock.hold_of(owner)?.entries();
             if entries.has(self.terms.entry) {
-                continue;
+                None
+            } else if entries.is_full() {
+                Some(LockError::TooManyEntries)
+            } else {
+                (lock.entries() >= LOCK_ENTRIES_MAX).then_some(LockError::TooManyEntriesOfLock)
             }
-            if entries.is_full() {
-                return Err(LockError::TooManyEntries);
-            }
-            if lock.entries() >= LOCK_ENTRIES_MAX {
-                return Err(LockError::TooManyEntriesOfLock);
-            }
-        }
-        Ok(())
+        });
+        full.map_or(Ok(()), Err)
     }
 
     /// The owner has been heard of, and goes on holding the locks for at least the lease that it asks for.
@@ -245,7 +241,7 @@ impl<'a> Acquire<'a> {
         locks.manager().waiters.set_channel(id, channel);
         // In the place of an earlier wait for more, it may have its turn at once.
         locks.grant_waiter(id);
-        if hold_of(owner, &locks.at_hand()).is_some() {
+        if hold_of(owner, locks).is_some() {
             return self.apply(owner, locks, policy);
         }
         Ok(Acquired::Queued)
@@ -253,15 +249,14 @@ impl<'a> Acquire<'a> {
 }
 
 /// The fence of the first hold that the owner has of these locks, and whether it is not claimed yet.
-fn hold_of(owner: &[u8], at_hand: &AtHand) -> Option<(Fence, bool)> {
-    let hold = at_hand.iter().find_map(|(_, lock)| lock.hold_of(owner))?;
-    Some((hold.fence, hold.is_unclaimed()))
+fn hold_of<'k>(owner: &[u8], locks: &impl Locks<'k>) -> Option<(Fence, bool)> {
+    locks.find(|lock| lock.hold_of(owner).map(|hold| (hold.fence, hold.is_unclaimed())))
 }
 
 /// What somebody holds of one of these locks, if it has another limit than these permits.
-fn of_another_kind(permits: Permits, at_hand: &AtHand) -> Option<Permits> {
-    let mut held = at_hand.iter().filter_map(|(_, lock)| lock.holds().first()).map(|hold| hold.permits);
-    held.find(|other| other.limit != permits.limit)
+fn of_another_kind<'k>(permits: Permits, locks: &impl Locks<'k>) -> Option<Permits> {
+    let other = |held: &Permits| held.limit != permits.limit;
+    locks.find(|lock| lock.holds().first().map(|hold| hold.permits).filter(other))
 }
 
 #[cfg(test)]

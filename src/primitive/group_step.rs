@@ -2,6 +2,8 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
+use smallvec::SmallVec;
+
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::locks::{AtHand, Locks};
 use super::step::{Next, Step};
@@ -34,25 +36,26 @@ impl<'k> Locks<'k> for GroupStep<'k> {
         self.db
     }
 
-    fn at_hand(&self) -> AtHand<'k, '_> {
-        self.parts.iter().map(|part| (part.key, &*part.lock)).collect()
+    fn keys(&self) -> SmallVec<[&'k [u8]; 1]> {
+        self.parts.iter().map(|part| part.key).collect()
+    }
+
+    fn manager(&mut self) -> &mut LockManager {
+        self.manager
     }
 
     fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>) {
         (self.manager, self.parts.iter().map(|part| (part.key, &*part.lock)).collect())
     }
 
-    fn each(&mut self, mut work: impl FnMut(&mut Step)) {
+    fn find<R>(&self, mut look: impl FnMut(&Lock) -> Option<R>) -> Option<R> {
+        self.parts.iter().find_map(|part| look(part.lock))
+    }
+
+    fn each_with<T: Clone>(&mut self, value: T, mut work: impl FnMut(&mut Step, T)) {
         let Self { clock, db, parts, manager } = self;
-        for part in parts {
-            work(&mut Step {
-                clock: *clock,
-                db: *db,
-                key: part.key,
-                lock: part.lock,
-                manager,
-                effects: &mut part.effects,
-            });
+        for Part { key, lock, effects } in parts {
+            work(&mut Step { clock: *clock, db: *db, key, lock, manager, effects }, value.clone());
         }
     }
 

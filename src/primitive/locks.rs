@@ -11,7 +11,7 @@ use super::wait_queue::{Caps, Full, Position};
 use super::waiter::{AcquireRequest, WaitEdge, Waiter, WaiterId, WaiterKind};
 use super::{Clock, Fence, Lock, LockManager, Moment, Permits, Step};
 
-/// Locks with their keys. One is the rule, and needs no allocation.
+/// Locks with their keys.
 pub(crate) type AtHand<'k, 'l> = SmallVec<[(&'k [u8], &'l Lock); 1]>;
 
 /// At least one lock of one database, each there once, at one moment.
@@ -20,13 +20,24 @@ pub(crate) trait Locks<'k> {
 
     fn db(&self) -> i32;
 
-    fn at_hand(&self) -> AtHand<'k, '_>;
+    fn keys(&self) -> SmallVec<[&'k [u8]; 1]>;
 
-    /// What lies outside the keyspace, and the locks.
+    /// What lies outside the keyspace.
+    fn manager(&mut self) -> &mut LockManager;
+
+    /// The same, and the locks.
     fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>);
 
+    /// What `look` finds first at one of the locks.
+    fn find<R>(&self, look: impl FnMut(&Lock) -> Option<R>) -> Option<R>;
+
+    /// Does `work` on each of the locks, with a copy of `value`.
+    fn each_with<T: Clone>(&mut self, value: T, work: impl FnMut(&mut Step, T));
+
     /// Does `work` on each of the locks.
-    fn each(&mut self, work: impl FnMut(&mut Step));
+    fn each(&mut self, mut work: impl FnMut(&mut Step)) {
+        self.each_with((), |step, ()| work(step));
+    }
 
     /// Tells of something that concerns all of the locks together; once, with the first.
     fn tell(&mut self, effect: Effect);
@@ -37,34 +48,24 @@ pub(crate) trait Locks<'k> {
     /// Gives a waiter for these locks what it waits for, if it is its turn.
     fn grant_waiter(&mut self, id: WaiterId);
 
-    fn manager(&mut self) -> &mut LockManager {
-        self.split().0
-    }
-
-    fn keys(&self) -> SmallVec<[&'k [u8]; 1]> {
-        self.at_hand().iter().map(|(key, _)| *key).collect()
-    }
-
     /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
     fn admit_newcomer(&mut self, permits: Permits) -> bool {
-        let db = self.db();
-        let (manager, locks) = self.split();
-        locks.iter().all(|(key, lock)| manager.admits_newcomer(db, key, lock, permits))
+        let mut admits = true;
+        self.each(|step| {
+            admits = admits && step.manager.admits_newcomer(step.db, step.key, step.lock, permits);
+        });
+        admits
     }
 
     /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
     #[inline]
     fn grant(&mut self, request: AcquireRequest, mut to: Recipient) -> Fence {
-        let (clock, keys) = (self.clock(), request.keys());
+        let (clock, left) = (self.clock(), request.keys());
         let manager = self.manager();
         let fence = manager.fences.next(clock.unix_us);
-        manager.hand_over(fence, Rollback::EndHold { left: keys }, to);
-        let (mut left, mut request) = (keys, Some(request));
-        self.each(|step| {
-            left = left.saturating_sub(1);
-            let Some(request) = (if left == 0 { request.take() } else { request.clone() }) else { return };
+        manager.hand_over(fence, Rollback::EndHold { left }, to);
+        self.each_with(request, |step, request| {
             step.grant_as(fence, request, to);
-            // The client is told once, with the first.
             to = to.of_the_rest();
         });
         fence

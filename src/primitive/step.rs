@@ -8,6 +8,8 @@ mod preempt;
 mod reinstate;
 pub(crate) mod replica;
 
+use smallvec::SmallVec;
+
 use super::broken::broken;
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::hold::Mark;
@@ -48,16 +50,26 @@ impl<'k> Locks<'k> for Step<'k> {
         self.db
     }
 
-    fn at_hand(&self) -> AtHand<'k, '_> {
-        [(self.key, &*self.lock)].into_iter().collect()
+    fn keys(&self) -> SmallVec<[&'k [u8]; 1]> {
+        SmallVec::from_buf([self.key])
+    }
+
+    fn manager(&mut self) -> &mut LockManager {
+        self.manager
     }
 
     fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>) {
-        (self.manager, [(self.key, &*self.lock)].into_iter().collect())
+        (self.manager, SmallVec::from_buf([(self.key, &*self.lock)]))
     }
 
-    fn each(&mut self, mut work: impl FnMut(&mut Step)) {
-        work(self);
+    #[inline]
+    fn find<R>(&self, mut look: impl FnMut(&Lock) -> Option<R>) -> Option<R> {
+        look(self.lock)
+    }
+
+    #[inline]
+    fn each_with<T: Clone>(&mut self, value: T, mut work: impl FnMut(&mut Step, T)) {
+        work(self, value);
     }
 
     fn tell(&mut self, effect: Effect) {
@@ -71,10 +83,6 @@ impl<'k> Locks<'k> for Step<'k> {
 
     fn grant_waiter(&mut self, _id: WaiterId) {
         self.grant_waiters();
-    }
-
-    fn manager(&mut self) -> &mut LockManager {
-        self.manager
     }
 }
 

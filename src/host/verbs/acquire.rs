@@ -74,6 +74,7 @@ pub(super) struct Taking<'a> {
 }
 
 impl<'a> Taking<'a> {
+    #[inline]
     pub(super) fn new(
         call: &'a Call<'a>,
         mut request: Acquire<'a>,
