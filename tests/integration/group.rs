@@ -123,7 +123,6 @@ fn any_other_own_hold_is_refused() {
     assert_changes_nothing(&server, || {
         for keys in [
             "2 a b",
-            "1 a",
             "4 a b c free",
             "2 free a",
             "2 free single",
@@ -139,6 +138,9 @@ fn any_other_own_hold_is_refused() {
         }
         assert!(take(&server, "alice 3 a b c SHARED").error().starts_with("LOCKMODE "));
     });
+    // A request for one key is a LOCK.ACQUIRE.
+    assert_eq!(take(&server, "alice 1 a"), take(&server, "alice 3 a b c"));
+    assert_eq!(take(&server, "alice 1 a"), server.cmd(&["LOCK.ACQUIRE", "a", "alice"]));
     // What is left of a group is none, and what was taken again by itself neither.
     release(&server, "c", "alice");
     assert_eq!(take(&server, "alice 3 a b c"), OTHER_GROUP);
