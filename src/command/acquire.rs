@@ -44,7 +44,8 @@ pub(crate) const SPEC: Spec = Spec {
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// A request for a lock, or for several together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +76,7 @@ pub(crate) enum Acquired {
 impl<'a> Acquire<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         args.new_key()?;
         let keys = words.get(..1).unwrap_or_default();
         let owner = args.owner()?;

@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use super::spec::Spec;
+use super::token::{Token, Tokens};
 use crate::error::LockError;
 use crate::limits::{CHANNEL_BYTES_MAX, FENCE_MAX, ID_BYTES_MAX, KEYS_MAX, KEY_BYTES_MAX, NOTE_BYTES_MAX};
 use crate::primitive::{Fence, Owner};
@@ -10,13 +12,15 @@ use crate::primitive::{Fence, Owner};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Args<'a> {
     rest: &'a [&'a [u8]],
-    command: &'static str,
+    spec: &'static Spec,
+    /// The options that were read.
+    given: Tokens,
 }
 
 impl<'a> Args<'a> {
-    /// The words that follow the name of `command`.
-    pub(crate) const fn new(command: &'static str, words: &'a [&'a [u8]]) -> Self {
-        Self { rest: words, command }
+    /// The words that follow the name of a command.
+    pub(crate) const fn new(spec: &'static Spec, words: &'a [&'a [u8]]) -> Self {
+        Self { rest: words, spec, given: Tokens::NONE }
     }
 
     /// The next word, if there is one.
@@ -26,16 +30,36 @@ impl<'a> Args<'a> {
         Some(first)
     }
 
+    /// The option that comes next. Returns `None` at the end; refuses a word that the spec does not list, and an option that stands
+    /// twice or beside one that it excludes.
+    #[inline]
+    pub(crate) fn next_option(&mut self) -> Result<Option<Token>, LockError> {
+        let Some(word) = self.next_word() else { return Ok(None) };
+        match self.spec.option(word) {
+            Some((token, excludes)) if !self.given.overlap(excludes) => {
+                self.given = self.given.and(Tokens::of(token));
+                Ok(Some(token))
+            }
+            Some((token, _)) => Err(repeated(token)),
+            None => Err(unknown(word)),
+        }
+    }
+
+    /// The error for an option that the spec lists and nobody reads: there is none, as a test sees.
+    pub(crate) fn unread(option: Token) -> LockError {
+        unknown(option.text().as_bytes())
+    }
+
     /// The next word, which the command cannot do without.
     pub(crate) fn required(&mut self) -> Result<&'a [u8], LockError> {
-        self.next_word().ok_or_else(|| LockError::Arity(self.command))
+        self.next_word().ok_or_else(|| LockError::Arity(self.spec.name))
     }
 
     /// The next `count` words, apart from the rest. Returns `None` if there are not so many.
     pub(crate) fn take(&mut self, count: usize) -> Option<Self> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
-        Some(Self { rest: taken, command: self.command })
+        Some(Self { rest: taken, ..*self })
     }
 
     /// The name of a key that may be there: whatever the keyspace has can be told of, given back and replicated.
@@ -107,7 +131,7 @@ impl<'a> Args<'a> {
         let numkeys = parse_i64(self.required()?).filter(|n| (1..=KEYS_MAX as i64).contains(n));
         let count = numkeys.ok_or(LockError::Number { what: "numkeys", min: 1, max: KEYS_MAX as i64 })?;
         let (keys, rest) =
-            self.rest.split_at_checked(count as usize).ok_or(LockError::Arity(self.command))?;
+            self.rest.split_at_checked(count as usize).ok_or(LockError::Arity(self.spec.name))?;
         self.rest = rest;
         let mut sorted: SmallVec<[&[u8]; 8]> = keys.into();
         sorted.sort_unstable();
@@ -156,7 +180,7 @@ impl<'a> Args<'a> {
 
     /// Refuses words that nobody asked for.
     pub(crate) fn finish(&mut self) -> Result<(), LockError> {
-        self.next_word().map_or(Ok(()), |_| Err(LockError::Arity(self.command)))
+        self.next_word().map_or(Ok(()), |_| Err(LockError::Arity(self.spec.name)))
     }
 }
 
@@ -169,12 +193,14 @@ fn id(word: &[u8]) -> Result<&[u8], LockError> {
     }
 }
 
-/// Takes the value of an option that may stand only once, alone among those that share `slot`.
-pub(crate) fn set_once<T>(slot: &mut Option<T>, option: &'static str, value: T) -> Result<(), LockError> {
-    if slot.replace(value).is_some() {
-        return Err(LockError::Repeated(option));
-    }
-    Ok(())
+#[cold]
+fn unknown(word: &[u8]) -> LockError {
+    LockError::UnknownOption(word.to_vec())
+}
+
+#[cold]
+fn repeated(option: Token) -> LockError {
+    LockError::Repeated(option.text())
 }
 
 /// A fence in decimal.

@@ -3,6 +3,7 @@
 //! Replies the ms left of the owner's hold, -1 without expiry, 0 when it does not hold the lock. It reads and
 //! changes nothing, so it may stand in MULTI and in scripts beside the writes that it protects.
 
+use super::args::Args;
 use super::holder::Holder;
 use super::spec::{Arg, Spec};
 use super::terms;
@@ -18,11 +19,12 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY, Arg::string("owner"), terms::FENCE, terms::WITHINFO],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// Reads the words after the command's name.
 pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
-    Holder::parse(SPEC.name, words, |_, _| Ok(false))
+    Holder::parse(&SPEC, words, |other, _| Err(Args::unread(other)))
 }
 
 /// What is left of the owner's hold, 0 when there is none.

@@ -7,12 +7,13 @@
 //! readers that wait for each other to leave would wait for ever, so the second is refused with DEADLOCK. Sent again with the
 //! fence that it named, it replies the same for as long as the hold stands that it came to.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::holder::Holder;
 use super::policy::{Policy, Wait};
 use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms::{self, WaitWords};
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::effect::Recipient;
@@ -31,14 +32,15 @@ pub(crate) const SPEC: Spec = Spec {
     args: &[
         Arg::KEY,
         Arg::string("owner"),
-        Arg::one_of("mode", &[Arg::word("shared", "SHARED"), Arg::word("exclusive", "EXCLUSIVE")]),
+        Arg::one_of("mode", &[Arg::word("shared", Token::Shared), Arg::word("exclusive", Token::Exclusive)]),
         terms::BLOCK,
         terms::QUEUE,
         terms::FENCE,
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,15 +72,13 @@ impl<'a> Convert<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let (mut permits, mut wait) = (None, WaitWords::default());
-        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
-            if word.eq_ignore_ascii_case(b"SHARED") {
-                set_once(&mut permits, "SHARED", Permits::SHARED)?;
-            } else if word.eq_ignore_ascii_case(b"EXCLUSIVE") {
-                set_once(&mut permits, "EXCLUSIVE", Permits::EXCLUSIVE)?;
-            } else {
-                return wait.read(word, args, policy);
+        let holder = Holder::parse(&SPEC, words, |option, args: &mut Args<'a>| {
+            match option {
+                Token::Shared => permits = Some(Permits::SHARED),
+                Token::Exclusive => permits = Some(Permits::EXCLUSIVE),
+                other => wait.read(other, args, policy)?,
             }
-            Ok(true)
+            Ok(())
         })?;
         let (wait, notify) = wait.finish()?;
         Ok(Self { holder, permits: permits.ok_or(LockError::Arity(SPEC.name))?, wait, notify })

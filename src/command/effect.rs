@@ -54,7 +54,8 @@ pub(crate) const HOLD: Spec = Spec {
         .optional(),
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const FREE: Spec = Spec {
     name: "lock._free",
@@ -64,7 +65,8 @@ pub(crate) const FREE: Spec = Spec {
     acl: "admin dangerous write",
     args: &[Arg::KEY, Arg::int("fence")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const LIMIT: Spec = Spec {
     name: "lock._limit",
@@ -75,7 +77,8 @@ pub(crate) const LIMIT: Spec = Spec {
     args: &[Arg::KEY, Arg::int("limit")],
     complexity: "O(N) with N holds",
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// A hold as it stands in the stream, after the key.
 #[derive(Clone, Debug, PartialEq)]
@@ -233,7 +236,7 @@ mod tests {
             effect.put(&mut words);
             let words: Vec<Vec<u8>> = words.iter().map(Word::bytes).collect();
             let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(HoldEffect::parse(&mut Args::new(HOLD.name, &words)), Ok(effect.clone()));
+            prop_assert_eq!(HoldEffect::parse(&mut Args::new(&HOLD, &words)), Ok(effect.clone()));
         }
 
         #[test]

@@ -5,8 +5,9 @@
 //! copy and delete it; whatever else stands in a string is left alone. EX says how long to remember, counted from this
 //! write; without it a register keeps the time to live that it has.
 
-use super::args::{parse_fence, set_once, Args};
+use super::args::{parse_fence, Args};
 use super::spec::{Arg, Spec};
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::REMEMBER_S_MAX;
 use crate::primitive::Fence;
@@ -17,9 +18,10 @@ pub(crate) const SPEC: Spec = Spec {
     flags: "write deny-oom fast",
     arity: -3,
     acl: "write fast",
-    args: &[Arg::KEY, Arg::int("fence"), Arg::int("seconds").after("EX").optional()],
+    args: &[Arg::KEY, Arg::int("fence"), Arg::int("seconds").after(Token::Ex).optional()],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +46,12 @@ pub(crate) enum Admission {
 impl<'a> Admit<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let (key, fence) = (args.key()?, args.fence()?);
         let mut remember_ms = None;
-        while let Some(word) = args.next_word() {
-            if !word.eq_ignore_ascii_case(b"EX") {
-                return Err(LockError::UnknownOption(word.to_vec()));
-            }
+        while args.next_option()?.is_some() {
             let seconds = args.number("EX", 1, REMEMBER_S_MAX)?;
-            set_once(&mut remember_ms, "EX", seconds.unsigned_abs().saturating_mul(1_000))?;
+            remember_ms = Some(seconds.unsigned_abs().saturating_mul(1_000));
         }
         Ok(Self { key, fence, remember_ms })
     }

@@ -9,11 +9,12 @@
 //!   what is left of each, 0 for one that it does not hold.
 
 use super::acquire::Acquire;
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::operate::cancel_wait;
 use super::policy::Policy;
 use super::spec::{Arg, Key, Spec};
 use super::terms::{self, ModeWords, Terms};
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::hold::Extra;
 use crate::primitive::reentry::Exit;
@@ -47,7 +48,8 @@ pub(crate) const ACQUIRE: Spec = Spec {
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const RELEASE: Spec = Spec {
     name: "lock.mrelease",
@@ -59,7 +61,8 @@ pub(crate) const RELEASE: Spec = Spec {
     complexity: "O(N) with N keys",
     args: &[Arg::string("owner"), KEYS[0], KEYS[1], terms::FENCE, terms::CANCEL],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const RENEW: Spec = Spec {
     name: "lock.mrenew",
@@ -71,21 +74,16 @@ pub(crate) const RENEW: Spec = Spec {
     complexity: "O(N) with N keys",
     args: &[Arg::string("owner"), Arg::int("milliseconds"), KEYS[0], KEYS[1], terms::FENCE, terms::MODE],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 impl<'a> Acquire<'a> {
     /// Reads the words of MACQUIRE.
     pub(crate) fn parse_all(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(ACQUIRE.name, words);
+        let mut args = Args::new(&ACQUIRE, words);
         let owner = args.owner()?;
         let keys = args.new_keys()?;
         let terms = Terms::parse(&mut args, policy)?;
-        if !terms.entry.is_empty() {
-            return Err(LockError::UnknownOption(b"REENTRANT".to_vec()));
-        }
-        if terms.adopts {
-            return Err(LockError::UnknownOption(b"ADOPT".to_vec()));
-        }
         Ok(Self { keys, owner: terms.owner(owner)?, terms })
     }
 }
@@ -110,32 +108,30 @@ pub(crate) struct HeldAll<'a> {
 impl<'a> HeldAll<'a> {
     /// Reads the words of MRELEASE.
     pub(crate) fn parse_release(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(RELEASE.name, words);
+        let mut args = Args::new(&RELEASE, words);
         let owner = args.owner()?;
-        Self::parse_rest(owner, args, true)
+        Self::parse_rest(owner, args)
     }
 
     /// Reads the words of MRENEW.
     pub(crate) fn parse_renew(words: &'a [&'a [u8]], policy: &Policy) -> Result<(Self, Lease), LockError> {
-        let mut args = Args::new(RENEW.name, words);
+        let mut args = Args::new(&RENEW, words);
         let owner = args.owner()?;
         let lease = policy.lease_in_ms("milliseconds", &mut args)?;
-        Ok((Self::parse_rest(owner, args, false)?, lease))
+        Ok((Self::parse_rest(owner, args)?, lease))
     }
 
-    fn parse_rest(owner: &'a [u8], mut args: Args<'a>, may_cancel: bool) -> Result<Self, LockError> {
+    fn parse_rest(owner: &'a [u8], mut args: Args<'a>) -> Result<Self, LockError> {
         let keys = args.keys()?;
-        let (mut fence, mut cancels, mut mode) = (None, None, ModeWords::default());
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if may_cancel && word.eq_ignore_ascii_case(b"CANCEL") {
-                set_once(&mut cancels, "CANCEL", ())?;
-            } else if may_cancel || !mode.read(word, &mut args)? {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        let (mut fence, mut cancels, mut mode) = (None, false, ModeWords::default());
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Fence => fence = Some(args.fence()?),
+                Token::Cancel => cancels = true,
+                other => mode.read(other, &mut args)?,
             }
         }
-        Ok(Self { owner, keys, fence, permits: mode.finish()?, cancels: cancels.is_some() })
+        Ok(Self { owner, keys, fence, permits: mode.finish()?, cancels })
     }
 
     /// The fence of the owner's hold on a lock, unless another was named.

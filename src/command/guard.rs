@@ -25,7 +25,8 @@ pub(crate) const SPEC: Spec = Spec {
         Arg::string("arg").optional().many(),
     ],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// How many words come before the command that is guarded, the name among them.
 pub(crate) const WORDS_BEFORE_COMMAND: usize = 4;
@@ -48,7 +49,7 @@ pub(crate) struct Guard<'a> {
 impl<'a> Guard<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let key = args.key()?;
         let owner = args.owner()?;
         let fence = match words.get(2) {

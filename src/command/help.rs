@@ -9,7 +9,8 @@ pub(crate) const SPEC: Spec = Spec {
     arity: 1,
     acl: "read fast",
     ..Spec::KEYLESS
-};
+}
+.with_grammar();
 
 /// The lines of the reply.
 pub(crate) fn lines() -> impl Iterator<Item = String> {

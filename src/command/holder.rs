@@ -1,6 +1,8 @@
 //! Who says that it holds which lock: what RELEASE, RENEW, CHECK and CONVERT begin with.
 
-use super::args::{set_once, Args};
+use super::args::Args;
+use super::spec::Spec;
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::{Fence, Hold, Lock};
 
@@ -14,27 +16,24 @@ pub(crate) struct Holder<'a> {
 }
 
 impl<'a> Holder<'a> {
-    /// Reads the words after the command's name. Options that not all of these commands have go to `option`, which
-    /// says whether it knows them.
+    /// Reads the words after the command's name. Options that not all of these commands have go to `read`.
     pub(crate) fn parse(
-        command: &'static str,
+        spec: &'static Spec,
         words: &'a [&'a [u8]],
-        mut option: impl FnMut(&'a [u8], &mut Args<'a>) -> Result<bool, LockError>,
+        mut read: impl FnMut(Token, &mut Args<'a>) -> Result<(), LockError>,
     ) -> Result<Self, LockError> {
-        let mut args = Args::new(command, words);
+        let mut args = Args::new(spec, words);
         let key = args.key()?;
         let owner = args.owner()?;
-        let (mut fence, mut info) = (None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if word.eq_ignore_ascii_case(b"WITHINFO") {
-                set_once(&mut info, "WITHINFO", ())?;
-            } else if !option(word, &mut args)? {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        let (mut fence, mut with_info) = (None, false);
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Fence => fence = Some(args.fence()?),
+                Token::WithInfo => with_info = true,
+                other => read(other, &mut args)?,
             }
         }
-        Ok(Self { key, owner, fence, with_info: info.is_some() })
+        Ok(Self { key, owner, fence, with_info })
     }
 
     /// The hold that is meant.
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> {
-        Holder::parse("lock.check", words, |_, _| Ok(false))
+        Holder::parse(&super::super::check::SPEC, words, |other, _| Err(Args::unread(other)))
     }
 
     #[test]

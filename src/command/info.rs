@@ -13,11 +13,12 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N holds",
     args: &[Arg::KEY],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// Reads the words after the command's name.
 pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
-    let mut args = Args::new(SPEC.name, words);
+    let mut args = Args::new(&SPEC, words);
     let key = args.key()?;
     args.finish()?;
     Ok(key)

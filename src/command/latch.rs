@@ -3,10 +3,11 @@
 //! A gate that opens when n parties have counted. Each may set it, as only the first is heard, and under an id each counts
 //! once: so every request can be sent again, and the parties may start in any order.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use super::terms;
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::{LATCH_IDS_MAX, LATCH_LIFE_MS_MAX, LATCH_SIZE_MAX};
 use crate::primitive::latch::Latch;
@@ -17,9 +18,10 @@ pub(crate) const SET: Spec = Spec {
     flags: "write deny-oom fast",
     arity: -3,
     acl: "write fast",
-    args: &[Arg::KEY, Arg::int("count"), Arg::int("milliseconds").after("PX").optional()],
+    args: &[Arg::KEY, Arg::int("count"), Arg::int("milliseconds").after(Token::Px).optional()],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const DOWN: Spec = Spec {
     name: "latch.down",
@@ -30,7 +32,8 @@ pub(crate) const DOWN: Spec = Spec {
     complexity: "O(log N) with N ids",
     args: &[Arg::KEY, Arg::string("id").optional()],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const AWAIT: Spec = Spec {
     name: "latch.await",
@@ -40,7 +43,8 @@ pub(crate) const AWAIT: Spec = Spec {
     acl: "read slow blocking",
     args: &[Arg::KEY, terms::BLOCK],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const INFO: Spec = Spec {
     name: "latch.info",
@@ -51,7 +55,8 @@ pub(crate) const INFO: Spec = Spec {
     complexity: "O(N) with N ids that are shown, at most 1000",
     args: &[Arg::KEY],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// A request to set a latch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +70,12 @@ pub(crate) struct SetLatch<'a> {
 impl<'a> SetLatch<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SET.name, words);
+        let mut args = Args::new(&SET, words);
         let key = args.new_key()?;
         let size = args.count("count", LATCH_SIZE_MAX)?;
         let mut life_ms = None;
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"PX") {
-                set_once(&mut life_ms, "PX", args.number("PX", 1, LATCH_LIFE_MS_MAX)?)?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
-            }
+        while args.next_option()?.is_some() {
+            life_ms = Some(args.number("PX", 1, LATCH_LIFE_MS_MAX)?);
         }
         Ok(Self { key, size, life_ms })
     }
@@ -98,7 +99,7 @@ pub(crate) struct CountDown<'a> {
 impl<'a> CountDown<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(DOWN.name, words);
+        let mut args = Args::new(&DOWN, words);
         let key = args.key()?;
         let id = args.optional_id()?;
         args.finish()?;
@@ -136,15 +137,11 @@ pub(crate) struct AwaitLatch<'a> {
 impl<'a> AwaitLatch<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(AWAIT.name, words);
+        let mut args = Args::new(&AWAIT, words);
         let key = args.key()?;
         let mut wait = None;
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"BLOCK") {
-                set_once(&mut wait, "BLOCK", policy.block_ms(&mut args).map(Wait::block)?)?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
-            }
+        while args.next_option()?.is_some() {
+            wait = Some(Wait::block(policy.block_ms(&mut args)?));
         }
         Ok(Self { key, wait })
     }
@@ -152,7 +149,7 @@ impl<'a> AwaitLatch<'a> {
 
 /// Reads the words after the name of LATCH.INFO.
 pub(crate) fn parse_info<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
-    let mut args = Args::new(INFO.name, words);
+    let mut args = Args::new(&INFO, words);
     let key = args.key()?;
     args.finish()?;
     Ok(key)

@@ -21,7 +21,8 @@ pub(crate) const SET: Spec = Spec {
     acl: "admin dangerous write",
     args: &[Arg::KEY, Arg::int("size"), Arg::int("left"), Arg::int("expires-unix-ms")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const DOWN: Spec = Spec {
     name: "latch._down",
@@ -32,7 +33,8 @@ pub(crate) const DOWN: Spec = Spec {
     complexity: "O(log N) with N ids",
     args: &[Arg::KEY, Arg::int("left"), Arg::string("id").optional()],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// A latch as it stands in the stream, after the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub(crate) struct SetEffect {
 impl SetEffect {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SET.name, words);
+        let mut args = Args::new(&SET, words);
         args.key()?;
         let (size, left, expires) = (number(&mut args)?, number(&mut args)?, number(&mut args)?);
         args.finish()?;
@@ -82,7 +84,7 @@ pub(crate) struct DownEffect<'a> {
 impl<'a> DownEffect<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(DOWN.name, words);
+        let mut args = Args::new(&DOWN, words);
         args.key()?;
         let left = u32::try_from(number(&mut args)?).map_err(|_| LockError::BadEffect)?;
         let id = args.optional_id().map_err(|_| LockError::BadEffect)?;

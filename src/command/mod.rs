@@ -31,6 +31,7 @@ pub(crate) mod set_limit;
 pub(crate) mod spec;
 pub(crate) mod stats;
 pub(crate) mod terms;
+pub(crate) mod token;
 pub(crate) mod transfer;
 pub(crate) mod waiters;
 

@@ -8,10 +8,11 @@
 //! Replies 1 when it is so, and nil when the time is over. Without BLOCK it tells whether it is so now. It only reads,
 //! stands in no queue and is in nobody's way.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::policy::{Policy, Wait};
 use super::spec::{Arg, Spec};
 use super::terms;
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::condition::{Condition, View};
 use crate::primitive::{Fence, Lock};
@@ -28,15 +29,16 @@ pub(crate) const SPEC: Spec = Spec {
         Arg::one_of(
             "condition",
             &[
-                Arg::word("free", "FREE"),
-                Arg::block("changed", &[Arg::word("changed", "CHANGED"), terms::FENCE]),
-                Arg::block("wanted", &[Arg::string("owner"), Arg::word("wanted", "WANTED")]),
+                Arg::word("free", Token::Free),
+                Arg::block("changed", &[Arg::word("changed", Token::Changed), terms::FENCE]),
+                Arg::block("wanted", &[Arg::string("owner"), Arg::word("wanted", Token::Wanted)]),
             ],
         ),
         terms::BLOCK,
     ],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,29 +61,24 @@ impl<'a> Observe<'a> {
     /// Reads the words after the command's name. The word after FREE, CHANGED or an owner says which of them it is,
     /// so an owner can have any name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let key = args.key()?;
-        let mut what = if words.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"WANTED")) {
-            let owner = args.owner()?;
-            args.next_word();
-            What::Wanted(owner)
-        } else {
-            match args.required()? {
-                word if word.eq_ignore_ascii_case(b"FREE") => What::Free,
-                word if word.eq_ignore_ascii_case(b"CHANGED") => What::Changed(None),
-                word => return Err(LockError::UnknownOption(word.to_vec())),
-            }
+        let wanted =
+            words.get(2).and_then(|word| SPEC.option(word)).filter(|(token, _)| *token == Token::Wanted);
+        let owner = wanted.map(|_| args.owner()).transpose()?;
+        let mut what = match (owner, args.next_option()?) {
+            (Some(owner), _) => What::Wanted(owner),
+            (None, Some(Token::Free)) => What::Free,
+            (None, Some(Token::Changed)) => What::Changed(None),
+            (None, Some(other)) => return Err(Args::unread(other)),
+            (None, None) => return Err(LockError::Arity(SPEC.name)),
         };
         let mut wait = None;
-        while let Some(word) = args.next_word() {
-            match &mut what {
-                _ if word.eq_ignore_ascii_case(b"BLOCK") => {
-                    set_once(&mut wait, "BLOCK", policy.block_ms(&mut args).map(Wait::block)?)?;
-                }
-                What::Changed(fence) if word.eq_ignore_ascii_case(b"FENCE") => {
-                    set_once(fence, "FENCE", args.fence()?)?;
-                }
-                _ => return Err(LockError::UnknownOption(word.to_vec())),
+        while let Some(option) = args.next_option()? {
+            match (&mut what, option) {
+                (_, Token::Block) => wait = Some(Wait::block(policy.block_ms(&mut args)?)),
+                (What::Changed(fence), Token::Fence) => *fence = Some(args.fence()?),
+                (_, other) => return Err(Args::unread(other)),
             }
         }
         if what == What::Changed(None) && wait.is_none() {

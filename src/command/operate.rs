@@ -8,11 +8,12 @@
 //!
 //! They are commands of their own, and not options, so that an ACL can keep them from users.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::policy::Policy;
 use super::recovery;
 use super::spec::{Arg, Spec};
 use super::terms::{self, Terms};
+use super::token::Token;
 use std::fmt;
 
 use crate::error::{LockError, Quoted};
@@ -29,11 +30,12 @@ pub(crate) const BREAK: Spec = Spec {
     complexity: "O(N) with N holds",
     args: &[
         Arg::KEY,
-        Arg::string("owner").after("OWNER").optional(),
-        Arg::string("text").after("REASON").optional(),
+        Arg::string("owner").after(Token::Owner).optional(),
+        Arg::string("text").after(Token::Reason).optional(),
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const STEAL: Spec = Spec {
     name: "lock.steal",
@@ -53,7 +55,8 @@ pub(crate) const STEAL: Spec = Spec {
         terms::NOTE,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const CANCEL: Spec = Spec {
     name: "lock.cancel",
@@ -64,7 +67,8 @@ pub(crate) const CANCEL: Spec = Spec {
     complexity: "O(log N) with N waiters",
     args: &[Arg::KEY, Arg::string("owner")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// Whose holds were ended, for the log: how many, and the names of the first ones.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -108,19 +112,17 @@ pub(crate) struct Break<'a> {
 impl<'a> Break<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(BREAK.name, words);
+        let mut args = Args::new(&BREAK, words);
         let key = args.key()?;
-        let (mut owner, mut reason) = (None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"OWNER") {
-                set_once(&mut owner, "OWNER", args.owner_after("OWNER")?)?;
-            } else if word.eq_ignore_ascii_case(b"REASON") {
-                set_once(&mut reason, "REASON", args.text("REASON")?)?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        let (mut owner, mut reason) = (None, &b""[..]);
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Owner => owner = Some(args.owner_after("OWNER")?),
+                Token::Reason => reason = args.text("REASON")?,
+                other => return Err(Args::unread(other)),
             }
         }
-        Ok(Self { key, owner, reason: reason.unwrap_or_default() })
+        Ok(Self { key, owner, reason })
     }
 
     /// Ends the holds; whose they were.
@@ -152,25 +154,10 @@ pub(crate) struct Steal<'a> {
 impl<'a> Steal<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(STEAL.name, words);
+        let mut args = Args::new(&STEAL, words);
         let key = args.new_key()?;
         let owner = args.owner()?;
         let terms = Terms::parse(&mut args, policy)?;
-        let unknown = |is_there: bool, word: &str| {
-            if is_there {
-                Err(LockError::UnknownOption(word.into()))
-            } else {
-                Ok(())
-            }
-        };
-        unknown(terms.wait.is_some_and(|wait| wait.block_ms.is_some()), "BLOCK")?;
-        unknown(terms.wait.is_some_and(|wait| wait.keep_ms.is_some()), "QUEUE")?;
-        unknown(terms.fence.is_some(), "FENCE")?;
-        unknown(terms.nx, "NX")?;
-        unknown(terms.adopts, "ADOPT")?;
-        unknown(!terms.entry.is_empty(), "REENTRANT")?;
-        unknown(terms.span.tie.is_some(), "TIED")?;
-        unknown(terms.with_info, "WITHINFO")?;
         Ok(Self { key, owner, terms })
     }
 
@@ -192,7 +179,7 @@ impl<'a> Steal<'a> {
 
 /// Reads the words of `LOCK.CANCEL`: key and owner.
 pub(crate) fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [u8]), LockError> {
-    let mut args = Args::new(CANCEL.name, words);
+    let mut args = Args::new(&CANCEL, words);
     let (key, owner) = (args.key()?, args.owner()?);
     args.finish()?;
     Ok((key, owner))

@@ -8,6 +8,7 @@ use crate::primitive::waiter::WaiterKind;
 use crate::primitive::{Lease, Moment};
 
 use super::args::Args;
+use super::token::Token;
 use crate::error::LockError;
 
 /// The settings that a command needs.
@@ -48,6 +49,17 @@ impl Policy {
         match self.finds_deadlocks.then(find).flatten() {
             Some(cycle) => Err(LockError::Deadlock(cycle)),
             None => Ok(()),
+        }
+    }
+
+    /// The lease that PX, EX or NOEXPIRE asks for.
+    #[inline]
+    pub(crate) fn lease(&self, option: Token, args: &mut Args) -> Result<Lease, LockError> {
+        match option {
+            Token::Px => self.lease_ms(args),
+            Token::Ex => self.lease_s(args),
+            Token::NoExpire => Ok(Lease::NEVER),
+            other => Err(Args::unread(other)),
         }
     }
 

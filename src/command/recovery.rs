@@ -5,6 +5,7 @@
 
 use super::args::Args;
 use super::spec::{Arg, Spec};
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::{LockManager, Moment};
 
@@ -14,18 +15,15 @@ pub(crate) const SPEC: Spec = Spec {
     flags: "admin",
     arity: -1,
     acl: "slow admin dangerous",
-    args: &[Arg::word("end", "END").optional()],
+    args: &[Arg::word("end", Token::EndRecovery).optional()],
     ..Spec::KEYLESS
-};
+}
+.with_grammar();
 
 /// Reads the words after the command's name; whether the window is to end.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
-    let mut args = Args::new(SPEC.name, words);
-    let ends = match args.next_word() {
-        Some(word) if word.eq_ignore_ascii_case(b"END") => true,
-        Some(word) => return Err(LockError::UnknownOption(word.to_vec())),
-        None => false,
-    };
+    let mut args = Args::new(&SPEC, words);
+    let ends = args.next_option()?.is_some();
     args.finish()?;
     Ok(ends)
 }

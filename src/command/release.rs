@@ -6,12 +6,13 @@
 //! PERMITS gives back some of a semaphore's permits. AFTER gives the lock a cooldown. CANCEL ends
 //! the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::holder::Holder;
 use super::operate::cancel_wait;
 use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms;
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::{LEASE_MS_MAX, PERMITS_MAX};
 use crate::primitive::permits::ALL;
@@ -32,18 +33,19 @@ pub(crate) const SPEC: Spec = Spec {
         Arg::one_of(
             "what",
             &[
-                Arg::string("id").after("REENTRANT"),
-                Arg::word("all", "ALL"),
-                Arg::int("permits").after("PERMITS"),
+                Arg::string("id").after(Token::Reentrant),
+                Arg::word("all", Token::All),
+                Arg::int("permits").after(Token::Permits),
             ],
         )
         .optional(),
-        Arg::int("cooldown-milliseconds").after("AFTER").optional(),
+        Arg::int("cooldown-milliseconds").after(Token::After).optional(),
         terms::CANCEL,
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// What the owner gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,25 +101,22 @@ pub(crate) enum Released {
 impl<'a> Release<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let (mut what, mut after, mut cancels) = (None, None, None);
-        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
-            if word.eq_ignore_ascii_case(b"REENTRANT") {
-                set_once(&mut what, "REENTRANT", What::Entry(args.entry()?)).map(|()| true)
-            } else if word.eq_ignore_ascii_case(b"ALL") {
-                set_once(&mut what, "ALL", What::All).map(|()| true)
-            } else if word.eq_ignore_ascii_case(b"PERMITS") {
-                let permits = args.count("PERMITS", PERMITS_MAX)?;
-                set_once(&mut what, "PERMITS", What::Permits(permits)).map(|()| true)
-            } else if word.eq_ignore_ascii_case(b"AFTER") {
-                let ms = args.number("AFTER", 1, i64::from(LEASE_MS_MAX))?;
-                set_once(&mut after, "AFTER", Lease::ms(ms.unsigned_abs())).map(|()| true)
-            } else if word.eq_ignore_ascii_case(b"CANCEL") {
-                set_once(&mut cancels, "CANCEL", ()).map(|()| true)
-            } else {
-                Ok(false)
+        let (mut what, mut after, mut cancels) = (What::Entry(b""), None, false);
+        let holder = Holder::parse(&SPEC, words, |option, args: &mut Args<'a>| {
+            match option {
+                Token::Reentrant => what = What::Entry(args.entry()?),
+                Token::All => what = What::All,
+                Token::Permits => what = What::Permits(args.count("PERMITS", PERMITS_MAX)?),
+                Token::After => {
+                    let ms = args.number("AFTER", 1, i64::from(LEASE_MS_MAX))?;
+                    after = Some(Lease::ms(ms.unsigned_abs()));
+                }
+                Token::Cancel => cancels = true,
+                other => return Err(Args::unread(other)),
             }
+            Ok(())
         })?;
-        Ok(Self { holder, what: what.unwrap_or(What::Entry(b"")), after, cancels: cancels.is_some() })
+        Ok(Self { holder, what, after, cancels })
     }
 
     /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request

@@ -7,11 +7,12 @@
 //! In the recovery window after a failover, a hold of that fence that this server has never heard of stands again, in the
 //! mode that is named; without one, exclusive. At any other time the mode changes nothing.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::holder::Holder;
 use super::policy::Policy;
 use super::spec::{Arg, Spec};
 use super::terms::{self, ModeWords};
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::bounds::Tie;
 use crate::primitive::waiter::AcquireRequest;
@@ -35,7 +36,8 @@ pub(crate) const SPEC: Spec = Spec {
         terms::WITHINFO,
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,14 +57,14 @@ impl<'a> Renew<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
         let (mut lease, mut mode, mut tie, mut note) = (None, ModeWords::default(), None, None);
-        let holder = Holder::parse(SPEC.name, words, |word, args: &mut Args<'a>| {
-            if word.eq_ignore_ascii_case(b"TIED") {
-                set_once(&mut tie, "TIED", policy.tie(args)?).map(|()| true)
-            } else if word.eq_ignore_ascii_case(b"NOTE") {
-                set_once(&mut note, "NOTE", args.note()?).map(|()| true)
-            } else {
-                Ok(terms::read_lease(word, args, policy, &mut lease)? || mode.read(word, args)?)
+        let holder = Holder::parse(&SPEC, words, |option, args: &mut Args<'a>| {
+            match option {
+                Token::Tied => tie = Some(policy.tie(args)?),
+                Token::Note => note = Some(args.note()?),
+                Token::Px | Token::Ex | Token::NoExpire => lease = Some(policy.lease(option, args)?),
+                other => mode.read(other, args)?,
             }
+            Ok(())
         })?;
         Ok(Self { holder, lease, permits: mode.finish()?, tie, note })
     }

@@ -18,11 +18,12 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// Reads the words after the command's name: the key.
 pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
-    let mut args = Args::new(SPEC.name, words);
+    let mut args = Args::new(&SPEC, words);
     let key = args.key()?;
     args.finish()?;
     Ok(key)

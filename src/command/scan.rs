@@ -1,9 +1,10 @@
 //! `LOCK.SCAN cursor [MATCH pattern] [COUNT count] [OWNER owner] [CONTENDED]`: which locks there are, some with each call. Reads
 //! only.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::glob;
 use super::spec::{Arg, Spec};
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::{SCAN_COUNT_DEFAULT, SCAN_COUNT_MAX, SCAN_PATTERN_BYTES_MAX};
 
@@ -16,13 +17,14 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N locks looked at, for each call",
     args: &[
         Arg::int("cursor"),
-        Arg::string("pattern").after("MATCH").optional(),
-        Arg::int("count").after("COUNT").optional(),
-        Arg::string("owner").after("OWNER").optional(),
-        Arg::word("contended", "CONTENDED").optional(),
+        Arg::string("pattern").after(Token::Match).optional(),
+        Arg::int("count").after(Token::Count).optional(),
+        Arg::string("owner").after(Token::Owner).optional(),
+        Arg::word("contended", Token::Contended).optional(),
     ],
     ..Spec::KEYLESS
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,34 +43,28 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let from = args.number("the cursor", 0, i64::from(u32::MAX))?;
-        let (mut pattern, mut count, mut owner, mut contended) = (None, None, None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"MATCH") {
-                let given = args.value("MATCH")?;
-                if given.len() > SCAN_PATTERN_BYTES_MAX {
-                    return Err(LockError::PatternLength);
+        let from = from.unsigned_abs() as u32;
+        let mut scan = Self { from, pattern: None, count: SCAN_COUNT_DEFAULT, owner: None, contended: false };
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Match => {
+                    let pattern = args.value("MATCH")?;
+                    if pattern.len() > SCAN_PATTERN_BYTES_MAX {
+                        return Err(LockError::PatternLength);
+                    }
+                    scan.pattern = Some(pattern);
                 }
-                set_once(&mut pattern, "MATCH", given)?;
-            } else if word.eq_ignore_ascii_case(b"COUNT") {
-                let n = args.number("COUNT", 1, SCAN_COUNT_MAX as i64)?;
-                set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
-            } else if word.eq_ignore_ascii_case(b"OWNER") {
-                set_once(&mut owner, "OWNER", args.value("OWNER")?)?;
-            } else if word.eq_ignore_ascii_case(b"CONTENDED") {
-                set_once(&mut contended, "CONTENDED", ())?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
+                Token::Count => {
+                    scan.count = args.number("COUNT", 1, SCAN_COUNT_MAX as i64)?.unsigned_abs() as usize;
+                }
+                Token::Owner => scan.owner = Some(args.value("OWNER")?),
+                Token::Contended => scan.contended = true,
+                other => return Err(Args::unread(other)),
             }
         }
-        Ok(Self {
-            from: from.unsigned_abs() as u32,
-            pattern,
-            count: count.unwrap_or(SCAN_COUNT_DEFAULT),
-            owner,
-            contended: contended.is_some(),
-        })
+        Ok(scan)
     }
 
     /// Whether a lock of this name is wanted. `steps` counts what that took.

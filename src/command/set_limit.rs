@@ -20,7 +20,8 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N holds and waiters",
     args: &[Arg::KEY, Arg::int("limit")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) struct SetLimit<'a> {
 impl<'a> SetLimit<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let key = args.key()?;
         let limit = args.count("limit", PERMITS_MAX)?;
         args.finish()?;

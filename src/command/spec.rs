@@ -1,4 +1,7 @@
-//! What the server is told about a command: arity, flags, key, ACL categories and documentation, as data.
+//! A command as data: what the server is told about it (arity, flags, key, ACL categories, documentation), and the grammar of
+//! its options, by which they are read.
+
+use super::token::{Token, Tokens};
 
 /// One command.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +20,7 @@ pub(crate) struct Spec {
     /// The version of the module that had it first.
     pub since: &'static str,
     pub args: &'static [Arg],
+    pub grammar: Grammar,
 }
 
 /// What a command does with its key, and where that stands.
@@ -47,6 +51,7 @@ impl Spec {
         complexity: "O(1)",
         since: "0.1.0",
         args: &[],
+        grammar: Grammar::NONE,
     };
     /// The rest of a command that reads its key.
     pub(crate) const READS_KEY: Self = Self { key: Key::Read, ..Self::WRITES_KEY };
@@ -56,6 +61,21 @@ impl Spec {
     /// Whether the command is for the AOF and replicas, and not for users.
     pub(crate) fn is_internal(&self) -> bool {
         self.name.contains("._")
+    }
+
+    /// The option that this word names, and those of which none may have been given before it. Returns `None` if the command
+    /// has no such option.
+    #[inline]
+    pub(crate) fn option(&self, word: &[u8]) -> Option<(Token, Tokens)> {
+        let token = Tokens::find(self.grammar.options, word)?;
+        let itself = Tokens::of(token);
+        let group = self.grammar.choices.into_iter().find(|choices| choices.overlap(itself));
+        Some((token, group.unwrap_or(itself)))
+    }
+
+    /// The same with its grammar, which follows from the arguments.
+    pub(crate) const fn with_grammar(self) -> Self {
+        Self { grammar: Grammar::of(self.args), ..self }
     }
 
     /// The command's line in a manual.
@@ -69,13 +89,39 @@ impl Spec {
     }
 }
 
+/// Which options there are, and which exclude each other: what the arguments say, as it is looked up for each word of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grammar {
+    options: Tokens,
+    /// Of each group one can stand.
+    choices: [Tokens; 2],
+}
+
+impl Grammar {
+    const NONE: Self = Self { options: Tokens::NONE, choices: [Tokens::NONE; 2] };
+
+    const fn of(mut args: &[Arg]) -> Self {
+        let mut grammar = Self::NONE;
+        while let [arg, rest @ ..] = args {
+            grammar.options = grammar.options.and(arg.tokens());
+            if let ArgType::OneOf(choices) = arg.kind {
+                let [first, second] = grammar.choices;
+                assert!(!second.overlap(second), "there is room for two groups");
+                grammar.choices = [Arg::heads(choices), first];
+            }
+            args = rest;
+        }
+        grammar
+    }
+}
+
 /// One argument.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arg {
     pub name: &'static str,
     pub kind: ArgType,
     /// The option word before it.
-    pub token: Option<&'static str>,
+    pub token: Option<Token>,
     pub optional: bool,
     /// Whether there can be several, one after the other.
     pub many: bool,
@@ -109,7 +155,7 @@ impl Arg {
     }
 
     /// An option that is only its own word.
-    pub(crate) const fn word(name: &'static str, token: &'static str) -> Self {
+    pub(crate) const fn word(name: &'static str, token: Token) -> Self {
         Self::new(name, ArgType::Word).after(token)
     }
 
@@ -128,7 +174,7 @@ impl Arg {
     }
 
     /// The same, behind an option word.
-    pub(crate) const fn after(self, token: &'static str) -> Self {
+    pub(crate) const fn after(self, token: Token) -> Self {
         Self { token: Some(token), ..self }
     }
 
@@ -142,6 +188,35 @@ impl Arg {
         Self { many: true, ..self }
     }
 
+    /// All tokens in it.
+    const fn tokens(&self) -> Tokens {
+        let mut all = match self.token {
+            Some(token) => Tokens::of(token),
+            None => Tokens::NONE,
+        };
+        if let ArgType::Block(mut parts) | ArgType::OneOf(mut parts) = self.kind {
+            while let [part, rest @ ..] = parts {
+                all = all.and(part.tokens());
+                parts = rest;
+            }
+        }
+        all
+    }
+
+    /// The tokens with which these begin.
+    const fn heads(mut choices: &[Self]) -> Tokens {
+        let mut heads = Tokens::NONE;
+        while let [choice, rest @ ..] = choices {
+            heads = heads.and(match (choice.kind, choice.token) {
+                (ArgType::Block([first, ..]), _) => Self::heads(std::slice::from_ref(first)),
+                (_, Some(token)) => Tokens::of(token),
+                (_, None) => Tokens::NONE,
+            });
+            choices = rest;
+        }
+        heads
+    }
+
     fn join(args: &[Self], between: &str) -> String {
         args.iter().map(Self::syntax).collect::<Vec<_>>().join(between)
     }
@@ -153,8 +228,13 @@ impl Arg {
             ArgType::Block(parts) => Self::join(parts, " "),
             ArgType::Key | ArgType::String | ArgType::Integer => self.name.to_owned(),
         };
-        let words: Vec<&str> =
-            self.token.into_iter().chain(Some(value.as_str())).filter(|w| !w.is_empty()).collect();
+        let words: Vec<&str> = self
+            .token
+            .map(Token::text)
+            .into_iter()
+            .chain(Some(value.as_str()))
+            .filter(|w| !w.is_empty())
+            .collect();
         let more = if self.many { " ..." } else { "" };
         let text = words.join(" ") + more;
         if self.optional {

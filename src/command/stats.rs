@@ -2,6 +2,7 @@
 
 use super::args::Args;
 use super::spec::{Arg, Spec};
+use super::token::Token;
 use crate::error::LockError;
 
 pub(crate) const SPEC: Spec = Spec {
@@ -10,19 +11,17 @@ pub(crate) const SPEC: Spec = Spec {
     flags: "readonly",
     arity: -1,
     acl: "read slow",
-    args: &[Arg::word("reset", "RESET").optional()],
+    args: &[Arg::word("reset", Token::Reset).optional()],
     ..Spec::KEYLESS
-};
+}
+.with_grammar();
 
 /// Reads the words after the command's name; whether all is to begin anew.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
-    let mut args = Args::new(SPEC.name, words);
-    let Some(word) = args.next_word() else { return Ok(false) };
-    if !word.eq_ignore_ascii_case(b"RESET") {
-        return Err(LockError::UnknownOption(word.to_vec()));
-    }
+    let mut args = Args::new(&SPEC, words);
+    let resets = args.next_option()?.is_some();
     args.finish()?;
-    Ok(true)
+    Ok(resets)
 }
 
 #[cfg(test)]

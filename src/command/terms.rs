@@ -1,8 +1,9 @@
 //! How somebody wants a lock: the options that all commands share which take one.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::policy::{Policy, Wait};
 use super::spec::Arg;
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::{HOLDS_MAX, LEASE_MS_MAX, PERMITS_MAX};
 use crate::primitive::bounds::Span;
@@ -16,26 +17,29 @@ use crate::primitive::{Fence, Lease, Owner, Permits, Step};
 pub(crate) const LEASE: Arg = Arg::one_of(
     "lease",
     &[
-        Arg::int("milliseconds").after("PX"),
-        Arg::int("seconds").after("EX"),
-        Arg::word("no-expiry", "NOEXPIRE"),
+        Arg::int("milliseconds").after(Token::Px),
+        Arg::int("seconds").after(Token::Ex),
+        Arg::word("no-expiry", Token::NoExpire),
     ],
 )
 .optional();
 
 /// For how long to wait, on the connection.
-pub(crate) const BLOCK: Arg = Arg::int("wait-milliseconds").after("BLOCK").optional();
+pub(crate) const BLOCK: Arg = Arg::int("wait-milliseconds").after(Token::Block).optional();
 
 /// For how long to keep the place in line while no connection waits for it, and where to publish that its turn has come.
 pub(crate) const QUEUE: Arg = Arg::block(
     "ticket",
-    &[Arg::int("ticket-milliseconds").after("QUEUE"), Arg::string("channel").after("NOTIFY").optional()],
+    &[
+        Arg::int("ticket-milliseconds").after(Token::Queue),
+        Arg::string("channel").after(Token::Notify).optional(),
+    ],
 )
 .optional();
 
-const SHARED: Arg = Arg::word("shared", "SHARED");
-const LIMIT: Arg = Arg::int("limit").after("LIMIT");
-const PERMITS: Arg = Arg::int("permits").after("PERMITS").optional();
+const SHARED: Arg = Arg::word("shared", Token::Shared);
+const LIMIT: Arg = Arg::int("limit").after(Token::Limit);
+const PERMITS: Arg = Arg::int("permits").after(Token::Permits).optional();
 
 /// With whom.
 pub(crate) const MODE: Arg =
@@ -44,25 +48,25 @@ pub(crate) const MODE: Arg =
 /// The same where one lock is asked for, whose limit can be taken as it is.
 pub(crate) const MODE_OR_ADOPTED: Arg = Arg::one_of(
     "mode",
-    &[SHARED, Arg::block("semaphore", &[LIMIT, Arg::word("adopt", "ADOPT").optional(), PERMITS])],
+    &[SHARED, Arg::block("semaphore", &[LIMIT, Arg::word("adopt", Token::Adopt).optional(), PERMITS])],
 )
 .optional();
 
 /// How long at most, how long at least, and with which connection.
 pub(crate) const BOUNDS: [Arg; 3] = [
     TIED,
-    Arg::int("maxhold-milliseconds").after("MAXHOLD").optional(),
-    Arg::int("minhold-milliseconds").after("MINHOLD").optional(),
+    Arg::int("maxhold-milliseconds").after(Token::MaxHold).optional(),
+    Arg::int("minhold-milliseconds").after(Token::MinHold).optional(),
 ];
 
-pub(crate) const TIED: Arg = Arg::int("grace-milliseconds").after("TIED").optional();
+pub(crate) const TIED: Arg = Arg::int("grace-milliseconds").after(Token::Tied).optional();
 
-pub(crate) const NX: Arg = Arg::word("not-held", "NX").optional();
-pub(crate) const CANCEL: Arg = Arg::word("cancel", "CANCEL").optional();
-pub(crate) const FENCE: Arg = Arg::int("fence").after("FENCE").optional();
-pub(crate) const NOTE: Arg = Arg::string("note").after("NOTE").optional();
-pub(crate) const WITHINFO: Arg = Arg::word("with-info", "WITHINFO").optional();
-pub(crate) const REENTRANT: Arg = Arg::string("id").after("REENTRANT").optional();
+pub(crate) const NX: Arg = Arg::word("not-held", Token::Nx).optional();
+pub(crate) const CANCEL: Arg = Arg::word("cancel", Token::Cancel).optional();
+pub(crate) const FENCE: Arg = Arg::int("fence").after(Token::Fence).optional();
+pub(crate) const NOTE: Arg = Arg::string("note").after(Token::Note).optional();
+pub(crate) const WITHINFO: Arg = Arg::word("with-info", Token::WithInfo).optional();
+pub(crate) const REENTRANT: Arg = Arg::string("id").after(Token::Reentrant).optional();
 
 /// The options of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,60 +95,35 @@ pub(crate) struct Terms<'a> {
 impl<'a> Terms<'a> {
     /// Reads all words that are left.
     pub(crate) fn parse(args: &mut Args<'a>, policy: &Policy) -> Result<Self, LockError> {
-        let (mut lease, mut fence, mut note, mut info) = (None, None, None, None);
-        let mut wait = WaitWords::default();
-        let (mut mode, mut entry) = (ModeWords::default(), None);
-        let (mut longest, mut shortest, mut tie) = (None, None, None);
-        let (mut adopts, mut nx) = (None, None);
-        while let Some(word) = args.next_word() {
-            // Nearly all who name anything name a lease.
-            if read_lease(word, args, policy, &mut lease)? {
-                continue;
-            }
-            if word.eq_ignore_ascii_case(b"ADOPT") {
-                set_once(&mut adopts, "ADOPT", ())?;
-            } else if word.eq_ignore_ascii_case(b"NX") {
-                set_once(&mut nx, "NX", ())?;
-            } else if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if word.eq_ignore_ascii_case(b"REENTRANT") {
-                set_once(&mut entry, "REENTRANT", args.entry()?)?;
-            } else if word.eq_ignore_ascii_case(b"TIED") {
-                set_once(&mut tie, "TIED", policy.tie(args)?)?;
-            } else if word.eq_ignore_ascii_case(b"MAXHOLD") {
-                let ms = args.number("MAXHOLD", 1, i64::from(LEASE_MS_MAX))?;
-                set_once(&mut longest, "MAXHOLD", Lease::ms(ms.unsigned_abs()))?;
-            } else if word.eq_ignore_ascii_case(b"MINHOLD") {
-                set_once(&mut shortest, "MINHOLD", policy.lease_in_ms("MINHOLD", args)?)?;
-            } else if word.eq_ignore_ascii_case(b"NOTE") {
-                set_once(&mut note, "NOTE", args.note()?)?;
-            } else if word.eq_ignore_ascii_case(b"WITHINFO") {
-                set_once(&mut info, "WITHINFO", ())?;
-            } else if !(mode.read(word, args)? || wait.read(word, args, policy)?) {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        let (mut lease, mut mode, mut wait) = (None, ModeWords::default(), WaitWords::default());
+        let (mut fence, mut note, mut entry) = (None, None, &b""[..]);
+        let (mut longest, mut shortest, mut tie) = (Lease::NEVER, Lease::NONE, None);
+        let (mut adopts, mut nx, mut with_info) = (false, false, false);
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Adopt => adopts = true,
+                Token::Nx => nx = true,
+                Token::Fence => fence = Some(args.fence()?),
+                Token::Reentrant => entry = args.entry()?,
+                Token::Tied => tie = Some(policy.tie(args)?),
+                Token::MaxHold => {
+                    longest = Lease::ms(args.number("MAXHOLD", 1, i64::from(LEASE_MS_MAX))?.unsigned_abs());
+                }
+                Token::MinHold => shortest = policy.lease_in_ms("MINHOLD", args)?,
+                Token::Note => note = Some(args.note()?),
+                Token::WithInfo => with_info = true,
+                Token::Px | Token::Ex | Token::NoExpire => lease = Some(policy.lease(option, args)?),
+                Token::Shared | Token::Limit | Token::Permits => mode.read(option, args)?,
+                other => wait.read(other, args, policy)?,
             }
         }
-        let (permits, with_info) = (mode.finish()?, info.is_some());
-        let (adopts, nx) = (adopts.is_some(), nx.is_some());
+        let permits = mode.finish()?;
         if adopts && permits.limit == ALL {
             return Err(LockError::AdoptWithoutLimit);
         }
-        let span =
-            Span { longest: longest.unwrap_or(Lease::NEVER), shortest: shortest.unwrap_or(Lease::NONE), tie };
+        let span = Span { longest, shortest, tie };
         let (wait, notify) = wait.finish()?;
-        Ok(Self {
-            permits,
-            adopts,
-            nx,
-            lease,
-            wait,
-            notify,
-            fence,
-            note,
-            entry: entry.unwrap_or_default(),
-            span,
-            with_info,
-        })
+        Ok(Self { permits, adopts, nx, lease, wait, notify, fence, note, entry, span, with_info })
     }
 
     /// Who asks; nothing when the server shall make a name up (`*`).
@@ -227,23 +206,20 @@ pub(crate) struct WaitWords<'a> {
 }
 
 impl<'a> WaitWords<'a> {
-    /// Reads the value of `word` if it is one of the three; whether it was one.
+    /// Reads the value of `option`, which is one of the three.
     pub(crate) fn read(
         &mut self,
-        word: &[u8],
+        option: Token,
         args: &mut Args<'a>,
         policy: &Policy,
-    ) -> Result<bool, LockError> {
-        if word.eq_ignore_ascii_case(b"BLOCK") {
-            set_once(&mut self.block_ms, "BLOCK", policy.block_ms(args)?)?;
-        } else if word.eq_ignore_ascii_case(b"QUEUE") {
-            set_once(&mut self.keep_ms, "QUEUE", policy.keep_ms(args)?)?;
-        } else if word.eq_ignore_ascii_case(b"NOTIFY") {
-            set_once(&mut self.notify, "NOTIFY", args.channel()?)?;
-        } else {
-            return Ok(false);
+    ) -> Result<(), LockError> {
+        match option {
+            Token::Block => self.block_ms = Some(policy.block_ms(args)?),
+            Token::Queue => self.keep_ms = Some(policy.keep_ms(args)?),
+            Token::Notify => self.notify = Some(args.channel()?),
+            other => return Err(Args::unread(other)),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// How to wait, if at all, and the channel of a ticket.
@@ -257,27 +233,6 @@ impl<'a> WaitWords<'a> {
     }
 }
 
-/// Reads the value of `word` into `lease` if it is an option of [`LEASE`]; whether it was one.
-#[inline]
-pub(crate) fn read_lease(
-    word: &[u8],
-    args: &mut Args,
-    policy: &Policy,
-    lease: &mut Option<Lease>,
-) -> Result<bool, LockError> {
-    if word.eq_ignore_ascii_case(b"PX") {
-        set_once(lease, "PX", policy.lease_ms(args)?)?;
-    } else if word.eq_ignore_ascii_case(b"EX") {
-        set_once(lease, "EX", policy.lease_s(args)?)?;
-    } else if word.eq_ignore_ascii_case(b"NOEXPIRE") {
-        set_once(lease, "NOEXPIRE", Lease::NEVER)?;
-    } else {
-        return Ok(false);
-    }
-    Ok(true)
-}
-
-/// The permits that these options ask for; [`ALL`] as a limit stands for SHARED.
 /// SHARED, LIMIT and PERMITS, as far as they have been read.
 #[derive(Default)]
 pub(crate) struct ModeWords {
@@ -286,19 +241,16 @@ pub(crate) struct ModeWords {
 }
 
 impl ModeWords {
-    /// Reads the value of `word` if it is one of the three; whether it was one.
+    /// Reads the value of `option`, which is one of the three.
     #[inline]
-    pub(crate) fn read(&mut self, word: &[u8], args: &mut Args) -> Result<bool, LockError> {
-        if word.eq_ignore_ascii_case(b"SHARED") {
-            set_once(&mut self.limit, "SHARED", ALL)?;
-        } else if word.eq_ignore_ascii_case(b"LIMIT") {
-            set_once(&mut self.limit, "LIMIT", args.count("LIMIT", PERMITS_MAX)?)?;
-        } else if word.eq_ignore_ascii_case(b"PERMITS") {
-            set_once(&mut self.count, "PERMITS", args.count("PERMITS", PERMITS_MAX)?)?;
-        } else {
-            return Ok(false);
+    pub(crate) fn read(&mut self, option: Token, args: &mut Args) -> Result<(), LockError> {
+        match option {
+            Token::Shared => self.limit = Some(ALL),
+            Token::Limit => self.limit = Some(args.count("LIMIT", PERMITS_MAX)?),
+            Token::Permits => self.count = Some(args.count("PERMITS", PERMITS_MAX)?),
+            other => return Err(Args::unread(other)),
         }
-        Ok(true)
+        Ok(())
     }
 
     /// The permits that they ask for; all of the lock if there were none.
@@ -326,7 +278,7 @@ mod tests {
     use crate::primitive::Moment;
 
     fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Terms<'a>, LockError> {
-        Terms::parse(&mut Args::new("lock.acquire", words), &Policy::default())
+        Terms::parse(&mut Args::new(&super::super::acquire::SPEC, words), &Policy::default())
     }
 
     #[test]
@@ -349,10 +301,10 @@ mod tests {
     #[test]
     fn no_seconds_where_leases_are_shorter() {
         let policy = Policy { max_lease_ms: 999, ..Policy::default() };
-        let parsed = Terms::parse(&mut Args::new("lock.acquire", &[b"EX", b"1"]), &policy);
+        let parsed = Terms::parse(&mut Args::new(&super::super::acquire::SPEC, &[b"EX", b"1"]), &policy);
         assert_eq!(parsed, Err(LockError::NoSecond { max_ms: 999 }));
         let policy = Policy { max_lease_ms: 1000, ..policy };
-        let parsed = Terms::parse(&mut Args::new("lock.acquire", &[b"EX", b"1"]), &policy);
+        let parsed = Terms::parse(&mut Args::new(&super::super::acquire::SPEC, &[b"EX", b"1"]), &policy);
         assert_eq!(parsed.unwrap().lease, Some(Lease::ms(1000)));
     }
 

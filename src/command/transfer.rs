@@ -4,13 +4,14 @@
 //! does not hold the lock. If the new owner waits for the lock, its wait ends with this grant. Sent again with the fence
 //! it replies the same fence once more.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::holder::Holder;
 use super::policy::Policy;
 use super::recovery;
 use super::report::Location;
 use super::spec::{Arg, Spec};
 use super::terms;
+use super::token::Token;
 use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::{Fence, Lease, Owner, Step, WaiterId};
@@ -24,7 +25,8 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N) with N holds of the lock, nearly always one",
     args: &[Arg::KEY, Arg::string("owner"), Arg::string("new-owner"), terms::LEASE, terms::FENCE],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,14 +40,13 @@ pub(crate) struct Transfer<'a> {
 impl<'a> Transfer<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]], policy: &Policy) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let (key, owner, to) = (args.key()?, args.owner()?, args.owner()?);
         let (mut lease, mut fence) = (None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"FENCE") {
-                set_once(&mut fence, "FENCE", args.fence()?)?;
-            } else if !terms::read_lease(word, &mut args, policy, &mut lease)? {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::Fence => fence = Some(args.fence()?),
+                other => lease = Some(policy.lease(other, &mut args)?),
             }
         }
         Ok(Self { holder: Holder { key, owner, fence, with_info: false }, to, lease })

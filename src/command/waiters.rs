@@ -1,8 +1,9 @@
 //! `LOCK.WAITERS key [COUNT n] [AFTER owner]`: who waits for a lock, the next one first. Reads only. A long line is read in
 //! several replies: each begins after the last owner of the one before.
 
-use super::args::{set_once, Args};
+use super::args::Args;
 use super::spec::{Arg, Spec};
+use super::token::Token;
 use crate::error::LockError;
 use crate::limits::{WAITERS_ROWS_DEFAULT, WAITERS_ROWS_MAX};
 
@@ -15,11 +16,12 @@ pub(crate) const SPEC: Spec = Spec {
     complexity: "O(N * H) with N rows of the reply and H holds of the lock",
     args: &[
         Arg::KEY,
-        Arg::int("count").after("COUNT").optional(),
-        Arg::string("owner").after("AFTER").optional(),
+        Arg::int("count").after(Token::Count).optional(),
+        Arg::string("owner").after(Token::After).optional(),
     ],
     ..Spec::READS_KEY
-};
+}
+.with_grammar();
 
 /// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,21 +36,19 @@ pub(crate) struct ListWaiters<'a> {
 impl<'a> ListWaiters<'a> {
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &'a [&'a [u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(SPEC.name, words);
+        let mut args = Args::new(&SPEC, words);
         let key = args.key()?;
-        let (mut count, mut after) = (None, None);
-        while let Some(word) = args.next_word() {
-            if word.eq_ignore_ascii_case(b"AFTER") {
-                let owner = args.value("AFTER")?;
-                set_once(&mut after, "AFTER", owner)?;
-            } else if word.eq_ignore_ascii_case(b"COUNT") {
-                let n = args.number("COUNT", 1, WAITERS_ROWS_MAX as i64)?;
-                set_once(&mut count, "COUNT", n.unsigned_abs() as usize)?;
-            } else {
-                return Err(LockError::UnknownOption(word.to_vec()));
+        let (mut count, mut after) = (WAITERS_ROWS_DEFAULT, None);
+        while let Some(option) = args.next_option()? {
+            match option {
+                Token::After => after = Some(args.value("AFTER")?),
+                Token::Count => {
+                    count = args.number("COUNT", 1, WAITERS_ROWS_MAX as i64)?.unsigned_abs() as usize;
+                }
+                other => return Err(Args::unread(other)),
             }
         }
-        Ok(Self { key, count: count.unwrap_or(WAITERS_ROWS_DEFAULT), after })
+        Ok(Self { key, count, after })
     }
 }
 

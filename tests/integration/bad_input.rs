@@ -192,7 +192,7 @@ fn options_that_are_unknown_repeated_or_contradictory() {
         ("LOCK.AWAIT k alice", unknown("alice")),
         ("LOCK.AWAIT k WANTED", unknown("WANTED")),
         ("LOCK.AWAIT k FREE FENCE 5", unknown("FENCE")),
-        ("LOCK.AWAIT k FREE CHANGED", unknown("CHANGED")),
+        ("LOCK.AWAIT k FREE CHANGED", twice("CHANGED")),
         ("LOCK.AWAIT k alice WANTED FENCE 5", unknown("FENCE")),
         ("LOCK.AWAIT k FREE BLOCK", no_value("BLOCK")),
         ("LOCK.AWAIT k FREE BLOCK 5 BLOCK 5", twice("BLOCK")),

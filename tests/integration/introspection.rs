@@ -171,6 +171,78 @@ fn command_docs_say_what_help_says() {
     assert_eq!(key.field("key_spec_index"), &0);
 }
 
+/// The words of an argument in a call, with values that are as good as any.
+fn words_of(arg: &Value) -> Vec<String> {
+    let parts = || arg.field("arguments").items().iter();
+    let value = match arg.field("type").text().as_str() {
+        "pure-token" => Vec::new(),
+        "oneof" => parts().take(1).flat_map(words_of).collect(),
+        "block" => parts().flat_map(words_of).collect(),
+        "integer" => vec!["1".to_owned()],
+        _ => vec!["x".to_owned()],
+    };
+    arg.get("token").map(Value::text).into_iter().chain(value).collect()
+}
+
+fn is_optional(arg: &Value) -> bool {
+    arg.get("flags").is_some_and(|flags| texts(flags).iter().any(|flag| flag == "optional"))
+}
+
+/// The words that a call needs, with each choice where it has to make one.
+fn forms(needed: &[&Value]) -> Vec<Vec<String>> {
+    needed.iter().fold(vec![Vec::new()], |forms, arg| {
+        let choices: Vec<Vec<String>> = match arg.field("type").text().as_str() {
+            "oneof" => arg.field("arguments").items().iter().map(words_of).collect(),
+            _ => vec![words_of(arg)],
+        };
+        let with = |form: &Vec<String>| {
+            choices.iter().map(|choice| [&form[..], &choice[..]].concat()).collect::<Vec<_>>()
+        };
+        forms.iter().flat_map(with).collect()
+    })
+}
+
+/// The options in an argument, each with its value.
+fn options_of(arg: &Value) -> Vec<Vec<String>> {
+    match arg.field("type").text().as_str() {
+        "oneof" | "block" => arg.field("arguments").items().iter().flat_map(options_of).collect(),
+        _ if arg.get("token").is_some() => vec![words_of(arg)],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_option_that_is_documented_is_read_and_no_other() {
+    let server = Server::start();
+    let mut asked = 0;
+    for name in texts(&server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"))) {
+        if name.contains("._") {
+            continue; // for the stream, whose words have places
+        }
+        let reply = server.cmd(&["COMMAND", "DOCS", &name]);
+        let Some(args) = reply.field(&name).get("arguments").map(Value::items) else { continue };
+        let (optional, needed): (Vec<&Value>, Vec<&Value>) = args.iter().partition(|arg| is_optional(arg));
+        let options: Vec<Vec<String>> = optional.iter().flat_map(|arg| options_of(arg)).collect();
+        for form in forms(&needed) {
+            let call = [vec![name.clone()], form].concat();
+            for option in [&[][..]].into_iter().chain(options.iter().map(Vec::as_slice)) {
+                let reply = server.cmd(&[&call[..], option].concat());
+                assert!(!is_unknown(&reply), "{call:?} {option:?}: {reply:?}");
+                asked += 1;
+            }
+            if !options.is_empty() {
+                let reply = server.cmd(&[&call[..], &["NOSUCHOPTION".to_owned()]].concat());
+                assert!(is_unknown(&reply), "{call:?}: {reply:?}");
+            }
+        }
+    }
+    assert!(asked > 70, "{asked} options");
+}
+
+fn is_unknown(reply: &Value) -> bool {
+    matches!(reply, Value::Error(text) if text.contains("unknown option"))
+}
+
 #[test]
 fn a_lock_is_a_value_like_others() {
     let server = Server::start();

@@ -31,7 +31,8 @@ pub(crate) const BOUNDS: Spec = Spec {
         Arg::block("tie", &[Arg::int("grace-ms"), Arg::int("node"), Arg::int("client")]).optional(),
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const COOL: Spec = Spec {
     name: "lock._cool",
@@ -51,7 +52,8 @@ pub(crate) const COOL: Spec = Spec {
         Arg::int("why"),
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// A moment as it stands in the stream: what is left of it, and where it is by the wall clock; in ms, -1 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

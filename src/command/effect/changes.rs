@@ -32,7 +32,8 @@ pub(crate) const RENEW: Spec = Spec {
         Arg::string("note").optional(),
     ],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const ENTER: Spec = Spec {
     name: "lock._enter",
@@ -42,7 +43,8 @@ pub(crate) const ENTER: Spec = Spec {
     acl: "admin dangerous write",
     args: &[Arg::KEY, Arg::int("fence"), Arg::string("id")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 pub(crate) const LEAVE: Spec = Spec {
     name: "lock._leave",
@@ -52,7 +54,8 @@ pub(crate) const LEAVE: Spec = Spec {
     acl: "admin dangerous write",
     args: &[Arg::KEY, Arg::int("fence"), Arg::string("id")],
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// A hold without its ids as it stands in the stream, after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,7 +32,8 @@ pub(crate) const STEP: Spec = Spec {
     ],
     complexity: "O(N) with N words",
     ..Spec::WRITES_KEY
-};
+}
+.with_grammar();
 
 /// One word of a command in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +133,7 @@ impl EffectKind {
 
     /// Reads the words of the command after its name: the key, which the server has read, and the effect.
     pub(crate) fn parse<'a>(self, words: &'a [&'a [u8]]) -> Result<LockEffect<'a>, LockError> {
-        let mut args = Args::new(self.spec().name, words);
+        let mut args = Args::new(self.spec(), words);
         args.key()?;
         self.parse_rest(&mut args)
     }
@@ -270,7 +271,7 @@ pub(crate) fn command_of<'a>(effects: &'a [LockEffect]) -> Option<(&'static CStr
 
 /// Reads the words of `LOCK._STEP`: the key, which the server has read, and the effects.
 pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<LockEffects<'a>, LockError> {
-    let mut args = Args::new(STEP.name, words);
+    let mut args = Args::new(&STEP, words);
     args.key()?;
     let mut effects = LockEffects::new();
     while let Some(name) = args.next_word() {

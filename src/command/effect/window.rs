@@ -20,7 +20,8 @@ pub(crate) const RECOVERY: Spec = Spec {
     acl: "admin dangerous write",
     args: &[Arg::int("known"), Arg::int("newest"), Arg::int("left-ms"), Arg::int("end-unix-ms")],
     ..Spec::KEYLESS
-};
+}
+.with_grammar();
 
 /// Whether a window is open, as it stands in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl WindowEffect {
 
     /// Reads the words after the command's name.
     pub(crate) fn parse(words: &[&[u8]]) -> Result<Self, LockError> {
-        let mut args = Args::new(RECOVERY.name, words);
+        let mut args = Args::new(&RECOVERY, words);
         let number = |args: &mut Args| {
             let n = parse_i64(args.required()?).and_then(|n| u64::try_from(n).ok());
             n.ok_or(LockError::BadEffect)

@@ -141,7 +141,7 @@ impl Texts {
             name: self.keep(arg.name),
             type_: kind,
             key_spec_index: if matches!(arg.kind, ArgType::Key) { 0 } else { -1 },
-            token: arg.token.map_or(ptr::null(), |token| self.keep(token)),
+            token: arg.token.map_or(ptr::null(), |token| self.keep(token.text())),
             summary: ptr::null(),
             since: ptr::null(),
             flags: arg_flags(arg),
