@@ -23,6 +23,11 @@ impl<'a> Args<'a> {
         Self { rest: words, spec, given: Tokens::NONE }
     }
 
+    /// How many words have not been read yet.
+    pub(crate) const fn count_left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next word, if there is one.
     pub(crate) fn next_word(&mut self) -> Option<&'a [u8]> {
         let (first, rest) = self.rest.split_first()?;

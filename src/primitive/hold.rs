@@ -42,6 +42,11 @@ impl Extra {
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
+
+    /// Whether it was granted with other locks, or its owner is in under ids: what the stream tells behind the note.
+    pub(crate) fn tells_of_ids(&self) -> bool {
+        self.keys > 1 || !self.entries.is_plain()
+    }
 }
 
 /// Where the lease index keeps a hold, a hint, and whether its owner has been heard of since it was given to a client that

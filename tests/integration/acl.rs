@@ -186,7 +186,7 @@ fn commands_can_be_given_by_category() {
 fn internal_commands(fence: i64) -> [String; 12] {
     [
         "LOCK._HOLD k mallory 7 4294967295 4294967295 -1 -1 -1".to_owned(),
-        "LOCK._HOLD free mallory 7 4294967295 4294967295 60000 60000 4102444800000".to_owned(),
+        "LOCK._HOLD free mallory 7 60000 4102444800000".to_owned(),
         format!("LOCK._RENEW k {fence} 1 60000 60000 4102444800000"),
         format!("LOCK._ENTER k {fence} mallory"),
         format!("LOCK._LEAVE k {fence} mallory"),
@@ -224,7 +224,7 @@ fn internal_commands_are_not_for_applications() {
         assert!(server.cmd(&words("LOCK._RECOVERY 1 2 60000 4102444800000")).error().starts_with("NOPERM "));
         assert!(server.cmd(&words("LOCK._RECOVERY 1 2 -1 60000")).error().starts_with("BADARG "));
         for line in [
-            "LOCK._HOLD k alice 7 1 1 1 1",
+            "LOCK._HOLD k alice 7 1",
             "LOCK._FREE k",
             "LOCK._FREE k 7 7",
             "LOCK._LIMIT k",
@@ -248,6 +248,8 @@ fn an_administrator_cannot_say_what_cannot_be() {
     let bad = "BADARG the effect has a field that cannot be true; nothing was changed";
     let ahead = fence + 25 * 3_600_000_000;
     for (line, text) in [
+        ("LOCK._HOLD k bob 7 1 1 1 1".to_owned(), bad),
+        ("LOCK._HOLD k bob 7 -1 5000".to_owned(), bad),
         ("LOCK._HOLD k bob 0 1 1 -1 -1 -1".to_owned(), bad),
         ("LOCK._HOLD k bob 9007199254740992 1 1 -1 -1 -1".to_owned(), bad),
         (format!("LOCK._HOLD k bob {ahead} 1 1 -1 -1 -1"), bad),

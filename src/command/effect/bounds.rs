@@ -75,9 +75,14 @@ impl Stamp {
     /// Reads two numbers; nothing if they cannot be true together.
     pub(crate) fn parse(args: &mut Args) -> Option<Self> {
         let mut number = || parse_i64(args.required().ok()?);
-        let (left_ms, unix_ms) = (number()?, number()?);
+        Self { left_ms: number()?, unix_ms: number()? }.checked()
+    }
+
+    /// Itself; nothing if both numbers cannot be true together.
+    pub(crate) fn checked(self) -> Option<Self> {
+        let Self { left_ms, unix_ms } = self;
         let in_range = left_ms >= -1 && unix_ms >= -1 && (left_ms == -1) == (unix_ms == -1);
-        in_range.then_some(Self { left_ms, unix_ms })
+        in_range.then_some(self)
     }
 
     /// Adds both numbers; the inverse of [`Stamp::parse`].
@@ -171,7 +176,7 @@ impl<'a> CoolEffect<'a> {
 
     /// Adds the words after the key; the inverse of [`CoolEffect::parse`].
     pub(crate) fn put<'s>(&'s self, words: &mut Words<'s>) {
-        self.hold.put(words);
+        self.hold.put_plain(words);
         words.push(Word::Number(i64::from(self.why.to_wire())));
     }
 
