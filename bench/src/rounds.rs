@@ -150,12 +150,3 @@ pub(crate) fn record(latencies: &mut Histogram<u64>, latency: Duration) {
 pub(crate) fn micros(latencies: &Histogram<u64>, quantile: f64) -> f64 {
     latencies.value_at_quantile(quantile) as f64 / 10.0
 }
-
-/// Jain's index: 1 when all got the same, 1/n when one got everything, not a number when there was nothing.
-pub(crate) fn jain(counts: impl Iterator<Item = u64>) -> f64 {
-    let (n, sum, squares) = counts.fold((0.0, 0.0, 0.0), |(n, sum, squares), count| {
-        let count = count as f64;
-        (n + 1.0, sum + count, squares + count * count)
-    });
-    sum * sum / (n * squares)
-}

@@ -1,25 +1,20 @@
-//! One real server per value: own directory, free loopback port, the server's CPU, killed when dropped.
+//! One real server per value, on the server's CPU.
 //! Set-up and questions go over an ordinary client; the measured load never does.
 
 use crate::placement::Placement;
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, Context, Result};
 use redis::{Connection, InfoDict};
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+use testbed::wait::poll;
+use testbed::Setup;
 
 /// Under valgrind on a busy machine a start takes many seconds; this only ends a run that would hang.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(5);
 /// A busy server may take long over one INFO; a dead one must not hang the run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-/// Another process can take the free port before the server binds it.
-const ATTEMPTS: usize = 3;
 
 /// What every server of a run is started with.
 #[derive(Clone)]
@@ -33,11 +28,7 @@ pub(crate) struct Launch {
     pub placement: Placement,
 }
 
-pub(crate) struct Server {
-    child: Child,
-    addr: SocketAddr,
-    dir: TempDir,
-}
+pub(crate) struct Server(testbed::Server);
 
 impl Launch {
     pub(crate) fn with(&self, options: &[&str]) -> Self {
@@ -54,60 +45,29 @@ impl Launch {
     }
 
     pub(crate) fn start(&self) -> Result<Server> {
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            match self.try_start() {
-                Ok(server) => return Ok(server),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("no attempt to start a server")?)
-    }
-
-    fn try_start(&self) -> Result<Server> {
-        let dir = TempDir::with_prefix("lock-bench-").context("a directory for the server")?;
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let log = File::create(log_path(dir.path()))?;
-        let mut words = self.under.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
-        let mut command = Command::new(words.next().context("a program")?);
-        command
-            .args(words)
-            .current_dir(dir.path())
-            .args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()])
-            .arg("--dir")
-            .arg(dir.path())
-            .args(["--save", "", "--appendonly", "no"])
-            .args(&self.options);
+        let placement = self.placement;
+        let mut setup = Setup::bare(&self.binary)
+            .conf(&["save \"\"", "appendonly no"])
+            .words(&self.options)
+            .under(&self.under)
+            .patience(START_TIMEOUT)
+            .spawned_by(move |command| placement.on_server_cpu(|| command.spawn()));
         for module in &self.modules {
-            command.arg("--loadmodule").arg(module);
+            setup = setup.module(module);
         }
-        command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-        let child = self
-            .placement
-            .on_server_cpu(|| command.spawn())?
-            .with_context(|| format!("starting {}", self.binary.display()))?;
-        let mut server = Server { child, addr, dir };
-        server.wait_until_ready()?;
-        Ok(server)
+        let server = setup.try_start();
+        Ok(Server(server.map_err(|log| anyhow!("the server did not start; its log:\n{log}"))?))
     }
 }
 
 impl Server {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        (Ipv4Addr::LOCALHOST, self.port()).into()
     }
 
     /// A connection for set-up and questions.
     pub(crate) fn control(&self) -> Result<Connection> {
-        let client = redis::Client::open(("127.0.0.1", self.addr.port()))?;
+        let client = redis::Client::open((Ipv4Addr::LOCALHOST.to_string(), self.port()))?;
         let control = client.get_connection_with_timeout(ANSWER_TIMEOUT)?;
         control.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(control)
@@ -122,38 +82,14 @@ impl Server {
             None => format!("Redis {}", field("redis_version").context("no version in INFO")?),
         })
     }
-
-    /// Ready means: answers, and is the process we started, not one that was left on the port.
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended at once ({status}); its log:\n{}", self.log());
-            }
-            if let Ok(pid) = self.control().and_then(|mut c| info_number(&mut c, "server", "process_id")) {
-                ensure!(pid as u32 == self.pid(), "another server answers on port {}", self.addr.port());
-                return Ok(());
-            }
-            ensure!(Instant::now() < deadline, "the server does not answer; its log:\n{}", self.log());
-            thread::sleep(POLL);
-        }
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(log_path(self.dir.path())).unwrap_or_default()
-    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Nothing on disk is wanted, so the quick way. An error here means it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+impl Deref for Server {
+    type Target = testbed::Server;
 
-fn log_path(dir: &Path) -> PathBuf {
-    dir.join("server.log")
+    fn deref(&self) -> &testbed::Server {
+        &self.0
+    }
 }
 
 /// One INFO section.
@@ -185,10 +121,6 @@ pub(crate) fn wait_for(
     within: Duration,
     mut condition: impl FnMut() -> Result<bool>,
 ) -> Result<()> {
-    let deadline = Instant::now() + within;
-    while !condition()? {
-        ensure!(Instant::now() < deadline, "gave up waiting for {what}");
-        thread::sleep(POLL);
-    }
-    Ok(())
+    let look = || condition().map(|is_so| is_so.then_some(())).transpose();
+    poll(within, look).with_context(|| format!("gave up waiting for {what}"))?
 }

@@ -6,11 +6,10 @@ mod slots;
 use std::time::{Duration, Instant};
 
 use crate::steps::{digest, watch};
-use crate::support::server::Setup;
 use crate::support::wait::{
     assert_takes_at_most, let_pass, wait_blocked_clients, wait_replica_in_sync, wait_waiting,
 };
-use crate::support::{skip, wait_until, Connection, Server, Value};
+use crate::support::{skip, wait_until, Connection, Server, Setup, Value};
 use crate::traffic::{acquire, acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
 
 /// Keys of the lower and of the upper half of the slots: 0..=8191 and 8192..=16383. Checked before they are used.

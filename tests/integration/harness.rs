@@ -3,9 +3,9 @@
 
 use crate::support::aof::{read_aof, Base};
 use crate::support::cli::Cli;
-use crate::support::server::{free_port, Setup};
 use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{assert_stream, ReplicaStream, Stop, Value};
+use crate::support::{free_port, Setup};
 
 #[test]
 fn servers_have_their_own_port_directory_and_process() {

@@ -10,8 +10,8 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::steps::hold;
-use crate::support::server::Setup;
 use crate::support::Server;
+use crate::support::Setup;
 use crate::transcripts::documents;
 
 const MODULE: &str = "libredis_lock.so";

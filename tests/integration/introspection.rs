@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use crate::steps::{
     assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, watch, words,
 };
-use crate::support::server::Setup;
 use crate::support::wait::wait_waiting;
-use crate::support::{wait_until, Server, Stop, Value};
+use crate::support::{wait_until, Server, Setup, Stop, Value};
 
 fn texts(list: &Value) -> Vec<String> {
     let mut texts: Vec<String> = list.items().iter().map(Value::text).collect();

@@ -4,9 +4,8 @@
 use crate::backlog::{assert_only_effects, commands_in_backlog, commands_up_to_now, psync, read_snapshot};
 use crate::steps::digest;
 use crate::support::aof::read_aof;
-use crate::support::server::Setup;
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{skip, wait_until, ReplicaStream, Server, Stop};
+use crate::support::{skip, wait_until, ReplicaStream, Server, Setup, Stop};
 use crate::traffic::{acquire, acquire_on, follow, is_effect, replica_of, wait_no_child, Traffic};
 
 /// So that a replica that was away for a second has not missed too much to go on.

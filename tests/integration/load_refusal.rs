@@ -3,8 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::compile::shared_object;
-use crate::support::server::Setup;
-use crate::support::{skip, wait_until, Server, Value};
+use crate::support::{skip, wait_until, Server, Setup, Value};
 use crate::traffic::{acquire_on, lock_stat, wait_quiet, waiter};
 
 #[test]

@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::golden::{dump, Golden, FORMAT};
 use crate::steps::{digest, fence_of};
-use crate::support::server::Setup;
-use crate::support::{wait_until, Server, Value};
+use crate::support::{wait_until, Server, Setup, Value};
 
 fn fixture(format: u8, name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/fixtures");

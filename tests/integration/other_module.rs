@@ -2,8 +2,7 @@
 
 use crate::steps::{ask, assert_holds, fence_of, hold, holder, is_modern, wait_for_lock, words};
 use crate::support::compile::shared_object;
-use crate::support::server::Setup;
-use crate::support::{assert_stream, ReplicaStream, Server, Value};
+use crate::support::{assert_stream, ReplicaStream, Server, Setup, Value};
 use crate::traffic::follow;
 
 /// A server with a module that runs what it is told to run; nothing, said aloud, where that cannot be built.

@@ -8,9 +8,8 @@ use crate::clock_shim::{WallClock, HOUR};
 use crate::steps::{ask, fence_of, hold, holder, is_modern, release, transaction, wait_for_lock, words};
 use crate::support::aof::read_aof;
 use crate::support::resp::encode;
-use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
-use crate::support::{skip, wait_until, Sentinel, Server, Stop, Value};
+use crate::support::{skip, wait_until, Server, Setup, Stop, Value};
 use crate::traffic::{acquire_on, follow, left, lock_stat, replica_of, try_cmd, wait_no_child};
 
 /// docs/persistence.md: RDB alone.
@@ -149,14 +148,12 @@ fn sentinel_makes_an_old_primary_a_replica_only_some_seconds_after_it_is_back() 
     let (mut old, new) = (Server::with(&["appendonly yes"]), Server::start());
     follow(&new, &old);
     let watched = format!("sentinel monitor locks 127.0.0.1 {} 1", old.port());
-    let sentinel = Sentinel::start(&[
-        &watched,
-        "sentinel down-after-milliseconds locks 2000",
-        "sentinel failover-timeout locks 5000",
-    ]);
-    wait_until("Sentinel to know the replica", || sentinel.primary("num-slaves") == "1");
+    let lines = ["sentinel down-after-milliseconds locks 2000", "sentinel failover-timeout locks 5000"];
+    let sentinel = Setup::sentinel(&[&watched, lines[0], lines[1]]).start();
+    let primary = |field| ask(&sentinel, "SENTINEL MASTER locks").field(field).text();
+    wait_until("Sentinel to know the replica", || primary("num-slaves") == "1");
     old.stop(Stop::Kill);
-    wait_until("the replica to be promoted", || sentinel.primary("port") == new.port().to_string());
+    wait_until("the replica to be promoted", || primary("port") == new.port().to_string());
     // Sentinel closes the connections of a server that it gives another role.
     let reply =
         |server: &Server, line: &str| try_cmd(&mut server.connect(), &words(line)).unwrap_or(Value::Nil);

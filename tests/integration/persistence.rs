@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::steps::{digest, words};
 use crate::support::aof::{read_aof, Base};
-use crate::support::server::Setup;
 use crate::support::wait::{let_pass, wait_waiting};
-use crate::support::{wait_until, Server, Stop, Value};
+use crate::support::{wait_until, Server, Setup, Stop, Value};
 use crate::traffic::{acquire, acquire_on, left, lock_stat, wait_no_child, wait_quiet, waiter, Traffic};
 
 /// How much a slow test may lose of a lease without anything being wrong.

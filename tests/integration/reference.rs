@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::steps::{is_modern, words};
-use crate::support::server::Setup;
-use crate::support::{skip, Server, Value};
+use crate::support::{skip, Server, Setup, Value};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::server::Setup;
 use crate::support::transcript::{find, Transcript};
 use crate::support::Server;
+use crate::support::Setup;
 
 /// README.md and every page below docs/.
 pub(crate) fn documents() -> Vec<PathBuf> {

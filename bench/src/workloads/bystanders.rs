@@ -167,7 +167,7 @@ fn wait_elsewhere(server: &Server) -> Result<Connection> {
     let mut control = server.control()?;
     redis::cmd("LOCK.ACQUIRE").arg("elsewhere").arg("owner").arg("NOEXPIRE").exec(&mut control)?;
     let mut waiter = server.control()?;
-    let words = crate::resp::pack(&["LOCK.ACQUIRE", "elsewhere", "waiter", "BLOCK", "0"]);
+    let words = testbed::resp::encode(&["LOCK.ACQUIRE", "elsewhere", "waiter", "BLOCK", "0"]);
     waiter.send_packed_command(&words)?;
     wait_for("a client in line", ANSWER, || Ok(lock_number(&mut control, "lock_waiting") == Some(1)))?;
     Ok(waiter)

@@ -7,11 +7,12 @@ use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer};
 use crate::resp::Reply;
-use crate::rounds::{interval, jain, latencies, record, Sample};
+use crate::rounds::{interval, latencies, record, Sample};
 use anyhow::{bail, ensure, Result};
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
+use testbed::stats;
 
 pub(super) struct Contend {
     fenced: bool,
@@ -89,7 +90,7 @@ impl Contend {
 
     /// Jain's index over the clients' acquisitions.
     pub(super) fn jain(&self) -> f64 {
-        jain(self.clients.iter().map(|client| client.acquired))
+        stats::jain(self.clients.iter().map(|client| client.acquired))
     }
 
     /// How many more acquisitions the luckiest client had than the unluckiest.

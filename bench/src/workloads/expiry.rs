@@ -5,7 +5,7 @@ use super::holding::{Kind, Names};
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::{Gauge, Used};
 use crate::report::{align_right, new_table, number, percent, Aim, Report, Spread};
-use crate::resp::{pack, Reply};
+use crate::resp::Reply;
 use crate::rounds::{interval, latencies, micros, record};
 use crate::server::{wait_for, Server};
 use crate::setting::Setting;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use redis::Connection;
 use std::time::{Duration, Instant};
+use testbed::resp::encode;
 
 const TITLE: &str = "100,000 leases end within 1 s";
 const LEASES: usize = 100_000;
@@ -112,7 +113,7 @@ struct Probe {
 impl Probe {
     fn new(server: &Server) -> Result<Self> {
         let pings = Pings {
-            ping: pack(&["PING"]),
+            ping: encode(&["PING"]),
             sent: Instant::now(),
             open: true,
             counting: false,

@@ -7,9 +7,9 @@
 
 use super::inside::Role;
 use crate::peers::{Pair, LEASE_MS};
-use crate::resp::pack;
 use anyhow::Result;
 use redis::Connection;
+use testbed::resp::encode;
 
 /// Published to the readers by a writer who leaves. Everybody else who leaves makes room for one.
 pub(super) const WAKE_ALL: &[u8] = b"all";
@@ -65,7 +65,7 @@ impl Lua {
     }
 
     pub(super) fn commands(&self, role: Role, key: &str, owner: &str) -> Commands {
-        let evalsha = |sha: &str, args: &[&str]| pack(&[&["EVALSHA", sha, "1", key], args].concat());
+        let evalsha = |sha: &str, args: &[&str]| encode(&[&["EVALSHA", sha, "1", key], args].concat());
         let (lease, channel) = (LEASE_MS, |role| channel(key, role));
         let channels = || (channel(Role::Reader), channel(Role::Writer));
         let unlock = || evalsha(&self.unlock, &[owner, &channels().0, &channels().1]);
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn the_clock_keeps_the_length_of_a_command() {
-        let mut command = pack(&["EVALSHA", CLOCK, "4"]);
+        let mut command = encode(&["EVALSHA", CLOCK, "4"]);
         let (at, len) =
             (command.windows(CLOCK.len()).position(|w| w == CLOCK.as_bytes()).unwrap(), command.len());
         set_clock(&mut command, at, 1_763_835_000_123);
-        assert_eq!(command, pack(&["EVALSHA", "1763835000123", "4"]));
+        assert_eq!(command, encode(&["EVALSHA", "1763835000123", "4"]));
         assert_eq!(command.len(), len);
     }
 }

@@ -11,13 +11,14 @@ use crate::driver::Driver;
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer, LEASE_MS};
 use crate::report::{align_right, new_table, number, percent, print_series, Aim, Report, Spread};
-use crate::resp::pack;
-use crate::rounds::{self, jain, Sample, Series};
+use crate::rounds::{self, Sample, Series};
 use crate::server::{calls, Launch, Server};
 use crate::setting::Setting;
 use anyhow::{Context, Result};
 use redis::Connection;
 use std::fmt;
+use testbed::resp::encode;
+use testbed::stats;
 
 const CLIENTS: usize = 18;
 
@@ -121,7 +122,7 @@ impl Stand {
                 let key = format!("lua:{processes}:{}", writers == Writers::Last);
                 let groups = Groups::new(case, processes);
                 for role in groups.roles {
-                    driver.listen(server.addr(), &pack(&["SUBSCRIBE", &channel(&key, role)]))?;
+                    driver.listen(server.addr(), &encode(&["SUBSCRIBE", &channel(&key, role)]))?;
                 }
                 lua = Some(Lua::load(&mut server.control()?, writers)?);
                 (key, Some(Sleepers::new(groups.members)))
@@ -176,7 +177,7 @@ fn ours(role: Role, key: &str, owner: &str) -> Commands {
         }
     };
     let acquire = [&["LOCK.ACQUIRE", key, owner, "PX", LEASE_MS, "BLOCK", "0"], mode].concat();
-    let pair = Pair { acquire: pack(&acquire), release: pack(&["LOCK.RELEASE", key, owner]) };
+    let pair = Pair { acquire: encode(&acquire), release: encode(&["LOCK.RELEASE", key, owner]) };
     Commands { pair, again: None, clock: None }
 }
 
@@ -303,7 +304,7 @@ fn smallest_share(sample: &Sample, case: &Case) -> f64 {
 }
 
 fn watched_jain(sample: &Sample, case: &Case) -> f64 {
-    jain(watched_counts(sample, case))
+    stats::jain(watched_counts(sample, case))
 }
 
 fn longest_wait_ms(sample: &Sample, case: &Case) -> f64 {

@@ -2,9 +2,8 @@
 
 use super::{failover, with_replica, LONG};
 use crate::steps::ask;
-use crate::support::server::Setup;
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{wait_until, Server, Stop, Value};
+use crate::support::{wait_until, Server, Setup, Stop, Value};
 use crate::traffic::{acquire_on, follow, lock_stat};
 
 #[test]

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::resp::decode;
-use super::server::Server;
 use super::stream::{words, Words};
+use super::Server;
 
 /// The parts of an AOF, in the order in which the server loads them.
 #[derive(Debug, PartialEq)]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::resp::Connection;
-use super::server::Server;
 use super::wait::wait_until;
+use super::Server;
 
 /// A port on loopback, behind which is the server.
 pub(crate) struct Proxy {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pattern::{self, Bindings};
 use super::resp::{decode, Connection, Value};
-use super::server::Server;
+use super::Server;
 
 /// A command as its words.
 pub(crate) type Words = Vec<String>;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::cli::Cli;
 use super::pattern::{matches, substitute, Bindings};
-use super::server::Server;
 use super::stream::ReplicaStream;
 use super::wait::{poll, DEADLINE};
+use super::Server;
 
 /// The language tag of a block that is a transcript.
 const TAG: &str = "redis-cli";

@@ -5,11 +5,11 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::wait::DEADLINE;
+use crate::wait::DEADLINE;
 
 /// One reply. The two nulls of RESP2 are kept apart, because the wire contract names which of them is sent.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// `$-1` of RESP2 or `_` of RESP3.
     Nil,
     /// `*-1` of RESP2.
@@ -27,12 +27,12 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    pub(crate) fn bulk(text: impl AsRef<[u8]>) -> Value {
+    pub fn bulk(text: impl AsRef<[u8]>) -> Value {
         Value::Bulk(text.as_ref().to_vec())
     }
 
     /// The number; panics on anything else.
-    pub(crate) fn int(&self) -> i64 {
+    pub fn int(&self) -> i64 {
         match self {
             Value::Int(n) => *n,
             other => panic!("not an integer: {other:?}"),
@@ -40,7 +40,7 @@ impl Value {
     }
 
     /// The text of a bulk or simple string, escaped where it is not UTF-8; panics on anything else.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         match self {
             Value::Bulk(bytes) => readable(bytes),
             Value::Simple(text) => text.clone(),
@@ -49,7 +49,7 @@ impl Value {
     }
 
     /// The whole error text, its code word first; panics on anything else.
-    pub(crate) fn error(&self) -> &str {
+    pub fn error(&self) -> &str {
         match self {
             Value::Error(text) => text,
             other => panic!("not an error: {other:?}"),
@@ -57,7 +57,7 @@ impl Value {
     }
 
     /// The elements of an array, set or push; panics on anything else.
-    pub(crate) fn items(&self) -> &[Value] {
+    pub fn items(&self) -> &[Value] {
         match self {
             Value::Array(items) | Value::Set(items) | Value::Push(items) => items,
             other => panic!("not an array: {other:?}"),
@@ -65,7 +65,7 @@ impl Value {
     }
 
     /// The field `name` of a map, or of the flat array that stands for one in RESP2.
-    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&Value> {
         let is_name = |key: &Value| matches!(key, Value::Bulk(_) | Value::Simple(_)) && key.text() == name;
         match self {
             Value::Map(pairs) => pairs.iter().find(|(key, _)| is_name(key)).map(|(_, value)| value),
@@ -75,7 +75,7 @@ impl Value {
     }
 
     /// The field `name`, which must be there.
-    pub(crate) fn field(&self, name: &str) -> &Value {
+    pub fn field(&self, name: &str) -> &Value {
         self.get(name).unwrap_or_else(|| panic!("no field {name} in {self:?}"))
     }
 }
@@ -99,12 +99,12 @@ impl PartialEq<&str> for Value {
 }
 
 /// Bytes as text for messages and comparisons: unchanged when UTF-8, escaped otherwise.
-pub(crate) fn readable(bytes: &[u8]) -> String {
+pub fn readable(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| bytes.escape_ascii().to_string(), str::to_owned)
 }
 
 /// A command as the array of bulk strings that clients, replicas and the AOF all use.
-pub(crate) fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
+pub fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args.iter().map(AsRef::as_ref) {
         out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
@@ -115,7 +115,7 @@ pub(crate) fn encode<A: AsRef<[u8]>>(args: &[A]) -> Vec<u8> {
 }
 
 /// Reads one value. `Err` means that the connection ended or the read deadline passed.
-pub(crate) fn decode(input: &mut impl BufRead) -> std::io::Result<Value> {
+pub fn decode(input: &mut impl BufRead) -> std::io::Result<Value> {
     let line = read_line(input)?;
     let (kind, rest) = line.split_at(1.min(line.len()));
     let count = || rest.parse::<i64>().map_err(|_| malformed(&line));
@@ -169,13 +169,13 @@ fn malformed(line: &str) -> std::io::Error {
 }
 
 /// One client connection.
-pub(crate) struct Connection {
+pub struct Connection {
     input: BufReader<TcpStream>,
 }
 
 impl Connection {
     /// Connects to a loopback port; every later read has the common deadline.
-    pub(crate) fn open(port: u16) -> std::io::Result<Connection> {
+    pub fn open(port: u16) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         let mut conn = Connection { input: BufReader::new(stream) };
@@ -184,49 +184,49 @@ impl Connection {
     }
 
     /// How long a read may take from here on.
-    pub(crate) fn set_deadline(&mut self, deadline: Duration) {
+    pub fn set_deadline(&mut self, deadline: Duration) {
         self.input.get_mut().set_read_timeout(Some(deadline)).expect("set the read deadline");
     }
 
     /// Sends a command and reads its reply.
-    pub(crate) fn cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+    pub fn cmd<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
         self.send(args);
         let name = args.iter().map(|arg| readable(arg.as_ref())).collect::<Vec<_>>().join(" ");
         self.try_read().unwrap_or_else(|error| panic!("no reply to `{name}`: {error}"))
     }
 
     /// Sends a command without reading, as a client does that is going to block.
-    pub(crate) fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
         self.send_bytes(&encode(args));
     }
 
     /// The same to a server that may be gone.
-    pub(crate) fn try_send<A: AsRef<[u8]>>(&mut self, args: &[A]) -> std::io::Result<()> {
+    pub fn try_send<A: AsRef<[u8]>>(&mut self, args: &[A]) -> std::io::Result<()> {
         self.input.get_mut().write_all(&encode(args))
     }
 
     /// Sends several commands in one write, so that the server reads them in one turn of its loop.
-    pub(crate) fn send_together(&mut self, commands: &[&[&str]]) {
+    pub fn send_together(&mut self, commands: &[&[&str]]) {
         self.send_bytes(&commands.iter().flat_map(|command| encode(command)).collect::<Vec<_>>());
     }
 
     /// Sends bytes as they are.
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.input.get_mut().write_all(bytes).expect("the server has closed the connection");
     }
 
     /// Reads the next reply; panics when none comes in time.
-    pub(crate) fn read(&mut self) -> Value {
+    pub fn read(&mut self) -> Value {
         self.try_read().unwrap_or_else(|error| panic!("no reply: {error}"))
     }
 
     /// Reads the next reply, or tells why there is none.
-    pub(crate) fn try_read(&mut self) -> std::io::Result<Value> {
+    pub fn try_read(&mut self) -> std::io::Result<Value> {
         decode(&mut self.input)
     }
 
     /// Reads exactly the given bytes.
-    pub(crate) fn expect_bytes(&mut self, expected: &[u8]) {
+    pub fn expect_bytes(&mut self, expected: &[u8]) {
         let mut got = vec![0; expected.len()];
         self.input.read_exact(&mut got).expect("the reply is shorter than expected");
         assert_eq!(readable(&got), readable(expected));
@@ -234,7 +234,7 @@ impl Connection {
 
     /// Panics when anything has arrived that was not read yet. Only as good as the order of events: first do a round
     /// trip on another connection that comes after whatever might have caused a reply here.
-    pub(crate) fn expect_nothing_pending(&mut self) {
+    pub fn expect_nothing_pending(&mut self) {
         assert!(self.input.buffer().is_empty(), "unread: {}", readable(self.input.buffer()));
         let stream = self.input.get_ref();
         stream.set_nonblocking(true).unwrap();
@@ -250,7 +250,7 @@ impl Connection {
     }
 
     /// Waits until the server closes the connection; panics when a reply comes instead.
-    pub(crate) fn expect_closed(&mut self) {
+    pub fn expect_closed(&mut self) {
         match self.try_read() {
             Ok(value) => panic!("a reply in place of the end of the connection: {value:?}"),
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the connection is still open"),
@@ -259,25 +259,25 @@ impl Connection {
     }
 
     /// Switches to RESP3.
-    pub(crate) fn hello3(mut self) -> Connection {
+    pub fn hello3(mut self) -> Connection {
         let greeting = self.cmd(&["HELLO", "3"]);
         assert!(matches!(greeting, Value::Map(_)), "HELLO 3: {greeting:?}");
         self
     }
 
     /// Selects a database.
-    pub(crate) fn select(mut self, db: u32) -> Connection {
+    pub fn select(mut self, db: u32) -> Connection {
         assert_eq!(self.cmd(&["SELECT", &db.to_string()]), "OK");
         self
     }
 
     /// The server's id of this client.
-    pub(crate) fn id(&mut self) -> i64 {
+    pub fn id(&mut self) -> i64 {
         self.cmd(&["CLIENT", "ID"]).int()
     }
 
     /// The reader beneath, for protocols that are not RESP from end to end.
-    pub(crate) fn raw(&mut self) -> &mut BufReader<TcpStream> {
+    pub fn raw(&mut self) -> &mut BufReader<TcpStream> {
         &mut self.input
     }
 }

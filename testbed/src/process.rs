@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// Sends a process a signal by name, such as `STOP` or `CONT`. By the shell, as a small Debian has no program for it.
-pub(crate) fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status();
     assert!(status.expect("run kill").success(), "kill -{name} {pid} failed");
 }
