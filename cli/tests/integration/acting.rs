@@ -12,7 +12,7 @@ fn break_ends_holds_and_says_how_many() {
     let words = ["break", "door", "--yes", "--reason", "host db3 is gone"];
     assert_eq!(prints(&server, &words, 0), "door: 1 hold ended\n");
     assert!(prints(&server, &["info", "door"], 0).contains("bob"));
-    let log = std::fs::read_to_string(server.dir.path("log")).unwrap();
+    let log = server.log();
     assert!(log.contains("event=break") && log.contains("reason='host db3 is gone'"), "{log}");
     let stats: Vec<redis::Value> = server.ask("LOCK.STATS");
     assert!(format!("{stats:?}").contains("broken"));

@@ -21,7 +21,7 @@ const LONG: &str = match std::str::from_utf8(&[b'x'; 300]) {
 #[test]
 fn every_end_has_its_code() {
     let server = Server::new();
-    let file = server.dir.path("no-program");
+    let file = server.path("no-program");
     std::fs::write(&file, "").unwrap();
     let _: i64 = server.ask("LOCK.ACQUIRE held alice PX 600000 NOTE x");
     let _: i64 = server.ask("LOCK.ACQUIRE pool alice LIMIT 3");

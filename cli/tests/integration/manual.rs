@@ -17,7 +17,7 @@ pub fn shell(server: &Server) -> Command {
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     command.env("PATH", path).env("REDIS_URL", server.url()).env("PORT", server.port.to_string());
-    command.current_dir(server.dir.path(""));
+    command.current_dir(server.dir());
     command
 }
 
@@ -298,7 +298,7 @@ fn the_examples_of_flock() {
     assert_eq!(run(block), (Some(1), String::new()));
 
     // [ "${FLOCKER}" != "$0" ] && exec env FLOCKER="$0" flock -en "$0" "$0" "$@" || :
-    let path = server.dir.path("boilerplate");
+    let path = server.path("boilerplate");
     script(
         &path,
         "#!/bin/bash\n[ \"${FLOCKER}\" != \"$0\" ] && exec env FLOCKER=\"$0\" redis-lock run -en \"$0\" \"$0\" \"$@\" || :\necho \"$1\"; read -r _\n",

@@ -17,10 +17,7 @@ fn runs_at(url: &str, words: &[&str]) {
 #[test]
 fn sentinel_names_the_primary() {
     let primary = Server::new();
-    let dir = crate::support::Dir::new();
-    let conf = dir.path("sentinel.conf");
-    std::fs::write(&conf, format!("sentinel monitor main 127.0.0.1 {} 1\n", primary.port)).unwrap();
-    let sentinel = Server::by(&[conf.to_str().unwrap(), "--sentinel"], &[]).expect("the Sentinel starts");
+    let sentinel = Server::sentinel(&[&format!("sentinel monitor main 127.0.0.1 {} 1", primary.port)]);
     let at = |sentinels: &str| format!("redis+sentinel://{sentinels}/main");
     runs_at(&at(&format!("127.0.0.1:{}", sentinel.port)), &[]);
     // One of them is dead.
@@ -41,13 +38,8 @@ fn a_lock_goes_along_when_sentinel_names_another_primary() {
     let primary = Server::new();
     let replica = Server::replica_of(&primary, &[]);
     let dir = crate::support::Dir::new();
-    let conf = dir.path("sentinel.conf");
-    let lines = format!(
-        "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n",
-        primary.port
-    );
-    std::fs::write(&conf, lines).unwrap();
-    let sentinel = Server::by(&[conf.to_str().unwrap(), "--sentinel"], &[]).expect("the Sentinel starts");
+    let watch = format!("sentinel monitor main 127.0.0.1 {} 1", primary.port);
+    let sentinel = Server::sentinel(&[&watch, "sentinel down-after-milliseconds main 1000"]);
     until("Sentinel knows the replica", || {
         sentinel.ask::<Vec<redis::Value>>("SENTINEL REPLICAS main").len() == 1
     });
@@ -207,7 +199,7 @@ fn a_failover_that_loses_the_newest_grants() {
     // An address that leads to the one and then to the other.
     let dir = crate::support::Dir::new();
     let lead_to = |server: &Server| {
-        std::os::unix::fs::symlink(server.dir.path("socket"), dir.path("next")).unwrap();
+        std::os::unix::fs::symlink(server.path("socket"), dir.path("next")).unwrap();
         std::fs::rename(dir.path("next"), dir.path("address")).unwrap();
     };
     lead_to(&old);

@@ -25,7 +25,7 @@ fn the_screen_shows_the_longest_line_first_and_keys_act_on_it() {
     screen.press("host gone\r");
     screen.says("door: 1 hold ended");
     screen.says("held by bob for");
-    let log = std::fs::read_to_string(server.dir.path("log")).unwrap();
+    let log = server.log();
     assert!(log.contains("reason='host gone'"), "{log}");
 
     // The wait of carol, who is the first in line by now.

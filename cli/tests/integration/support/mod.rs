@@ -2,31 +2,17 @@
 
 pub mod screen;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
+use testbed::Setup;
 
-/// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is so.
-#[track_caller]
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Says that a case cannot be played here.
-pub fn skip(case: &str, reason: &str) {
-    println!("skipped: {case}: {reason}");
-}
+pub use testbed::wait::{wait_until as until, DEADLINE as PATIENCE};
+pub use testbed::{free_port, skip, Stop};
 
 /// A directory that goes with the value.
 pub struct Dir(PathBuf);
@@ -61,19 +47,10 @@ impl Drop for Dir {
     }
 }
 
-/// A server that ends with the value.
+/// A server that ends with the value, and what tests ask it and have the program do there.
 pub struct Server {
     pub port: u16,
-    pub process: Child,
-    pub dir: Dir,
-}
-
-fn server_bin() -> PathBuf {
-    std::env::var_os("SERVER_BIN").expect("SERVER_BIN names a server program").into()
-}
-
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    server: testbed::Server,
 }
 
 impl Server {
@@ -83,10 +60,8 @@ impl Server {
 
     /// A server with the module and these options.
     pub fn with(options: &[&str]) -> Self {
-        let module = std::env::var("MODULE_PATH").expect("MODULE_PATH names the module");
-        let mut all = vec!["--save", "", "--loadmodule", &module];
-        all.extend(options);
-        Self::bare(&all)
+        let setup = Setup::bare(testbed::binary()).module(&testbed::module());
+        setup.words(&["--save", ""]).words(options).start().into()
     }
 
     /// A replica with these options, once it follows.
@@ -100,44 +75,19 @@ impl Server {
         replica
     }
 
+    /// A Sentinel with these lines of configuration.
+    pub fn sentinel(lines: &[&str]) -> Self {
+        Setup::sentinel(lines).start().into()
+    }
+
     /// A server without anything.
     pub fn bare(options: &[&str]) -> Self {
-        Self::try_bare(options).expect("the server starts")
+        Setup::bare(testbed::binary()).words(options).start().into()
     }
 
     /// Returns `None` if the server does not want to start with these options.
     pub fn try_bare(options: &[&str]) -> Option<Self> {
-        Self::by(&[], options)
-    }
-
-    /// The same, with words before the usual ones.
-    pub fn by(first: &[&str], options: &[&str]) -> Option<Self> {
-        let (dir, port) = (Dir::new(), free_port());
-        let log = std::fs::File::create(dir.path("log")).unwrap();
-        let process = Command::new(server_bin())
-            .args(first)
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", dir.0.to_str().unwrap()])
-            .args(options)
-            .stdin(Stdio::null())
-            .stderr(log.try_clone().unwrap())
-            .stdout(log)
-            .spawn()
-            .expect("SERVER_BIN can be run");
-        let mut server = Self { port, process, dir };
-        let end = Instant::now() + PATIENCE;
-        loop {
-            if let Ok(Some(_)) = server.process.try_wait() {
-                return None;
-            }
-            let connection = server.client().get_connection();
-            if connection
-                .is_ok_and(|mut connection| redis::cmd("PING").query::<String>(&mut connection).is_ok())
-            {
-                return Some(server);
-            }
-            assert!(Instant::now() < end, "the server does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        Setup::bare(testbed::binary()).words(options).try_start().ok().map(Self::from)
     }
 
     fn client(&self) -> redis::Client {
@@ -203,14 +153,21 @@ impl Server {
     }
 
     pub fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.server.stop(Stop::Kill);
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
+impl From<testbed::Server> for Server {
+    fn from(server: testbed::Server) -> Self {
+        Self { port: server.port(), server }
+    }
+}
+
+impl Deref for Server {
+    type Target = testbed::Server;
+
+    fn deref(&self) -> &testbed::Server {
+        &self.server
     }
 }
 
