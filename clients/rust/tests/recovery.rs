@@ -30,13 +30,14 @@ impl Failover {
     }
 
     fn lead_to(&self, server: &Server) {
-        let (next, address) = (self.old.dir.with_extension("next"), self.old.dir.with_extension("address"));
-        std::os::unix::fs::symlink(server.dir.join("socket"), &next).unwrap();
+        let (next, address) =
+            (self.old.dir().with_extension("next"), self.old.dir().with_extension("address"));
+        std::os::unix::fs::symlink(server.dir().join("socket"), &next).unwrap();
         std::fs::rename(next, address).unwrap();
     }
 
     fn locks(&self) -> Locks {
-        let address = self.old.dir.with_extension("address");
+        let address = self.old.dir().with_extension("address");
         Locks::new(redis::Client::open(format!("unix://{}", address.display())).unwrap())
     }
 
@@ -51,7 +52,7 @@ impl Failover {
 
 impl Drop for Failover {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.old.dir.with_extension("address"));
+        let _ = std::fs::remove_file(self.old.dir().with_extension("address"));
     }
 }
 

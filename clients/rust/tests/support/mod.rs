@@ -2,26 +2,24 @@
 //! A server with the module, a hostile proxy before it, and waiting for what must become true.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::Value;
+use testbed::wait::poll;
+use testbed::{Setup, Stop};
 
 pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs_f64(seconds);
-    while !check() {
-        assert!(Instant::now() < end, "not so after {seconds} s: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let so = poll(Duration::from_secs_f64(seconds), || check().then_some(()));
+    assert!(so.is_some(), "not so after {seconds} s: {what}");
 }
 
 pub struct Server {
     /// None, if somebody else has started it.
-    process: Option<Child>,
+    process: Option<testbed::Server>,
     pub port: u16,
-    pub dir: std::path::PathBuf,
     connection: Mutex<redis::Connection>,
 }
 
@@ -30,50 +28,26 @@ impl Server {
         Self::with(&["--save", ""])
     }
 
-    /// A server with these options. Those of sentinels stand in a file, which they write to.
+    /// A server with these options, or a Sentinel with these lines of configuration.
     pub fn with(options: &[&str]) -> Self {
-        let env = |name| {
-            std::env::var(name).unwrap_or_else(|_| panic!("set {name}, or run make test-clients LANG=rust"))
-        };
-        loop {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let dir = std::env::temp_dir().join(format!("fencelock-{}-{port}", std::process::id()));
-            std::fs::create_dir_all(&dir).unwrap();
-            let mut command = Command::new(env("SERVER_BIN"));
-            if let ["--sentinel", lines @ ..] = options {
-                std::fs::write(dir.join("sentinel.conf"), lines.join("\n")).unwrap();
-                command.arg(dir.join("sentinel.conf")).arg("--sentinel");
-            } else {
-                command.args(["--loadmodule", &env("MODULE_PATH")]).args(options);
-            }
-            let mut process = command
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
-                .arg(&dir)
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
-            let end = Instant::now() + Duration::from_secs(20);
-            let connection = loop {
-                match client.get_connection() {
-                    Ok(connection) => break Some(connection),
-                    Err(_) if process.try_wait().unwrap().is_none() && Instant::now() < end => {
-                        std::thread::sleep(Duration::from_millis(10));
-                    }
-                    Err(_) => break None, // somebody else took the port
-                }
-            };
-            if let Some(connection) = connection {
-                return Self { process: Some(process), port, dir, connection: Mutex::new(connection) };
-            }
-            let _ = process.kill();
+        let process = match options {
+            ["--sentinel", lines @ ..] => Setup::sentinel(lines),
+            _ => Setup::bare(testbed::binary()).module(&testbed::module()).words(options),
         }
+        .start();
+        let at = Self::at(process.port());
+        Self { process: Some(process), ..at }
     }
 
     pub fn at(port: u16) -> Self {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
         let connection = Mutex::new(client.get_connection().unwrap());
-        Self { process: None, port, dir: "/nonexistent".into(), connection }
+        Self { process: None, port, connection }
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.process.as_ref().unwrap().dir()
     }
 
     pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
@@ -114,9 +88,7 @@ impl Server {
     }
 
     pub fn kill(&mut self) {
-        let process = self.process.as_mut().unwrap();
-        process.kill().unwrap();
-        process.wait().unwrap();
+        self.process.as_mut().unwrap().stop(Stop::Kill);
     }
 
     /// A number from INFO, or 0.
@@ -163,16 +135,6 @@ impl Server {
 
     pub fn is_idle(&self, key: &str) -> bool {
         self.holders(key) == 0 && self.waiting(key) == 0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
     }
 }
 
