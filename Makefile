@@ -44,7 +44,8 @@ test: SERVERS_FOR_DEPLOYMENTS ?= $(SERVERS)/valkey/redis-server
 test: unit matrix snippets cluster-test ## run all tests of the module, on all servers; failovers under load on one
 
 unit: setup ## run the tests that need no server
-	cargo test --locked --workspace --lib --bins
+	@tools/setup.sh matrix
+	tools/nextest.sh --locked --workspace --lib --bins
 
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
 	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) SIM_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib -- model_tests simulator::nobody
@@ -54,6 +55,7 @@ sim: setup ## play failovers in one thread, and print the story of one that goes
 		cargo test --locked --package redis-lock --lib simulator$(if $(SEED),::nobody) -- --nocapture --test-threads=1
 
 integration: build ## run the server tests on one server (SERVER_BIN=path TESTS=name)
+	@tools/setup.sh matrix
 	@tools/integration.sh $(SERVER_BIN)
 
 matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TESTS=name)

