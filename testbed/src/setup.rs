@@ -24,7 +24,8 @@ const PORT_ATTEMPTS: u32 = 20;
 const CONF: &str = "server.conf";
 pub(crate) const LOG: &str = "server.log";
 
-/// Grants at once after a promotion or a start, as most tests are about something else than the recovery window.
+/// Grants at once after a promotion or a start, as most tests are about something else than the recovery window. A later line
+/// wins.
 const NO_WINDOW: &str = "lock.recovery-window-ms 0";
 
 /// What the server of a test runs with, unless it says otherwise in a later line.
@@ -48,7 +49,6 @@ pub struct Setup {
     words: Vec<String>,
     conf: Vec<String>,
     env: Vec<(String, String)>,
-    is_without_window: bool,
     files: Vec<(PathBuf, String)>,
     patience: Duration,
     spawn: Option<Arc<Spawn>>,
@@ -57,8 +57,7 @@ pub struct Setup {
 impl Setup {
     /// The server under test with the module under test.
     pub fn new() -> Setup {
-        let setup = Setup { is_without_window: true, ..Setup::plain() };
-        setup.module(&module())
+        Setup::plain().module(&module()).conf(&[NO_WINDOW])
     }
 
     /// The server under test without the module: a peer to compare with.
@@ -79,7 +78,6 @@ impl Setup {
             words: Vec::new(),
             conf: Vec::new(),
             env: Vec::new(),
-            is_without_window: false,
             files: Vec::new(),
             patience: DEADLINE,
             spawn: None,
@@ -117,7 +115,7 @@ impl Setup {
 
     /// All settings of the module as they are by default, that of the recovery window among them.
     pub fn with_defaults(mut self) -> Setup {
-        self.is_without_window = false;
+        self.conf.retain(|line| line != NO_WINDOW);
         self
     }
 
@@ -210,10 +208,6 @@ impl Setup {
         let mut lines = vec![format!("bind {}", Ipv4Addr::LOCALHOST), "daemonize no".to_owned()];
         lines.push(format!("dir {}", dir.display()));
         lines.extend(self.conf.iter().cloned());
-        let sets_window = |line: &String| line.starts_with("lock.recovery-window-ms ");
-        if self.is_without_window && !self.conf.iter().any(sets_window) {
-            lines.push(NO_WINDOW.to_owned());
-        }
         lines.join("\n")
     }
 }
