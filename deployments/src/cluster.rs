@@ -7,7 +7,7 @@ use anyhow::{ensure, Context, Result};
 
 use crate::conn::Reply;
 use crate::net::Net;
-use crate::node::{free_port, wait_for, Node, Programs};
+use crate::node::{wait_for, Node, Programs};
 
 const SLOTS: usize = 16_384;
 const SHARDS: usize = 3;
@@ -30,7 +30,7 @@ impl Cluster {
     pub(crate) fn start_on(mut net: Net, programs: &Programs, lines: &[&str]) -> Result<Cluster> {
         let (mut nodes, mut buses) = (Vec::new(), Vec::new());
         for _ in 0..SHARDS * 2 {
-            buses.push(free_port()?);
+            buses.push(testbed::free_port());
             let timeout = format!("cluster-node-timeout {NODE_TIMEOUT_MS}");
             let bus = format!("cluster-port {}", buses.last().context("a port")?);
             let own = ["cluster-enabled yes", &timeout, "cluster-replica-validity-factor 0", &bus];

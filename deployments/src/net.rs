@@ -60,7 +60,7 @@ impl Net {
 
     /// The next place, counted from 0, for one server.
     pub(crate) fn seat(&mut self) -> Result<Seat> {
-        let seat = Seat::free()?;
+        let seat = Seat::free();
         match self {
             Net::Whole => Ok(seat),
             Net::Proxies(links) => {

@@ -2,23 +2,20 @@
 //! program.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{anyhow, bail, Context, Result};
+use anyhow::{Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use testbed::{free_port, wait::poll};
 
 use crate::conn::{Conn, Reply, PATIENCE};
 use crate::space::Space;
-
-/// Above the ports of the module's own tests, below those that the kernel gives to outgoing connections.
-const PORTS: std::ops::Range<u16> = 22_000..32_000;
 
 /// Long enough for a slow, busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -46,9 +43,9 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// One on loopback.
-    pub(crate) fn free() -> Result<Seat> {
-        let (port, clients) = (free_port()?, Ipv4Addr::LOCALHOST);
-        Ok(Seat { port, clients, servers: SocketAddr::from((clients, port)), space: None })
+    pub(crate) fn free() -> Seat {
+        let (port, clients) = (free_port(), Ipv4Addr::LOCALHOST);
+        Seat { port, clients, servers: SocketAddr::from((clients, port)), space: None }
     }
 
     /// What a server that replicates tells of itself, where others do not find it where it is.
@@ -73,7 +70,7 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a server with the module and these lines of configuration, and waits until it serves.
     pub(crate) fn start(programs: &Programs, lines: &[&str]) -> Result<Node> {
-        Node::start_at(Seat::free()?, programs, lines)
+        Node::start_at(Seat::free(), programs, lines)
     }
 
     pub(crate) fn start_at(seat: Seat, programs: &Programs, lines: &[&str]) -> Result<Node> {
@@ -241,25 +238,8 @@ fn end(child: &mut Child, guard: &mut Child) {
     let _ = child.wait();
 }
 
-/// A port nobody listens on at this moment. Each call gives another one; each process starts elsewhere.
-pub(crate) fn free_port() -> Result<u16> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let span = PORTS.end - PORTS.start;
-    let start = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
-    (0..span)
-        .map(|_| PORTS.start + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % span)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .ok_or_else(|| anyhow!("no free port"))
-}
-
 /// Looks again and again until `is_so`; fails when it has not become so in a minute.
 pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
-    let start = Instant::now();
-    while !is_so() {
-        if start.elapsed() > DEADLINE {
-            bail!("waited {DEADLINE:?} in vain for {what}");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+    poll(DEADLINE, || is_so().then_some(()))
+        .with_context(|| format!("waited {DEADLINE:?} in vain for {what}"))
 }
