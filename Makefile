@@ -50,6 +50,10 @@ unit: setup ## run the tests that need no server
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
 	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) SIM_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib -- model_tests simulator::nobody
 
+miri: setup ## interpret the tests of the pure core, and stop at undefined behaviour; needs rustup for a nightly Rust
+	@tools/setup.sh matrix
+	@tools/miri.sh
+
 sim: setup ## play failovers in one thread, and print the story of one that goes wrong (SEED=1 STEPS=400 RUNS=14000)
 	SIM_SEED=$(or $(SEED),1) SIM_STEPS=$(or $(STEPS),400) SIM_RUNS=$(or $(RUNS),$(if $(SEED),1,14000)) \
 		cargo test --locked --package redis-lock --lib simulator$(if $(SEED),::nobody) -- --nocapture --test-threads=1

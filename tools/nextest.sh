@@ -19,6 +19,6 @@ SKIPPED=$(mktemp)
 export SKIPPED
 trap 'rm -f "$SKIPPED"' EXIT
 status=0
-"$dir/bin/cargo-nextest" nextest run "$@" || status=$?
+PATH=$PWD/$dir/bin:$PATH ${NEXTEST_BY:-cargo nextest run} "$@" || status=$?
 sort "$SKIPPED"
 exit "$status"
