@@ -5,8 +5,10 @@ With threads a line never suspends them, so that one `send` runs a coroutine to 
 """
 
 import collections
+import functools
 import importlib
 import itertools
+import math
 import os
 import random
 import socket
@@ -92,6 +94,13 @@ def new_owner():
     return b"%b:%d:%016x" % (HOST, os.getpid(), chance.getrandbits(64))
 
 
+def request(verb, keys, owner, *words):
+    """With several keys it is another command, which says how many they are."""
+    if len(keys) == 1:
+        return ["LOCK." + verb, keys[0], owner, *words]
+    return ["LOCK.M" + verb, owner, len(keys), *keys, *words]
+
+
 def gone():
     """What a weak reference to a grip says when there is none."""
 
@@ -99,51 +108,52 @@ def gone():
 class Hold:
     """One grant, as the keeper knows it. It outlives the object that the user has."""
 
-    def __init__(self, keys, owner, mode, fence, lease, until, renew, watch):
-        self.keys, self.owner, self.fence, self.lease, self.until, self.renew = keys, owner, fence, lease, until, renew
-        self.watch = self.look = watch  # look: the server is to be asked whether it is still held
-        self.same = [b"FENCE", fence, *mode]  # all that a server must know to which the hold is lost in a failover
-        self.pid, self.grip = os.getpid(), gone
-        self.plan()
+    def __init__(self, line, lock, owner, fence, sent):
+        self.line, self.owner, self.fence, self.pid, self.grip, self.reason = line, owner, fence, os.getpid(), gone, ""
+        self.keys, self.mode, self.lease, self.renew = lock._keys, lock._mode, lock.timeout or LEASE, lock.renew
+        self.watch = self.look = lock.watch  # look: the server is to be asked whether it is still held
+        self.begin(sent, self.lease)
 
-    def plan(self):
+    def begin(self, sent, seconds):
+        """It lasts so long from the moment before the request on."""
+        self.until = sent + seconds
         self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
 
+    def over(self):
+        """Why it is not held any more, as far as is known without asking; empty if it may be held."""
+        return self.reason or ("lease-over" if self.until <= time.monotonic() else "")
+
+    def event(self):
+        """The Event of its loss, made when somebody asks for it: most locks are given back before."""
+        return self.__dict__.get("lost") or self.__dict__.setdefault("lost", self.line.event())
+
     def renewal(self, lease_ms=0):
-        lease_ms = lease_ms or int(self.lease * 1000)
+        """Says all that a server must know to which the hold is lost in a failover."""
+        lease_ms, same = lease_ms or int(self.lease * 1000), [b"FENCE", self.fence, *self.mode]
         if len(self.keys) == 1:
-            return ["LOCK.RENEW", self.keys[0], self.owner, b"PX", lease_ms, *self.same]
-        return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, *self.same]
+            return ["LOCK.RENEW", self.keys[0], self.owner, b"PX", lease_ms, *same]
+        return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, *same]
 
     def release(self):
-        if len(self.keys) == 1:
-            return ["LOCK.RELEASE", self.keys[0], self.owner, b"FENCE", self.fence]
-        return ["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys, b"FENCE", self.fence]
+        return request("RELEASE", self.keys, self.owner, b"FENCE", self.fence)
 
     def check(self, key):
         return ["LOCK.CHECK", key, self.owner, b"FENCE", self.fence, b"WITHINFO"]
 
 
-class Loss:
-    """The Event of a loss, made when somebody asks for it: most locks are given back before."""
-
-    def __init__(self, event):
-        self.make = event
-
-    def event(self):
-        return self.__dict__.get("made") or self.__dict__.setdefault("made", self.make())
-
-
 class Grip:
     """What the user's object has of a grant. When nobody has it any more, the hold ends."""
 
-    def __init__(self, line, hold, on_lost):
-        self.line, self.hold, self.loss, self.on_lost, self.reason = line, hold, Loss(line.event), on_lost, ""
-        hold.grip = weakref.ref(self, line.wake)
+    def __init__(self, hold, on_lost):
+        self.hold, self.on_lost = hold, on_lost
+        hold.grip = weakref.ref(self, hold.line.wake)
 
-    def over(self):
-        """Why it is not held any more, as far as is known without asking; empty if it may be held."""
-        return self.reason or ("lease-over" if self.hold.until <= time.monotonic() else "")
+
+class Place:
+    """Where somebody stands among those of this process who wait."""
+
+    def __init__(self, key, rank):
+        self.key, self.rank, self.inside, self.event = key, rank, False, None
 
 
 class Room:
@@ -154,42 +164,42 @@ class Room:
     """
 
     def __init__(self, size):
-        self.free, self.lock, self.lines, self.asleep = size, threading.Lock(), {}, {}
+        self.free, self.lock, self.lines, self.asleep, self.ranks = size, threading.Lock(), {}, {}, itertools.count()
 
-    def join(self, key, rank):
+    def join(self, key):
         with self.lock:
-            self.lines.setdefault(key, []).append(rank)
+            place = Place(key, next(self.ranks))
+            self.lines.setdefault(key, []).append(place)
+            return place
 
-    def first(self, key, rank):
-        with self.lock:
-            return self.lines[key][0] == rank
+    def first(self, place):
+        return self.lines[place.key][0] is place
 
-    def part(self, key, rank):
+    def enter(self, place, event):
+        """Whether there is a connection for it; else it is `inside` when the event comes, or only first now."""
         with self.lock:
-            self.lines[key].remove(rank)
-            if not self.lines[key]:
-                del self.lines[key]
-            elif self.lines[key][0] in self.asleep:
-                self.asleep[self.lines[key][0]].set()
-
-    def enter(self, rank, event):
-        with self.lock:
-            if self.free > 0:
+            place.event = event
+            if not place.inside and self.free > 0:
                 self.free -= 1
-                return True
-            self.asleep[rank] = event
-            return False
+                place.inside = True
+            elif not place.inside:
+                self.asleep[place.rank] = place
+            return place.inside
 
-    def entered(self, rank):
-        """Ends the sleep, and tells whether a connection was given meanwhile."""
+    def leave(self, place):
         with self.lock:
-            return self.asleep.pop(rank, None) is None
-
-    def leave(self):
-        with self.lock:
-            if self.asleep:
-                self.asleep.pop(min(self.asleep)).set()
-            else:
+            line = self.lines[place.key]
+            line.remove(place)
+            if not line:
+                del self.lines[place.key]
+            elif line[0].event:
+                line[0].event.set()
+            self.asleep.pop(place.rank, None)
+            if place.inside and self.asleep:
+                following = self.asleep.pop(min(self.asleep))
+                following.inside = True
+                following.event.set()
+            elif place.inside:
                 self.free += 1
 
 
@@ -201,7 +211,7 @@ class Keeper:
         self.debts = collections.deque()  # requests that must still go out, and until when
 
     def add(self, hold, on_lost):
-        grip = Grip(self.line, hold, on_lost)
+        grip = Grip(hold, on_lost)
         self.holds[hold] = None
         if hold.watch and not self.ear.refused:
             self.line.listen()
@@ -224,65 +234,68 @@ class Keeper:
     def lose(self, hold, reason):
         grip = hold.grip()
         if self.forget(hold) and grip:
-            grip.reason = reason
-            self.line.tell(grip)
+            hold.reason = reason
+            hold.event().set()
+            self.line.tell(grip.on_lost, reason)
 
     async def turn(self):
-        now, due, looks = time.monotonic(), [], []
+        """Sends all that is due in one go. `work` has each request, and what is to be done with its reply."""
+        now, limit, work, looks = time.monotonic(), REPLY, [], []
         for hold in list(self.holds):
             if hold.grip() is None:
-                self.forget(hold)
-                if hold.renew:
+                if self.forget(hold) and hold.renew:
                     self.debts.append((hold.until, hold.release()))
             elif hold.until <= now:
                 self.lose(hold, "lease-over")
             else:
                 if hold.renew and hold.due - now < hold.lease / 12:  # who is due soon comes along in the same batch
-                    due.append(hold)
+                    work.append((hold.renewal(), self.renewed, (hold, now)))
+                    limit = min(limit, hold.until - now)
                     hold.look = hold.watch  # what was told meanwhile may have been lost with a connection
                 if hold.look and self.ear.id:
                     hold.look = False
-                    looks += [(hold, key) for key in hold.keys]
-        debts = [debt for debt in (self.debts.popleft() for _ in range(len(self.debts))) if debt[0] > now]
-        calls = [hold.renewal() for hold in due] + [call for _, call in debts]
+                    looks += [(hold.check(key), self.checked, (hold,)) for key in hold.keys]
         if looks:
-            calls += [["CLIENT", b"TRACKING", b"ON", b"REDIRECT", self.ear.id]] + [hold.check(key) for hold, key in looks]
-        if not calls:
+            work += [(["CLIENT", b"TRACKING", b"ON", b"REDIRECT", self.ear.id], self.tracked, ()), *looks]
+        for _ in range(len(self.debts)):
+            until, call = self.debts.popleft()
+            if until > now:
+                work.append((call, self.paid, (call, until)))
+        if not work:
             return
         try:
-            replies = await self.line.batch(calls, max(0.05, min([hold.until - now for hold in due] + [REPLY])))
+            replies = await self.line.batch([call for call, _, _ in work], max(0.05, limit))
         except BROKEN + REPLIED as error:
-            replies = [error] * len(calls)
-        tracking, *said = replies[len(due) + len(debts) :] or [None]
-        if isinstance(tracking, Exception):
-            self.ear.id, self.ear.refused = None, bool(final(tracking))
-        for (hold, _), reply in zip(looks, said):
-            self.seen(hold, reason_in(reply))
-        for debt, reply in zip(debts, replies[len(due) :]):
-            if isinstance(reply, Exception) and (passing(reply) or isinstance(reply, BROKEN)):
-                if not isinstance(reply, REFUSED):
-                    self.debts.append(debt)
-        for hold, reply in zip(due, replies):
-            left = least(reply)
-            if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
-                if hold in self.holds:  # and was not released meanwhile
-                    self.lose(hold, await why(self.line, hold))
-            elif final(left):
-                self.lose(hold, final(left))
-            elif isinstance(left, int):
-                hold.until = now + left / 1000
-                hold.plan()
-            else:  # no reply, or an error: again soon, as long as the lease lasts
-                hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
+            replies = [error] * len(work)
+        for (_, then, what), reply in zip(work, replies):
+            await then(reply, *what)
 
+    async def renewed(self, reply, hold, sent):
+        left = least(reply)
+        if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
+            if hold in self.holds:  # and was not released meanwhile
+                self.lose(hold, await why(hold))
+        elif final(left):
+            self.lose(hold, final(left))
+        elif isinstance(left, int):
+            hold.begin(sent, left / 1000)
+        else:  # no reply, or an error: again soon, as long as the lease lasts
+            hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
 
-    def seen(self, hold, reason):
-        """What the server says of a hold. Tells of a loss, and whether there was one."""
+    async def tracked(self, reply):
+        if isinstance(reply, Exception):
+            self.ear.id, self.ear.refused = None, bool(final(reply))
+
+    async def checked(self, reply, hold):
+        reason = None if isinstance(reply, Exception) and code(reply) != "WRONGTYPE" else reason_in(reply)
         if reason == "recovering":  # after a failover: a renewal brings it back
             hold.due = 0.0 if hold.renew else hold.due
         elif reason:
             self.lose(hold, reason)
-        return reason not in (None, "recovering")
+
+    async def paid(self, reply, call, until):
+        if isinstance(reply, BROKEN) and not isinstance(reply, REFUSED) or isinstance(reply, REPLIED) and passing(reply):
+            self.debts.append((until, call))
 
 
 class Ear:
@@ -311,8 +324,12 @@ class Ear:
             connection = self.line.connection(protocol=2)
             try:
                 await self.line.connect(connection, REPLY)
-                self.id = await self.line.talk(connection, ["CLIENT", b"ID"], REPLY, False)
-                await self.line.talk(connection, ["SUBSCRIBE", b"__redis__:invalidate"], REPLY, False)
+                calls = [["CLIENT", b"ID"], ["SUBSCRIBE", b"__redis__:invalidate"]]
+                replies = await self.line.talk(connection, calls, REPLY)
+                for reply in replies:
+                    if isinstance(reply, Exception):
+                        raise reply
+                self.id = replies[0]
                 self.look()
                 while self.id and not self.line.replaced(connection):
                     said = await self.line.hear(connection)
@@ -342,62 +359,60 @@ async def ask(line, args, wait=0.0, limit=REPLY):
 
 
 def reason_in(reply):
-    """Why there is no hold, in the server's word; None if there is one, or nothing is known."""
-    if isinstance(reply, REPLIED):
-        return "overwritten" if code(reply) == "WRONGTYPE" else None
-    if isinstance(reply, (dict, list)):
-        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
-        info = {text(name): value for name, value in pairs}
-        return text(info["reason"]) if info["result"] == 0 else None
+    """Why there is no hold, in the server's word; None if there is one."""
+    if isinstance(reply, Exception):
+        if code(reply) != "WRONGTYPE":
+            raise reply
+        return "overwritten"
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
+    info = {text(name): value for name, value in pairs}
+    return text(info["reason"]) if info["result"] == 0 else None
+
+
+async def look(hold, send, **limit):
+    """Asks about each of the keys; the result is the first reason why there is no hold, if any."""
+    for key in hold.keys:
+        try:
+            reason = reason_in(await send(hold.check(key), **limit))
+        except REPLIED as error:
+            reason = reason_in(error)
+        if reason:
+            return reason
     return None
 
 
-async def why(line, hold):
+async def why(hold):
     """The reason why a hold has ended."""
-    for key in hold.keys:
-        try:
-            reason = reason_in(await line.call(hold.check(key), limit=1.0))
-        except REPLIED as error:
-            reason = reason_in(error)
-        except BROKEN:
-            break
-        if reason:
-            return reason
-    return "unknown"
+    try:
+        return await look(hold, hold.line.call, limit=1.0) or "unknown"
+    except BROKEN + REPLIED:
+        return "unknown"
 
 
-async def held(line, hold):
+async def held(hold):
     """Asks the server, and tells of a loss."""
-    for key in hold.keys:
-        try:
-            reason = reason_in(await ask(line, hold.check(key)))
-        except REPLIED as error:
-            reason = reason_in(error)
-            if reason is None:
-                raise
-        if reason == "recovering":
-            await settle(line, hold, hold.renewal(), "find")
-        elif line.keeper.seen(hold, reason):
-            return False
+    reason = await look(hold, functools.partial(ask, hold.line))
+    if reason == "recovering":  # after a failover: a renewal brings it back
+        await settle(hold, hold.renewal(), "find")
+    elif reason:
+        hold.line.keeper.lose(hold, reason)
+        return False
     return True
 
 
-async def settle(line, hold, args, verb):
+async def settle(hold, args, verb, limit=REPLY):
     """Sends what only the holder may say. Raises LockNotOwnedError if the hold has ended."""
     try:
-        reply = least(await ask(line, args, limit=1.5 if verb == "release" else REPLY))
+        reply = least(await ask(hold.line, args, 0.0, limit))
     except REPLIED as error:
         if code(error) != "WRONGTYPE":
             raise
         reply = 0
     if reply == 0:
-        reason = await why(line, hold)
-        line.keeper.lose(hold, reason)
+        reason = await why(hold)
+        hold.line.keeper.lose(hold, reason)
         raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {reason}", text(hold.keys[0]))
     return reply
-
-
-ranks = itertools.count()
 
 
 class Acquire:
@@ -406,43 +421,53 @@ class Acquire:
     The first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
     """
 
-    def __init__(self, line, owner, keys, mode, lease, renew, watch, blocking, timeout, poll, on_lost):
-        self.line, self.owner, self.keys, self.mode, self.lease, self.renew = line, owner, keys, mode, lease, renew
-        self.watch = watch
-        self.poll, self.on_lost = poll, on_lost  # poll: how often to look where no line can form
-        self.place = keys[0] if len(keys) == 1 else tuple(keys)
-        self.base = ["LOCK.ACQUIRE", keys[0], owner] if len(keys) == 1 else ["LOCK.MACQUIRE", owner, len(keys), *keys]
-        self.base += [b"PX", int(lease * 1000), *mode]
-        self.rank = next(ranks)
+    def __init__(self, line, lock, owner, poll, blocking, timeout):
+        self.line, self.lock, self.owner, self.poll = line, lock, owner, poll  # poll: how often to look where no line can form
+        self.base = request("ACQUIRE", lock._keys, owner, b"PX", int((lock.timeout or LEASE) * 1000), *lock._mode)
         self.good = time.monotonic()  # when the server last gave a reply that counts
-        self.stop = float("inf") if timeout is None else self.good + timeout
+        self.stop = math.inf if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)
-        self.joined = self.queued = self.inside = self.again = self.asking = False
+        self.place, self.queued, self.again, self.asking = None, False, False, False
 
     async def run(self):
         """The result is a grip, or None."""
-        grip = None
         try:
-            grip = await self.stand()
+            while True:
+                error, pause = None, 0.0
+                try:
+                    grip = await self.once()
+                    if grip is not None:
+                        return grip
+                    self.good = time.monotonic()
+                except REPLIED + BROKEN as caught:
+                    self.asking = self.asking and not isinstance(caught, REPLIED)
+                    pause = self.judge(caught)
+                    error = None if code(caught) in BUSY else caught
+                    self.queued = False
+                if time.monotonic() + pause >= self.stop or not (self.blocking or pause):
+                    if error is not None:
+                        raise error
+                    break
+                if pause:
+                    await self.line.pause(pause)
         except GeneratorExit:
             raise
         except BaseException:
-            await self.line.shield(self.give_up())
+            await self.line.shield(self.give_up)
             raise
         finally:
-            if self.joined:
-                self.line.room.part(self.place, self.rank)
-            if self.inside:
-                self.line.room.leave()
-        if grip is None and (self.blocking or self.again):
-            await self.line.shield(self.give_up())
-        return grip
+            if self.place is not None:
+                self.line.room.leave(self.place)
+        if self.blocking or self.again:
+            await self.line.shield(self.give_up)
+        return None
 
     async def give_up(self):
         """Leaves neither a place in line nor a grant that came in the last moment."""
-        calls = [["LOCK.RELEASE", self.keys[0], self.owner, b"CANCEL"]]
-        if len(self.keys) > 1:
-            calls.append(["LOCK.MRELEASE", self.owner, len(self.keys), *self.keys])
+        keys = self.lock._keys
+        calls = [["LOCK.RELEASE", keys[0], self.owner, b"CANCEL"]]
+        if len(keys) > 1:
+            calls.append(request("RELEASE", keys, self.owner))
         for call in calls:
             try:
                 await self.line.call(call, limit=1.0)
@@ -451,57 +476,36 @@ class Acquire:
             except REPLIED:
                 pass  # a string is there now, so neither the lock nor the line
             if self.asking:  # on another connection a request may be on its way yet, so give up once more in a moment
-                self.line.keeper.owe(call, time.monotonic() + self.lease)
-
-    async def stand(self):
-        while True:
-            error, pause = None, 0.0
-            try:
-                grip = await self.once()
-                if grip is not None:
-                    return grip
-                self.good = time.monotonic()
-            except REPLIED + BROKEN as caught:
-                self.asking = self.asking and not isinstance(caught, REPLIED)
-                pause = self.judge(caught)
-                error = None if code(caught) in BUSY else caught
-                self.queued = False
-            if time.monotonic() + pause >= self.stop or not (self.blocking or pause):
-                if error is not None:
-                    raise error
-                return None
-            if pause:
-                await self.line.pause(pause)
+                self.line.keeper.owe(call, time.monotonic() + (self.lock.timeout or LEASE))
 
     async def once(self):
-        line, block = self.line, 0
+        line, keys, block = self.line, self.lock._keys, 0
         if self.queued:
-            if not self.inside:
-                often = len(self.keys) > 1 or line.room.first(self.place, self.rank)
-                seconds = min(FIRST if often else OTHERS, max(0.0, self.stop - time.monotonic()))
-                self.inside = await line.enter(self.rank, seconds)
-            if self.inside:
+            if not self.place.inside:
+                often = len(keys) > 1 or line.room.first(self.place)
+                await line.enter(self.place, min(FIRST if often else OTHERS, self.stop - time.monotonic()))
+            if self.place.inside:
                 block = int(max(0.0, min(line.slice, self.stop - time.monotonic())) * 1000)
-        words = [b"BLOCK", block] * bool(block) + [b"QUEUE", TICKET_MS] * self.blocking
-        sent = time.monotonic()
-        self.asking = True
+        words = [b"BLOCK", block] if block else []
+        if self.blocking:
+            words += [b"QUEUE", TICKET_MS]
+        sent, self.asking = time.monotonic(), True
         fence = await line.call(self.base + words, block / 1000)
         self.asking = False
         if fence is None:
             self.queued = self.blocking
-            if self.queued and not self.joined:
-                line.room.join(self.place, self.rank)
-                self.joined = True
+            if self.queued and self.place is None:
+                self.place = line.room.join(tuple(keys))
             return None
-        hold = Hold(self.keys, self.owner, self.mode, int(fence), self.lease, sent + self.lease, self.renew, self.watch)
+        hold = Hold(line, self.lock, self.owner, int(fence), sent)
         if block:  # the turn may have come some time ago: claim it, and count from now
             sent = time.monotonic()
             left_ms = least(await line.call(hold.renewal()))
             if left_ms == 0:  # too late, the next in line has it; so stand in line again
                 self.queued = False
                 return None
-            hold.until = sent + left_ms / 1000
-        return line.keeper.add(hold, self.on_lost)
+            hold.begin(sent, left_ms / 1000)
+        return line.keeper.add(hold, self.lock.on_lost)
 
     def judge(self, error):
         """After how many seconds to ask again; 0 if the lock is simply busy. Raises what asking again cannot mend."""
@@ -510,7 +514,7 @@ class Acquire:
             self.good = time.monotonic()
             return self.poll if self.blocking else 0.0
         if word in ("DEADLOCK", "LOCKMODE", "LOCKLIMIT", "QUEUEFULL"):
-            raise (DeadlockError if word == "DEADLOCK" else LockError)(str(error), text(self.keys[0])) from error
+            raise (DeadlockError if word == "DEADLOCK" else LockError)(str(error), text(self.lock._keys[0])) from error
         if isinstance(error, REFUSED) or (isinstance(error, REPLIED) and not passing(error)):
             raise error
         if time.monotonic() - self.good > PATIENCE if self.blocking else self.again:

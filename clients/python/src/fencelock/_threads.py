@@ -7,35 +7,44 @@ import threading
 import time
 
 from . import _core, _locks
-from ._core import REPLIED, LockError, passing
+from ._core import LockError
 from ._locks import LINGER, logger
 
 
-async def _itself(value):
-    return value
+def run(coroutine):
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a coroutine was suspended where nothing may be")
+
+
+def blocking(method):
+    @functools.wraps(method)
+    def call(*args, **options):
+        return run(method(*args, **options))
+
+    return call
 
 
 class Line(_locks.Line):
-    event, where, maybe = threading.Event, staticmethod(lambda: None), staticmethod(_itself)
-    shield = staticmethod(lambda awaitable: awaitable)
+    event, where, awaits = threading.Event, staticmethod(lambda: None), False
 
     def __init__(self, *args):
         super().__init__(*args)
         self.spare_lock, self.thread_lock = threading.RLock(), threading.Lock()
         self.thread, self.wakes, self.listener = None, queue.SimpleQueue(), None
 
-    @staticmethod
-    def run(coroutine):
-        try:
-            coroutine.send(None)
-        except StopIteration as end:
-            return end.value
-        raise RuntimeError("a coroutine was suspended where nothing may be")
+    async def maybe(self, value):
+        return value
 
-    async def on_spare(self, limit, work, *args):
+    def shield(self, work, *args):
+        return work(*args)
+
+    async def on_spare(self, calls, limit, decode=False):
         self.watch(math.inf)  # which closes it in the end
         with self.spare_lock:
-            return await work(await self.spare_connection(limit), *args)
+            return await self.talk(await self.spare_connection(limit), calls, limit, decode)
 
     async def pause(self, seconds):
         time.sleep(seconds)
@@ -43,23 +52,15 @@ class Line(_locks.Line):
     async def sleep_until(self, event, seconds):
         event.wait(seconds)
 
-    async def take(self):
-        free = getattr(self.pool, "pool", None)  # of a pool that would block until somebody gives a connection back
-        return None if free is not None and free.empty() else self.pool.get_connection(*self.name)
+    def free(self):
+        """Not of a pool that would block until somebody gives a connection back."""
+        pool = getattr(self.pool, "pool", None)
+        return pool is None or not pool.empty()
 
-    async def give_back(self, connection):
+    def give_back(self, connection):
         self.pool.release(connection)
 
-    async def talk(self, connection, args, limit, decode):
-        connection.send_packed_command(_locks.packed(args, connection.encoder.encode))
-        try:
-            return await self.read(connection, limit, decode)
-        except REPLIED as error:
-            if passing(error):
-                connection.disconnect()  # the next one may reach another server
-            raise
-
-    async def read(self, connection, limit, decode=False):
+    def read(self, connection, limit, decode):
         timeout = connection.socket_timeout
         if (timeout is None or timeout > limit) and not connection.can_read(limit):
             connection.disconnect()
@@ -87,7 +88,7 @@ class Line(_locks.Line):
 
     def hark(self):
         while True:
-            self.run(self.keeper.ear.listen())
+            run(self.keeper.ear.listen())
             with self.thread_lock:
                 if not self.keeper.ear.watched():
                     self.listener = None
@@ -123,7 +124,7 @@ class Line(_locks.Line):
                         self.thread = None
                         break
             try:
-                self.run(self.keeper.turn())
+                run(self.keeper.turn())
             except Exception:  # a fault here must not end the renewal of all other locks
                 logger.exception("a renewal failed")
                 time.sleep(0.1)
@@ -131,11 +132,9 @@ class Line(_locks.Line):
             if self.spare is not None and self.thread is None:
                 self.spare.disconnect()
 
-    @staticmethod
-    def tell(grip):
-        grip.loss.event().set()
-        if grip.on_lost is not None:
-            threading.Thread(target=grip.on_lost, args=(grip.reason,), name="fencelock-lost", daemon=True).start()
+    def tell(self, on_lost, reason):
+        if on_lost is not None:
+            threading.Thread(target=on_lost, args=(reason,), name="fencelock-lost", daemon=True).start()
 
 
 class Lock(_locks.Lock):
@@ -148,27 +147,24 @@ class Lock(_locks.Lock):
     """
 
     Line = Line
+    release, extend, reacquire, locked, owned, guard = map(
+        blocking, (_locks.Lock.release, _locks.Lock.extend, _locks.Lock.reacquire, _locks.Lock.locked, _locks.Lock.owned, _locks.Lock.guard)
+    )
+
+    def acquire(self, sleep=None, blocking=None, blocking_timeout=None, token=None):
+        """Takes the lock, or waits in line for it. `sleep` counts only while the key holds another client's string."""
+        return run(self._acquire(sleep, blocking, blocking_timeout, token))
 
     def __enter__(self):
         if self.acquire():
             return self
-        raise LockError("Unable to acquire lock within the time specified", self.name)
+        raise self._unable()
 
     def __exit__(self, *_):
         try:
             self.release()
         except LockError:
-            if self.raise_on_release_error:
-                raise
-            logger.warning("Lock was unlocked or no longer owned when exiting context manager.")
-
-    def acquire(self, sleep=None, blocking=None, blocking_timeout=None, token=None):
-        """Takes the lock, or waits in line for it. `sleep` counts only while the key holds another client's string."""
-        return self.Line.run(self._acquire(sleep, blocking, blocking_timeout, token))
-
-    def release(self):
-        """Gives the lock back; the next in line has it in the same moment."""
-        return self.Line.run(self._release())
+            self._late()
 
 
 class Semaphore(_locks.Limited, Lock):
@@ -181,7 +177,7 @@ class MultiLock(_locks.Several, Lock):
 
 class Latch(_locks.Latch):
     __doc__ = _locks.Latch.__doc__
-    Line = Line
+    Line, down, wait = Line, blocking(_locks.Latch.down), blocking(_locks.Latch.wait)
 
 
 def locked(template, client, **options):

@@ -7,16 +7,18 @@ import math
 import time
 
 from . import _locks
-from ._core import REPLIED, DeadlockError, LockError, LockNotOwnedError, passing
+from ._core import DeadlockError, LockError, LockNotOwnedError
 from ._locks import LINGER, logger
 
 __all__ = ["DeadlockError", "Latch", "Lock", "LockError", "LockNotOwnedError", "MultiLock", "Semaphore", "locked"]
 
 
+CANCELLING = hasattr(asyncio.Task, "cancelling")  # so from Python 3.11 on; up to that, asyncio.wait_for swallows a cancellation now and then
+
+
 class Line(_locks.Line):
-    event, where = asyncio.Event, staticmethod(asyncio.get_running_loop)
-    maybe = run = staticmethod(lambda awaitable: awaitable)
-    pause = staticmethod(asyncio.sleep)
+    event, where, awaits = asyncio.Event, staticmethod(asyncio.get_running_loop), True
+    maybe, pause = staticmethod(lambda awaitable: awaitable), staticmethod(asyncio.sleep)
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -30,22 +32,24 @@ class Line(_locks.Line):
         return task
 
     async def call(self, *args, **options):
-        requests = getattr(asyncio.current_task(), "cancelling", int)  # known from Python 3.11 on
-        before = requests()
+        before = asyncio.current_task().cancelling() if CANCELLING else 0
         reply = await super().call(*args, **options)
-        if requests() > before:  # which asyncio.wait_for swallows now and then, up to Python 3.11
+        if CANCELLING and asyncio.current_task().cancelling() > before:
             raise asyncio.CancelledError
         return reply
 
     async def within(self, limit, awaitable):
         try:
+            if CANCELLING:
+                async with asyncio.timeout(limit):  # without a task of its own
+                    return await awaitable
             return await asyncio.wait_for(awaitable, limit)
         except asyncio.TimeoutError:
             raise TimeoutError("no reply from the server") from None
 
-    async def on_spare(self, limit, work, *args):
+    async def on_spare(self, calls, limit, decode=False):
         async def talk():
-            return await work(await self.spare_connection(limit), *args)
+            return await self.talk(await self.spare_connection(limit), calls, limit, decode)
 
         async with self.spare_lock:
             self.closing.cancel()
@@ -54,9 +58,16 @@ class Line(_locks.Line):
             finally:
                 self.closing = self.loop.call_later(LINGER, self.close_spare)
 
-    async def shield(self, awaitable):
-        """A cancellation is told when this is done. All in it is bounded in time."""
-        task, cancelled = self.spawn(awaitable), None
+    async def shield(self, work, *args):
+        """A cancellation is told when this is done: what it broke off is done again, which the server takes for the same.
+        All in it is bounded in time."""
+        cancelled = None
+        if CANCELLING:
+            try:
+                return await work(*args)
+            except asyncio.CancelledError as caught:
+                cancelled = caught
+        task = self.spawn(work(*args))
         while not task.done():
             try:
                 await asyncio.wait({task})
@@ -72,8 +83,8 @@ class Line(_locks.Line):
         except asyncio.TimeoutError:
             pass
 
-    async def take(self):
-        return await self.pool.get_connection(*self.name) if self.pool.can_get_connection() else None
+    def free(self):
+        return self.pool.can_get_connection()
 
     async def give_back(self, connection):
         try:
@@ -83,18 +94,9 @@ class Line(_locks.Line):
                 self.spawn(self.pool.release(connection))
             raise
 
-    async def talk(self, connection, args, limit, decode):
-        await connection.send_packed_command(_locks.packed(args, connection.encoder.encode))
-        try:
-            return await self.read(connection, limit, decode)
-        except REPLIED as error:
-            if passing(error):
-                await connection.disconnect()  # the next one may reach another server
-            raise
-
-    async def read(self, connection, limit, decode=False):
+    def read(self, connection, limit, decode):
         reply, timeout = connection.read_response(disable_decoding=not decode), connection.socket_timeout
-        return await (self.within(limit, reply) if timeout is None or timeout > limit else reply)
+        return self.within(limit, reply) if timeout is None or timeout > limit else reply
 
     async def connect(self, connection, limit):
         await self.within(limit, connection.connect())
@@ -147,9 +149,8 @@ class Line(_locks.Line):
         if not self.loop.is_closed():
             self.arm()
 
-    def tell(self, grip):
-        grip.loss.event().set()
-        result = grip.on_lost and grip.on_lost(grip.reason)
+    def tell(self, on_lost, reason):
+        result = on_lost and on_lost(reason)
         if inspect.isawaitable(result):
             self.spawn(result)
 
@@ -162,26 +163,20 @@ class Lock(_locks.Lock):
 
     Line = Line
 
+    async def acquire(self, blocking=None, blocking_timeout=None, token=None):
+        """Takes the lock, or waits in line for it. A cancelled wait leaves nothing behind."""
+        return await self._acquire(None, blocking, blocking_timeout, token)
+
     async def __aenter__(self):
         if await self.acquire():
             return self
-        raise LockError("Unable to acquire lock within the time specified", self.name)
+        raise self._unable()
 
     async def __aexit__(self, *_):
         try:
             await self.release()
         except LockError:
-            if self.raise_on_release_error:
-                raise
-            logger.warning("Lock was unlocked or no longer owned when exiting context manager.")
-
-    def acquire(self, blocking=None, blocking_timeout=None, token=None):
-        """Takes the lock, or waits in line for it. A cancelled wait leaves nothing behind."""
-        return self.Line.run(self._acquire(None, blocking, blocking_timeout, token))
-
-    def release(self):
-        """Gives the lock back, also when the task is cancelled meanwhile."""
-        return self.Line.run(self._release())
+            self._late()
 
 
 class Semaphore(_locks.Limited, Lock):
