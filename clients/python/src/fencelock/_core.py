@@ -6,7 +6,7 @@ With threads a line never suspends them, so that one `send` runs a coroutine to 
 
 import collections
 import functools
-import importlib
+import importlib.util
 import itertools
 import math
 import os
@@ -14,6 +14,7 @@ import random
 import socket
 import threading
 import time
+import types
 import weakref
 
 LEASE = 30.0  # seconds, for a lock without timeout; renewed at a third of it
@@ -25,28 +26,25 @@ PATIENCE = 10.0  # seconds without one good reply, after which a wait ends with 
 REPLY = 5.0  # seconds to wait for a reply
 
 
+CLIENTS = [importlib.import_module(name + ".exceptions") for name in ("redis", "valkey") if importlib.util.find_spec(name)]
+
+
 def _known(*names):
     """The exceptions of these names in the clients that are installed."""
-    found = ()
-    for package in ("redis", "valkey"):
-        try:
-            module = importlib.import_module(package + ".exceptions")
-        except ImportError:
-            continue
-        found += tuple(getattr(module, name) for name in names if hasattr(module, name))
-    return found
+    return tuple(getattr(client, name) for client in CLIENTS for name in names if hasattr(client, name))
 
 
 BROKEN = _known("ConnectionError", "TimeoutError") + (OSError,)  # no reply; the request may have been obeyed
 REFUSED = _known("AuthenticationError", "AuthorizationError")  # among BROKEN, but asking again does not help
 REPLIED = _known("ResponseError")  # the server said no
+# What the clients make an error of its own of, and leave out of its message.
+WORDS = {"ReadOnlyError": "READONLY", "TryAgainError": "TRYAGAIN", "MovedError": "MOVED", "AskError": "ASK"}
+WORDS |= {"ClusterDownError": "CLUSTERDOWN", "MasterDownError": "MASTERDOWN", "NoPermissionError": "NOPERM"}
 # Said in passing: the same owner asks again, and has its place or its lock as before.
-PASSING = {"ReadOnlyError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError"}
-PASSING |= {"UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"}
+PASSING = {"UNBLOCKED", "READONLY", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN"}
 # As if somebody had the lock. A string: whoever uses SET NX has it. After a failover: it is not known yet who has it.
 BUSY = {"WRONGTYPE", "RECOVERING"}
-# A renewal that is refused so will be refused again, until the lease is over. redis-py takes the word from some messages.
-FINAL = {"NoPermissionError": "NOPERM", "NOPERM": "NOPERM", "BADARG": "BADARG"}
+FINAL = {"NOPERM", "BADARG"}  # a renewal that is refused so will be refused again, until the lease is over
 
 
 class LockError(*_known("LockError")):
@@ -67,23 +65,26 @@ class DeadlockError(LockError):
 
 
 def code(error):
-    return str(error).split(" ", 1)[0]
+    return WORDS.get(type(error).__name__) or str(error).split(" ", 1)[0]
 
 
 def passing(error):
-    return code(error) in PASSING or type(error).__name__ in PASSING
+    return code(error) in PASSING
 
 
 def final(reply):
-    return isinstance(reply, REPLIED) and (FINAL.get(code(reply)) or FINAL.get(type(reply).__name__))
+    return code(reply) if isinstance(reply, REPLIED) and code(reply) in FINAL else ""
 
 
 def text(value):
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def least(reply):
-    return min(reply) if type(reply) is list else reply
+def left_in(reply):
+    """How many of something are left, of all keys at least; 0 if there is a string now. Or the error."""
+    if type(reply) is list:
+        return min(reply)
+    return 0 if isinstance(reply, REPLIED) and code(reply) == "WRONGTYPE" else reply
 
 
 HOST = socket.gethostname()[:64].encode()
@@ -108,8 +109,10 @@ def gone():
 class Hold:
     """One grant, as the keeper knows it. It outlives the object that the user has."""
 
+    reason, grip = "", staticmethod(gone)
+
     def __init__(self, line, lock, owner, fence, sent):
-        self.line, self.owner, self.fence, self.pid, self.grip, self.reason = line, owner, fence, os.getpid(), gone, ""
+        self.line, self.owner, self.fence = line, owner, fence
         self.keys, self.mode, self.lease, self.renew = lock._keys, lock._mode, lock.timeout or LEASE, lock.renew
         self.watch = self.look = lock.watch  # look: the server is to be asked whether it is still held
         self.begin(sent, self.lease)
@@ -149,13 +152,6 @@ class Grip:
         hold.grip = weakref.ref(self, hold.line.wake)
 
 
-class Place:
-    """Where somebody stands among those of this process who wait."""
-
-    def __init__(self, key, rank):
-        self.key, self.rank, self.inside, self.event = key, rank, False, None
-
-
 class Room:
     """How many connections of a pool may wait at a time: half of them, for releases and others must get through.
 
@@ -168,7 +164,7 @@ class Room:
 
     def join(self, key):
         with self.lock:
-            place = Place(key, next(self.ranks))
+            place = types.SimpleNamespace(key=key, rank=next(self.ranks), inside=False, event=None)
             self.lines.setdefault(key, []).append(place)
             return place
 
@@ -271,8 +267,8 @@ class Keeper:
             await then(reply, *what)
 
     async def renewed(self, reply, hold, sent):
-        left = least(reply)
-        if left == 0 or (isinstance(left, REPLIED) and code(left) == "WRONGTYPE"):
+        left = left_in(reply)
+        if left == 0:
             if hold in self.holds:  # and was not released meanwhile
                 self.lose(hold, await why(hold))
         elif final(left):
@@ -403,16 +399,16 @@ async def held(hold):
 async def settle(hold, args, verb, limit=REPLY):
     """Sends what only the holder may say. Raises LockNotOwnedError if the hold has ended."""
     try:
-        reply = least(await ask(hold.line, args, 0.0, limit))
+        left = left_in(await ask(hold.line, args, 0.0, limit))
     except REPLIED as error:
-        if code(error) != "WRONGTYPE":
+        left = left_in(error)
+        if left != 0:
             raise
-        reply = 0
-    if reply == 0:
+    if left == 0:
         reason = await why(hold)
         hold.line.keeper.lose(hold, reason)
         raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {reason}", text(hold.keys[0]))
-    return reply
+    return left
 
 
 class Acquire:
@@ -421,13 +417,15 @@ class Acquire:
     The first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
     """
 
+    place = None
+    queued = again = asking = False
+
     def __init__(self, line, lock, owner, poll, blocking, timeout):
         self.line, self.lock, self.owner, self.poll = line, lock, owner, poll  # poll: how often to look where no line can form
         self.base = request("ACQUIRE", lock._keys, owner, b"PX", int((lock.timeout or LEASE) * 1000), *lock._mode)
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = math.inf if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)
-        self.place, self.queued, self.again, self.asking = None, False, False, False
 
     async def run(self):
         """The result is a grip, or None."""
@@ -464,19 +462,15 @@ class Acquire:
 
     async def give_up(self):
         """Leaves neither a place in line nor a grant that came in the last moment."""
-        keys = self.lock._keys
-        calls = [["LOCK.RELEASE", keys[0], self.owner, b"CANCEL"]]
-        if len(keys) > 1:
-            calls.append(request("RELEASE", keys, self.owner))
-        for call in calls:
-            try:
-                await self.line.call(call, limit=1.0)
-            except BROKEN:
-                self.asking = True
-            except REPLIED:
-                pass  # a string is there now, so neither the lock nor the line
-            if self.asking:  # on another connection a request may be on its way yet, so give up once more in a moment
-                self.line.keeper.owe(call, time.monotonic() + (self.lock.timeout or LEASE))
+        call = request("RELEASE", self.lock._keys, self.owner, b"CANCEL")
+        try:
+            await self.line.call(call, limit=1.0)
+        except BROKEN:
+            self.asking = True
+        except REPLIED:
+            pass  # a string is there now, so neither the lock nor the line
+        if self.asking:  # on another connection a request may be on its way yet, so give up once more in a moment
+            self.line.keeper.owe(call, time.monotonic() + (self.lock.timeout or LEASE))
 
     async def once(self):
         line, keys, block = self.line, self.lock._keys, 0
@@ -500,7 +494,7 @@ class Acquire:
         hold = Hold(line, self.lock, self.owner, int(fence), sent)
         if block:  # the turn may have come some time ago: claim it, and count from now
             sent = time.monotonic()
-            left_ms = least(await line.call(hold.renewal()))
+            left_ms = left_in(await line.call(hold.renewal()))
             if left_ms == 0:  # too late, the next in line has it; so stand in line again
                 self.queued = False
                 return None

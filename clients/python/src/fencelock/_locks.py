@@ -36,7 +36,7 @@ class Line:
     """
 
     def __init__(self, home, client, loop):
-        self.loop, self.pool = loop, home if hasattr(home, "connection_class") else None
+        self.pid, self.loop, self.pool = os.getpid(), loop, home if hasattr(home, "connection_class") else None
         self.cluster = None if self.pool else client  # which finds the node and the connection itself
         timeout = getattr(self.pool, "connection_kwargs", {}).get("socket_timeout")
         self.slice = min(_core.SLICE, timeout / 2) if timeout else _core.SLICE
@@ -216,13 +216,13 @@ class Lock:
 
     async def release(self):
         """Gives the lock back; the next in line has it in the same moment."""
-        grip = self.local.grip
-        if grip is None or self.local.token is None:
-            raise LockError("Cannot release a lock that's not owned or is already unlocked.", self.name)
-        self.local.token, hold = None, grip.hold
-        if hold.pid == os.getpid():  # a fork of the holder holds nothing
-            hold.line.keeper.forget(hold)
-            await hold.line.shield(self._give_back, hold)
+        grip, local = self.local.grip, self.local
+        if grip is None or local.token is None:
+            raise self._not_owned("release")
+        local.token = None
+        grip.hold.line.keeper.forget(grip.hold)
+        if grip.hold.line.pid == os.getpid():  # a fork of the holder holds nothing
+            await grip.hold.line.shield(self._give_back, grip.hold)
 
     async def _give_back(self, hold):
         try:
@@ -282,15 +282,19 @@ class Lock:
 
     def _hold(self):
         grip = self.local.grip
-        return grip.hold if grip and self.local.token is not None and grip.hold.pid == os.getpid() else None
+        held = grip is not None and self.local.token is not None and grip.hold.line.pid == os.getpid()
+        return grip.hold if held else None
 
     def _held(self, verb):
         hold = self._hold()
         if hold is None:
-            raise LockError(f"Cannot {verb} a lock that's not owned or is already unlocked.", self.name)
+            raise self._not_owned(verb)
         if hold.over():  # asking could bring it back after a failover
             raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {hold.over()}", self.name)
         return hold
+
+    def _not_owned(self, verb):
+        return LockError(f"Cannot {verb} a lock that's not owned or is already unlocked.", self.name)
 
     def _unable(self):
         return LockError("Unable to acquire lock within the time specified", self.name)

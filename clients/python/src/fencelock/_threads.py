@@ -147,9 +147,8 @@ class Lock(_locks.Lock):
     """
 
     Line = Line
-    release, extend, reacquire, locked, owned, guard = map(
-        blocking, (_locks.Lock.release, _locks.Lock.extend, _locks.Lock.reacquire, _locks.Lock.locked, _locks.Lock.owned, _locks.Lock.guard)
-    )
+    release, extend, reacquire = map(blocking, (_locks.Lock.release, _locks.Lock.extend, _locks.Lock.reacquire))
+    locked, owned, guard = map(blocking, (_locks.Lock.locked, _locks.Lock.owned, _locks.Lock.guard))
 
     def acquire(self, sleep=None, blocking=None, blocking_timeout=None, token=None):
         """Takes the lock, or waits in line for it. `sleep` counts only while the key holds another client's string."""

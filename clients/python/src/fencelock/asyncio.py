@@ -12,8 +12,7 @@ from ._locks import LINGER, logger
 
 __all__ = ["DeadlockError", "Latch", "Lock", "LockError", "LockNotOwnedError", "MultiLock", "Semaphore", "locked"]
 
-
-CANCELLING = hasattr(asyncio.Task, "cancelling")  # so from Python 3.11 on; up to that, asyncio.wait_for swallows a cancellation now and then
+CANCELLING = hasattr(asyncio.Task, "cancelling")  # from Python 3.11 on
 
 
 class Line(_locks.Line):
@@ -34,7 +33,7 @@ class Line(_locks.Line):
     async def call(self, *args, **options):
         before = asyncio.current_task().cancelling() if CANCELLING else 0
         reply = await super().call(*args, **options)
-        if CANCELLING and asyncio.current_task().cancelling() > before:
+        if CANCELLING and asyncio.current_task().cancelling() > before:  # up to 3.11, asyncio.wait_for may swallow it
             raise asyncio.CancelledError
         return reply
 
