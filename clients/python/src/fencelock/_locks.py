@@ -4,6 +4,7 @@ All methods are coroutines here, as tasks need them. `_threads` runs each to its
 """
 
 import inspect
+import itertools
 import logging
 import math
 import os
@@ -16,16 +17,18 @@ from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, pas
 logger = logging.getLogger("fencelock")
 LINGER = 1.0  # seconds without a hold, after which nothing is left running
 FRESH = 0.5  # seconds for which sentinels are believed
+LENGTHS = [b"\r\n$%d\r\n" % n for n in range(256)]  # what stands before a word
 
 
 def packed(args, encode):
     """A request as it goes over the wire. The clients' own packers take several times as long."""
-    words = [len(args)]
+    parts = [b"*%d" % len(args)]
     for word in args:
         if type(word) is not bytes:
             word = b"%d" % word if type(word) is int else encode(word)
-        words += (len(word), word)
-    return (b"*%d\r\n" + b"$%d\r\n%b\r\n" * len(args)) % tuple(words)
+        parts += (LENGTHS[len(word)] if len(word) < 256 else b"\r\n$%d\r\n" % len(word), word)
+    parts.append(b"\r\n")
+    return b"".join(parts)
 
 
 class Line:
@@ -118,7 +121,7 @@ class Line:
 
     async def talk(self, connection, calls, limit, decode=False):
         """The same on this connection."""
-        sent = connection.send_packed_command([b"".join([packed(args, connection.encoder.encode) for args in calls])])
+        sent = connection.send_packed_command([b"".join(map(packed, calls, itertools.repeat(connection.encoder.encode)))])
         if self.awaits:
             await sent
         replies, moved = [], False
