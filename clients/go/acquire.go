@@ -29,8 +29,6 @@ var process = func() string {
 type wait struct {
 	*Locker
 	request
-	base   []any     // what each request begins with
-	first  int8      // where the first key stands in it
 	seat   *seat     // nil until the server has said that the lock is busy
 	queued bool      // the server has a place in line for us
 	good   time.Time // when the server last gave a reply that counts
@@ -51,10 +49,6 @@ func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []
 	if w.owner == "" {
 		w.owner = process + rand.Text()
 	}
-	if w.base, w.first = []any{"LOCK.ACQUIRE", keys[0], w.owner}, 1; len(keys) > 1 {
-		w.base, w.first = several(keys, "LOCK.MACQUIRE", w.owner), 3
-	}
-	w.base = append(append(w.base, "PX", w.lease.Milliseconds()), w.mode...)
 	if !c.keeper.enter() {
 		return nil, ErrClosed
 	}
@@ -106,7 +100,7 @@ func (w *wait) stand(ctx context.Context) (*Lock, error) {
 
 // once sends one request. Without a hold and an error the lock is busy.
 func (w *wait) once(ctx context.Context) (*hold, error) {
-	args, block := w.base[:len(w.base):len(w.base)], time.Duration(0)
+	words, block := append([]any{"PX", w.lease.Milliseconds()}, w.mode...), time.Duration(0)
 	if w.queued && w.room.sit(ctx, w.seat) {
 		block = min(sliceTime, w.reply)
 		if end, ok := ctx.Deadline(); ok {
@@ -117,7 +111,7 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 		return nil, w.failed
 	}
 	if block = block.Truncate(time.Millisecond); block > 0 {
-		args = append(args, "BLOCK", block.Milliseconds())
+		words = append(words, "BLOCK", block.Milliseconds())
 		gone := make(chan struct{})
 		stop := context.AfterFunc(ctx, func() { // ends the request at once, and not only with its slice
 			defer close(gone)
@@ -130,9 +124,9 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 		}()
 	}
 	if w.wait {
-		args = append(args, "QUEUE", ticket.Milliseconds())
+		words = append(words, "QUEUE", ticket.Milliseconds())
 	}
-	sent, cmd := time.Now(), command(w.first, args...)
+	sent, cmd := time.Now(), w.about("ACQUIRE", words...)
 	w.sent, w.asked = true, true
 	_ = w.send(ctx, block+w.reply, cmd)
 	if cmd.Err() != nil && cmd.Err() != redis.Nil {
@@ -193,17 +187,4 @@ func (w *wait) leave(ctx context.Context) {
 	}
 }
 
-func (w *wait) cancel() *redis.Cmd {
-	if len(w.keys) == 1 {
-		return command(1, "LOCK.RELEASE", w.keys[0], w.owner, "CANCEL")
-	}
-	return command(3, append(several(w.keys, "LOCK.MRELEASE", w.owner), "CANCEL")...)
-}
-
-func several(keys []string, words ...any) []any {
-	args := append(words, len(keys))
-	for _, key := range keys {
-		args = append(args, key)
-	}
-	return args
-}
+func (w *wait) cancel() *redis.Cmd { return w.about("RELEASE", "CANCEL") }

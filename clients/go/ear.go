@@ -2,6 +2,7 @@ package fencelock
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -63,7 +64,7 @@ func (k *keeper) hear() {
 		if word(err) == "NOPERM" {
 			k.ear.options = nil
 		}
-		watched := !silent || slices.ContainsFunc(k.all(), func(h *hold) bool { return h.watch })
+		watched := !silent || slices.ContainsFunc(slices.Collect(maps.Keys(k.holds)), func(h *hold) bool { return h.watch })
 		k.ear.running = k.ear.options != nil && !k.closed && watched
 		running := k.ear.running
 		k.mu.Unlock()
@@ -86,13 +87,4 @@ func (k *keeper) look(message *redis.Message) {
 		}
 	}
 	k.watch(time.Now())
-}
-
-// seen takes what the server says of a hold: nothing, or why there is none. It tells whether the hold is lost.
-func (k *keeper) seen(h *hold, reason string) bool {
-	if reason == "" || reason == "recovering" { // after a failover: a renewal brings it back
-		return false
-	}
-	k.lose(h, reason)
-	return true
 }

@@ -144,9 +144,14 @@ func (c *Locker) Do(
 
 // Close ends the waits that are under way with ErrClosed, gives back what is held, and closes the connections.
 func (c *Locker) Close() error {
-	c.keeper.close()
+	c.keeper.mu.Lock()
+	c.keeper.closed = true // so nobody enters any more, and its goroutine ends
+	c.keeper.mu.Unlock()
 	c.end(ErrClosed)
 	c.calls.Wait()
 	c.keeper.giveBack()
-	return c.line.close()
+	if !c.own {
+		return nil
+	}
+	return c.client.Close()
 }

@@ -2,9 +2,7 @@ package fencelock
 
 import (
 	"context"
-	"maps"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,17 +29,12 @@ func (h *hold) plan() { h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3)
 func (h *hold) renewal() *redis.Cmd {
 	ms, same := h.lease.Milliseconds(), append([]any{"FENCE", h.fence}, h.mode...)
 	if len(h.keys) == 1 {
-		return command(1, append([]any{"LOCK.RENEW", h.keys[0], h.owner, "PX", ms}, same...)...)
+		return h.about("RENEW", append([]any{"PX", ms}, same...)...)
 	}
 	return command(4, append(several(h.keys, "LOCK.MRENEW", h.owner, ms), same...)...)
 }
 
-func (h *hold) release() *redis.Cmd {
-	if len(h.keys) == 1 {
-		return command(1, "LOCK.RELEASE", h.keys[0], h.owner, "FENCE", h.fence)
-	}
-	return command(3, append(several(h.keys, "LOCK.MRELEASE", h.owner), "FENCE", h.fence)...)
-}
+func (h *hold) release() *redis.Cmd { return h.about("RELEASE", "FENCE", h.fence) }
 
 func (h *hold) checks() (cmds []redis.Cmder) {
 	for _, key := range h.keys {
@@ -75,8 +68,6 @@ func (k *keeper) init(c *Locker) {
 	k.Locker, k.holds, k.wake = c, map[*hold]struct{}{}, make(chan struct{}, 1)
 	k.ear.open(k)
 }
-
-func (k *keeper) all() []*hold { return slices.Collect(maps.Keys(k.holds)) }
 
 // enter begins a call that Close waits for; it must end by calls.Done.
 func (k *keeper) enter() bool {
@@ -223,35 +214,57 @@ func (k *keeper) run() {
 	}
 }
 
+// turn sends all that is due in one go.
 func (k *keeper) turn() {
-	now, limit := time.Now(), k.reply
-	refused := map[*hold]string{}
-	var due, gone, looks []*hold
-	var debts []debt
+	now, limit, lost := time.Now(), k.reply, map[*hold]string{}
+	var looks, gone []*hold
 	var cmds []redis.Cmder
+	var then []func() // what comes of the replies
 	k.mu.Lock()
 	for h := range k.holds {
 		if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
-			due, cmds = append(due, h), append(cmds, h.renewal())
-			limit = min(limit, h.until.Sub(now))
+			cmd := h.renewal()
+			cmds, limit = append(cmds, cmd), min(limit, h.until.Sub(now))
 			h.look = h.watch // what was told meanwhile may have been lost with a connection
+			then = append(then, func() {
+				left, err := least(cmd)
+				if word := word(err); (err == nil && left == 0) || word == "WRONGTYPE" {
+					gone = append(gone, h)
+				} else if err == nil {
+					k.until(h, now, left)
+				} else if word == "NOPERM" || word == "BADARG" { // asking again would not help
+					lost[h] = word
+				} else { // no reply, or an error: again soon, as long as the lease lasts
+					h.due = time.Now().Add(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
+				}
+			})
 		}
 		if h.look && k.ear.id != 0 {
 			looks, h.look = append(looks, h), false
 		}
 	}
 	for _, d := range k.debts {
-		if d.until.After(now) {
-			debts, cmds = append(debts, d), append(cmds, d.request())
+		if cmd := d.request(); d.until.After(now) {
+			cmds = append(cmds, cmd)
+			then = append(then, func() {
+				if err := cmd.Err(); err != nil && passing(err) {
+					k.debts = append(k.debts, d)
+				}
+			})
 		}
 	}
 	k.debts = nil
-	asked := len(cmds) + 1
 	if len(looks) > 0 {
 		cmds = append(cmds, redis.NewCmd(context.Background(), "CLIENT", "TRACKING", "ON", "REDIRECT", k.ear.id))
 	}
 	for _, h := range looks {
-		cmds = append(cmds, h.checks()...)
+		checks := h.checks()
+		cmds = append(cmds, checks...)
+		then = append(then, func() {
+			if reason := reason(checks); reason != "" && reason != "recovering" { // which a renewal mends
+				lost[h] = reason
+			}
+		})
 	}
 	k.mu.Unlock()
 	if len(cmds) == 0 {
@@ -259,43 +272,18 @@ func (k *keeper) turn() {
 	}
 	k.batch(context.Background(), max(limit, 50*time.Millisecond), cmds)
 	k.mu.Lock()
-	for i, h := range due {
-		left, err := least(cmds[i].(*redis.Cmd))
-		if (err == nil && left == 0) || word(err) == "WRONGTYPE" {
-			gone = append(gone, h)
-		} else if err == nil {
-			k.until(h, now, left)
-		} else if word(err) == "NOPERM" || word(err) == "BADARG" { // asking again would not help
-			refused[h] = word(err)
-		} else { // no reply, or an error: again soon, as long as the lease lasts
-			h.due = time.Now().Add(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
-		}
-	}
-	for i, d := range debts {
-		if err := cmds[len(due)+i].Err(); err != nil && passing(err) {
-			k.debts = append(k.debts, d)
-		}
+	for _, take := range then {
+		take()
 	}
 	k.mu.Unlock()
 	if len(gone) > 0 {
 		for i, reason := range k.why(context.Background(), gone...) {
-			k.lose(gone[i], reason)
+			lost[gone[i]] = reason
 		}
 	}
-	for h, reason := range refused {
+	for h, reason := range lost {
 		k.lose(h, reason)
 	}
-	for _, h := range looks {
-		k.seen(h, reason(cmds[asked:asked+len(h.keys)]))
-		asked += len(h.keys)
-	}
-}
-
-// close lets nobody enter, and the goroutine end.
-func (k *keeper) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.closed = true
 }
 
 // giveBack ends what is still held and pays the debts, in one go.

@@ -66,18 +66,27 @@ func (l *line) open(client redis.UniversalClient) int {
 	return size
 }
 
-func (l *line) close() error {
-	if !l.own {
-		return nil
-	}
-	return l.client.Close()
-}
-
 // command makes a request; its first key is the argument at this position.
 func command(position int8, args ...any) *redis.Cmd {
 	cmd := redis.NewCmd(context.Background(), args...)
 	cmd.SetFirstKeyPos(position)
 	return cmd
+}
+
+// about makes a request for the keys. With several it is another command, which says how many they are.
+func (r *request) about(verb string, words ...any) *redis.Cmd {
+	if len(r.keys) == 1 {
+		return command(1, append([]any{"LOCK." + verb, r.keys[0], r.owner}, words...)...)
+	}
+	return command(3, append(several(r.keys, "LOCK.M"+verb, r.owner), words...)...)
+}
+
+func several(keys []string, words ...any) []any {
+	args := append(words, len(keys))
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	return args
 }
 
 // send sends one request, which the end of ctx does not stop.

@@ -48,8 +48,7 @@ func (l *Lock) Release(ctx context.Context) error {
 		k.owe(h.release, time.Now().Add(k.copy(h).lease))
 	}
 	if n == 0 && err == nil && len(h.keys) > 1 { // one of them was lost, and nothing was released yet
-		rest := command(3, several(h.keys, "LOCK.MRELEASE", h.owner)...)
-		_ = l.locker.send(ctx, l.locker.reply, rest)
+		_ = l.locker.send(ctx, l.locker.reply, h.about("RELEASE"))
 	}
 	return l.verdict(ctx, n, err)
 }
@@ -92,8 +91,12 @@ func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 		}
 		left = min(left, n)
 	}
-	if k := &l.locker.keeper; left == 0 && !k.seen(h, l.locker.why(ctx, h)[0]) {
-		left, _ = l.locker.ask(ctx, l.locker.reply, h.renewal) // which brings it back after a failover
+	if left == 0 {
+		if reason := l.locker.why(ctx, h)[0]; reason == "recovering" { // after a failover: a renewal brings it back
+			left, _ = l.locker.ask(ctx, l.locker.reply, h.renewal)
+		} else {
+			l.locker.keeper.lose(h, reason)
+		}
 	}
 	return time.Duration(left) * time.Millisecond, nil
 }
