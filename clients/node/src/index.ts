@@ -1,7 +1,7 @@
 /** Locks in the server, first come first served, for ioredis and node-redis. */
 
 import { LockBusyError, LockError, LockLostError } from './errors.js';
-import { type Hold, Keeper, LEASE, newOwner } from './keeper.js';
+import { type Hold, Keeper, LEASE, about, newOwner } from './keeper.js';
 import { Link, type RedisClient, now } from './link.js';
 import { Wait } from './wait.js';
 
@@ -111,7 +111,7 @@ export class Lock implements AsyncDisposable {
       if (!(error instanceof LockLostError)) {
         keeper.owe({ key: hold.key, args: hold.release(), until: hold.until });
       } else if (hold.keys.length > 1) { // one of them was lost, and none was released
-        await keeper.ask(hold.key, ['LOCK.MRELEASE', hold.owner, String(hold.keys.length), ...hold.keys]);
+        await keeper.ask(hold.key, about('RELEASE', hold.keys, hold.owner));
       }
       throw error;
     } finally {

@@ -13,10 +13,10 @@ const HOST = hostname().replace(/[^\w.-]/g, '').slice(0, 64);
 export const newOwner = () => `${HOST}:${process.pid}:${randomBytes(8).toString('hex')}`;
 export const vary = (ms: number) => ms * (0.85 + 0.15 * Math.random());
 
-/** Ends the wait and the hold of an owner. */
-export const cancellation = (keys: readonly string[], owner: string) => (keys.length === 1
-  ? ['LOCK.RELEASE', keys[0]!, owner, 'CANCEL']
-  : ['LOCK.MRELEASE', owner, String(keys.length), ...keys, 'CANCEL']);
+/** A request for the keys of an owner. With several it is another command, which says how many they are. */
+export const about = (verb: string, keys: readonly string[], owner: string, ...words: string[]) => (keys.length === 1
+  ? [`LOCK.${verb}`, keys[0]!, owner, ...words]
+  : [`LOCK.M${verb}`, owner, String(keys.length), ...keys, ...words]);
 
 /** What is left of the lease in ms, the least of several. */
 const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...reply.map(Number)) : Number(reply));
@@ -49,26 +49,21 @@ export class Hold {
     this.due = this.renew ? now() + vary(this.lease / 3) : this.until;
   }
 
-  private fenced(): string[] {
-    return ['FENCE', String(this.fence)];
-  }
-
   /** Says all that a server needs to bring back a hold that a failover has lost. */
   renewal(): string[] {
-    const words = this.keys.length === 1
-      ? ['LOCK.RENEW', this.key, this.owner, 'PX', String(this.lease)]
-      : ['LOCK.MRENEW', this.owner, String(this.lease), String(this.keys.length), ...this.keys];
-    return [...words, ...this.fenced(), ...this.mode];
+    const { keys, owner, lease, mode } = this;
+    const same = ['FENCE', String(this.fence), ...mode];
+    return keys.length === 1
+      ? about('RENEW', keys, owner, 'PX', String(lease), ...same)
+      : ['LOCK.MRENEW', owner, String(lease), String(keys.length), ...keys, ...same];
   }
 
   release(): string[] {
-    return this.keys.length === 1
-      ? ['LOCK.RELEASE', this.key, this.owner, ...this.fenced()]
-      : ['LOCK.MRELEASE', this.owner, String(this.keys.length), ...this.keys, ...this.fenced()];
+    return about('RELEASE', this.keys, this.owner, 'FENCE', String(this.fence));
   }
 
   check(key: string): string[] {
-    return ['LOCK.CHECK', key, this.owner, ...this.fenced(), 'WITHINFO'];
+    return ['LOCK.CHECK', key, this.owner, 'FENCE', String(this.fence), 'WITHINFO'];
   }
 
   lose(reason: string): void {
@@ -144,7 +139,7 @@ export class Keeper {
 
   /** A request for a lock may be on its way yet: what it brings is given back, in a moment and when the client replies again. */
   disown(keys: readonly string[], owner: string, lease: number): void {
-    const debt = { key: keys[0]!, args: cancellation(keys, owner), until: now() + lease, owner };
+    const debt = { key: keys[0]!, args: about('RELEASE', keys, owner, 'CANCEL'), until: now() + lease, owner };
     this.owe(debt);
     void this.link.trouble?.then(() => this.owe({ ...debt, until: now() + lease }));
   }

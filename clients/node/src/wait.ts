@@ -1,7 +1,7 @@
 /** A wait in line, or a try: which request is sent when, and what its reply means. */
 
 import { LockError, asLockError, codeOf, passing } from './errors.js';
-import { Hold, type Keeper, cancellation, vary } from './keeper.js';
+import { Hold, type Keeper, about, vary } from './keeper.js';
 import { REPLY, now, nothing } from './link.js';
 
 const TICKET = 5000; // ms for which a place in line outlives the last request for it
@@ -57,8 +57,7 @@ export class Wait {
   constructor(private readonly keeper: Keeper, private readonly wanted: Wanted) {
     const { keys, owner, lease, mode } = wanted;
     this.place = JSON.stringify(keys);
-    this.base = keys.length === 1 ? ['LOCK.ACQUIRE', keys[0]!, owner] : ['LOCK.MACQUIRE', owner, String(keys.length), ...keys];
-    this.base.push('PX', String(lease), ...mode);
+    this.base = about('ACQUIRE', keys, owner, 'PX', String(lease), ...mode);
     this.stop = this.good + wanted.wait;
   }
 
@@ -199,7 +198,7 @@ export class Wait {
   private async giveUp(): Promise<void> {
     const { keeper, wanted: { keys, owner, lease } } = this;
     let sure = !this.asking && !(this.again && keeper.link.trouble);
-    await keeper.link.call(keys[0]!, cancellation(keys, owner), 1000).catch((error) => {
+    await keeper.link.call(keys[0]!, about('RELEASE', keys, owner, 'CANCEL'), 1000).catch((error) => {
       sure &&= codeOf(error) !== undefined; // a string is there now, so neither the lock nor the line
     });
     if (!sure) keeper.disown(keys, owner, lease);
