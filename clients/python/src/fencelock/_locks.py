@@ -68,7 +68,7 @@ class Line:
             return reply.encode() if isinstance(reply, str) and not decode else reply
         if self.primary is not None:
             await self.follow()
-        connection = None
+        limit, connection = limit + wait, None
         if self.free():
             try:
                 taken = self.pool.get_connection(*self.name)
@@ -77,20 +77,27 @@ class Line:
                 if "Too many connections" not in str(error):
                     raise
         if connection is None:
-            replies = await self.on_spare([args], wait + limit, decode)
-        else:
-            try:
-                if self.primary is not None and self.replaced(connection):
-                    await self.maybe(connection.disconnect())
-                    await self.maybe(connection.connect())
-                replies = await self.talk(connection, [args], wait + limit, decode)
-            finally:
-                given = self.give_back(connection)
-                if self.awaits:
-                    await given
-        if isinstance(replies[0], Exception):
-            raise replies.pop()  # of which nothing here has hold, or its traceback would keep the caller's lock
-        return replies[0]
+            replies = await self.on_spare([args], limit, decode)
+            if isinstance(replies[0], Exception):
+                raise replies.pop()  # of which nothing here has hold, or its traceback would keep the caller's lock
+            return replies[0]
+        try:
+            if self.primary is not None and self.replaced(connection):
+                await self.maybe(connection.disconnect())
+                await self.maybe(connection.connect())
+            sent = connection.send_packed_command([packed(args, connection.encoder.encode)])
+            if self.awaits:
+                await sent
+            reply = self.read(connection, limit, decode)
+            return await reply if self.awaits else reply
+        except REPLIED as error:
+            if passing(error):
+                await self.maybe(connection.disconnect())  # the next one may reach another server
+            raise
+        finally:
+            given = self.give_back(connection)
+            if self.awaits:
+                await given
 
     async def batch(self, calls, limit):
         """Sends many requests in one go. The result has a reply or an error for each."""
@@ -120,7 +127,7 @@ class Line:
         return primary is not None and primary != (connection.host, connection.port)
 
     async def talk(self, connection, calls, limit, decode=False):
-        """The same on this connection."""
+        """Sends many requests in one go on this connection."""
         sent = connection.send_packed_command([b"".join(map(packed, calls, itertools.repeat(connection.encoder.encode)))])
         if self.awaits:
             await sent
