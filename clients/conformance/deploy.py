@@ -3,6 +3,7 @@ alone, and openssl for TLS. All is on loopback, in a folder of its own, and ends
 
 usage: SERVER_BIN=redis-server MODULE_PATH=module.so deploy.py KIND
 
+    alone     one server that keeps an append-only file
     tls       one server that speaks TLS, and a user with no more rights than docs/access.md gives an application
     cluster   three primaries
     sentinel  a primary, a replica, and three sentinels
@@ -90,6 +91,11 @@ class Deployment:
             if process.poll() is not None:
                 raise SystemExit(f"skipped: this server does not start so: {process.log.read_text()[-200:]!r}")
         return cmd(port, "PING").startswith("+PONG")
+
+    def alone(self):
+        home = self.start(free_port(), "appendonly yes", "enable-debug-command yes", "lock.recovery-window-ms -1")
+        until("the server answers", lambda: self.answers(home))
+        return {"home": home, "port": home}
 
     def tls(self):
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"

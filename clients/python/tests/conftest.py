@@ -10,7 +10,7 @@ _threads.LINGER = asyncio.LINGER = 0.2  # or each test would end with a second o
 
 @pytest.fixture(scope="session")
 def server():
-    server = Server("--appendonly", "yes", "--enable-debug-command", "yes")
+    server = Server()
     yield server
     server.stop()
 

@@ -1,6 +1,5 @@
 """A server with the module, a hostile proxy before it, and waiting for what must become true."""
 
-import json
 import os
 import pathlib
 import random
@@ -10,11 +9,10 @@ import sys
 import tempfile
 import time
 
-import pytest
 import redis
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PROXY, DEPLOY = ROOT / "clients" / "conformance" / "proxy.py", ROOT / "clients" / "conformance" / "deploy.py"
+PROXY = ROOT / "clients" / "conformance" / "proxy.py"
 
 USUAL = {"lock.claim-ms": 1000, "lock.max-lease-ms": 604800000, "lock.max-waiters-per-key": 20000, "busy-reply-threshold": 5000}
 USUAL["lock.recovery-window-ms"] = -1
@@ -74,13 +72,6 @@ class Server:
             self.cmd("CONFIG", "SET", name, value)
         self.client.flushall()
 
-    def restart(self):
-        """In the same process, with what is in its append-only file."""
-        with socket.create_connection(("127.0.0.1", self.port)) as connection:
-            connection.sendall(b"DEBUG RESTART\r\n")
-            connection.recv(1)
-        wait_until("the server answers again", self.answers, 10)
-
     def info(self, key):
         reply = self.cmd("LOCK.INFO", key)
         return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2]))
@@ -104,30 +95,6 @@ class Server:
         self.process.wait()
         self.log.close()
         self.dir.cleanup()
-
-
-class Deployed(Server):
-    """Servers of deploy.py. The test's own looks go to the one that has the keys."""
-
-    def __init__(self, kind):
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, str(DEPLOY), kind], stdin=pipe, stdout=pipe, text=True)
-        line = self.process.stdout.readline()
-        if not line.startswith("{"):
-            self.process.wait()
-            pytest.skip(line)
-        self.told = json.loads(line)
-        self.client = redis.Redis(port=self.told["home"], decode_responses=True)
-
-    def failover(self):
-        self.process.stdin.write("failover\n")
-        self.process.stdin.flush()
-        self.client.close()
-        self.client = redis.Redis(port=int(self.process.stdout.readline()), decode_responses=True)
-
-    def stop(self):
-        self.client.close()
-        self.process.communicate()
 
 
 class Proxy:

@@ -1,0 +1,198 @@
+"""Plays scenarios.json with the driver of a language, several at a time, each on a server of its own. It needs Python alone.
+
+usage: SERVER_BIN=redis-server MODULE_PATH=module.so play.py LANGUAGE WAY[,WAY…] DRIVER...
+
+DRIVER is a command, to which the name of a way is added: the client library, or threads and tasks, whatever the driver plays.
+It prints a line for each scenario, and says what it does not play, and why. Then it ends with the number of each, and with an
+error if one has failed.
+
+    TESTS=text   only scenarios whose name has this in it
+    BRIEF=1      the short form
+"""
+
+import collections
+import concurrent.futures
+import json
+import os
+import queue
+import sys
+import threading
+import time
+
+from driver import Driver
+from scenario import Play
+from server import HERE, Failed, Script, Server
+
+BRIEF = bool(os.environ.get("BRIEF"))
+AT_ONCE = 4
+NOT_HERE = {"alone": {"failover": "only with sentinels"}}  # what cannot happen at a place
+LANES = ["alone", "alone", "cluster"] + ["tls", "sentinel"] * (not BRIEF)  # most scenarios are played alone
+WARM = [{"do": "acquire", "who": "a", "within": 30, "expect": "held"}, {"do": "release", "who": "a", "expect": "ok"}]
+
+
+class Place:
+    """Servers in one of the ways in which people run them. To one that is alone the library speaks through the proxy."""
+
+    def __init__(self, kind):
+        self.kind, self.deployed, self.proxy, self.next = kind, Script("deploy.py", kind), None, None
+        line = self.deployed.line()
+        if not line.startswith("{"):
+            self.deployed.stop()
+            raise Missing(line.removeprefix("skipped: "))
+        self.told = json.loads(line)
+        self.first = self.server = Server(self.told["home"])
+        if kind == "alone":
+            self.proxy = Script("proxy.py", self.told["home"])
+            self.port = int(self.proxy.line())
+
+    def where(self, client):
+        """What the driver has to know to connect."""
+        through = {"port": self.told["home"] if client.get("direct") else self.port} if self.proxy else self.told
+        return {"kind": self.kind, **through}
+
+    def tell(self, line):
+        if self.proxy and self.proxy.tell(line) != "ok":
+            raise Failed(f"the proxy does not know: {line}")
+
+    def clean(self, needs):
+        """As before each scenario, with a successor for those that need one."""
+        self.tell("heal")
+        if self.proxy:
+            self.server.reset()
+        else:
+            self.server.cmd("FLUSHALL")
+        if "successor" in needs:
+            self.next = Script("deploy.py", "alone")
+            self.successor = Server(json.loads(self.next.line())["home"])
+            self.successor.cmd("CONFIG", "SET", "lock.recovery-window-ms", 10000)
+            self.successor.cmd("LOCK.ACQUIRE", "before", "other")
+
+    def end_successor(self):
+        if self.next:
+            self.successor.close()
+            self.next.stop()
+            self.next = None
+
+    def failover(self):
+        self.server.close()
+        self.server = Server(int(self.deployed.tell("failover")))
+        return self.server
+
+    def stop(self):
+        self.end_successor()
+        self.server.close()
+        for script in filter(None, [self.proxy, self.deployed]):
+            script.stop()
+
+
+class Missing(Exception):
+    """There is no such place with this server."""
+
+
+class Report:
+    def __init__(self):
+        self.printing, self.counts, self.failures = threading.Lock(), collections.Counter(), []
+
+    def say(self, what, name, more=""):
+        with self.printing:
+            self.counts[what] += 1
+            line = f"{what}: {name}{more}"
+            print(line, flush=True)
+            if what == "failed":
+                self.failures.append(line)
+
+    def end(self):
+        """What has failed once more, and the line that tools/clients.sh looks for."""
+        print("", *self.failures, sep="\n")
+        others = [f"{self.counts[what]} {what}" for what in ("failed", "skipped") if self.counts[what]]
+        print(f"{self.counts['passed']} scenarios passed", *others, sep=", ")
+        return 1 if self.failures else 0
+
+
+class Lane:
+    """Plays scenarios one after the other, with a driver and a place, as long as there are any."""
+
+    def __init__(self, language, way, kind, command, scenarios, report):
+        self.language, self.way, self.kind, self.command = language, way, kind, [*command, way]
+        self.scenarios, self.report, self.driver, self.place = scenarios, report, None, None
+        self.title = way if kind == "alone" else f"{way} on {kind}"
+
+    def run(self):
+        try:
+            while True:
+                self.one(self.scenarios.get_nowait())
+        except queue.Empty:
+            pass
+        except Missing as reason:
+            self.report.say("skipped", self.title, f": {reason}")
+        finally:
+            self.stop()
+
+    def one(self, scenario):
+        name, begun = f"{self.title}: {scenario['name']}", time.monotonic()
+        self.driver = self.driver or Driver(self.command)
+        reason = self.reason_to_skip(scenario)
+        if reason:
+            return self.report.say("skipped", name, f": {reason}")
+        try:
+            self.begin()
+            self.play(scenario)
+            self.report.say("passed", name, f" ({time.monotonic() - begun:.1f} s)")
+        except (Failed, OSError, KeyError) as error:
+            self.stop()  # whatever it has left, the next one begins anew
+            self.report.say("failed", name, f": {error!r}")
+
+    def begin(self):
+        if self.kind in self.driver.hello["cannot"]:
+            raise Missing(self.driver.hello["cannot"][self.kind])
+        if not self.place:
+            self.place = Place(self.kind)
+            self.play({"steps": WARM})  # loads what a driver loads with its first lock, which may take seconds
+
+    def play(self, scenario):
+        self.place.clean(scenario.get("needs", []))
+        Play(scenario, self.driver, self.place).play()
+        self.place.end_successor()
+
+    def reason_to_skip(self, scenario):
+        hello, place = self.driver.hello, NOT_HERE.get(self.kind, {})
+        reasons = [scenario.get("not-yet"), scenario.get("except", {}).get(self.language)]
+        for need in scenario.get("needs", []):
+            reasons += [place.get(need), hello["cannot"].get(need), hello["cannot"].get(f"{need} on {self.kind}")]
+            if need == "unblock" and hello.get("waits") == "tickets":
+                reasons.append("who waits has a ticket, and blocks nothing")
+        return next(filter(None, reasons), None)
+
+    def stop(self):
+        for part in filter(None, [self.driver, self.place]):
+            part.stop()
+        self.driver = self.place = None
+
+
+def main(language, ways, *command):
+    scenarios, report, lanes = wanted(), Report(), []
+    for way in ways.split(","):
+        waiting = {}
+        for kind in LANES:
+            if kind not in waiting:
+                waiting[kind] = queue.SimpleQueue()
+                for scenario in scenarios:
+                    if kind == "alone" or kind in scenario.get("on", []):
+                        waiting[kind].put(scenario)
+            lanes.append(Lane(language, way, kind, command, waiting[kind], report))
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for lane in [pool.submit(lane.run) for lane in lanes]:
+            lane.result()
+    return report.end()
+
+
+def wanted():
+    named = [one for one in json.loads((HERE / "scenarios.json").read_text()) if os.environ.get("TESTS", "") in one["name"]]
+    thorough = [scenario for scenario in named if BRIEF and scenario.get("thorough")]
+    if thorough:
+        print(f"only in the long form: {len(thorough)} scenarios, TLS and Sentinel")
+    return [scenario for scenario in named if scenario not in thorough]
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
