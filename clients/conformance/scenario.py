@@ -95,7 +95,7 @@ class Play:
         self.ask("end")
         for who in self.calls:
             self.answer("acquire", who, 5)
-        until("nothing of the library is left", lambda: not self.ask("left")["left"], 10)
+        until(lambda: f"nothing is left but {self.events['left', None]['left']}", lambda: not self.ask("left")["left"], 10)
         if self.place.proxy:
             self.connections_left("the client's", self.connections)
 

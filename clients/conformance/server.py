@@ -20,7 +20,7 @@ def until(what, condition, seconds=5.0):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise Failed(f"not so after {seconds} s: {what}")
+            raise Failed(f"not so after {seconds} s: {what() if callable(what) else what}")
         time.sleep(0.005)
 
 

@@ -11,17 +11,24 @@ bring_node() {
 }
 
 run_node() {
-    local home=$root/node
-    export PROXY=$PWD/clients/conformance/proxy.py SCENARIOS=$PWD/clients/conformance/scenarios.json
+    local home=$root/node status=0 ways="ioredis 5,node-redis 5"
+    [ -n "${BRIEF:-}" ] || ways+=",ioredis 6,node-redis 6"
+    export PROXY=$PWD/clients/conformance/proxy.py
     rm -rf "$home"/{src,tests,dist,build}
     cp -r clients/node/{src,tests,README.md,package.json,tsconfig.json,tsconfig.tests.json} "$home"
     (
-        cd "$home"
-        "$node/node" tests/readme.mjs
-        "$node/node" node_modules/typescript/bin/tsc -p tsconfig.json
-        "$node/node" node_modules/typescript/bin/tsc -p tsconfig.tests.json
-        timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=360000 --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/
-    )
+        cd "$home" &&
+            "$node/node" tests/readme.mjs &&
+            "$node/node" node_modules/typescript/bin/tsc -p tsconfig.json &&
+            "$node/node" node_modules/typescript/bin/tsc -p tsconfig.tests.json
+    ) || return
+    # Both at the same time: all they do is wait.
+    play node "$ways" "$node/node" --expose-gc --enable-source-maps "$home/build/tests/driver.js" >"$home/played" &
+    (cd "$home" && timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=360000 \
+        --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/) || status=1
+    wait "$!" || status=1
+    cat "$home/played"
+    return "$status"
 }
 
 count_node() {

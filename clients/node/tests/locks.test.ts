@@ -368,7 +368,7 @@ describe('one client or another', { concurrency: 1 }, () => {
 
   // For some seconds after a failover the old primary says yes to all, so nothing may be asked there.
   test('with Sentinel: a lock goes along with the primary', async () => {
-    const servers = await Deployment.start('sentinel') as Deployment;
+    const servers = await Deployment.start('sentinel');
     const connect = () => DEPLOYED['sentinel']!['ioredis']!(servers.told);
     const { home, sentinels, name } = servers.told;
     const replica = new Seen(looks(await servers.figure('replication', ',port=')));

@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -85,10 +85,6 @@ export class Seen {
     return (await this.info(key))['holds'].map((hold: any[]) => pairs(hold)['owner']);
   }
 
-  async mode(key: string): Promise<string> {
-    return (await this.info(key))['mode'];
-  }
-
   async waiting(key: string): Promise<number> {
     return (await this.info(key))['waiting'];
   }
@@ -141,23 +137,6 @@ export class Server extends Seen {
     return server;
   }
 
-  /** Empty, and what a scenario that failed may have left is gone. */
-  async reset(): Promise<void> {
-    await this.cmd('REPLICAOF', 'NO', 'ONE');
-    await this.cmd('LOCK.RECOVERY', 'END');
-    await this.cmd('ACL', 'SETUSER', 'default', '+@all');
-    await this.cmd('CONFIG', 'SET', 'lock.claim-ms', 1000, 'lock.max-lease-ms', 604800000, 'lock.max-waiters-per-key', 20000, 'busy-reply-threshold', 5000, 'lock.recovery-window-ms', 0);
-    await this.cmd('FLUSHALL');
-  }
-
-  /** Begins the server anew, with what is in its append-only file. */
-  async restart(): Promise<void> {
-    const socket = createConnection(this.port, '127.0.0.1').on('error', () => {});
-    socket.write('DEBUG RESTART\r\n');
-    await once(socket, 'close');
-    await until('the server answers again', () => this.admin.ping(), 10_000);
-  }
-
   async kill(): Promise<void> {
     this.admin.disconnect();
     this.process.kill('SIGCONT');
@@ -173,23 +152,15 @@ export class Server extends Seen {
 
 /** Servers of deploy.py. The test's own looks go to the one that has the keys. */
 export class Deployment extends Seen {
-  private constructor(readonly told: any, private readonly process: ChildProcess, private readonly lines: AsyncIterator<string>) {
+  private constructor(readonly told: any, private readonly process: ChildProcess) {
     super(looks(told.home));
   }
 
-  /** Returns why there is none, if this server cannot. */
-  static async start(kind: string): Promise<Deployment | string> {
+  static async start(kind: string): Promise<Deployment> {
     const child = spawn('python3', [process.env['PROXY']!.replace('proxy.py', 'deploy.py'), kind], { stdio: ['pipe', 'pipe', 'inherit'] });
     const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
     const told: string = (await lines.next()).value;
-    return told.startsWith('skipped: ') ? told : new Deployment(JSON.parse(told), child, lines);
-  }
-
-  async failover(): Promise<void> {
-    this.process.stdin!.write('failover\n');
-    const { value } = await this.lines.next();
-    this.admin.disconnect();
-    this.admin = looks(Number(value));
+    return new Deployment(JSON.parse(told), child);
   }
 
   async stop(): Promise<void> {
@@ -246,22 +217,19 @@ export class Proxy {
 export interface World {
   connect(port: number, options?: object): Promise<Connected>;
   server: Server;
-  proxy: Proxy;
 }
 
-/** Tests for each client, all clients at the same time, with a server and a proxy for each. */
+/** Tests for each client, all clients at the same time, with a server for each. */
 export function forEachClient(what: string, tests: (world: World) => void): void {
   describe(what, { concurrency: true }, () => {
     for (const [name, connect] of Object.entries(CLIENTS)) {
       describe(name, { concurrency: 1 }, () => {
         const world = { connect } as World;
         before(async () => {
-          // Without a window: a restart shows what it is about, and not the wait after it.
-          world.server = await Server.start('--appendonly', 'yes', '--enable-debug-command', 'yes', '--lock.recovery-window-ms', '0');
-          world.proxy = await Proxy.start(world.server.port);
+          // Without a window: a promotion shows what it is about, and not the wait after it.
+          world.server = await Server.start('--lock.recovery-window-ms', '0');
         });
         after(async () => {
-          await world.proxy?.stop();
           await world.server?.stop();
         });
         tests(world);

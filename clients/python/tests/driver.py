@@ -59,7 +59,7 @@ class Driver:
         if kind == "sentinel":
             return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in sentinels]).master_for(name)
         if kind == "tls":
-            return self.package.Redis("localhost", port, username=user, password=password, ssl=True, ssl_ca_certs=ca)
+            return self.package.Redis(host="localhost", port=port, username=user, password=password, ssl=True, ssl_ca_certs=ca)
         return self.package.Redis(port=port, max_connections=connections, socket_timeout=timeout)
 
     def lock(self, who, program, keys, kind, limit, **options):
