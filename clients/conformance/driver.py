@@ -27,11 +27,11 @@ class Driver:
             self.process.stdin.flush()
 
     def stop(self):
-        """It ends with its standard input. One that does not was told of a failure before, or is at fault itself."""
+        """It ends with its standard input. Returns its exit status."""
         self.hear = lambda event: None
         try:
             self.process.stdin.close()
-            self.process.wait(5)
+            self.process.wait(10)
         except (OSError, subprocess.TimeoutExpired):
             self.process.kill()
-            self.process.wait()
+        return self.process.wait()

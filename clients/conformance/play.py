@@ -47,8 +47,9 @@ class Place:
 
     def where(self, client):
         """What the driver has to know to connect."""
-        through = {"port": self.told["home"] if client.get("direct") else self.port} if self.proxy else self.told
-        return {"kind": self.kind, **through}
+        if self.proxy:
+            return {"kind": self.kind, "ports": [self.told["home"] if client.get("direct") else self.port]}
+        return {"kind": self.kind, "ports": self.told.get("sentinels") or [self.told["port"]], **self.told}
 
     def tell(self, line):
         if self.proxy and self.proxy.tell(line) != "ok":
@@ -125,8 +126,9 @@ class Lane:
             pass
         except Missing as reason:
             self.report.say("skipped", self.title, f": {reason}")
-        finally:
-            self.stop()
+        status = self.stop()
+        if status:
+            self.report.say("failed", self.title, f": the driver has ended with {status}")
 
     def one(self, scenario):
         name, begun = f"{self.title}: {scenario['name']}", time.monotonic()
@@ -164,9 +166,12 @@ class Lane:
         return next(filter(None, reasons), None)
 
     def stop(self):
-        for part in filter(None, [self.driver, self.place]):
-            part.stop()
+        """Returns the exit status of the driver."""
+        status = self.driver.stop() if self.driver else 0
+        if self.place:
+            self.place.stop()
         self.driver = self.place = None
+        return status
 
 
 def main(language, ways, *command):

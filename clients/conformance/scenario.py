@@ -27,7 +27,7 @@ class Play:
 
     def heard(self, event):
         with self.changed:
-            who = event.get("who")
+            who = event.get("who") or None
             self.events[event["do"], who] = event
             if event["do"] == "gone":
                 self.wrong = "the driver has ended"
@@ -82,7 +82,7 @@ class Play:
         programs = 1 + any(step.get("program") == 2 for step in self.scenario["steps"])
         client = {"connections": 50, "timeout": 5, **self.scenario.get("client", {})}
         for program in range(1, programs + 1):
-            self.ask("open", program=program, **self.place.where(client), **client)
+            self.ask("open", program=program, **client, **self.place.where(client))
         for step in self.scenario["steps"]:
             getattr(self, "do_" + step["do"].replace("-", "_"))(step)
         until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 4)
@@ -196,10 +196,11 @@ class Play:
         self.ask("close")
 
     def do_exhaust(self, step):
-        self.ask("exhaust")
+        self.taken = self.ask("exhaust")["taken"]
+        until("all connections wait", lambda: self.server.figure("clients", "blocked_clients") == self.taken)
 
     def do_give_back(self, step):
-        self.ask("give-back")
+        self.server.cmd("RPUSH", "nothing", *range(self.taken))
 
     def do_server(self, step):
         words = step["args"]

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("set SERVER_BIN and MODULE_PATH, or run make test-clients LANG=go")
 		os.Exit(1)
 	}
-	shared = start("--appendonly", "yes", "--enable-debug-command", "yes")
+	shared = start()
 	faults = startProxy(shared.port)
 	code := m.Run()
 	faults.stop()
@@ -103,27 +103,6 @@ func (s *server) stop() {
 	_ = s.Close()
 	_ = s.process.Process.Kill()
 	_ = os.RemoveAll(s.dir)
-}
-
-// reset sets what a scenario that failed may have left.
-func (s *server) reset() {
-	s.cmd("REPLICAOF", "NO", "ONE")
-	s.cmd("LOCK.RECOVERY", "END")
-	s.cmd("CONFIG", "SET", "lock.recovery-window-ms", -1)
-	s.cmd("ACL", "SETUSER", "default", "+@all")
-	s.cmd("CONFIG", "SET", "lock.claim-ms", 1000, "lock.max-lease-ms", 604800000, "lock.max-waiters-per-key", 20000, "busy-reply-threshold", 5000)
-}
-
-// restart begins the server anew, with what is in its append-only file.
-func (s *server) restart(t *testing.T) {
-	conn, err := net.Dial("tcp", s.addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprint(conn, "DEBUG RESTART\r\n")
-	_, _ = conn.Read(make([]byte, 1))
-	until(t, "the server answers again", 10*time.Second, func() bool { return s.Ping(bg).Err() == nil })
 }
 
 func (s *server) addr() string { return fmt.Sprint("127.0.0.1:", s.port) }

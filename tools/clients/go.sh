@@ -19,10 +19,20 @@ bring_go() {
 # The race detector takes half the speed, so all is tested without it too; the short form has it alone.
 run_go() {
     local status=0
-    [ -n "${BRIEF:-}" ] ||
-        (cd clients/go && PATH=$(dirname "$go"):$PATH "$go" test -count=1 -v -timeout 5m -run "${TESTS:-}" .) || status=1
-    (cd clients/go && PATH=$(dirname "$go"):$PATH CGO_ENABLED=1 "$go" test -count=1 -v -race -timeout 5m -run "${TESTS:-}" .) || status=1
+    export PATH=$(dirname "$go"):$PATH
+    [ -n "${BRIEF:-}" ] || test_go plain || status=1
+    CGO_ENABLED=1 test_go raced -race || status=1
     [ -n "${TESTS:-}" ] || run_redislock || status=1
+    return "$status"
+}
+
+# test_go WAY FLAGS...: the scenarios, and the tests.
+test_go() {
+    local status=0 way=$1
+    shift
+    (cd clients/go && "$go" build "$@" -o "$root/go/driver" ./internal/driver) || return
+    play go "$way" "$root/go/driver" || status=1
+    (cd clients/go && "$go" test -count=1 -v "$@" -timeout 5m -run "${TESTS:-}" .) || status=1
     return "$status"
 }
 

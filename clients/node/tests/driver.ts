@@ -21,21 +21,16 @@ function say(event: object): void {
 }
 
 class Driver {
-  private where: any;
+  private kind = '';
   private readonly clients: Connected[] = [];
   private readonly programs: Locks[] = [];
   private readonly aborts = new Map<string, AbortController>();
   private readonly held = new Map<string, Lock>();
   private readonly ears = new Map<string, () => void>();
 
-  private connect(): Promise<Connected> {
-    const { kind, port } = this.where;
-    return kind === 'alone' ? CLIENTS[way]!(port) : DEPLOYED[kind]![deployed!]!(this.where);
-  }
-
   async open(where: any) {
-    this.where = where;
-    const connected = await this.connect();
+    this.kind = where.kind;
+    const connected = where.kind === 'alone' ? await CLIENTS[way]!(where.ports[0]) : await DEPLOYED[where.kind]![deployed!]!(where);
     this.clients.push(connected);
     this.programs.push(new Locks(connected.client));
   }
@@ -83,19 +78,11 @@ class Driver {
     gc();
   }
 
-  private send({ client }: Connected, ...words: [string, ...string[]]): Promise<unknown> {
-    return 'call' in client ? client.call(...words) : client.sendCommand(words);
-  }
-
-  /** The only connection is blocked by somebody who uses it, too. */
+  /** The only connection waits for something that the player pushes. */
   exhaust() {
-    this.send(this.clients[0]!, 'BLPOP', 'nothing', '0').catch(() => {});
-  }
-
-  async 'give-back'() {
-    const other = await this.connect();
-    await this.send(other, 'RPUSH', 'nothing', 'x');
-    other.close();
+    const { client } = this.clients[0]!;
+    void ('call' in client ? client.call('BLPOP', 'nothing', '0') : client.sendCommand(['BLPOP', 'nothing', '0']));
+    return { taken: 1 };
   }
 
   close() {
@@ -111,7 +98,7 @@ class Driver {
 
   /** A cluster of node-redis that is closed while it connects leaves its sockets open. */
   left() {
-    const names = deployed === 'node-redis' && this.where.kind === 'cluster' ? ['Timeout'] : ['Timeout', 'TCPSocketWrap'];
+    const names = deployed === 'node-redis' && this.kind === 'cluster' ? ['Timeout'] : ['Timeout', 'TCPSocketWrap'];
     return { left: process.getActiveResourcesInfo().filter((name) => names.includes(name)) };
   }
 

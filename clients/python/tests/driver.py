@@ -51,16 +51,17 @@ class Driver:
         self.package = package if kind == "threads" else package.asyncio
         self.cannot = {**self.world.cannot, **CLOSE, **(NOT_ON_VALKEY if package is valkey else {})}
         self.call, self.locks = self.world.call, self.world.locks
-        self.clients, self.held, self.calls, self.taken = {}, {}, {}, []
+        self.clients, self.held, self.calls, self.waiting = {}, {}, {}, []
 
-    def connect(self, kind, port, connections, timeout, sentinels=(), name=None, user=None, password=None, ca=None, **_):
+    def connect(self, kind, ports, connections, timeout, name=None, user=None, password=None, ca=None, **_):
         if kind == "cluster":
-            return self.package.cluster.RedisCluster(host="127.0.0.1", port=port)
+            return self.package.cluster.RedisCluster(host="127.0.0.1", port=ports[0])
         if kind == "sentinel":
-            return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in sentinels]).master_for(name)
+            return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
         if kind == "tls":
-            return self.package.Redis(host="localhost", port=port, username=user, password=password, ssl=True, ssl_ca_certs=ca)
-        return self.package.Redis(port=port, max_connections=connections, socket_timeout=timeout)
+            options = {"host": "localhost", "port": ports[0], "ssl": True, "ssl_ca_certs": ca}
+            return self.package.Redis(username=user, password=password, **options)
+        return self.package.Redis(port=ports[0], max_connections=connections, socket_timeout=timeout)
 
     def lock(self, who, program, keys, kind, limit, **options):
         options["on_lost"] = lambda reason: say("lost", who, reason=reason)
@@ -71,8 +72,8 @@ class Driver:
         lock = self.locks.Lock(self.clients[program], keys[0], **options)
         return lock.shared() if kind == "shared" else lock
 
-    async def open(self, program, port=0, **told):
-        self.clients[program] = await self.call(self.connect, port=port, **told)
+    async def open(self, program, **where):
+        self.clients[program] = await self.call(self.connect, **where)
 
     async def acquire(self, who, wait, **request):
         self.calls[who] = asyncio.current_task()
@@ -104,12 +105,11 @@ class Driver:
         return {"outcome": "ok" if os.waitpid(child, 0)[1] == 0 else "error"}
 
     async def exhaust(self):
-        pool, named = self.clients[1].connection_pool, ["x"] if "tls" in self.cannot else []  # only valkey-py wants a word
-        self.taken = [await self.call(pool.get_connection, *named) for _ in range(pool.max_connections)]
-
-    async def give_back(self):
-        for connection in self.taken:
-            await self.call(self.clients[1].connection_pool.release, connection)
+        """Each waits for something that the player pushes."""
+        client = self.clients[1]
+        size = client.connection_pool.max_connections
+        self.waiting = [asyncio.ensure_future(self.call(client.blpop, "nothing")) for _ in range(size)]
+        return {"taken": size}
 
     async def end(self):
         self.held.clear()
