@@ -6,11 +6,16 @@ bring_rust() {
 }
 
 run_rust() {
-    (cd clients/rust && CARGO_TARGET_DIR=$root/rust timeout -k 10 400 cargo test --locked --all-features --no-fail-fast -- --nocapture --test-threads=2 "${TESTS:-}")
+    local status=0
+    export CARGO_TARGET_DIR=$root/rust
+    (cd clients/rust && cargo build --quiet --locked --all-features --example driver) || return
+    play rust tokio "$root/rust/debug/examples/driver" || status=1
+    (cd clients/rust && timeout -k 10 400 cargo test --locked --all-features --no-fail-fast -- --nocapture --test-threads=2 "${TESTS:-}") ||
+        status=1
+    return "$status"
 }
 
 count_rust() {
     awk '/^test result:/ { passed += $4; failed += $6 }
-        / scenarios played, / { print }
         END { if (passed) print passed " passed"; if (failed) print failed " failed" }'
 }

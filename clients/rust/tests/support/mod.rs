@@ -17,8 +17,7 @@ pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
 }
 
 pub struct Server {
-    /// None, if somebody else has started it.
-    process: Option<testbed::Server>,
+    process: testbed::Server,
     pub port: u16,
     connection: Mutex<redis::Connection>,
 }
@@ -35,19 +34,15 @@ impl Server {
             _ => Setup::bare(testbed::binary()).module(&testbed::module()).words(options),
         }
         .start();
-        let at = Self::at(process.port());
-        Self { process: Some(process), ..at }
-    }
-
-    pub fn at(port: u16) -> Self {
+        let port = process.port();
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
         let connection = Mutex::new(client.get_connection().unwrap());
-        Self { process: None, port, connection }
+        Self { process, port, connection }
     }
 
     /// Its directory.
     pub fn dir(&self) -> &Path {
-        self.process.as_ref().unwrap().dir()
+        self.process.dir()
     }
 
     pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
@@ -74,26 +69,13 @@ impl Server {
         fields.swap_remove(at)
     }
 
-    pub fn text(&self, line: &str) -> String {
-        redis::from_redis_value(self.ask(line)).unwrap()
-    }
-
-    /// Begins anew, with what is in its append-only file.
-    pub fn restart(&self) {
-        let _ = self.cmd(&["DEBUG".to_owned(), "RESTART".to_owned()]);
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        until("the server answers again", 20.0, || {
-            client.get_connection().map(|connection| *self.connection.lock().unwrap() = connection).is_ok()
-        });
-    }
-
     pub fn kill(&mut self) {
-        self.process.as_mut().unwrap().stop(Stop::Kill);
+        self.process.stop(Stop::Kill);
     }
 
     /// A number from INFO, or 0.
     pub fn figure(&self, section: &str, name: &str) -> u64 {
-        let info = self.text(&format!("INFO {section}"));
+        let info: String = redis::from_redis_value(self.ask(&format!("INFO {section}"))).unwrap();
         let rest = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
         rest.split(',').next().unwrap().parse().unwrap()
     }
@@ -123,10 +105,6 @@ impl Server {
         });
     }
 
-    pub fn mode(&self, key: &str) -> String {
-        redis::from_redis_value(self.field(key, 1)).unwrap()
-    }
-
     pub fn blocked(&self) -> i64 {
         let info: String = redis::from_redis_value(self.ask("INFO clients")).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
@@ -138,23 +116,26 @@ impl Server {
     }
 }
 
-/// A program of the conformance kit, which answers each line with a line.
-struct Script {
+/// The hostile proxy of the conformance kit.
+pub struct Proxy {
     process: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    pub port: u16,
 }
 
-impl Script {
-    fn start(name: &str, arg: &str) -> Self {
+impl Proxy {
+    pub fn start(server: &Server) -> Self {
         let mut process = Command::new("python3")
-            .args([&format!("{}/../conformance/{name}", env!("CARGO_MANIFEST_DIR")), arg])
+            .args([concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/proxy.py"), &server.port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (input, output) = (process.stdin.take(), process.stdout.take().unwrap());
-        Self { process, input, output: BufReader::new(output) }
+        let (input, output) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()));
+        let mut proxy = Self { process, input, output, port: 0 };
+        proxy.port = proxy.line().parse().unwrap();
+        proxy
     }
 
     fn line(&mut self) -> String {
@@ -163,55 +144,15 @@ impl Script {
         line.trim().to_owned()
     }
 
-    fn tell(&mut self, line: &str) -> String {
+    pub fn tell(&mut self, line: &str) {
         writeln!(self.input.as_ref().unwrap(), "{line}").unwrap();
-        self.line()
+        assert_eq!(self.line(), "ok", "{line}");
     }
 }
 
-impl Drop for Script {
+impl Drop for Proxy {
     fn drop(&mut self) {
         self.input = None; // its end
         let _ = self.process.wait();
-    }
-}
-
-pub struct Proxy {
-    script: Script,
-    pub port: u16,
-}
-
-impl Proxy {
-    pub fn start(server: &Server) -> Self {
-        let mut script = Script::start("proxy.py", &server.port.to_string());
-        let port = script.line().parse().unwrap();
-        Self { script, port }
-    }
-
-    pub fn tell(&mut self, line: &str) {
-        assert_eq!(self.script.tell(line), "ok", "{line}");
-    }
-}
-
-/// Servers of clients/conformance/deploy.py. The test's own looks go to the one that has the keys.
-pub struct Deployed {
-    script: Script,
-    pub told: serde_json::Value,
-}
-
-impl Deployed {
-    /// Returns why there are none, if this server cannot.
-    pub fn start(kind: &str) -> Result<Self, String> {
-        let mut script = Script::start("deploy.py", kind);
-        let line = script.line();
-        serde_json::from_str(&line).map(|told| Self { script, told }).map_err(|_| line)
-    }
-
-    pub fn number(&self, name: &str) -> u16 {
-        self.told[name].as_u64().unwrap() as u16
-    }
-
-    pub fn failover(&mut self) -> Server {
-        Server::at(self.script.tell("failover").parse().unwrap())
     }
 }

@@ -1,0 +1,150 @@
+//! The driver of clients/conformance. What it is asked for stands there.
+
+use std::collections::HashMap;
+use std::future::IntoFuture;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use fencelock::{Error, Lock, Locks};
+use redis::sentinel::{SentinelClient, SentinelServerType::Master};
+use redis::{Client, TlsCertificates};
+use serde_json::{json, Value as Json};
+use tokio::runtime::{Handle, Runtime};
+use tokio::task::{AbortHandle, JoinSet};
+
+#[derive(Default)]
+struct State {
+    programs: Vec<Locks>,
+    calls: HashMap<String, AbortHandle>,
+    locks: HashMap<String, Arc<Lock>>,
+    listeners: JoinSet<()>,
+}
+
+fn with<T>(use_it: impl FnOnce(&mut State) -> T) -> T {
+    static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+    use_it(&mut STATE.lock().unwrap())
+}
+
+fn say(what: &str, who: &str, mut event: Json) {
+    (event["do"], event["who"]) = (json!(what), json!(who));
+    println!("{event}");
+}
+
+fn text(request: &Json, name: &str) -> String {
+    request[name].as_str().unwrap_or_default().to_owned()
+}
+
+fn seconds(request: &Json, name: &str) -> Duration {
+    Duration::from_secs_f64(request[name].as_f64().unwrap_or_default())
+}
+
+fn connect(place: &Json) -> Locks {
+    let urls: Vec<String> =
+        place["ports"].as_array().unwrap().iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
+    match text(place, "kind").as_str() {
+        "cluster" => Locks::new(redis::cluster::ClusterClient::new(urls).unwrap()),
+        "sentinel" => Locks::new(SentinelClient::build(urls, text(place, "name"), None, Master).unwrap()),
+        "tls" => {
+            let [user, password, ca] = ["user", "password", "ca"].map(|name| text(place, name));
+            let url = format!("rediss://{user}:{password}@localhost:{}", place["ports"][0]);
+            let root_cert = Some(std::fs::read(ca).unwrap());
+            Locks::new(Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }).unwrap())
+        }
+        _ => Locks::with_reply_limit(Client::open(urls[0].as_str()).unwrap(), seconds(place, "timeout")),
+    }
+}
+
+fn outcome<T>(result: &Result<T, Error>) -> Json {
+    match result {
+        Ok(_) => json!({"outcome": "ok"}),
+        Err(Error::Busy) => json!({"outcome": "busy"}),
+        Err(Error::Lost(_)) => json!({"outcome": "not-owned"}),
+        Err(error) => json!({"outcome": "error", "error": error.to_string()}),
+    }
+}
+
+async fn acquire(who: &str, request: &Json) -> Json {
+    let locks = with(|state| state.programs[request["program"].as_u64().unwrap() as usize - 1].clone());
+    let keys: Vec<&str> = request["keys"].as_array().unwrap().iter().filter_map(Json::as_str).collect();
+    let mut asked = match request["wait"].as_f64() {
+        Some(0.0) if keys.len() == 1 => locks.try_acquire(keys[0]),
+        wait => locks.acquire_all(keys).wait(wait.map(Duration::from_secs_f64)),
+    };
+    asked = asked.lease(seconds(request, "timeout"));
+    if let Some(owner) = request["owner"].as_str() {
+        asked = asked.owner(owner);
+    }
+    if request["watch"] == true {
+        asked = asked.watch();
+    }
+    if request["renew"] != true {
+        asked = asked.without_renewal();
+    }
+    asked = match text(request, "kind").as_str() {
+        "shared" => asked.shared(),
+        "semaphore" => asked.permits(request["limit"].as_u64().unwrap() as u32, 1),
+        _ => asked,
+    };
+    let call = tokio::spawn(asked.into_future());
+    with(|state| state.calls.insert(who.to_owned(), call.abort_handle()));
+    let lock = match call.await {
+        Ok(Ok(lock)) => lock,
+        Ok(result) => return outcome(&result),
+        Err(_) => return json!({"outcome": "cancelled"}),
+    };
+    let (fence, lost, name) = (lock.fence(), lock.lost(), who.to_owned());
+    let told = async move { say("lost", &name, json!({"reason": lost.await})) };
+    with(|state| {
+        state.listeners.spawn(told);
+        state.locks.insert(who.to_owned(), Arc::new(lock));
+    });
+    json!({"outcome": "held", "fence": fence})
+}
+
+async fn obey(what: &str, who: &str, request: &Json) -> Json {
+    match what {
+        "open" => with(|state| state.programs.push(connect(request))),
+        "acquire" => return acquire(who, request).await,
+        "cancel" => with(|state| state.calls[who].abort()),
+        "release" => match with(|state| state.locks.remove(who)).and_then(Arc::into_inner) {
+            Some(lock) => return outcome(&lock.release().await),
+            None => return json!({"outcome": "error", "error": "it is gone with its release"}),
+        },
+        "extend" => return outcome(&lock(who).renew(Some(seconds(request, "seconds"))).await),
+        "owned" => return json!({"owned": lock(who).ttl().await.is_ok_and(|left| !left.is_zero())}),
+        "drop" => drop(with(|state| state.locks.remove(who))),
+        "close" => drop(with(|state| state.programs[0].clone()).close().await),
+        "end" => {
+            let mut state = with(std::mem::take);
+            state.locks.clear();
+            for locks in &state.programs {
+                let _ = locks.close().await; // the player sees what could not be given back
+            }
+            state.listeners.shutdown().await;
+        }
+        "left" => return json!({"left": vec!["task"; Handle::current().metrics().num_alive_tasks() - 1]}),
+        other => panic!("unknown request {other}"),
+    }
+    json!({"outcome": "ok"})
+}
+
+fn lock(who: &str) -> Arc<Lock> {
+    with(|state| Arc::clone(&state.locks[who]))
+}
+
+fn main() {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let runtime = Runtime::new().unwrap();
+    let cannot = json!({
+        "fork": "a tokio runtime does not live on in a child that was forked",
+        "pool": "there is no pool: all share one connection for short requests",
+    });
+    say("hello", "", json!({"cannot": cannot}));
+    for line in std::io::stdin().lines() {
+        let request: Json = serde_json::from_str(&line.unwrap()).unwrap();
+        runtime.spawn(async move {
+            let (what, who) = (text(&request, "do"), text(&request, "who"));
+            say(&what, &who, obey(&what, &who, &request).await);
+        });
+    }
+}
