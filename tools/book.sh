@@ -19,7 +19,8 @@ fi
 rm -rf "$pages" target/book
 mkdir -p "$pages"
 cp -r --parents ./*.md Cargo.toml LICENSE redis.conf.example docs clients/README.md clients/*/README.md clients/bench \
-    clients/conformance clients/python/tests bench/README.md deployments/README.md examples/deploy monitoring packaging \
+    clients/conformance clients/python/tests clients/go/internal/driver clients/java/src/test/java/fencelock clients/node/tests \
+    clients/rust/tests/support tools/clients.sh bench/README.md deployments/README.md examples/deploy monitoring packaging \
     tests/integration "$pages"
 sed 's|](\.\./|](|; t; s|](|](docs/|' docs/SUMMARY.md >"$pages/SUMMARY.md"
 rm "$pages/docs/SUMMARY.md"

@@ -142,7 +142,7 @@ class Lane:
             self.report.say("passed", name, f" ({time.monotonic() - begun:.1f} s)")
         except (Failed, OSError, KeyError) as error:
             self.stop()  # whatever it has left, the next one begins anew
-            self.report.say("failed", name, f": {error!r}")
+            self.report.say("failed", name, f": {error if isinstance(error, Failed) else repr(error)}")
 
     def begin(self):
         if self.kind in self.driver.hello["cannot"]:

@@ -69,6 +69,9 @@ class Play:
         self.driver.send(do=do, **fields, **({"who": who} if who else {}))
         return self.answer(do, who, within)
 
+    def do(self, do, who=None, **fields):
+        self.expect(self.ask(do, who, **fields), "ok")
+
     def expect(self, event, expected):
         outcome = event["outcome"]
         if outcome != expected and not (expected == "not-held" and outcome in ("busy", "error")):
@@ -82,7 +85,7 @@ class Play:
         programs = 1 + any(step.get("program") == 2 for step in self.scenario["steps"])
         client = {"connections": 50, "timeout": 5, **self.scenario.get("client", {})}
         for program in range(1, programs + 1):
-            self.ask("open", program=program, **client, **self.place.where(client))
+            self.do("open", program=program, **client, **self.place.where(client))
         for step in self.scenario["steps"]:
             getattr(self, "do_" + step["do"].replace("-", "_"))(step)
         until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 4)
@@ -92,7 +95,7 @@ class Play:
 
     def end(self):
         self.place.tell("heal")
-        self.ask("end")
+        self.do("end")
         for who in self.calls:
             self.answer("acquire", who, 5)
         until(lambda: f"nothing is left but {self.events['left', None]['left']}", lambda: not self.ask("left")["left"], 10)
@@ -149,10 +152,10 @@ class Play:
     def do_drop(self, step):
         with self.changed:
             self.believers.discard(step["who"])
-        self.ask("drop", step["who"])
+        self.do("drop", step["who"])
 
     def do_fork(self, step):
-        self.expect(self.ask("fork", step["who"]), "ok")
+        self.do("fork", step["who"])
 
     def do_rising(self, step):
         fences = [self.events["acquire", who]["fence"] for who in step["who"]]
@@ -193,7 +196,7 @@ class Play:
 
     def do_close(self, step):
         self.believers.clear()
-        self.ask("close")
+        self.do("close")
 
     def do_exhaust(self, step):
         self.taken = self.ask("exhaust")["taken"]

@@ -6,12 +6,20 @@ bring_java() {
     command -v mvn >/dev/null || tools/setup.sh snippets
     cmp -s clients/java/pom.xml "$made" && return
     # With a test that does not exist, so that the parts that run tests are brought as well.
-    (cd clients/java && mvn -q -B -Dto="$root/java/build" test -Dtest=ReadmeTest#none -Dsurefire.failIfNoSpecifiedTests=false)
+    (cd clients/java && mvn -q -B -Dto="$root/java/build" test dependency:build-classpath -Dtest=ReadmeTest#none \
+        -Dsurefire.failIfNoSpecifiedTests=false -DincludeScope=test -Dmdep.outputFile="$root/java/libraries")
     cp clients/java/pom.xml "$made"
 }
 
 run_java() {
-    (cd clients/java && timeout -k 10 600 mvn -B -o -Dto="$root/java/build" -Dsurefire.timeout=500 -Dstyle.color=never ${TESTS:+-Dtest="*$TESTS*"} test)
+    local status=0 build=$root/java/build
+    (cd clients/java && mvn -q -B -o -Dto="$build" test-compile) || return
+    # Without a log: a connection that is cut is no news here.
+    play java jedis,lettuce java -Djava.util.logging.config.file=/dev/null \
+        -cp "$build/test-classes:$build/classes:$(cat "$root/java/libraries")" fencelock.Driver || status=1
+    (cd clients/java && timeout -k 10 600 mvn -B -o -Dto="$build" -Dsurefire.timeout=500 -Dstyle.color=never \
+        ${TESTS:+-Dtest="*$TESTS*" -Dsurefire.failIfNoSpecifiedTests=false} test) || status=1
+    return "$status"
 }
 
 count_java() {

@@ -13,6 +13,7 @@ import redis.clients.jedis.ConnectionPool;
 import redis.clients.jedis.ConnectionPoolConfig;
 import redis.clients.jedis.DefaultJedisClientConfig;
 import redis.clients.jedis.HostAndPort;
+import redis.clients.jedis.Protocol;
 
 /** A client of each kind, and the locks over it. */
 abstract class Client implements AutoCloseable {
@@ -50,7 +51,7 @@ abstract class Client implements AutoCloseable {
     }
 
     static final class Jedis extends Client {
-        private final ConnectionPool pool;
+        final ConnectionPool pool;
         private final List<Connection> taken = new ArrayList<>();
 
         Jedis(int port, int connections, double timeout) {
@@ -79,6 +80,15 @@ abstract class Client implements AutoCloseable {
         @Override
         void giveBack() {
             taken.forEach(Connection::close);
+        }
+
+        /** Takes a connection, until somebody pushes something to this key. */
+        Object waitFor(String key) {
+            try (Connection connection = pool.getResource()) {
+                connection.setTimeoutInfinite();
+                connection.sendCommand(Protocol.Command.BLPOP, key, "0");
+                return connection.getOne();
+            }
         }
 
         @Override

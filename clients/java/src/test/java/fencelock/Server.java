@@ -23,7 +23,6 @@ final class Server {
 
     final int port;
     private final Connection connection;
-    private Process process;
     private Proxy proxy;
 
     /** The one server, begun with the first test and killed with the program. Empty, and as by default. */
@@ -41,22 +40,19 @@ final class Server {
         return one;
     }
 
-    /** One that runs elsewhere. */
-    Server(int port) {
+    private Server(int port) {
         this.port = port;
         connection = new Connection(new HostAndPort("127.0.0.1", port));
     }
 
-    /** One more, which ends with the program at the latest. */
-    static Server start() throws IOException {
+    private static Server start() throws IOException {
         int port;
         try (ServerSocket probe = new ServerSocket(0)) {
             port = probe.getLocalPort();
         }
         Path dir = Files.createTempDirectory("fencelock-java-");
         Process process = new ProcessBuilder(System.getenv("SERVER_BIN"), "--port", "" + port, "--bind", "127.0.0.1",
-                "--dir", dir.toString(), "--save", "", "--appendonly", "yes", "--enable-debug-command", "yes",
-                "--lock.recovery-window-ms", "-1", "--loadmodule", System.getenv("MODULE_PATH"))
+                "--dir", dir.toString(), "--save", "", "--lock.recovery-window-ms", "-1", "--loadmodule", System.getenv("MODULE_PATH"))
                 .redirectErrorStream(true).redirectOutput(dir.resolve("log").toFile()).start();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             process.destroyForcibly();
@@ -67,7 +63,6 @@ final class Server {
             }
         }));
         Server server = new Server(port);
-        server.process = process;
         until("the server answers", 20, () -> {
             try {
                 return server.connection.ping();
@@ -77,11 +72,6 @@ final class Server {
             }
         });
         return server;
-    }
-
-    void stop() {
-        connection.close();
-        process.destroyForcibly();
     }
 
     /** The one proxy before it. */
