@@ -17,8 +17,11 @@ class Driver:
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
-        for line in self.process.stdout:
-            self.hear(json.loads(line))
+        try:
+            for line in self.process.stdout:
+                self.hear(json.loads(line))
+        except (ValueError, LookupError):  # what it says, nobody understands
+            self.process.kill()
         self.hear({"do": "gone"})
 
     def send(self, **request):

@@ -20,74 +20,15 @@ import threading
 import time
 
 from driver import Driver
+from place import Missing, Place
 from scenario import Play
-from server import HERE, Failed, Script, Server
+from server import HERE, Failed
 
 BRIEF = bool(os.environ.get("BRIEF"))
 AT_ONCE = 4
 NOT_HERE = {"alone": {"failover": "only with sentinels"}}  # what cannot happen at a place
 LANES = ["alone", "alone", "cluster"] + ["tls", "sentinel"] * (not BRIEF)  # most scenarios are played alone
 WARM = [{"do": "acquire", "who": "a", "within": 30, "expect": "held"}, {"do": "release", "who": "a", "expect": "ok"}]
-
-
-class Place:
-    """Servers in one of the ways in which people run them. To one that is alone the library speaks through the proxy."""
-
-    def __init__(self, kind):
-        self.kind, self.deployed, self.proxy, self.next = kind, Script("deploy.py", kind), None, None
-        line = self.deployed.line()
-        if not line.startswith("{"):
-            self.deployed.stop()
-            raise Missing(line.removeprefix("skipped: "))
-        self.told = json.loads(line)
-        self.first = self.server = Server(self.told["home"])
-        if kind == "alone":
-            self.proxy = Script("proxy.py", self.told["home"])
-            self.port = int(self.proxy.line())
-
-    def where(self, client):
-        """What the driver has to know to connect."""
-        if self.proxy:
-            return {"kind": self.kind, "ports": [self.told["home"] if client.get("direct") else self.port]}
-        return {"kind": self.kind, "ports": self.told.get("sentinels") or [self.told["port"]], **self.told}
-
-    def tell(self, line):
-        if self.proxy and self.proxy.tell(line) != "ok":
-            raise Failed(f"the proxy does not know: {line}")
-
-    def clean(self, needs):
-        """As before each scenario, with a successor for those that need one."""
-        self.tell("heal")
-        if self.proxy:
-            self.server.reset()
-        else:
-            self.server.cmd("FLUSHALL")
-        if "successor" in needs:
-            self.next = Script("deploy.py", "alone")
-            self.successor = Server(json.loads(self.next.line())["home"])
-            self.successor.cmd("CONFIG", "SET", "lock.recovery-window-ms", 10000)
-            self.successor.cmd("LOCK.ACQUIRE", "before", "other")
-
-    def end_successor(self):
-        if self.next:
-            self.successor.close()
-            self.next.stop()
-            self.next = None
-
-    def failover(self):
-        self.server.close()
-        self.server = Server(int(self.deployed.tell("failover")))
-        return self.server
-
-    def stop(self):
-        self.end_successor()
-        self.server.close()
-        for script in filter(None, [self.proxy, self.deployed]):
-            script.stop()
-
-
-class Missing(Exception):
-    """There is no such place with this server."""
 
 
 class Report:

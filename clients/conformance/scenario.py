@@ -56,6 +56,7 @@ class Play:
                 raise Failed(self.wrong or f"not so after {within} s: {what}")
 
     def pause(self, seconds):
+        """Time passes, and nothing is found wrong."""
         time.sleep(seconds)
         self.wait("nothing is wrong", lambda: True, 0)
 
@@ -88,6 +89,7 @@ class Play:
             self.do("open", program=program, **client, **self.place.where(client))
         for step in self.scenario["steps"]:
             getattr(self, "do_" + step["do"].replace("-", "_"))(step)
+            self.pause(0)
         until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 4)
         if "keeps" in self.driver.hello and self.place.proxy:
             self.connections_left("the library's own", self.connections + programs * self.driver.hello["keeps"])
