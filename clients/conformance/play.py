@@ -99,7 +99,7 @@ class Lane:
 
     def reason_to_skip(self, scenario):
         hello, place = self.driver.hello, NOT_HERE.get(self.kind, {})
-        reasons = [scenario.get("not-yet"), scenario.get("except", {}).get(self.language)]
+        reasons = [scenario.get("not-yet"), *(scenario.get("except", {}).get(name) for name in (self.language, self.way))]
         for need in scenario.get("needs", []):
             reasons += [place.get(need), hello["cannot"].get(need), hello["cannot"].get(f"{need} on {self.kind}")]
             if need == "unblock" and hello.get("waits") == "tickets":

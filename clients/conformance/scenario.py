@@ -115,6 +115,7 @@ class Play:
         for name, usual in {"program": 1, "limit": None, "owner": None, "wait": None, "renew": False, "watch": False}.items():
             call[name] = step.get(name, usual)
         self.calls[who] = {**call, **more}
+        self.events.pop(("acquire", who), None)
         self.driver.send(do="acquire", who=who, **call)
 
     def do_acquire(self, step):

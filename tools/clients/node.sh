@@ -25,7 +25,7 @@ run_node() {
     # Both at the same time: all they do is wait.
     play node "$ways" "$node/node" --expose-gc --enable-source-maps "$home/build/tests/driver.js" >"$home/played" &
     (cd "$home" && timeout -k 10 400 "$node/node" --expose-gc --enable-source-maps --test --test-timeout=360000 \
-        --test-reporter=spec --test-concurrency=3 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/) || status=1
+        --test-reporter=spec --test-concurrency=2 ${TESTS:+--test-name-pattern="$TESTS"} build/tests/) || status=1
     wait "$!" || status=1
     cat "$home/played"
     return "$status"
