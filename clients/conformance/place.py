@@ -17,7 +17,7 @@ class Place:
         line = self.deployed.line()
         if not line.startswith("{"):
             self.deployed.stop()
-            raise Missing(line.removeprefix("skipped: ")) if line.startswith("skipped: ") else Failed(line)
+            raise Missing(line.removeprefix("skipped: ")) if line.startswith("skipped: ") else Failed(line or "deploy.py has ended")
         self.told = json.loads(line)
         self.first = self.server = Server(self.told["home"])
         if kind == "alone":

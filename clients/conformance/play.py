@@ -116,6 +116,8 @@ class Lane:
 
 
 def main(language, ways, *command):
+    if not os.environ.get("SERVER_BIN") or not os.environ.get("MODULE_PATH"):
+        raise SystemExit("set SERVER_BIN and MODULE_PATH, or run make test-clients")
     scenarios, report, lanes = wanted(), Report(), []
     for way in ways.split(","):
         waiting = {}
