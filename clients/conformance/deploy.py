@@ -8,7 +8,7 @@ usage: SERVER_BIN=redis-server MODULE_PATH=module.so deploy.py KIND
     cluster   three primaries
     sentinel  a primary, a replica, and three sentinels
 
-It prints one line of JSON when all is ready, or "skipped: REASON" if this server cannot:
+It prints one line of JSON when all is ready, "skipped: REASON" if this server has no TLS, or what is wrong:
 
     home        the port where the key "k" is, without TLS and for every right: for the test's own looks
     port        where a client begins: that of TLS, or of a node of the cluster
@@ -70,6 +70,10 @@ def until(what, condition, seconds=30):
         time.sleep(0.02)
 
 
+class Taken(Exception):
+    """Somebody else has taken a port since it was found free."""
+
+
 class Deployment:
     def __init__(self, folder):
         self.folder, self.processes = pathlib.Path(folder), []
@@ -89,7 +93,12 @@ class Deployment:
     def answers(self, port):
         for process in self.processes:
             if process.poll() is not None:
-                raise SystemExit(f"skipped: this server does not start so: {process.log.read_text()[-200:]!r}")
+                log = process.log.read_text()
+                if "Address already in use" in log:
+                    raise Taken
+                if "tls-port" in log:
+                    raise SystemExit("skipped: this server was built without TLS")
+                raise SystemExit(f"this server does not start: {log[-300:]!r}")
         return cmd(port, "PING").startswith("+PONG")
 
     def alone(self):
@@ -148,14 +157,24 @@ class Deployment:
 
 
 def main():
+    while not served():
+        pass
+
+
+def served():
+    """Serves until the standard input ends. Returns False if a port was taken, so that all must begin anew."""
     with tempfile.TemporaryDirectory(prefix="fencelock-") as folder:
         deployment = Deployment(folder)
         try:
             print(json.dumps(getattr(deployment, sys.argv[1])()), flush=True)
             for line in sys.stdin:
                 print(getattr(deployment, line.strip())(), flush=True)
+            return True
+        except Taken:
+            return False
         except SystemExit as end:
             print(end, flush=True)
+            return True
         finally:
             for process in deployment.processes:
                 process.kill()

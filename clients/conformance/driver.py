@@ -20,7 +20,7 @@ class Driver:
         try:
             for line in self.process.stdout:
                 self.hear(json.loads(line))
-        except (ValueError, LookupError):  # what it says, nobody understands
+        except (ValueError, LookupError, TypeError, AttributeError, OSError):  # what it says, nobody understands
             self.process.kill()
         self.hear({"do": "gone"})
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import traceback
 
 import redis.asyncio.cluster
 import redis.asyncio.sentinel
@@ -100,8 +101,11 @@ class Driver:
     async def fork(self, who):
         child = os.fork()
         if child == 0:
-            lock = self.held[who]
-            os._exit(1 if lock.owned() or lock.release() else 0)
+            try:
+                lock = self.held[who]
+                os._exit(1 if lock.owned() or lock.release() else 0)
+            finally:
+                os._exit(2)
         return {"outcome": "ok" if os.waitpid(child, 0)[1] == 0 else "error"}
 
     async def exhaust(self):
@@ -129,6 +133,9 @@ class Driver:
             answer = {"outcome": "error", "error": repr(error)}
         except asyncio.CancelledError:
             answer = {"outcome": "cancelled"}
+        except Exception:  # a fault of the driver or of the library: it must not go unseen
+            traceback.print_exc()
+            os._exit(3)
         say(do, request.get("who"), **answer or {"outcome": "ok"})
 
     async def main(self):
