@@ -295,7 +295,9 @@ def test_a_fork_holds_nothing(r, server):
     assert server.idle("k", "other")
 
 
-def test_an_interrupted_wait_leaves_nothing(r, server):
+@pytest.mark.parametrize("timeout", [5, None])
+def test_an_interrupted_wait_leaves_nothing(server, timeout):
+    client = redis.Redis(port=server.port, socket_timeout=timeout)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
     server.cmd("LOCK.ACQUIRE", "k", "other")
 
@@ -306,10 +308,12 @@ def test_an_interrupted_wait_leaves_nothing(r, server):
 
     in_thread(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        Lock(r, "k").acquire()
+        Lock(client, "k").acquire()
     signal.signal(signal.SIGINT, before)
     wait_until("nobody waits", lambda: server.waiting("k") == 0, 4)
     assert server.holders("k") == ["other"]
+    assert client.get("nothing") is None, "no connection of the pool is owed the reply to another request"
+    client.close()
 
 
 def test_a_wait_with_a_time_leaves_nothing(r, server):

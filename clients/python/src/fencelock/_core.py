@@ -5,8 +5,9 @@ With threads a line never suspends them, so that one `send` runs a coroutine to 
 """
 
 import collections
+import contextlib
 import functools
-import importlib.util
+import importlib
 import itertools
 import math
 import os
@@ -26,7 +27,13 @@ PATIENCE = 10.0  # seconds without one good reply, after which a wait ends with 
 REPLY = 5.0  # seconds to wait for a reply
 
 
-CLIENTS = [importlib.import_module(name + ".exceptions") for name in ("redis", "valkey") if importlib.util.find_spec(name)]
+def _clients():
+    for name in ("redis", "valkey"):
+        with contextlib.suppress(ImportError):
+            yield importlib.import_module(name + ".exceptions")
+
+
+CLIENTS = list(_clients())
 
 
 def _known(*names):

@@ -23,7 +23,7 @@ LENGTHS = [b"\r\n$%d\r\n" % n for n in range(256)]  # what stands before a word
 def packed(args, encode):
     """A request as it goes over the wire. The clients' own packers take several times as long."""
     parts = [b"*%d" % len(args)]
-    for word in args:
+    for word in (args[0].encode(), *args[1:]):
         if type(word) is not bytes:
             word = b"%d" % word if type(word) is int else encode(word)
         parts += (LENGTHS[len(word)] if len(word) < 256 else b"\r\n$%d\r\n" % len(word), word)
@@ -68,7 +68,7 @@ class Line:
             return reply.encode() if isinstance(reply, str) and not decode else reply
         if self.primary is not None:
             await self.follow()
-        limit, connection = limit + wait, None
+        limit, connection, is_whole = limit + wait, None, False
         if self.free():
             try:
                 taken = self.pool.get_connection(*self.name)
@@ -89,12 +89,15 @@ class Line:
             if self.awaits:
                 await sent
             reply = self.read(connection, limit, decode)
-            return await reply if self.awaits else reply
+            reply = await reply if self.awaits else reply
+            is_whole = True
+            return reply
         except REPLIED as error:
-            if passing(error):
-                await self.maybe(connection.disconnect())  # the next one may reach another server
+            is_whole = not passing(error)  # the next one may reach another server
             raise
         finally:
+            if not is_whole:  # as when a thread was interrupted: its reply is for nobody else
+                await self.maybe(connection.disconnect())
             given = self.give_back(connection)
             if self.awaits:
                 await given
@@ -132,15 +135,17 @@ class Line:
         if self.awaits:
             await sent
         replies, moved = [], False
-        for _ in calls:
-            try:
-                reply = self.read(connection, limit, decode)
-                replies.append(await reply if self.awaits else reply)
-            except REPLIED as error:
-                replies.append(error.with_traceback(None))
-                moved = moved or passing(error)
-        if moved:
-            await self.maybe(connection.disconnect())  # the next one may reach another server
+        try:
+            for _ in calls:
+                try:
+                    reply = self.read(connection, limit, decode)
+                    replies.append(await reply if self.awaits else reply)
+                except REPLIED as error:
+                    replies.append(error.with_traceback(None))
+                    moved = moved or passing(error)
+        finally:
+            if moved or len(replies) < len(calls):  # the next one may reach another server, or read what is for nobody else
+                await self.maybe(connection.disconnect())
         return replies
 
     async def spare_connection(self, limit):
