@@ -47,13 +47,13 @@ final class Acquire {
     /** The hold, or {@code null}. */
     Hold run() throws InterruptedException {
         Hold hold = null;
+        locks.line.begin();
         try {
-            hold = stand();
-            if (hold != null && waitNanos > 0 && interruptible && Thread.interrupted()) { // in the moment of the grant
-                locks.keeper.forget(hold.grant);
-                hold = null;
-                throw new InterruptedException();
+            Hold granted = stand();
+            if (granted != null && waitNanos > 0) {
+                heedLate(granted);
             }
+            hold = granted;
             return hold;
         } finally {
             if (place != null) {
@@ -63,6 +63,7 @@ final class Acquire {
             if (hold == null && (waitNanos > 0 || asking || again)) {
                 giveUp();
             }
+            locks.line.end();
             if (interrupted) {
                 Thread.currentThread().interrupt();
             }
@@ -76,6 +77,7 @@ final class Acquire {
 
     private Hold stand() throws InterruptedException {
         while (true) {
+            locks.line.check();
             LockException error = null;
             long pauseMs = 0;
             try {
@@ -194,6 +196,19 @@ final class Acquire {
         }
         if (asking) { // on another connection a request may be on its way yet, so give up once more in a moment
             locks.keeper.owe(words, System.nanoTime() + options.leaseMs() * 1_000_000);
+        }
+    }
+
+    /** What ends a wait can come in the moment of the grant. */
+    private void heedLate(Hold granted) throws InterruptedException {
+        try {
+            locks.line.check();
+            if (interruptible && Thread.interrupted()) {
+                throw new InterruptedException();
+            }
+        } catch (LockException | InterruptedException e) {
+            locks.keeper.forget(granted.grant);
+            throw e;
         }
     }
 

@@ -26,6 +26,8 @@ final class Line {
     }
 
     private int free;
+    private int waits; // that have not given up or come to their end
+    private boolean closed;
     private long ranks;
     private final TreeMap<Long, Place> asleep = new TreeMap<>();
     private final Map<String, TreeSet<Long>> lines = new HashMap<>();
@@ -33,6 +35,41 @@ final class Line {
 
     Line(int waiters) {
         free = waiters;
+    }
+
+    /** Somebody asks for a lock. Throws if it is too late for that. */
+    synchronized void begin() {
+        check();
+        waits++;
+    }
+
+    synchronized void end() {
+        waits--;
+        notifyAll();
+    }
+
+    synchronized void check() {
+        if (closed) {
+            throw LockException.refused("CLOSED these locks are closed; make others from a client that is open");
+        }
+    }
+
+    /** Ends all waits, and returns when the last of them has given up its place, or after so long. */
+    synchronized void close(long ms) {
+        closed = true;
+        owners.values().forEach(place -> place.bell.release());
+        long end = System.nanoTime() + ms * 1_000_000;
+        boolean interrupted = false;
+        for (long left; waits > 0 && (left = (end - System.nanoTime()) / 1_000_000) > 0;) {
+            try {
+                wait(left);
+            } catch (InterruptedException e) {
+                interrupted = true;
+            }
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
     }
 
     synchronized Place join(String key, String owner) {

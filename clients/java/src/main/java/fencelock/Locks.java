@@ -24,6 +24,8 @@ public final class Locks implements AutoCloseable {
     private static final SecureRandom RANDOM = new SecureRandom();
     private static final String PROCESS = host() + ":" + ProcessHandle.current().pid() + ":";
 
+    private static final long CLOSE_MS = 3000; // for a wait to give up, when it has heard of it
+
     final Transport transport;
     final Line line;
     final Keeper keeper = new Keeper(this);
@@ -72,9 +74,10 @@ public final class Locks implements AutoCloseable {
         return new FencedLock(this, keys(keys), Options.EXCLUSIVE);
     }
 
-    /** Gives back all that is held, and stops. The client stays open. */
+    /** Ends all waits with {@code CLOSED}, gives back all that is held, and stops. The client stays open. */
     @Override
     public void close() {
+        line.close(transport.sliceMs() + CLOSE_MS);
         keeper.close();
         transport.close();
     }

@@ -131,7 +131,6 @@ final class Driver {
         String waits = jedis ? "blocked" : "tickets";
         say("hello", null, Map.of("waits", waits, "claims", jedis ? "LOCK.RENEW" : "LOCK.ACQUIRE", "cannot", Map.of(
                 "fork", "a Java program does not fork",
-                "close", "the close of the library gives back what is held, and does not end those that wait",
                 jedis ? "watch on sentinel" : "pool", jedis ? "the renewals tell" : "there is none: all share one connection")));
         for (Scanner lines = new Scanner(System.in); lines.hasNextLine();) {
             Request r = gson.fromJson(lines.nextLine(), Request.class);

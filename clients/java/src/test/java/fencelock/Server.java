@@ -107,6 +107,11 @@ final class Server {
         return ((List<?>) info(key).get("holds")).size();
     }
 
+    /** Under how many ids the first holder is in. */
+    Object entries(String key) {
+        return Locks.map(((List<?>) info(key).get("holds")).get(0)).get("entries");
+    }
+
     long number(String section, String field) {
         for (String line : cmd("INFO", section).toString().split("\r\n")) {
             if (line.startsWith(field + ":")) {
