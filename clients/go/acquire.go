@@ -100,7 +100,8 @@ func (w *wait) stand(ctx context.Context) (*Lock, error) {
 
 // once sends one request. Without a hold and an error the lock is busy.
 func (w *wait) once(ctx context.Context) (*hold, error) {
-	words, block := append([]any{"PX", w.lease.Milliseconds()}, w.mode...), time.Duration(0)
+	words, block := append(make([]any, 0, 10), "PX", w.lease.Milliseconds()), time.Duration(0)
+	words = append(words, w.mode...)
 	if w.queued && w.room.sit(ctx, w.seat) {
 		block = min(sliceTime, w.reply)
 		if end, ok := ctx.Deadline(); ok {

@@ -76,7 +76,8 @@ func command(position int8, args ...any) *redis.Cmd {
 // about makes a request for the keys. With several it is another command, which says how many they are.
 func (r *request) about(verb string, words ...any) *redis.Cmd {
 	if len(r.keys) == 1 {
-		return command(1, append([]any{"LOCK." + verb, r.keys[0], r.owner}, words...)...)
+		args := append(make([]any, 0, 3+len(words)), "LOCK."+verb, r.keys[0], r.owner)
+		return command(1, append(args, words...)...)
 	}
 	return command(3, append(several(r.keys, "LOCK.M"+verb, r.owner), words...)...)
 }
