@@ -50,7 +50,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The error for an option that the spec lists and nobody reads: there is none, as a test sees.
+    /// The error for an option that the spec lists and that has no place where it stands, such as FENCE beside FREE.
     pub(crate) fn unread(option: Token) -> LockError {
         unknown(option.text().as_bytes())
     }

@@ -2,7 +2,7 @@
 //! each with the same locks, none of which expires. Format 1: an exclusive one with a note, one with two readers, a
 //! semaphore. Format 2: one that was entered under two ids, two that were taken together, and a semaphore whose limit was
 //! lowered. Format 3: an exclusive one with a note that was handed over, a semaphore that was handed to two, one that was
-//! entered under two ids, and one that was given to another owner. Format 4, whose files have the form of today: an exclusive
+//! entered under two ids, and one that was given to another owner. Format 4, whose RDB file has the form of today: an exclusive
 //! one that was renewed with a note, a semaphore given back in part, one that was entered under four ids and left under two,
 //! and one with bounds that are over.
 

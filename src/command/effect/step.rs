@@ -317,7 +317,7 @@ mod tests {
     fn several_effects_are_one_command_and_one_is_its_own() {
         let line = "k FREE 1 6 HOLD 7 o 7 1 1 1000 900 5000 BOUNDS 5 7 -1 -1 20 30 LIMIT 1 3 \
                     COOL 8 o 7 3 1 500 400 900 1 ENTER 2 7 id RENEW 5 7 1 1000 900 5000 \
-                    RENEW 6 7 1 -1 -1 -1 note LEAVE 2 7 id";
+                    RENEW 6 7 1 -1 -1 -1 note LEAVE 2 7 id HOLD 4 o 8 1000 5000";
         let effects = read(line).unwrap();
         assert_eq!(written(&effects).unwrap(), format!("LOCK._STEP {line}"));
         assert_eq!(written(&effects[..1]).unwrap(), "LOCK._FREE k 6");
@@ -339,6 +339,9 @@ mod tests {
             "k STEP 1 6",
             "k free 1 6",
             "k HOLD 3 o 7 1",
+            "k HOLD 4 o 7 1000 -1",
+            "k HOLD 4 o 0 1000 5000",
+            "k HOLD 5 o 7 1000 5000 note",
             "k RENEW 4 7 1 1000 900",
             "k ENTER 1 7",
             "k LEAVE 3 7 id id",
