@@ -101,6 +101,7 @@ final class Driver {
             case "owned" -> Map.of("owned", holds.get(r.who).check());
             case "drop" -> ok(() -> drop(r.who));
             case "exhaust" -> exhaust();
+            case "close" -> ok(() -> clients.get(1).locks.close());
             case "end" -> ok(() -> {
                 clients.values().forEach(Client::close);
                 List.of(clients, calls, holds).forEach(Map::clear);
