@@ -25,7 +25,7 @@ for server in "$@"; do
     start=$SECONDS
     SERVER_BIN=$server tools/nextest.sh --locked --test integration \
         --test-threads "${TEST_THREADS:-4}" ${TESTS:+"$TESTS"} 2>&1 | tee "$log" || failed=1
-    counts=$(sed -nE 's/^ *Summary \[.*\] [0-9]+ tests? run: (.*)/\1/p' "$log")
+    counts=$(sed -nE 's/^ *Summary \[.*\] [0-9/]+ tests? run: (.*)/\1/p' "$log")
     summary+="$name: ${counts:-nothing was run}"$'\n'
     echo "== $name took $((SECONDS - start)) s"
 done
