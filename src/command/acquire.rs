@@ -117,7 +117,7 @@ impl<'a> Acquire<'a> {
         if let Some(other) = of_another_kind(permits, locks) {
             return Err(LockError::other_permits(other, permits));
         }
-        if !locks.admit_newcomer(permits) {
+        if !locks.admits_newcomer(permits) {
             return Ok(Acquired::Busy);
         }
         let request = self.terms.ask(owner, self.keys.len(), policy)?;

@@ -49,7 +49,7 @@ pub(crate) trait Locks<'k> {
     fn grant_waiter(&mut self, id: WaiterId);
 
     /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
-    fn admit_newcomer(&mut self, permits: Permits) -> bool {
+    fn admits_newcomer(&mut self, permits: Permits) -> bool {
         let mut admits = true;
         self.each(|step| {
             admits = admits && step.manager.admits_newcomer(step.db, step.key, step.lock, permits);
