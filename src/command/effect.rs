@@ -10,17 +10,17 @@
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
 //!
 //! The words of what few holds have are in [`bounds`], those of what changes at a hold in [`changes`]; several effects on
-//! one lock are one command, in [`step`]. The time without grants after a failover is no lock's: [`window`].
+//! one lock are one command, in [`stream`]. The time without grants after a failover is no lock's: [`window`].
 
 pub(crate) mod bounds;
 pub(crate) mod changes;
-pub(crate) mod step;
+pub(crate) mod stream;
 pub(crate) mod window;
 
 use std::borrow::Cow;
 
 use bounds::Stamp;
-use step::{Word, Words};
+use stream::{Word, Words};
 
 use super::args::{self, parse_i64, Args};
 use super::spec::{Arg, Spec};
@@ -257,7 +257,7 @@ fn parse_fence(args: &mut Args) -> Result<Fence, LockError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::step::{EffectKind, LockEffect};
+    use super::stream::{EffectKind, LockEffect};
     use super::*;
     use crate::primitive::Moment;
 

@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 
 use super::args::{parse_i64, Args};
-use super::effect::step::{Word, Words};
+use super::effect::stream::{Word, Words};
 use super::spec::{Arg, Spec};
 use crate::error::LockError;
 use crate::primitive::latch::Latch;

@@ -4,36 +4,30 @@
 //!
 //! Whoever asks the server to tell of that moment makes each turn of its loop dearer by a third of a PING, for all
 //! clients. So it is asked when a client is told of a grant, and no more when some turns have passed without one.
-//!
-//! The server must not be told to stop inside an event, our own or another module's: it would free what its loop
-//! over listeners stands on. Only a timer runs outside of all events.
-
-use std::ffi::c_void;
 
 use redis_module::raw;
 
-use super::api::{log, rm, Ctx, RawCtx, OK};
-use super::deferred;
-use super::panics::catch_panic;
-use super::state::{self, Host};
+use super::api::{listen, log, stop, Ctx, EventHandler, Listener};
 
 /// After so many turns without a grant these have cost about as much as to stop and to ask again.
 const IDLE_TURNS: u32 = 8;
 
-/// Whether the server tells of that moment.
+/// Who is told of that moment.
 #[derive(Default)]
 pub(super) struct AfterSleep {
-    is_asked: bool,
+    /// Who is told, if the server is asked.
+    asked: Option<Listener>,
     idle_turns: u32,
 }
 
 impl AfterSleep {
-    /// Has the server tell of the moment that comes next.
-    pub(super) fn ask(&mut self, ctx: Option<Ctx>) {
+    /// Has the server call `on_turn` at the moment that comes next.
+    pub(super) fn ask(&mut self, ctx: Option<Ctx>, on_turn: EventHandler) {
         self.idle_turns = 0;
-        if !self.is_asked {
-            self.is_asked = ctx.is_some_and(|ctx| listen(ctx, Some(on_turn)));
-            if !self.is_asked {
+        if self.asked.is_none() {
+            let listener: Listener = (raw::REDISMODULE_EVENT_EVENTLOOP, on_turn);
+            self.asked = ctx.filter(|ctx| listen(*ctx, listener)).map(|_| listener);
+            if self.asked.is_none() {
                 log(c"warning", "lock: the server does not tell of its event loop; grants stay unconfirmed");
             }
         }
@@ -41,43 +35,23 @@ impl AfterSleep {
 
     /// Has it stop, after enough turns without a grant. Only from a timer.
     pub(super) fn stop_if_idle(&mut self, ctx: Ctx) {
-        if self.is_asked && self.is_idle() {
-            self.is_asked = !listen(ctx, None);
+        if self.is_idle() {
+            self.asked = self.asked.filter(|listener| !stop(ctx, *listener));
         }
     }
 
     /// Whether the server tells of that moment.
     pub(super) const fn is_asked(&self) -> bool {
-        self.is_asked
+        self.asked.is_some()
+    }
+
+    /// The moment has come, and nobody had been told of a grant; whether that has been so for long.
+    pub(super) fn was_idle(&mut self) -> bool {
+        self.idle_turns = self.idle_turns.saturating_add(1);
+        self.is_idle()
     }
 
     const fn is_idle(&self) -> bool {
         self.idle_turns >= IDLE_TURNS
-    }
-}
-
-fn listen(ctx: Ctx, callback: raw::RedisModuleEventCallback) -> bool {
-    let event = raw::RedisModuleEvent { id: raw::REDISMODULE_EVENT_EVENTLOOP, dataver: 1 };
-    rm!(RedisModule_SubscribeToServerEvent(ctx.as_ptr(), event, callback)) == OK
-}
-
-unsafe extern "C" fn on_turn(
-    _ctx: *mut RawCtx,
-    _event: raw::RedisModuleEvent,
-    what: u64,
-    _data: *mut c_void,
-) {
-    if what == raw::REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP {
-        catch_panic("event loop", || state::with(has_slept));
-    }
-}
-
-fn has_slept(host: &mut Host) {
-    if !host.delivered.is_empty() {
-        return deferred::confirm_delivered(host);
-    }
-    host.after_sleep.idle_turns = host.after_sleep.idle_turns.saturating_add(1);
-    if host.after_sleep.is_idle() {
-        host.timer.wake_now();
     }
 }

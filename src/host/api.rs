@@ -4,6 +4,7 @@
 
 mod client;
 mod command;
+mod event;
 mod key;
 mod lent;
 mod reply;
@@ -16,6 +17,7 @@ use redis_module::raw;
 
 pub(super) use client::{BlockedHandle, User};
 pub(super) use command::CommandHandle;
+pub(super) use event::{listen, stop, EventHandler, Listener};
 pub(super) use key::{DataType, KeyHandle};
 pub(super) use lent::{has_flags, is_loading, Ctx, Digest, InfoCtx, Io, KeyOpt};
 pub(super) use redis_module::raw::{

@@ -1,26 +1,19 @@
 //! The clients behind the waiters: blocked by the server, unblocked by us one by one, each with its own answer.
 //!
-//! Life of an entry: [`Blocked::block`] makes it; [`Blocked::answer`] unblocks the client, once; the server then
-//! runs the reply callback, unless the client is gone, and in any case the free callback, which ends the entry.
+//! Life of an entry: `block` of [`blocking`](super::blocking) makes it; [`Blocked::answer`] unblocks the client, once; the
+//! server then runs the reply callback, unless the client is gone, and in any case the free callback, which ends the entry.
 //! A grant counts only when its reply was given to a client that was still there.
 
 use std::cell::OnceCell;
-use std::ffi::{c_int, c_void, CStr};
+use std::ffi::{c_void, CStr};
 use std::rc::Rc;
 
 use smallvec::{smallvec, SmallVec};
 
-use super::api::{has, rm, BlockedHandle, Ctx, OwnString, RawBlocked, RawCtx, RawStr, Str, User, OK};
+use super::api::{rm, BlockedHandle, OwnString, Str, User};
 use super::elsewhere::Elsewhere;
-use super::panics::catch_panic;
-use super::reply::{self, Outcome};
-use super::rights::Rights;
-use super::state::{self, Delivered};
-use super::{clock, key};
-use crate::command::report::Report;
 use crate::command::spec::Spec;
 use crate::command::{acquire, convert, group, latch, observe};
-use crate::error::LockError;
 use crate::primitive::effect::WaitEnd;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Table;
@@ -43,7 +36,7 @@ impl BlockingCommand {
     }
 
     /// Which of its words is the first key, counted from the name.
-    const fn first_key(self) -> usize {
+    pub(super) const fn first_key(self) -> usize {
         match self {
             Self::Acquire | Self::Convert | Self::Observe | Self::AwaitLatch => 1,
             Self::AcquireAll => 3,
@@ -51,7 +44,7 @@ impl BlockingCommand {
     }
 
     /// Which of its words is the owner.
-    const fn owner(self) -> usize {
+    pub(super) const fn owner(self) -> usize {
         match self {
             Self::AcquireAll => 1,
             Self::Acquire | Self::Convert | Self::Observe | Self::AwaitLatch => 2,
@@ -83,15 +76,16 @@ pub(super) enum Answer {
     Gone,
 }
 
-struct Client {
-    handle: BlockedHandle,
-    id: u64,
+/// A client that is kept waiting, or has its answer and was not told yet.
+pub(super) struct Client {
+    pub(super) handle: BlockedHandle,
+    pub(super) id: u64,
     /// The client's ACL user, by name: rights may be taken away while it waits.
-    user: OwnString,
-    reply_spec: ReplySpec,
+    pub(super) user: OwnString,
+    pub(super) reply_spec: ReplySpec,
     /// Nothing while it waits.
-    answer: Option<Answer>,
-    replied: bool,
+    pub(super) answer: Option<Answer>,
+    pub(super) replied: bool,
 }
 
 /// The names of the commands that can wait, as the server's strings. Every hand-off asks for the rights to one.
@@ -125,6 +119,7 @@ impl Names {
         }
     }
 }
+
 /// Told to a client that may no longer have what it waited for.
 pub(super) const NOT_PERMITTED: &CStr =
     c"NOPERM the right to this key was taken away while waiting; ask an administrator";
@@ -142,25 +137,31 @@ pub(super) struct Blocked {
 }
 
 impl Blocked {
-    /// Blocks the client of this call as the waiter `id`; false if the server will not have it blocked.
-    pub(super) fn block(&mut self, ctx: Ctx, id: WaiterId, reply_spec: ReplySpec) -> bool {
-        let number = rm!(RedisModule_GetClientId(ctx.as_ptr()));
-        // Another module's call has a stand-in for a client, which nobody can find again to tell or to miss.
-        if rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), number)) != OK {
-            return false;
-        }
-        let Some(user) = ctx.user_name() else { return false };
-        // Where the server can lose a grant that meets a timeout, it must not end waits on its own.
-        let timeout_is_safe = has!(RedisModule_AddACLCategory);
-        let timeout = if timeout_is_safe { Some(on_timeout as _) } else { None };
-        let handle = rm!(RedisModule_BlockClient(ctx.as_ptr(), Some(on_reply), timeout, Some(on_free), 0));
-        // SAFETY: the server gives the client that it has just blocked, if it has.
-        let Some(handle) = (unsafe { BlockedHandle::new(handle) }) else { return false };
-        rm!(RedisModule_SetDisconnectCallback(handle.as_ptr(), Some(on_disconnect)));
-        let client = Client { handle, id: number, user, reply_spec, answer: None, replied: false };
+    /// Notes a client that the server has blocked as the waiter `id`.
+    pub(super) fn insert(&mut self, id: WaiterId, client: Client) {
+        self.by_handle.insert(client.handle, id);
         self.clients.insert(id, client);
-        self.by_handle.insert(handle, id);
-        true
+    }
+
+    /// The waiter behind a client that was blocked.
+    pub(super) fn id_of(&self, handle: BlockedHandle) -> Option<WaiterId> {
+        self.by_handle.get(&handle).copied()
+    }
+
+    /// Takes a client out while it is told its answer; [`Blocked::put_back`] has to follow.
+    pub(super) fn take(&mut self, id: WaiterId) -> Option<Client> {
+        self.clients.remove(&id)
+    }
+
+    pub(super) fn put_back(&mut self, id: WaiterId, client: Client) {
+        self.clients.insert(id, client);
+    }
+
+    /// Forgets a client, with which the server is done.
+    pub(super) fn remove(&mut self, id: WaiterId) -> Option<Client> {
+        let client = self.clients.remove(&id)?;
+        self.by_handle.remove(&client.handle);
+        Some(client)
     }
 
     /// Whether the waiter may still take these locks, by the rights that its user has now.
@@ -211,181 +212,4 @@ impl Blocked {
             rm!(RedisModule_UnblockClient(client.handle.as_ptr(), id.0 as *mut c_void));
         }
     }
-}
-
-/// Writes the reply of a wait that has ended.
-unsafe extern "C" fn on_reply(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
-    // SAFETY: the server passes a context, which lives as long as this call.
-    let ctx = unsafe { Ctx::new(ctx) };
-    catch_panic("reply", || {
-        let id = WaiterId(rm!(RedisModule_GetBlockedClientPrivateData(ctx.as_ptr())) as u64);
-        // SAFETY: the server passes as many words as it says, and they live until the reply is written.
-        write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
-    });
-    OK
-}
-
-/// Gives a client its reply. Its entry is out of the table meanwhile: looking at the lock can run callbacks.
-fn write_reply(ctx: Ctx, id: WaiterId, words: Words) {
-    let Some(mut client) = state::with(|host| host.blocked.clients.remove(&id)) else { return };
-    client.replied = true;
-    reply_to(ctx, &client, words);
-    state::with(|host| host.blocked.clients.insert(id, client));
-}
-
-fn reply_to(ctx: Ctx, client: &Client, words: Words) {
-    let outcome = match &client.answer {
-        Some(Answer::Failed(text)) => {
-            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), text.as_ptr()));
-            return;
-        }
-        Some(Answer::Sent(elsewhere)) => {
-            let text = elsewhere.error(words.key(client.reply_spec.command).map_or(&[], Str::as_bytes));
-            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), text.as_ptr()));
-            return;
-        }
-        Some(Answer::WaitEnded(WaitEnd::Barred)) => {
-            rm!(RedisModule_ReplyWithError(ctx.as_ptr(), NOT_PERMITTED.as_ptr()));
-            return;
-        }
-        Some(Answer::WaitEnded(WaitEnd::OverLimit(limit))) => {
-            reply::error(ctx, &LockError::Limit { is: *limit });
-            return;
-        }
-        Some(Answer::Granted(_, fence)) => {
-            if let Some(owner) = &client.reply_spec.generated_owner {
-                reply::array(ctx, 2);
-                reply::text(ctx, owner);
-            }
-            Outcome::from(*fence)
-        }
-        Some(Answer::Met) => Outcome::Int(1),
-        _ => Outcome::Nil,
-    };
-    let report = match &client.answer {
-        Some(answer) if client.reply_spec.with_info => {
-            let report = words.report(ctx, client.reply_spec.command, answer);
-            report.map(|report| words.redact(client, report))
-        }
-        _ => None,
-    };
-    match report {
-        Some(report) => reply::report(ctx, outcome, &report),
-        None => reply::outcome(ctx, outcome),
-    }
-}
-
-/// The words of the command that was blocked, which the server passes again.
-#[derive(Clone, Copy)]
-struct Words<'a>(&'a [Str<'a>]);
-
-impl<'a> Words<'a> {
-    /// The first key.
-    fn key(&self, command: BlockingCommand) -> Option<Str<'a>> {
-        self.word(command.first_key())
-    }
-
-    fn word(&self, at: usize) -> Option<Str<'a>> {
-        self.0.get(at).copied()
-    }
-
-    /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
-    fn report(&self, ctx: Ctx, command: BlockingCommand, answer: &Answer) -> Option<Report> {
-        let name = self.key(command)?;
-        let now = clock::now();
-        let report = key::read(ctx, name, |lock| match answer {
-            Answer::Granted(_, fence) => {
-                let hold = lock.and_then(|lock| lock.hold_with(*fence));
-                let fallback = || Report { fence: Some(*fence), reason: "granted", ..Report::default() };
-                Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
-            }
-            Answer::WaitEnded(why) => Some(Report::wait_ended(*why, lock, now)),
-            Answer::Met | Answer::Failed(_) | Answer::Sent(_) | Answer::Gone => None,
-        });
-        let mut report = report.ok().flatten()?;
-        if let (Answer::WaitEnded(WaitEnd::PlaceKept), Some(owner)) = (answer, self.word(command.owner())) {
-            let db = rm!(RedisModule_GetSelectedDb(ctx.as_ptr()));
-            let (key, owner) = (name.as_bytes(), owner.as_bytes());
-            report.ahead = Some(state::with(|host| host.manager.waiters.ahead_of(db, key, owner)));
-        }
-        Some(report)
-    }
-
-    /// Takes out what a user may not see who has lost the right to the key while it waited.
-    fn redact(&self, client: &Client, report: Report) -> Report {
-        let key = self.key(client.reply_spec.command);
-        if key.is_some_and(|key| Rights::of(client.user.as_str()).may_read(key)) {
-            report
-        } else {
-            report.concealed()
-        }
-    }
-}
-
-/// `CLIENT UNBLOCK id TIMEOUT`: the wait ends with nil, at once.
-unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: c_int) -> c_int {
-    // SAFETY: the server passes a context, which lives as long as this call.
-    let ctx = unsafe { Ctx::new(ctx) };
-    catch_panic("timeout", || {
-        let handle = rm!(RedisModule_GetBlockedClientHandle(ctx.as_ptr()));
-        // SAFETY: the server gives the client whose wait it ends.
-        let Some(handle) = (unsafe { BlockedHandle::new(handle) }) else { return };
-        client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
-        if let Some(id) = state::with(|host| host.blocked.by_handle.get(&handle).copied()) {
-            // SAFETY: the server passes as many words as it says, and they live until the reply is written.
-            write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
-        }
-    });
-    OK
-}
-
-/// The client is gone, or was unblocked with an error. Nothing may be written here: whatever lock this frees is
-/// looked at later.
-unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut RawBlocked) {
-    // SAFETY: the server passes a client that we have blocked, and is not done with it.
-    let handle = unsafe { BlockedHandle::new(handle) };
-    catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, Answer::Gone)));
-}
-
-/// Takes the waiter out of its queue, if it is still there; a ticket stays, only nobody is kept waiting for it any more.
-fn client_gone(handle: BlockedHandle, answer: Answer) {
-    state::with(|host| {
-        let Some(id) = host.blocked.by_handle.get(&handle).copied() else { return };
-        let answer = match (host.manager.waiters.detach(id, clock::now()), answer) {
-            (Some(deadline), answer) => {
-                // Its place is kept for its owner, who may ask from elsewhere.
-                host.timer.wake_by(deadline);
-                if let Answer::WaitEnded(_) = answer {
-                    Answer::WaitEnded(WaitEnd::PlaceKept)
-                } else {
-                    answer
-                }
-            }
-            (None, answer) => {
-                let why = if let Answer::WaitEnded(why) = answer { why } else { WaitEnd::Gone };
-                host.manager.dismiss_between_steps(id, why);
-                host.wake_for_rechecks();
-                answer
-            }
-        };
-        host.blocked.answer(id, answer);
-    });
-}
-
-/// The server is done with the entry.
-unsafe extern "C" fn on_free(_ctx: *mut RawCtx, data: *mut c_void) {
-    catch_panic("free", || {
-        state::with(|host| {
-            let Some(client) = host.blocked.clients.remove(&WaiterId(data as u64)) else { return };
-            host.blocked.by_handle.remove(&client.handle);
-            if let Some(Answer::Granted(grant, _)) = client.answer {
-                if client.replied {
-                    host.delivered.push(Delivered { client: client.id, grant });
-                    host.after_sleep.ask(host.timer.ctx());
-                } else {
-                    host.roll_back_soon(grant);
-                }
-            }
-        });
-    });
 }

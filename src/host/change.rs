@@ -2,10 +2,10 @@
 
 use super::api::Str;
 use super::blocked::Blocked;
+use super::commit::{change_group, change_one, Origin};
 use super::key::LockKey;
 use super::keyspace::ServerKeyspace;
 use super::slot_scope::SlotScope;
-use super::step::{change_group, change_one, Origin};
 use super::{observe, state};
 use crate::error::LockError;
 use crate::primitive::allowance::Allowance;

@@ -5,29 +5,28 @@ use std::ffi::{c_char, c_int, c_void, CStr};
 
 use redis_module::raw;
 
-use super::api::{has, has_flags, log, rm, Ctx, OwnString, RawCtx, RawStr, Str, OK};
+use super::api::{has, has_flags, rm, Ctx, Listener, OwnString, RawCtx, RawStr, Str, OK};
 use super::panics::catch_panic;
+use super::role::{ask_role, succeed, take_over, take_role};
 use super::state::{self, Host};
+use super::subscriptions::Listeners;
 use super::value::{TypeHandle, Value};
-use super::{clock, cluster, config, deferred, elsewhere, hearing, journal, key};
-use crate::command::recovery;
+use super::{clock, cluster, config, deferred, hearing, journal, key};
 use crate::primitive::latch::Latch;
 use crate::primitive::Lock;
 
-type EventHandler = unsafe extern "C" fn(*mut RawCtx, raw::RedisModuleEvent, u64, *mut c_void);
-
-/// An event, and who hears of it.
-pub(super) type Listener = (u64, EventHandler);
+/// All that is heard at some time.
+pub(super) const LISTENERS: Listeners = Listeners { at_rest: &AT_REST, in_use: &IN_USE, clients: CLIENTS };
 
 /// What is heard also while locks are at rest: nobody could tell later that data were emptied or swapped.
-pub(super) const AT_REST: [Listener; 3] = [
+const AT_REST: [Listener; 3] = [
     (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
     (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
     (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
 ];
 
 /// What is heard besides while the module is in use.
-pub(super) const IN_USE: [Listener; 6] = [
+const IN_USE: [Listener; 6] = [
     (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
     (raw::REDISMODULE_EVENT_LOADING, on_loading),
     (raw::REDISMODULE_EVENT_REPL_ASYNC_LOAD, on_load_aside),
@@ -37,7 +36,7 @@ pub(super) const IN_USE: [Listener; 6] = [
 ];
 
 /// What is heard while something is tied to a connection.
-pub(super) const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
+const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
 
 unsafe extern "C" fn on_role(ctx: *mut RawCtx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
     // SAFETY: the server passes a context, which lives as long as this call.
@@ -47,72 +46,6 @@ unsafe extern "C" fn on_role(ctx: *mut RawCtx, _event: raw::RedisModuleEvent, wh
         state::with(|host| take_role(host, ctx, is_primary));
         deferred::step_down(ctx);
     });
-}
-
-fn take_role(host: &mut Host, ctx: Ctx, is_primary: bool) {
-    host.listeners.forget();
-    host.is_primary = is_primary;
-    host.manager.ledger.clear();
-    if is_primary {
-        if std::mem::take(&mut host.steps_down) {
-            host.recheck_all();
-        }
-        host.recheck_all_ties();
-        if elsewhere::is_undecided(ctx) {
-            log(c"notice", "lock: event=handover-given-up; nobody else was a primary");
-        } else if host.handover.lost_nothing(ctx) {
-            log(c"notice", "lock: event=handover; the old primary had granted nothing that is unknown here");
-            succeed(host);
-        } else {
-            take_over(host, "promotion");
-        }
-    } else {
-        host.steps_down = true;
-    }
-    host.handover.watch(ctx, !is_primary);
-    host.timer.wake_now();
-}
-
-/// What was granted before may be lost: nothing is granted for a while, if the operator wants it so.
-fn take_over(host: &mut Host, why: &str) {
-    let known = host.manager.fences.last();
-    let (window, clock) = (config::recovery_window(), clock::read());
-    if host.manager.took_over(window, clock, config::fence_ahead_ms()) {
-        let ms = recovery::left_ms(&host.manager, clock.now);
-        // One that is longer than the window is not safe.
-        let longest = host.manager.recovery.leases.longest().to_wire();
-        let line = format!(
-            "lock: event=recovery-began why={why} ms={ms} longest-lease={longest} known-fence={known}"
-        );
-        log(c"warning", &line);
-    }
-}
-
-/// Nothing that was granted before is unknown here, unless the server before this one was waiting for such holds itself.
-fn succeed(host: &mut Host) {
-    let now = clock::now();
-    if host.manager.succeeded(now) {
-        let ms = recovery::left_ms(&host.manager, now);
-        log(c"warning", &format!("lock: event=recovery-goes-on ms={ms}"));
-    }
-}
-
-/// Asks the server for its role, which may have changed unheard.
-pub(super) fn ask_role(host: &mut Host, ctx: Ctx) {
-    let is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
-    if is_primary != host.is_primary {
-        let steps_down = host.steps_down && !is_primary;
-        take_role(host, ctx, is_primary);
-        // Nobody waited when it changed, or it would have been heard: who waits now came to a replica.
-        host.steps_down = steps_down;
-    }
-}
-
-/// This server was a replica and was promoted while nothing was heard, nobody knows when.
-pub(super) fn was_promoted(host: &mut Host) {
-    if host.is_primary && !host.manager.recovery.is_open() {
-        take_over(host, "promotion");
-    }
 }
 
 unsafe extern "C" fn on_flush(
@@ -169,18 +102,6 @@ unsafe extern "C" fn on_loading(
             }
         });
     });
-}
-
-/// Asks whether something is being loaded whose beginning was not heard. A replica always hears of it; so who has become one
-/// in the meantime loads what its primary sends.
-pub(super) fn ask_load(host: &mut Host, ctx: Ctx) {
-    const ASIDE: u32 = raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING;
-    if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_LOADING | ASIDE) {
-        host.loads_stream = !host.is_primary;
-    }
-    if has_flags(ctx, ASIDE) && !host.manager.is_aside() {
-        host.manager.begin_aside();
-    }
 }
 
 /// A replica loads beside the data that it serves: before the first key, and when what was loaded has taken the place of
@@ -280,7 +201,7 @@ unsafe extern "C" fn on_cron(
             host.timer.forget_if_late();
             ask_role(host, ctx);
             hearing::look(host);
-            host.hearing.is_awake()
+            host.subscriptions.are_all()
         });
         if !is_awake {
             return;

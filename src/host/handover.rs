@@ -7,16 +7,13 @@
 //!
 //! No event tells of either, so a filter looks at all commands; and it is there only while this server is a replica.
 
-use std::cell::Cell;
 use std::ffi::{c_char, c_int};
 use std::ptr::{self, NonNull};
 
 use redis_module::raw;
 use redis_module::raw::{RedisModuleCommandFilter as Filter, RedisModuleCommandFilterCtx as FilterCtx};
 
-use super::api::{rm, Ctx, ServerInfo, Str, OK};
-use super::panics::catch_panic;
-use super::state;
+use super::api::{rm, Ctx, ServerInfo, OK};
 
 /// How long the id of a node in a cluster is.
 const ID_LEN: usize = raw::REDISMODULE_NODE_ID_LEN as usize;
@@ -37,15 +34,18 @@ enum Promise {
     OnRequest(NodeId),
 }
 
+/// What the server calls with each command.
+pub(super) type CommandFilter = unsafe extern "C" fn(*mut FilterCtx);
+
 #[derive(Default)]
 pub(super) struct Handover {
     filter: Option<NonNull<Filter>>,
-    promise: Cell<Promise>,
+    promise: Promise,
 }
 
 impl Handover {
-    /// Looks at commands from here on, or no more.
-    pub(super) fn watch(&mut self, ctx: Ctx, is_replica: bool) {
+    /// Has the server show all commands to `on_command` from here on, or no more.
+    pub(super) fn watch(&mut self, ctx: Ctx, is_replica: bool, on_command: CommandFilter) {
         if is_replica && self.filter.is_none() {
             let flags = raw::REDISMODULE_CMDFILTER_NOSELF as c_int;
             let filter = rm!(RedisModule_RegisterCommandFilter(ctx.as_ptr(), Some(on_command), flags));
@@ -53,12 +53,30 @@ impl Handover {
         } else if let Some(filter) = self.filter.take_if(|_| !is_replica) {
             rm!(RedisModule_UnregisterCommandFilter(ctx.as_ptr(), filter.as_ptr()));
         }
-        self.promise.set(Promise::None);
+        self.promise = Promise::None;
+    }
+
+    /// A command is about to run; `word` gives its words, of which there are `count`.
+    pub(super) fn hear<'w>(&mut self, count: c_int, word: impl Fn(c_int) -> &'w [u8], ctx: Option<Ctx>) {
+        let is = |at, name: &[u8]| word(at).eq_ignore_ascii_case(name);
+        self.promise = match count {
+            4 if is(0, b"PSYNC") && is(3, b"FAILOVER") => ended(word(2)),
+            2 if is(0, b"CLUSTER") && is(1, b"FAILOVER") => match self.promise {
+                Promise::Forced => Promise::Forced,
+                _ => ctx.map_or(Promise::None, on_request),
+            },
+            // With a third word it takes over without asking the primary, and RESET makes it a primary of nothing.
+            2.. if is(0, b"CLUSTER") && (is(1, b"FAILOVER") || is(1, b"RESET")) => Promise::Forced,
+            _ => match self.promise {
+                Promise::Ended(_) => Promise::None,
+                other => other,
+            },
+        };
     }
 
     /// Whether the old primary had granted nothing that this server, promoted at this moment, does not know of.
     pub(super) fn lost_nothing(&self, ctx: Ctx) -> bool {
-        match self.promise.get() {
+        match self.promise {
             Promise::None | Promise::Forced => false,
             Promise::Ended(offset) => own_offset(ctx) == Some(offset),
             Promise::OnRequest(primary) => {
@@ -66,33 +84,6 @@ impl Handover {
             }
         }
     }
-}
-
-unsafe extern "C" fn on_command(command: *mut FilterCtx) {
-    catch_panic("filter", || {
-        state::with_unless_ours(|host| {
-            let promise = &host.handover.promise;
-            let word = |at: c_int| {
-                let word = rm!(RedisModule_CommandFilterArgGet(command, at));
-                // SAFETY: the server gives a word of the command, which lives as long as this call.
-                unsafe { Str::if_any(word) }.map_or(&[][..], Str::as_bytes)
-            };
-            let is = |at, name: &[u8]| word(at).eq_ignore_ascii_case(name);
-            promise.set(match rm!(RedisModule_CommandFilterArgsCount(command)) {
-                4 if is(0, b"PSYNC") && is(3, b"FAILOVER") => ended(word(2)),
-                2 if is(0, b"CLUSTER") && is(1, b"FAILOVER") => match promise.get() {
-                    Promise::Forced => Promise::Forced,
-                    _ => host.timer.ctx().map_or(Promise::None, on_request),
-                },
-                // With a third word it takes over without asking the primary, and RESET makes it a primary of nothing.
-                2.. if is(0, b"CLUSTER") && (is(1, b"FAILOVER") || is(1, b"RESET")) => Promise::Forced,
-                _ => match promise.get() {
-                    Promise::Ended(_) => Promise::None,
-                    other => other,
-                },
-            });
-        });
-    });
 }
 
 /// The old primary names the first byte that it has not written.

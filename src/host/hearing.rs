@@ -1,21 +1,16 @@
-//! Which events we ask the server for.
+//! When which events are asked of the server.
 //!
 //! The server looks through all listeners twice in each turn of its loop, whatever they listen for, and all its clients
 //! pay for that. So nothing is heard on a server without locks, and little while they are at rest; what may have changed
 //! unheard is asked when somebody uses the module again.
-//!
-//! To ask for an event is safe at any time, also inside one. To give one up is not (see
-//! [`after_sleep`](super::after_sleep)): only a timer does.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use redis_module::raw;
-
-use super::api::{is_loading, log, rm, Ctx, OK};
-use super::events::{self, Listener};
+use super::api::{is_loading, Ctx};
 use super::handover::Streams;
-use super::state::Host;
-use super::{clock, config, state};
+use super::state::{self, Host};
+use super::subscriptions::Level;
+use super::{clock, config, role};
 use crate::primitive::Moment;
 
 /// How long nobody must have used the module before it rests, in ms.
@@ -27,45 +22,6 @@ const AHEAD_MS: u64 = 2_000;
 
 /// Whether a command of ours has run since the cron looked.
 static WAS_USED: AtomicBool = AtomicBool::new(false);
-
-/// How much is heard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Level {
-    /// Nothing: there is nothing that an event could change.
-    #[default]
-    Nothing,
-    /// A few events: locks are held, or ended holds are remembered.
-    AtRest,
-    All,
-}
-
-/// What the server tells us of.
-#[derive(Default)]
-pub(super) struct Hearing {
-    level: Level,
-    /// Since when nobody has used the module.
-    quiet_since: Option<Moment>,
-    /// As they were when we ceased to hear of changes of the role.
-    streams: Option<Streams>,
-    /// Whether we hear of clients that come and go: while something is tied to one.
-    clients: bool,
-}
-
-impl Hearing {
-    pub(super) fn is_awake(&self) -> bool {
-        self.level == Level::All
-    }
-
-    /// How many kinds of events are heard, without that of the event loop.
-    pub(super) fn events(&self) -> usize {
-        let level = match self.level {
-            Level::Nothing => 0,
-            Level::AtRest => events::AT_REST.len(),
-            Level::All => events::AT_REST.len().saturating_add(events::IN_USE.len()),
-        };
-        level.saturating_add(usize::from(self.clients))
-    }
-}
 
 /// A command of ours runs.
 #[inline]
@@ -83,28 +39,25 @@ fn begin_use() {
 /// Hears of everything from here on, and asks what may have changed before; whether the server will tell. To be called
 /// before anything that rests on what events tell.
 pub(super) fn wake_up(host: &mut Host) -> bool {
-    if host.hearing.is_awake() {
+    if host.subscriptions.are_all() {
         return true;
     }
     let Some(ctx) = host.timer.ctx() else { return false };
-    if !events::AT_REST.iter().chain(&events::IN_USE).all(|listener| listen(ctx, listener)) {
-        log(c"warning", "lock: the server refused an event; asked again with the next command");
+    if !host.subscriptions.hear_all(ctx) {
         return false;
     }
-    host.hearing.level = Level::All;
-    host.hearing.quiet_since = None;
     // A command of a client comes after all that a start loads.
     host.has_run |= !is_loading(ctx);
     clock::set_by_wall();
     config::ask_max_clients(ctx);
     host.idle_timeout.is_known = false;
     host.listeners.forget();
-    events::ask_role(host, ctx);
-    host.handover.watch(ctx, !host.is_primary);
-    if host.hearing.streams.take().is_some_and(|before| before.tell_of_promotion(ctx)) {
-        events::was_promoted(host);
+    role::ask_role(host, ctx);
+    role::watch_for_handover(host, ctx);
+    if host.subscriptions.streams.take().is_some_and(|before| before.tell_of_promotion(ctx)) {
+        role::was_promoted(host);
     }
-    events::ask_load(host, ctx);
+    role::ask_load(host, ctx);
     if let Some(deadline) = host.manager.next_deadline().filter(|_| host.is_primary) {
         host.timer.wake_by(deadline);
     }
@@ -114,7 +67,7 @@ pub(super) fn wake_up(host: &mut Host) -> bool {
 /// What the cron has to do about it.
 pub(super) fn look(host: &mut Host) {
     let now = clock::now();
-    match host.hearing.level {
+    match host.subscriptions.level() {
         Level::Nothing => {}
         Level::AtRest => {
             if !host.is_primary || is_near(host, now) {
@@ -122,11 +75,8 @@ pub(super) fn look(host: &mut Host) {
             }
         }
         Level::All => {
-            if WAS_USED.swap(false, Relaxed) {
-                host.hearing.quiet_since = None;
-            }
-            host.hearing.quiet_since.get_or_insert(now);
-            if may_rest(host, now) || (host.hearing.clients && host.manager.ties.len() == 0) {
+            host.subscriptions.note_quiet(now, WAS_USED.swap(false, Relaxed));
+            if may_rest(host, now) || hears_of_clients_in_vain(host) {
                 host.timer.wake_now();
             }
         }
@@ -135,33 +85,29 @@ pub(super) fn look(host: &mut Host) {
 
 /// Gives up what need not be heard for now. Only from a timer.
 pub(super) fn rest(host: &mut Host, ctx: Ctx) {
-    if host.hearing.clients && host.manager.ties.len() == 0 {
-        host.hearing.clients = !stop(ctx, &events::CLIENTS);
+    if hears_of_clients_in_vain(host) {
+        host.subscriptions.forget_clients(ctx);
     }
     if !may_rest(host, clock::now()) {
         return;
     }
-    host.hearing.streams = Streams::ask(ctx);
-    events::IN_USE.iter().for_each(|listener| _ = stop(ctx, listener));
-    host.hearing.level = Level::AtRest;
-    if host.manager.leases.is_empty() && host.manager.ledger.bytes() == 0 {
-        events::AT_REST.iter().for_each(|listener| _ = stop(ctx, listener));
-        host.hearing.level = Level::Nothing;
-    }
+    host.subscriptions.streams = Streams::ask(ctx);
+    let is_empty = host.manager.leases.is_empty() && host.manager.ledger.bytes() == 0;
+    host.subscriptions.rest(ctx, if is_empty { Level::Nothing } else { Level::AtRest });
     host.timer.forget();
 }
 
 /// Whether nobody has used the module for a while, and nothing is there that could not wait for the cron. A replica does not
 /// rest: it has to hear of each load and of its promotion.
 fn may_rest(host: &Host, now: Moment) -> bool {
-    let Host { manager, hearing, .. } = host;
-    let is_quiet = hearing.quiet_since.is_some_and(|since| since.plus_ms(QUIET_MS) <= now);
-    hearing.is_awake()
+    let Host { manager, subscriptions, .. } = host;
+    let is_quiet = subscriptions.quiet_since().is_some_and(|since| since.plus_ms(QUIET_MS) <= now);
+    subscriptions.are_all()
         && is_quiet
         && !WAS_USED.load(Relaxed)
         && host.is_primary
         && host.has_nothing_to_do()
-        && !hearing.clients
+        && !subscriptions.hear_of_clients()
         && !manager.is_aside()
         && !is_near(host, now)
 }
@@ -174,20 +120,12 @@ fn is_near(host: &Host, now: Moment) -> bool {
 /// looks at all ties that came in another way.
 #[inline]
 pub(super) fn hear_of_clients(host: &mut Host, ctx: Ctx) {
-    if !host.hearing.clients && host.manager.ties.len() > 0 {
-        host.hearing.clients = listen(ctx, &events::CLIENTS);
+    if host.manager.ties.len() > 0 && !host.subscriptions.hear_of_clients() {
+        host.subscriptions.add_clients(ctx);
     }
 }
 
-fn listen(ctx: Ctx, (id, handler): &Listener) -> bool {
-    subscribe(ctx, *id, Some(*handler))
-}
-
-fn stop(ctx: Ctx, (id, _): &Listener) -> bool {
-    subscribe(ctx, *id, None)
-}
-
-fn subscribe(ctx: Ctx, id: u64, callback: raw::RedisModuleEventCallback) -> bool {
-    let event = raw::RedisModuleEvent { id, dataver: 1 };
-    rm!(RedisModule_SubscribeToServerEvent(ctx.as_ptr(), event, callback)) == OK
+/// Whether clients are heard that come and go, and nothing is tied to one.
+fn hears_of_clients_in_vain(host: &Host) -> bool {
+    host.subscriptions.hear_of_clients() && host.manager.ties.len() == 0
 }

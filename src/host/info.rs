@@ -22,7 +22,8 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
     catch_panic("info", || {
         state::with_unless_ours(|host| {
             // Who does not hear of settings asks.
-            if let Some(ctx) = host.timer.ctx().filter(|_| !host.hearing.is_awake() && for_crash_report == 0)
+            if let Some(ctx) =
+                host.timer.ctx().filter(|_| !host.subscriptions.are_all() && for_crash_report == 0)
             {
                 config::ask_max_clients(ctx);
             }
@@ -50,7 +51,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
                     ("lease_index_entries", host.manager.leases.ending() as u64),
                     ("tied", host.manager.ties.len() as u64),
                     ("provisional", host.manager.provisional.len() as u64),
-                    ("server_events", host.hearing.events() as u64),
+                    ("server_events", host.subscriptions.count() as u64),
                     ("last_fence", host.manager.fences.last()),
                     ("recovering_ms", recovery::left_ms(&host.manager, clock::now())),
                 ],

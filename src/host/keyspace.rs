@@ -2,10 +2,10 @@
 
 use super::api::{Ctx, OwnString, Str};
 use super::blocked::NOT_A_LOCK;
+use super::commit::{change_group, change_one, Origin};
 use super::failed_waits::fail_waits;
 use super::key::{touch, LockKey};
 use super::slot_scope::SlotScope;
-use super::step::{change_group, change_one, Origin};
 use super::{clock, cluster, state};
 use crate::error::LockError;
 use crate::primitive::driver::{Keyspace, NotALock};

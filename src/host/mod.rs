@@ -3,9 +3,11 @@
 mod after_sleep;
 mod api;
 mod blocked;
+mod blocking;
 mod change;
 mod clock;
 mod cluster;
+mod commit;
 mod config;
 mod deferred;
 mod elsewhere;
@@ -15,6 +17,7 @@ mod handler;
 mod handover;
 mod hearing;
 mod info;
+mod internal_commands;
 mod journal;
 mod key;
 mod keyspace;
@@ -24,13 +27,14 @@ mod notify;
 mod observe;
 mod panics;
 mod register;
-mod replica;
 mod replicate;
 mod reply;
 mod rights;
+mod role;
 mod slot_scope;
 mod state;
-mod step;
+mod subscriptions;
+mod ticks;
 mod type_methods;
 mod value;
 mod verbs;
@@ -82,7 +86,8 @@ fn set_up(ctx: Ctx) -> Result<(), String> {
     set_options(ctx);
     log(c"notice", concat!("lock: version ", env!("CARGO_PKG_VERSION")));
     state::with(|host| {
-        host.timer.set_ctx(ctx.of_our_own());
+        host.timer.set_up(ctx.of_our_own(), ticks::TIMER);
+        host.subscriptions.set_up(events::LISTENERS);
         host.is_primary = has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_MASTER);
         host.manager.node = rand::random();
         config::apply_to(&mut host.manager);
@@ -130,18 +135,18 @@ fn add_commands(ctx: Ctx) -> bool {
         && register::add::<verbs::AwaitLatchHandler>(ctx, &latch::AWAIT)
         && register::add::<verbs::LatchInfoHandler>(ctx, &latch::INFO)
         && register::add::<verbs::HelpHandler>(ctx, &help::SPEC)
-        && register::add::<replica::HoldHandler>(ctx, &effect::HOLD)
-        && register::add::<replica::RenewHandler>(ctx, &effect::changes::RENEW)
-        && register::add::<replica::EnterHandler>(ctx, &effect::changes::ENTER)
-        && register::add::<replica::LeaveHandler>(ctx, &effect::changes::LEAVE)
-        && register::add::<replica::BoundsHandler>(ctx, &effect::bounds::BOUNDS)
-        && register::add::<replica::CoolHandler>(ctx, &effect::bounds::COOL)
-        && register::add::<replica::FreeHandler>(ctx, &effect::FREE)
-        && register::add::<replica::LimitHandler>(ctx, &effect::LIMIT)
-        && register::add::<replica::StepHandler>(ctx, &effect::step::STEP)
-        && register::add::<replica::WindowHandler>(ctx, &effect::window::RECOVERY)
-        && register::add::<replica::SetLatchHandler>(ctx, &latch_effect::SET)
-        && register::add::<replica::CountDownHandler>(ctx, &latch_effect::DOWN)
+        && register::add::<internal_commands::HoldHandler>(ctx, &effect::HOLD)
+        && register::add::<internal_commands::RenewHandler>(ctx, &effect::changes::RENEW)
+        && register::add::<internal_commands::EnterHandler>(ctx, &effect::changes::ENTER)
+        && register::add::<internal_commands::LeaveHandler>(ctx, &effect::changes::LEAVE)
+        && register::add::<internal_commands::BoundsHandler>(ctx, &effect::bounds::BOUNDS)
+        && register::add::<internal_commands::CoolHandler>(ctx, &effect::bounds::COOL)
+        && register::add::<internal_commands::FreeHandler>(ctx, &effect::FREE)
+        && register::add::<internal_commands::LimitHandler>(ctx, &effect::LIMIT)
+        && register::add::<internal_commands::StepHandler>(ctx, &effect::stream::STEP)
+        && register::add::<internal_commands::WindowHandler>(ctx, &effect::window::RECOVERY)
+        && register::add::<internal_commands::SetLatchHandler>(ctx, &latch_effect::SET)
+        && register::add::<internal_commands::CountDownHandler>(ctx, &latch_effect::DOWN)
 }
 
 /// Options of the whole module; the call replaces what was set before.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::api::{has_flags, rm, Ctx, Io, OwnString, ServerInfo, Str};
 use super::config;
-use crate::command::effect::step::{command_of, LockEffect, LockEffects, Word, Words};
+use crate::command::effect::stream::{command_of, LockEffect, LockEffects, Word, Words};
 use crate::command::effect::window::WindowEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::primitive::latch::Latch;

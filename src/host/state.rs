@@ -8,9 +8,9 @@ use lazy_static::lazy_static;
 use super::after_sleep::AfterSleep;
 use super::blocked::Blocked;
 use super::handover::Handover;
-use super::hearing::Hearing;
 use super::journal::Refusals;
 use super::replicate::Listeners;
+use super::subscriptions::Subscriptions;
 use super::wake_timer::WakeTimer;
 use super::{config, rights};
 use crate::primitive::manager::rechecks::{Recheck, Rechecks};
@@ -56,7 +56,7 @@ pub(super) struct Host {
     pub(super) loads_stream: bool,
     /// Whether somebody deletes or moves locks from outside, so that renames are worth listening for.
     pub(super) watches_moves: bool,
-    pub(super) hearing: Hearing,
+    pub(super) subscriptions: Subscriptions,
 }
 
 /// After how many seconds the server closes an idle connection, by its setting `timeout`; 0 if it does not.
@@ -101,7 +101,7 @@ impl Host {
             steps_down: false,
             loads_stream: false,
             watches_moves: false,
-            hearing: Hearing::default(),
+            subscriptions: Subscriptions::default(),
         }
     }
 

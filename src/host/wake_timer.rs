@@ -1,4 +1,4 @@
-//! When to run [`deferred work`](super::deferred): one module timer, armed for the nearest deadline.
+//! When to run deferred work: one module timer, armed for the nearest deadline.
 //!
 //! Module timers follow the wall clock, so the timer only wakes: what is due is decided by the monotonic clock,
 //! and the server's cron, which a clock step does not stop, wakes too.
@@ -11,8 +11,7 @@ use std::ffi::c_void;
 use std::ptr;
 
 use super::api::{rm, Ctx, RawCtx};
-use super::panics::catch_panic;
-use super::{clock, deferred, hearing, state};
+use super::clock;
 use crate::primitive::Moment;
 
 /// Longest sleep, so that a deadline far away needs no large timer.
@@ -21,11 +20,21 @@ const SLEEP_MS_MAX: u64 = 3_600_000;
 /// How long, in ms, clients have the server for themselves before a timer fires again.
 const REST_MS: u64 = 1;
 
+/// The functions that the server is to call.
+#[derive(Clone, Copy)]
+pub(super) struct Callbacks {
+    /// When the timer fires.
+    pub(super) on_timer: unsafe extern "C" fn(*mut RawCtx, *mut c_void),
+    /// In the turn of the event loop that follows.
+    pub(super) on_next_turn: unsafe extern "C" fn(*mut c_void),
+}
+
 /// The timer.
 #[derive(Default)]
 pub(super) struct WakeTimer {
     /// A context of our own, for arming from callbacks that have none.
     ctx: Option<Ctx<'static>>,
+    callbacks: Option<Callbacks>,
     state: State,
 }
 
@@ -40,9 +49,9 @@ enum State {
 }
 
 impl WakeTimer {
-    /// Gives the timer its context, when the module is loaded.
-    pub(super) fn set_ctx(&mut self, ctx: Option<Ctx<'static>>) {
-        self.ctx = ctx;
+    /// Gives the timer what it needs, when the module is loaded.
+    pub(super) fn set_up(&mut self, ctx: Option<Ctx<'static>>, callbacks: Callbacks) {
+        (self.ctx, self.callbacks) = (ctx, Some(callbacks));
     }
 
     /// The context given at load.
@@ -78,7 +87,10 @@ impl WakeTimer {
             return;
         }
         self.stop();
-        let Some(ctx) = self.ctx.filter(|_| deadline != Moment::NEVER) else { return };
+        let (Some(ctx), Some(Callbacks { on_timer, .. })) = (self.ctx, self.callbacks) else { return };
+        if deadline == Moment::NEVER {
+            return;
+        }
         let sleep = if deadline == Moment(0) { 0 } else { deadline.ms_after(clock::now()).min(SLEEP_MS_MAX) };
         let timer = rm!(RedisModule_CreateTimer(ctx.as_ptr(), sleep as i64, Some(on_timer), ptr::null_mut()));
         self.state = State::Armed(timer, deadline);
@@ -100,14 +112,14 @@ impl WakeTimer {
     }
 
     /// The timer is about to do its work.
-    fn fires(&mut self) {
+    pub(super) fn fires(&mut self) {
         self.state = State::Firing(Moment::NEVER);
     }
 
     /// It has done its work for now, but the server still loops over its timers.
-    fn fired(&mut self) {
-        match self.state {
-            State::Firing(next) if next != Moment::NEVER => {
+    pub(super) fn fired(&mut self) {
+        match (self.state, self.callbacks) {
+            (State::Firing(next), Some(Callbacks { on_next_turn, .. })) if next != Moment::NEVER => {
                 self.state = State::Firing(next.max(clock::now().plus_ms(REST_MS)));
                 rm!(RedisModule_EventLoopAddOneShot(Some(on_next_turn), ptr::null_mut()));
             }
@@ -116,32 +128,10 @@ impl WakeTimer {
     }
 
     /// The event loop has come round.
-    fn arm_again(&mut self) {
+    pub(super) fn arm_again(&mut self) {
         if let State::Firing(next) = self.state {
             self.state = State::Unarmed;
             self.arm(next);
         }
     }
-}
-
-unsafe extern "C" fn on_timer(ctx: *mut RawCtx, _data: *mut c_void) {
-    // SAFETY: the server passes a context, which lives as long as this call.
-    let ctx = unsafe { Ctx::new(ctx) };
-    catch_panic("timer", || {
-        state::with(|host| {
-            host.timer.fires();
-            hearing::wake_up(host);
-        });
-        deferred::run(ctx);
-        state::with(|host| {
-            host.after_sleep.stop_if_idle(ctx);
-            hearing::rest(host, ctx);
-        });
-    });
-    // Also where the work has failed.
-    catch_panic("timer", || state::with(|host| host.timer.fired()));
-}
-
-unsafe extern "C" fn on_next_turn(_data: *mut c_void) {
-    catch_panic("next turn", || state::with(|host| host.timer.arm_again()));
 }

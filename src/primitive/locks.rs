@@ -63,7 +63,7 @@ pub(crate) trait Locks<'k> {
         let (clock, left) = (self.clock(), request.keys());
         let manager = self.manager();
         let fence = manager.fences.next(clock.unix_us);
-        manager.hand_over(fence, Rollback::EndHold { left }, to);
+        manager.record_hand_off(fence, Rollback::EndHold { left }, to);
         self.each_with(request, |step, request| {
             step.grant_as(fence, request, to);
             to = to.of_the_rest();

@@ -299,7 +299,7 @@ impl LockManager {
 
     /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
     /// to claim it.
-    pub(crate) fn hand_over(&mut self, fence: Fence, rollback: Rollback, to: Recipient) {
+    pub(crate) fn record_hand_off(&mut self, fence: Fence, rollback: Rollback, to: Recipient) {
         match to {
             Recipient::Caller => {}
             Recipient::Client(_) => {

@@ -300,7 +300,7 @@ impl<'a> Step<'a> {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.convert(old, fence, Permits::EXCLUSIVE)?;
         self.manager.confirm(old);
-        self.manager.hand_over(fence, Rollback::Downgrade(old), to);
+        self.manager.record_hand_off(fence, Rollback::Downgrade(old), to);
         self.manager.stats.granted.up();
         self.effects.push(Effect::Granted { fence, to: to.client() });
         Some(fence)

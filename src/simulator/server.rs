@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::command::acquire::{Acquire, Acquired};
 use crate::command::convert::{Convert, Converted};
-use crate::command::effect::step::{self, command_of, effects_of, EffectKind, LockEffects, Word};
+use crate::command::effect::stream::{self, command_of, effects_of, EffectKind, LockEffects, Word};
 use crate::command::effect::window::WindowEffect;
 use crate::command::group::HeldAll;
 use crate::command::operate::Break;
@@ -218,7 +218,7 @@ impl Server {
         let kind = EffectKind::ALL.into_iter().find(|kind| kind.command().to_bytes() == *command);
         let effects: LockEffects = match kind {
             Some(kind) => LockEffects::from_iter([kind.parse(words).unwrap()]),
-            None => step::parse(words).unwrap(),
+            None => stream::parse(words).unwrap(),
         };
         let clock = self.clock();
         let mut lock = self.keyspace.remove(words[0]).unwrap_or_else(Lock::free);

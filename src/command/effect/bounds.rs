@@ -6,7 +6,7 @@
 
 use super::super::args::{parse_i64, Args};
 use super::super::spec::{Arg, Spec};
-use super::step::{Word, Words};
+use super::stream::{Word, Words};
 use super::{parse_fence, HoldEffect};
 use crate::error::LockError;
 use crate::primitive::bounds::{Bounds, Tie};
@@ -191,7 +191,7 @@ impl<'a> CoolEffect<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::step::{EffectKind, LockEffect};
+    use super::super::stream::{EffectKind, LockEffect};
     use super::*;
 
     const CLOCK: Clock = Clock { now: Moment(9_000_000), unix_us: 1_700_000_000_000_000 };

@@ -8,7 +8,7 @@
 use super::super::args::{parse_i64, Args};
 use super::super::spec::{Arg, Spec};
 use super::bounds::Stamp;
-use super::step::{Word, Words};
+use super::stream::{Word, Words};
 use super::{parse_fence, parse_note, parse_term};
 use crate::error::LockError;
 use crate::limits::ID_BYTES_MAX;
@@ -135,7 +135,7 @@ impl<'a> IdEffect<'a> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::step::{EffectKind, LockEffect};
+    use super::super::stream::{EffectKind, LockEffect};
     use super::*;
     use crate::limits::NOTE_BYTES_MAX;
 

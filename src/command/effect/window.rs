@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use super::super::args::{parse_i64, Args};
 use super::super::spec::{Arg, Spec};
 use super::bounds::Stamp;
-use super::step::{Word, Words};
+use super::stream::{Word, Words};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::recovery::Outline;

@@ -33,9 +33,9 @@ pub(super) use scan::ScanHandler;
 pub(super) use stats::StatsHandler;
 
 use super::api::Ctx;
+use super::commit::Origin;
 use super::handler::Call;
 use super::reply::{self, Outcome};
-use super::step::Origin;
 use crate::command::acquire::Acquired;
 use crate::command::report::{Location, Report};
 use crate::primitive::{Fence, Step};

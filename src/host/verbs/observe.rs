@@ -5,6 +5,7 @@ use redis_module::raw;
 
 use super::super::api::has_flags;
 use super::super::blocked::{BlockingCommand, ReplySpec};
+use super::super::blocking;
 use super::super::change::change;
 use super::super::handler::{Call, Handler};
 use super::super::key::read;
@@ -74,7 +75,7 @@ fn block(call: &Call, command: BlockingCommand, condition: Condition, wait: Wait
         manager.room_to_watch(db, key, config::policy().caps)?;
         let id = manager.waiters.take_id();
         let reply_spec = ReplySpec { command, generated_owner: None, with_info: false };
-        if !blocked.block(call.ctx, id, reply_spec) {
+        if !blocking::block(blocked, call.ctx, id, reply_spec) {
             return Ok(false);
         }
         let deadline = wait.deadline(clock::now());

@@ -6,6 +6,7 @@ use redis_module::raw;
 
 use super::super::api::{has_flags, Ctx, OwnString};
 use super::super::blocked::{Blocked, ReplySpec};
+use super::super::blocking::block;
 use super::super::handler::Call;
 use super::super::key::read;
 use super::super::rights::{user_name, Rights};
@@ -57,7 +58,7 @@ pub(super) fn get_in_line<'k, L: Locks<'k>>(
 ) -> Result<bool, LockError> {
     with_deadlock_check(call, locks, check)?;
     // First the client, then the queue: a client that the server will not block only tries.
-    if !blocked.block(call.ctx, locks.manager().waiters.next_id(), reply_spec) {
+    if !block(blocked, call.ctx, locks.manager().waiters.next_id(), reply_spec) {
         return Ok(false);
     }
     enqueue(locks)?;
@@ -80,7 +81,7 @@ pub(super) fn wait_for_turn<'k>(
     locks.manager().waiters.set_user(ticket, user.as_ref().map(|name| name.as_str().as_bytes()));
     let (Some(until), Some(keep_ms)) = (wait.until(now), wait.keep_ms) else { return false };
     let manager = locks.manager();
-    let waits = blocked.block(call.ctx, manager.waiters.next_id(), reply_spec);
+    let waits = block(blocked, call.ctx, manager.waiters.next_id(), reply_spec);
     if waits {
         manager.attach(ticket, until, keep_ms);
     }

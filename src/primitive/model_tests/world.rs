@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{db_of, CLIENTS, KEYS, KEYS_IN_EACH, OWNERS};
-use crate::command::effect::step::effects_of;
+use crate::command::effect::stream::effects_of;
 use crate::primitive::allowance::Allowance;
 use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;

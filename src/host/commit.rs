@@ -8,7 +8,7 @@ use super::notify::{self, Event, Events};
 use super::replicate;
 use super::state::{self, Host};
 use super::{clock, hearing};
-use crate::command::effect::step::effects_of;
+use crate::command::effect::stream::effects_of;
 use crate::error::LockError;
 use crate::primitive::group_step::Part;
 use crate::primitive::manager::rechecks::Recheck;
@@ -133,7 +133,7 @@ impl Commit<'_> {
                     if let Some(waiter) = to {
                         let keys: Keys = self.group.iter().map(|name| name.as_bytes().into()).collect();
                         let grant = Recheck { db, keys, rollback: Some(fence) };
-                        hand_over(host, waiter, grant, fence, self.group);
+                        answer_with(host, waiter, grant, fence, self.group);
                     }
                 }
                 Effect::Reinstated { .. } => {
@@ -179,7 +179,7 @@ impl Commit<'_> {
 }
 
 /// Gives a waiting client its grant, if it may still have it.
-fn hand_over(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, names: &[Str]) {
+fn answer_with(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, names: &[Str]) {
     if host.blocked.is_permitted(waiter, names) {
         host.blocked.answer(waiter, Answer::Granted(grant, fence));
     } else {

@@ -8,7 +8,7 @@ use super::api::{has, has_flags, is_loading, rm, Ctx};
 use super::handler::{Call, Handler};
 use super::key::{LockKey, OpenKey};
 use super::{clock, config, replicate, reply, state};
-use crate::command::effect::step::{self, EffectKind, LockEffects};
+use crate::command::effect::stream::{self, EffectKind, LockEffects};
 use crate::command::effect::window::WindowEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
 use crate::error::LockError;
@@ -47,7 +47,7 @@ pub(super) struct StepHandler;
 impl Handler for StepHandler {
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
-        let effects = step::parse(&words)?;
+        let effects = stream::parse(&words)?;
         apply_change(call, effects)
     }
 }
