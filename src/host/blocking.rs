@@ -151,7 +151,7 @@ unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: 
         let handle = rm!(RedisModule_GetBlockedClientHandle(ctx.as_ptr()));
         // SAFETY: the server gives the client whose wait it ends.
         let Some(handle) = (unsafe { BlockedHandle::new(handle) }) else { return };
-        client_gone(handle, Answer::WaitEnded(WaitEnd::TimedOut));
+        client_gone(handle, WaitEnd::TimedOut);
         if let Some(id) = state::with(|host| host.blocked.id_of(handle)) {
             // SAFETY: the server passes as many words as it says, and they live until the reply is written.
             write_reply(ctx, id, Words(unsafe { Str::words(argv, argc) }));
@@ -165,30 +165,15 @@ unsafe extern "C" fn on_timeout(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: 
 unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut RawBlocked) {
     // SAFETY: the server passes a client that we have blocked, and is not done with it.
     let handle = unsafe { BlockedHandle::new(handle) };
-    catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, Answer::Gone)));
+    catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, WaitEnd::Gone)));
 }
 
-/// Takes the waiter out of its queue, if it is still there; a ticket stays, only nobody is kept waiting for it any more.
-fn client_gone(handle: BlockedHandle, answer: Answer) {
+/// The client waits no more, or is gone.
+fn client_gone(handle: BlockedHandle, why: WaitEnd) {
     state::with(|host| {
         let Some(id) = host.blocked.id_of(handle) else { return };
-        let answer = match (host.manager.waiters.detach(id, clock::now()), answer) {
-            (Some(deadline), answer) => {
-                // Its place is kept for its owner, who may ask from elsewhere.
-                host.timer.wake_by(deadline);
-                if let Answer::WaitEnded(_) = answer {
-                    Answer::WaitEnded(WaitEnd::PlaceKept)
-                } else {
-                    answer
-                }
-            }
-            (None, answer) => {
-                let why = if let Answer::WaitEnded(why) = answer { why } else { WaitEnd::Gone };
-                host.manager.dismiss_between_steps(id, why);
-                host.wake_for_rechecks();
-                answer
-            }
-        };
+        let end = host.tell(|manager| manager.client_gone(id, why, clock::now()));
+        let answer = if why == WaitEnd::Gone { Answer::Gone } else { Answer::WaitEnded(end) };
         host.blocked.answer(id, answer);
     });
 }
@@ -203,7 +188,7 @@ unsafe extern "C" fn on_free(_ctx: *mut RawCtx, data: *mut c_void) {
                     host.delivered.push(Delivered { client: client.id, grant });
                     host.after_sleep.ask(host.timer.ctx(), ticks::on_turn);
                 } else {
-                    host.roll_back_soon(grant);
+                    host.tell(|manager| manager.grant_unread(grant));
                 }
             }
         });

@@ -75,7 +75,7 @@ pub(super) fn check_queues(ctx: Ctx) {
     for (db, key) in &locks {
         let name = OwnString::new(key);
         if !owns(ctx, name.as_str()) {
-            state::with(|host| host.recheck(*db, key));
+            state::with(|host| host.tell(|manager| manager.recheck_if_awaited(*db, key)));
         }
     }
 }

@@ -184,6 +184,6 @@ fn answer_with(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, 
         host.blocked.answer(waiter, Answer::Granted(grant, fence));
     } else {
         host.blocked.answer(waiter, Answer::Failed(NOT_PERMITTED));
-        host.roll_back_soon(grant);
+        host.tell(|manager| manager.grant_unread(grant));
     }
 }

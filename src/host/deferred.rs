@@ -23,7 +23,7 @@ use crate::limits::RUN_BUDGET_US;
 use crate::primitive::driver;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Set;
-use crate::primitive::{Moment, WaiterId};
+use crate::primitive::{LockManager, Moment, WaiterId};
 
 /// How long to wait, in ms, when the stream must be quiet.
 const PAUSE_MS: u64 = 10;
@@ -55,9 +55,9 @@ pub(super) fn run(ctx: Ctx) {
         let next = || state::with(|host| host.manager.next_look(start, in_budget));
         while in_budget() && next().is_some_and(|recheck| look_at(ctx, recheck, in_budget)) {}
     }
-    while in_budget() && state::with(Host::drop_some) {}
+    while in_budget() && state::with(|host| host.manager.dropped.give_back_some()) {}
     state::with(|host| {
-        if !host.dropped.is_empty() {
+        if !host.manager.dropped.is_empty() {
             host.timer.wake_now();
         }
         if may_look && !host.manager.observers.is_quiet() {
@@ -136,10 +136,8 @@ pub(super) fn step_down(ctx: Ctx) {
     }
     state::with(|host| {
         host.steps_down = false;
-        let dropped = host.manager.stepped_down();
-        host.drop_later(dropped);
+        host.tell(LockManager::stepped_down);
         host.delivered.clear();
-        host.timer.wake_now();
     });
 }
 
@@ -158,7 +156,7 @@ pub(super) fn check_groups(ctx: Ctx) {
         rm!(RedisModule_SelectDb(ctx.as_ptr(), db));
         let name = OwnString::new(&key);
         if read(ctx, name.as_str(), |_| ()) == Err(LockError::WrongType) {
-            state::with(|host| host.recheck(db, &key));
+            state::with(|host| host.tell(|manager| manager.recheck_if_awaited(db, &key)));
         }
     }
 }
@@ -205,7 +203,7 @@ pub(super) fn confirm_delivered(host: &mut Host) {
     while let Some(Delivered { client, grant }) = host.delivered.pop() {
         match grant.rollback {
             Some(fence) if is_connected(client) => host.manager.confirm(fence),
-            _ => host.roll_back_soon(grant),
+            _ => host.tell(|manager| manager.grant_unread(grant)),
         }
     }
 }

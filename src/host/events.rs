@@ -13,7 +13,7 @@ use super::subscriptions::Listeners;
 use super::value::{TypeHandle, Value};
 use super::{clock, cluster, config, deferred, hearing, journal, key};
 use crate::primitive::latch::Latch;
-use crate::primitive::Lock;
+use crate::primitive::{Lock, LockManager};
 
 /// All that is heard at some time.
 pub(super) const LISTENERS: Listeners = Listeners { at_rest: &AT_REST, in_use: &IN_USE, clients: CLIENTS };
@@ -62,9 +62,7 @@ unsafe extern "C" fn on_flush(
         let flushed = unsafe { &*data.cast::<raw::RedisModuleFlushInfo>() }.dbnum;
         state::with(|host| {
             let db = (flushed >= 0).then_some(flushed);
-            let dropped = host.manager.flushed(db, clock::now());
-            host.drop_later(dropped);
-            host.timer.wake_now();
+            host.tell(|manager| manager.flushed(db, clock::now()));
         });
     });
 }
@@ -90,8 +88,7 @@ unsafe extern "C" fn on_loading(
                 what,
                 raw::REDISMODULE_SUBEVENT_LOADING_ENDED | raw::REDISMODULE_SUBEVENT_LOADING_FAILED
             ) {
-                host.recheck_all();
-                host.recheck_all_ties();
+                host.tell(LockManager::loaded);
                 if host.is_primary && !host.has_run && host.manager.fences.last() > 0 {
                     if config::keeps_each_write(ctx) {
                         succeed(host);
@@ -159,11 +156,7 @@ unsafe extern "C" fn on_client(
     catch_panic("client", || {
         // SAFETY: for this event the server passes this structure.
         let client = unsafe { &*data.cast::<raw::RedisModuleClientInfo>() }.id;
-        state::with(|host| {
-            if host.manager.recheck_ties(client) {
-                host.timer.wake_now();
-            }
-        });
+        state::with(|host| host.tell(|manager| manager.connection_closed(client)));
     });
 }
 
@@ -311,14 +304,13 @@ fn index_again(ctx: Ctx, name: Str) {
     let db = rm!(RedisModule_GetSelectedDb(ctx.as_ptr()));
     key::touch(ctx, name, |lock| {
         state::with_unless_ours(|host| {
-            lock.each_mut(|hold| {
-                host.manager.fences.advance_past(hold.fence);
-                host.manager.keep_indexed(db, name.as_bytes(), hold);
+            host.tell(|manager| {
+                lock.each_mut(|hold| {
+                    manager.fences.advance_past(hold.fence);
+                    manager.keep_indexed(db, name.as_bytes(), hold);
+                });
+                manager.recheck_newcomer(db, name.as_bytes(), lock);
             });
-            host.recheck_newcomer(db, name.as_bytes(), lock);
-            if let Some(deadline) = host.manager.take_soonest() {
-                host.timer.wake_by(deadline);
-            }
         });
     });
 }

@@ -12,7 +12,7 @@ pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: im
     state::with(|host| {
         let Host { manager, blocked, .. } = host;
         manager.fail_waits(db, key, in_budget, |client| blocked.answer(client, Answer::Failed(text)));
-        host.wake_for_rechecks();
+        host.wake_for_work();
     });
 }
 

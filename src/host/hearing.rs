@@ -120,7 +120,7 @@ fn is_near(host: &Host, now: Moment) -> bool {
 /// looks at all ties that came in another way.
 #[inline]
 pub(super) fn hear_of_clients(host: &mut Host, ctx: Ctx) {
-    if host.manager.ties.len() > 0 && !host.subscriptions.hear_of_clients() {
+    if !host.subscriptions.hear_of_clients() && host.manager.ties.len() > 0 {
         host.subscriptions.add_clients(ctx);
     }
 }

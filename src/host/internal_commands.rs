@@ -101,7 +101,7 @@ fn apply_to_latch(
 ) -> Result<(), LockError> {
     admit(call.ctx)?;
     let changed = work(&mut OpenKey::open(call.ctx, call.key())?)?;
-    state::with(|host| host.recheck(call.db(), call.key().as_bytes()));
+    state::with(|host| host.tell(|manager| manager.recheck_if_awaited(call.db(), call.key().as_bytes())));
     pass_on(call, changed);
     Ok(())
 }
@@ -121,14 +121,10 @@ fn apply_change(call: &Call, effects: LockEffects) -> Result<(), LockError> {
         let mut step = Step { clock, db, key: key_bytes, lock: key.lock(), manager, effects };
         let changed = changes.into_iter().fold(false, |changed, change| step.apply_change(change) | changed);
         key.store();
-        if matches!(source, Source::Client { .. }) {
-            host.recheck_newcomer(db, key_bytes, key.lock());
-        } else {
-            host.recheck(db, key_bytes);
-        }
-        if let Some(deadline) = host.manager.take_soonest().filter(|_| host.is_primary) {
-            host.timer.wake_by(deadline);
-        }
+        host.tell(|manager| match source {
+            Source::Client { .. } => manager.recheck_newcomer(db, key_bytes, key.lock()),
+            _ => manager.recheck_if_awaited(db, key_bytes),
+        });
         changed
     });
     pass_on(call, changed);

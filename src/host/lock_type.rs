@@ -63,16 +63,15 @@ impl Value for Lock {
         let db = rm!(RedisModule_GetDbIdFromIO(io.as_ptr()));
         state::with(|host| {
             let Some(name) = name.filter(|_| is_load) else { return events::watch_moves(host) };
-            self.each_mut(|hold| {
-                host.manager.index_loaded(db, name.as_bytes(), hold);
+            host.tell(|manager| {
+                self.each_mut(|hold| {
+                    manager.index_loaded(db, name.as_bytes(), hold);
+                });
+                if self.is_free() {
+                    // Nothing of it could be kept: a look at it takes the key away.
+                    manager.recheck_newcomer(db, name.as_bytes(), self);
+                }
             });
-            if self.is_free() {
-                // Nothing of it could be kept: a look at it takes the key away.
-                host.recheck_newcomer(db, name.as_bytes(), self);
-            }
-            if let Some(deadline) = host.manager.take_soonest() {
-                host.timer.wake_by(deadline);
-            }
         });
     }
 
@@ -134,9 +133,8 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
             let key = gone.key_name().map_or(&[][..], Str::as_bytes);
             // SAFETY: the server passes a lock, which lives and stays as it is as long as this call.
             let lock = unsafe { behind::<Lock>(value) };
-            if host.manager.key_gone(db, key, lock, now, host.is_primary) {
-                host.timer.wake_now();
-            }
+            let is_primary = host.is_primary;
+            host.tell(|manager| manager.key_gone(db, key, lock, now, is_primary));
             events::watch_moves(host);
         });
     });

@@ -63,7 +63,7 @@ fn look_at(ctx: Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
     let name = OwnString::new(key);
     if !is_ours && !cluster::owns(ctx, name.as_str()) {
         cluster::turn_away_watchers(db, key);
-        state::with(|host| host.recheck(db, key));
+        state::with(|host| host.tell(|manager| manager.recheck_if_awaited(db, key)));
         return;
     }
     let now = clock::now();

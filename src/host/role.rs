@@ -10,17 +10,15 @@ use super::panics::catch_panic;
 use super::state::{self, Host};
 use super::{clock, config, elsewhere};
 use crate::command::recovery;
+use crate::primitive::LockManager;
 
 /// This server is a primary from here on, or a replica.
 pub(super) fn take_role(host: &mut Host, ctx: Ctx, is_primary: bool) {
     host.listeners.forget();
     host.is_primary = is_primary;
-    host.manager.ledger.clear();
     if is_primary {
-        if std::mem::take(&mut host.steps_down) {
-            host.recheck_all();
-        }
-        host.recheck_all_ties();
+        host.steps_down = false;
+        host.tell(LockManager::promoted);
         if elsewhere::is_undecided(ctx) {
             log(c"notice", "lock: event=handover-given-up; nobody else was a primary");
         } else if host.handover.lost_nothing(ctx) {
@@ -30,6 +28,7 @@ pub(super) fn take_role(host: &mut Host, ctx: Ctx, is_primary: bool) {
             take_over(host, "promotion");
         }
     } else {
+        host.manager.demoted();
         host.steps_down = true;
     }
     watch_for_handover(host, ctx);

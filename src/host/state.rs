@@ -1,7 +1,6 @@
 //! The module's one piece of state, and who may touch it: the server's main thread, one at a time.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 
 use lazy_static::lazy_static;
 
@@ -16,7 +15,7 @@ use super::{config, rights};
 use crate::primitive::manager::rechecks::{Recheck, Rechecks};
 use crate::primitive::manager::Gate;
 use crate::primitive::table::Table;
-use crate::primitive::{Effect, Lock, LockManager, Moment, WaiterId};
+use crate::primitive::{Effect, LockManager, Moment, WaiterId};
 
 /// All that the module keeps outside the keyspace.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -27,8 +26,6 @@ pub(super) struct Host {
     pub(super) blocked: Blocked,
     /// Grants whose reply was given: is the client still there to read it?
     pub(super) delivered: Vec<Delivered>,
-    /// What was emptied at once, such as the queues of a server that became a replica: each step gives some of it back.
-    pub(super) dropped: VecDeque<Box<dyn Iterator<Item = ()>>>,
     /// Empty between two steps; kept for its room.
     pub(super) effects: Vec<Effect>,
     pub(super) timer: WakeTimer,
@@ -84,7 +81,6 @@ impl Host {
             manager,
             blocked: Blocked::default(),
             delivered: Vec::new(),
-            dropped: VecDeque::new(),
             effects: Vec::new(),
             timer: WakeTimer::default(),
             after_sleep: AfterSleep::default(),
@@ -115,7 +111,7 @@ impl Host {
             && manager.provisional.is_empty()
             && self.delivered.is_empty()
             && manager.rechecks.is_empty()
-            && self.dropped.is_empty()
+            && manager.dropped.is_empty()
             && self.unreplicated_changes == 0
             && !self.steps_down
             && !self.after_sleep.is_asked()
@@ -127,24 +123,21 @@ impl Host {
         !self.manager.rechecks.is_empty() || !self.manager.observers.is_quiet() || is_due()
     }
 
-    /// Asks for a look at a key, soon, if somebody waits for its lock or watches it.
-    pub(super) fn recheck(&mut self, db: i32, key: &[u8]) {
-        if self.manager.recheck_if_awaited(db, key) {
-            self.timer.wake_now();
-        }
+    /// Tells the manager of something that has happened, and sees that what follows from it is done soon. All callbacks tell
+    /// of events by this; what an event means, the manager knows.
+    pub(super) fn tell<R>(&mut self, event: impl FnOnce(&mut LockManager) -> R) -> R {
+        let result = event(&mut self.manager);
+        self.wake_for_work();
+        result
     }
 
-    /// Asks for a look at a lock that has come here from elsewhere, soon, if one is needed.
-    pub(super) fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) {
-        if self.manager.recheck_newcomer(db, key, lock) {
+    /// Sees that what the manager has to do between two steps is done soon.
+    pub(super) fn wake_for_work(&mut self) {
+        if self.manager.has_work() {
             self.timer.wake_now();
         }
-    }
-
-    /// Sees that the looks that were asked for are made soon.
-    pub(super) fn wake_for_rechecks(&mut self) {
-        if !self.manager.rechecks.is_empty() || !self.manager.observers.is_quiet() {
-            self.timer.wake_now();
+        if let Some(deadline) = self.manager.take_soonest().filter(|_| self.is_primary) {
+            self.timer.wake_by(deadline);
         }
     }
 
@@ -154,48 +147,11 @@ impl Host {
         self.delivered.clear();
     }
 
-    /// Has a grant taken back, soon, unless its owner is heard of before.
-    pub(super) fn roll_back_soon(&mut self, grant: Recheck) {
-        self.manager.rechecks.push(grant);
-        self.timer.wake_now();
-    }
-
-    /// Leaves this to be given back bit by bit.
-    pub(super) fn drop_later(&mut self, mut dropped: impl Iterator<Item = ()> + 'static) {
-        if dropped.next().is_some() {
-            self.dropped.push_back(Box::new(dropped));
-            self.timer.wake_now();
-        }
-    }
-
-    /// Gives back a bit of what is left behind; whether there was any.
-    pub(super) fn drop_some(&mut self) -> bool {
-        let Some(first) = self.dropped.front_mut() else { return false };
-        if first.next().is_none() {
-            self.dropped.pop_front();
-        }
-        true
-    }
-
     /// Two databases have changed places, and so have the grants that may have to be taken back.
     pub(super) fn swap_databases(&mut self, first: i32, second: i32) {
-        self.manager.swapped(first, second, super::clock::now());
-        self.timer.wake_now();
+        self.tell(|manager| manager.swapped(first, second, super::clock::now()));
         let delivered = self.delivered.iter_mut().map(|delivered| &mut delivered.grant);
         delivered.chain(self.blocked.grants()).for_each(|grant| grant.swap(first, second));
-    }
-
-    /// Asks for a look at all keys that are watched, and at all locks that are waited for.
-    pub(super) fn recheck_all(&mut self) {
-        self.manager.recheck_all();
-        self.timer.wake_now();
-    }
-
-    /// Asks for a look at all holds that are tied to any connection.
-    pub(super) fn recheck_all_ties(&mut self) {
-        if self.manager.recheck_all_ties() {
-            self.timer.wake_now();
-        }
     }
 }
 

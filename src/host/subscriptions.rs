@@ -101,6 +101,7 @@ impl Subscriptions {
     }
 
     /// Asks for clients, too.
+    #[cold]
     pub(super) fn add_clients(&mut self, ctx: Ctx) {
         self.clients = self.listeners.is_some_and(|all| listen(ctx, all.clients));
     }

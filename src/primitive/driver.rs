@@ -56,9 +56,7 @@ pub(crate) fn finish_step(keyspace: &mut impl Keyspace) {
                 let Some((db, keys)) = found else { continue };
                 if keyspace.group_step(db, &keys, |group| group.grant_waiter(id)) == Err(NotALock) {
                     keyspace.manager(|manager| {
-                        keys.iter().for_each(|key| {
-                            manager.recheck_if_awaited(db, key);
-                        });
+                        keys.iter().for_each(|key| manager.recheck_if_awaited(db, key));
                     });
                 }
             }

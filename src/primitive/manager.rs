@@ -4,8 +4,9 @@
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
 pub(crate) mod aside;
+mod dropped;
+mod events;
 pub(crate) mod rechecks;
-mod upheavals;
 
 use std::rc::Rc;
 
@@ -25,6 +26,7 @@ use super::waiter::{AcquireRequest, Waiter, WaiterId, WaiterKind};
 use super::work_list::{Work, WorkList};
 use super::{Fence, Hold, Lock, Moment, Permits};
 use aside::Aside;
+use dropped::Dropped;
 use rechecks::{Recheck, Rechecks};
 
 /// How to take back a grant that its waiter may not have heard of.
@@ -94,6 +96,8 @@ pub(crate) struct LockManager {
     pub work_list: WorkList,
     /// Locks to look at between two steps.
     pub rechecks: Rechecks,
+    /// What is left behind by what went at once, such as a flush, and given back between two steps.
+    pub dropped: Dropped,
     /// The earliest deadline that was added since somebody looked.
     soonest: Option<Moment>,
 }
@@ -267,6 +271,11 @@ impl LockManager {
     pub(crate) fn check(&self) {
         self.waiters.check();
         assert!(self.work_list.is_empty(), "nothing is left undone");
+    }
+
+    /// Whether there is something to do between two steps, as soon as can be.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.rechecks.is_empty() || !self.observers.is_quiet() || !self.dropped.is_empty()
     }
 
     /// Whether a step has left nothing to look at.

@@ -262,8 +262,7 @@ impl Server {
     }
 
     fn begin(&mut self) {
-        self.manager.ledger.clear();
-        self.manager.recheck_all();
+        self.manager.promoted();
     }
 
     fn tell_of_recovery(&mut self) {

@@ -3,7 +3,7 @@
 
 use crate::support::aof::read_aof;
 use crate::support::stream::{apart, step, Words};
-use crate::support::wait::wait_blocked_clients;
+use crate::support::wait::{wait_blocked_clients, wait_waiting};
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{acquire, acquire_on, is_effect, lock_stat, waiter, waiter_in};
 
@@ -36,6 +36,8 @@ fn a_wait_that_ends_without_a_grant_says_nothing() {
     }
     assert_eq!(server.cmd(&["CLIENT", "KILL", "ID", killed_id]), 1);
     drop(killed);
+    // A connection that was dropped is gone when the server has noticed it.
+    wait_waiting(&server, "k", 0);
     let _superseded = waiter(&server, &["k", "twice", "BLOCK", "0"]);
     let mut again = server.connect();
     again.send(&["LOCK.ACQUIRE", "k", "twice", "BLOCK", "0"]);

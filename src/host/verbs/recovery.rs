@@ -17,7 +17,7 @@ impl Handler for RecoveryHandler {
         let (left_ms, ended) = state::with(|host| {
             let left_ms = recovery::left_ms(&host.manager, clock::now());
             let ended = (ends && host.manager.end_recovery()).then_some(host.manager.stats);
-            host.wake_for_rechecks();
+            host.wake_for_work();
             (left_ms, ended)
         });
         if let Some(stats) = ended {

@@ -88,46 +88,40 @@ impl LockManager {
         }
     }
 
-    /// Asks for a look at this key if somebody waits for its lock or watches it. Returns whether somebody does.
-    pub(crate) fn recheck_if_awaited(&mut self, db: i32, key: &[u8]) -> bool {
-        let is_watched = self.observers.mark(db, key);
-        let is_awaited = self.waiters.waiting_for(db, key) > 0;
-        if is_awaited {
+    /// Asks for a look at this key if somebody waits for its lock or watches it.
+    pub(crate) fn recheck_if_awaited(&mut self, db: i32, key: &[u8]) {
+        self.observers.mark(db, key);
+        if self.waiters.waiting_for(db, key) > 0 {
             self.recheck(db, key);
         }
-        is_watched || is_awaited
     }
 
     /// The same for a lock that has come here from elsewhere. It is looked at, too, if it is tied to a connection, which may
     /// be another server's, or gone, and if nobody has it, so that its key is to go.
-    pub(crate) fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) -> bool {
+    pub(crate) fn recheck_newcomer(&mut self, db: i32, key: &[u8], lock: &Lock) {
         if lock.is_free() || lock.holds().iter().any(|hold| hold.tie().is_some()) {
             self.recheck(db, key);
-            return true;
+        } else {
+            self.recheck_if_awaited(db, key);
         }
-        self.recheck_if_awaited(db, key)
     }
 
-    /// A connection is gone: asks for a look at the holds that are tied to it. Returns whether there are any.
-    pub(crate) fn recheck_ties(&mut self, client: u64) -> bool {
-        let is_tied = !self.ties.after(None, Some(client), 1).is_empty();
-        if is_tied {
+    /// Asks for a look at the holds that are tied to this connection.
+    pub(super) fn recheck_ties(&mut self, client: u64) {
+        if !self.ties.after(None, Some(client), 1).is_empty() {
             self.rechecks.gone.push_back((client, None));
         }
-        is_tied
     }
 
-    /// Asks for a look at all holds that are tied to any connection. Returns whether there are any.
-    pub(crate) fn recheck_all_ties(&mut self) -> bool {
-        let is_tied = self.ties.len() > 0;
-        if is_tied {
+    /// Asks for a look at all holds that are tied to any connection.
+    pub(super) fn recheck_all_ties(&mut self) {
+        if self.ties.len() > 0 {
             self.rechecks.ties.ask();
         }
-        is_tied
     }
 
     /// Asks for a look at all keys that are watched, and at all locks that are waited for.
-    pub(crate) fn recheck_all(&mut self) {
+    pub(super) fn recheck_all(&mut self) {
         self.observers.mark_all();
         if self.waiters.len() > 0 {
             self.rechecks.queues.ask();
@@ -211,9 +205,7 @@ impl LockManager {
             self.stats.unobserved.add(usize::from(was_there && why == WaitEnd::TimedOut));
             return was_there;
         };
-        keys.iter().for_each(|key| {
-            self.recheck_if_awaited(db, key);
-        });
+        keys.iter().for_each(|key| self.recheck_if_awaited(db, key));
         true
     }
 
@@ -246,9 +238,7 @@ impl LockManager {
             client.into_iter().for_each(&mut tell);
         }
         left.remove(key);
-        left.iter().for_each(|key| {
-            self.recheck_if_awaited(db, key);
-        });
+        left.iter().for_each(|key| self.recheck_if_awaited(db, key));
     }
 
     /// Keeps the leases and ties of a lock that is still here though its slot is another server's for now, and looks at it again

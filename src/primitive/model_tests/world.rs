@@ -135,7 +135,7 @@ impl World {
     pub(super) fn disconnect(&mut self, client: usize) {
         let gone = self.tie(client, Lease::NONE).client;
         self.closed[client] += 1;
-        self.manager.recheck_ties(gone);
+        self.manager.connection_closed(gone);
         self.run_rechecks();
     }
 
@@ -167,7 +167,8 @@ impl World {
             [(&mut self.keyspace, &mut self.manager), (&mut self.replica, &mut self.replica_memory)]
         {
             keyspace.clear();
-            manager.flushed(None, Moment(self.now_us)).for_each(drop);
+            manager.flushed(None, Moment(self.now_us));
+            while manager.dropped.give_back_some() {}
         }
         self.run_rechecks();
     }
@@ -203,10 +204,10 @@ impl World {
 
     /// The server becomes a replica, and a primary again.
     pub(super) fn change_roles(&mut self) {
-        self.manager.ledger.clear();
-        self.manager.stepped_down().for_each(drop);
-        self.manager.ledger.clear();
-        self.manager.recheck_all_ties();
+        self.manager.demoted();
+        self.manager.stepped_down();
+        while self.manager.dropped.give_back_some() {}
+        self.manager.promoted();
         self.run_rechecks();
     }
 
@@ -265,8 +266,7 @@ impl World {
         }
     }
 
-    /// The timer fires.
-    /// All that is due. A wheel that has much to move says so by a deadline that is not after now, and goes on with the next
+    /// The timer fires: all that is due. A wheel that has much to move says so by a deadline that is not after now, and goes on with the next
     /// call.
     pub(super) fn run_due(&mut self) {
         let now = Moment(self.now_us);

@@ -27,7 +27,8 @@ impl Pair {
     pub(super) fn forget_waiter(&mut self, gone: &Waiter) {
         let key = *gone.keys.first().unwrap();
         let id = self.world.manager.waiters.waiter_of(db_of(key), KEYS[key], OWNERS[gone.owner]).unwrap();
-        self.world.manager.dismiss_between_steps(id, WaitEnd::Gone);
+        let end = self.world.manager.client_gone(id, WaitEnd::Gone, self.now());
+        assert_eq!(end, WaitEnd::Gone, "it leaves its queue");
     }
 
     pub(super) fn vanish(&mut self, nth: usize) {

@@ -1,24 +1,43 @@
-//! What happens to locks without a step: a key goes or is overwritten, a database is emptied, two change places, the server
-//! gets another role. The state outside the keyspace follows, and asks for a look at what it concerns.
+//! What happens to locks without a step, a function for each: a client goes, a key goes or is overwritten, a database is
+//! emptied, two change places, the server gets another role. The state outside the keyspace follows, and asks for a look at
+//! what it concerns; nothing is granted or ended here. Servers, the model tests and the simulator tell of events by these.
+//!
+//! A connection that closes is up to three events. Of a client that waited: [`client_gone`](LockManager::client_gone). Of one
+//! whose grant was not read: [`grant_unread`](LockManager::grant_unread). And if holds are tied to it:
+//! [`connection_closed`](LockManager::connection_closed).
 
+use crate::primitive::effect::WaitEnd;
 use crate::primitive::ledger::{Ended, Named};
-use crate::primitive::manager::rechecks::Rechecks;
+use crate::primitive::manager::rechecks::{Recheck, Rechecks};
 use crate::primitive::recovery::Length;
 use crate::primitive::table::Table;
-use crate::primitive::{Clock, Fence, HoldEnd, Lock, LockManager, Moment};
+use crate::primitive::{Clock, Fence, HoldEnd, Lock, LockManager, Moment, WaiterId};
 
 impl LockManager {
+    /// The client of this waiter is gone, or its wait was ended for the reason `why`. It leaves its queue; only a ticket keeps
+    /// its place for its owner, who may ask from elsewhere. Returns how the wait has ended for the client.
+    pub(crate) fn client_gone(&mut self, id: WaiterId, why: WaitEnd, now: Moment) -> WaitEnd {
+        if let Some(deadline) = self.waiters.detach(id, now) {
+            self.wake_by(deadline);
+            return WaitEnd::PlaceKept;
+        }
+        self.dismiss_between_steps(id, why);
+        why
+    }
+
+    /// Nobody has read the reply that told of this grant: it is taken back, unless its owner is heard of before.
+    pub(crate) fn grant_unread(&mut self, grant: Recheck) {
+        self.rechecks.push(grant);
+    }
+
+    /// A connection has closed: the holds that are tied to it are looked at. Any other hold lasts to the end of its lease.
+    pub(crate) fn connection_closed(&mut self, client: u64) {
+        self.recheck_ties(client);
+    }
+
     /// The lock has left its key: deleted, overwritten, evicted, renamed or moved. Its holds have vanished. A replica hears of
-    /// no releases, and what it remembered would be out of date when it is promoted; so it remembers nothing. Returns whether
-    /// somebody waits for the lock or watches the key.
-    pub(crate) fn key_gone(
-        &mut self,
-        db: i32,
-        key: &[u8],
-        lock: &Lock,
-        now: Moment,
-        is_primary: bool,
-    ) -> bool {
+    /// no releases, and what it remembered would be out of date when it is promoted; so it remembers nothing.
+    pub(crate) fn key_gone(&mut self, db: i32, key: &[u8], lock: &Lock, now: Moment, is_primary: bool) {
         lock.cooldowns().iter().for_each(|cooldown| self.unindex(db, key, &cooldown.hold));
         for hold in lock.holds() {
             self.unindex(db, key, hold);
@@ -32,16 +51,15 @@ impl LockManager {
                 }
             }
         }
-        self.recheck_if_awaited(db, key)
+        self.recheck_if_awaited(db, key);
     }
 
-    /// This database has been emptied, or all of them. Returns what is left to be given back, bit by bit.
-    pub(crate) fn flushed(&mut self, db: Option<i32>, now: Moment) -> impl Iterator<Item = ()> + use<> {
-        let (leases, ties) = (self.leases.clear(db), self.ties.clear(db));
+    /// This database has been emptied, or all of them.
+    pub(crate) fn flushed(&mut self, db: Option<i32>, now: Moment) {
+        self.dropped.push(self.leases.clear(db).chain(self.ties.clear(db)));
         self.ledger.flush(db, now);
         self.recovery.let_nothing_back();
         self.recheck_all();
-        leases.chain(ties)
     }
 
     /// Two databases have changed places.
@@ -54,6 +72,25 @@ impl LockManager {
         self.recheck_all();
         // Whoever was found to be gone is looked for in the other database by now.
         self.recheck_all_ties();
+    }
+
+    /// A load is over: all that waits, watches or is tied may concern what has come with it.
+    pub(crate) fn loaded(&mut self) {
+        self.recheck_all();
+        self.recheck_all_ties();
+    }
+
+    /// This server is a primary from now on. What it remembers of ended holds is from before, and connections of the primary
+    /// before it are none of its own.
+    pub(crate) fn promoted(&mut self) {
+        self.ledger.clear();
+        self.recheck_all();
+        self.recheck_all_ties();
+    }
+
+    /// This server is a replica from now on. Those who wait are still there: their primary may come back.
+    pub(crate) fn demoted(&mut self) {
+        self.ledger.clear();
     }
 
     /// This server is a primary from now on, or has loaded what may not be all there was: whatever it does not know of may
@@ -102,12 +139,13 @@ impl LockManager {
     }
 
     /// This server is a primary no more, and those who waited have been sent away: their queues are forgotten, and what a
-    /// primary would still have looked at. Returns what is left to be given back, bit by bit.
-    pub(crate) fn stepped_down(&mut self) -> impl Iterator<Item = ()> + use<> {
+    /// primary would still have looked at.
+    pub(crate) fn stepped_down(&mut self) {
         self.stats.failed.add(self.waiters.len());
         self.provisional = Table::default();
         self.rechecks = Rechecks::default();
-        self.waiters.clear()
+        let waiters = self.waiters.clear();
+        self.dropped.push(waiters);
     }
 }
 
