@@ -34,6 +34,11 @@ class Place:
         if self.proxy and self.proxy.tell(line) != "ok":
             raise Failed(f"the proxy does not know: {line}")
 
+    def unmet(self):
+        """The faults that have struck nothing; empty if each has."""
+        answer = self.proxy.tell("struck") if self.proxy else "ok"
+        return "" if answer == "ok" else answer
+
     def clean(self, needs):
         """As before each scenario, with a successor for those that need one."""
         self.tell("heal")

@@ -9,6 +9,7 @@ It prints the port that it listens on (loopback), then obeys lines on its standa
     refuse | accept          new connections are closed at once, or served again
     server PORT              closes all connections; new ones lead to the server at this port
     heal                     forgets all faults and leads to the first server; what hangs goes on, and what is half-open is closed
+    struck                   is answered with the faults, cuts and refusals that have befallen nothing yet, instead of "ok"
 
 KIND is one of
 
@@ -29,14 +30,17 @@ class Proxy:
     def __init__(self, host, port):
         self.host, self.port, self.first = host, port, port
         self.faults, self.open, self.refusing, self.hanging = [], set(), False, False
+        self.unmet = []  # the lines that have befallen nothing yet
         self.healed = asyncio.Event()
 
     async def serve(self, reader, writer):
         self.open.add(writer)
         try:
             if self.refusing:
+                self.met("refuse")
                 return
             if self.hanging:
+                self.met("fault * hang")
                 await self.healed.wait()
             server_reader, server_writer = await asyncio.open_connection(self.host, self.port)
             self.open.add(server_writer)
@@ -55,15 +59,22 @@ class Proxy:
         for fault in self.faults:
             if fault[0] in ("*", name):
                 self.faults.remove(fault)
+                self.met(fault[3])
                 return fault[1], fault[2]
         return None, 0
 
+    def met(self, line):
+        if line in self.unmet:
+            self.unmet.remove(line)
+
     def obey(self, line):
         word, *rest = line.split()
+        if word in ("fault", "refuse") or word == "cut" and not self.open:
+            self.unmet.append(line.strip())
         if word == "fault" and rest[1] == "hang":
             self.hanging = True
         elif word == "fault":
-            self.faults.append((rest[0].upper(), rest[1], int(rest[2]) if len(rest) > 2 else 0))
+            self.faults.append((rest[0].upper(), rest[1], int(rest[2]) if len(rest) > 2 else 0, line.strip()))
         elif word in ("cut", "server"):
             self.port = int(rest[0]) if rest else self.port
             for writer in list(self.open):
@@ -71,9 +82,11 @@ class Proxy:
         elif word in ("refuse", "accept"):
             self.refusing = word == "refuse"
         elif word == "heal":
-            self.faults, self.refusing, self.hanging, self.port = [], False, False, self.first
+            self.faults, self.refusing, self.hanging, self.port, self.unmet = [], False, False, self.first, []
             self.healed.set()
             self.healed = asyncio.Event()
+        elif word == "struck":
+            return ", ".join(self.unmet) or "ok"
         else:
             return "unknown"
         return "ok"

@@ -94,6 +94,7 @@ class Play:
             getattr(self, "do_" + step["do"].replace("-", "_"))(step)
             self.pause(0)
         until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 4)
+        self.do_struck()
         if "keeps" in self.driver.hello and self.place.proxy:
             self.connections_left("the library's own", self.connections + programs * self.driver.hello["keeps"])
         self.end()
@@ -258,6 +259,10 @@ class Play:
             claims = self.driver.hello.get("claims", "LOCK.RENEW")
             line = line.replace("LOCK.RENEW", claims).replace("LOCK.MRENEW", claims.replace("LOCK.", "LOCK.M"))
         self.place.tell(line)
+
+    def do_struck(self, step=None):
+        """Each fault has befallen something, or the scenario shows nothing."""
+        until(lambda: f"it befell nothing: {self.place.unmet()}", lambda: not self.place.unmet())
 
     def do_sleep(self, step):
         self.pause(step["seconds"])
