@@ -25,7 +25,9 @@ def running_proxy(server):
 @pytest.fixture
 def proxy(running_proxy):
     yield running_proxy
+    unmet = running_proxy.ask("struck")
     running_proxy.tell("heal")
+    assert unmet == "ok", "a fault that befell nothing leaves the test without its point"
 
 
 @pytest.fixture(autouse=True)

@@ -103,10 +103,17 @@ class Proxy:
         self.process = subprocess.Popen([sys.executable, str(PROXY), str(port)], stdin=pipe, stdout=pipe, text=True)
         self.port = int(self.process.stdout.readline())
 
-    def tell(self, line):
+    def ask(self, line):
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "ok\n", line
+        return self.process.stdout.readline().strip()
+
+    def tell(self, line):
+        assert self.ask(line) == "ok", line
+
+    def struck(self):
+        """Whether each fault so far has befallen something."""
+        return self.ask("struck") == "ok"
 
     def stop(self):
         self.process.stdin.close()

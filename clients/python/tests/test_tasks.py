@@ -140,6 +140,25 @@ async def test_a_loss_is_told(r, server):
         await lock.release()
 
 
+def raises(reason):
+    raise ValueError(reason)
+
+
+async def raises_later(reason):
+    raise ValueError(reason)
+
+
+@pytest.mark.parametrize("on_lost", [raises, raises_later])
+async def test_a_callback_that_raises_stops_no_renewal(r, server, on_lost, caplog):
+    told, loop = [], asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    async with Lock(r, "k", timeout=3, renew=True, raise_on_release_error=False, on_lost=on_lost):
+        async with Lock(r, "other", timeout=3, renew=True) as other:
+            server.cmd("LOCK.BREAK", "k")
+            await until("the loop was told", lambda: told == ["broken"])
+            assert await other.owned() and "renewal" not in caplog.text
+
+
 async def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):
     lock, begun = Lock(through, "k", timeout=0.9, renew=True), time.monotonic()
     await lock.acquire()

@@ -169,6 +169,19 @@ def test_a_loss_is_told(r, server, how):
     assert reasons == [expected] == [lock.lost_reason]
 
 
+def test_a_callback_that_raises_stops_no_renewal(r, server, monkeypatch, caplog):
+    def on_lost(reason):
+        raise ValueError(reason)
+
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append(str(args.exc_value)))
+    with Lock(r, "k", timeout=3, renew=True, raise_on_release_error=False, on_lost=on_lost):
+        with Lock(r, "other", timeout=3, renew=True) as other:
+            server.cmd("LOCK.BREAK", "k")
+            wait_until("the hook was told", lambda: told == ["broken"])
+            assert other.owned() and "renewal" not in caplog.text
+
+
 def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):
     lock, begun = Lock(through, "k", timeout=0.9, renew=True), time.monotonic()
     lock.acquire()
@@ -234,6 +247,8 @@ def test_a_claim_that_comes_too_late_waits_again(server, through, proxy):
         waiting = in_thread(lambda: lock.acquire() and lock.owned() and (lock.release() or True))
         wait_until("it waits on its connection", lambda: server.client.info()["blocked_clients"])
         proxy.tell("fault LOCK.ACQUIRE drop")
+        wait_until("its next request is the one whose reply is lost", proxy.struck)
+        wait_until("it waits again", lambda: server.client.info()["blocked_clients"])
         server.cmd("LOCK.RELEASE", "k", "other")
         assert waiting.result()
     finally:

@@ -149,7 +149,11 @@ class Line(_locks.Line):
             self.arm()
 
     def tell(self, on_lost, reason):
-        result = on_lost and on_lost(reason)
+        if on_lost is not None:
+            self.loop.call_soon(self.called, on_lost, reason)  # what it raises is for the loop's exception handler
+
+    def called(self, on_lost, reason):
+        result = on_lost(reason)
         if inspect.isawaitable(result):
             self.spawn(result)
 
