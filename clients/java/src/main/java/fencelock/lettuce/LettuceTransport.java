@@ -94,14 +94,10 @@ public final class LettuceTransport implements Transport {
     private List<Object> sendAll(Supplier<StatefulConnection<byte[], byte[]>> way, List<Object[]> requests, long limitMs) {
         List<Object> replies = new ArrayList<>();
         StatefulConnection<byte[], byte[]> connection;
-        List<AsyncCommand<byte[], byte[], List<Object>>> sent = new ArrayList<>();
+        List<AsyncCommand<byte[], byte[], List<Object>>> sent = requests.stream().map(LettuceTransport::command).toList();
         try {
             connection = way.get();
-            for (Object[] words : requests) {
-                AsyncCommand<byte[], byte[], List<Object>> command = command(words);
-                connection.dispatch(command);
-                sent.add(command);
-            }
+            connection.dispatch(sent); // all in one go; one by one, each would be written by itself
         } catch (RedisException e) {
             LockException failure = failure(e);
             requests.forEach(words -> replies.add(failure));
