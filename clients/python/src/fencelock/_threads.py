@@ -61,11 +61,15 @@ class Line(_locks.Line):
         self.pool.release(connection)
 
     def read(self, connection, limit, decode):
-        timeout = connection.socket_timeout
-        if (timeout is None or timeout > limit) and not connection.can_read(limit):
-            connection.disconnect()
-            raise TimeoutError("no reply from the server")
-        return connection.read_response(disable_decoding=not decode)
+        usual = connection.socket_timeout
+        if usual is not None and usual <= limit:
+            return connection.read_response(disable_decoding=not decode)
+        connection._sock.settimeout(limit)
+        try:
+            return connection.read_response(disable_decoding=not decode)
+        finally:
+            if connection._sock is not None:  # it is still connected
+                connection._sock.settimeout(usual)
 
     async def connect(self, connection, limit):
         """A server may accept and then be silent, so the limit is for each reply of the greeting, too."""

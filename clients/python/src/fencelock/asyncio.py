@@ -93,9 +93,13 @@ class Line(_locks.Line):
                 self.spawn(self.pool.release(connection))
             raise
 
-    def read(self, connection, limit, decode):
-        reply, timeout = connection.read_response(disable_decoding=not decode), connection.socket_timeout
-        return self.within(limit, reply) if timeout is None or timeout > limit else reply
+    async def read(self, connection, limit, decode):
+        usual = connection.socket_timeout
+        connection.socket_timeout = limit if usual is None else min(limit, usual)
+        try:
+            return await connection.read_response(disable_decoding=not decode)
+        finally:
+            connection.socket_timeout = usual
 
     async def connect(self, connection, limit):
         await self.within(limit, connection.connect())
