@@ -96,7 +96,7 @@ class Deployment:
                 log = process.log.read_text()
                 if "Address already in use" in log:
                     raise Taken
-                if "tls-port" in log:
+                if "tls-port" in log or "Failed finding TLS support" in log:
                     raise SystemExit("skipped: this server was built without TLS")
                 raise SystemExit(f"this server does not start: {log[-300:]!r}")
         return cmd(port, "PING").startswith("+PONG")
