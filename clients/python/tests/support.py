@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-import random
-import socket
 import subprocess
 import sys
 import tempfile
@@ -11,11 +9,11 @@ import time
 
 import redis
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-PROXY = ROOT / "clients" / "conformance" / "proxy.py"
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "conformance"))
+import server as kit
+from deploy import RIGHTS, free_port
 
-USUAL = {"lock.claim-ms": 1000, "lock.max-lease-ms": 604800000, "lock.max-waiters-per-key": 20000, "busy-reply-threshold": 5000}
-USUAL["lock.recovery-window-ms"] = -1
+__all__ = ["RIGHTS", "Proxy", "Server", "kit", "wait_until"]
 
 
 def wait_until(what, condition, seconds=5.0):
@@ -27,20 +25,6 @@ def wait_until(what, condition, seconds=5.0):
     return result
 
 
-def free_port():
-    """One of which the port 10,000 above is free, too: a node of a cluster listens there. Both lie below those that the
-    system gives to connections."""
-    while True:
-        port = random.randrange(12_000, 22_000)
-        with socket.socket() as probe, socket.socket() as bus:
-            try:
-                probe.bind(("127.0.0.1", port))
-                bus.bind(("127.0.0.1", port + 10_000))
-                return port
-            except OSError:
-                pass
-
-
 class Server:
     def __init__(self, *options):
         self.port = free_port()
@@ -50,7 +34,7 @@ class Server:
         command += ["--lock.recovery-window-ms", "-1"]
         self.log = open(os.path.join(self.dir.name, "log"), "wb")
         self.process = subprocess.Popen([*command, "--loadmodule", module], stdout=self.log, stderr=self.log)
-        self.client = redis.Redis(port=self.port, decode_responses=True)
+        self.client, self.kit = redis.Redis(port=self.port, decode_responses=True), kit.Server(self.port)
         wait_until("the server answers", self.answers, 20)
 
     def answers(self):
@@ -65,12 +49,7 @@ class Server:
 
     def reset(self):
         """Empty, and as by default: what a test that failed may have left is gone."""
-        self.cmd("REPLICAOF", "NO", "ONE")
-        self.cmd("LOCK.RECOVERY", "END")
-        self.cmd("ACL", "SETUSER", "default", "+@all")
-        for name, value in USUAL.items():
-            self.cmd("CONFIG", "SET", name, value)
-        self.client.flushall()
+        self.kit.reset()
 
     def info(self, key):
         reply = self.cmd("LOCK.INFO", key)
@@ -91,31 +70,22 @@ class Server:
 
     def stop(self):
         self.client.close()
+        self.kit.close()
         self.process.kill()
         self.process.wait()
         self.log.close()
         self.dir.cleanup()
 
 
-class Proxy:
+class Proxy(kit.Script):
     def __init__(self, port):
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen([sys.executable, str(PROXY), str(port)], stdin=pipe, stdout=pipe, text=True)
-        self.port = int(self.process.stdout.readline())
-
-    def ask(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
+        super().__init__("proxy.py", port)
+        self.port = int(self.line())
 
     def tell(self, line):
-        assert self.ask(line) == "ok", line
+        answer = super().tell(line)
+        assert answer == "ok", f"{line}: {answer}"
 
     def struck(self):
         """Whether each fault so far has befallen something."""
-        return self.ask("struck") == "ok"
-
-    def stop(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
+        return super().tell("struck") == "ok"

@@ -1,19 +1,16 @@
 """The same locks in a cluster, for a user with few rights, and over TLS."""
 
 import asyncio
-import pathlib
-import subprocess
+import json
 
 import pytest
 import redis
 import redis.asyncio
 import redis.cluster
-from support import Server, free_port, wait_until
+from support import RIGHTS, Server, kit, wait_until
 
 import fencelock
 import fencelock.asyncio
-
-RIGHTS = "on >secret resetkeys ~lock:* resetchannels -@all +ping +lock.acquire +lock.release +lock.renew +lock.check"
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +45,14 @@ def test_cluster_with_tasks(cluster):
     assert cluster.idle("k")
 
 
-def use(server, **options):
+def use(looks, **options):
     client = redis.Redis(username="app", password="secret", **options)
-    server.cmd("LOCK.ACQUIRE", "lock:k", "other", "PX", 300)
-    with fencelock.Lock(client, "lock:k", timeout=4.5, renew=True) as lock:
-        wait_until("it was renewed", lambda: server.calls("lock.renew") >= 2)
+    looks.cmd("CONFIG", "RESETSTAT")
+    looks.cmd("LOCK.ACQUIRE", "k", "other", "PX", 300)
+    with fencelock.Lock(client, "k", timeout=4.5, renew=True) as lock:
+        wait_until("it was renewed", lambda: looks.figure("commandstats", "cmdstat_lock.renew") >= 2)
         assert lock.owned()
-    assert server.idle("lock:k")
+    assert looks.idle(["k"])
     with pytest.raises(redis.exceptions.NoPermissionError):
         fencelock.Lock(client, "elsewhere").acquire()
     client.close()
@@ -62,25 +60,19 @@ def use(server, **options):
 
 def test_a_user_with_few_rights(server):
     server.cmd("ACL", "SETUSER", "app", *RIGHTS.split())
-    server.client.config_resetstat()
-    use(server, port=server.port)
+    use(server.kit, port=server.port)
     server.cmd("ACL", "DELUSER", "app")
 
 
-def test_tls(tmp_path):
-    def openssl(*args):
-        subprocess.run(["openssl", *args], check=True, capture_output=True, cwd=tmp_path)
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", "key", "-out", "crt")
-    files = {name: str(pathlib.Path(tmp_path) / name) for name in ("key", "crt")}
-    port = free_port()
-    options = ["--tls-port", port, "--tls-cert-file", files["crt"], "--tls-key-file", files["key"]]
+def test_tls():
+    deployed = kit.Script("deploy.py", "tls")
     try:
-        server = Server(*map(str, options), "--tls-ca-cert-file", files["crt"], "--tls-auth-clients", "no")
-    except AssertionError:
-        pytest.skip("this server was built without TLS")
-    server.cmd("ACL", "SETUSER", "app", *RIGHTS.split())
-    try:
-        use(server, host="localhost", port=port, ssl=True, ssl_ca_certs=files["crt"], ssl_check_hostname=False)
+        line = deployed.line()
+        if line.startswith("skipped: "):
+            pytest.skip(line)
+        told = json.loads(line)
+        looks = kit.Server(told["home"])
+        use(looks, host="localhost", port=told["port"], ssl=True, ssl_ca_certs=told["ca"])
+        looks.close()
     finally:
-        server.stop()
+        deployed.stop()
