@@ -27,7 +27,7 @@ run_python() {
 
 run_pytest() {
     local status=0
-    (cd clients/python && "$python" -m pytest -q -p no:cacheprovider --timeout 60 -k "${TESTS:-test} ${BRIEF:+and not valkey}") ||
+    (cd clients/python && "$python" -m pytest -q -rs -p no:cacheprovider --timeout 60 -k "${TESTS:-test} ${BRIEF:+and not valkey}") ||
         status=$?
     [ "$status" = 0 ] || { [ "$status" = 5 ] && [ -n "${TESTS:-}" ]; } # none has this name
 }

@@ -10,6 +10,7 @@ import pytest
 import redis
 import valkey
 from redis.backoff import NoBackoff
+from redis.cache import CacheConfig
 from redis.retry import Retry
 from support import wait_until
 
@@ -446,6 +447,19 @@ def test_1000_locks_are_renewed_in_few_requests(server):
     for lock in locks:
         lock.release()
     client.close()
+
+
+def test_a_client_that_caches(server):
+    with redis.Redis(port=server.port, protocol=3, cache_config=CacheConfig()) as client:
+        try:
+            client.ping()
+        except redis.ConnectionError as error:
+            pytest.skip(f"with this server the client does not cache: {error}")
+        with Lock(client, "k", timeout=3, renew=True) as lock:
+            assert lock.owned() and client.set("painted", "blue") and client.get("painted") == b"blue"
+            server.cmd("SET", "painted", "red")
+            wait_until("the cache hears of it", lambda: client.get("painted") == b"red")
+        assert server.idle("k")
 
 
 def test_no_connection_is_left(server):

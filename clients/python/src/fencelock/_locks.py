@@ -81,14 +81,15 @@ class Line:
             if isinstance(replies[0], Exception):
                 raise replies.pop()  # of which nothing here has hold, or its traceback would keep the caller's lock
             return replies[0]
+        bare = getattr(connection, "_conn", connection)  # without the client's own cache, which knows nothing of locks
         try:
-            if self.primary is not None and self.replaced(connection):
-                await self.maybe(connection.disconnect())
-                await self.maybe(connection.connect())
-            sent = connection.send_packed_command([packed(args, connection.encoder.encode)])
+            if self.primary is not None and self.replaced(bare):
+                await self.maybe(bare.disconnect())
+                await self.maybe(bare.connect())
+            sent = bare.send_packed_command([packed(args, bare.encoder.encode)])
             if self.awaits:
                 await sent
-            reply = self.read(connection, limit, decode)
+            reply = self.read(bare, limit, decode)
             reply = await reply if self.awaits else reply
             is_whole = True
             return reply
@@ -97,7 +98,7 @@ class Line:
             raise
         finally:
             if not is_whole:  # as when a thread was interrupted: its reply is for nobody else
-                await self.maybe(connection.disconnect())
+                await self.maybe(bare.disconnect())
             given = self.give_back(connection)
             if self.awaits:
                 await given
