@@ -31,9 +31,10 @@ class Line(_locks.Line):
         return task
 
     async def call(self, *args, **options):
-        before = asyncio.current_task().cancelling() if CANCELLING else 0
+        task = asyncio.current_task()
+        before = task.cancelling() if CANCELLING else 0
         reply = await super().call(*args, **options)
-        if CANCELLING and asyncio.current_task().cancelling() > before:  # up to 3.11, asyncio.wait_for may swallow it
+        if CANCELLING and task.cancelling() > before:  # up to 3.11, asyncio.wait_for may swallow it
             raise asyncio.CancelledError
         return reply
 
