@@ -28,7 +28,7 @@ var process = func() string {
 // first request asks for the lock or a place in line, and is answered at once. The next ones wait in the server.
 type wait struct {
 	*Locker
-	request
+	*hold            // what it becomes
 	seat   *seat     // nil until the server has said that the lock is busy
 	queued bool      // the server has a place in line for us
 	good   time.Time // when the server last gave a reply that counts
@@ -39,10 +39,11 @@ type wait struct {
 }
 
 func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []Option) (*Lock, error) {
-	w := &wait{Locker: c, request: request{keys: keys, lease: 30 * time.Second, renew: true, wait: waits}, good: time.Now()}
+	h := &hold{request: request{keys: keys, lease: 30 * time.Second, renew: true, wait: waits}}
 	for _, option := range opts {
-		option(&w.request)
+		option(&h.request)
 	}
+	w := wait{Locker: c, hold: h, good: time.Now()}
 	if len(keys) == 0 {
 		return nil, errors.New("fencelock: there is no key")
 	}
@@ -53,55 +54,58 @@ func (c *Locker) acquire(ctx context.Context, waits bool, keys []string, opts []
 		return nil, ErrClosed
 	}
 	defer c.calls.Done()
-	lock, err := w.stand(ctx)
+	err := w.stand(ctx)
 	if w.seat != nil {
 		c.room.part(w.seat)
 	}
-	if lock == nil && w.sent && (waits || w.again || err != ErrBusy) {
+	if err == nil {
+		return c.keeper.add(ctx, h), nil
+	}
+	if w.sent && (waits || w.again || err != ErrBusy) {
 		w.leave(ctx)
 	}
-	return lock, err
+	return nil, err
 }
 
-func (w *wait) stand(ctx context.Context) (*Lock, error) {
-	h, err := w.once(ctx)
-	if h == nil && w.wait { // from now on it may last, and Close must end it
+// stand returns nil when it has the lock.
+func (w *wait) stand(ctx context.Context) error {
+	has, err := w.once(ctx)
+	if !has && w.wait { // from now on it may last, and Close must end it
 		waiting, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(w.life, func() { cancel(ErrClosed) })()
 		ctx = waiting
 	}
-	for ; ; h, err = w.once(ctx) {
+	for ; ; has, err = w.once(ctx) {
 		switch {
 		case ctx.Err() != nil:
 			if !w.sent {
-				return nil, context.Cause(ctx)
+				return context.Cause(ctx)
 			} else if err == nil {
 				err = ErrBusy
 			}
-			return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
-		case h != nil:
-			return w.keeper.add(ctx, h), nil
+			return fmt.Errorf("%w: %w", err, context.Cause(ctx))
+		case has:
+			return nil
 		case err == nil:
 			w.good, w.failed = time.Now(), nil
 			if !w.wait {
-				return nil, ErrBusy
+				return ErrBusy
 			}
 			continue
 		}
 		w.queued, w.asked = false, w.asked && word(err) == ""
 		pause, err := w.judge(err)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		rest(ctx, pause, nil)
 	}
 }
 
-// once sends one request. Without a hold and an error the lock is busy.
-func (w *wait) once(ctx context.Context) (*hold, error) {
-	words, block := append(make([]any, 0, 10), "PX", w.lease.Milliseconds()), time.Duration(0)
-	words = append(words, w.mode...)
+// once sends one request, and tells whether it brought the lock.
+func (w *wait) once(ctx context.Context) (bool, error) {
+	block := time.Duration(0)
 	if w.queued && w.room.sit(ctx, w.seat) {
 		block = min(sliceTime, w.reply)
 		if end, ok := ctx.Deadline(); ok {
@@ -109,14 +113,15 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, w.failed
+		return false, w.failed
 	}
+	words := append(append(make([]any, 0, 10), "PX", w.lease.Milliseconds()), w.mode...)
 	if block = block.Truncate(time.Millisecond); block > 0 {
 		words = append(words, "BLOCK", block.Milliseconds())
-		gone := make(chan struct{})
+		gone, line, cancel := make(chan struct{}), &w.line, w.request.cancel()
 		stop := context.AfterFunc(ctx, func() { // ends the request at once, and not only with its slice
 			defer close(gone)
-			_ = w.send(ctx, time.Second, w.cancel())
+			_ = line.send(ctx, time.Second, cancel)
 		})
 		defer func() {
 			if !stop() {
@@ -127,38 +132,38 @@ func (w *wait) once(ctx context.Context) (*hold, error) {
 	if w.wait {
 		words = append(words, "QUEUE", ticket.Milliseconds())
 	}
-	sent, cmd := time.Now(), w.about("ACQUIRE", words...)
+	sent, cmd := time.Now(), w.about("LOCK.ACQUIRE", "LOCK.MACQUIRE", words...)
 	w.sent, w.asked = true, true
 	_ = w.send(ctx, block+w.reply, cmd)
 	if cmd.Err() != nil && cmd.Err() != redis.Nil {
-		return nil, cmd.Err()
+		return false, cmd.Err()
 	}
 	w.asked = false
 	if cmd.Err() != nil {
 		if w.queued = w.wait; w.queued && w.seat == nil {
 			w.seat = w.room.join(strings.Join(w.keys, "\n"))
 		}
-		return nil, nil
+		return false, nil
 	}
-	fence, err := cmd.Int64()
-	if err != nil {
-		return nil, err
+	var err error
+	if w.fence, err = cmd.Int64(); err != nil {
+		return false, err
 	}
-	h := &hold{request: w.request, fence: fence, until: sent.Add(w.lease)}
+	w.until = sent.Add(w.lease)
 	if block > 0 { // the turn may have come some time ago: claim it, and count from now
-		sent, cmd = time.Now(), h.renewal()
+		sent, cmd = time.Now(), w.renewal()
 		_ = w.send(ctx, w.reply, cmd)
 		left, err := least(cmd)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		if left == 0 { // too late, the next in line has it; so stand in line again
 			w.queued = false
-			return nil, nil
+			return false, nil
 		}
-		h.until = sent.Add(time.Duration(left) * time.Millisecond)
+		w.until = sent.Add(time.Duration(left) * time.Millisecond)
 	}
-	return h, nil
+	return true, nil
 }
 
 // judge returns after what time to ask again, or the error that asking again cannot mend.
@@ -182,10 +187,8 @@ func (w *wait) judge(err error) (time.Duration, error) {
 
 // leave gives back the place in line, and a grant that came in the last moment.
 func (w *wait) leave(ctx context.Context) {
-	err := w.send(ctx, min(time.Second, w.reply), w.cancel())
+	err := w.send(ctx, min(time.Second, w.reply), w.request.cancel())
 	if w.asked || (err != nil && word(err) == "") { // on another connection a request may be on its way: once more in a moment
-		w.keeper.owe(w.cancel, time.Now().Add(w.lease))
+		w.keeper.owe(w.request.cancel, time.Now().Add(w.lease))
 	}
 }
-
-func (w *wait) cancel() *redis.Cmd { return w.about("RELEASE", "CANCEL") }

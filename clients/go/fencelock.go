@@ -87,7 +87,7 @@ type Locker struct {
 	keeper keeper
 	life   context.Context // ends by Close
 	end    context.CancelCauseFunc
-	calls  sync.WaitGroup // acquires that are under way, and the keeper
+	calls  sync.WaitGroup // acquires that are under way, and what the keeper does
 }
 
 // New makes a Locker from a client, a cluster client, a ring or a failover client. It opens connections of its own, with
@@ -145,7 +145,8 @@ func (c *Locker) Do(
 // Close ends the waits that are under way with ErrClosed, gives back what is held, and closes the connections.
 func (c *Locker) Close() error {
 	c.keeper.mu.Lock()
-	c.keeper.closed = true // so nobody enters any more, and its goroutine ends
+	c.keeper.closed = true // so nobody enters any more
+	c.keeper.timer.Stop()
 	c.keeper.mu.Unlock()
 	c.end(ErrClosed)
 	c.calls.Wait()

@@ -9,32 +9,44 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const linger = time.Second // without a hold, after which nothing is left running
+const linger = time.Second // without a watched hold, after which nobody listens
 
 // hold is one grant, as the keeper knows it. It outlives the Lock that the user has.
 type hold struct {
 	request
 	fence    int64
-	until    time.Time // when the lease ends, by our own clock
-	due      time.Time // when it is to be renewed, if it is
-	end      *time.Timer
-	cancel   context.CancelCauseFunc
+	until    time.Time               // when the lease ends, by our own clock
+	due      time.Time               // when it is to be renewed; never, if that is not before the end of the lease
+	over     error                   // why it is held no more
+	cancel   context.CancelCauseFunc // of its context, if somebody has asked for it
 	released bool
 	look     bool // whether the server is to be asked whether it is still held
 }
 
-func (h *hold) plan() { h.due = time.Now().Add(jitter(h.lease*28/100, h.lease/3)) }
+func (h *hold) plan() {
+	if h.due = h.until; h.renew {
+		h.renewIn(jitter(h.lease*28/100, h.lease/3))
+	}
+}
+
+func (h *hold) renewIn(d time.Duration) {
+	if h.due = time.Now().Add(d); h.due.After(h.until) {
+		h.due = h.until
+	}
+}
 
 // renewal names the fence and the mode: by them the hold stands again on a server that has lost it in a failover.
 func (h *hold) renewal() *redis.Cmd {
 	ms, same := h.lease.Milliseconds(), append([]any{"FENCE", h.fence}, h.mode...)
-	if len(h.keys) == 1 {
-		return h.about("RENEW", append([]any{"PX", ms}, same...)...)
+	if len(h.keys) > 1 {
+		return h.several([]any{"LOCK.MRENEW", h.owner, ms}, same)
 	}
-	return command(4, append(several(h.keys, "LOCK.MRENEW", h.owner, ms), same...)...)
+	return h.about("LOCK.RENEW", nil, append([]any{"PX", ms}, same...)...)
 }
 
-func (h *hold) release() *redis.Cmd { return h.about("RELEASE", "FENCE", h.fence) }
+func (h *hold) release() *redis.Cmd {
+	return h.about("LOCK.RELEASE", "LOCK.MRELEASE", "FENCE", h.fence)
+}
 
 func (h *hold) checks() (cmds []redis.Cmder) {
 	for _, key := range h.keys {
@@ -50,22 +62,23 @@ type debt struct {
 }
 
 // keeper has the holds: it renews those that are due, all in one go, tells of those that are lost, and gives back those
-// that were dropped. Its goroutine runs only while there is something to renew or to give back. The end of a lease has a
-// timer for each hold, which no request keeps waiting.
+// that were dropped. It has one timer for all of them, which is not touched for a hold that ends before it, and no goroutine
+// but while a request of it is under way. What falls due meanwhile does not wait for the reply.
 type keeper struct {
 	*Locker
 	mu      sync.Mutex
 	holds   map[*hold]struct{}
 	debts   []debt
 	ear     ear
-	running bool
 	closed  bool
-	planned time.Time     // when the goroutine wakes
-	wake    chan struct{} // before that
+	timer   *time.Timer
+	planned time.Time // when it fires; zero if there is nothing to do
+	dropped func(*hold)
 }
 
 func (k *keeper) init(c *Locker) {
-	k.Locker, k.holds, k.wake = c, map[*hold]struct{}{}, make(chan struct{}, 1)
+	k.Locker, k.holds, k.dropped = c, map[*hold]struct{}{}, k.drop
+	k.timer = time.AfterFunc(1<<62, k.turn)
 	k.ear.open(k)
 }
 
@@ -80,19 +93,15 @@ func (k *keeper) enter() bool {
 }
 
 func (k *keeper) add(ctx context.Context, h *hold) *Lock {
-	l := &Lock{locker: k.Locker, hold: h}
-	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	l.context, h.cancel = held{inner, l}, cancel
+	l := &Lock{locker: k.Locker, hold: h, asked: ctx}
 	if h.renew {
-		l.dropped = runtime.AddCleanup(l, k.drop, h)
+		l.dropped = runtime.AddCleanup(l, k.dropped, h)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.holds[h] = struct{}{}
-	h.end = time.AfterFunc(time.Until(h.until), func() { k.expire(h) })
-	if h.plan(); h.renew {
-		k.watch(h.due)
-	}
+	h.plan()
+	k.watch(h.due)
 	if h.look = h.watch; h.look {
 		k.listen()
 		k.watch(time.Now())
@@ -106,26 +115,29 @@ func (k *keeper) release(h *hold) bool {
 	defer k.mu.Unlock()
 	first := !h.released
 	h.released = true
-	k.forget(h)
+	k.end(h, ErrReleased)
 	return first
 }
 
-func (k *keeper) forget(h *hold) (known bool) {
-	_, known = k.holds[h]
+// end forgets a hold and tells whoever has its context.
+func (k *keeper) end(h *hold, why error) {
+	if _, known := k.holds[h]; !known {
+		return
+	}
 	delete(k.holds, h)
-	h.end.Stop()
-	return known
+	if h.over = why; h.cancel != nil {
+		h.cancel(why)
+	}
 }
 
-func (k *keeper) expire(h *hold) {
-	if !k.copy(h).until.After(time.Now()) { // and was not renewed in this moment
-		k.lose(h, "lease-over")
-	}
+func (k *keeper) lose(h *hold, reason string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.end(h, &LostError{h.keys[0], reason})
 }
 
 func (k *keeper) drop(h *hold) {
 	if k.release(h) {
-		h.cancel(ErrReleased)
 		k.owe(h.release, time.Now().Add(k.copy(h).lease))
 	}
 }
@@ -135,15 +147,6 @@ func (k *keeper) owe(request func() *redis.Cmd, until time.Time) {
 	defer k.mu.Unlock()
 	k.debts = append(k.debts, debt{request, until})
 	k.watch(time.Now())
-}
-
-func (k *keeper) lose(h *hold, reason string) {
-	k.mu.Lock()
-	known := k.forget(h)
-	k.mu.Unlock()
-	if known {
-		h.cancel(&LostError{h.keys[0], reason})
-	}
 }
 
 // copy returns the hold as it is now.
@@ -158,71 +161,43 @@ func (k *keeper) renewed(h *hold, lease time.Duration, sent time.Time, leftMs in
 	defer k.mu.Unlock()
 	h.lease = lease
 	k.until(h, sent, leftMs)
-	if h.renew {
-		k.watch(h.due)
-	}
 }
 
 func (k *keeper) until(h *hold, sent time.Time, leftMs int64) {
 	if _, known := k.holds[h]; known {
 		h.until = sent.Add(time.Duration(leftMs) * time.Millisecond)
-		h.end.Reset(time.Until(h.until))
 		h.plan()
+		k.watch(h.due)
 	}
 }
 
-// watch sees to it that the goroutine runs, and wakes in time.
+// watch sees to it that the timer fires by this moment.
 func (k *keeper) watch(due time.Time) {
-	if !k.running && !k.closed {
-		k.running = true
-		k.calls.Go(k.run)
-	} else if due.Before(k.planned) {
-		select {
-		case k.wake <- struct{}{}:
-		default:
-		}
+	if !k.closed && (k.planned.IsZero() || due.Before(k.planned)) {
+		k.planned = due
+		k.timer.Reset(time.Until(due))
 	}
 }
 
-func (k *keeper) run() {
-	for idle := false; ; {
-		now := time.Now()
-		k.mu.Lock()
-		nothing := len(k.holds) == 0 && len(k.debts) == 0
-		if k.closed || (idle && nothing) {
-			k.running = false
-			k.mu.Unlock()
-			return
-		}
-		idle = nothing
-		k.planned = now.Add(linger)
-		if len(k.debts) > 0 {
-			k.planned = now.Add(linger / 3)
-		}
-		for h := range k.holds {
-			if h.renew && h.due.Before(k.planned) {
-				k.planned = h.due
-			}
-			if h.look && k.ear.id != 0 {
-				k.planned = now
-			}
-		}
-		pause := k.planned.Sub(now)
-		k.mu.Unlock()
-		rest(k.life, pause, k.wake)
-		k.turn()
-	}
-}
-
-// turn sends all that is due in one go.
+// turn ends the holds whose lease is over, and sends all that is due in one go.
 func (k *keeper) turn() {
+	if !k.enter() {
+		return
+	}
+	defer k.calls.Done()
 	now, limit, lost := time.Now(), k.reply, map[*hold]string{}
 	var looks, gone []*hold
 	var cmds []redis.Cmder
 	var then []func() // what comes of the replies
 	k.mu.Lock()
+	k.planned = time.Time{}
 	for h := range k.holds {
-		if h.renew && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
+		if !h.until.After(now) {
+			k.end(h, &LostError{h.keys[0], "lease-over"})
+			continue
+		}
+		if h.due.Before(h.until) && h.due.Sub(now) < h.lease/12 { // who is due soon comes along
+			h.due = h.until // not once more meanwhile
 			cmd := h.renewal()
 			cmds, limit = append(cmds, cmd), min(limit, h.until.Sub(now))
 			h.look = h.watch // what was told meanwhile may have been lost with a connection
@@ -235,10 +210,12 @@ func (k *keeper) turn() {
 				} else if word == "NOPERM" || word == "BADARG" { // asking again would not help
 					lost[h] = word
 				} else { // no reply, or an error: again soon, as long as the lease lasts
-					h.due = time.Now().Add(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
+					h.renewIn(jitter(0, min(time.Second, h.lease/12)) + time.Millisecond)
+					k.watch(h.due)
 				}
 			})
 		}
+		k.watch(h.due)
 		if h.look && k.ear.id != 0 {
 			looks, h.look = append(looks, h), false
 		}
@@ -249,6 +226,7 @@ func (k *keeper) turn() {
 			then = append(then, func() {
 				if err := cmd.Err(); err != nil && passing(err) {
 					k.debts = append(k.debts, d)
+					k.watch(time.Now().Add(linger / 3))
 				}
 			})
 		}
@@ -292,8 +270,7 @@ func (k *keeper) giveBack() {
 	defer k.mu.Unlock()
 	var cmds []redis.Cmder
 	for h := range k.holds {
-		h.cancel(&LostError{h.keys[0], "closed"})
-		k.forget(h)
+		k.end(h, &LostError{h.keys[0], "closed"})
 		cmds = append(cmds, h.release())
 	}
 	for _, d := range k.debts {

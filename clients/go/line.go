@@ -66,29 +66,28 @@ func (l *line) open(client redis.UniversalClient) int {
 	return size
 }
 
-// command makes a request; its first key is the argument at this position.
-func command(position int8, args ...any) *redis.Cmd {
-	cmd := redis.NewCmd(context.Background(), args...)
-	cmd.SetFirstKeyPos(position)
+// about makes a request for the keys: one command for one key, another for several, which says how many they are.
+func (r *request) about(one, several any, words ...any) *redis.Cmd {
+	if len(r.keys) > 1 {
+		return r.several([]any{several, r.owner}, words)
+	}
+	args := append(make([]any, 0, 3+len(words)), one, r.keys[0], r.owner)
+	return redis.NewCmd(context.Background(), append(args, words...)...)
+}
+
+func (r *request) several(args, words []any) *redis.Cmd {
+	args = append(args, len(r.keys))
+	first := len(args)
+	for _, key := range r.keys {
+		args = append(args, key)
+	}
+	cmd := redis.NewCmd(context.Background(), append(args, words...)...)
+	cmd.SetFirstKeyPos(int8(first))
 	return cmd
 }
 
-// about makes a request for the keys. With several it is another command, which says how many they are.
-func (r *request) about(verb string, words ...any) *redis.Cmd {
-	if len(r.keys) == 1 {
-		args := append(make([]any, 0, 3+len(words)), "LOCK."+verb, r.keys[0], r.owner)
-		return command(1, append(args, words...)...)
-	}
-	return command(3, append(several(r.keys, "LOCK.M"+verb, r.owner), words...)...)
-}
-
-func several(keys []string, words ...any) []any {
-	args := append(words, len(keys))
-	for _, key := range keys {
-		args = append(args, key)
-	}
-	return args
-}
+// cancel ends the wait and the hold.
+func (r *request) cancel() *redis.Cmd { return r.about("LOCK.RELEASE", "LOCK.MRELEASE", "CANCEL") }
 
 // send sends one request, which the end of ctx does not stop.
 func (l *line) send(ctx context.Context, limit time.Duration, cmd redis.Cmder) error {

@@ -13,7 +13,8 @@ import (
 type Lock struct {
 	locker  *Locker
 	hold    *hold
-	context context.Context
+	asked   context.Context // of the acquire
+	context context.Context // made when it is asked for
 	dropped runtime.Cleanup
 }
 
@@ -32,7 +33,18 @@ func (l *Lock) Owner() string { return l.hold.owner }
 
 // Context has the values of the context that the lock was acquired with, not its end. It is cancelled as soon as the lock
 // is lost, with a LostError as its cause, which is ErrLost; and by Release, with the cause ErrReleased.
-func (l *Lock) Context() context.Context { return l.context }
+func (l *Lock) Context() context.Context {
+	k, h := &l.locker.keeper, l.hold
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.context == nil {
+		inner, cancel := context.WithCancelCause(context.WithoutCancel(l.asked))
+		if l.context, h.cancel = (held{inner, l}), cancel; h.over != nil {
+			cancel(h.over)
+		}
+	}
+	return l.context
+}
 
 // Release gives the lock back, also if ctx has ended. A lock that was lost before is ErrLost. After another error the
 // release is sent again for as long as the lease lasts; you need not do so.
@@ -42,13 +54,12 @@ func (l *Lock) Release(ctx context.Context) error {
 		return ErrReleased
 	}
 	l.dropped.Stop()
-	h.cancel(ErrReleased)
 	n, err := l.locker.ask(ctx, min(1500*time.Millisecond, l.locker.reply), h.release)
 	if err != nil && passing(err) {
 		k.owe(h.release, time.Now().Add(k.copy(h).lease))
 	}
 	if n == 0 && err == nil && len(h.keys) > 1 { // one of them was lost, and nothing was released yet
-		_ = l.locker.send(ctx, l.locker.reply, h.about("RELEASE"))
+		_ = l.locker.send(ctx, l.locker.reply, h.about("LOCK.RELEASE", "LOCK.MRELEASE"))
 	}
 	return l.verdict(ctx, n, err)
 }
@@ -61,8 +72,8 @@ func (l *Lock) Renew(ctx context.Context, lease time.Duration) error {
 	if h.released {
 		return ErrReleased
 	}
-	if lost, ok := context.Cause(l.context).(*LostError); ok { // asking could bring it back after a failover
-		return lost
+	if h.over != nil { // asking could bring it back after a failover
+		return h.over
 	}
 	if lease > 0 {
 		h.lease = lease
@@ -79,12 +90,12 @@ func (l *Lock) Renew(ctx context.Context, lease time.Duration) error {
 // not known before is told.
 func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 	h, left := l.hold, int64(1<<62)
-	if context.Cause(l.context) != nil {
+	if l.locker.keeper.copy(h).over != nil {
 		return 0, nil
 	}
 	for _, key := range h.keys {
 		n, err := l.locker.ask(ctx, l.locker.reply, func() *redis.Cmd {
-			return command(1, "LOCK.CHECK", key, h.owner, "FENCE", h.fence)
+			return redis.NewCmd(ctx, "LOCK.CHECK", key, h.owner, "FENCE", h.fence)
 		})
 		if err != nil && word(err) != "WRONGTYPE" {
 			return 0, err
@@ -103,13 +114,14 @@ func (l *Lock) TTL(ctx context.Context) (time.Duration, error) {
 
 // verdict makes an error of a reply to what only the holder may say, and tells the holder of the loss.
 func (l *Lock) verdict(ctx context.Context, reply int64, err error) error {
-	if lost, ok := context.Cause(l.context).(*LostError); ok {
+	k := &l.locker.keeper
+	if lost, ok := k.copy(l.hold).over.(*LostError); ok {
 		return lost
 	}
 	if (err == nil && reply == 0) || word(err) == "WRONGTYPE" {
-		lost := &LostError{l.hold.keys[0], l.locker.why(ctx, l.hold)[0]}
-		l.locker.keeper.lose(l.hold, lost.Reason)
-		return lost
+		reason := l.locker.why(ctx, l.hold)[0]
+		k.lose(l.hold, reason)
+		return &LostError{l.hold.keys[0], reason}
 	}
 	return err
 }
