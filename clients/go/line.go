@@ -25,11 +25,12 @@ type line struct {
 	client redis.UniversalClient
 	own    bool
 	reply  time.Duration // how long a reply may take
+	limits limits
 }
 
 // open returns how many connections there may be.
 func (l *line) open(client redis.UniversalClient) int {
-	l.own, l.reply = true, replyTime
+	l.own, l.reply, l.limits = true, replyTime, limits{begun: time.Now(), ends: map[time.Duration]context.Context{}}
 	size := 20
 	read := time.Duration(0)
 	// Every request has a context with a deadline of its own. What is sent again is decided here, not in the client.
@@ -91,15 +92,12 @@ func (r *request) cancel() *redis.Cmd { return r.about("LOCK.RELEASE", "LOCK.MRE
 
 // send sends one request, which the end of ctx does not stop.
 func (l *line) send(ctx context.Context, limit time.Duration, cmd redis.Cmder) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
-	return l.client.Process(ctx, cmd)
+	return l.client.Process(l.limits.within(ctx, limit), cmd)
 }
 
 // batch sends many requests in one go. Each has its own error.
 func (l *line) batch(ctx context.Context, limit time.Duration, cmds []redis.Cmder) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	defer cancel()
+	ctx = l.limits.within(ctx, limit)
 	pipe := l.client.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd)
@@ -157,6 +155,9 @@ func least(cmd *redis.Cmd) (int64, error) {
 
 // word returns the first word of what the server said, or "" if err is not a reply.
 func word(err error) string {
+	if err == nil {
+		return ""
+	}
 	var reply redis.Error
 	if !errors.As(err, &reply) {
 		return ""
