@@ -2,7 +2,8 @@
 
 import { LockBusyError, LockError, LockLostError } from './errors.js';
 import { type Hold, Keeper, LEASE, about, newOwner } from './keeper.js';
-import { Link, type RedisClient, now } from './link.js';
+import { Link, type RedisClient } from './link.js';
+import { Timer, now } from './timer.js';
 import { Wait } from './wait.js';
 
 export { LockBusyError, LockError, LockLostError } from './errors.js';
@@ -40,6 +41,12 @@ export interface AcquireOptions extends HoldOptions {
 /** Whoever has the signal of a lock has the lock, too. */
 const locks = new WeakMap<AbortSignal, Lock>();
 const dropped = new FinalizationRegistry<{ keeper: Keeper; hold: Hold }>(({ keeper, hold }) => keeper.drop(hold));
+/** The registry is dear, and most locks are soon released: it gets those that are a few ms old. Until then they are kept here. */
+const fresh = new Map<Lock, { keeper: Keeper; hold: Hold }>();
+const soon = new Timer(() => {
+  for (const [lock, held] of fresh) dropped.register(lock, held, held.hold);
+  fresh.clear();
+});
 
 /** A lock that is held. `await using lock = …` releases it at the end of the block. */
 export class Lock implements AsyncDisposable {
@@ -47,7 +54,8 @@ export class Lock implements AsyncDisposable {
 
   /** Made by `Locks.acquire`. */
   constructor(private readonly keeper: Keeper, private readonly hold: Hold) {
-    dropped.register(this, { keeper, hold }, hold);
+    fresh.set(this, { keeper, hold });
+    soon.by(now() + 5);
   }
 
   get keys(): readonly string[] {
@@ -66,7 +74,7 @@ export class Lock implements AsyncDisposable {
   /** Aborts as soon as the lock is lost; its reason is a `LockLostError`. It does not abort when the lock is released. */
   get signal(): AbortSignal {
     if (!this.#signal) {
-      this.#signal = AbortSignal.any([this.hold.over.signal]);
+      this.#signal = AbortSignal.any([this.hold.signal]);
       locks.set(this.#signal, this);
     }
     return this.#signal;
@@ -104,7 +112,7 @@ export class Lock implements AsyncDisposable {
     const { keeper, hold } = this;
     hold.released = true;
     keeper.forget(hold);
-    dropped.unregister(hold);
+    if (!fresh.delete(this)) dropped.unregister(hold);
     try {
       await keeper.settle(hold, hold.release());
     } catch (error) {
@@ -185,13 +193,13 @@ export class Locks implements AsyncDisposable {
   async #take(names: string | readonly string[], options: HoldOptions, wait: number, signal?: AbortSignal): Promise<Lock | null> {
     const { shared, limit, permits, owner } = options;
     const mode = shared ? ['SHARED'] : limit ? ['LIMIT', String(limit), 'PERMITS', String(permits ?? 1)] : [];
-    const keys = [names].flat();
+    const keys = typeof names === 'string' ? [names] : [...names];
     if (keys.length === 0) throw new RangeError('no key was given');
     const lease = options.lease ?? this.options.lease ?? LEASE;
     const renew = options.renew ?? this.options.renew ?? true;
     const watch = options.watch ?? this.options.watch ?? false;
     const wanted = { keys, owner: owner ?? newOwner(), named: owner !== undefined, mode, lease, renew, watch, wait, signal };
-    const hold = await this.#keeper.take(new Wait(this.#keeper, wanted));
+    const hold = await new Wait(this.#keeper, wanted).run();
     return hold && new Lock(this.#keeper, hold);
   }
 }

@@ -1,16 +1,17 @@
 /** Holds that are kept: renewed in time, told of when they are lost, given back when nobody has them any more. */
 
-import { randomBytes } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockError, LockLostError, asLockError, codeOf, passing } from './errors.js';
-import { type Link, REPLY, now } from './link.js';
+import { type Link, REPLY } from './link.js';
+import { Timer, now } from './timer.js';
 import type { Wait } from './wait.js';
 
 export const LEASE = 30_000; // ms; renewed at a third of it
 
 const HOST = hostname().replace(/[^\w.-]/g, '').slice(0, 64);
-export const newOwner = () => `${HOST}:${process.pid}:${randomBytes(8).toString('hex')}`;
+export const newOwner = () => `${HOST}:${process.pid}:${randomUUID()}`;
 export const vary = (ms: number) => ms * (0.85 + 0.15 * Math.random());
 
 /** A request for the keys of an owner. With several it is another command, which says how many they are. */
@@ -23,7 +24,7 @@ const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...rep
 
 /** One grant. It outlives the object that the program has. */
 export class Hold {
-  readonly over = new AbortController();
+  private over: AbortController | undefined;
   /** Why it has ended, if it has ended without a release. */
   reason = '';
   released = false;
@@ -43,6 +44,13 @@ export class Hold {
 
   get key(): string {
     return this.keys[0]!;
+  }
+
+  /** Aborts when it is lost. Made for who asks for it. */
+  get signal(): AbortSignal {
+    this.over ??= new AbortController();
+    if (this.reason) this.over.abort(new LockLostError(this.keys, this.reason));
+    return this.over.signal;
   }
 
   plan(): void {
@@ -69,7 +77,7 @@ export class Hold {
   lose(reason: string): void {
     if (this.reason || this.released) return;
     this.reason = reason;
-    this.over.abort(new LockLostError(this.keys, reason));
+    this.over?.abort(new LockLostError(this.keys, reason));
   }
 }
 
@@ -81,7 +89,7 @@ function reasonIn(reply: unknown): string | undefined {
   return Number(at('result')) === 0 ? String(at('reason')) : undefined;
 }
 
-const closed = () => new LockError('CLOSED', 'these locks were closed');
+export const closed = () => new LockError('CLOSED', 'these locks were closed');
 
 /** A request that must still go out. */
 interface Debt {
@@ -102,9 +110,8 @@ export class Keeper {
   /** Whether turns may be told by messages; not if this user may not publish to the channel. */
   notify = true;
   private debts: Debt[] = [];
-  private timer: NodeJS.Timeout | undefined;
-  private planned = Infinity;
-  private closing: Promise<void> | undefined;
+  private readonly timer = new Timer(() => this.turn());
+  closing: Promise<void> | undefined;
   private looking = false;
   private watches: boolean;
 
@@ -153,32 +160,15 @@ export class Keeper {
         return this.ask(hold.key, hold.release(), 1000);
       });
       await Promise.allSettled([...holds, ...[...this.waits].map((wait) => wait.run())]);
-      clearTimeout(this.timer);
+      this.timer.stop();
       await Promise.allSettled(this.debts.splice(0).map(({ key, args }) => this.link.call(key, args, 500)));
       this.link.close();
     })();
     return this.closing;
   }
 
-  /** Tries or waits. The result is a hold that is kept, or null. */
-  async take(wait: Wait): Promise<Hold | null> {
-    if (this.closing) throw closed();
-    this.waits.add(wait);
-    try {
-      const hold = await wait.run();
-      if (hold) this.add(hold);
-      return hold;
-    } finally {
-      this.waits.delete(wait);
-      this.link.rest();
-    }
-  }
-
   private watch(due: number): void {
-    if (due >= this.planned || this.closing) return;
-    this.planned = due;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.turn(), Math.max(0, due - now())).unref();
+    if (!this.closing) this.timer.by(due);
   }
 
   private turn(): void {
@@ -191,10 +181,7 @@ export class Keeper {
     });
     const owners = new Set([...this.holds, ...this.waits].map(({ owner }) => owner));
     for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) void this.pay(debt);
-    this.planned = Infinity;
-    let next = Infinity;
-    for (const hold of this.holds) next = Math.min(next, hold.due, hold.until);
-    if (next < Infinity) this.watch(next);
+    for (const hold of this.holds) this.watch(Math.min(hold.due, hold.until));
     this.link.rest();
   }
 

@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from './errors.js';
+import { type Caller, nothing, within } from './timer.js';
 
 /** ioredis: `Redis` or `Cluster`. */
 export interface IoredisClient {
@@ -34,9 +35,6 @@ export const REPLY = 2000; // ms to wait for a reply; no request of this library
 const INVALIDATE = '__redis__:invalidate'; // where a server tells RESP2 of what it tracks
 const LINGER = 1000; // ms without anything to do, after which our own connections are closed
 
-export const now = () => performance.now();
-export const nothing = () => {};
-
 const isIoredis = (client: RedisClient): client is IoredisClient => 'call' in client;
 /** For the primary that sentinels name. */
 const isSentinel = (client: IoredisClient) => Array.isArray((client as any).options?.sentinels);
@@ -59,24 +57,6 @@ function twin(client: RedisClient, more: object): any {
   }
   const socket = { ...(client as any).options?.socket, reconnectStrategy: false, connectTimeout: REPLY };
   return isCluster(client) ? client.duplicate() : client.duplicate({ socket, disableOfflineQueue: false, ...more });
-}
-
-/** Settles as the promise does, or fails after `limit` ms, or when `signal` aborts. Nothing is left of it then. */
-export async function within<T>(promise: Promise<T>, limit: number, signal?: AbortSignal): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  let stop = nothing;
-  try {
-    return await new Promise<T>((resolve, reject) => {
-      stop = () => reject(signal!.reason);
-      if (signal?.aborted) stop();
-      signal?.addEventListener('abort', stop);
-      timer = setTimeout(() => reject(new Error(`no reply from the server for ${limit} ms`)), limit);
-      promise.then(resolve, reject);
-    });
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', stop);
-  }
 }
 
 /** A connection of our own. */
@@ -199,25 +179,17 @@ export class Link {
   }
 
   /** Sends one request, and fails if there is no reply within `limit` ms. */
-  async call(key: string, args: string[], limit = REPLY, signal?: AbortSignal): Promise<unknown> {
-    if (this.trouble) return this.beside(key, args, limit, signal);
-    try {
-      return await within(this.send(key, args), limit, signal);
-    } catch (error) {
-      if (!signal?.aborted && !codeOf(error)) this.trouble ??= this.probe(key);
-      throw error;
-    }
+  call(key: string, args: string[], limit = REPLY, caller?: Caller): Promise<unknown> {
+    if (this.trouble) return this.beside(key, args, limit, caller);
+    return within(this.send(key, args), limit, caller, (error) => {
+      if (!caller?.cancelled && !codeOf(error)) this.trouble ??= this.probe(key);
+    });
   }
 
-  private async beside(key: string, args: string[], limit: number, signal?: AbortSignal): Promise<unknown> {
-    try {
-      return await within(this.spare.ready().then((send) => send(key, args)), limit, signal);
-    } catch (error) {
-      if (!signal?.aborted && !codeOf(error)) this.spare.drop();
-      throw error;
-    } finally {
-      this.rest();
-    }
+  private beside(key: string, args: string[], limit: number, caller?: Caller): Promise<unknown> {
+    return within(this.spare.ready().then((send) => send(key, args)), limit, caller, (error) => {
+      if (!caller?.cancelled && !codeOf(error)) this.spare.drop();
+    }).finally(() => this.rest());
   }
 
   private async probe(key: string): Promise<void> {
@@ -263,8 +235,8 @@ export class Link {
   }
 
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
-  async listen(signal?: AbortSignal): Promise<void> {
-    await within(this.ear.ready(), REPLY, signal).catch(nothing);
+  async listen(caller: Caller): Promise<void> {
+    await within(this.ear.ready(), REPLY, caller).catch(nothing);
   }
 
   /** Closes our own connections when there has been nothing to do for a while. */

@@ -1,8 +1,9 @@
 /** A wait in line, or a try: which request is sent when, and what its reply means. */
 
 import { LockError, asLockError, codeOf, passing } from './errors.js';
-import { Hold, type Keeper, about, vary } from './keeper.js';
-import { REPLY, now, nothing } from './link.js';
+import { Hold, type Keeper, about, closed, vary } from './keeper.js';
+import { REPLY } from './link.js';
+import { type Caller, nothing, now } from './timer.js';
 
 const TICKET = 5000; // ms for which a place in line outlives the last request for it
 const PATIENCE = 10_000; // ms without one good reply, after which a wait ends with the last error
@@ -40,12 +41,11 @@ export interface Wanted {
  * One try to have the lock, or one wait in line, under one owner from the first request to the last. Each request is
  * answered at once and keeps the place; when the turn comes a message says so, and the next request claims the lock.
  */
-export class Wait {
+export class Wait implements Caller {
+  cancelled: Caller['cancelled'];
+  stop: Caller['stop'];
   private result: Promise<Hold | null> | undefined;
-  private readonly place: string;
-  private readonly base: string[];
-  private readonly stop: number;
-  private readonly ended = new AbortController();
+  private readonly end: number;
   private good = now(); // when the server last gave a reply that counts
   private asked = false;
   private asking = false; // whether a request may be under way
@@ -55,14 +55,15 @@ export class Wait {
   private resume: (soon: number) => void = nothing;
 
   constructor(private readonly keeper: Keeper, private readonly wanted: Wanted) {
-    const { keys, owner, lease, mode } = wanted;
-    this.place = JSON.stringify(keys);
-    this.base = about('ACQUIRE', keys, owner, 'PX', String(lease), ...mode);
-    this.stop = this.good + wanted.wait;
+    this.end = this.good + wanted.wait;
   }
 
   get owner(): string {
     return this.wanted.owner;
+  }
+
+  private get place(): string {
+    return JSON.stringify(this.wanted.keys);
   }
 
   /** Its turn may have come: ask now. */
@@ -72,34 +73,40 @@ export class Wait {
   }
 
   cancel(reason: unknown): void {
-    this.ended.abort(reason);
+    this.cancelled ??= { reason };
+    this.stop?.(reason);
     this.resume(0);
   }
 
-  /** The result is a hold, or null. Without a hold neither a place in line nor a grant is left when it settles. */
+  /** The result is a hold that is kept, or null. Without a hold neither a place in line nor a grant is left when it settles. */
   run(): Promise<Hold | null> {
     this.result ??= this.take();
     return this.result;
   }
 
   private async take(): Promise<Hold | null> {
-    const { signal, wait } = this.wanted;
+    const { keeper, wanted: { signal, wait } } = this;
+    if (keeper.closing) throw closed();
+    keeper.waits.add(this);
     const cancel = () => this.cancel(signal!.reason);
     signal?.addEventListener('abort', cancel);
     let hold: Hold | null = null;
     try {
       signal?.throwIfAborted();
       hold = await this.stand();
+      if (hold) keeper.add(hold);
       return hold;
     } finally {
       signal?.removeEventListener('abort', cancel);
       if (!hold && this.asked && (wait > 0 || this.asking)) await this.giveUp();
       this.leave();
+      keeper.waits.delete(this);
+      keeper.link.rest();
     }
   }
 
   private async stand(): Promise<Hold | null> {
-    const { wanted: { wait }, ended: { signal } } = this;
+    const { wait } = this.wanted;
     for (;;) {
       let pause: number, failure: unknown;
       try {
@@ -109,27 +116,33 @@ export class Wait {
         this.good = now();
         pause = wait > 0 ? await this.join() : 0;
       } catch (error) {
-        signal.throwIfAborted();
+        this.go();
         pause = this.judge(error);
         if (!BUSY.has(codeOf(error)!)) failure = error;
       }
-      const rest = wait > 0 ? this.stop - now() : failure ? pause : 0;
+      const rest = wait > 0 ? this.end - now() : failure ? pause : 0;
       if (rest > 0) await this.pause(Math.min(pause, rest));
-      signal.throwIfAborted();
-      if (rest <= 0 || (wait > 0 && now() >= this.stop)) {
+      this.go();
+      if (rest <= 0 || (wait > 0 && now() >= this.end)) {
         if (failure) throw failure;
         return null;
       }
     }
   }
 
+  /** Goes on, unless it was cancelled. */
+  private go(): void {
+    if (this.cancelled) throw this.cancelled.reason;
+  }
+
   private async once(): Promise<Hold | null> {
-    const { keeper, wanted: { keys, owner, mode, lease, renew, watch, wait }, ended: { signal } } = this;
-    const words = wait > 0 ? ['QUEUE', String(TICKET)] : [];
-    if (wait > 0 && keeper.notify && keeper.link.listening) words.push('NOTIFY', keeper.link.channel);
+    const { keeper, wanted: { keys, owner, mode, lease, renew, watch, wait } } = this;
+    const args = about('ACQUIRE', keys, owner, 'PX', String(lease), ...mode);
+    if (wait > 0) args.push('QUEUE', String(TICKET));
+    if (wait > 0 && keeper.notify && keeper.link.listening) args.push('NOTIFY', keeper.link.channel);
     const sent = now();
     this.asked = this.asking = true;
-    const reply = await keeper.link.call(keys[0]!, [...this.base, ...words], REPLY, signal);
+    const reply = await keeper.link.call(keys[0]!, args, REPLY, this);
     this.asking = false;
     if (reply === null) return null;
     const hold = new Hold(keys, owner, mode, toFence(reply), lease, sent + lease, renew, watch);
@@ -145,7 +158,7 @@ export class Wait {
     if (!this.joined) line.push(this);
     this.joined = true;
     if (notify && !link.listening) {
-      await link.listen(this.ended.signal);
+      await link.listen(this);
       if (link.listening) return 0; // the ticket does not have the channel yet
     }
     // A line is served from the front, so only the first must ask often.
@@ -154,15 +167,15 @@ export class Wait {
   }
 
   private leave(): void {
-    const line = this.keeper.lines.get(this.place);
-    if (!line || !this.joined) return;
+    const line = this.joined && this.keeper.lines.get(this.place);
+    if (!line) return;
     line.splice(line.indexOf(this), 1);
     if (line[0]) line[0].resume(ASK.first.told);
     else this.keeper.lines.delete(this.place);
   }
 
   private async pause(ms: number): Promise<void> {
-    if (this.called || this.ended.signal.aborted) return;
+    if (this.called || this.cancelled) return;
     await new Promise<void>((resolve) => {
       let timer = setTimeout(resolve, ms);
       this.resume = (soon) => {
