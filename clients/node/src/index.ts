@@ -153,14 +153,15 @@ export class Locks implements AsyncDisposable {
   /** Takes the lock, or waits in line for it. Several keys are taken together, all or none. */
   async acquire(keys: string | readonly string[], options: AcquireOptions = {}): Promise<Lock> {
     const wait = options.wait ?? this.options.wait ?? Infinity;
-    const lock = await this.#take(keys, options, wait, options.signal);
-    if (!lock) throw new LockBusyError([keys].flat(), wait);
-    return lock;
+    const hold = await this.#wait(keys, options, wait, options.signal);
+    if (!hold) throw new LockBusyError([keys].flat(), wait);
+    return new Lock(this.#keeper, hold);
   }
 
   /** Takes the lock if it is free. Returns `null` if it is not. */
-  tryAcquire(keys: string | readonly string[], options: HoldOptions = {}): Promise<Lock | null> {
-    return this.#take(keys, options, 0);
+  async tryAcquire(keys: string | readonly string[], options: HoldOptions = {}): Promise<Lock | null> {
+    const hold = await this.#wait(keys, options, 0);
+    return hold && new Lock(this.#keeper, hold);
   }
 
   /** Calls `work` while it holds the lock. Throws LockLostError if the lock was lost before the work was done. */
@@ -190,7 +191,7 @@ export class Locks implements AsyncDisposable {
     return this.close();
   }
 
-  async #take(names: string | readonly string[], options: HoldOptions, wait: number, signal?: AbortSignal): Promise<Lock | null> {
+  #wait(names: string | readonly string[], options: HoldOptions, wait: number, signal?: AbortSignal): Promise<Hold | null> {
     const { shared, limit, permits, owner } = options;
     const mode = shared ? ['SHARED'] : limit ? ['LIMIT', String(limit), 'PERMITS', String(permits ?? 1)] : [];
     const keys = typeof names === 'string' ? [names] : [...names];
@@ -199,7 +200,6 @@ export class Locks implements AsyncDisposable {
     const renew = options.renew ?? this.options.renew ?? true;
     const watch = options.watch ?? this.options.watch ?? false;
     const wanted = { keys, owner: owner ?? newOwner(), named: owner !== undefined, mode, lease, renew, watch, wait, signal };
-    const hold = await new Wait(this.#keeper, wanted).run();
-    return hold && new Lock(this.#keeper, hold);
+    return new Wait(this.#keeper, wanted).run();
   }
 }

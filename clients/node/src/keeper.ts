@@ -22,23 +22,47 @@ export const about = (verb: string, keys: readonly string[], owner: string, ...w
 /** What is left of the lease in ms, the least of several. */
 const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...reply.map(Number)) : Number(reply));
 
+/** What a call wants. */
+export interface Wanted {
+  keys: readonly string[];
+  owner: string;
+  /** Whether the program chose this owner, who may have the lock by another call then. */
+  named: boolean;
+  mode: string[];
+  lease: number;
+  renew: boolean;
+  watch: boolean;
+  /** ms to wait; 0 is a try, Infinity is for ever. */
+  wait: number;
+  signal: AbortSignal | undefined;
+}
+
 /** One grant. It outlives the object that the program has. */
 export class Hold {
   private over: AbortController | undefined;
+  readonly keys: readonly string[];
+  readonly owner: string;
+  readonly mode: readonly string[];
+  readonly renew: boolean;
+  readonly watch: boolean;
+  lease: number;
+  until: number;
+  due = 0;
   /** Why it has ended, if it has ended without a release. */
   reason = '';
   released = false;
-  due = 0;
   /** Whether the server is to be asked whether it is still held. */
   look: boolean;
-  /** Whether an older request of this owner got no reply, and may still be obeyed. */
-  doubt = false;
 
-  constructor(
-    readonly keys: readonly string[], readonly owner: string, readonly mode: readonly string[], readonly fence: bigint,
-    public lease: number, public until: number, readonly renew: boolean, readonly watch: boolean,
-  ) {
-    this.look = watch;
+  /** `doubt`: an older request of this owner got no reply, and may still be obeyed. */
+  constructor({ keys, owner, mode, lease, renew, watch }: Wanted, readonly fence: bigint, sent: number, readonly doubt: boolean) {
+    this.keys = keys;
+    this.owner = owner;
+    this.mode = mode;
+    this.lease = lease;
+    this.renew = renew;
+    this.look = this.watch = watch;
+    this.until = sent + lease;
     this.plan();
   }
 

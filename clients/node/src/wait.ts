@@ -1,7 +1,7 @@
 /** A wait in line, or a try: which request is sent when, and what its reply means. */
 
 import { LockError, asLockError, codeOf, passing } from './errors.js';
-import { Hold, type Keeper, about, closed, vary } from './keeper.js';
+import { Hold, type Keeper, type Wanted, about, closed, vary } from './keeper.js';
 import { REPLY } from './link.js';
 import { type Caller, nothing, now } from './timer.js';
 
@@ -19,22 +19,7 @@ function toFence(reply: unknown): bigint {
   if (typeof reply === 'number' && !Number.isSafeInteger(reply)) {
     throw new LockError('ROUNDED', `the client has rounded the fence ${reply}; let it reply with strings`);
   }
-  return BigInt(String(reply));
-}
-
-/** What a call wants. */
-export interface Wanted {
-  keys: readonly string[];
-  owner: string;
-  /** Whether the program chose this owner, who may have the lock by another call then. */
-  named: boolean;
-  mode: string[];
-  lease: number;
-  renew: boolean;
-  watch: boolean;
-  /** ms to wait; 0 is a try, Infinity is for ever. */
-  wait: number;
-  signal: AbortSignal | undefined;
+  return BigInt(typeof reply === 'number' ? reply : String(reply));
 }
 
 /**
@@ -88,45 +73,42 @@ export class Wait implements Caller {
     const { keeper, wanted: { signal, wait } } = this;
     if (keeper.closing) throw closed();
     keeper.waits.add(this);
-    const cancel = () => this.cancel(signal!.reason);
-    signal?.addEventListener('abort', cancel);
-    let hold: Hold | null = null;
+    const cancel = signal && (() => this.cancel(signal.reason));
+    if (cancel) signal.addEventListener('abort', cancel);
+    let hold: Hold | undefined;
     try {
       signal?.throwIfAborted();
-      hold = await this.stand();
-      if (hold) keeper.add(hold);
-      return hold;
+      for (;;) {
+        let pause: number, failure: unknown;
+        try {
+          const sent = now();
+          const reply = await this.ask();
+          this.asking = false;
+          if (reply !== null) {
+            keeper.add((hold = new Hold(this.wanted, toFence(reply), sent, this.again)));
+            return hold;
+          }
+          this.good = now();
+          pause = wait > 0 ? await this.join() : 0;
+        } catch (error) {
+          this.go();
+          pause = this.judge(error);
+          if (!BUSY.has(codeOf(error)!)) failure = error;
+        }
+        const rest = wait > 0 ? this.end - now() : failure ? pause : 0;
+        if (rest > 0) await this.pause(Math.min(pause, rest));
+        this.go();
+        if (rest <= 0 || (wait > 0 && now() >= this.end)) {
+          if (failure) throw failure;
+          return null;
+        }
+      }
     } finally {
-      signal?.removeEventListener('abort', cancel);
+      if (cancel) signal.removeEventListener('abort', cancel);
       if (!hold && this.asked && (wait > 0 || this.asking)) await this.giveUp();
       this.leave();
       keeper.waits.delete(this);
       keeper.link.rest();
-    }
-  }
-
-  private async stand(): Promise<Hold | null> {
-    const { wait } = this.wanted;
-    for (;;) {
-      let pause: number, failure: unknown;
-      try {
-        this.called = false;
-        const hold = await this.once();
-        if (hold) return hold;
-        this.good = now();
-        pause = wait > 0 ? await this.join() : 0;
-      } catch (error) {
-        this.go();
-        pause = this.judge(error);
-        if (!BUSY.has(codeOf(error)!)) failure = error;
-      }
-      const rest = wait > 0 ? this.end - now() : failure ? pause : 0;
-      if (rest > 0) await this.pause(Math.min(pause, rest));
-      this.go();
-      if (rest <= 0 || (wait > 0 && now() >= this.end)) {
-        if (failure) throw failure;
-        return null;
-      }
     }
   }
 
@@ -135,19 +117,14 @@ export class Wait implements Caller {
     if (this.cancelled) throw this.cancelled.reason;
   }
 
-  private async once(): Promise<Hold | null> {
-    const { keeper, wanted: { keys, owner, mode, lease, renew, watch, wait } } = this;
+  private ask(): Promise<unknown> {
+    const { keeper: { link, notify }, wanted: { keys, owner, mode, lease, wait } } = this;
     const args = about('ACQUIRE', keys, owner, 'PX', String(lease), ...mode);
     if (wait > 0) args.push('QUEUE', String(TICKET));
-    if (wait > 0 && keeper.notify && keeper.link.listening) args.push('NOTIFY', keeper.link.channel);
-    const sent = now();
+    if (wait > 0 && notify && link.listening) args.push('NOTIFY', link.channel);
+    this.called = false;
     this.asked = this.asking = true;
-    const reply = await keeper.link.call(keys[0]!, args, REPLY, this);
-    this.asking = false;
-    if (reply === null) return null;
-    const hold = new Hold(keys, owner, mode, toFence(reply), lease, sent + lease, renew, watch);
-    hold.doubt = this.again;
-    return hold;
+    return link.call(keys[0]!, args, REPLY, this);
   }
 
   /** Takes a place among those of this process. Tells after how many ms to ask again. */
