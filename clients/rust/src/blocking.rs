@@ -1,8 +1,8 @@
 //! The same locks for programs without tokio: a call blocks its thread until it has an answer.
 //!
-//! One thread for each [`Locks`] runs what the rest of this crate is made of, so that there is one way to wait, to renew and to
-//! tell of a loss. It ends with the last of them. Each request goes to that thread and back, which costs more processor time than a
-//! connection of the caller's own would. Not to be called inside of async code.
+//! To one server, a request that is answered at once goes over a connection of the thread that calls. All else is done by one more
+//! thread for each [`Locks`], which ends with the last of them: there is one way to wait, to renew and to tell of a loss. Not to be
+//! called inside of async code.
 
 use std::future::{Future, IntoFuture};
 use std::io;
@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::line::{self, Line};
-use crate::{Acquire, Error, Servers};
+use crate::{Acquire, Error, Moment, Servers};
 
 /// How long a drop waits for the server; it is obeyed in the background then.
 const DROP: Duration = Duration::from_secs(2);
 
-/// The thread that does the work, in the process that has it: a child that was forked has none.
+/// The thread that waits and renews, in the process that has it: a child that was forked has none.
 #[derive(Clone, Debug)]
 struct Worker {
     runtime: Handle,
@@ -29,11 +29,11 @@ struct Worker {
 
 impl Worker {
     fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        if self.is_here() {
-            self.runtime.block_on(work)
-        } else {
-            Err(Error::Closed)
-        }
+        self.here()?.block_on(work)
+    }
+
+    fn here(&self) -> Result<&Handle, Error> {
+        self.is_here().then_some(&self.runtime).ok_or(Error::Closed)
     }
 
     fn is_here(&self) -> bool {
@@ -139,6 +139,26 @@ impl Lock {
         });
     }
 
+    /// See [`crate::Lock::until`].
+    pub fn until(&self) -> Moment {
+        self.lock.until()
+    }
+
+    /// See [`crate::Lock::is_capped`].
+    pub fn is_capped(&self) -> bool {
+        self.lock.is_capped()
+    }
+
+    /// Waits until it is renewed, if that has not happened since the last call; [`Error::Lost`] if it is lost before.
+    pub fn renewed(&self) -> Result<(), Error> {
+        self.worker.run(async {
+            tokio::select! {
+                reason = self.lock.lost() => Err(Error::Lost(reason)),
+                () = self.lock.renewed() => Ok(()),
+            }
+        })
+    }
+
     /// Asks the server for a new lease, before a step that must not be done twice; so long, or as long as before.
     pub fn renew(&self, lease: Option<Duration>) -> Result<(), Error> {
         self.worker.run(self.lock.renew(lease))
@@ -151,17 +171,29 @@ impl Lock {
 
     /// Gives the lock back. One that was lost before is [`Error::Lost`].
     pub fn release(mut self) -> Result<(), Error> {
+        let runtime = self.worker.here()?;
         self.is_over = true;
-        self.worker.run(self.lock.give_back())
+        runtime.block_on(self.lock.give_back())
+    }
+
+    /// See [`crate::Lock::leave`].
+    pub fn leave(mut self) {
+        if self.worker.is_here() {
+            self.is_over = true;
+            self.lock.abandon();
+        }
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         if !self.worker.is_here() {
             // It belongs to the parent.
             std::mem::forget(Arc::clone(&self.lock));
-        } else if !self.is_over && Handle::try_current().is_err() {
+        } else if Handle::try_current().is_err() {
             // The program may end at once, and the thread with it. What takes too long goes on in the background.
             let _ = self.worker.run(async {
                 let _ = timeout(DROP, self.lock.give_back()).await;

@@ -17,8 +17,6 @@ use crate::moment::Moment;
 use crate::names::{with_info, Names};
 use crate::Error;
 
-/// How long the task that renews stays when nothing is held.
-const LINGER: Duration = Duration::from_secs(1);
 /// By how much what the server gives may fall short of the lease though nothing caps it.
 const ROUNDING: Duration = Duration::from_millis(20);
 
@@ -195,14 +193,16 @@ impl Line {
                     return;
                 }
                 idle = next.is_none();
-                *kept.wakes.insert(next.unwrap_or(now.after(LINGER)))
+                // What sleeps here does not count the time in which the machine does. And who is given back just now, and comes
+                // again, is no reason to wake: till then there is another look.
+                let soon = now.after(SLICE);
+                *kept.wakes.insert(next.map_or(soon, |next| next.min(soon)))
             };
             if !due.is_empty() {
                 let line = Arc::clone(&self);
                 tokio::spawn(async move { line.renew_all(&due).await });
             }
-            // What sleeps here does not count the time in which the machine does.
-            let _ = timeout(next.left().min(SLICE), self.wake.notified()).await;
+            let _ = timeout(next.left(), self.wake.notified()).await;
         }
     }
 
@@ -350,7 +350,8 @@ impl Line {
         }
         match reply {
             Ok(0) => {
-                let reason = self.why(hold, |key| hold.names.release_one(key, hold.fence)).await;
+                let why = self.why(hold, |key| hold.names.release_one(key, hold.fence));
+                let reason = Box::pin(why).await;
                 Err(self.found(hold, reason))
             }
             Ok(_) => Ok(()),

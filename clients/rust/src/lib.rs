@@ -171,6 +171,10 @@ impl Lock {
 
     /// Leaves it to its lease, or to somebody else who knows its owner and its fence.
     pub fn leave(self) {
+        self.abandon();
+    }
+
+    fn abandon(&self) {
         self.hold.end(None);
         self.line.forget(&self.hold);
     }

@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
+use redis::{Cmd, ConnectionLike, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch, Notify, OnceCell, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::keeper::Kept;
 use crate::names::Names;
-use crate::servers::{Connection, Servers};
+use crate::servers::{value, Connection, Servers};
 
 /// How long a reply may take, if not said otherwise.
 pub(crate) const REPLY: Duration = Duration::from_secs(5);
@@ -20,6 +20,8 @@ pub(crate) const REPLY: Duration = Duration::from_secs(5);
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
 /// Connections that wait, at most. Whoever finds none asks now and then, and keeps its place.
 const SEATS: usize = 16;
+/// Connections for callers who block their threads, at most; more callers at the same moment share the one for all.
+const OWN: usize = 8;
 /// How often a request that may be repeated is sent.
 const TRIES: u32 = 3;
 
@@ -35,6 +37,8 @@ pub(crate) struct Line {
     /// Made by whoever needs it first. Whoever finds it broken puts an empty cell in its place.
     shared: Mutex<Arc<OnceCell<Connection>>>,
     idle: Mutex<Vec<Connection>>,
+    /// For those who block their threads.
+    own: Vec<Mutex<Option<redis::Connection>>>,
     pub(crate) seats: Arc<Semaphore>,
     pub(crate) kept: Mutex<Kept>,
     pub(crate) wake: Notify,
@@ -76,7 +80,9 @@ impl Drop for Busy {
 
 impl Line {
     pub(crate) fn new(servers: Servers, reply: Duration, alive: Option<oneshot::Sender<()>>) -> Self {
+        let own = if alive.is_some() { OWN } else { 0 };
         Self {
+            own: (0..own).map(|_| Mutex::default()).collect(),
             servers,
             reply,
             shared: Mutex::default(),
@@ -96,6 +102,25 @@ impl Line {
 
     pub(crate) fn is_closed(&self) -> bool {
         *self.closed.borrow()
+    }
+
+    /// Sends a request on the thread of a caller who blocks it anyway, which spares the way to another thread and back. Returns
+    /// `None` if it is to go over the connection that all share, which says what is the matter if there is no other.
+    pub(crate) fn send_here(&self, names: &Names, cmd: &Cmd) -> Option<RedisResult<Value>> {
+        let mut own = self.own.iter().find_map(|own| own.try_lock().ok())?;
+        // A hold is tied to the connection that renews it. And what close has not seen here must not be left behind.
+        if names.tied.is_some() || self.is_closed() {
+            return None;
+        }
+        let mut connection = match own.take() {
+            Some(connection) => connection,
+            None => self.servers.connect_here(self.reply.min(SLICE))?,
+        };
+        let reply = connection.req_command(cmd).and_then(value);
+        if !reply.as_ref().is_err_and(is_stale) {
+            *own = Some(connection);
+        }
+        Some(reply)
     }
 
     /// Sends a request over the connection that all share.
@@ -131,12 +156,16 @@ impl Line {
 
     /// A connection takes several round trips, more than a request for a short lease may take.
     async fn open(&self, cell: &OnceCell<Connection>, limit: Duration) -> RedisResult<Connection> {
+        if let Some(connection) = cell.get().filter(|connection| !connection.is_named()) {
+            return Ok(connection.clone());
+        }
         let open = async {
             let connection = cell.get_or_try_init(|| self.servers.connect(self.reply)).await?.clone();
             self.servers.check(&connection).await?;
             Ok(connection)
         };
-        within(limit.max(SLICE).min(self.reply), open).await
+        // Futures of rare steps have a place of their own: it takes time to move what is large.
+        Box::pin(within(limit.max(SLICE).min(self.reply), open)).await
     }
 
     /// Uses the connection in this cell no more. Others may have replaced it meanwhile.
@@ -185,7 +214,10 @@ impl Line {
 
     /// Sends a request that may be sent twice. Returns the least of the numbers in the reply.
     pub(crate) async fn ask(&self, names: &Names, cmd: &Cmd, limit: Duration) -> RedisResult<i64> {
-        again(|| async { self.send(names, cmd, limit).await.and_then(least) }).await
+        match self.send_here(names, cmd).map(|reply| reply.and_then(least)) {
+            Some(reply) if !reply.as_ref().is_err_and(is_passing) => reply,
+            _ => again(|| async { self.send(names, cmd, limit).await.and_then(least) }).await,
+        }
     }
 
     /// Sends a request so many times in the background, each until it is answered, or until this time is over; once the locks
@@ -241,6 +273,9 @@ impl Line {
         let rest = within(self.reply, rest).await;
         lock(&self.idle).clear();
         *lock(&self.shared) = Arc::default();
+        for own in &self.own {
+            *lock(own) = None;
+        }
         rest
     }
 }

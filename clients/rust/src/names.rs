@@ -22,7 +22,7 @@ impl Names {
 
     /// One command for one key, another for several.
     fn request(&self, one: &str, many: &str) -> Cmd {
-        let mut request = Cmd::new();
+        let mut request = Cmd::with_capacity(12, 256);
         if let [key] = self.keys.as_slice() {
             request.arg(one).arg(key).arg(&self.owner);
         } else {

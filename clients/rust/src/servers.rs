@@ -89,6 +89,15 @@ impl Servers {
         self.open(limit, config, in_resp3).await
     }
 
+    /// A connection that blocks the thread of its user, for so long at most; only to one server that nobody replaces.
+    pub(crate) fn connect_here(&self, limit: Duration) -> Option<redis::Connection> {
+        let Way::One(client) = &self.0 else { return None };
+        let connection = client.get_connection_with_timeout(limit).ok()?;
+        connection.set_read_timeout(Some(limit)).ok()?;
+        connection.set_write_timeout(Some(limit)).ok()?;
+        Some(connection)
+    }
+
     pub(crate) fn can_tell(&self) -> bool {
         !self.are_cluster() && !matches!(self.0, Way::Own(_))
     }
@@ -144,13 +153,18 @@ type Named = Option<Box<redis::ConnectionAddr>>;
 #[derive(Clone)]
 pub(crate) enum Connection {
     /// And the address of the primary, where sentinels have named it.
-    One(MultiplexedConnection, #[cfg_attr(not(feature = "sentinel"), expect(dead_code))] Named),
+    One(MultiplexedConnection, Named),
     #[cfg(feature = "cluster")]
     Cluster(redis::cluster_async::ClusterConnection),
     Own(Sender),
 }
 
 impl Connection {
+    /// Whether its server may have been replaced: see [`Servers::check`].
+    pub(crate) fn is_named(&self) -> bool {
+        matches!(self, Self::One(_, Some(_)))
+    }
+
     /// Sends a request to the server that has this key.
     pub(crate) async fn send(&mut self, cmd: &Cmd, _key: &[u8]) -> RedisResult<Value> {
         let reply = match self {
@@ -159,7 +173,7 @@ impl Connection {
             Self::Cluster(connection) => {
                 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
                 let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(_key, SlotAddr::Master));
-                connection.route_command(cmd.clone(), RoutingInfo::SingleNode(route)).await
+                Box::pin(connection.route_command(cmd.clone(), RoutingInfo::SingleNode(route))).await
             }
             Self::Own(send) => send(cmd.clone()).await,
         };
@@ -188,7 +202,7 @@ impl Connection {
 }
 
 /// A reply of the server, which may be an error.
-fn value(reply: Value) -> RedisResult<Value> {
+pub(crate) fn value(reply: Value) -> RedisResult<Value> {
     match reply {
         Value::ServerError(error) => Err(error.into()),
         value => Ok(value),

@@ -75,6 +75,47 @@ fn a_guard_for_threads() {
     drop((locks, more, held));
 }
 
+#[test]
+fn a_guard_tells_of_its_times_and_may_be_left() {
+    let server = Server::start();
+    let locks = locks(&server);
+    let lock = locks.acquire_with(["k"], |asked| asked.lease(Duration::from_secs(3))).unwrap();
+    let before = lock.until();
+    lock.renewed().unwrap();
+    assert!(lock.until() > before && !lock.is_capped());
+    server.ask("LOCK.BREAK k");
+    while lock.renewed().is_ok() {} // it may have been renewed again before
+    assert_eq!(lock.lost_reason().as_deref(), Some("broken"));
+
+    let lock = locks.acquire_with(["k"], |asked| asked.max_hold(Duration::from_secs(20))).unwrap();
+    assert!(lock.is_capped());
+    lock.leave();
+    locks.close().unwrap();
+    assert_eq!(server.holders("k"), 1);
+}
+
+#[test]
+fn connections_of_callers_come_and_go() {
+    let server = Server::start();
+    let connections = || {
+        let list: String = redis::from_redis_value(server.ask("CLIENT LIST TYPE normal")).unwrap();
+        list.lines().count()
+    };
+    let (locks, of_the_test) = (locks(&server), connections());
+    let lock = locks.acquire("k").unwrap();
+    assert_eq!(connections(), of_the_test + 1, "there is no other one where nobody waits");
+    for _ in 0..2 {
+        server.ask("CLIENT KILL TYPE normal SKIPME yes");
+        assert!(!lock.ttl().unwrap().is_zero());
+        server.ask("CLIENT KILL TYPE normal SKIPME yes");
+        locks.try_acquire("l").unwrap().release().unwrap();
+    }
+    locks.close().unwrap();
+    assert!(server.is_idle("k"));
+    until("only that of this test is left", 20.0, || connections() == 1);
+    drop(lock);
+}
+
 /// redis-rs in its default settings would give up each request after half a second.
 #[test]
 fn waits_beside_patient_clients_keep_their_places() {
