@@ -1,7 +1,6 @@
 //! The driver of clients/conformance. What it is asked for stands there.
 
 use std::collections::HashMap;
-use std::future::IntoFuture;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -85,7 +84,7 @@ async fn acquire(who: &str, request: &Json) -> Json {
         "semaphore" => asked.permits(request["limit"].as_u64().unwrap() as u32, 1),
         _ => asked,
     };
-    let call = tokio::spawn(asked.into_future());
+    let call = tokio::spawn(async { asked.await });
     with(|state| state.calls.insert(who.to_owned(), call.abort_handle()));
     let lock = match call.await {
         Ok(Ok(lock)) => lock,
@@ -93,9 +92,8 @@ async fn acquire(who: &str, request: &Json) -> Json {
         Err(_) => return json!({"outcome": "cancelled"}),
     };
     let (fence, lost, name) = (lock.fence(), lock.lost(), who.to_owned());
-    let told = async move { say("lost", &name, json!({"reason": lost.await})) };
     with(|state| {
-        state.listeners.spawn(told);
+        state.listeners.spawn(async move { say("lost", &name, json!({"reason": lost.await})) });
         state.locks.insert(who.to_owned(), Arc::new(lock));
     });
     json!({"outcome": "held", "fence": fence})
@@ -134,12 +132,14 @@ fn lock(who: &str) -> Arc<Lock> {
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("{panic}");
+        std::process::exit(1); // a task would end alone
+    }));
     let runtime = Runtime::new().unwrap();
-    let cannot = json!({
-        "fork": "a tokio runtime does not live on in a child that was forked",
-        "pool": "there is no pool: all share one connection for short requests",
-    });
-    say("hello", "", json!({"cannot": cannot}));
+    let fork = "a tokio runtime does not live on in a child that was forked";
+    let pool = "there is no pool: all share one connection for short requests";
+    say("hello", "", json!({"cannot": {"fork": fork, "pool": pool}}));
     for line in std::io::stdin().lines() {
         let request: Json = serde_json::from_str(&line.unwrap()).unwrap();
         runtime.spawn(async move {
