@@ -45,12 +45,16 @@ impl Plain<'_> {
             .is_some_and(|hold| hold.owner.as_bytes() != self.owner && hold.is_live(self.clock.now))
     }
 
-    /// Ends the hold of its owner, who may have named it by the fence. Returns whether the lock is free by this; if not, that
-    /// takes a step.
-    pub(crate) fn release(self, manager: &mut LockManager, lock: &Lock, named: Option<Fence>) -> bool {
-        let Some(hold) = lock.plain_hold().filter(|hold| hold.is_live(self.clock.now)) else { return false };
+    /// Ends the hold of its owner, who may have named it by the fence; its fence. Returns `None` if that takes a step.
+    pub(crate) fn release(
+        self,
+        manager: &mut LockManager,
+        lock: &Lock,
+        named: Option<Fence>,
+    ) -> Option<Fence> {
+        let hold = lock.plain_hold().filter(|hold| hold.is_live(self.clock.now))?;
         if hold.owner.as_bytes() != self.owner || named.is_some_and(|named| named != hold.fence) {
-            return false;
+            return None;
         }
         manager.leases.remove(self.db, hold);
         manager.history.record_hold(hold.fence, self.clock);
@@ -61,7 +65,7 @@ impl Plain<'_> {
             manager.ledger.remember(of, fence, Deed::Release, Done { fence, at });
             manager.fit_ledger();
         }
-        true
+        Some(hold.fence)
     }
 }
 
@@ -129,12 +133,12 @@ mod tests {
         let (lock, fence) = A.grant(manager, lease()).unwrap();
         let (b, over) = (Plain { owner: b"b", ..A }, Clock { now: Moment(12_000), ..CLOCK });
         assert_eq!((lock.plain_hold().unwrap().fence, manager.leases.len()), (fence, 1));
-        assert!(!b.release(manager, &lock, None), "it has not got it");
+        assert_eq!(b.release(manager, &lock, None), None, "it has not got it");
         assert!(b.is_refused(&lock) && !A.is_refused(&lock));
         assert!(!Plain { clock: over, ..b }.is_refused(&lock), "it is over");
-        assert!(!A.release(manager, &lock, Some(Fence::MIN)), "that is another hold");
-        assert!(!Plain { clock: over, ..A }.release(manager, &lock, None), "it is over");
-        assert!(A.release(manager, &lock, Some(fence)));
+        assert_eq!(A.release(manager, &lock, Some(Fence::MIN)), None, "that is another hold");
+        assert_eq!(Plain { clock: over, ..A }.release(manager, &lock, None), None, "it is over");
+        assert_eq!(A.release(manager, &lock, Some(fence)), Some(fence));
         assert_eq!((manager.leases.len(), manager.stats.released.get()), (0, 1));
     }
 }

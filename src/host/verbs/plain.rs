@@ -1,14 +1,16 @@
-//! The [plain way](crate::primitive::plain) of LOCK.ACQUIRE and LOCK.RELEASE, where nobody reads the stream of changes.
+//! The [plain way](crate::primitive::plain) of LOCK.ACQUIRE and LOCK.RELEASE.
 
 use super::super::api::{rm, Ctx, Str};
 use super::super::handler::Call;
 use super::super::key::OpenKey;
 use super::super::notify::{self, Event};
 use super::super::state::{self, Host};
-use super::super::{clock, hearing, reply};
+use super::super::{clock, hearing, replicate, reply};
+use crate::command::effect::stream::LockEffect;
+use crate::command::effect::HoldEffect;
 use crate::error::LockError;
 use crate::primitive::plain::{self, Plain};
-use crate::primitive::{Fence, Lease, Lock};
+use crate::primitive::{Clock, Fence, Lease, Lock};
 
 /// How far it went.
 pub(super) enum Went<'c> {
@@ -44,7 +46,9 @@ pub(super) fn acquire<'c>(
         let request = request(host, call, key, owner)?;
         let (lock, fence) = request.grant(&mut host.manager, lease)?;
         open.put(lock);
-        changed(host, ctx, name);
+        if changed(host, ctx, name) {
+            tell_granted(ctx, name, &mut open, request.clock);
+        }
         Some(fence)
     });
     let Some(fence) = fence else { return Ok(Went::ToKey(open)) };
@@ -66,12 +70,12 @@ pub(super) fn release<'c>(
     let is_free = state::with(|host| {
         let Some(lock) = open.value().filter(|lock| lock.plain_hold().is_some()) else { return false };
         let Some(request) = request(host, call, key, owner) else { return false };
-        let is_free = request.release(&mut host.manager, lock, named);
-        if is_free {
-            open.delete();
-            changed(host, ctx, name);
+        let Some(fence) = request.release(&mut host.manager, lock, named) else { return false };
+        open.delete();
+        if changed(host, ctx, name) {
+            replicate::lock(ctx, name, &[LockEffect::Free(fence)]);
         }
-        is_free
+        true
     });
     if !is_free {
         return Ok(Went::ToKey(open));
@@ -82,23 +86,35 @@ pub(super) fn release<'c>(
     Ok(Went::Through)
 }
 
-/// What is asked. Returns `None` where this server decides nothing, somebody is to be told what it decides, or the way is not
-/// open.
+/// What is asked. Returns `None` where this server decides nothing, or the way is not open.
 #[inline]
 fn request<'a>(host: &mut Host, call: &Call, key: &'a [u8], owner: &'a [u8]) -> Option<Plain<'a>> {
-    if !host.is_primary || host.listeners.any(call.ctx) || !plain::is_open(&host.manager, key) {
+    if !host.is_primary || !plain::is_open(&host.manager, key) {
         return None;
     }
     Some(Plain { clock: clock::read(), db: call.db(), key, owner })
 }
 
-/// What every change of a lock is followed by.
+/// What every change of a lock is followed by. Returns whether somebody is to be told of it; a change that nobody is told of
+/// is counted.
 #[inline]
-fn changed(host: &mut Host, ctx: Ctx, name: Str) {
-    host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
+fn changed(host: &mut Host, ctx: Ctx, name: Str) -> bool {
+    let is_told = host.listeners.any(ctx);
+    if !is_told {
+        host.unreplicated_changes = host.unreplicated_changes.saturating_add(1);
+    }
     rm!(RedisModule_SignalModifiedKey(ctx.as_ptr(), name.as_ptr()));
     if let Some(deadline) = host.manager.take_soonest() {
         host.timer.wake_by(deadline);
     }
     hearing::hear_of_clients(host, ctx);
+    is_told
+}
+
+/// Tells replicas and the AOF of a grant.
+#[inline(never)]
+fn tell_granted(ctx: Ctx, name: Str, open: &mut OpenKey<Lock>, clock: Clock) {
+    if let Some(hold) = open.value().and_then(|lock| lock.plain_hold()) {
+        replicate::lock(ctx, name, &[LockEffect::Hold(HoldEffect::of(hold, clock))]);
+    }
 }

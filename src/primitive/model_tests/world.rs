@@ -99,10 +99,7 @@ impl World {
     ) -> Option<Fence> {
         let request = self.plain(key, owner);
         let lock = self.keyspace.get(&key).filter(|_| self.goes_plainly(key))?;
-        let fence = lock.plain_hold()?.fence;
-        if !request.release(&mut self.manager, lock, named) {
-            return None;
-        }
+        let fence = request.release(&mut self.manager, lock, named)?;
         self.keyspace.remove(&key);
         self.store(key, Lock::free(), &[Effect::Ended { fence, how: HoldEnd::Released }]);
         self.went_plainly += 1;
