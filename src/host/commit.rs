@@ -10,7 +10,7 @@ use super::state::{self, Host};
 use super::{clock, hearing};
 use crate::command::effect::stream::effects_of;
 use crate::error::LockError;
-use crate::primitive::group_step::Part;
+use crate::primitive::step::group::Part;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, Step, WaiterId};

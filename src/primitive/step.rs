@@ -3,6 +3,8 @@
 //! somebody who could have it waits.
 
 mod cooldowns;
+pub(crate) mod group;
+pub(crate) mod locks;
 mod orphans;
 mod preempt;
 mod reinstate;
@@ -14,7 +16,7 @@ use super::broken::broken;
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::hold::Mark;
 use super::ledger::{Ended, HoldEnd, Named};
-use super::locks::{AtHand, Locks};
+use self::locks::{AtHand, Locks};
 use super::manager::Rollback;
 use super::reentry::Exit;
 use super::wait_queue::{Caps, Changed, Full, QueueNode};

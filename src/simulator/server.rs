@@ -17,7 +17,7 @@ use crate::primitive::allowance::Allowance;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
-use crate::primitive::group_step::Part;
+use crate::primitive::step::group::Part;
 use crate::primitive::recovery::{encoding, Length};
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Clock, Effect, GroupStep, Hold, Lock, LockManager, Locks, Moment, Step};

@@ -10,7 +10,7 @@ use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
-use crate::primitive::group_step::Part;
+use crate::primitive::step::group::Part;
 use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::plain::{self, Plain};
 use crate::primitive::wait_queue::Keys;

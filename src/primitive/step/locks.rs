@@ -1,15 +1,16 @@
-//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::GroupStep)). What a request may ask of
+//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::group::GroupStep)). What a request may ask of
 //! them stands here once, for any number: it takes all or none, all holds of one grant have one fence, and who waits
 //! holds nothing meanwhile.
 
 use smallvec::SmallVec;
 
-use super::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
-use super::effect::{Effect, Recipient, WaitEnd};
-use super::manager::Rollback;
-use super::wait_queue::{Caps, Full, Position};
-use super::waiter::{AcquireRequest, WaitEdge, Waiter, WaiterId, WaiterKind};
-use super::{Clock, Fence, Lock, LockManager, Moment, Permits, Step};
+use super::Step;
+use crate::primitive::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
+use crate::primitive::effect::{Effect, Recipient, WaitEnd};
+use crate::primitive::manager::Rollback;
+use crate::primitive::wait_queue::{Caps, Full, Position};
+use crate::primitive::waiter::{AcquireRequest, WaitEdge, Waiter, WaiterId, WaiterKind};
+use crate::primitive::{Clock, Fence, Lock, LockManager, Moment, Permits};
 
 /// Locks with their keys.
 pub(crate) type AtHand<'k, 'l> = SmallVec<[(&'k [u8], &'l Lock); 1]>;
@@ -133,7 +134,7 @@ pub(crate) trait Locks<'k> {
 
     /// Puts a waiter into all of the queues at once, in place of its owner's earlier waits for any of the locks; one that
     /// upgrades a hold comes before all others, who have to wait for that hold in any case. It gets the number that
-    /// [`Waiters::next_id`](super::wait_queue::Waiters::next_id) told.
+    /// [`Waiters::next_id`](crate::primitive::wait_queue::Waiters::next_id) told.
     fn enqueue(
         &mut self,
         request: AcquireRequest,

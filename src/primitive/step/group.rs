@@ -4,12 +4,12 @@
 
 use smallvec::SmallVec;
 
-use super::effect::{Effect, Recipient, WaitEnd};
 use super::locks::{AtHand, Locks};
-use super::step::{Next, Step};
-use super::waiter::WaiterId;
-use super::work_list::Work;
-use super::{Clock, Lock, LockManager};
+use super::{Next, Step};
+use crate::primitive::effect::{Effect, Recipient, WaitEnd};
+use crate::primitive::waiter::WaiterId;
+use crate::primitive::work_list::Work;
+use crate::primitive::{Clock, Lock, LockManager};
 use crate::limits::HOLDS_MAX;
 
 /// One of the locks, and what follows for it.
