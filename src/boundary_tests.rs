@@ -115,15 +115,16 @@ fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
     let known: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
     // What the layer exports under its own name, and where it is from.
     let top = code(&folder.join("mod.rs"));
-    let exports = top.split(';').filter_map(|item| item.trim().strip_prefix("pub")?.split_once(" use ")).flat_map(
-        |(_, tree)| {
+    let exports = top
+        .split(';')
+        .filter_map(|item| item.trim().strip_prefix("pub")?.split_once(" use "))
+        .flat_map(|(_, tree)| {
             let tree: String = tree.split_whitespace().collect();
             paths(&tree).into_iter().map(|path| {
                 let (module, name) = path.split_once("::").unwrap();
                 (name.to_owned(), module.to_owned())
             })
-        },
-    );
+        });
     let exports: BTreeMap<String, String> = exports.collect();
     assert_eq!(exports.is_empty(), layer == "host", "{layer} exports {exports:?}");
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

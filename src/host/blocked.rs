@@ -15,7 +15,6 @@ use super::elsewhere::Elsewhere;
 use crate::command::spec::Spec;
 use crate::command::{acquire, convert, group, latch, observe};
 use crate::primitive::effect::WaitEnd;
-use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Table;
 use crate::primitive::{Fence, WaiterId};
 
@@ -62,8 +61,8 @@ pub(super) struct ReplySpec {
 
 /// What a waiting client is told.
 pub(super) enum Answer {
-    /// It has the lock: where to undo that, and the fence.
-    Granted(Recheck, Fence),
+    /// It has the lock, under this fence.
+    Granted(Fence),
     /// What it watched for is so.
     Met,
     /// Nothing.
@@ -189,14 +188,6 @@ impl Blocked {
             }
         }
         user.may_run(&words)
-    }
-
-    /// Grants that their clients have not heard of.
-    pub(super) fn grants(&mut self) -> impl Iterator<Item = &mut Recheck> {
-        self.clients.values_mut().filter_map(|client| match &mut client.answer {
-            Some(Answer::Granted(grant, _)) => Some(grant),
-            _ => None,
-        })
     }
 
     /// All that have no answer yet: the waiter, its client, and whether it only watches.

@@ -73,7 +73,7 @@ fn reply_to(ctx: Ctx, client: &Client, words: Words) {
             reply::error(ctx, &LockError::Limit { is: *limit });
             return;
         }
-        Some(Answer::Granted(_, fence)) => {
+        Some(Answer::Granted(fence)) => {
             if let Some(owner) = &client.reply_spec.generated_owner {
                 reply::array(ctx, 2);
                 reply::text(ctx, owner);
@@ -115,7 +115,7 @@ impl<'a> Words<'a> {
         let name = self.key(command)?;
         let now = clock::now();
         let report = key::read(ctx, name, |lock| match answer {
-            Answer::Granted(_, fence) => {
+            Answer::Granted(fence) => {
                 let hold = lock.and_then(|lock| lock.hold_with(*fence));
                 let fallback = || Report { fence: Some(*fence), reason: "granted", ..Report::default() };
                 Some(hold.map_or_else(fallback, |hold| Report::held(hold, "granted", now)))
@@ -183,12 +183,12 @@ unsafe extern "C" fn on_free(_ctx: *mut RawCtx, data: *mut c_void) {
     catch_panic("free", || {
         state::with(|host| {
             let Some(client) = host.blocked.remove(WaiterId(data as u64)) else { return };
-            if let Some(Answer::Granted(grant, _)) = client.answer {
+            if let Some(Answer::Granted(fence)) = client.answer {
                 if client.replied {
-                    host.delivered.push(Delivered { client: client.id, grant });
+                    host.delivered.push(Delivered { client: client.id, fence });
                     host.after_sleep.ask(host.timer.ctx(), ticks::on_turn);
                 } else {
-                    host.tell(|manager| manager.grant_unread(grant));
+                    host.tell(|manager| manager.grant_unread(fence));
                 }
             }
         });

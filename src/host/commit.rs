@@ -11,8 +11,6 @@ use super::{clock, hearing};
 use crate::command::effect::stream::effects_of;
 use crate::error::LockError;
 use crate::primitive::step::group::Part;
-use crate::primitive::manager::rechecks::Recheck;
-use crate::primitive::wait_queue::Keys;
 use crate::primitive::{Clock, Effect, Fence, GroupStep, Lock, Step, WaiterId};
 
 /// Where a change takes place, and on whose behalf.
@@ -131,9 +129,7 @@ impl Commit<'_> {
                     (changed, holder_changed) = (true, true);
                     events.push(Event::Acquired);
                     if let Some(waiter) = to {
-                        let keys: Keys = self.group.iter().map(|name| name.as_bytes().into()).collect();
-                        let grant = Recheck { db, keys, rollback: Some(fence) };
-                        answer_with(host, waiter, grant, fence, self.group);
+                        answer_with(host, waiter, fence, self.group);
                     }
                 }
                 Effect::Reinstated { .. } => {
@@ -179,11 +175,11 @@ impl Commit<'_> {
 }
 
 /// Gives a waiting client its grant, if it may still have it.
-fn answer_with(host: &mut Host, waiter: WaiterId, grant: Recheck, fence: Fence, names: &[Str]) {
+fn answer_with(host: &mut Host, waiter: WaiterId, fence: Fence, names: &[Str]) {
     if host.blocked.is_permitted(waiter, names) {
-        host.blocked.answer(waiter, Answer::Granted(grant, fence));
+        host.blocked.answer(waiter, Answer::Granted(fence));
     } else {
         host.blocked.answer(waiter, Answer::Failed(NOT_PERMITTED));
-        host.tell(|manager| manager.grant_unread(grant));
+        host.tell(|manager| manager.grant_unread(fence));
     }
 }

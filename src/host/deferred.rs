@@ -14,14 +14,12 @@ use super::blocked::Answer;
 use super::elsewhere::{self, reads_replicas, Elsewhere};
 use super::key::read;
 use super::keyspace::ServerKeyspace;
-use super::slot_scope::SlotScope;
 use super::state::{self, Delivered, Host};
 use super::{clock, cluster, hearing, journal, observe, replicate};
 use crate::command::effect::window::WindowEffect;
 use crate::error::LockError;
 use crate::limits::RUN_BUDGET_US;
 use crate::primitive::driver;
-use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::table::Set;
 use crate::primitive::{LockManager, Moment, WaiterId};
 
@@ -43,7 +41,7 @@ pub(super) fn run(ctx: Ctx) {
     tell_of_recovery(ctx);
     let end = Moment(start.0.saturating_add(RUN_BUDGET_US));
     let in_budget = || clock::now() < end;
-    end_waits(start, in_budget);
+    driver::end_due_waits(&mut ServerKeyspace::of_work(ctx, &in_budget), start, in_budget);
     // Without knowing whose a slot is nothing may be decided, and nobody sent away.
     let has_keys = state::with(|host| host.has_keys_to_open(start));
     let is_blind = has_keys && cluster::is_blind(ctx);
@@ -52,8 +50,7 @@ pub(super) fn run(ctx: Ctx) {
     while may_look && in_budget() && observe::look_at_next(ctx) {}
     while in_budget() && observe::answer_next() {}
     if may_write {
-        let next = || state::with(|host| host.manager.next_look(start, in_budget));
-        while in_budget() && next().is_some_and(|recheck| look_at(ctx, recheck, in_budget)) {}
+        driver::look_at_due(&mut ServerKeyspace::of_work(ctx, &in_budget), start, in_budget, is_connected);
     }
     while in_budget() && state::with(|host| host.manager.dropped.give_back_some()) {}
     state::with(|host| {
@@ -187,37 +184,18 @@ fn has_replicas(ctx: Ctx) -> bool {
     state::with(|host| host.listeners.are_enough(ctx))
 }
 
-/// Waits that are over. They change no data, so they end during a pause too.
-fn end_waits(now: Moment, in_budget: impl Fn() -> bool) {
-    state::with(|host| {
-        while in_budget() {
-            let Some((client, why)) = host.manager.end_due_wait(now) else { break };
-            host.blocked.answer(client, Answer::WaitEnded(why));
-        }
-    });
-}
-
 /// Grants whose reply was given in the last turn of the event loop: confirmed if the client is there to read it,
 /// to be taken back otherwise.
 pub(super) fn confirm_delivered(host: &mut Host) {
-    while let Some(Delivered { client, grant }) = host.delivered.pop() {
-        match grant.rollback {
-            Some(fence) if is_connected(client) => host.manager.confirm(fence),
-            _ => host.tell(|manager| manager.grant_unread(grant)),
+    while let Some(Delivered { client, fence }) = host.delivered.pop() {
+        if is_connected(client) {
+            host.manager.confirm(fence);
+        } else {
+            host.tell(|manager| manager.grant_unread(fence));
         }
     }
 }
 
 fn is_connected(client: u64) -> bool {
     rm!(RedisModule_GetClientInfoById(std::ptr::null_mut(), client)) == OK
-}
-
-/// Looks at a lock. Always true, for loops.
-fn look_at(ctx: Ctx, recheck: Recheck, in_budget: impl Fn() -> bool + Copy) -> bool {
-    rm!(RedisModule_SelectDb(ctx.as_ptr(), recheck.db));
-    driver::look_at(&mut ServerKeyspace::of_work(ctx, &in_budget), recheck, is_connected);
-    if !state::with(|host| host.manager.observers.is_quiet()) {
-        observe::after_step(ctx, SlotScope::All);
-    }
-    true
 }

@@ -173,7 +173,7 @@ unsafe extern "C" fn on_swap(
         // SAFETY: for this event the server passes this structure.
         let swapped = unsafe { &*data.cast::<raw::RedisModuleSwapDbInfo>() };
         let (first, second) = (swapped.dbnum_first, swapped.dbnum_second);
-        state::with(|host| host.swap_databases(first, second));
+        state::with(|host| host.tell(|manager| manager.swapped(first, second, clock::now())));
     });
 }
 

@@ -1,16 +1,16 @@
 //! The server's keyspace, as the loop around the steps sees it.
 
-use super::api::{Ctx, OwnString, Str};
-use super::blocked::NOT_A_LOCK;
+use super::api::{rm, Ctx, OwnString, Str};
+use super::blocked::{Answer, NOT_A_LOCK};
 use super::commit::{change_group, change_one, Origin};
 use super::failed_waits::fail_waits;
 use super::key::{touch, LockKey};
 use super::slot_scope::SlotScope;
-use super::{clock, cluster, state};
+use super::{clock, cluster, observe, state};
 use crate::error::LockError;
 use crate::primitive::driver::{Keyspace, NotALock};
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{GroupStep, LockManager, Step};
+use crate::primitive::{GroupStep, LockManager, Step, WaitEnd, WaiterId};
 
 /// How long to wait, in ms, before looking again at a lock whose slot is not ours.
 const AWAY_MS: u64 = 1_000;
@@ -74,8 +74,22 @@ impl Keyspace for ServerKeyspace<'_> {
         self.scope.has(key)
     }
 
+    fn select(&mut self, db: i32) {
+        rm!(RedisModule_SelectDb(self.origin.ctx.as_ptr(), db));
+    }
+
     fn is_away(&mut self, _db: i32, key: &[u8]) -> bool {
         !cluster::owns(self.origin.ctx, OwnString::new(key).as_str())
+    }
+
+    fn wait_ended(&mut self, id: WaiterId, why: WaitEnd) {
+        state::with(|host| host.blocked.answer(id, Answer::WaitEnded(why)));
+    }
+
+    fn looked(&mut self) {
+        if !state::with(|host| host.manager.observers.is_quiet()) {
+            observe::after_step(self.origin.ctx, SlotScope::All);
+        }
     }
 
     fn turn_away(&mut self, db: i32, key: &[u8]) {

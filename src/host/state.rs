@@ -12,10 +12,10 @@ use super::replicate::Listeners;
 use super::subscriptions::Subscriptions;
 use super::wake_timer::WakeTimer;
 use super::{config, rights};
-use crate::primitive::manager::rechecks::{Recheck, Rechecks};
+use crate::primitive::manager::rechecks::Rechecks;
 use crate::primitive::manager::Gate;
 use crate::primitive::table::Table;
-use crate::primitive::{Effect, LockManager, Moment, WaiterId};
+use crate::primitive::{Effect, Fence, LockManager, Moment, WaiterId};
 
 /// All that the module keeps outside the keyspace.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -68,7 +68,7 @@ pub(super) struct IdleTimeout {
 /// A grant whose client has been sent its reply.
 pub(super) struct Delivered {
     pub(super) client: u64,
-    pub(super) grant: Recheck,
+    pub(super) fence: Fence,
 }
 
 impl Host {
@@ -145,13 +145,6 @@ impl Host {
     pub(super) fn forget_looks(&mut self) {
         self.manager.rechecks = Rechecks::default();
         self.delivered.clear();
-    }
-
-    /// Two databases have changed places, and so have the grants that may have to be taken back.
-    pub(super) fn swap_databases(&mut self, first: i32, second: i32) {
-        self.tell(|manager| manager.swapped(first, second, super::clock::now()));
-        let delivered = self.delivered.iter_mut().map(|delivered| &mut delivered.grant);
-        delivered.chain(self.blocked.grants()).for_each(|grant| grant.swap(first, second));
     }
 }
 

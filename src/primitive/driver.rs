@@ -5,7 +5,7 @@ use super::allowance::Allowance;
 use super::manager::rechecks::Recheck;
 use super::wait_queue::Keys;
 use super::work_list::Work;
-use super::{GroupStep, LockManager, Locks, Step};
+use super::{GroupStep, LockManager, Locks, Moment, Step, WaitEnd, WaiterId};
 
 /// The key holds something that is not a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +26,17 @@ pub(crate) trait Keyspace {
     /// Whether the command at hand may open this key.
     fn may_open(&self, key: &[u8]) -> bool;
 
+    /// A look at locks of this database begins.
+    fn select(&mut self, db: i32);
+
     /// Whether the slot of this lock is another server's.
     fn is_away(&mut self, db: i32, key: &[u8]) -> bool;
+
+    /// The client of this waiter is told that its wait has ended without a grant.
+    fn wait_ended(&mut self, id: WaiterId, why: WaitEnd);
+
+    /// A lock was looked at: those who only watch it may have to be told.
+    fn looked(&mut self);
 
     /// Ends the waits for a lock that is away. One that still lies here is looked at again later.
     fn turn_away(&mut self, db: i32, key: &[u8]);
@@ -64,10 +73,33 @@ pub(crate) fn finish_step(keyspace: &mut impl Keyspace) {
     }
 }
 
+/// Ends the waits that are over, for as long as the budget allows. They change no data, so that this may be done when nothing
+/// may be written.
+pub(crate) fn end_due_waits(keyspace: &mut impl Keyspace, now: Moment, in_budget: impl Fn() -> bool) {
+    while in_budget() {
+        let Some((id, why)) = keyspace.manager(|manager| manager.end_due_wait(now)) else { return };
+        keyspace.wait_ended(id, why);
+    }
+}
+
+/// Looks at the locks for which that was asked, and at those with leases that are over, for as long as the budget allows.
+pub(crate) fn look_at_due(
+    keyspace: &mut impl Keyspace,
+    now: Moment,
+    in_budget: impl Fn() -> bool,
+    is_connected: impl Fn(u64) -> bool,
+) {
+    while in_budget() {
+        let Some(recheck) = keyspace.manager(|manager| manager.next_look(now, &in_budget)) else { return };
+        look_at(keyspace, recheck, &is_connected);
+    }
+}
+
 /// Looks at a lock: ends what is due on it, frees it from connections that are gone, takes back a grant that nobody has heard
 /// of, and grants it to those who wait. Of a lock whose slot is another server's nothing is decided.
-pub(crate) fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn(u64) -> bool) {
+fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn(u64) -> bool) {
     let Recheck { db, keys, rollback } = recheck;
+    keyspace.select(db);
     // Locks that were granted together are in one slot.
     if keys.first().is_some_and(|key| keyspace.is_away(db, key)) {
         // Whoever has the slot cannot know of the rollback: the lease ends the hold.
@@ -92,4 +124,5 @@ pub(crate) fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connect
             keyspace.refuse_waits(db, key);
         }
     }
+    keyspace.looked();
 }

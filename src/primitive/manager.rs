@@ -21,7 +21,7 @@ use super::recovery::Recovery;
 use super::stats::Stats;
 use super::table::Table;
 use super::ties::Ties;
-use super::wait_queue::{Caps, Full, Waiters};
+use super::wait_queue::{Caps, Full, Keys, Waiters};
 use super::waiter::{AcquireRequest, Waiter, WaiterId, WaiterKind};
 use super::work_list::{Work, WorkList};
 use super::{Fence, Hold, Lock, Moment, Permits};
@@ -29,7 +29,15 @@ use aside::Aside;
 use dropped::Dropped;
 use rechecks::{Recheck, Rechecks};
 
-/// How to take back a grant that its waiter may not have heard of.
+/// A grant to a client that may not have heard of it yet, and how to take it back. Others name it by its fence.
+#[derive(Debug)]
+pub(crate) struct Provisional {
+    pub db: i32,
+    pub keys: Keys,
+    pub rollback: Rollback,
+}
+
+/// How to take back a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rollback {
     /// The hold ends; several if several locks were granted together, of which so many are left.
@@ -83,7 +91,7 @@ pub(crate) struct LockManager {
     /// Since when the lock of this step could have been given, if that was before the step.
     pub free_since: Option<Moment>,
     /// Grants handed to a waiter that may not have heard of them yet.
-    pub provisional: Table<Fence, Rollback>,
+    pub provisional: Table<Fence, Provisional>,
     /// The cooldown of a lock after a hold that its owner may not know to be over, in ms.
     pub lock_delay_ms: u64,
     /// How long what a ticket was given may stay unclaimed, in ms.
@@ -308,11 +316,18 @@ impl LockManager {
 
     /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
     /// to claim it.
-    pub(crate) fn record_hand_off(&mut self, fence: Fence, rollback: Rollback, to: Recipient) {
+    pub(crate) fn record_hand_off(
+        &mut self,
+        fence: Fence,
+        to: Recipient,
+        (db, keys): (i32, &[&[u8]]),
+        rollback: Rollback,
+    ) {
         match to {
             Recipient::Caller => {}
             Recipient::Client(_) => {
-                self.provisional.insert(fence, rollback);
+                let keys = keys.iter().map(|key| Rc::from(*key)).collect();
+                self.provisional.insert(fence, Provisional { db, keys, rollback });
                 self.stats.handed_off.up();
             }
             Recipient::Ticket(_) => self.stats.handed_off.up(),
@@ -331,7 +346,7 @@ impl LockManager {
         if self.provisional.is_empty() {
             return;
         }
-        match self.provisional.get_mut(&fence) {
+        match self.provisional.get_mut(&fence).map(|grant| &mut grant.rollback) {
             Some(Rollback::EndHold { left }) if *left > 1 => *left -= 1,
             _ => {
                 self.provisional.remove(&fence);
@@ -341,7 +356,7 @@ impl LockManager {
 
     /// How to take back a grant, unless its owner has been heard of since.
     pub(crate) fn take_rollback(&mut self, fence: Fence) -> Option<Rollback> {
-        self.provisional.remove(&fence)
+        self.provisional.remove(&fence).map(|grant| grant.rollback)
     }
 
     /// Somebody must look no later than at `deadline`.

@@ -73,6 +73,7 @@ impl Plain<'_> {
 mod tests {
     use super::*;
     use crate::primitive::condition::Condition;
+    use crate::primitive::effect::Recipient;
     use crate::primitive::manager::Rollback;
     use crate::primitive::recovery::Length;
     use crate::primitive::wait_queue::Position;
@@ -106,7 +107,8 @@ mod tests {
                 manager.observers.insert(WaiterId(1), 0, b"l", Condition::Free, Moment::NEVER);
             }),
             ("a grant may have to be taken back", |manager| {
-                manager.provisional.insert(Fence::MIN, Rollback::EndHold { left: 1 });
+                let to = Recipient::Client(WaiterId(1));
+                manager.record_hand_off(Fence::MIN, to, (0, &[b"l"]), Rollback::EndHold { left: 1 });
             }),
             ("something is left to be done", |manager| manager.recheck(0, b"l")),
             ("nothing is granted for now", |manager| {

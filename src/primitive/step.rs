@@ -12,11 +12,11 @@ pub(crate) mod replica;
 
 use smallvec::SmallVec;
 
+use self::locks::{AtHand, Locks};
 use super::broken::broken;
 use super::effect::{Effect, Recipient, WaitEnd};
 use super::hold::Mark;
 use super::ledger::{Ended, HoldEnd, Named};
-use self::locks::{AtHand, Locks};
 use super::manager::Rollback;
 use super::reentry::Exit;
 use super::wait_queue::{Caps, Changed, Full, QueueNode};
@@ -302,7 +302,7 @@ impl<'a> Step<'a> {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.convert(old, fence, Permits::EXCLUSIVE)?;
         self.manager.confirm(old);
-        self.manager.record_hand_off(fence, Rollback::Downgrade(old), to);
+        self.manager.record_hand_off(fence, to, (self.db, &[self.key]), Rollback::Downgrade(old));
         self.manager.stats.granted.up();
         self.effects.push(Effect::Granted { fence, to: to.client() });
         Some(fence)

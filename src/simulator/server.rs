@@ -17,10 +17,12 @@ use crate::primitive::allowance::Allowance;
 use crate::primitive::codec::{self, Source};
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
-use crate::primitive::step::group::Part;
 use crate::primitive::recovery::{encoding, Length};
+use crate::primitive::step::group::Part;
 use crate::primitive::wait_queue::Keys;
-use crate::primitive::{Clock, Effect, GroupStep, Hold, Lock, LockManager, Locks, Moment, Step};
+use crate::primitive::{
+    Clock, Effect, GroupStep, Hold, Lock, LockManager, Locks, Moment, Step, WaitEnd, WaiterId,
+};
 
 use super::world::KEYS;
 
@@ -241,10 +243,8 @@ impl Server {
         self.tell_of_recovery();
         self.run_rechecks();
         while self.manager.next_deadline().is_some_and(|due| due <= now) {
-            while self.manager.end_due_wait(now).is_some() {}
-            while let Some(recheck) = self.manager.next_look(now, || true) {
-                driver::look_at(self, recheck, |_| true);
-            }
+            driver::end_due_waits(self, now, || true);
+            driver::look_at_due(self, now, || true, |_| true);
         }
     }
 
@@ -282,9 +282,7 @@ impl Server {
     }
 
     fn run_rechecks(&mut self) {
-        while let Some(recheck) = self.manager.next_recheck(|| true) {
-            driver::look_at(self, recheck, |_| true);
-        }
+        driver::look_at_due(self, Moment::MIN, || true, |_| true);
     }
 
     fn change<R>(&mut self, key: &[u8], work: impl FnOnce(&mut Step, &mut Others) -> R) -> R {
@@ -377,9 +375,15 @@ impl Keyspace for Server {
         true
     }
 
+    fn select(&mut self, _db: i32) {}
+
     fn is_away(&mut self, _db: i32, _key: &[u8]) -> bool {
         false
     }
+
+    fn wait_ended(&mut self, _id: WaiterId, _why: WaitEnd) {}
+
+    fn looked(&mut self) {}
 
     fn turn_away(&mut self, _db: i32, _key: &[u8]) {
         unreachable!("no lock is away");

@@ -2,13 +2,21 @@
 //! emptied, two change places, the server gets another role. The state outside the keyspace follows, and asks for a look at
 //! what it concerns; nothing is granted or ended here. Servers, the model tests and the simulator tell of events by these.
 //!
-//! A connection that closes is up to three events. Of a client that waited: [`client_gone`](LockManager::client_gone). Of one
-//! whose grant was not read: [`grant_unread`](LockManager::grant_unread). And if holds are tied to it:
-//! [`connection_closed`](LockManager::connection_closed).
+//! A connection that closes is up to three events:
+//!
+//! - its client waited: [`client_gone`](LockManager::client_gone). The wait leaves its queue, and those behind it may have
+//!   their turn; the place of a ticket stays, for its owner may ask from elsewhere;
+//! - a grant was not read: [`grant_unread`](LockManager::grant_unread). It is taken back as the
+//!   [`Provisional`](super::Provisional) says: the hold ends, or is shared again, and the queue goes on;
+//! - holds are tied to it: [`connection_closed`](LockManager::connection_closed). They get the rest of their grace; one that was
+//!   just given, and never heard of, ends at once.
+//!
+//! Any other hold lasts to the end of its lease.
 
 use crate::primitive::effect::WaitEnd;
 use crate::primitive::ledger::{Ended, Named};
-use crate::primitive::manager::rechecks::{Recheck, Rechecks};
+use crate::primitive::manager::rechecks::{self, Recheck, Rechecks};
+use crate::primitive::manager::Provisional;
 use crate::primitive::recovery::Length;
 use crate::primitive::table::Table;
 use crate::primitive::{Clock, Fence, HoldEnd, Lock, LockManager, Moment, WaiterId};
@@ -26,11 +34,12 @@ impl LockManager {
     }
 
     /// Nobody has read the reply that told of this grant: it is taken back, unless its owner is heard of before.
-    pub(crate) fn grant_unread(&mut self, grant: Recheck) {
-        self.rechecks.push(grant);
+    pub(crate) fn grant_unread(&mut self, fence: Fence) {
+        let Some(Provisional { db, keys, .. }) = self.provisional.get(&fence) else { return };
+        self.rechecks.push(Recheck { db: *db, keys: keys.clone(), rollback: Some(fence) });
     }
 
-    /// A connection has closed: the holds that are tied to it are looked at. Any other hold lasts to the end of its lease.
+    /// A connection has closed: the holds that are tied to it are looked at.
     pub(crate) fn connection_closed(&mut self, client: u64) {
         self.recheck_ties(client);
     }
@@ -67,6 +76,7 @@ impl LockManager {
         self.leases.swap(first, second);
         self.ties.swap(first, second);
         self.rechecks.swap(first, second);
+        self.provisional.values_mut().for_each(|grant| rechecks::swap(&mut grant.db, first, second));
         self.recovery.swap(first, second);
         [first, second].iter().for_each(|db| self.ledger.flush(Some(*db), now));
         self.recheck_all();

@@ -56,23 +56,20 @@ impl Rechecks {
         self.locks.push_back(recheck);
     }
 
-    /// Two databases have changed places: grants that may have to be taken back are in the other one now.
+    /// Two databases have changed places: grants that are to be taken back are in the other one now.
     pub(crate) fn swap(&mut self, first: i32, second: i32) {
-        for recheck in self.locks.iter_mut().filter(|recheck| recheck.rollback.is_some()) {
-            recheck.swap(first, second);
-        }
+        let grants = self.locks.iter_mut().filter(|recheck| recheck.rollback.is_some());
+        grants.for_each(|recheck| swap(&mut recheck.db, first, second));
     }
 }
 
-impl Recheck {
-    /// Follows its locks when two databases change places.
-    pub(crate) fn swap(&mut self, first: i32, second: i32) {
-        self.db = match self.db {
-            db if db == first => second,
-            db if db == second => first,
-            db => db,
-        };
-    }
+/// What was in one of two databases that have changed places is in the other one now.
+pub(super) fn swap(db: &mut i32, first: i32, second: i32) {
+    *db = match *db {
+        db if db == first => second,
+        db if db == second => first,
+        db => db,
+    };
 }
 
 impl LockManager {

@@ -137,6 +137,8 @@ pub(super) enum Op {
     },
     /// The server becomes a replica, and a primary again.
     ChangeRoles,
+    /// The server has loaded what it had: all is looked at.
+    Load,
     Pass {
         us: u64,
     },
@@ -229,6 +231,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         1 => Just(Op::SwapDatabases),
         1 => Just(Op::ChangeRoles),
+        1 => Just(Op::Load),
         4 => (0..12_000_u64).prop_map(|us| Op::Pass { us }),
     ]
 }

@@ -233,6 +233,7 @@ impl Pair {
             Op::SwapDatabases => self.swap_databases(),
             Op::MoveAway { key } => self.move_away(key),
             Op::ChangeRoles => self.change_roles(),
+            Op::Load => self.world.load(),
             Op::Pass { us } => {
                 self.world.now_us += us;
                 self.world.run_due();

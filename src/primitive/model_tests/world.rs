@@ -10,12 +10,11 @@ use crate::primitive::bounds::Tie;
 use crate::primitive::codec::Source;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::driver::{self, Keyspace, NotALock};
-use crate::primitive::step::group::Part;
-use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::plain::{self, Plain};
+use crate::primitive::step::group::Part;
 use crate::primitive::wait_queue::Keys;
 use crate::primitive::{
-    Clock, Effect, Fence, GroupStep, Hold, HoldEnd, Lease, Lock, LockManager, Moment, Step,
+    Clock, Effect, Fence, GroupStep, Hold, HoldEnd, Lease, Lock, LockManager, Moment, Step, WaitEnd, WaiterId,
 };
 
 #[derive(Default)]
@@ -145,17 +144,15 @@ impl World {
         self.run_rechecks();
     }
 
-    /// All looks that were asked for, one after the other.
+    /// All looks that were asked for, one after the other. No lease is over at this moment.
     pub(super) fn run_rechecks(&mut self) {
-        while let Some(recheck) = self.manager.next_recheck(|| true) {
-            self.look_at(recheck);
-        }
+        self.look_at_due(Moment::MIN);
     }
 
-    pub(super) fn look_at(&mut self, recheck: Recheck) {
+    fn look_at_due(&mut self, now: Moment) {
         let closed = self.closed;
         let is_connected = |client: u64| closed[client as usize % 10] == client / 10;
-        driver::look_at(self, recheck, is_connected);
+        driver::look_at_due(self, now, || true, is_connected);
     }
 
     /// All data of all databases go at once.
@@ -177,6 +174,12 @@ impl World {
             self.now_us += us;
             self.run_due();
         }
+    }
+
+    /// The server has loaded what was there before.
+    pub(super) fn load(&mut self) {
+        self.manager.loaded();
+        self.run_rechecks();
     }
 
     /// The slot of a lock is another server's for as long as it takes to look at it.
@@ -268,10 +271,8 @@ impl World {
     pub(super) fn run_due(&mut self) {
         let now = Moment(self.now_us);
         while self.manager.next_deadline().is_some_and(|due| due <= now) {
-            while self.manager.end_due_wait(now).is_some() {}
-            while let Some(recheck) = self.manager.next_look(now, || true) {
-                self.look_at(recheck);
-            }
+            driver::end_due_waits(self, now, || true);
+            self.look_at_due(now);
         }
     }
 
@@ -305,9 +306,15 @@ impl Keyspace for World {
         true
     }
 
+    fn select(&mut self, _db: i32) {}
+
     fn is_away(&mut self, db: i32, key: &[u8]) -> bool {
         self.away == Some(number(db, key))
     }
+
+    fn wait_ended(&mut self, _id: WaiterId, _why: WaitEnd) {}
+
+    fn looked(&mut self) {}
 
     fn turn_away(&mut self, db: i32, key: &[u8]) {
         self.manager.fail_waits(db, key, || true, |_| {});

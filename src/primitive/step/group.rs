@@ -6,11 +6,11 @@ use smallvec::SmallVec;
 
 use super::locks::{AtHand, Locks};
 use super::{Next, Step};
+use crate::limits::HOLDS_MAX;
 use crate::primitive::effect::{Effect, Recipient, WaitEnd};
 use crate::primitive::waiter::WaiterId;
 use crate::primitive::work_list::Work;
 use crate::primitive::{Clock, Lock, LockManager};
-use crate::limits::HOLDS_MAX;
 
 /// One of the locks, and what follows for it.
 pub(crate) struct Part<'a> {

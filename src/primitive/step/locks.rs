@@ -61,10 +61,10 @@ pub(crate) trait Locks<'k> {
     /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
     #[inline]
     fn grant(&mut self, request: AcquireRequest, mut to: Recipient) -> Fence {
-        let (clock, left) = (self.clock(), request.keys());
+        let (clock, db, keys, left) = (self.clock(), self.db(), self.keys(), request.keys());
         let manager = self.manager();
         let fence = manager.fences.next(clock.unix_us);
-        manager.record_hand_off(fence, Rollback::EndHold { left }, to);
+        manager.record_hand_off(fence, to, (db, &keys), Rollback::EndHold { left });
         self.each_with(request, |step, request| {
             step.grant_as(fence, request, to);
             to = to.of_the_rest();

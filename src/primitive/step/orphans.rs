@@ -20,7 +20,8 @@ impl Step<'_> {
         let tied = self.lock.holds().iter().filter_map(|hold| Some((hold.fence, *hold.tie()?)));
         let cut: Vec<_> = tied.filter(|(_, tie)| !tie.is_orphaned() && !is_there(tie)).collect();
         for (fence, tie) in cut {
-            if matches!(self.manager.provisional.get(&fence), Some(Rollback::EndHold { .. })) {
+            let unheard = self.manager.provisional.get(&fence).map(|grant| grant.rollback);
+            if matches!(unheard, Some(Rollback::EndHold { .. })) {
                 self.end(fence, HoldEnd::Undone);
             } else {
                 self.retie(fence, Tie { end: tie.grace.deadline(now), ..tie });

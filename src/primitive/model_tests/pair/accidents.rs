@@ -1,7 +1,6 @@
 //! What nobody asks for: clients that go, replies that are lost, keys that are deleted.
 
 use super::*;
-use crate::primitive::manager::rechecks::Recheck;
 use crate::primitive::WaitEnd;
 
 impl Pair {
@@ -41,9 +40,10 @@ impl Pair {
         if let Some((until, keep_ms)) = waiter.attached.take() {
             waiter.deadline = now.min(until).plus_ms(keep_ms);
             let (key, owner) = (*waiter.keys.first().unwrap(), OWNERS[waiter.owner]);
-            let waiters = &mut self.world.manager.waiters;
-            let client = waiters.client_of(waiters.waiter_of(db_of(key), KEYS[key], owner).unwrap()).unwrap();
-            assert_eq!(waiters.detach(client, now), Some(waiter.deadline), "the place is kept");
+            let manager = &mut self.world.manager;
+            let ticket = manager.waiters.waiter_of(db_of(key), KEYS[key], owner).unwrap();
+            let client = manager.waiters.client_of(ticket).unwrap();
+            assert_eq!(manager.client_gone(client, WaitEnd::Gone, now), WaitEnd::PlaceKept);
             return;
         }
         let gone = self.model.waiters.remove(nth % count);
@@ -57,10 +57,7 @@ impl Pair {
             holds.filter_map(|hold| Some((hold.grant, hold.provisional.clone()?))).collect();
         let Some((grant, rollback)) = grants.into_iter().nth(nth % 3) else { return };
         let fence = self.fences[&grant];
-        let has_it = |key: &usize| self.world.keyspace[key].hold_with(fence).is_some();
-        let keys: Vec<usize> = self.world.keyspace.keys().copied().filter(has_it).collect();
-        let names = keys.iter().map(|key| KEYS[*key].into()).collect();
-        self.world.look_at(Recheck { db: db_of(keys[0]), keys: names, rollback: Some(fence) });
+        self.world.manager.grant_unread(fence);
         self.world.run_rechecks();
         for (key, holds) in self.model.holds.iter_mut().enumerate() {
             match rollback {

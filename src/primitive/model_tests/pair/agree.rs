@@ -169,7 +169,7 @@ fn seen(
     fences: &BTreeMap<usize, Fence>,
 ) -> Hold {
     let entries = (0..ENTRIES.len()).filter(|entry| hold.entries().has(ENTRIES[*entry])).collect();
-    let rollback = manager.provisional.get(&hold.fence).map(|rollback| match rollback {
+    let rollback = manager.provisional.get(&hold.fence).map(|grant| match &grant.rollback {
         manager::Rollback::EndHold { .. } => Rollback::EndHold,
         manager::Rollback::Downgrade(old) => {
             let grant = fences.iter().find(|(_, fence)| *fence == old).map(|(grant, _)| *grant);
