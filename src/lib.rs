@@ -14,6 +14,8 @@
 mod boundary_tests;
 mod command;
 mod error;
+#[cfg(test)]
+mod head_tests;
 mod host;
 mod limits;
 mod primitive;

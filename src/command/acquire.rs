@@ -133,7 +133,7 @@ impl<'a> Acquire<'a> {
         policy: &Policy,
     ) -> Result<(), LockError> {
         if let Some(fence) = self.terms.fence {
-            locks.reinstate(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
+            locks.reinstate_all(&self.terms.ask(owner, self.keys.len(), policy)?, fence);
             return Ok(());
         }
         let (is_held, now) = (hold_of(owner, locks).is_some(), locks.clock().now);

@@ -50,6 +50,15 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Whether this option comes next, of a command that has no other; otherwise as [`Args::next_option`].
+    pub(crate) fn is_next(&mut self, only: Token) -> Result<bool, LockError> {
+        match self.next_option()? {
+            None => Ok(false),
+            Some(option) if option == only => Ok(true),
+            Some(other) => Err(Self::unread(other)),
+        }
+    }
+
     /// The error for an option that the spec lists and that has no place where it stands, such as FENCE beside FREE.
     pub(crate) fn unread(option: Token) -> LockError {
         unknown(option.text().as_bytes())

@@ -49,7 +49,7 @@ impl<'a> Admit<'a> {
         let mut args = Args::new(&SPEC, words);
         let (key, fence) = (args.key()?, args.fence()?);
         let mut remember_ms = None;
-        while args.next_option()?.is_some() {
+        while args.is_next(Token::Ex)? {
             let seconds = args.number("EX", 1, REMEMBER_S_MAX)?;
             remember_ms = Some(seconds.unsigned_abs().saturating_mul(1_000));
         }

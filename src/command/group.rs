@@ -180,7 +180,8 @@ impl<'a> HeldAll<'a> {
     fn reinstate(&self, lease: Lease, group: &mut GroupStep) {
         let (Some(fence), Some(owner)) = (self.fence, Owner::new(self.owner)) else { return };
         let extra = Extra { keys: self.keys.len() as u32, ..Extra::default() }.boxed();
-        group.reinstate(&AcquireRequest { owner, permits: self.permits, lease, extra, span: None }, fence);
+        group
+            .reinstate_all(&AcquireRequest { owner, permits: self.permits, lease, extra, span: None }, fence);
     }
 
     /// Gives back holds that a failover may have lost, all of them or none; how many.

@@ -12,7 +12,7 @@ pub(crate) const SPEC: Spec = Spec {
 }
 .with_grammar();
 
-/// The lines of the reply.
-pub(crate) fn lines() -> impl Iterator<Item = String> {
-    super::PUBLIC.iter().flat_map(|spec| [spec.syntax(), format!("    {}", spec.summary)])
+/// The lines of the reply, if these are the commands.
+pub(crate) fn lines(commands: &[&'static Spec]) -> impl Iterator<Item = String> {
+    commands.iter().flat_map(|spec| [spec.syntax(), format!("    {}", spec.summary)])
 }

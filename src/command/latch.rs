@@ -74,7 +74,7 @@ impl<'a> SetLatch<'a> {
         let key = args.new_key()?;
         let size = args.count("count", LATCH_SIZE_MAX)?;
         let mut life_ms = None;
-        while args.next_option()?.is_some() {
+        while args.is_next(Token::Px)? {
             life_ms = Some(args.number("PX", 1, LATCH_LIFE_MS_MAX)?);
         }
         Ok(Self { key, size, life_ms })
@@ -140,7 +140,7 @@ impl<'a> AwaitLatch<'a> {
         let mut args = Args::new(&AWAIT, words);
         let key = args.key()?;
         let mut wait = None;
-        while args.next_option()?.is_some() {
+        while args.is_next(Token::Block)? {
             wait = Some(Wait::block(policy.block_ms(&mut args)?));
         }
         Ok(Self { key, wait })

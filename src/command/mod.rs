@@ -10,8 +10,6 @@ pub(crate) mod fence;
 pub(crate) mod glob;
 pub(crate) mod group;
 pub(crate) mod guard;
-#[cfg(test)]
-mod head_tests;
 pub(crate) mod help;
 pub(crate) mod holder;
 pub(crate) mod info;
@@ -36,36 +34,3 @@ pub(crate) mod transfer;
 pub(crate) mod waiters;
 
 pub(crate) use policy::Policy;
-
-use spec::Spec;
-
-/// The commands for users, in the order of LOCK.HELP.
-pub(crate) const PUBLIC: &[Spec] = &[
-    acquire::SPEC,
-    release::SPEC,
-    renew::SPEC,
-    check::SPEC,
-    convert::SPEC,
-    set_limit::SPEC,
-    group::ACQUIRE,
-    group::RELEASE,
-    group::RENEW,
-    guard::SPEC,
-    fence::SPEC,
-    transfer::SPEC,
-    operate::CANCEL,
-    operate::BREAK,
-    operate::STEAL,
-    observe::SPEC,
-    revoke::SPEC,
-    info::SPEC,
-    waiters::SPEC,
-    scan::SPEC,
-    stats::SPEC,
-    recovery::SPEC,
-    latch::SET,
-    latch::DOWN,
-    latch::AWAIT,
-    latch::INFO,
-    help::SPEC,
-];

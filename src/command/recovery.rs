@@ -23,7 +23,7 @@ pub(crate) const SPEC: Spec = Spec {
 /// Reads the words after the command's name; whether the window is to end.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(&SPEC, words);
-    let ends = args.next_option()?.is_some();
+    let ends = args.is_next(Token::EndRecovery)?;
     args.finish()?;
     Ok(ends)
 }

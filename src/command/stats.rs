@@ -19,7 +19,7 @@ pub(crate) const SPEC: Spec = Spec {
 /// Reads the words after the command's name; whether all is to begin anew.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(&SPEC, words);
-    let resets = args.next_option()?.is_some();
+    let resets = args.is_next(Token::Reset)?;
     args.finish()?;
     Ok(resets)
 }

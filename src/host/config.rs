@@ -129,7 +129,7 @@ pub(super) fn policy() -> Policy {
     }
 }
 
-/// Tells the memory what it needs of it.
+/// Tells the manager what it needs of it.
 pub(super) fn apply_to(manager: &mut LockManager) {
     manager.budget = Budget(usize::try_from(MAX_MEMORY.get()).unwrap_or(0));
     manager.ledger.set_capacity(usize::try_from(LOSS_LEDGER_SIZE.get()).unwrap_or(0));

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::api::{rm, Ctx, RawCtx, RawStr, Str, OK};
 use super::panics::catch_panic;
 use super::{clock, hearing, journal, reply, state};
+use crate::command::spec::Spec;
 use crate::error::LockError;
 
 /// One call of a command.
@@ -47,6 +48,9 @@ impl<'a> Call<'a> {
 
 /// What a command is for the server: it replies itself, or fails with nothing changed.
 pub(super) trait Handler {
+    /// Its name, grammar and description.
+    const SPEC: &'static Spec;
+
     /// Whether the server asks the command itself where its keys are.
     const TELLS_KEYS: bool = false;
 

@@ -7,10 +7,13 @@ use smallvec::SmallVec;
 use super::api::{has, has_flags, is_loading, rm, Ctx};
 use super::handler::{Call, Handler};
 use super::key::{LockKey, OpenKey};
+use super::register::handlers;
 use super::{clock, config, replicate, reply, state};
 use crate::command::effect::stream::{self, EffectKind, LockEffects};
 use crate::command::effect::window::WindowEffect;
 use crate::command::latch_effect::{DownEffect, SetEffect};
+use crate::command::spec::Spec;
+use crate::command::{effect, latch_effect};
 use crate::error::LockError;
 use crate::primitive::codec::Source;
 use crate::primitive::latch::Latch;
@@ -18,11 +21,13 @@ use crate::primitive::step::replica::Change;
 use crate::primitive::Step;
 
 /// The commands with one effect on a lock.
-macro_rules! effect_verbs {
-    ($($verb:ident: $kind:ident),* $(,)?) => { $(
-        pub(super) struct $verb;
+macro_rules! effect_handlers {
+    ($($handler:ident: $kind:ident, $spec:expr;)*) => { $(
+        pub(super) struct $handler;
 
-        impl Handler for $verb {
+        impl Handler for $handler {
+            const SPEC: &'static Spec = &$spec;
+
             fn run(call: &Call) -> Result<(), LockError> {
                 let words = call.words();
                 apply_change(call, LockEffects::from_iter([EffectKind::$kind.parse(&words)?]))
@@ -31,20 +36,38 @@ macro_rules! effect_verbs {
     )* };
 }
 
-effect_verbs!(
-    HoldHandler: Hold,
-    RenewHandler: Renew,
-    EnterHandler: Enter,
-    LeaveHandler: Leave,
-    BoundsHandler: Bounds,
-    CoolHandler: Cool,
-    FreeHandler: Free,
-    LimitHandler: Limit,
+effect_handlers!(
+    HoldHandler: Hold, effect::HOLD;
+    RenewHandler: Renew, effect::changes::RENEW;
+    EnterHandler: Enter, effect::changes::ENTER;
+    LeaveHandler: Leave, effect::changes::LEAVE;
+    BoundsHandler: Bounds, effect::bounds::BOUNDS;
+    CoolHandler: Cool, effect::bounds::COOL;
+    FreeHandler: Free, effect::FREE;
+    LimitHandler: Limit, effect::LIMIT;
+);
+
+handlers!(
+    add_internal:
+    HoldHandler,
+    RenewHandler,
+    EnterHandler,
+    LeaveHandler,
+    BoundsHandler,
+    CoolHandler,
+    FreeHandler,
+    LimitHandler,
+    StepHandler,
+    WindowHandler,
+    SetLatchHandler,
+    CountDownHandler,
 );
 
 pub(super) struct StepHandler;
 
 impl Handler for StepHandler {
+    const SPEC: &'static Spec = &stream::STEP;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let effects = stream::parse(&words)?;
@@ -55,6 +78,8 @@ impl Handler for StepHandler {
 pub(super) struct WindowHandler;
 
 impl Handler for WindowHandler {
+    const SPEC: &'static Spec = &effect::window::RECOVERY;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let effect = WindowEffect::parse(&call.words())?;
         // No slot that moves in needs this one.
@@ -72,6 +97,8 @@ impl Handler for WindowHandler {
 pub(super) struct SetLatchHandler;
 
 impl Handler for SetLatchHandler {
+    const SPEC: &'static Spec = &latch_effect::SET;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let effect = SetEffect::parse(&words)?;
@@ -88,6 +115,8 @@ impl Handler for SetLatchHandler {
 pub(super) struct CountDownHandler;
 
 impl Handler for CountDownHandler {
+    const SPEC: &'static Spec = &latch_effect::DOWN;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let effect = DownEffect::parse(&words)?;

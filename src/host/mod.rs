@@ -37,17 +37,12 @@ mod subscriptions;
 mod ticks;
 mod type_methods;
 mod value;
-mod verbs;
+pub(crate) mod verbs;
 mod wake_timer;
 
 use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
-use crate::command::{
-    acquire, check, convert, effect, fence, group, guard, help, info as lock_info, latch, latch_effect,
-    observe as lock_await, operate, recovery, release, renew, revoke, scan, set_limit, stats, transfer,
-    waiters,
-};
 use api::{has, has_flags, log, rm, Ctx, OK};
 
 /// Called by the server when the module is loaded.
@@ -79,7 +74,7 @@ fn set_up(ctx: Ctx) -> Result<(), String> {
     let step = |done: bool, what: &str| if done { Ok(()) } else { Err(format!("the server refused {what}")) };
     step(lock_type::register(ctx) && latch_type::register(ctx), "a data type")?;
     step(add_category(ctx), "the ACL category")?;
-    step(add_commands(ctx), "a command")?;
+    step(verbs::add_public(ctx) && internal_commands::add_internal(ctx), "a command")?;
     step(config::register(ctx, Some(events::on_own_config)), "the settings")?;
     config::ask_max_clients(ctx);
     step(info::register(ctx), "the INFO section")?;
@@ -105,48 +100,6 @@ fn add_category(ctx: Ctx) -> bool {
     !has!(RedisModule_AddACLCategory)
         || rm!(RedisModule_AddACLCategory(ctx.as_ptr(), register::CATEGORY.as_ptr())) == OK
         || std::io::Error::last_os_error().kind() == std::io::ErrorKind::ResourceBusy
-}
-
-fn add_commands(ctx: Ctx) -> bool {
-    register::add::<verbs::AcquireHandler>(ctx, &acquire::SPEC)
-        && register::add::<verbs::ReleaseHandler>(ctx, &release::SPEC)
-        && register::add::<verbs::RenewHandler>(ctx, &renew::SPEC)
-        && register::add::<verbs::CheckHandler>(ctx, &check::SPEC)
-        && register::add::<verbs::ConvertHandler>(ctx, &convert::SPEC)
-        && register::add::<verbs::SetLimitHandler>(ctx, &set_limit::SPEC)
-        && register::add::<verbs::AcquireAllHandler>(ctx, &group::ACQUIRE)
-        && register::add::<verbs::ReleaseAllHandler>(ctx, &group::RELEASE)
-        && register::add::<verbs::RenewAllHandler>(ctx, &group::RENEW)
-        && register::add::<verbs::GuardHandler>(ctx, &guard::SPEC)
-        && register::add::<verbs::FenceHandler>(ctx, &fence::SPEC)
-        && register::add::<verbs::TransferHandler>(ctx, &transfer::SPEC)
-        && register::add::<verbs::CancelHandler>(ctx, &operate::CANCEL)
-        && register::add::<verbs::BreakHandler>(ctx, &operate::BREAK)
-        && register::add::<verbs::StealHandler>(ctx, &operate::STEAL)
-        && register::add::<verbs::ObserveHandler>(ctx, &lock_await::SPEC)
-        && register::add::<verbs::RevokeHandler>(ctx, &revoke::SPEC)
-        && register::add::<verbs::InfoHandler>(ctx, &lock_info::SPEC)
-        && register::add::<verbs::WaitersHandler>(ctx, &waiters::SPEC)
-        && register::add::<verbs::ScanHandler>(ctx, &scan::SPEC)
-        && register::add::<verbs::StatsHandler>(ctx, &stats::SPEC)
-        && register::add::<verbs::RecoveryHandler>(ctx, &recovery::SPEC)
-        && register::add::<verbs::SetLatchHandler>(ctx, &latch::SET)
-        && register::add::<verbs::CountDownHandler>(ctx, &latch::DOWN)
-        && register::add::<verbs::AwaitLatchHandler>(ctx, &latch::AWAIT)
-        && register::add::<verbs::LatchInfoHandler>(ctx, &latch::INFO)
-        && register::add::<verbs::HelpHandler>(ctx, &help::SPEC)
-        && register::add::<internal_commands::HoldHandler>(ctx, &effect::HOLD)
-        && register::add::<internal_commands::RenewHandler>(ctx, &effect::changes::RENEW)
-        && register::add::<internal_commands::EnterHandler>(ctx, &effect::changes::ENTER)
-        && register::add::<internal_commands::LeaveHandler>(ctx, &effect::changes::LEAVE)
-        && register::add::<internal_commands::BoundsHandler>(ctx, &effect::bounds::BOUNDS)
-        && register::add::<internal_commands::CoolHandler>(ctx, &effect::bounds::COOL)
-        && register::add::<internal_commands::FreeHandler>(ctx, &effect::FREE)
-        && register::add::<internal_commands::LimitHandler>(ctx, &effect::LIMIT)
-        && register::add::<internal_commands::StepHandler>(ctx, &effect::stream::STEP)
-        && register::add::<internal_commands::WindowHandler>(ctx, &effect::window::RECOVERY)
-        && register::add::<internal_commands::SetLatchHandler>(ctx, &latch_effect::SET)
-        && register::add::<internal_commands::CountDownHandler>(ctx, &latch_effect::DOWN)
 }
 
 /// Options of the whole module; the call replaces what was set before.

@@ -9,8 +9,27 @@ use crate::command::spec::{Key, Spec};
 /// The category of all commands for users, where the server lets modules make one.
 pub(super) const CATEGORY: &std::ffi::CStr = c"lock";
 
+/// Lists commands: makes a function that adds them all to the server and tells whether it took them, and a constant with
+/// their specs, where one is named.
+macro_rules! handlers {
+    ($add:ident: $($handler:path),+ $(,)?) => {
+        pub(in crate::host) fn $add(ctx: $crate::host::api::Ctx) -> bool {
+            $($crate::host::register::add::<$handler>(ctx))&&+
+        }
+    };
+    ($(#[$doc:meta])* $specs:ident, $add:ident: $($handler:path),+ $(,)?) => {
+        $(#[$doc])*
+        pub(crate) const $specs: &[&$crate::command::spec::Spec] =
+            &[$(<$handler as $crate::host::handler::Handler>::SPEC),+];
+
+        handlers!($add: $($handler),+);
+    };
+}
+pub(super) use handlers;
+
 /// Makes the command `V`.
-pub(super) fn add<V: Handler>(ctx: Ctx, spec: &Spec) -> bool {
+pub(super) fn add<V: Handler>(ctx: Ctx) -> bool {
+    let spec = V::SPEC;
     let text = |text: &str| CString::new(text).unwrap_or_default();
     let (name, flags) = (text(spec.name), text(spec.flags));
     // What comes first as a number of keys is described below, and not by positions.

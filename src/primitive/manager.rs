@@ -11,7 +11,7 @@ pub(crate) mod rechecks;
 use std::rc::Rc;
 
 use super::allowance::Allowance;
-use super::effect::{Recipient, WaitEnd};
+use super::effect::WaitEnd;
 use super::fence::FenceSource;
 use super::history::History;
 use super::leases::{Kept, Leases};
@@ -150,7 +150,7 @@ impl LockManager {
     }
 
     /// Ends a wait without a grant, in a step; whether there was one. Whoever stood behind it may have its turn now:
-    /// the caller serves the lock at hand, and the others are noted, to be looked at before the step is over.
+    /// the caller grants at the lock at hand, and the others are noted, to be looked at before the step is over.
     pub(crate) fn dismiss_in_step(&mut self, id: WaiterId, why: WaitEnd) -> bool {
         let Some(entry) = self.waiters.remove(id) else { return false };
         self.stats.record_wait_end(why);
@@ -312,26 +312,6 @@ impl LockManager {
     pub(crate) fn attach(&mut self, ticket: WaiterId, until: Moment, keep_ms: u64) {
         self.waiters.attach(ticket, until, keep_ms);
         self.wake_by(until);
-    }
-
-    /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
-    /// to claim it.
-    pub(crate) fn record_hand_off(
-        &mut self,
-        fence: Fence,
-        to: Recipient,
-        (db, keys): (i32, &[&[u8]]),
-        rollback: Rollback,
-    ) {
-        match to {
-            Recipient::Caller => {}
-            Recipient::Client(_) => {
-                let keys = keys.iter().map(|key| Rc::from(*key)).collect();
-                self.provisional.insert(fence, Provisional { db, keys, rollback });
-                self.stats.handed_off.up();
-            }
-            Recipient::Ticket(_) => self.stats.handed_off.up(),
-        }
     }
 
     /// The owner has shown that it knows of its hold.

@@ -73,10 +73,9 @@ impl Plain<'_> {
 mod tests {
     use super::*;
     use crate::primitive::condition::Condition;
-    use crate::primitive::effect::Recipient;
-    use crate::primitive::manager::Rollback;
+    use crate::primitive::manager::{Provisional, Rollback};
     use crate::primitive::recovery::Length;
-    use crate::primitive::wait_queue::Position;
+    use crate::primitive::wait_queue::{Keys, Position};
     use crate::primitive::waiter::{AcquireRequest, Waiter, WaiterKind};
     use crate::primitive::{Moment, WaiterId};
 
@@ -107,8 +106,8 @@ mod tests {
                 manager.observers.insert(WaiterId(1), 0, b"l", Condition::Free, Moment::NEVER);
             }),
             ("a grant may have to be taken back", |manager| {
-                let to = Recipient::Client(WaiterId(1));
-                manager.record_hand_off(Fence::MIN, to, (0, &[b"l"]), Rollback::EndHold { left: 1 });
+                let (keys, rollback) = (Keys::new(), Rollback::EndHold { left: 1 });
+                manager.provisional.insert(Fence::MIN, Provisional { db: 0, keys, rollback });
             }),
             ("something is left to be done", |manager| manager.recheck(0, b"l")),
             ("nothing is granted for now", |manager| {

@@ -1,5 +1,5 @@
 //! One step on one lock: everything that one request, or one wake-up, may read and change, and the moves that all of
-//! them are made of. Whatever ends a hold serves the queue in the same step, so that no lock is ever free while
+//! them are made of. Whatever ends a hold grants to the queue in the same step, so that no lock is ever free while
 //! somebody who could have it waits.
 
 mod cooldowns;
@@ -302,13 +302,15 @@ impl<'a> Step<'a> {
         let fence = self.manager.fences.next(self.clock.unix_us);
         self.convert(old, fence, Permits::EXCLUSIVE)?;
         self.manager.confirm(old);
-        self.manager.record_hand_off(fence, to, (self.db, &[self.key]), Rollback::Downgrade(old));
+        if to != Recipient::Caller {
+            self.record_hand_off(fence, to, Rollback::Downgrade(old));
+        }
         self.manager.stats.granted.up();
         self.effects.push(Effect::Granted { fence, to: to.client() });
         Some(fence)
     }
 
-    /// Lets others share what this hold had alone, and serves the queue. The fence may be an earlier one of the
+    /// Lets others share what this hold had alone, and grants to the queue. The fence may be an earlier one of the
     /// same owner, when an upgrade is taken back.
     pub(crate) fn downgrade(&mut self, from: Fence, fence: Fence) {
         if self.convert(from, fence, Permits::SHARED).is_some() {
@@ -348,7 +350,7 @@ impl<'a> Step<'a> {
         self.manager.room(self.db, self.key, kind, caps)
     }
 
-    /// Ends the hold that this fence names, and serves the queue.
+    /// Ends the hold that this fence names, and grants to the queue.
     pub(crate) fn end(&mut self, fence: Fence, how: HoldEnd) -> bool {
         let Some(hold) = self.lock.end(fence) else { return false };
         self.record_end(hold, how);
@@ -387,7 +389,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Takes so many permits from a hold, which has more than that, and serves the queue.
+    /// Takes so many permits from a hold, which has more than that, and grants to the queue.
     pub(crate) fn give_back(&mut self, fence: Fence, permits: u32) {
         let Some(hold) = self.lock.hold_with_mut(fence) else {
             return broken("the hold of this step is gone");

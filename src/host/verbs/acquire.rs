@@ -14,6 +14,7 @@ use super::{origin, report_acquired, say, Handled};
 use crate::command::acquire::{Acquire, Acquired};
 use crate::command::policy::Wait;
 use crate::command::report::Report;
+use crate::command::spec::Spec;
 use crate::command::{plain, Policy};
 use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
@@ -23,6 +24,8 @@ use crate::primitive::{Lease, Lock, Locks};
 pub(in crate::host) struct AcquireHandler;
 
 impl Handler for AcquireHandler {
+    const SPEC: &'static Spec = &crate::command::acquire::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let [key, owner, option, ms] = call.strings() else { return acquire(call, None) };
         let [key, owner, option, ms] = [key, owner, option, ms].map(|word| word.as_bytes());

@@ -12,6 +12,7 @@ use crate::command::convert::{Convert, Converted};
 use crate::command::report::Location;
 use crate::command::report::Report;
 use crate::command::set_limit::SetLimit;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::waiter::WaiterKind;
@@ -19,6 +20,8 @@ use crate::primitive::waiter::WaiterKind;
 pub(in crate::host) struct ConvertHandler;
 
 impl Handler for ConvertHandler {
+    const SPEC: &'static Spec = &crate::command::convert::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
@@ -80,6 +83,8 @@ impl Handler for ConvertHandler {
 pub(in crate::host) struct SetLimitHandler;
 
 impl Handler for SetLimitHandler {
+    const SPEC: &'static Spec = &crate::command::set_limit::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = SetLimit::parse(&words)?;

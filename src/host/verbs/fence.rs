@@ -10,6 +10,7 @@ use super::super::handler::{Call, Handler};
 use super::super::{clock, reply, state};
 use super::needed::needed;
 use crate::command::fence::{Admission, Admit};
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::limits::FENCE_DIGITS_MAX;
 
@@ -19,6 +20,8 @@ const SET: &CStr = c"SET";
 pub(in crate::host) struct FenceHandler;
 
 impl Handler for FenceHandler {
+    const SPEC: &'static Spec = &crate::command::fence::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Admit::parse(&words)?;

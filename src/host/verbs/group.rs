@@ -15,6 +15,7 @@ use super::origin;
 use crate::command::acquire::Acquire;
 use crate::command::args::parse_i64;
 use crate::command::group::HeldAll;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 
 /// The keys of a call, whose first stands at this word after the name.
@@ -39,6 +40,8 @@ fn declare_keys(call: &Call, numkeys: usize) {
 pub(in crate::host) struct AcquireAllHandler;
 
 impl Handler for AcquireAllHandler {
+    const SPEC: &'static Spec = &crate::command::group::ACQUIRE;
+
     const TELLS_KEYS: bool = true;
 
     fn declare_keys(call: &Call) {
@@ -60,6 +63,8 @@ impl Handler for AcquireAllHandler {
 pub(in crate::host) struct ReleaseAllHandler;
 
 impl Handler for ReleaseAllHandler {
+    const SPEC: &'static Spec = &crate::command::group::RELEASE;
+
     const TELLS_KEYS: bool = true;
 
     fn declare_keys(call: &Call) {
@@ -79,6 +84,8 @@ impl Handler for ReleaseAllHandler {
 pub(in crate::host) struct RenewAllHandler;
 
 impl Handler for RenewAllHandler {
+    const SPEC: &'static Spec = &crate::command::group::RENEW;
+
     const TELLS_KEYS: bool = true;
 
     fn declare_keys(call: &Call) {

@@ -16,12 +16,15 @@ use super::needed::needed;
 use super::origin;
 use crate::command::guard::{is_guard, Guard, WORDS_BEFORE_COMMAND};
 use crate::command::report::Location;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::primitive::{Fence, Moment};
 
 pub(in crate::host) struct GuardHandler;
 
 impl Handler for GuardHandler {
+    const SPEC: &'static Spec = &crate::command::guard::SPEC;
+
     const TELLS_KEYS: bool = true;
 
     fn declare_keys(call: &Call) {

@@ -12,6 +12,7 @@ use crate::command::holder::Holder;
 use crate::command::release::{Release, Released};
 use crate::command::renew::Renew;
 use crate::command::report::{Location, Report};
+use crate::command::spec::Spec;
 use crate::command::{check, plain};
 use crate::error::LockError;
 use crate::primitive::{Lock, Step};
@@ -19,6 +20,8 @@ use crate::primitive::{Lock, Step};
 pub(in crate::host) struct ReleaseHandler;
 
 impl Handler for ReleaseHandler {
+    const SPEC: &'static Spec = &crate::command::release::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let (key, owner, named) = match *call.strings() {
             [key, owner] => (key.as_bytes(), owner.as_bytes(), None),
@@ -71,6 +74,8 @@ fn report_released(released: Released, step: &Step, holder: &Holder) -> Box<Repo
 pub(in crate::host) struct RenewHandler;
 
 impl Handler for RenewHandler {
+    const SPEC: &'static Spec = &crate::command::renew::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
@@ -95,6 +100,8 @@ impl Handler for RenewHandler {
 pub(in crate::host) struct CheckHandler;
 
 impl Handler for CheckHandler {
+    const SPEC: &'static Spec = &check::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let holder = check::parse(&words)?;

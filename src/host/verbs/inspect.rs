@@ -7,6 +7,7 @@ use super::super::handler::{Call, Handler};
 use super::super::key::read;
 use super::super::{clock, reply, state};
 use super::tie::address_of;
+use crate::command::spec::Spec;
 use crate::command::waiters::ListWaiters;
 use crate::command::{help, info};
 use crate::error::LockError;
@@ -21,6 +22,8 @@ use crate::primitive::{Cooldown, Hold, Lock, Moment, Owner, Permits};
 pub(in crate::host) struct InfoHandler;
 
 impl Handler for InfoHandler {
+    const SPEC: &'static Spec = &info::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let key = info::parse(&words)?;
@@ -87,6 +90,8 @@ fn describe_bounds(ctx: Ctx, bounds: Bounds, now: Moment) {
 pub(in crate::host) struct WaitersHandler;
 
 impl Handler for WaitersHandler {
+    const SPEC: &'static Spec = &crate::command::waiters::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = ListWaiters::parse(&words)?;
@@ -159,8 +164,10 @@ fn row<'l>(
 pub(in crate::host) struct HelpHandler;
 
 impl Handler for HelpHandler {
+    const SPEC: &'static Spec = &help::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
-        let lines: Vec<String> = help::lines().collect();
+        let lines: Vec<String> = help::lines(super::PUBLIC).collect();
         reply::array(call.ctx, lines.len());
         for line in lines {
             reply::text(call.ctx, line.as_bytes());

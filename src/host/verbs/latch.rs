@@ -11,6 +11,7 @@ use super::super::{config, observe, replicate, reply, state};
 use super::observe::watch;
 use crate::command::latch::{parse_info, AwaitLatch, CountDown, SetLatch};
 use crate::command::latch_effect::{DownEffect, SetEffect};
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::limits::LATCH_IDS_SHOWN_MAX;
 use crate::primitive::condition::{Condition, Seen};
@@ -19,6 +20,8 @@ use crate::primitive::latch::Latch;
 pub(in crate::host) struct SetLatchHandler;
 
 impl Handler for SetLatchHandler {
+    const SPEC: &'static Spec = &crate::command::latch::SET;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = SetLatch::parse(&words)?;
@@ -40,6 +43,8 @@ impl Handler for SetLatchHandler {
 pub(in crate::host) struct CountDownHandler;
 
 impl Handler for CountDownHandler {
+    const SPEC: &'static Spec = &crate::command::latch::DOWN;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = CountDown::parse(&words)?;
@@ -76,6 +81,8 @@ fn changed(call: &Call, key: OpenKey<Latch>, events: &[Event]) {
 pub(in crate::host) struct AwaitLatchHandler;
 
 impl Handler for AwaitLatchHandler {
+    const SPEC: &'static Spec = &crate::command::latch::AWAIT;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = AwaitLatch::parse(&words, &config::policy())?;
@@ -88,6 +95,8 @@ impl Handler for AwaitLatchHandler {
 pub(in crate::host) struct LatchInfoHandler;
 
 impl Handler for LatchInfoHandler {
+    const SPEC: &'static Spec = &crate::command::latch::INFO;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         parse_info(&words)?;

@@ -18,23 +18,42 @@ mod stats;
 mod tie;
 mod waiting;
 
-pub(super) use acquire::AcquireHandler;
-pub(super) use convert::{ConvertHandler, SetLimitHandler};
-pub(super) use fence::FenceHandler;
-pub(super) use group::{AcquireAllHandler, ReleaseAllHandler, RenewAllHandler};
-pub(super) use guard::GuardHandler;
-pub(super) use hold::{CheckHandler, ReleaseHandler, RenewHandler};
-pub(super) use inspect::{HelpHandler, InfoHandler, WaitersHandler};
-pub(super) use latch::{AwaitLatchHandler, CountDownHandler, LatchInfoHandler, SetLatchHandler};
-pub(super) use observe::{ObserveHandler, RevokeHandler};
-pub(super) use operate::{BreakHandler, CancelHandler, StealHandler, TransferHandler};
-pub(super) use recovery::RecoveryHandler;
-pub(super) use scan::ScanHandler;
-pub(super) use stats::StatsHandler;
+handlers!(
+    /// The commands for users, in the order of LOCK.HELP.
+    PUBLIC, add_public:
+    acquire::AcquireHandler,
+    hold::ReleaseHandler,
+    hold::RenewHandler,
+    hold::CheckHandler,
+    convert::ConvertHandler,
+    convert::SetLimitHandler,
+    group::AcquireAllHandler,
+    group::ReleaseAllHandler,
+    group::RenewAllHandler,
+    guard::GuardHandler,
+    fence::FenceHandler,
+    operate::TransferHandler,
+    operate::CancelHandler,
+    operate::BreakHandler,
+    operate::StealHandler,
+    observe::ObserveHandler,
+    observe::RevokeHandler,
+    inspect::InfoHandler,
+    inspect::WaitersHandler,
+    scan::ScanHandler,
+    stats::StatsHandler,
+    recovery::RecoveryHandler,
+    latch::SetLatchHandler,
+    latch::CountDownHandler,
+    latch::AwaitLatchHandler,
+    latch::LatchInfoHandler,
+    inspect::HelpHandler,
+);
 
 use super::api::Ctx;
 use super::commit::Origin;
 use super::handler::Call;
+use super::register::handlers;
 use super::reply::{self, Outcome};
 use crate::command::acquire::Acquired;
 use crate::command::report::{Location, Report};

@@ -17,12 +17,15 @@ use super::waiting::may_block;
 use crate::command::observe::{Observe, What};
 use crate::command::policy::Wait;
 use crate::command::revoke;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::primitive::condition::{Condition, Seen, Verdict, View};
 
 pub(in crate::host) struct ObserveHandler;
 
 impl Handler for ObserveHandler {
+    const SPEC: &'static Spec = &crate::command::observe::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
@@ -89,6 +92,8 @@ fn block(call: &Call, command: BlockingCommand, condition: Condition, wait: Wait
 pub(in crate::host) struct RevokeHandler;
 
 impl Handler for RevokeHandler {
+    const SPEC: &'static Spec = &revoke::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         revoke::parse(&words)?;

@@ -11,6 +11,7 @@ use super::super::reply::{self, Outcome};
 use super::origin;
 use super::waiting::with_deadlock_check;
 use crate::command::operate::{cancel, parse_cancel, Break, Steal};
+use crate::command::spec::Spec;
 use crate::command::transfer::Transfer;
 use crate::error::{LockError, Quoted};
 use crate::primitive::WaiterId;
@@ -18,6 +19,8 @@ use crate::primitive::WaiterId;
 pub(in crate::host) struct TransferHandler;
 
 impl Handler for TransferHandler {
+    const SPEC: &'static Spec = &crate::command::transfer::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();
@@ -35,6 +38,8 @@ impl Handler for TransferHandler {
 pub(in crate::host) struct CancelHandler;
 
 impl Handler for CancelHandler {
+    const SPEC: &'static Spec = &crate::command::operate::CANCEL;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let (_, owner) = parse_cancel(&words)?;
@@ -47,6 +52,8 @@ impl Handler for CancelHandler {
 pub(in crate::host) struct BreakHandler;
 
 impl Handler for BreakHandler {
+    const SPEC: &'static Spec = &crate::command::operate::BREAK;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Break::parse(&words)?;
@@ -65,6 +72,8 @@ impl Handler for BreakHandler {
 pub(in crate::host) struct StealHandler;
 
 impl Handler for StealHandler {
+    const SPEC: &'static Spec = &crate::command::operate::STEAL;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let policy = config::policy();

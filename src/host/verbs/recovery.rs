@@ -3,11 +3,14 @@
 use super::super::handler::{Call, Handler};
 use super::super::{clock, journal, reply, state};
 use crate::command::recovery;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 
 pub(in crate::host) struct RecoveryHandler;
 
 impl Handler for RecoveryHandler {
+    const SPEC: &'static Spec = &recovery::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let ends = recovery::parse(&words)?;

@@ -6,6 +6,7 @@ use super::super::key::read;
 use super::super::rights::Rights;
 use super::super::{clock, cluster, reply, state};
 use crate::command::scan::Scan;
+use crate::command::spec::Spec;
 use crate::error::LockError;
 use crate::limits::SCAN_STEPS_MAX;
 use crate::primitive::Lock;
@@ -20,6 +21,8 @@ const STEPS_PER_HOLD: usize = 16;
 pub(in crate::host) struct ScanHandler;
 
 impl Handler for ScanHandler {
+    const SPEC: &'static Spec = &crate::command::scan::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         let request = Scan::parse(&words)?;

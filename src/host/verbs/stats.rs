@@ -4,6 +4,7 @@ use super::super::api::{Ctx, OwnString};
 use super::super::handler::{Call, Handler};
 use super::super::rights::Rights;
 use super::super::{clock, reply, state};
+use crate::command::spec::Spec;
 use crate::command::stats;
 use crate::error::LockError;
 use crate::limits::NEWEST_SHOWN;
@@ -16,6 +17,8 @@ use crate::primitive::Moment;
 pub(in crate::host) struct StatsHandler;
 
 impl Handler for StatsHandler {
+    const SPEC: &'static Spec = &stats::SPEC;
+
     fn run(call: &Call) -> Result<(), LockError> {
         let words = call.words();
         if stats::parse(&words)? {

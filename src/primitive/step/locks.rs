@@ -2,12 +2,14 @@
 //! them stands here once, for any number: it takes all or none, all holds of one grant have one fence, and who waits
 //! holds nothing meanwhile.
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
 use super::Step;
 use crate::primitive::deadlock::{find_cycle, HoldSource, LocalFirst, WaitRequest};
 use crate::primitive::effect::{Effect, Recipient, WaitEnd};
-use crate::primitive::manager::Rollback;
+use crate::primitive::manager::{Provisional, Rollback};
 use crate::primitive::wait_queue::{Caps, Full, Position};
 use crate::primitive::waiter::{AcquireRequest, WaitEdge, Waiter, WaiterId, WaiterKind};
 use crate::primitive::{Clock, Fence, Lock, LockManager, Moment, Permits};
@@ -46,7 +48,7 @@ pub(crate) trait Locks<'k> {
     /// What every request begins with: ends what is over, and grants what is free. Returns whether all of that is done.
     fn begin(&mut self) -> bool;
 
-    /// Gives a waiter for these locks what it waits for, if it is its turn.
+    /// Gives a waiter for these locks what it waits for, if it is its turn. Of one lock, all whose turn has come are granted.
     fn grant_waiter(&mut self, id: WaiterId);
 
     /// Whether one who comes now is granted these permits at once: nobody waits, and they fit.
@@ -61,10 +63,11 @@ pub(crate) trait Locks<'k> {
     /// Makes a hold on each of the locks, which must all admit it; the fence that they share.
     #[inline]
     fn grant(&mut self, request: AcquireRequest, mut to: Recipient) -> Fence {
-        let (clock, db, keys, left) = (self.clock(), self.db(), self.keys(), request.keys());
-        let manager = self.manager();
-        let fence = manager.fences.next(clock.unix_us);
-        manager.record_hand_off(fence, to, (db, &keys), Rollback::EndHold { left });
+        let (clock, left) = (self.clock(), request.keys());
+        let fence = self.manager().fences.next(clock.unix_us);
+        if to != Recipient::Caller {
+            self.record_hand_off(fence, to, Rollback::EndHold { left });
+        }
         self.each_with(request, |step, request| {
             step.grant_as(fence, request, to);
             to = to.of_the_rest();
@@ -72,9 +75,21 @@ pub(crate) trait Locks<'k> {
         fence
     }
 
+    /// Notes a grant to one who waited. A client may not hear of it, and then it is taken back; a ticket has its time
+    /// to claim it.
+    fn record_hand_off(&mut self, fence: Fence, to: Recipient, rollback: Rollback) {
+        let (db, keys) = (self.db(), self.keys());
+        let manager = self.manager();
+        manager.stats.handed_off.up();
+        if matches!(to, Recipient::Client(_)) {
+            let keys = keys.iter().map(|key| Rc::from(*key)).collect();
+            manager.provisional.insert(fence, Provisional { db, keys, rollback });
+        }
+    }
+
     /// Brings back the holds that their owner says it has under this fence, where they may have been lost: all of those that
     /// are not known, or none.
-    fn reinstate(&mut self, request: &AcquireRequest, fence: Fence) {
+    fn reinstate_all(&mut self, request: &AcquireRequest, fence: Fence) {
         let (owner, mut all) = (request.owner.as_bytes(), true);
         self.each(|step| {
             let is_known = step.lock.hold_of(owner).is_some_and(|hold| hold.fence == fence);
@@ -164,7 +179,7 @@ pub(crate) trait Locks<'k> {
         id
     }
 
-    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so serve after it.
+    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so grants to waiters have to follow.
     fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
         let manager = self.manager();
         let client = manager.waiters.client_of(waiter);

@@ -26,7 +26,7 @@ impl Step<'_> {
         self.grant_ahead_of_queue(request, may_have)
     }
 
-    /// Ends all holds that are chosen, and what cooled of such before, and serves the queue after the last; how many.
+    /// Ends all holds that are chosen, and what cooled of such before, and grants to the queue after the last; how many.
     pub(crate) fn break_holds(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
         let cooled = self.end_cooldowns(&mut chosen);
         let count = cooled + self.end_all(chosen, HoldEnd::Broken);

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::spec::{Key, Spec};
-use super::PUBLIC;
+use crate::command::spec::{Key, Spec};
+use crate::host::verbs::PUBLIC;
 
 /// Ends the head. What a person writes stands below it.
 const END: &str =
