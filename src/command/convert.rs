@@ -15,6 +15,7 @@ use super::spec::{Arg, Spec};
 use super::terms::{self, WaitWords};
 use super::token::Token;
 use crate::error::LockError;
+use crate::primitive::broken::broken;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::effect::Recipient;
 use crate::primitive::wait_queue::Position;
@@ -115,7 +116,10 @@ impl<'a> Convert<'a> {
         if !is_sure || !step.lock.is_alone(fence) {
             return Ok(Converted::Busy);
         }
-        let Some(new) = step.upgrade(fence, Recipient::Caller) else { return Ok(Converted::NotHeld) };
+        let Some(new) = step.upgrade(fence, Recipient::Caller) else {
+            broken("the hold to be upgraded is gone");
+            return Ok(Converted::NotHeld);
+        };
         if named.is_some() {
             step.remember_upgrade(owner, fence, new);
         }

@@ -11,6 +11,7 @@
     reason = "the arithmetic of its own places, within bounds that the tests hold"
 )]
 
+use super::broken::broken;
 use super::slab::Slab;
 use super::Moment;
 
@@ -117,13 +118,13 @@ impl<T> Deadlines<T> {
 
     /// Moves an entry to another deadline.
     pub(crate) fn reschedule(&mut self, slot: Slot, deadline: Moment) {
+        let Some(entry) = self.entries.get_mut(slot) else {
+            return broken("an entry to be moved is not on the wheel");
+        };
         let tick = tick_of(deadline);
-        if self.unlink(slot).is_some() {
-            if let Some(entry) = self.entries.get_mut(slot) {
-                entry.tick = tick;
-            }
-            self.link(slot, tick);
-        }
+        let (before, next, old) = (entry.before, entry.next, std::mem::replace(&mut entry.tick, tick));
+        self.join(slot, before, next, old);
+        self.link(slot, tick);
     }
 
     /// Whether the entry would come out no later than `deadline`.
@@ -201,10 +202,10 @@ impl<T> Deadlines<T> {
     fn spill_some(&mut self) {
         for _ in 0..SPILLED_AT_ONCE {
             let slot = self.spill;
-            let Some(entry) = self.entries.get(slot) else { return };
+            let Some(entry) = neighbour(&mut self.entries, slot) else { return };
             let (tick, next) = (entry.tick, entry.next);
             self.spill = next;
-            if let Some(after) = self.entries.get_mut(next) {
+            if let Some(after) = neighbour(&mut self.entries, next) {
                 after.before = Slot::NONE;
             }
             self.link(slot, tick);
@@ -230,23 +231,18 @@ impl<T> Deadlines<T> {
         if let Some(entry) = self.entries.get_mut(slot) {
             entry.before = Slot::NONE;
             entry.next = next;
+        } else {
+            broken("an entry to be put on the wheel is gone");
         }
         self.put_first(bucket, slot, next);
     }
 
     /// Puts an entry, which knows it, before the first of a bucket.
     fn put_first(&mut self, bucket: usize, slot: Slot, next: Slot) {
-        if let Some(after) = self.entries.get_mut(next) {
+        if let Some(after) = neighbour(&mut self.entries, next) {
             after.before = slot;
         }
         self.set_head(bucket, slot);
-    }
-
-    fn unlink(&mut self, slot: Slot) -> Option<()> {
-        let entry = self.entries.get(slot)?;
-        let (before, next, tick) = (entry.before, entry.next, entry.tick);
-        self.join(slot, before, next, tick);
-        Some(())
     }
 
     /// Joins the neighbours of an entry that leaves its place.
@@ -255,10 +251,10 @@ impl<T> Deadlines<T> {
             self.undue -= 1;
             return;
         }
-        if let Some(after) = self.entries.get_mut(next) {
+        if let Some(after) = neighbour(&mut self.entries, next) {
             after.before = before;
         }
-        match self.entries.get_mut(before) {
+        match neighbour(&mut self.entries, before) {
             Some(entry) => entry.next = next,
             None if self.spill == slot => self.spill = next,
             None => self.set_head(self.bucket_of(tick), next),
@@ -266,22 +262,37 @@ impl<T> Deadlines<T> {
     }
 
     fn head(&self, bucket: usize) -> Slot {
-        self.heads.get(bucket).copied().unwrap_or(Slot::NONE)
+        self.heads.get(bucket).copied().unwrap_or_else(|| {
+            broken("the wheel has no such bucket");
+            Slot::NONE
+        })
     }
 
     fn set_head(&mut self, bucket: usize, slot: Slot) {
-        if let Some(head) = self.heads.get_mut(bucket) {
-            *head = slot;
-        }
-        if let Some(bits) = self.occupied.get_mut(bucket / BUCKETS) {
-            let bit = 1 << (bucket % BUCKETS);
-            if slot == Slot::NONE {
-                *bits &= !bit;
-            } else {
-                *bits |= bit;
-            }
+        let (Some(head), Some(bits)) = (self.heads.get_mut(bucket), self.occupied.get_mut(bucket / BUCKETS))
+        else {
+            return broken("the wheel has no such bucket");
+        };
+        *head = slot;
+        let bit = 1 << (bucket % BUCKETS);
+        if slot == Slot::NONE {
+            *bits &= !bit;
+        } else {
+            *bits |= bit;
         }
     }
+}
+
+/// The entry that another one names, if it names any.
+fn neighbour<T>(entries: &mut Slab<TimerNode<T>>, slot: Slot) -> Option<&mut TimerNode<T>> {
+    if slot == Slot::NONE {
+        return None;
+    }
+    let entry = entries.get_mut(slot);
+    if entry.is_none() {
+        broken("the neighbour of an entry of the wheel is gone");
+    }
+    entry
 }
 
 #[cfg(test)]

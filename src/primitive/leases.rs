@@ -5,6 +5,7 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
+use super::broken::broken;
 use super::deadlines::{Deadlines, Slot};
 use super::roll::{self, Link, Links, Roll};
 use super::short::Short;
@@ -50,7 +51,10 @@ impl Index {
     }
 
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
-        let lease = self.wheel.remove(slot)?;
+        let Some(lease) = self.wheel.remove(slot) else {
+            broken("a lease that is known, or due, is gone");
+            return None;
+        };
         self.roll.forget(lease.link, &mut self.wheel);
         self.name_bytes -= Name::heap_bytes(lease.key.len());
         Some(lease)
@@ -139,6 +143,7 @@ impl Leases {
 
     /// Sees that the entry of this hold comes up no later than at `by`; whether it had to move.
     pub(crate) fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
+        debug_assert!(self.has(db, hold), "an entry that is to come up earlier");
         let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
         self.index_mut(db).filter(late).map(|index| index.wheel.reschedule(hold.mark.slot(), by)).is_some()
     }
@@ -177,6 +182,8 @@ impl Leases {
         index.roll.pass(from, &index.wheel, |slot| {
             if let Some(lease) = index.wheel.get(slot) {
                 visit(lease.link.hash, &lease.key);
+            } else {
+                broken("the roll passes a lease that is gone");
             }
         })
     }

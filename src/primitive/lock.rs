@@ -142,6 +142,14 @@ impl Lock {
     #[inline]
     pub(crate) fn grant(&mut self, hold: Hold) {
         debug_assert!(self.hold_of(hold.owner.as_bytes()).is_none(), "nobody holds a lock twice");
+        debug_assert!(
+            self.hold_with(hold.fence).is_none() && self.cooldown_with(hold.fence).is_none(),
+            "a fence names one hold"
+        );
+        debug_assert!(
+            !self.is_full() && self.occupancy().can_lie_beside(hold.permits),
+            "{hold:?} in {self:?}"
+        );
         self.0.push(hold);
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::rc::Rc;
 
+use super::broken::broken;
 use super::condition::{Condition, Verdict};
 use super::deadlines::{Deadlines, Slot};
 use super::footprint::{first_node, in_table, in_tree, shared_name, CLIENT};
@@ -130,7 +131,11 @@ impl Observers {
             if left == Some(0) {
                 self.key_bytes -= key_bytes(&key);
                 keys.remove(&key);
+            } else if left.is_none() {
+                broken("somebody watches a key that nobody watches");
             }
+        } else {
+            broken("somebody watches a key of no database");
         }
         true
     }
@@ -255,6 +260,8 @@ impl Observers {
         let id = self.deadlines.pop_due(now)?;
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.timer = Slot::NONE;
+        } else {
+            broken("a watch that is due is unknown");
         }
         Some(id)
     }

@@ -12,6 +12,7 @@
 
 use std::ops::Range;
 
+use super::broken::broken;
 use super::slab::Slot;
 
 /// Least buckets.
@@ -58,12 +59,18 @@ impl Buckets {
     }
 
     fn first(&self, bucket: usize) -> Slot {
-        self.0.get(bucket).and_then(|first| first.checked_sub(1)).map_or(Slot::NONE, Slot::from_bits)
+        let Some(first) = self.0.get(bucket) else {
+            broken("the roll has no such bucket");
+            return Slot::NONE;
+        };
+        first.checked_sub(1).map_or(Slot::NONE, Slot::from_bits)
     }
 
     fn set_first(&mut self, bucket: usize, slot: Slot) {
         if let Some(first) = self.0.get_mut(bucket) {
             *first = if slot == Slot::NONE { 0 } else { slot.bits() + 1 };
+        } else {
+            broken("the roll has no such bucket");
         }
     }
 }
@@ -93,7 +100,7 @@ impl Roll {
         let first = buckets.first(bucket);
         let slot = put(links, Link { hash, next: first, before: Slot::NONE });
         buckets.set_first(bucket, slot);
-        if let Some(next) = links.link_mut(first) {
+        if let Some(next) = neighbour(links, first) {
             next.before = slot;
         }
         slot
@@ -102,13 +109,14 @@ impl Roll {
     /// Forgets an entry that had this link and was taken out.
     pub(crate) fn forget(&mut self, link: Link, links: &mut impl Links) {
         let (buckets, bucket) = self.bucket_of(link.hash);
-        match links.link_mut(link.before) {
+        match neighbour(links, link.before) {
             Some(before) => before.next = link.next,
             None => buckets.set_first(bucket, link.next),
         }
-        if let Some(next) = links.link_mut(link.next) {
+        if let Some(next) = neighbour(links, link.next) {
             next.before = link.before;
         }
+        debug_assert!(self.len > 0, "an entry is forgotten where there is none");
         self.len = self.len.saturating_sub(1);
         self.resize_some(links);
     }
@@ -128,6 +136,9 @@ impl Roll {
                 visit(slot);
             }
             slot = link.next;
+        }
+        if slot != Slot::NONE {
+            broken("the neighbour of an entry of the roll is gone");
         }
         next
     }
@@ -177,6 +188,9 @@ impl Roll {
                 push(&mut self.buckets, new, slot, links);
                 slot = link.next;
             }
+            if slot != Slot::NONE {
+                broken("the neighbour of an entry of the roll is gone");
+            }
         }
         self.moved = end;
         if end == self.old.0.len() {
@@ -187,13 +201,26 @@ impl Roll {
 
 fn push(buckets: &mut Buckets, bucket: usize, slot: Slot, links: &mut impl Links) {
     let first = buckets.first(bucket);
-    if let Some(next) = links.link_mut(first) {
+    if let Some(next) = neighbour(links, first) {
         next.before = slot;
     }
-    if let Some(link) = links.link_mut(slot) {
+    if let Some(link) = neighbour(links, slot) {
         (link.next, link.before) = (first, Slot::NONE);
         buckets.set_first(bucket, slot);
     }
+}
+
+/// The link that a bucket or another link names, if it names any.
+#[inline]
+fn neighbour(links: &mut impl Links, slot: Slot) -> Option<&mut Link> {
+    if slot == Slot::NONE {
+        return None;
+    }
+    let link = links.link_mut(slot);
+    if link.is_none() {
+        broken("the neighbour of an entry of the roll is gone");
+    }
+    link
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
     reason = "the arithmetic of its own places, within bounds that the tests hold"
 )]
 
+use super::broken::broken;
 use super::footprint::allocated;
 
 const BLOCK: usize = 1024;
@@ -82,6 +83,9 @@ impl<T> Slab<T> {
             self.vacant = next;
             return slot;
         }
+        if slot != Slot::NONE {
+            broken("a place that was freed is taken");
+        }
         self.append(value)
     }
 
@@ -90,12 +94,18 @@ impl<T> Slab<T> {
             self.blocks.push(Vec::with_capacity(BLOCK));
         }
         let before = (self.blocks.len() - 1) * BLOCK;
-        let block = self.blocks.last_mut();
-        let at = block.map_or(0, |block| {
-            block.push(Cell::Taken(value));
-            block.len() - 1
-        });
-        Slot(u32::try_from(before + at).unwrap_or(u32::MAX).min(Slot::NONE.0))
+        let Some(block) = self.blocks.last_mut() else {
+            broken("a slab that has just got a block has none");
+            return Slot::NONE;
+        };
+        let place = before + block.len();
+        block.push(Cell::Taken(value));
+        if place >= Slot::NONE.0 as usize {
+            // The value stays, and nobody finds it: whoever keeps a slot is told that there is none.
+            broken("a slab has more values than there are places");
+            return Slot::NONE;
+        }
+        Slot(place as u32)
     }
 
     /// Takes the value out.
@@ -110,7 +120,10 @@ impl<T> Slab<T> {
         self.len -= 1;
         match old {
             Cell::Taken(value) => Some(value),
-            Cell::Vacant { .. } => None,
+            Cell::Vacant { .. } => {
+                broken("a place is taken and vacant");
+                None
+            }
         }
     }
 

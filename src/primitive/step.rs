@@ -182,7 +182,14 @@ impl<'a> Step<'a> {
                     // Whether it was named by its fence is not known any more.
                     self.remember_upgrade(waiter.request.owner.as_bytes(), old, new);
                     self.announce(new, waiter.told);
+                } else {
+                    broken("the hold to be upgraded is gone");
+                    let client = to.client();
+                    let ended = client.map(|client| Effect::WaitEnded { client, why: WaitEnd::HoldEnded });
+                    self.effects.extend(ended);
                 }
+            } else {
+                return broken("the first in line is unknown");
             }
         }
     }
@@ -260,6 +267,16 @@ impl<'a> Step<'a> {
     /// Makes a hold that the lock admits, for a newcomer or for one who waited, under a fence that was made for it.
     #[inline]
     pub(super) fn grant_as(&mut self, fence: Fence, request: AcquireRequest, to: Recipient) {
+        // A hold that is handed over keeps its permits, also where the limit was lowered below what is held.
+        let is_handed_over =
+            |effect: &Effect| matches!(effect, Effect::Ended { how: HoldEnd::Transferred, .. });
+        debug_assert!(
+            self.lock.admits(request.permits) || self.effects.iter().any(is_handed_over),
+            "{:?} in {:?}",
+            request.permits,
+            self.lock
+        );
+        debug_assert!(self.lock.hold_of(request.owner.as_bytes()).is_none(), "nobody holds a lock twice");
         let mut hold = Hold {
             owner: request.owner,
             fence,
@@ -278,6 +295,7 @@ impl<'a> Step<'a> {
         }
         self.manager.index(self.db, self.key, &mut hold);
         self.lock.grant(hold);
+        debug_assert!(self.lock.hold_with(fence).is_some_and(|hold| self.manager.leases.has(self.db, hold)));
         self.manager.stats.granted.up();
         self.effects.push(Effect::Granted { fence, to: to.client() });
     }
@@ -456,7 +474,9 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Does all that follows from the end of a hold, which the lock does not have any more.
     pub(super) fn record_end(&mut self, hold: Hold, how: HoldEnd) {
+        debug_assert!(self.lock.hold_with(hold.fence).is_none(), "a hold that has ended stands");
         self.manager.unindex(self.db, self.key, &hold);
         self.manager.forget(hold.fence);
         self.manager.recovery.record_end(self.db, self.key, hold.fence, Some(hold.permits));

@@ -183,6 +183,7 @@ impl Waiters {
         self.tickets += tickets;
         let mut names = Keys::new();
         let queues = self.queues.entry(db).or_default();
+        debug_assert!(!keys.is_empty(), "who waits waits for something");
         for key in keys {
             let name = shared(queues, key);
             let queue = queues.get_or_default(Rc::clone(&name));
@@ -192,8 +193,10 @@ impl Waiters {
             }
             self.lengths.change(queue.order.len(), queue.order.len() + 1);
             let before = queue.bytes(key);
-            queue.order.insert(place, id);
-            queue.by_owner.insert(Rc::clone(&owner), id);
+            let (other, earlier) =
+                (queue.order.insert(place, id), queue.by_owner.insert(Rc::clone(&owner), id));
+            debug_assert_eq!(other, None, "two stand at one place of a queue");
+            debug_assert_eq!(earlier, None, "an owner stands in a queue twice");
             queue.tickets += tickets;
             // It can take less than before: a table that grew gives its old room back bit by bit.
             self.bytes = self.bytes + queue.bytes(key) - before;
@@ -209,7 +212,8 @@ impl Waiters {
         }
         let entry = QueueNode { waiter, db, keys: names, place, timer };
         self.bytes += entry.bytes();
-        self.entries.insert(id, Box::new(entry));
+        let other = self.entries.insert(id, Box::new(entry));
+        debug_assert!(other.is_none(), "two waits have one number");
         let owner_bytes = owner_bytes(&owner);
         let waits = self.waits.entry(db).or_default().get_or_insert_with(owner, || Waits::One(id));
         waits.add(id);
@@ -230,10 +234,17 @@ impl Waiters {
     /// Takes a waiter out of its queues.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<QueueNode> {
         let entry = *self.entries.remove(&id)?;
-        self.deadlines.remove(entry.timer);
-        self.groups.remove(&id);
+        let timed = self.deadlines.remove(entry.timer);
+        debug_assert_eq!(
+            timed,
+            Some(id).filter(|_| entry.timer != Slot::NONE),
+            "a wait has a timer of its own"
+        );
+        let was_group = self.groups.remove(&id);
+        debug_assert_eq!(was_group, entry.keys.len() > 1, "who waits for several is among those");
         if let Some(attached) = entry.waiter.attached() {
-            self.attached.remove(&attached.client);
+            let ticket = self.attached.remove(&attached.client);
+            debug_assert_eq!(ticket, Some(id), "a client waits for the turn of one ticket");
         }
         let owner = entry.waiter.request.owner.as_bytes();
         let tickets = usize::from(entry.waiter.kind == WaiterKind::Ticket);
@@ -247,20 +258,28 @@ impl Waiters {
                 };
                 self.lengths.change(queue.order.len(), queue.order.len() - 1);
                 let before = queue.bytes(key);
-                queue.order.remove(&entry.place);
+                let stood = (queue.order.remove(&entry.place), queue.by_owner.remove(owner));
+                debug_assert_eq!(
+                    stood,
+                    (Some(id), Some(id)),
+                    "a waiter stands at its place, under its owner"
+                );
                 queue.links.remove(&entry.place);
-                queue.by_owner.remove(owner);
                 queue.tickets -= tickets;
                 self.bytes = self.bytes + queue.bytes(key) - before;
                 if queue.order.is_empty() {
                     if let Some(names) = self.names.get_mut(&entry.db) {
                         names.remove(&(place_of(key), Rc::clone(key)));
+                    } else {
+                        broken("a database with waiters has no names");
                     }
                     self.sieve.remove(key);
                     let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
                     self.new_limits -= usize::from(is_unfinished);
                 }
             }
+        } else {
+            broken("a database with waiters has no queues");
         }
         self.forget_wait(entry.db, owner, id);
         self.measure_tables();
@@ -297,6 +316,8 @@ impl Waiters {
                     queue.links.remove(&entry.place);
                 }
                 self.bytes = self.bytes + queue.bytes(key) - before;
+            } else {
+                broken("a waiter stands in no queue of its lock");
             }
         }
     }
@@ -405,6 +426,8 @@ impl Waiters {
         let id = self.deadlines.pop_due(now)?;
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.timer = Slot::NONE;
+        } else {
+            broken("a wait that is due is unknown");
         }
         Some(id)
     }

@@ -424,6 +424,26 @@ mod tests {
         ]
     }
 
+    /// No permits are none that a hold can have, and are refused as soon as they are read.
+    fn can_be_read(effect: &LockEffect) -> bool {
+        !matches!(effect, LockEffect::Renew(RenewEffect { permits: 0, .. }))
+    }
+
+    proptest! {
+        #[test]
+        fn the_command_of_effects_is_read_as_these_effects(effects in prop::collection::vec(effect(), 1..6)) {
+            let effects: LockEffects = effects.into_iter().flatten().filter(can_be_read).collect();
+            let Some((command, words)) = command_of(&effects) else { return Ok(()) };
+            let words: Vec<Vec<u8>> = [b"k".to_vec()].into_iter().chain(words.iter().map(Word::bytes)).collect();
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let read = match EffectKind::ALL.into_iter().find(|kind| kind.command() == command) {
+                Some(kind) => kind.parse(&words).map(|effect| LockEffects::from_iter([effect])),
+                None => parse(&words),
+            };
+            prop_assert_eq!(read.as_deref(), Ok(&effects[..]));
+        }
+    }
+
     /// A lock and what else its server remembers.
     struct Copy {
         lock: Lock,

@@ -10,6 +10,7 @@ mod shortest_cycle;
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::super::broken::broken;
 use super::super::occupancy::Occupancy;
 use super::super::table::{Set, Table};
 use super::super::wait_queue::{Position, QueueNode, Waiters};
@@ -72,6 +73,14 @@ struct Node {
     want: Option<(Position, bool)>,
     /// Whether it is to be looked at once more.
     is_queued: bool,
+}
+
+/// What a number of this search stands for. It is there, as each number was given to something.
+fn there<T>(found: Option<T>) -> Option<T> {
+    if found.is_none() {
+        broken("the search has a number that stands for nothing");
+    }
+    found
 }
 
 /// One search.

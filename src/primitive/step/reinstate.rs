@@ -2,6 +2,7 @@
 //! owners bring them back.
 
 use super::Step;
+use crate::primitive::broken::broken;
 use crate::primitive::effect::{Effect, WaitEnd};
 use crate::primitive::hold::Mark;
 use crate::primitive::permits::ALL;
@@ -63,6 +64,8 @@ impl Step<'_> {
         let displaced = self.lock.force(hold);
         if let Some(hold) = self.lock.hold_with_mut(fence) {
             self.manager.index(self.db, self.key, hold);
+        } else {
+            broken("a hold that was brought back is not there");
         }
         // An owner that waits for what it has would wait for itself.
         if let Some(wait) = self.manager.waiters.waiter_of(self.db, self.key, name.as_bytes()) {

@@ -3,6 +3,7 @@
 //! to go.
 
 use crate::primitive::bounds::Bounds;
+use crate::primitive::broken::broken;
 use crate::primitive::hold::Mark;
 use crate::primitive::permits::{Permits, ALL};
 use crate::primitive::reentry::Exit;
@@ -66,6 +67,8 @@ impl Step<'_> {
         }
         if let Some(hold) = self.lock.hold_with_mut(fence) {
             self.manager.index(self.db, self.key, hold);
+        } else {
+            broken("a hold that was put in is not there");
         }
     }
 

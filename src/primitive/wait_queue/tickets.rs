@@ -34,7 +34,10 @@ impl Waiters {
         request: AcquireRequest,
         deadline: Moment,
     ) -> Option<WaiterId> {
-        let entry = self.entries.get_mut(&id)?;
+        let Some(entry) = self.entries.get_mut(&id) else {
+            broken("a ticket to be kept is unknown");
+            return None;
+        };
         let before = entry.bytes();
         (entry.waiter.request, entry.waiter.deadline) = (request, deadline);
         self.bytes = self.bytes + entry.bytes() - before;
@@ -64,6 +67,8 @@ impl Waiters {
         let user = name.and_then(|name| self.users.number(name));
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.waiter.user = user;
+        } else {
+            broken("a ticket that somebody asks for is unknown");
         }
     }
 
@@ -83,6 +88,8 @@ impl Waiters {
             self.bytes = self.bytes + entry.bytes() - before;
             self.attached.insert(client, id);
             self.reschedule(id, until);
+        } else {
+            broken("a client waits for the turn of no ticket");
         }
         client
     }
@@ -91,11 +98,16 @@ impl Waiters {
     /// `None` if this is not the client of a ticket.
     pub(crate) fn detach(&mut self, client: WaiterId, now: Moment) -> Option<Moment> {
         let id = self.attached.remove(&client)?;
-        let entry = self.entries.get_mut(&id)?;
-        let attached = entry.waiter.told.as_mut()?.attached.take()?;
+        let entry = self.entries.get_mut(&id);
+        let told =
+            entry.and_then(|entry| Some((entry.waiter.told.as_mut()?.attached.take()?, &mut entry.waiter)));
+        let Some((attached, waiter)) = told else {
+            broken("a client waits for the turn of no ticket");
+            return None;
+        };
         // However late this is noticed, it has not waited for longer than it wanted.
         let deadline = now.min(attached.until).plus_ms(attached.keep_ms);
-        entry.waiter.deadline = deadline;
+        waiter.deadline = deadline;
         self.reschedule(id, deadline);
         Some(deadline)
     }

@@ -3,7 +3,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
 use super::super::LocalFirst;
-use super::{cost, Node, OwnerNode, Search, Wait, REQUESTER};
+use super::{cost, there, Node, OwnerNode, Search, Wait, REQUESTER};
 use crate::primitive::occupancy::Occupancy;
 use crate::primitive::wait_queue::Position;
 use crate::primitive::Owner;
@@ -17,7 +17,7 @@ impl Search<'_> {
         for key in self.want.keys {
             let place = self.want.place;
             let Some(node) = self.visit(key, place, holds) else { return false };
-            if let Some(node) = self.nodes.get_mut(node) {
+            if let Some(node) = there(self.nodes.get_mut(node)) {
                 node.want = Some((place, false));
             }
         }
@@ -25,12 +25,12 @@ impl Search<'_> {
             if met > REQUESTER && !self.list_waits(met) {
                 return false;
             }
-            let waits = self.owners.get(met).map_or(0..0, |owner_node| owner_node.waits.clone());
+            let waits = there(self.owners.get(met)).map_or(0..0, |owner_node| owner_node.waits.clone());
             for at in waits {
-                let Some(entry) = self.waits.get(at).map(|wait| wait.entry) else { continue };
+                let Some(entry) = there(self.waits.get(at)).map(|wait| wait.entry) else { continue };
                 for (bit, key) in (0..).zip(&entry.keys) {
                     let Some(node) = self.visit(key, entry.place, holds) else { return false };
-                    let Some(node) = self.nodes.get_mut(node) else { continue };
+                    let Some(node) = there(self.nodes.get_mut(node)) else { continue };
                     let wants_before = node.want.is_some_and(|(place, _)| place < entry.place);
                     // The waits of the one who asks were noted first.
                     let mut mine = node.waits.iter().take_while(|(_, at, _)| *at < self.requester_waits);
@@ -47,7 +47,8 @@ impl Search<'_> {
 
     /// Lists the waits of somebody who was met.
     fn list_waits(&mut self, owner_node: usize) -> bool {
-        let Some(owner) = self.owners.get(owner_node).map(|owner_node| owner_node.owner.clone()) else {
+        let Some(owner) = there(self.owners.get(owner_node)).map(|owner_node| owner_node.owner.clone())
+        else {
             return false;
         };
         let (waiters, start) = (self.waiters, self.waits.len());
@@ -55,11 +56,13 @@ impl Search<'_> {
             if self.given_up.contains(&id) {
                 continue;
             }
-            let Some(entry) = waiters.get(id).filter(|_| self.afford(cost::WAIT)) else { return false };
+            let Some(entry) = there(waiters.get(id)).filter(|_| self.afford(cost::WAIT)) else {
+                return false;
+            };
             self.known.insert(id);
             self.waits.push(Wait { owner_node, entry, blocked: 0 });
         }
-        if let Some(owner_node) = self.owners.get_mut(owner_node) {
+        if let Some(owner_node) = there(self.owners.get_mut(owner_node)) {
             owner_node.waits = start..self.waits.len();
         }
         true
@@ -71,7 +74,7 @@ impl Search<'_> {
             Some(node) => *node,
             None => self.open(key, holds)?,
         };
-        let searched = self.nodes.get(node)?.searched;
+        let searched = there(self.nodes.get(node))?.searched;
         if !self.afford(cost::WAITER) {
             return None;
         }
@@ -82,10 +85,10 @@ impl Search<'_> {
                     return None;
                 }
                 if self.met.insert(id) && !self.given_up.contains(&id) {
-                    self.meet(&waiters.get(id)?.waiter.request.owner)?;
+                    self.meet(&there(waiters.get(id))?.waiter.request.owner)?;
                 }
             }
-            self.nodes.get_mut(node)?.searched = place;
+            there(self.nodes.get_mut(node))?.searched = place;
         }
         Some(node)
     }
@@ -107,7 +110,7 @@ impl Search<'_> {
         });
         let node = self.nodes.len();
         for (owner_node, permits) in &holders {
-            if let Some(owner_node) = self.owners.get_mut(*owner_node) {
+            if let Some(owner_node) = there(self.owners.get_mut(*owner_node)) {
                 owner_node.holds.push((node, *permits));
             }
         }

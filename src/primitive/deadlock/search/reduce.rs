@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{cost, Node, Search, Wait, REQUESTER};
+use super::{cost, there, Node, Search, Wait, REQUESTER};
 use crate::primitive::occupancy::Occupancy;
 use crate::primitive::wait_queue::{Position, QueueNode};
 
@@ -17,11 +17,11 @@ impl Search<'_> {
             let is_mine = wait.owner_node == REQUESTER;
             wait.blocked =
                 if is_mine && i_let_go { 0 } else { u64::MAX >> (64 - wait.entry.keys.len().min(64)) };
-            if let Some(owner_node) = self.owners.get_mut(wait.owner_node) {
+            if let Some(owner_node) = there(self.owners.get_mut(wait.owner_node)) {
                 owner_node.stuck_waits += usize::from(wait.blocked != 0);
             }
         }
-        if let Some(me) = self.owners.get_mut(REQUESTER) {
+        if let Some(me) = there(self.owners.get_mut(REQUESTER)) {
             // The wait that is asked about.
             me.stuck_waits += usize::from(!i_let_go);
         }
@@ -33,7 +33,7 @@ impl Search<'_> {
             node.taken = Occupancy::default();
             holders += node.holders.len();
             for (owner_node, permits) in &node.holders {
-                if self.owners.get(*owner_node).is_some_and(|owner_node| owner_node.stuck_waits > 0) {
+                if there(self.owners.get(*owner_node)).is_some_and(|owner_node| owner_node.stuck_waits > 0) {
                     node.taken.add(*permits);
                 }
             }
@@ -42,25 +42,25 @@ impl Search<'_> {
             return None;
         }
         while let Some(node) = self.todo.pop_front() {
-            self.nodes.get_mut(node)?.is_queued = false;
+            there(self.nodes.get_mut(node))?.is_queued = false;
             self.walk(node, i_let_go)?;
         }
         Some(self.nodes.iter().all(|node| node.want.is_none_or(|(_, is_free)| is_free)))
     }
 
     pub(super) fn is_stuck(&self, owner_node: usize) -> bool {
-        self.owners.get(owner_node).is_some_and(|owner_node| owner_node.stuck_waits > 0)
+        there(self.owners.get(owner_node)).is_some_and(|owner_node| owner_node.stuck_waits > 0)
     }
 
     /// Goes along the queue of a lock, by what is known now, as far as waits can be granted. Nothing if there is no
     /// time.
     fn walk(&mut self, node: usize, i_let_go: bool) -> Option<()> {
-        let here = self.nodes.get(node)?;
+        let here = there(self.nodes.get(node))?;
         let mut taken = here.taken;
         let mut want = here.want;
         let (mut from, mut at, mut free) = (Position::HEAD, 0, true);
         while self.afford(cost::WAITER) {
-            let next = self.nodes.get(node)?.waits.get(at).copied();
+            let next = there(self.nodes.get(node))?.waits.get(at).copied();
             // Who asks stands between the others, and nobody goes by.
             let my_place =
                 want.map(|(place, _)| place).filter(|mine| next.is_none_or(|(place, ..)| *mine <= place));
@@ -74,7 +74,7 @@ impl Search<'_> {
                 want = None;
                 let own = if i_let_go { 0 } else { self.held_by(node, REQUESTER) };
                 let is_free = taken.fits_beside_own(self.want.permits, own);
-                if let Some(want) = &mut self.nodes.get_mut(node)?.want {
+                if let Some(want) = &mut there(self.nodes.get_mut(node))?.want {
                     want.1 = is_free;
                 }
                 free = i_let_go;
@@ -82,7 +82,7 @@ impl Search<'_> {
             }
             let (_, wait, bit) = next?;
             at += 1;
-            let Wait { owner_node, entry, .. } = *self.waits.get(wait)?;
+            let Wait { owner_node, entry, .. } = *there(self.waits.get(wait))?;
             if owner_node == REQUESTER && i_let_go {
                 continue;
             }
@@ -94,7 +94,7 @@ impl Search<'_> {
                 return Some(());
             }
             self.unblock(wait, bit);
-            free = self.waits.get(wait)?.blocked == 0;
+            free = there(self.waits.get(wait))?.blocked == 0;
             if self.is_stuck(owner_node) {
                 // It will have its permits, and keep them.
                 taken.give_back(own);
@@ -110,7 +110,7 @@ impl Search<'_> {
         if taken.is_free() || to <= from {
             return Some(true);
         }
-        let (waiters, key) = (self.waiters, self.nodes.get(node)?.key.clone());
+        let (waiters, key) = (self.waiters, there(self.nodes.get(node))?.key.clone());
         for (id, waiter) in waiters.between(self.want.db, &key, from, to) {
             if !self.afford(cost::WAITER) {
                 return None;
@@ -124,14 +124,14 @@ impl Search<'_> {
     }
 
     fn held_by(&self, node: usize, owner_node: usize) -> u64 {
-        let holders = self.nodes.get(node).into_iter().flat_map(|node| &node.holders);
+        let holders = there(self.nodes.get(node)).into_iter().flat_map(|node| &node.holders);
         holders.filter(|(holder, _)| *holder == owner_node).map(|(_, permits)| u64::from(permits.count)).sum()
     }
 
     /// Notes that a wait can have one of its locks. If it can have all of them by now, others may go on behind it; and
     /// if that was the last wait of its owner, wherever that has something or will have.
     fn unblock(&mut self, wait: usize, bit: u32) {
-        let Some(wait) = self.waits.get_mut(wait).filter(|wait| wait.blocked & (1 << bit) != 0) else {
+        let Some(wait) = there(self.waits.get_mut(wait)).filter(|wait| wait.blocked & (1 << bit) != 0) else {
             return;
         };
         wait.blocked &= !(1 << bit);
@@ -139,7 +139,7 @@ impl Search<'_> {
             return;
         }
         let (entry, owner_node) = (wait.entry, wait.owner_node);
-        let Some(owner_node) = self.owners.get_mut(owner_node) else { return };
+        let Some(owner_node) = there(self.owners.get_mut(owner_node)) else { return };
         owner_node.stuck_waits -= 1;
         if owner_node.stuck_waits > 0 {
             self.look_again(entry);
@@ -147,13 +147,13 @@ impl Search<'_> {
         }
         let waits = owner_node.waits.clone();
         for (node, permits) in &owner_node.holds {
-            if let Some(node) = self.nodes.get_mut(*node) {
+            if let Some(node) = there(self.nodes.get_mut(*node)) {
                 node.taken.give_back(u64::from(permits.count));
             }
             Self::put_in_line(&mut self.nodes, &mut self.todo, *node);
         }
         for at in waits {
-            if let Some(entry) = self.waits.get(at).map(|wait| wait.entry) {
+            if let Some(entry) = there(self.waits.get(at)).map(|wait| wait.entry) {
                 self.look_again(entry);
             }
         }
@@ -167,7 +167,7 @@ impl Search<'_> {
     }
 
     fn put_in_line(nodes: &mut [Node], todo: &mut VecDeque<usize>, node: usize) {
-        if let Some(other) = nodes.get_mut(node).filter(|other| !other.is_queued) {
+        if let Some(other) = there(nodes.get_mut(node)).filter(|other| !other.is_queued) {
             other.is_queued = true;
             todo.push_back(node);
         }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::super::WaitEdge;
-use super::{cost, Search, Wait, REQUESTER};
+use super::{cost, there, Search, Wait, REQUESTER};
 use crate::primitive::table::Table;
 use crate::primitive::wait_queue::Position;
 
@@ -35,13 +35,13 @@ impl Search<'_> {
         came_from: &Table<usize, (usize, usize)>,
     ) -> Option<Vec<WaitEdge>> {
         let link = |owner_node: usize, node: usize| {
-            let owner = self.owners.get(owner_node)?.owner.clone();
-            Some(WaitEdge { owner, key: self.nodes.get(node)?.key.clone() })
+            let owner = there(self.owners.get(owner_node))?.owner.clone();
+            Some(WaitEdge { owner, key: there(self.nodes.get(node))?.key.clone() })
         };
         let mut links = vec![link(last, node)?];
         let mut owner_node = last;
         while owner_node != REQUESTER {
-            let (before, node) = *came_from.get(&owner_node)?;
+            let (before, node) = *there(came_from.get(&owner_node))?;
             links.push(link(before, node)?);
             owner_node = before;
         }
@@ -54,17 +54,17 @@ impl Search<'_> {
         let mut found = Vec::new();
         if owner_node == REQUESTER {
             for node in 0..self.nodes.len() {
-                if let Some((place, _)) = self.nodes.get(node)?.want {
+                if let Some((place, _)) = there(self.nodes.get(node))?.want {
                     self.stuck_here(node, owner_node, place, &mut found)?;
                 }
             }
             return Some(found);
         }
-        for at in self.owners.get(owner_node)?.waits.clone() {
-            let Wait { entry, blocked, .. } = *self.waits.get(at)?;
+        for at in there(self.owners.get(owner_node))?.waits.clone() {
+            let Wait { entry, blocked, .. } = *there(self.waits.get(at))?;
             for (bit, key) in (0..).zip(&entry.keys) {
                 if blocked & (1_u64 << bit) != 0 {
-                    let node = *self.by_key.get(key.as_ref())?;
+                    let node = *there(self.by_key.get(key.as_ref()))?;
                     self.stuck_here(node, owner_node, entry.place, &mut found)?;
                 }
             }
@@ -79,11 +79,11 @@ impl Search<'_> {
         place: Position,
         found: &mut Vec<(usize, usize)>,
     ) -> Option<()> {
-        let here = self.nodes.get(node)?;
+        let here = there(self.nodes.get(node))?;
         let mine = here.want.filter(|(mine, _)| *mine < place).map(|_| REQUESTER);
         let holders = here.holders.iter().map(|(holder, _)| *holder);
         let ahead = here.waits.iter().take_while(|(other, ..)| *other < place);
-        let ahead = ahead.filter_map(|(_, wait, _)| Some(self.waits.get(*wait)?.owner_node));
+        let ahead = ahead.filter_map(|(_, wait, _)| Some(there(self.waits.get(*wait))?.owner_node));
         let before = found.len();
         let owners = mine.into_iter().chain(holders).chain(ahead);
         found.extend(
