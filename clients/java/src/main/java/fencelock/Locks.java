@@ -5,7 +5,6 @@ import java.net.UnknownHostException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.SecureRandom;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
@@ -86,7 +85,11 @@ public final class Locks implements AutoCloseable {
         if (keys.length == 0) {
             throw new IllegalArgumentException("name at least one lock");
         }
-        return Arrays.stream(keys).map(key -> key.getBytes(StandardCharsets.UTF_8)).toList();
+        byte[][] raw = new byte[keys.length][];
+        for (int i = 0; i < keys.length; i++) {
+            raw[i] = keys[i].getBytes(StandardCharsets.UTF_8);
+        }
+        return List.of(raw);
     }
 
     /** A name for one holder, which nobody else has: host, process, and a random number. */

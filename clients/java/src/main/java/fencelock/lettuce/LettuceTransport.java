@@ -22,7 +22,7 @@ import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
 import java.net.SocketAddress;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.CancellationException;
@@ -92,21 +92,17 @@ public final class LettuceTransport implements Transport {
     }
 
     private List<Object> sendAll(Supplier<StatefulConnection<byte[], byte[]>> way, List<Object[]> requests, long limitMs) {
-        List<Object> replies = new ArrayList<>();
         StatefulConnection<byte[], byte[]> connection;
         List<AsyncCommand<byte[], byte[], List<Object>>> sent = requests.stream().map(LettuceTransport::command).toList();
         try {
             connection = way.get();
             connection.dispatch(sent); // all in one go; one by one, each would be written by itself
         } catch (RedisException e) {
-            LockException failure = failure(e);
-            requests.forEach(words -> replies.add(failure));
-            return replies;
+            return Collections.nCopies(sent.size(), failure(e));
         }
         long timeout = connection.getTimeout().toMillis();
         long end = System.nanoTime() + (timeout > 0 ? Math.min(timeout, limitMs) : limitMs) * 1_000_000;
-        sent.forEach(command -> replies.add(reply(connection, command, end)));
-        return replies;
+        return sent.stream().map(command -> reply(connection, command, end)).toList();
     }
 
     @Override
@@ -134,13 +130,8 @@ public final class LettuceTransport implements Transport {
         if (tracked == null) {
             return null;
         }
-        List<Object[]> all = new ArrayList<>(requests);
-        all.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
-        List<Object> replies = sendAll(() -> ear(changed), all, LOOK_MS);
-        if (replies.get(0) instanceof LockException e) {
-            throw e;
-        }
-        return replies.subList(1, replies.size());
+        requests.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
+        return sendAll(() -> ear(changed), requests, LOOK_MS);
     }
 
     private synchronized StatefulConnection<byte[], byte[]> ear(Consumer<List<byte[]>> changed) {
@@ -230,12 +221,7 @@ public final class LettuceTransport implements Transport {
     }
 
     private static LockException failure(Throwable e) {
-        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
-            if (cause instanceof RedisCommandExecutionException) {
-                return LockException.refused(String.valueOf(cause.getMessage()));
-            }
-        }
-        return LockException.unreachable(e);
+        return LockException.of(e, RedisCommandExecutionException.class);
     }
 
     private static AsyncCommand<byte[], byte[], List<Object>> command(Object... words) {
