@@ -189,9 +189,7 @@ final class Acquire {
     private void heedLate(Hold granted) throws InterruptedException {
         try {
             locks.line.check();
-            if (interruptible && Thread.interrupted()) {
-                throw new InterruptedException();
-            }
+            heed();
         } catch (LockException | InterruptedException e) {
             locks.keeper.forget(granted.grant);
             throw e;

@@ -106,11 +106,7 @@ public final class FencedLock implements Lock {
 
     @Override
     public void lock() {
-        try {
-            enter(Acquire.FOREVER, false);
-        } catch (InterruptedException e) {
-            throw new AssertionError(e); // interrupts are kept for later
-        }
+        enterAnyway(Acquire.FOREVER);
     }
 
     @Override
@@ -120,11 +116,7 @@ public final class FencedLock implements Lock {
 
     @Override
     public boolean tryLock() {
-        try {
-            return enter(0, false);
-        } catch (InterruptedException e) {
-            throw new AssertionError(e);
-        }
+        return enterAnyway(0);
     }
 
     @Override
@@ -200,6 +192,14 @@ public final class FencedLock implements Lock {
             throw notOwned();
         }
         return entered;
+    }
+
+    private boolean enterAnyway(long waitNanos) {
+        try {
+            return enter(waitNanos, false);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e); // interrupts are kept for later
+        }
     }
 
     private boolean enter(long waitNanos, boolean interruptible) throws InterruptedException {

@@ -72,15 +72,15 @@ public final class Hold implements AutoCloseable {
 
     /** Gives the lock back; the next in line has it in the same moment. Throws {@link LockLostException} if it was lost. */
     public void release() {
-        release(grant.release());
+        release(Duration.ZERO);
     }
 
     /** The same, but for so long nobody has it, by the clock of the server. Not for several locks. */
     public void release(Duration rest) {
-        release(rest.toMillis() > 0 ? Grant.append(grant.release(), "AFTER", rest.toMillis()) : grant.release());
-    }
-
-    private void release(Object[] words) {
+        Object[] words = grant.release();
+        if (rest.toMillis() > 0) {
+            words = Grant.append(words, "AFTER", rest.toMillis());
+        }
         if (grant.released) {
             throw new IllegalMonitorStateException("You do not own lock at " + grant.name());
         }

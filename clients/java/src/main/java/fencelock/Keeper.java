@@ -238,7 +238,10 @@ final class Keeper {
             int next = 1;
             for (Grant grant : asked) {
                 for (int i = 0; i < grant.keys.size() && !deaf; i++) {
-                    seen(grant, Locks.reason(replies.get(next++)));
+                    String reason = Locks.reason(replies.get(next++));
+                    if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
+                        lose(grant, reason);
+                    }
                 }
             }
         } catch (LockException e) {
@@ -255,12 +258,6 @@ final class Keeper {
             }
         }
         watch(System.nanoTime());
-    }
-
-    private void seen(Grant grant, String reason) {
-        if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
-            lose(grant, reason);
-        }
     }
 
     private void renewed(Grant grant, Object reply, long sent) {

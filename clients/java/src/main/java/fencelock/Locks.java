@@ -43,18 +43,11 @@ public final class Locks implements AutoCloseable {
 
     /** Many readers at a time, or one writer. A writer may read; a reader who wants to write leaves first. */
     public ReadWriteLock readWriteLock(String key) {
-        FencedLock write = lock(key), read = write.with(Options.EXCLUSIVE.mode("SHARED"));
-        return new ReadWriteLock() {
-            @Override
-            public FencedLock readLock() {
-                return read;
-            }
+        FencedLock write = lock(key);
+        return new ReadersAndWriter(write.with(Options.EXCLUSIVE.mode("SHARED")), write);
+    }
 
-            @Override
-            public FencedLock writeLock() {
-                return write;
-            }
-        };
+    private record ReadersAndWriter(FencedLock readLock, FencedLock writeLock) implements ReadWriteLock {
     }
 
     /** A lock for {@code limit} threads at a time. All who use the name say the same limit. */

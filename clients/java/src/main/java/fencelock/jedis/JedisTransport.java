@@ -94,7 +94,7 @@ public final class JedisTransport implements Transport {
     private synchronized List<Object> sendTogether(List<Object[]> requests, long limitMs) {
         try {
             Connection connection = spare();
-            within(connection, limitMs);
+            limit(connection, within(limitMs));
             requests.forEach(words -> connection.sendCommand(arguments(words)));
             return connection.getMany(requests.size()).stream()
                     .map(reply -> reply instanceof JedisDataException e ? failure(e) : plain(reply)).toList();
@@ -195,8 +195,8 @@ public final class JedisTransport implements Transport {
         return spare;
     }
 
-    private void within(Connection connection, long limitMs) {
-        limit(connection, (int) Math.max(1, timeoutMs > 0 ? Math.min(timeoutMs, limitMs) : limitMs));
+    private int within(long limitMs) {
+        return (int) Math.max(1, timeoutMs > 0 ? Math.min(timeoutMs, limitMs) : limitMs);
     }
 
     private static void limit(Connection connection, int ms) {
@@ -206,7 +206,7 @@ public final class JedisTransport implements Transport {
     }
 
     private Object talk(Connection connection, CommandArguments arguments, long limitMs) {
-        within(connection, limitMs);
+        limit(connection, within(limitMs));
         try {
             connection.sendCommand(arguments);
             return plain(connection.getOne());

@@ -24,6 +24,7 @@ import java.net.SocketAddress;
 import java.nio.ByteBuffer;
 import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.UUID;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.ExecutionException;
@@ -31,6 +32,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 
 /**
  * Over Lettuce: one connection for all requests, on which nobody ever waits, and one that hears whose turn has come. Both are
@@ -162,15 +164,7 @@ public final class LettuceTransport implements Transport {
     @Override
     public synchronized void close() {
         closed = true;
-        if (ear != null) {
-            ear.close();
-        }
-        if (connection != null) {
-            connection.close();
-        }
-        if (listener != null) {
-            listener.close();
-        }
+        Stream.of(ear, connection, listener).filter(Objects::nonNull).forEach(StatefulConnection::close);
     }
 
     private synchronized StatefulConnection<byte[], byte[]> connection() {
@@ -224,6 +218,18 @@ public final class LettuceTransport implements Transport {
         return LockException.of(e, RedisCommandExecutionException.class);
     }
 
+    private record Name(String name) implements ProtocolKeyword {
+        @Override
+        public byte[] getBytes() {
+            return name.getBytes();
+        }
+
+        @Override
+        public String toString() {
+            return name;
+        }
+    }
+
     private static AsyncCommand<byte[], byte[], List<Object>> command(Object... words) {
         CommandArgs<byte[], byte[]> args = new CommandArgs<>(ByteArrayCodec.INSTANCE);
         for (int i = 1; i < words.length; i++) {
@@ -233,18 +239,7 @@ public final class LettuceTransport implements Transport {
                 args.add(words[i].toString());
             }
         }
-        byte[] name = ((String) words[0]).getBytes();
-        ProtocolKeyword keyword = new ProtocolKeyword() {
-            @Override
-            public byte[] getBytes() {
-                return name;
-            }
-
-            @Override
-            public String toString() {
-                return (String) words[0];
-            }
-        };
-        return new AsyncCommand<>(new Command<>(keyword, new NestedMultiOutput<>(ByteArrayCodec.INSTANCE), args));
+        Name name = new Name((String) words[0]);
+        return new AsyncCommand<>(new Command<>(name, new NestedMultiOutput<>(ByteArrayCodec.INSTANCE), args));
     }
 }
