@@ -7,36 +7,44 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.IntConsumer;
 import redis.clients.jedis.RedisClient;
 import redis.clients.jedis.commands.ProtocolCommand;
 
 /** The program of clients/bench in Java, on Jedis. See bench.py for what it obeys. */
 class Pair {
     private static final String OWNER = "bench:12345:0123456789abcdef";
+    private static final int WARM = 100_000; // pairs, after which the compiler of the JVM is done and no longer part of the figures
 
     public static void main(String[] args) throws Exception {
         RedisClient jedis = RedisClient.create("redis://127.0.0.1:" + args[0]);
         Locks locks = new Locks(new JedisTransport(jedis.getPool()));
         ProtocolCommand acquire = command("LOCK.ACQUIRE"), release = command("LOCK.RELEASE"), ping = command("PING");
+        IntConsumer raw = n -> {
+            for (int i = 0; i < n; i++) {
+                Object fence = jedis.sendCommand(acquire, "raw", OWNER, "PX", "30000");
+                jedis.sendCommand(release, "raw", OWNER, "FENCE", fence.toString());
+            }
+        };
+        IntConsumer lib = n -> {
+            for (int i = 0; i < n; i++) {
+                FencedLock lock = locks.lock("pair");
+                lock.lock();
+                lock.unlock();
+            }
+        };
+        for (int i = 0; i < WARM; i += 1000) {
+            raw.accept(1000);
+            lib.accept(1000);
+        }
         List<FencedLock> held = new ArrayList<>();
         BufferedReader lines = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = lines.readLine()) != null; System.out.println("ok")) {
             String[] words = line.split(" ");
             int n = words[0].equals("turn") ? 1 : Integer.parseInt(words[1]);
             switch (words[0]) {
-                case "raw" -> {
-                    for (int i = 0; i < n; i++) {
-                        Object fence = jedis.sendCommand(acquire, "raw", OWNER, "PX", "30000");
-                        jedis.sendCommand(release, "raw", OWNER, "FENCE", fence.toString());
-                    }
-                }
-                case "lib" -> {
-                    for (int i = 0; i < n; i++) {
-                        FencedLock lock = locks.lock("pair");
-                        lock.lock();
-                        lock.unlock();
-                    }
-                }
+                case "raw" -> raw.accept(n);
+                case "lib" -> lib.accept(n);
                 case "hold" -> {
                     Duration lease = Duration.ofMillis(Integer.parseInt(words[2]));
                     for (int i = 0; i < n; i++) {

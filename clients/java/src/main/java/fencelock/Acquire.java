@@ -1,6 +1,5 @@
 package fencelock;
 
-import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
@@ -23,7 +22,6 @@ final class Acquire {
     private final List<byte[]> keys;
     private final Options options;
     private final String owner;
-    private final String name;
     private final long waitNanos;
     private final boolean interruptible;
     private final long begun = System.nanoTime();
@@ -41,7 +39,6 @@ final class Acquire {
         this.waitNanos = waitNanos;
         this.interruptible = interruptible;
         owner = options.owner() == null ? Locks.newOwner() : options.owner();
-        name = keys.stream().map(Locks::text).toList().toString();
     }
 
     /** The hold, or {@code null}. */
@@ -53,11 +50,10 @@ final class Acquire {
             if (granted != null && waitNanos > 0) {
                 heedLate(granted);
             }
-            hold = granted;
-            return hold;
+            return hold = granted;
         } finally {
             if (place != null) {
-                locks.line.part(name, owner, place);
+                locks.line.part(place);
             }
             interrupted |= Thread.interrupted();
             if (hold == null && (waitNanos > 0 || asking || again)) {
@@ -77,7 +73,6 @@ final class Acquire {
 
     private Hold stand() throws InterruptedException {
         while (true) {
-            locks.line.check();
             LockException error = null;
             long pauseMs = 0;
             try {
@@ -106,6 +101,7 @@ final class Acquire {
                     heed(e);
                 }
             }
+            locks.line.check();
         }
     }
 
@@ -114,7 +110,7 @@ final class Acquire {
         boolean inside = false;
         String channel = waitNanos > 0 && locks.transport.waiters() == 0 ? locks.channel() : null;
         if (queued) {
-            boolean often = channel == null && (keys.size() > 1 || locks.line.first(name, place));
+            boolean often = channel == null && (keys.size() > 1 || locks.line.first(place));
             long ms = Math.min(often ? FIRST_MS : OTHERS_MS, Math.max(0, left() / 1_000_000));
             try {
                 inside = locks.line.enter(place, ms);
@@ -132,11 +128,12 @@ final class Acquire {
         if (reply == null) {
             queued = waitNanos > 0;
             if (queued && place == null) {
-                place = locks.line.join(name, owner);
+                place = locks.line.join(keys.stream().map(Locks::text).toList(), owner);
             }
             return null;
         }
-        Grant grant = new Grant(keys, owner, (Long) reply, options, sent + options.leaseMs() * 1_000_000);
+        Grant grant = new Grant(keys, owner, (Long) reply, options);
+        grant.last(sent, grant.leaseMs);
         if (blockMs > 0) { // the turn may have come some time ago: claim it, and count from now
             sent = System.nanoTime();
             long leftMs = Locks.least(locks.transport.send(0, grant.renewal(options.leaseMs())));
@@ -144,30 +141,20 @@ final class Acquire {
                 queued = false;
                 return null;
             }
-            grant.until = sent + leftMs * 1_000_000;
-            grant.plan();
+            grant.last(sent, leftMs);
         }
         return locks.keeper.add(grant);
     }
 
     private Object[] request(long blockMs, String channel) {
-        boolean several = keys.size() > 1;
-        String command = several ? "LOCK.MACQUIRE" : "LOCK.ACQUIRE";
-        Object[] words = Grant.words(command, keys, owner, several, "PX", options.leaseMs());
-        words = append(words, options.mode().toArray());
+        Object[] words = Grant.append(Grant.words("LOCK.ACQUIRE", keys, owner, "PX", options.leaseMs()), options.mode());
         if (blockMs > 0) {
-            words = append(words, "BLOCK", blockMs);
+            words = Grant.append(words, "BLOCK", blockMs);
         }
         if (waitNanos > 0) {
-            words = append(words, "QUEUE", TICKET_MS);
+            words = Grant.append(words, "QUEUE", TICKET_MS);
         }
-        return channel == null ? words : append(words, "NOTIFY", channel);
-    }
-
-    static Object[] append(Object[] words, Object... more) {
-        Object[] all = Arrays.copyOf(words, words.length + more.length);
-        System.arraycopy(more, 0, all, words.length, more.length);
-        return all;
+        return channel == null ? words : Grant.append(words, "NOTIFY", channel);
     }
 
     /** After how long to ask again; 0 if the lock is simply busy. Throws what asking again cannot mend. */
@@ -187,8 +174,7 @@ final class Acquire {
 
     /** Leaves neither a place in line nor a grant that came in the last moment. */
     private void giveUp() {
-        boolean several = keys.size() > 1;
-        Object[] words = Grant.words(several ? "LOCK.MRELEASE" : "LOCK.RELEASE", keys, owner, several, "CANCEL");
+        Object[] words = Grant.words("LOCK.RELEASE", keys, owner, "CANCEL");
         try {
             locks.transport.send(0, words);
         } catch (LockException e) {
@@ -203,9 +189,7 @@ final class Acquire {
     private void heedLate(Hold granted) throws InterruptedException {
         try {
             locks.line.check();
-            if (interruptible && Thread.interrupted()) {
-                throw new InterruptedException();
-            }
+            heed();
         } catch (LockException | InterruptedException e) {
             locks.keeper.forget(granted.grant);
             throw e;

@@ -33,6 +33,10 @@ public final class FencedLock implements Lock {
         private Entered(Hold hold) {
             this.hold = hold;
         }
+
+        private boolean reads() {
+            return entries.stream().allMatch(Entry::shared);
+        }
     }
 
     private record Entry(boolean shared, String id) {
@@ -102,11 +106,7 @@ public final class FencedLock implements Lock {
 
     @Override
     public void lock() {
-        try {
-            enter(Acquire.FOREVER, false);
-        } catch (InterruptedException e) {
-            throw new AssertionError(e); // interrupts are kept for later
-        }
+        enterAnyway(Acquire.FOREVER);
     }
 
     @Override
@@ -116,11 +116,7 @@ public final class FencedLock implements Lock {
 
     @Override
     public boolean tryLock() {
-        try {
-            return enter(0, false);
-        } catch (InterruptedException e) {
-            throw new AssertionError(e);
-        }
+        return enterAnyway(0);
     }
 
     @Override
@@ -132,19 +128,24 @@ public final class FencedLock implements Lock {
     @Override
     public void unlock() {
         Entered entered = entered();
-        Entry entry = entered.entries.stream().filter(e -> e.shared == shared()).findFirst().orElseThrow(this::notOwned);
+        Entry entry = null;
+        for (Entry one : entered.entries) { // of which the last comes first
+            entry = entry == null && one.shared == options.shared() ? one : entry;
+        }
+        if (entry == null) {
+            throw notOwned();
+        }
         entered.entries.remove(entry);
         Grant grant = entered.hold.grant;
         if (entered.entries.isEmpty()) {
             threads.remove(Thread.currentThread());
             entered.hold.release();
         } else if (keys.size() == 1) {
-            Object[] words = grant.words("LOCK.RELEASE", grant.owner, false, "FENCE", grant.fence);
-            locks.askHeld(entry.id.isEmpty() ? words : grant.words("LOCK.RELEASE", grant.owner, false, "FENCE", grant.fence,
-                    "REENTRANT", entry.id));
-            if (!entry.shared && entered.entries.stream().allMatch(Entry::shared)) { // a writer who goes on reading
-                locks.askHeld(grant.words("LOCK.CONVERT", grant.owner, false, "SHARED", "FENCE", grant.fence));
-                grant.mode = List.of("SHARED");
+            Object[] words = grant.words("LOCK.RELEASE", "FENCE", grant.fence);
+            locks.askHeld(entry.id.isEmpty() ? words : Grant.append(words, "REENTRANT", entry.id));
+            if (!entry.shared && entered.reads()) { // a writer who goes on reading
+                locks.askHeld(grant.words("LOCK.CONVERT", "SHARED", "FENCE", grant.fence));
+                grant.mode = new Object[] {"SHARED"};
             }
         }
     }
@@ -168,7 +169,7 @@ public final class FencedLock implements Lock {
     /** How often this thread has entered the lock and not left it. */
     public int getHoldCount() {
         Entered entered = threads.get(Thread.currentThread());
-        return entered == null ? 0 : (int) entered.entries.stream().filter(e -> e.shared == shared()).count();
+        return entered == null ? 0 : (int) entered.entries.stream().filter(e -> e.shared == options.shared()).count();
     }
 
     /** Whether this thread has it, as far as can be told without asking: not when it was lost, or the lease may be over. */
@@ -181,10 +182,6 @@ public final class FencedLock implements Lock {
         return !threads.isEmpty();
     }
 
-    private boolean shared() {
-        return options.mode().contains("SHARED");
-    }
-
     private IllegalMonitorStateException notOwned() {
         return new IllegalMonitorStateException("You do not own lock at " + Locks.text(keys.get(0)));
     }
@@ -195,6 +192,14 @@ public final class FencedLock implements Lock {
             throw notOwned();
         }
         return entered;
+    }
+
+    private boolean enterAnyway(long waitNanos) {
+        try {
+            return enter(waitNanos, false);
+        } catch (InterruptedException e) {
+            throw new AssertionError(e); // interrupts are kept for later
+        }
     }
 
     private boolean enter(long waitNanos, boolean interruptible) throws InterruptedException {
@@ -212,28 +217,26 @@ public final class FencedLock implements Lock {
         }
         hold.grant.thread = new WeakReference<>(Thread.currentThread());
         entered = new Entered(hold);
-        entered.entries.push(new Entry(shared(), ""));
+        entered.entries.push(new Entry(options.shared(), ""));
         threads.put(Thread.currentThread(), entered);
         return true;
     }
 
     /** Confirms the hold under one more id. It was lost if the server does not have it under this fence. */
     private void reenter(Entered entered) {
-        if (!shared() && entered.entries.stream().allMatch(Entry::shared)) {
+        if (!options.shared() && entered.reads()) {
             throw new IllegalMonitorStateException("a reader cannot become a writer; leave the lock first");
         }
         Grant grant = entered.hold.grant;
         grant.refuseLost();
         long sent = System.nanoTime();
-        boolean several = keys.size() > 1;
         String id = Integer.toString(++entered.ids);
-        Object[] words = grant.words(several ? "LOCK.MACQUIRE" : "LOCK.ACQUIRE", grant.owner, several,
-                "PX", grant.leaseMs, "FENCE", grant.fence);
-        Object[] mode = several ? grant.mode.toArray() : Acquire.append(grant.mode.toArray(), "REENTRANT", id);
-        if (Locks.least(locks.askHeld(Acquire.append(words, mode))) == 0) {
+        Object[] words = Grant.append(grant.words("LOCK.ACQUIRE", "PX", grant.leaseMs, "FENCE", grant.fence), grant.mode);
+        words = keys.size() > 1 ? words : Grant.append(words, "REENTRANT", id);
+        if (Locks.least(locks.askHeld(words)) == 0) {
             throw new LockLostException(grant.name(), locks.why(grant));
         }
-        grant.until = Math.max(grant.until, sent + grant.leaseMs * 1_000_000);
-        entered.entries.push(new Entry(shared(), id));
+        grant.last(sent, Math.max(grant.leaseMs, (grant.until - sent) / 1_000_000));
+        entered.entries.push(new Entry(options.shared(), id));
     }
 }

@@ -2,21 +2,18 @@ package fencelock;
 
 import java.lang.ref.WeakReference;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
-import java.util.function.Consumer;
 
 /** One grant, as the keeper knows it. It outlives the {@link Hold} that the user has. */
 final class Grant {
     final List<byte[]> keys;
     final String owner;
     final long fence;
-    final boolean renewed;
-    final boolean watched;
+    final Options options;
     volatile boolean look; // whether the server is to be asked whether it is still held
-    final Consumer<String> onLost;
-    volatile List<Object> mode; // as LOCK.ACQUIRE names it; a writer may become a reader
+    volatile Object[] mode; // as LOCK.ACQUIRE names it; a writer may become a reader
     volatile long leaseMs;
     volatile long until; // by System.nanoTime(), counted from before the request
     volatile long due;
@@ -25,18 +22,14 @@ final class Grant {
     volatile WeakReference<Thread> thread; // to which it belongs; none for one that was acquired
     WeakReference<Hold> hold = new WeakReference<>(null);
 
-    Grant(List<byte[]> keys, String owner, long fence, Options options, long until) {
+    Grant(List<byte[]> keys, String owner, long fence, Options options) {
         this.keys = keys;
         this.owner = owner;
         this.fence = fence;
-        this.mode = options.mode();
-        this.leaseMs = options.leaseMs();
-        this.renewed = options.renewed();
-        this.watched = options.watched();
-        this.look = watched;
-        this.onLost = options.onLost();
-        this.until = until;
-        plan();
+        this.options = options;
+        mode = options.mode();
+        leaseMs = options.leaseMs();
+        look = options.watched();
     }
 
     /** Nobody has the object any more, or the thread has ended. */
@@ -53,10 +46,15 @@ final class Grant {
         }
     }
 
-    void plan() {
-        due = renewed
-                ? System.nanoTime() + (long) (leaseMs * 1e6 / 3 * ThreadLocalRandom.current().nextDouble(0.85, 1.0))
-                : until;
+    /** So much is left by the reply to a request of that time. */
+    void last(long sent, long ms) {
+        until = sent + ms * 1_000_000;
+        due = options.renewed() ? sent + (long) (leaseMs * 1e6 / 3 * ThreadLocalRandom.current().nextDouble(0.85, 1.0)) : until;
+    }
+
+    /** When the keeper has to do something for it. */
+    long next() {
+        return due - until < 0 ? due : until;
     }
 
     String name() {
@@ -65,42 +63,36 @@ final class Grant {
 
     /** Names the fence and the mode: by them the hold stands again on a server that has lost it in a failover. */
     Object[] renewal(long ms) {
-        List<Object> words = new ArrayList<>();
-        if (keys.size() == 1) {
-            words.addAll(List.of("LOCK.RENEW", keys.get(0), owner, "PX", ms));
-        } else {
-            words.addAll(List.of("LOCK.MRENEW", owner, ms, (long) keys.size()));
-            words.addAll(keys);
-        }
-        words.addAll(List.of("FENCE", fence));
-        words.addAll(mode);
-        return words.toArray();
+        Object[] words = keys.size() == 1
+                ? new Object[] {"LOCK.RENEW", keys.get(0), owner, "PX", ms}
+                : append(new Object[] {"LOCK.MRENEW", owner, ms, (long) keys.size()}, keys.toArray());
+        return append(append(words, "FENCE", fence), mode);
     }
 
     List<Object[]> checks() {
-        return keys.stream().map(key -> words("LOCK.CHECK", List.of(key), owner, false, "FENCE", fence, "WITHINFO")).toList();
+        return keys.stream().map(key -> words("LOCK.CHECK", List.of(key), owner, "FENCE", fence, "WITHINFO")).toList();
     }
 
     Object[] release() {
         return keys.size() == 1
-                ? words("LOCK.RELEASE", owner, false, "FENCE", fence, "ALL") // under whatever ids it was entered
-                : words("LOCK.MRELEASE", owner, true, "FENCE", fence);
+                ? words("LOCK.RELEASE", "FENCE", fence, "ALL") // under whatever ids it was entered
+                : words("LOCK.RELEASE", "FENCE", fence);
     }
 
-    Object[] words(String command, String owner, boolean several, Object... more) {
-        return words(command, keys, owner, several, more);
+    Object[] words(String command, Object... more) {
+        return words(command, keys, owner, more);
     }
 
-    /** The key before the owner, or several keys after it. */
-    static Object[] words(String command, List<byte[]> keys, String owner, boolean several, Object... more) {
-        List<Object> words = new ArrayList<>(List.of(command));
-        if (several) {
-            words.addAll(List.of(owner, (long) keys.size()));
-            words.addAll(keys);
-        } else {
-            words.addAll(List.of(keys.get(0), owner));
-        }
-        words.addAll(List.of(more));
-        return words.toArray();
+    /** The key before the owner; or several keys after it, and an M in the command. */
+    static Object[] words(String command, List<byte[]> keys, String owner, Object... more) {
+        return keys.size() == 1
+                ? append(new Object[] {command, keys.get(0), owner}, more)
+                : append(append(new Object[] {command.replace(".", ".M"), owner, (long) keys.size()}, keys.toArray()), more);
+    }
+
+    static Object[] append(Object[] words, Object... more) {
+        Object[] all = Arrays.copyOf(words, words.length + more.length);
+        System.arraycopy(more, 0, all, words.length, more.length);
+        return all;
     }
 }

@@ -66,22 +66,21 @@ public final class Hold implements AutoCloseable {
             throw e;
         }
         grant.leaseMs = lease.toMillis();
-        grant.until = sent + left * 1_000_000;
-        grant.plan();
-        locks.keeper.watch(Math.min(grant.due, grant.until) - System.nanoTime());
+        grant.last(sent, left);
+        locks.keeper.watch(grant.next());
     }
 
     /** Gives the lock back; the next in line has it in the same moment. Throws {@link LockLostException} if it was lost. */
     public void release() {
-        release(grant.release());
+        release(Duration.ZERO);
     }
 
     /** The same, but for so long nobody has it, by the clock of the server. Not for several locks. */
     public void release(Duration rest) {
-        release(rest.toMillis() > 0 ? Acquire.append(grant.release(), "AFTER", rest.toMillis()) : grant.release());
-    }
-
-    private void release(Object[] words) {
+        Object[] words = grant.release();
+        if (rest.toMillis() > 0) {
+            words = Grant.append(words, "AFTER", rest.toMillis());
+        }
         if (grant.released) {
             throw new IllegalMonitorStateException("You do not own lock at " + grant.name());
         }
@@ -96,7 +95,7 @@ public final class Hold implements AutoCloseable {
             throw e;
         } catch (LockLostException e) {
             if (grant.keys.size() > 1) { // one of them was lost, and nothing was released yet
-                locks.ask(grant.words("LOCK.MRELEASE", grant.owner, true));
+                locks.ask(grant.words("LOCK.RELEASE"));
             }
             throw e;
         }

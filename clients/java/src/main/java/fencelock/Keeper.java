@@ -1,5 +1,6 @@
 package fencelock;
 
+import java.lang.ref.WeakReference;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -37,9 +38,9 @@ final class Keeper {
 
     Hold add(Grant grant) {
         Hold hold = new Hold(locks, grant);
-        grant.hold = new java.lang.ref.WeakReference<>(hold);
+        grant.hold = new WeakReference<>(hold);
         grants.add(grant);
-        watch(grant.look ? 0 : Math.min(grant.due - System.nanoTime(), grant.until - System.nanoTime()));
+        watch(grant.look ? System.nanoTime() : grant.next());
         return hold;
     }
 
@@ -49,20 +50,25 @@ final class Keeper {
 
     void owe(Object[] request, long until) {
         debts.add(new Debt(request, until));
-        watch(0);
+        watch(System.nanoTime());
     }
 
-    /** Sees to it that the thread runs, and wakes in so many nanoseconds at the latest. */
-    synchronized void watch(long left) {
+    /** Sees to it that the thread runs, and wakes at this time at the latest. */
+    synchronized void watch(long time) {
         if (thread == null && !closed) {
-            thread = new Thread(this::keep, "fencelock");
-            thread.setDaemon(true);
             planned = System.nanoTime();
+            thread = daemon("fencelock", this::keep);
             thread.start();
-        } else if (thread != null && System.nanoTime() + left - planned < 0) {
-            planned = System.nanoTime() + left;
+        } else if (thread != null && time - planned < 0) {
+            planned = time;
             notifyAll();
         }
+    }
+
+    private static Thread daemon(String name, Runnable work) {
+        Thread thread = new Thread(work, name);
+        thread.setDaemon(true);
+        return thread;
     }
 
     /** Gives back all that is held, and waits until the thread has ended. */
@@ -103,16 +109,19 @@ final class Keeper {
     }
 
     private long next() {
-        long now = System.nanoTime();
-        long left = debts.isEmpty() ? LINGER : LINGER / 3;
+        long next = System.nanoTime() + (debts.isEmpty() ? LINGER : LINGER / 3);
         boolean sends = sender != null; // and looks for what is due when it is done
         for (Grant grant : grants) {
-            left = Math.min(left, (sends ? grant.until : Math.min(grant.due, grant.until)) - now);
+            next = earlier(next, sends ? grant.until : grant.next());
             if (grant.look && !sends && !deaf) {
-                left = Math.min(left, looks - now);
+                next = earlier(next, looks);
             }
         }
-        return left;
+        return next;
+    }
+
+    private static long earlier(long one, long other) {
+        return one - other < 0 ? one : other;
     }
 
     private void keep() {
@@ -137,7 +146,7 @@ final class Keeper {
             }
             turn();
             synchronized (this) {
-                planned = System.nanoTime() + next();
+                planned = next();
             }
         }
     }
@@ -148,15 +157,15 @@ final class Keeper {
         for (Grant grant : grants) {
             if (grant.abandoned()) { // the work that held it has died
                 forget(grant);
-                if (grant.renewed) {
+                if (grant.options.renewed()) {
                     debts.add(new Debt(grant.release(), grant.until));
                 }
             } else if (grant.until - now <= 0) {
                 lose(grant, "lease-over");
             } else {
-                if (grant.renewed && grant.due - now < grant.leaseMs * 1_000_000 / 12) {
+                if (grant.options.renewed() && grant.due - now < grant.leaseMs * 1_000_000 / 12) {
                     due.add(grant); // who is due soon comes along
-                    grant.look = grant.watched; // what was told meanwhile may have been lost with a connection
+                    grant.look = grant.options.watched(); // what was told meanwhile may have been lost with a connection
                 }
                 if (grant.look && !deaf && looks - now <= 0) {
                     asked.add(grant);
@@ -167,7 +176,7 @@ final class Keeper {
             return;
         }
         List<Debt> owed = owed(now);
-        Thread batch = new Thread(() -> {
+        Thread batch = daemon("fencelock-sender", () -> {
             try {
                 send(due, owed);
                 look(asked);
@@ -177,8 +186,7 @@ final class Keeper {
                 sender = null;
                 watch(next());
             }
-        }, "fencelock-sender");
-        batch.setDaemon(true);
+        });
         sender = batch;
         batch.start();
     }
@@ -219,14 +227,21 @@ final class Keeper {
             return;
         }
         asked.forEach(grant -> grant.look = false);
-        List<Object[]> checks = asked.stream().flatMap(grant -> grant.checks().stream()).toList();
+        List<Object[]> checks = new ArrayList<>();
+        asked.forEach(grant -> checks.addAll(grant.checks()));
         try {
             List<Object> replies = locks.transport.look(checks, this::changed);
             deaf = replies == null;
-            int next = 0;
+            if (!deaf && replies.get(0) instanceof LockException e) {
+                throw e;
+            }
+            int next = 1;
             for (Grant grant : asked) {
                 for (int i = 0; i < grant.keys.size() && !deaf; i++) {
-                    seen(grant, Locks.reason(replies.get(next++)));
+                    String reason = Locks.reason(replies.get(next++));
+                    if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
+                        lose(grant, reason);
+                    }
                 }
             }
         } catch (LockException e) {
@@ -239,16 +254,10 @@ final class Keeper {
     private void changed(List<byte[]> keys) {
         for (Grant grant : grants) {
             if (keys == null || grant.keys.stream().anyMatch(key -> keys.stream().anyMatch(one -> Arrays.equals(one, key)))) {
-                grant.look = grant.watched;
+                grant.look = grant.options.watched();
             }
         }
-        watch(0);
-    }
-
-    private void seen(Grant grant, String reason) {
-        if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
-            lose(grant, reason);
-        }
+        watch(System.nanoTime());
     }
 
     private void renewed(Grant grant, Object reply, long sent) {
@@ -264,8 +273,7 @@ final class Keeper {
         }
         long left = reply instanceof LockException ? 0 : Locks.least(reply);
         if (left > 0) {
-            grant.until = sent + left * 1_000_000;
-            grant.plan();
+            grant.last(sent, left);
         } else if (grants.contains(grant)) { // and was not released meanwhile
             lose(grant, locks.why(grant));
         }
@@ -275,14 +283,12 @@ final class Keeper {
         Hold hold = grant.hold.get();
         if (forget(grant) && hold != null) {
             grant.reason = reason;
-            Thread teller = new Thread(() -> {
+            daemon("fencelock-lost", () -> { // whose work must not keep the renewals waiting
                 hold.lost.complete(reason);
-                if (grant.onLost != null) {
-                    grant.onLost.accept(reason);
+                if (grant.options.onLost() != null) {
+                    grant.options.onLost().accept(reason);
                 }
-            }, "fencelock-lost"); // whose work must not keep the renewals waiting
-            teller.setDaemon(true);
-            teller.start();
+            }).start();
         }
     }
 }

@@ -1,10 +1,11 @@
 package fencelock;
 
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 
 /**
  * Those of this process who wait, in the order in which they came, and the few of them who wait in the server.
@@ -15,22 +16,31 @@ import java.util.concurrent.Semaphore;
 final class Line {
 
     /** One who waits. */
-    static final class Place {
+    static final class Place implements Comparable<Place> {
         private final long rank;
+        private final List<String> keys;
+        private final String owner;
         private final Semaphore bell = new Semaphore(0);
         private boolean inside;
 
-        private Place(long rank) {
+        private Place(long rank, List<String> keys, String owner) {
             this.rank = rank;
+            this.keys = keys;
+            this.owner = owner;
+        }
+
+        @Override
+        public int compareTo(Place other) {
+            return Long.compare(rank, other.rank);
         }
     }
 
     private int free;
     private int waits; // that have not given up or come to their end
-    private boolean closed;
+    private volatile boolean closed;
     private long ranks;
-    private final TreeMap<Long, Place> asleep = new TreeMap<>();
-    private final Map<String, TreeSet<Long>> lines = new HashMap<>();
+    private final TreeSet<Place> asleep = new TreeSet<>();
+    private final Map<List<String>, TreeSet<Place>> lines = new HashMap<>();
     private final Map<String, Place> owners = new HashMap<>();
 
     Line(int waiters) {
@@ -45,10 +55,12 @@ final class Line {
 
     synchronized void end() {
         waits--;
-        notifyAll();
+        if (closed) {
+            notifyAll();
+        }
     }
 
-    synchronized void check() {
+    void check() {
         if (closed) {
             throw LockException.refused("CLOSED these locks are closed; make others from a client that is open");
         }
@@ -72,33 +84,33 @@ final class Line {
         }
     }
 
-    synchronized Place join(String key, String owner) {
-        Place place = new Place(ranks++);
-        lines.computeIfAbsent(key, k -> new TreeSet<>()).add(place.rank);
+    synchronized Place join(List<String> keys, String owner) {
+        Place place = new Place(ranks++, keys, owner);
+        lines.computeIfAbsent(keys, k -> new TreeSet<>()).add(place);
         owners.put(owner, place);
         return place;
     }
 
-    synchronized boolean first(String key, Place place) {
-        return lines.get(key).first() == place.rank;
+    synchronized boolean first(Place place) {
+        return lines.get(place.keys).first() == place;
     }
 
     /** Leaves the line and the connection, and wakes who comes next. */
-    synchronized void part(String key, String owner, Place place) {
-        owners.remove(owner, place);
-        TreeSet<Long> line = lines.get(key);
-        line.remove(place.rank);
+    synchronized void part(Place place) {
+        owners.remove(place.owner, place);
+        TreeSet<Place> line = lines.get(place.keys);
+        line.remove(place);
         if (line.isEmpty()) {
-            lines.remove(key);
-        } else if (asleep.containsKey(line.first())) {
-            asleep.get(line.first()).bell.release();
+            lines.remove(place.keys);
+        } else if (asleep.contains(line.first())) {
+            line.first().bell.release();
         }
-        if (place.inside && asleep.isEmpty()) {
-            free++;
-        } else if (place.inside) {
-            Place next = asleep.pollFirstEntry().getValue();
+        Place next = place.inside ? asleep.pollFirst() : null;
+        if (next != null) {
             next.inside = true;
             next.bell.release();
+        } else if (place.inside) {
+            free++;
         }
     }
 
@@ -112,14 +124,14 @@ final class Line {
             if (place.inside) {
                 return true;
             }
-            asleep.put(place.rank, place);
+            asleep.add(place);
         }
         try {
-            place.bell.tryAcquire(ms, java.util.concurrent.TimeUnit.MILLISECONDS);
+            place.bell.tryAcquire(ms, TimeUnit.MILLISECONDS);
             place.bell.drainPermits();
         } finally {
             synchronized (this) {
-                asleep.remove(place.rank);
+                asleep.remove(place);
             }
         }
         synchronized (this) {

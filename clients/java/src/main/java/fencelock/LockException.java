@@ -22,6 +22,16 @@ public class LockException extends RuntimeException {
         return new LockException("", "no reply from the server: " + cause, cause);
     }
 
+    /** What went wrong: the server's own words, if a cause of this class carries them. */
+    public static LockException of(Throwable error, Class<? extends Throwable> refusal) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (refusal.isInstance(cause)) {
+                return refused(String.valueOf(cause.getMessage()));
+            }
+        }
+        return unreachable(error);
+    }
+
     /** Nothing was sent: there is no connection to wait on now, but others get through. */
     public static LockException exhausted() {
         return refused("EXHAUSTED all connections are in use");

@@ -5,7 +5,6 @@ import java.net.UnknownHostException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.security.SecureRandom;
-import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HexFormat;
 import java.util.List;
@@ -44,18 +43,11 @@ public final class Locks implements AutoCloseable {
 
     /** Many readers at a time, or one writer. A writer may read; a reader who wants to write leaves first. */
     public ReadWriteLock readWriteLock(String key) {
-        FencedLock write = lock(key), read = write.with(Options.EXCLUSIVE.mode("SHARED"));
-        return new ReadWriteLock() {
-            @Override
-            public FencedLock readLock() {
-                return read;
-            }
+        FencedLock write = lock(key);
+        return new ReadersAndWriter(write.with(Options.EXCLUSIVE.mode("SHARED")), write);
+    }
 
-            @Override
-            public FencedLock writeLock() {
-                return write;
-            }
-        };
+    private record ReadersAndWriter(FencedLock readLock, FencedLock writeLock) implements ReadWriteLock {
     }
 
     /** A lock for {@code limit} threads at a time. All who use the name say the same limit. */
@@ -86,7 +78,11 @@ public final class Locks implements AutoCloseable {
         if (keys.length == 0) {
             throw new IllegalArgumentException("name at least one lock");
         }
-        return Arrays.stream(keys).map(key -> key.getBytes(StandardCharsets.UTF_8)).toList();
+        byte[][] raw = new byte[keys.length][];
+        for (int i = 0; i < keys.length; i++) {
+            raw[i] = keys[i].getBytes(StandardCharsets.UTF_8);
+        }
+        return List.of(raw);
     }
 
     /** A name for one holder, which nobody else has: host, process, and a random number. */

@@ -1,14 +1,17 @@
 package fencelock;
 
-import java.util.List;
 import java.util.function.Consumer;
 
 /** What is asked for: the mode in the words of LOCK.ACQUIRE, and what becomes of a grant. */
-record Options(List<Object> mode, long leaseMs, boolean renewed, boolean watched, String owner, Consumer<String> onLost) {
-    static final Options EXCLUSIVE = new Options(List.of(), 30_000, true, false, null, null);
+record Options(Object[] mode, long leaseMs, boolean renewed, boolean watched, String owner, Consumer<String> onLost) {
+    static final Options EXCLUSIVE = new Options(new Object[0], 30_000, true, false, null, null);
+
+    boolean shared() {
+        return mode.length > 0 && mode[0].equals("SHARED");
+    }
 
     Options mode(Object... words) {
-        return new Options(List.of(words), leaseMs, renewed, watched, owner, onLost);
+        return new Options(words, leaseMs, renewed, watched, owner, onLost);
     }
 
     Options lease(long ms, boolean renewed) {

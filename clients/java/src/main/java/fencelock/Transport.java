@@ -4,7 +4,7 @@ import java.util.List;
 import java.util.function.Consumer;
 
 /**
- * The way to the server, over whatever client there is. Three methods carry all; the other two are for those who can.
+ * The way to the server, over whatever client there is. Two methods carry all; the others are for those who can.
  *
  * <p>The words of a request are keys as {@code byte[]}, by which a cluster finds the node, and else {@code String} or
  * {@code Long}. A reply is {@code Long}, {@code byte[]}, {@code String}, {@code null}, a {@code List} or a {@code Map} of
@@ -20,11 +20,19 @@ public interface Transport {
     Object send(long blockMs, Object... words);
 
     /**
-     * Sends several requests in one go, over a connection on which nobody waits.
+     * Sends several requests, if it can in one go and over a connection on which nobody waits.
      *
      * @return for each a reply, or the {@link LockException} in its place
      */
-    List<Object> sendAll(List<Object[]> requests, long limitMs);
+    default List<Object> sendAll(List<Object[]> requests, long limitMs) {
+        return requests.stream().map(words -> {
+            try {
+                return send(0, words);
+            } catch (LockException e) {
+                return e;
+            }
+        }).toList();
+    }
 
     /** How many requests may wait in the server at a time: a part of a pool, and 0 where all share one connection. */
     int waiters();
@@ -46,8 +54,9 @@ public interface Transport {
     /**
      * Sends requests that read keys, if it can, and has the server tell of the changes of these from then on.
      *
+     * @param requests a list that may be changed
      * @param changed is called with the keys, or with {@code null} if any may have changed
-     * @return as {@link #sendAll}, or {@code null}
+     * @return as {@link #sendAll}, with the reply to CLIENT TRACKING before them, or {@code null}
      */
     default List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
         return null;

@@ -258,6 +258,7 @@ class LocksTest {
         lock.lock();
         Server.pause(1.6);
         assertTrue(lock.isHeldByCurrentThread());
+        assertTrue(lock.hold().grant.next() - System.nanoTime() > 0, "the keeper sleeps until it is over");
         lock.unlock();
         lock.unlock();
     }

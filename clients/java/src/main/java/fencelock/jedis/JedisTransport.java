@@ -3,7 +3,7 @@ package fencelock.jedis;
 import fencelock.LockException;
 import fencelock.Transport;
 import java.time.Duration;
-import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
@@ -16,7 +16,6 @@ import redis.clients.jedis.Protocol;
 import redis.clients.jedis.commands.ProtocolCommand;
 import redis.clients.jedis.exceptions.JedisDataException;
 import redis.clients.jedis.exceptions.JedisException;
-import redis.clients.jedis.exceptions.JedisRedirectionException;
 import redis.clients.jedis.providers.ClusterConnectionProvider;
 import redis.clients.jedis.providers.ConnectionProvider;
 import redis.clients.jedis.util.Pool;
@@ -27,6 +26,7 @@ import redis.clients.jedis.util.Pool;
  */
 public final class JedisTransport implements Transport {
     private static final int REPLY_MS = 5000;
+    private static final Duration BORROW = Duration.ofMillis(1);
     private static final int LOOK_MS = 1000; // as renewals wait meanwhile
 
     private final Pool<Connection> pool;
@@ -64,72 +64,57 @@ public final class JedisTransport implements Transport {
     @Override
     public Object send(long blockMs, Object... words) {
         CommandArguments arguments = arguments(words);
-        if (provider != null) {
-            return attempt(() -> {
-                try (Connection connection = provider.getConnection(arguments)) {
-                    timeoutMs = connection.getSoTimeout();
-                    return talk(connection, arguments, blockMs + REPLY_MS);
-                }
-            });
-        }
-        Connection connection = borrow();
-        if (connection == null && blockMs > 0) {
-            throw LockException.exhausted(); // to wait on the spare one would keep renewals and releases waiting
-        }
-        if (connection == null) {
-            synchronized (this) {
-                return attempt(() -> talk(spare(), arguments, blockMs + REPLY_MS));
-            }
-        }
+        Connection connection = null;
         try {
-            return attempt(() -> talk(connection, arguments, blockMs + REPLY_MS));
+            connection = provider != null ? provider.getConnection(arguments) : borrow();
+            if (connection != null) {
+                timeoutMs = connection.getSoTimeout();
+                return talk(connection, arguments, blockMs + REPLY_MS);
+            }
+            if (blockMs > 0) {
+                throw LockException.exhausted(); // to wait on the spare one would keep renewals and releases waiting
+            }
+            synchronized (this) {
+                return talk(spare(), arguments, REPLY_MS);
+            }
+        } catch (Exception e) {
+            throw failure(e);
         } finally {
-            if (connection.isBroken()) {
-                pool.returnBrokenResource(connection);
-                pool.clear(); // those that lie idle are likely to be broken, too
-            } else {
-                pool.returnResource(connection);
+            if (connection != null) {
+                giveBack(connection);
             }
         }
     }
 
     @Override
     public List<Object> sendAll(List<Object[]> requests, long limitMs) {
-        List<Object> replies = new ArrayList<>();
-        if (provider != null) {
-            requests.forEach(words -> replies.add(caught(() -> send(0, words))));
-            return replies;
+        return provider != null ? Transport.super.sendAll(requests, limitMs) : sendTogether(requests, limitMs);
+    }
+
+    private synchronized List<Object> sendTogether(List<Object[]> requests, long limitMs) {
+        try {
+            Connection connection = spare();
+            limit(connection, within(limitMs));
+            requests.forEach(words -> connection.sendCommand(arguments(words)));
+            return connection.getMany(requests.size()).stream()
+                    .map(reply -> reply instanceof JedisDataException e ? failure(e) : plain(reply)).toList();
+        } catch (Exception e) {
+            return Collections.nCopies(requests.size(), failure(e));
         }
-        synchronized (this) {
-            Object failure = caught(() -> {
-                Connection connection = spare();
-                connection.setSoTimeout(within(limitMs));
-                requests.forEach(words -> connection.sendCommand(arguments(words)));
-                return null;
-            });
-            for (int i = 0; i < requests.size(); i++) {
-                replies.add(failure != null ? failure : caught(() -> plain(spare.getOne())));
-            }
-        }
-        return replies;
     }
 
     @Override
-    public List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
+    public synchronized List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
         if (provider != null) {
             return null;
         }
-        List<Object> replies;
-        synchronized (this) {
-            long id = (Long) attempt(() -> ear == null ? openEar(changed) : earId);
-            List<Object[]> all = new ArrayList<>(requests);
-            all.add(0, new Object[] {"CLIENT", "TRACKING", "ON", "REDIRECT", id});
-            replies = sendAll(all, LOOK_MS);
+        try {
+            long id = ear == null ? openEar(changed) : earId;
+            requests.add(0, new Object[] {"CLIENT", "TRACKING", "ON", "REDIRECT", id});
+        } catch (Exception e) {
+            throw failure(e);
         }
-        if (replies.get(0) instanceof LockException e) {
-            throw e;
-        }
-        return replies.subList(1, replies.size());
+        return sendTogether(requests, LOOK_MS);
     }
 
     /** Opens a connection on which the server tells of what is tracked, and a thread that hears it; returns its id. */
@@ -175,19 +160,27 @@ public final class JedisTransport implements Transport {
         }
     }
 
-    private Connection borrow() {
-        return (Connection) attempt(() -> {
-            try {
-                Connection connection = pool.borrowObject(Duration.ofMillis(1));
-                timeoutMs = connection.getSoTimeout();
-                return connection;
-            } catch (NoSuchElementException e) {
-                return null; // exhausted
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-                return null;
-            }
-        });
+    /** A connection of the pool, or {@code null} if it is exhausted. */
+    private Connection borrow() throws Exception {
+        try {
+            return pool.borrowObject(BORROW);
+        } catch (NoSuchElementException e) {
+            return null;
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return null;
+        }
+    }
+
+    private void giveBack(Connection connection) {
+        if (provider != null) {
+            connection.close();
+        } else if (connection.isBroken()) {
+            pool.returnBrokenResource(connection);
+            pool.clear(); // those that lie idle are likely to be broken, too
+        } else {
+            pool.returnResource(connection);
+        }
     }
 
     /** A connection made as the pool makes its own, and not of it. */
@@ -206,8 +199,14 @@ public final class JedisTransport implements Transport {
         return (int) Math.max(1, timeoutMs > 0 ? Math.min(timeoutMs, limitMs) : limitMs);
     }
 
+    private static void limit(Connection connection, int ms) {
+        if (connection.getSoTimeout() != ms) {
+            connection.setSoTimeout(ms);
+        }
+    }
+
     private Object talk(Connection connection, CommandArguments arguments, long limitMs) {
-        connection.setSoTimeout(within(limitMs));
+        limit(connection, within(limitMs));
         try {
             connection.sendCommand(arguments);
             return plain(connection.getOne());
@@ -218,43 +217,22 @@ public final class JedisTransport implements Transport {
             throw e;
         } finally {
             if (!connection.isBroken()) {
-                connection.setSoTimeout(timeoutMs);
+                limit(connection, timeoutMs);
             }
         }
     }
 
-    private interface Attempt {
-        Object run() throws Exception;
-    }
-
-    private Object caught(Attempt attempt) {
-        try {
-            return attempt(attempt);
-        } catch (LockException e) {
-            return e;
+    /** What went wrong; what is a fault and not a failure is thrown as it is. */
+    private LockException failure(Exception e) {
+        LockException failure = e instanceof LockException known ? known : LockException.of(e, JedisDataException.class);
+        if (provider instanceof ClusterConnectionProvider cluster && (failure.code().equals("MOVED") || failure.code().equals("ASK"))) {
+            cluster.renewSlotCache();
         }
-    }
-
-    private Object attempt(Attempt attempt) {
-        try {
-            return attempt.run();
-        } catch (LockException e) {
-            throw e;
-        } catch (Exception e) {
-            for (Throwable cause = e; cause != null; cause = cause.getCause()) {
-                if (cause instanceof JedisRedirectionException && provider instanceof ClusterConnectionProvider cluster) {
-                    cluster.renewSlotCache();
-                }
-                if (cause instanceof JedisDataException) { // the server's own words
-                    throw LockException.refused(String.valueOf(cause.getMessage()));
-                }
-            }
-            if (e instanceof JedisException || e instanceof java.io.IOException || !(e instanceof RuntimeException)
-                    || pool != null && pool.isClosed()) {
-                throw LockException.unreachable(e);
-            }
-            throw (RuntimeException) e;
+        if (failure.code().isEmpty() && e instanceof RuntimeException fault && !(e instanceof JedisException)
+                && (pool == null || !pool.isClosed())) {
+            throw fault;
         }
+        return failure;
     }
 
     private CommandArguments arguments(Object... words) {

@@ -22,8 +22,9 @@ import io.lettuce.core.pubsub.RedisPubSubAdapter;
 import io.lettuce.core.pubsub.StatefulRedisPubSubConnection;
 import java.net.SocketAddress;
 import java.nio.ByteBuffer;
-import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
+import java.util.Objects;
 import java.util.UUID;
 import java.util.concurrent.CancellationException;
 import java.util.concurrent.ExecutionException;
@@ -31,6 +32,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 import java.util.function.Consumer;
 import java.util.function.Supplier;
+import java.util.stream.Stream;
 
 /**
  * Over Lettuce: one connection for all requests, on which nobody ever waits, and one that hears whose turn has come. Both are
@@ -92,21 +94,17 @@ public final class LettuceTransport implements Transport {
     }
 
     private List<Object> sendAll(Supplier<StatefulConnection<byte[], byte[]>> way, List<Object[]> requests, long limitMs) {
-        List<Object> replies = new ArrayList<>();
         StatefulConnection<byte[], byte[]> connection;
         List<AsyncCommand<byte[], byte[], List<Object>>> sent = requests.stream().map(LettuceTransport::command).toList();
         try {
             connection = way.get();
             connection.dispatch(sent); // all in one go; one by one, each would be written by itself
         } catch (RedisException e) {
-            LockException failure = failure(e);
-            requests.forEach(words -> replies.add(failure));
-            return replies;
+            return Collections.nCopies(sent.size(), failure(e));
         }
         long timeout = connection.getTimeout().toMillis();
         long end = System.nanoTime() + (timeout > 0 ? Math.min(timeout, limitMs) : limitMs) * 1_000_000;
-        sent.forEach(command -> replies.add(reply(connection, command, end)));
-        return replies;
+        return sent.stream().map(command -> reply(connection, command, end)).toList();
     }
 
     @Override
@@ -134,13 +132,8 @@ public final class LettuceTransport implements Transport {
         if (tracked == null) {
             return null;
         }
-        List<Object[]> all = new ArrayList<>(requests);
-        all.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
-        List<Object> replies = sendAll(() -> ear(changed), all, LOOK_MS);
-        if (replies.get(0) instanceof LockException e) {
-            throw e;
-        }
-        return replies.subList(1, replies.size());
+        requests.add(0, new Object[] {"CLIENT", "TRACKING", "ON"});
+        return sendAll(() -> ear(changed), requests, LOOK_MS);
     }
 
     private synchronized StatefulConnection<byte[], byte[]> ear(Consumer<List<byte[]>> changed) {
@@ -171,15 +164,7 @@ public final class LettuceTransport implements Transport {
     @Override
     public synchronized void close() {
         closed = true;
-        if (ear != null) {
-            ear.close();
-        }
-        if (connection != null) {
-            connection.close();
-        }
-        if (listener != null) {
-            listener.close();
-        }
+        Stream.of(ear, connection, listener).filter(Objects::nonNull).forEach(StatefulConnection::close);
     }
 
     private synchronized StatefulConnection<byte[], byte[]> connection() {
@@ -230,12 +215,19 @@ public final class LettuceTransport implements Transport {
     }
 
     private static LockException failure(Throwable e) {
-        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
-            if (cause instanceof RedisCommandExecutionException) {
-                return LockException.refused(String.valueOf(cause.getMessage()));
-            }
+        return LockException.of(e, RedisCommandExecutionException.class);
+    }
+
+    private record Name(String name) implements ProtocolKeyword {
+        @Override
+        public byte[] getBytes() {
+            return name.getBytes();
         }
-        return LockException.unreachable(e);
+
+        @Override
+        public String toString() {
+            return name;
+        }
     }
 
     private static AsyncCommand<byte[], byte[], List<Object>> command(Object... words) {
@@ -247,18 +239,7 @@ public final class LettuceTransport implements Transport {
                 args.add(words[i].toString());
             }
         }
-        byte[] name = ((String) words[0]).getBytes();
-        ProtocolKeyword keyword = new ProtocolKeyword() {
-            @Override
-            public byte[] getBytes() {
-                return name;
-            }
-
-            @Override
-            public String toString() {
-                return (String) words[0];
-            }
-        };
-        return new AsyncCommand<>(new Command<>(keyword, new NestedMultiOutput<>(ByteArrayCodec.INSTANCE), args));
+        Name name = new Name((String) words[0]);
+        return new AsyncCommand<>(new Command<>(name, new NestedMultiOutput<>(ByteArrayCodec.INSTANCE), args));
     }
 }
