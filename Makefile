@@ -62,6 +62,11 @@ integration: build ## run the server tests on one server (SERVER_BIN=path TESTS=
 	@tools/setup.sh matrix
 	@tools/integration.sh $(SERVER_BIN)
 
+checked: setup ## the same, with a module that checks its whole state after each step (SERVER_BIN=path TESTS=name)
+	@tools/setup.sh matrix
+	cargo build --locked --package redis-lock
+	@MODULE_PATH=$(BUILD)/debug/libredis_lock.so tools/integration.sh $(SERVER_BIN)
+
 matrix: build ## run the server tests on Redis 7.0, Redis 8.2 and Valkey 9.1 (TESTS=name)
 	@tools/setup.sh matrix
 	@tools/servers.sh $(SERVERS)

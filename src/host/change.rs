@@ -37,6 +37,7 @@ pub(super) fn change_open<R>(
     if !is_over {
         finish(origin, name);
     }
+    check();
     result
 }
 
@@ -49,7 +50,19 @@ pub(super) fn change_all<R>(
     state::with(|host| begin(origin, &mut host.manager));
     let result = change_group(origin, names, work);
     names.first().into_iter().for_each(|name| finish(origin, *name));
+    check();
     result
+}
+
+/// In a debug build, panics unless the whole state agrees with itself, as it does between two steps. Where many wait it would
+/// take too long.
+pub(super) fn check() {
+    #[cfg(debug_assertions)]
+    state::with(|host| {
+        if host.manager.waiters.len() <= 100 {
+            host.manager.check();
+        }
+    });
 }
 
 /// Gives a client's command its allowance. Work of our own has its own, whatever it consists of.

@@ -74,6 +74,8 @@ pub(super) fn change_group<R>(
         let mut group =
             GroupStep { clock, db: origin.db, parts: parts.collect(), manager: &mut host.manager };
         let result = work(&mut group, &mut host.blocked);
+        #[cfg(debug_assertions)]
+        crate::primitive::Locks::each(&mut group, |step| step.check());
         let effects: Vec<Vec<Effect>> = group.parts.into_iter().map(|part| part.effects).collect();
         for ((name, key), mut effects) in names.iter().zip(&mut keys).zip(effects) {
             let mut events = Events::new();

@@ -149,6 +149,8 @@ fn apply_change(call: &Call, effects: LockEffects) -> Result<(), LockError> {
         let manager = &mut host.manager;
         let mut step = Step { clock, db, key: key_bytes, lock: key.lock(), manager, effects };
         let changed = changes.into_iter().fold(false, |changed, change| step.apply_change(change) | changed);
+        #[cfg(debug_assertions)]
+        step.check();
         key.store();
         host.tell(|manager| match source {
             Source::Client { .. } => manager.recheck_newcomer(db, key_bytes, key.lock()),

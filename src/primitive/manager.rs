@@ -275,7 +275,7 @@ impl LockManager {
     }
 
     /// Panics unless the state agrees with itself, as it does between two steps. Takes time in proportion to all of it.
-    #[cfg(test)]
+    #[cfg(any(test, debug_assertions))]
     pub(crate) fn check(&self) {
         self.waiters.check();
         assert!(self.work_list.is_empty(), "nothing is left undone");

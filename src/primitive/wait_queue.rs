@@ -9,7 +9,7 @@
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
 mod caps;
-#[cfg(test)]
+#[cfg(any(test, debug_assertions))]
 mod check;
 mod footprint;
 mod lengths;

@@ -1,5 +1,5 @@
-//! One server process: its own directory, its own port, ended by its process id. When a test panics, the server's log is
-//! printed with it. Knows nothing of replicas or clusters; whoever wants those wires them up by commands.
+//! One server process: its own directory, its own port, ended by its process id. When a test panics, or the module has, the
+//! server's log is printed with it. Knows nothing of replicas or clusters; whoever wants those wires them up by commands.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -147,9 +147,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- log of the server on port {} ---\n{}--- end of log ---", self.port, self.log());
+        let log = self.log();
+        let has_panicked = log.contains("lock: panicked at");
+        if std::thread::panicking() || has_panicked {
+            eprintln!("--- log of the server on port {} ---\n{log}--- end of log ---", self.port);
         }
+        assert!(std::thread::panicking() || !has_panicked, "the module panicked: see the log of its server");
     }
 }
 

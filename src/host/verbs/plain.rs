@@ -1,6 +1,7 @@
 //! The [plain way](crate::primitive::plain) of LOCK.ACQUIRE and LOCK.RELEASE.
 
 use super::super::api::{rm, Ctx, Str};
+use super::super::change::check;
 use super::super::handler::Call;
 use super::super::key::OpenKey;
 use super::super::notify::{self, Event};
@@ -53,6 +54,7 @@ pub(super) fn acquire<'c>(
     });
     let Some(fence) = fence else { return Ok(Went::ToKey(open)) };
     drop(open);
+    check();
     notify::publish(ctx, name, &[Event::Acquired]);
     reply::int(ctx, fence.to_wire());
     Ok(Went::Through)
@@ -81,6 +83,7 @@ pub(super) fn release<'c>(
         return Ok(Went::ToKey(open));
     }
     drop(open);
+    check();
     notify::publish(ctx, name, &[Event::Released]);
     reply::int(ctx, 1);
     Ok(Went::Through)

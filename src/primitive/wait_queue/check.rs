@@ -1,4 +1,4 @@
-//! That the tables of the queues agree with each other. Looked at after each step of the model.
+//! That the tables of the queues agree with each other. Looked at after each step of the model, and of a server with a debug build.
 
 use super::{place_of, Waiters};
 use crate::primitive::table::Set;
