@@ -1,13 +1,13 @@
 //! One thread, many connections: sends what a script says and hands it every reply.
 //! The driver knows sockets and time; what the load is, and what counts, is the script's business.
 
-use crate::resp::{scan, Reply};
 use anyhow::{bail, ensure, Context, Result};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use testbed::scan::{scan, Reply};
 
 /// Larger than any burst of replies to one client, so one read usually empties a socket.
 const INPUT_BYTES: usize = 64 * 1024;

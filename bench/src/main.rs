@@ -1,5 +1,5 @@
 //! The benchmark of the lock module: starts servers, runs the workloads, prints the aims with their verdicts.
-//! Layout: `server` and `placement` start processes, `driver` and `resp` load them, `rounds`, `gauge` and `callgrind` measure,
+//! Layout: `server` and `placement` start processes, `driver` loads them, `rounds`, `gauge` and `callgrind` measure,
 //! `peers` names what is compared, `workloads` says what is run, `report` prints. It never links the module.
 
 mod callgrind;
@@ -9,7 +9,6 @@ mod options;
 mod peers;
 mod placement;
 mod report;
-mod resp;
 mod rounds;
 mod server;
 mod setting;

@@ -4,7 +4,7 @@
 use crate::rounds::{Contestant, Sample, Series};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
-use testbed::stats::percentile;
+use testbed::stats::{number, percentile};
 
 /// What a row wants of the median.
 #[derive(Clone, Copy)]
@@ -169,19 +169,6 @@ pub(crate) fn align_right(table: &mut Table, column: usize) {
 
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
-}
-
-/// Three or four digits that matter, with k and M above ten thousand.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        v if v.is_nan() => "-".into(),
-        v if v >= 1e6 => format!("{:.2}M", value / 1e6),
-        v if v >= 1e4 => format!("{:.1}k", value / 1e3),
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        v if (0.9995..1.0).contains(&v) => format!("{value:.6}"),
-        _ => format!("{value:.3}"),
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ const OTHERS: [Aim; 8] = [
 ];
 
 /// A verdict from few rounds or a busy machine is not firm, and says so.
-pub fn table(fast: &Fast, firm: bool) -> Result<String> {
+pub(crate) fn table(fast: &Fast, firm: bool) -> Result<String> {
     let mut out = String::from("| Work | Beside | aim | measured | |\n|---|---|--:|--:|---|\n");
     let crowds = HAND_OFFS.into_iter().flat_map(|(peer, aims)| {
         title::CROWDS.into_iter().zip(aims).map(move |(work, aim)| (peer, work, aim))

@@ -9,7 +9,7 @@ const JAVA: &str = include_str!("../clients/java/pom.xml");
 const GO: &str = include_str!("../clients/go/go.mod");
 
 /// Name and version.
-pub fn of(peer: Peer) -> Result<String> {
+pub(crate) fn of(peer: Peer) -> Result<String> {
     let (name, version) = match peer {
         Peer::RedisPy => ("redis-py", python("redis")),
         Peer::PythonRedisLock => ("python-redis-lock", python("python-redis-lock")),

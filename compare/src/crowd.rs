@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 // For the numbers in names: no two measurements share a lock.
 thread_local!(static RUNS: Cell<u64> = const { Cell::new(0) });
 
-pub struct Crowd {
+pub(crate) struct Crowd {
     pub work: Work,
     peer: Peer,
     terms: Terms,
@@ -51,7 +51,7 @@ struct Books {
 }
 
 impl Crowd {
-    pub fn new(peer: Peer, group: &Group, work: Work, languages: &Languages) -> Self {
+    pub(crate) fn new(peer: Peer, group: &Group, work: Work, languages: &Languages) -> Self {
         let run = RUNS.replace(RUNS.get() + 1);
         let terms = Terms {
             ports: group.ports(),
@@ -64,12 +64,12 @@ impl Crowd {
         Self { work, peer, terms, languages: languages.clone(), epoch, here: None, there: None }
     }
 
-    pub fn with_lease(mut self, lease: Duration) -> Self {
+    pub(crate) fn with_lease(mut self, lease: Duration) -> Self {
         self.terms.lease = lease;
         self
     }
 
-    pub fn warm_up(&self) -> Duration {
+    pub(crate) fn warm_up(&self) -> Duration {
         if self.peer.language() == Some(Language::Java) {
             JAVA_WARM_UP
         } else {
@@ -78,17 +78,17 @@ impl Crowd {
     }
 
     /// Whether its clients cannot tell how many requests they have sent.
-    pub fn counts_at_servers(&self) -> bool {
+    pub(crate) fn counts_at_servers(&self) -> bool {
         self.peer.language().is_some()
     }
 
     /// The clock of the log.
-    pub fn nanos(&self, at: Instant) -> u64 {
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
     /// Connects, if that is still to be done, and starts to work.
-    pub async fn begin(&mut self) -> Result<()> {
+    pub(crate) async fn begin(&mut self) -> Result<()> {
         match self.peer.language() {
             Some(_) => self.begin_there().await,
             None => self.begin_here().await,
@@ -96,7 +96,7 @@ impl Crowd {
     }
 
     /// Its clients, connected, as far as they are of this program.
-    pub async fn locks(&self) -> Result<Vec<Box<dyn Lock>>> {
+    pub(crate) async fn locks(&self) -> Result<Vec<Box<dyn Lock>>> {
         let mut locks = Vec::new();
         for index in 0..self.work.clients {
             let name = match self.work.names {
@@ -144,7 +144,7 @@ impl Crowd {
     }
 
     /// No more is asked for, and who waits gets its turn.
-    pub async fn end(&mut self) -> Result<Log> {
+    pub(crate) async fn end(&mut self) -> Result<Log> {
         if let Some(here) = self.here.take() {
             return here.end().await;
         }

@@ -4,7 +4,7 @@ mod fast;
 mod format;
 mod growth;
 mod right;
-pub mod tables;
+pub(crate) mod tables;
 
 use crate::clients;
 use crate::load::BUSY;
@@ -16,13 +16,13 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-pub use fast::{rate, ratios};
-pub use format::{median, number};
+pub(crate) use fast::{rate, ratios};
+pub(crate) use format::{median, number};
 
 /// Fewer rounds than these have no median to speak of.
 const FIRM_ROUNDS: usize = 3;
 
-pub struct Document<'a> {
+pub(crate) struct Document<'a> {
     pub quick: bool,
     /// Whether the plots lie beside the document.
     pub plots: bool,
@@ -37,7 +37,7 @@ pub struct Document<'a> {
 }
 
 impl Document<'_> {
-    pub fn text(&self, took: Duration) -> Result<String> {
+    pub(crate) fn text(&self, took: Duration) -> Result<String> {
         let mut out = String::new();
         self.head(&mut out, took)?;
         self.right(&mut out)?;
@@ -82,7 +82,7 @@ impl Document<'_> {
             match self.servers.group(kind) {
                 Ok(group) => writeln!(out, "| {kind} | {} | {} |", group.version, group.settings)?,
                 Err(reason) => {
-                    writeln!(out, "| {kind} | not there | {} |", reason.lines().next().unwrap_or_default())?
+                    writeln!(out, "| {kind} | not there | {} |", reason.lines().next().unwrap_or_default())?;
                 }
             }
         }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 /// Whose locks a crowd asks for.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Names {
+pub(crate) enum Names {
     /// All ask for the same one.
     One,
     /// Each for one of its own.
@@ -20,7 +20,7 @@ pub enum Names {
 }
 
 impl Names {
-    pub fn batch(self) -> usize {
+    pub(crate) fn batch(self) -> usize {
         match self {
             Self::Batch(size) => size,
             _ => 1,
@@ -29,14 +29,14 @@ impl Names {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-pub struct Work {
+pub(crate) struct Work {
     pub clients: usize,
     pub names: Names,
     pub hold: Duration,
 }
 
 /// One round of one peer.
-pub async fn measure(crowd: &mut Crowd, group: &Group, length: Duration) -> Result<Sample> {
+pub(crate) async fn measure(crowd: &mut Crowd, group: &Group, length: Duration) -> Result<Sample> {
     crowd.begin().await?;
     sleep(crowd.warm_up()).await;
     let before = (group.cpu(), crowd.counts_at_servers().then(|| group.requests()).transpose()?);

@@ -112,7 +112,7 @@ const ROWS: [Row; 35] = [
 ];
 
 /// The table, with links as seen from `docs/`. A test that is not there is an error.
-pub fn table(repository: &Path) -> Result<String> {
+pub(crate) fn table(repository: &Path) -> Result<String> {
     let mut out = format!("| Feature | this module | {} |\n|---|---|", PEERS.join(" | "));
     out.push_str(&"---|".repeat(PEERS.len()));
     out.push('\n');

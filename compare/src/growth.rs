@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// Held at a time.
-pub const SIZES: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
+pub(crate) const SIZES: [usize; 5] = [100, 1_000, 10_000, 100_000, 1_000_000];
 /// So many locks are taken in one go, where the client can.
 const BATCH: usize = 1000;
 /// Growth of so many bytes is more than what comes and goes by itself.
@@ -24,7 +24,7 @@ const LEASE: Duration = Duration::from_secs(3600);
 /// Until waiting clients have arrived.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-pub struct Plan {
+pub(crate) struct Plan {
     /// For the pairs at each size.
     pub length: Duration,
     /// Who takes longer to hold so many locks stops there.
@@ -33,7 +33,7 @@ pub struct Plan {
 }
 
 #[derive(Default)]
-pub struct Growth {
+pub(crate) struct Growth {
     /// Held locks, and pairs meanwhile.
     pub steps: Vec<(usize, Sample)>,
     /// Why there are no more steps.
@@ -45,11 +45,11 @@ pub struct Growth {
 }
 
 /// Who holds several locks with one client.
-pub fn can_grow(peer: Peer) -> bool {
+pub(crate) fn can_grow(peer: Peer) -> bool {
     !peer.only_faster() && peer.language().is_none() && !matches!(peer, Peer::MariaTaught | Peer::PgRow)
 }
 
-pub async fn run(peer: Peer, programs: &Programs, plan: &Plan) -> Result<Growth> {
+pub(crate) async fn run(peer: Peer, programs: &Programs, plan: &Plan) -> Result<Growth> {
     let group = Group::start(peer.kind(), programs)?;
     let mut growth = Growth::default();
     let (connection, waiter) = waiting(peer, &group, plan.clients).await?;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// Above this load the rates are not those of an idle machine.
-pub const BUSY: f64 = 1.0;
+pub(crate) const BUSY: f64 = 1.0;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Waits for what ran before, as the compiler, to be forgotten. The load then, over the last minute: how many processes run,
 /// or want to.
-pub async fn when_quiet(longest: Duration) -> Result<f64> {
+pub(crate) async fn when_quiet(longest: Duration) -> Result<f64> {
     let began = Instant::now();
     let mut told = false;
     loop {

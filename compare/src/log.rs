@@ -5,10 +5,11 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use std::ops::Range;
 use std::time::Duration;
+use testbed::stats::jain;
 
 /// One acquisition and its release, or a batch of them.
 #[derive(Clone, Copy)]
-pub struct Event {
+pub(crate) struct Event {
     pub client: usize,
     pub asked: u64,
     pub granted: u64,
@@ -19,7 +20,7 @@ pub struct Event {
 }
 
 #[derive(Default)]
-pub struct Log {
+pub(crate) struct Log {
     pub events: Vec<Event>,
     /// Since when they have been waiting, those who still were at the end.
     pub waiting: Vec<u64>,
@@ -27,7 +28,7 @@ pub struct Log {
 
 /// What one lock did in one round.
 #[derive(Clone)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Acquisitions in a second.
     pub acquired: f64,
     /// Those whose holder is another one than before.
@@ -44,7 +45,7 @@ pub struct Sample {
 }
 
 /// What the servers did in the same time.
-pub struct Served {
+pub(crate) struct Served {
     pub cpu: Duration,
     /// None: the clients have counted.
     pub requests: Option<u64>,
@@ -52,7 +53,7 @@ pub struct Served {
 
 impl Log {
     /// Those of the acquisitions that were granted inside the window.
-    pub fn sample(mut self, work: Work, window: Range<u64>, served: &Served) -> Result<Sample> {
+    pub(crate) fn sample(mut self, work: Work, window: Range<u64>, served: &Served) -> Result<Sample> {
         self.events.sort_unstable_by_key(|event| event.granted);
         let batch = work.names.batch() as f64;
         let seconds = (window.end - window.start) as f64 / 1e9;
@@ -78,10 +79,8 @@ impl Log {
         }
         let waits = inside.iter().map(|event| event.granted - event.asked);
         let still = self.waiting.iter().map(|since| window.end.saturating_sub(*since));
-        let mut counts = vec![0.0; work.clients];
-        inside.iter().for_each(|event| counts[event.client] += 1.0);
-        let (sum, squares): (f64, f64) =
-            counts.iter().fold((0.0, 0.0), |(sum, squares), count| (sum + count, squares + count * count));
+        let mut counts = vec![0; work.clients];
+        inside.iter().for_each(|event| counts[event.client] += 1);
         let requests = served.requests.unwrap_or_else(|| inside.iter().map(|event| event.sent).sum());
         let micros = |quantile| match latency.len() {
             0 => f64::NAN,
@@ -93,7 +92,7 @@ impl Log {
             p50: micros(0.5),
             p99: micros(0.99),
             longest_ms: waits.chain(still).max().unwrap_or_default() as f64 / 1e6,
-            jain: sum * sum / (work.clients as f64 * squares),
+            jain: jain(counts),
             cpu_ms: served.cpu.as_secs_f64() * 1e6 / acquired,
             requests: requests as f64 / acquired,
         })
@@ -139,7 +138,6 @@ mod tests {
         let events = vec![event(0, [0, 10, 100, 110]), event(0, [120, 600, 700, 710])];
         let log = Log { events, waiting: vec![100_000] };
         let sample = log.sample(CROWD, 500_000..1_000_000, &served()).unwrap();
-        assert_eq!((sample.acquired, sample.handed, sample.longest_ms), (2000.0, 0.0, 0.9));
-        assert_eq!(sample.jain, 0.5);
+        assert_eq!((sample.acquired, sample.handed, sample.longest_ms, sample.jain), (2000.0, 0.0, 0.9, 0.5));
     }
 }

@@ -74,10 +74,10 @@ fn main() -> Result<()> {
     // One thread: a client is then never the reason why two servers' figures differ.
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let words: Vec<String> = std::env::args().collect();
-    if let [_, child, rest @ ..] = words.as_slice() {
-        if child == "one" {
-            return runtime.block_on(LocalSet::new().run_until(serve(rest)));
-        }
+    if let [_, child, rest @ ..] = words.as_slice()
+        && child == "one"
+    {
+        return runtime.block_on(LocalSet::new().run_until(serve(rest)));
     }
     let options = Options::parse();
     if let Some(path) = &options.redraw {

@@ -1,6 +1,6 @@
 //! The locks that are compared: what each is called, which servers it needs, and how a client of it is made.
 
-pub mod child;
+pub(crate) mod child;
 mod etcd;
 mod mariadb;
 mod postgres;
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// What a client needs to know.
 #[derive(Clone)]
-pub struct Terms {
+pub(crate) struct Terms {
     pub ports: Vec<u16>,
     /// The lock's name.
     pub name: String,
@@ -29,14 +29,14 @@ pub struct Terms {
 
 impl Terms {
     /// Not all at the same moment, or clients that began together ask together for ever.
-    pub fn pause(&self) -> Duration {
+    pub(crate) fn pause(&self) -> Duration {
         self.poll.mul_f64(rand::random_range(0.5..1.5))
     }
 }
 
 /// One client of one lock.
 #[async_trait(?Send)]
-pub trait Lock {
+pub(crate) trait Lock {
     /// Waits until this client has the lock. A lock that numbers its grants says the number.
     async fn acquire(&mut self) -> Result<Option<i64>>;
     /// False: it was not this client's any more, and the lock says so.
@@ -62,7 +62,7 @@ pub trait Lock {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Peer {
+pub(crate) enum Peer {
     Module,
     ModuleValkey,
     ModuleSynced,
@@ -91,7 +91,7 @@ pub enum Peer {
     EtcdFast,
 }
 
-pub const PEERS: [Peer; 26] = [
+pub(crate) const PEERS: [Peer; 26] = [
     Peer::Module,
     Peer::ModuleValkey,
     Peer::ModuleSynced,
@@ -122,7 +122,7 @@ pub const PEERS: [Peer; 26] = [
 
 /// How long a holder that says nothing keeps the lock.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Life {
+pub(crate) enum Life {
     /// As long as it asked for.
     Lease,
     /// As long as the server believes in its session.
@@ -134,7 +134,7 @@ pub enum Life {
 }
 
 impl Peer {
-    pub fn kind(self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         match self {
             Self::Module => Kind::Module,
             Self::ModuleValkey => Kind::ModuleValkey,
@@ -158,7 +158,7 @@ impl Peer {
         }
     }
 
-    pub fn life(self) -> Life {
+    pub(crate) fn life(self) -> Life {
         match self {
             Self::MariaTaught | Self::ZooTaught => Life::Endless,
             Self::MariaGetLock | Self::PgAdvisory | Self::PgRow | Self::PgRowFast => Life::Connection,
@@ -173,7 +173,7 @@ impl Peer {
     }
 
     /// Whether a refused client sleeps and asks again.
-    pub fn polls(self) -> bool {
+    pub(crate) fn polls(self) -> bool {
         matches!(
             self,
             Self::RedisTaught
@@ -186,7 +186,7 @@ impl Peer {
     }
 
     /// Whether its client can send many requests before the first reply, on one connection.
-    pub fn pipelines(self) -> bool {
+    pub(crate) fn pipelines(self) -> bool {
         matches!(
             self,
             Self::Module
@@ -199,17 +199,17 @@ impl Peer {
     }
 
     /// This module, on whatever server.
-    pub fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Module | Self::ModuleValkey | Self::ModuleSynced)
     }
 
     /// What lets two in at once, or stays locked for ever: shown, but no measure for a lock.
-    pub fn is_as_taught(self) -> bool {
+    pub(crate) fn is_as_taught(self) -> bool {
         matches!(self, Self::RedisTaught | Self::MariaTaught | Self::ZooTaught)
     }
 
     /// The same lock on a server with other settings: as right as that, and only as fast as its settings.
-    pub fn only_faster(self) -> bool {
+    pub(crate) fn only_faster(self) -> bool {
         matches!(
             self,
             Self::ModuleSynced | Self::MariaRowFast | Self::PgRowFast | Self::ZooRecipeFast | Self::EtcdFast
@@ -217,7 +217,7 @@ impl Peer {
     }
 
     /// The language whose program runs it; none for those in this program.
-    pub fn language(self) -> Option<child::Language> {
+    pub(crate) fn language(self) -> Option<child::Language> {
         use child::Language::{Go, Java, Python};
         match self {
             Self::RedisPy | Self::PythonRedisLock | Self::Kazoo => Some(Python),
@@ -228,16 +228,16 @@ impl Peer {
     }
 
     /// The word for it on a command line.
-    pub fn word(self) -> String {
+    pub(crate) fn word(self) -> String {
         format!("{self:?}").to_lowercase()
     }
 
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
         PEERS.into_iter().find(|peer| peer.word() == word)
     }
 
     /// A client in this process.
-    pub async fn client(self, terms: Terms) -> Result<Box<dyn Lock>> {
+    pub(crate) async fn client(self, terms: Terms) -> Result<Box<dyn Lock>> {
         Ok(match self {
             Self::Module | Self::ModuleValkey | Self::ModuleSynced => {
                 Box::new(redis::Module::connect(terms).await?)

@@ -28,7 +28,7 @@ const NO_LOCK: &str = "lets two in";
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// A bar chart of one column of one table.
-pub struct Chart {
+pub(crate) struct Chart {
     pub file: &'static str,
     pub caption: &'static str,
     /// The work, which is the heading of the table.
@@ -38,7 +38,7 @@ pub struct Chart {
     least_first: bool,
 }
 
-pub const CHARTS: [Chart; 4] = [
+pub(crate) const CHARTS: [Chart; 4] = [
     Chart {
         file: "hand-offs",
         caption: "Hand-offs of one lock, 16 clients",
@@ -74,9 +74,9 @@ pub const CHARTS: [Chart; 4] = [
 ];
 
 /// The file and the caption of the lines.
-pub const GROWTH: (&str, &str) = ("growth", "16 clients on free locks, while so many others are held");
+pub(crate) const GROWTH: (&str, &str) = ("growth", "16 clients on free locks, while so many others are held");
 
-pub fn write(folder: &Path, document: &str) -> Result<()> {
+pub(crate) fn write(folder: &Path, document: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     let told = rows(document, "Right?", "two inside").context("nobody says what is right")?;
     let leaky: HashSet<&str> = told
@@ -97,8 +97,8 @@ pub fn write(folder: &Path, document: &str) -> Result<()> {
     lines(&folder.join(format!("{}.svg", GROWTH.0)), document, &leaky)
 }
 
-fn text(size: i32, colour: &RGBColor) -> TextStyle<'static> {
-    ("sans-serif", size).into_font().color(colour)
+fn text(size: i32, colour: RGBColor) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&colour)
 }
 
 fn colour(row: &Row) -> RGBColor {
@@ -131,7 +131,7 @@ fn bars(path: &Path, chart: &Chart, rows: &[Row], leaky: &HashSet<&str>) -> Resu
     let most = rows.iter().map(|row| row.values[0]).fold(f64::MIN_POSITIVE, f64::max);
     let bottom = TOP + BAR * rows.len() as i32;
     let area = SVGBackend::new(path, (WIDTH, (bottom + FOOT) as u32)).into_drawing_area();
-    area.draw(&Text::new(chart.caption, (8, 10), text(16, &INK)))?;
+    area.draw(&Text::new(chart.caption, (8, 10), text(16, INK)))?;
     let (step, steps) = scale(most);
     let room = f64::from(WIDTH as i32 - LEFT - RIGHT) / (step * steps as f64);
     for tick in 0..=steps {
@@ -139,9 +139,9 @@ fn bars(path: &Path, chart: &Chart, rows: &[Row], leaky: &HashSet<&str>) -> Resu
         let at = LEFT + (value * room) as i32;
         area.draw(&PathElement::new([(at, TOP - 4), (at, bottom)], INK.mix(0.3)))?;
         let figure = if tick == 0 { "0".into() } else { number(value) };
-        area.draw(&Text::new(figure, (at - 10, bottom + 4), text(13, &INK)))?;
+        area.draw(&Text::new(figure, (at - 10, bottom + 4), text(13, INK)))?;
     }
-    area.draw(&Text::new(chart.axis, (LEFT, bottom + 24), text(14, &INK)))?;
+    area.draw(&Text::new(chart.axis, (LEFT, bottom + 24), text(14, INK)))?;
     for (at, row) in rows.iter().enumerate() {
         let (top, value) = (TOP + BAR * at as i32, row.values[0]);
         let end = LEFT + ((value * room) as i32).max(1);
@@ -149,9 +149,9 @@ fn bars(path: &Path, chart: &Chart, rows: &[Row], leaky: &HashSet<&str>) -> Resu
         let is_lock = !leaky.contains(row.lock);
         let style = if is_lock { colour(row).filled() } else { colour(row).stroke_width(1) };
         area.draw(&Rectangle::new(bar, style))?;
-        area.draw(&Text::new(row.lock.to_string(), (8, top + 1), text(14, &INK)))?;
+        area.draw(&Text::new(row.lock.to_string(), (8, top + 1), text(14, INK)))?;
         let value = if is_lock { number(value) } else { format!("{}, {NO_LOCK}", number(value)) };
-        area.draw(&Text::new(value, (end + 6, top + 1), text(14, &INK)))?;
+        area.draw(&Text::new(value, (end + 6, top + 1), text(14, INK)))?;
     }
     Ok(area.present()?)
 }
@@ -175,16 +175,16 @@ fn lines(path: &Path, document: &str, leaky: &HashSet<&str>) -> Result<()> {
     let y =
         |rate: f64| BOTTOM - ((rate.log10() - low) / (high - low) * f64::from(BOTTOM - TOP)).round() as i32;
     let area: Area = SVGBackend::new(path, (WIDTH, (BOTTOM + FOOT) as u32)).into_drawing_area();
-    area.draw(&Text::new(GROWTH.1, (8, 10), text(16, &INK)))?;
-    area.draw(&Text::new("pairs/s, logarithmic", (AXIS, TOP - 12), text(13, &INK)))?;
-    area.draw(&Text::new("locks held by others, logarithmic", (AXIS, BOTTOM + 26), text(14, &INK)))?;
+    area.draw(&Text::new(GROWTH.1, (8, 10), text(16, INK)))?;
+    area.draw(&Text::new("pairs/s, logarithmic", (AXIS, TOP - 12), text(13, INK)))?;
+    area.draw(&Text::new("locks held by others, logarithmic", (AXIS, BOTTOM + 26), text(14, INK)))?;
     for power in low as i32..=high as i32 {
         let at = y(10f64.powi(power));
         area.draw(&PathElement::new([(AXIS, at), (END, at)], INK.mix(0.3)))?;
-        area.draw(&Text::new(number(10f64.powi(power)), (8, at - 7), text(13, &INK)))?;
+        area.draw(&Text::new(number(10f64.powi(power)), (8, at - 7), text(13, INK)))?;
     }
     for size in sizes {
-        area.draw(&Text::new(number(size), (x(size) - 14, BOTTOM + 8), text(13, &INK)))?;
+        area.draw(&Text::new(number(size), (x(size) - 14, BOTTOM + 8), text(13, INK)))?;
     }
     // From the top down, and none on top of another.
     let end = |row: &Row| row.values.last().map_or(BOTTOM, |rate| y(*rate));
@@ -201,7 +201,7 @@ fn lines(path: &Path, document: &str, leaky: &HashSet<&str>) -> Result<()> {
         free = at + LINE;
         let tip = path.last().map_or((END, at), |(x, y)| (*x + 5, *y));
         area.draw(&PathElement::new([tip, (END + 12, at + 7)], colour.mix(0.4)))?;
-        area.draw(&Text::new(name(row, leaky), (END + 16, at), text(13, &colour)))?;
+        area.draw(&Text::new(name(row, leaky), (END + 16, at), text(13, colour)))?;
     }
     Ok(area.present()?)
 }

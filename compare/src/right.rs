@@ -28,18 +28,18 @@ const BEFORE: u64 = 30;
 const AFTER: u64 = 30;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     #[default]
     None,
     Kill,
     Pause,
 }
 
-pub const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Kill, Trouble::Pause];
+pub(crate) const TROUBLES: [Trouble; 3] = [Trouble::None, Trouble::Kill, Trouble::Pause];
 
 /// What was seen of one lock in one kind of trouble.
 #[derive(Default, Clone)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub acquired: u64,
     /// Two inside at once, and no lease was over.
     pub violations: u64,
@@ -56,7 +56,7 @@ pub struct Seen {
 }
 
 #[derive(Clone, Copy)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The undisturbed round ends with so many acquisitions, or after so long.
     pub acquisitions: u64,
     pub longest: Duration,
@@ -64,7 +64,7 @@ pub struct Plan {
     pub rounds: u64,
 }
 
-pub async fn run(
+pub(crate) async fn run(
     peer: Peer,
     trouble: Trouble,
     plan: Plan,

@@ -14,11 +14,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// In the batches of those who can send many requests at once; each is two of them.
-pub const BATCH: usize = 16;
+pub(crate) const BATCH: usize = 16;
 /// More clients than some programs have patience for.
 const CROWD: usize = 1000;
 
-pub struct Plan {
+pub(crate) struct Plan {
     /// How long to wait for a quiet machine.
     pub quiet: Duration,
     /// A peer that hangs must not take the whole run with it.
@@ -30,7 +30,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(quick: bool) -> Self {
+    pub(crate) fn new(quick: bool) -> Self {
         if quick {
             return Self {
                 quiet: Duration::from_secs(20),
@@ -61,13 +61,18 @@ impl Plan {
 }
 
 /// What one peer showed, or why it showed nothing.
-pub type Outcome<T> = Result<T, String>;
+pub(crate) type Outcome<T> = Result<T, String>;
 
-pub struct Right {
+pub(crate) struct Right {
     pub rows: Vec<(Peer, [Outcome<Seen>; 3])>,
 }
 
-pub async fn right(peers: &[Peer], plan: &Plan, servers: &Servers, languages: &Languages) -> Result<Right> {
+pub(crate) async fn right(
+    peers: &[Peer],
+    plan: &Plan,
+    servers: &Servers,
+    languages: &Languages,
+) -> Result<Right> {
     let store = Store::connect(servers).await?;
     let mut rows = Vec::new();
     for &peer in peers.iter().filter(|peer| !peer.only_faster()) {
@@ -83,28 +88,29 @@ pub async fn right(peers: &[Peer], plan: &Plan, servers: &Servers, languages: &L
 }
 
 /// One kind of work, and the rounds of each peer.
-pub struct Series {
+pub(crate) struct Series {
     pub title: String,
     pub work: Work,
     pub rows: Vec<(Peer, Outcome<Vec<Sample>>)>,
 }
 
-pub struct Fast {
+pub(crate) struct Fast {
     pub series: Vec<Series>,
     pub growth: Vec<(Peer, Outcome<Growth>)>,
 }
 
 /// Titles of the work that is measured.
-pub mod title {
-    pub const ONE: &str = "free locks, 1 client";
-    pub const FREE: &str = "free locks, 50 clients";
-    pub const BATCHES: &str = "free locks, 50 clients, 32 requests in one go";
-    pub const HELD: &str = "held for 5 ms, 16 clients";
-    pub const CROWDS: [&str; 3] = ["one lock, 2 clients", "one lock, 16 clients", "one lock, 64 clients"];
-    pub const THOUSAND: &str = "one lock, 1,000 clients";
+pub(crate) mod title {
+    pub(crate) const ONE: &str = "free locks, 1 client";
+    pub(crate) const FREE: &str = "free locks, 50 clients";
+    pub(crate) const BATCHES: &str = "free locks, 50 clients, 32 requests in one go";
+    pub(crate) const HELD: &str = "held for 5 ms, 16 clients";
+    pub(crate) const CROWDS: [&str; 3] =
+        ["one lock, 2 clients", "one lock, 16 clients", "one lock, 64 clients"];
+    pub(crate) const THOUSAND: &str = "one lock, 1,000 clients";
 }
 
-pub async fn fast(
+pub(crate) async fn fast(
     peers: &[Peer],
     plan: &Plan,
     servers: &Servers,
@@ -180,7 +186,7 @@ async fn series(
     Series { title: title.into(), work, rows }
 }
 
-pub async fn growth(peers: &[Peer], plan: &Plan, programs: &Programs) -> Vec<(Peer, Outcome<Growth>)> {
+pub(crate) async fn growth(peers: &[Peer], plan: &Plan, programs: &Programs) -> Vec<(Peer, Outcome<Growth>)> {
     let mut all = Vec::new();
     for &peer in peers.iter().filter(|peer| growth::can_grow(**peer)) {
         eprintln!("growth: {peer}");

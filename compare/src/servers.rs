@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Redis with this module.
     Module,
     /// The same, and a reply only when the write is on the disk.
@@ -61,7 +61,7 @@ impl fmt::Display for Kind {
     }
 }
 
-pub const KINDS: [Kind; 15] = [
+pub(crate) const KINDS: [Kind; 15] = [
     Kind::Module,
     Kind::ModuleSynced,
     Kind::ModuleValkey,
@@ -80,19 +80,19 @@ pub const KINDS: [Kind; 15] = [
 ];
 
 /// Where the programs are.
-pub struct Programs {
+pub(crate) struct Programs {
     pub module: PathBuf,
     pub redis: PathBuf,
     pub valkey: PathBuf,
     pub etcd: PathBuf,
 }
 
-pub struct Servers {
+pub(crate) struct Servers {
     groups: Vec<(Kind, Result<Group>)>,
 }
 
 /// The processes of one kind.
-pub struct Group {
+pub(crate) struct Group {
     kind: Kind,
     processes: Vec<Process>,
     pub version: String,
@@ -100,7 +100,7 @@ pub struct Group {
 }
 
 impl Servers {
-    pub fn start(programs: &Programs, wanted: impl Fn(Kind) -> bool) -> Self {
+    pub(crate) fn start(programs: &Programs, wanted: impl Fn(Kind) -> bool) -> Self {
         let start = |kind| {
             eprintln!("starting {kind:?}");
             (kind, Group::start(kind, programs))
@@ -109,14 +109,14 @@ impl Servers {
     }
 
     /// The group, or why there is none.
-    pub fn group(&self, kind: Kind) -> Result<&Group, String> {
+    pub(crate) fn group(&self, kind: Kind) -> Result<&Group, String> {
         let (_, group) = self.groups.iter().find(|(of, _)| *of == kind).ok_or("not asked for")?;
         group.as_ref().map_err(|error| format!("{error:#}"))
     }
 }
 
 impl Group {
-    pub fn start(kind: Kind, programs: &Programs) -> Result<Self> {
+    pub(crate) fn start(kind: Kind, programs: &Programs) -> Result<Self> {
         let redis = |options: &[&str]| start::redis(&programs.redis, options);
         let module = ["--loadmodule", programs.module.to_str().context("a path of the module in UTF-8")?];
         let of = |program: &Path| version(program, "--version");
@@ -181,12 +181,12 @@ impl Group {
         Ok(Self { kind, processes, version, settings })
     }
 
-    pub fn ports(&self) -> Vec<u16> {
-        self.processes.iter().map(|process| process.port).collect()
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.processes.iter().map(Process::port).collect()
     }
 
     /// CPU time of all processes and of the children that serve single clients.
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         self.pids()
             .into_iter()
             .filter_map(|pid| clock_getcpuclockid(Pid::from_raw(pid)).ok()?.now().ok())
@@ -195,9 +195,9 @@ impl Group {
     }
 
     /// Resident memory, with shared pages counted once; of a Java server what lives in its heap.
-    pub fn memory(&self) -> Result<u64> {
+    pub(crate) fn memory(&self) -> Result<u64> {
         if matches!(self.kind, Kind::ZooKeeper | Kind::ZooKeeperFast) {
-            return self.processes.iter().map(|process| count::live_heap(process.child.id())).sum();
+            return self.processes.iter().map(|process| count::live_heap(process.pid())).sum();
         }
         let of = |pid: i32| -> Option<u64> {
             let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -208,7 +208,7 @@ impl Group {
     }
 
     /// Requests that the servers have read so far, for those that count them.
-    pub fn requests(&self) -> Result<u64> {
+    pub(crate) fn requests(&self) -> Result<u64> {
         let of = |port| match self.kind {
             Kind::ZooKeeper | Kind::ZooKeeperFast => count::zookeeper_received(port),
             _ => count::redis_reads(port),
@@ -217,7 +217,7 @@ impl Group {
     }
 
     fn pids(&self) -> Vec<i32> {
-        self.processes.iter().flat_map(|process| family(process.child.id())).collect()
+        self.processes.iter().flat_map(|process| family(process.pid())).collect()
     }
 }
 

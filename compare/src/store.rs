@@ -14,19 +14,19 @@ if ARGV[2] then redis.call('hset', KEYS[1], 'number', ARGV[2]) end
 return tonumber(redis.call('hget', KEYS[1], 'number') or 0)";
 
 #[derive(Clone)]
-pub struct Store {
+pub(crate) struct Store {
     link: MultiplexedConnection,
 }
 
 impl Store {
-    pub async fn connect(servers: &Servers) -> Result<Self> {
+    pub(crate) async fn connect(servers: &Servers) -> Result<Self> {
         let group = servers.group(Kind::Store).map_err(anyhow::Error::msg)?;
         let port = *group.ports().first().context("no port")?;
         let link = redis::Client::open(("127.0.0.1", port))?.get_multiplexed_async_connection().await?;
         Ok(Self { link })
     }
 
-    pub async fn read(&self, name: &str, fence: Option<i64>) -> Result<i64> {
+    pub(crate) async fn read(&self, name: &str, fence: Option<i64>) -> Result<i64> {
         match fence {
             Some(fence) => self.fenced(name, fence, None).await,
             None => self.number(name).await,
@@ -34,7 +34,7 @@ impl Store {
     }
 
     /// False: there was a newer fence, and nothing was written.
-    pub async fn write(&self, name: &str, number: i64, fence: Option<i64>) -> Result<bool> {
+    pub(crate) async fn write(&self, name: &str, number: i64, fence: Option<i64>) -> Result<bool> {
         if let Some(fence) = fence {
             return Ok(self.fenced(name, fence, Some(number)).await? >= 0);
         }
@@ -43,7 +43,7 @@ impl Store {
         Ok(true)
     }
 
-    pub async fn number(&self, name: &str) -> Result<i64> {
+    pub(crate) async fn number(&self, name: &str) -> Result<i64> {
         let mut link = self.link.clone();
         let number: Option<i64> = redis::cmd("HGET").arg(name).arg("number").query_async(&mut link).await?;
         Ok(number.unwrap_or(0))

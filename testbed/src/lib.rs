@@ -7,6 +7,7 @@ use std::io::Write;
 
 pub mod process;
 pub mod resp;
+pub mod scan;
 pub mod server;
 mod setup;
 pub mod stats;

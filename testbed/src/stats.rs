@@ -25,9 +25,31 @@ pub fn jain(shares: impl IntoIterator<Item = u64>) -> f64 {
     sum * sum / (n * squares)
 }
 
+/// A figure as tables show it, with three digits that matter: with k and M above ten thousand, and a dash for none. Close
+/// below 1, where an index such as Jain's says how little is missing, it has more.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        v if v.is_nan() => "–".into(),
+        v if v >= 1e6 => format!("{:.2}M", value / 1e6),
+        v if v >= 1e4 => format!("{:.1}k", value / 1e3),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        v if v >= 0.9995 => format!("{value:.6}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_figure_has_three_digits_that_matter() {
+        let figures = [1_234_567.0, 12_345.0, 1_234.5, 99.94, -1.234, 0.999_87, 0.0567, f64::NAN];
+        let shown = ["1.23M", "12.3k", "1234", "99.9", "-1.23", "0.999870", "0.057", "–"];
+        assert_eq!(figures.map(number), shown);
+    }
 
     #[test]
     #[allow(clippy::float_cmp, reason = "all are exact")]

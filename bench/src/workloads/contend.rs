@@ -6,12 +6,12 @@
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer};
-use crate::resp::Reply;
 use crate::rounds::{interval, latencies, record, Sample};
 use anyhow::{bail, ensure, Result};
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
+use testbed::scan::Reply;
 use testbed::stats;
 
 pub(super) struct Contend {

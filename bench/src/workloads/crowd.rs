@@ -7,12 +7,12 @@ use super::lua::{set_clock, Commands, WAKE_ALL};
 use super::sleepers::{Sleepers, Wakes};
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
-use crate::resp::Reply;
 use crate::rounds::{interval, latencies, record, Sample, Share};
 use anyhow::{bail, ensure, Result};
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use testbed::scan::Reply;
 
 pub(super) struct Crowd {
     clients: Vec<Client>,

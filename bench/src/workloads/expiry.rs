@@ -4,8 +4,7 @@
 use super::holding::{Kind, Names};
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::{Gauge, Used};
-use crate::report::{align_right, new_table, number, percent, Aim, Report, Spread};
-use crate::resp::Reply;
+use crate::report::{align_right, new_table, percent, Aim, Report, Spread};
 use crate::rounds::{interval, latencies, micros, record};
 use crate::server::{wait_for, Server};
 use crate::setting::Setting;
@@ -14,6 +13,8 @@ use hdrhistogram::Histogram;
 use redis::Connection;
 use std::time::{Duration, Instant};
 use testbed::resp::encode;
+use testbed::scan::Reply;
+use testbed::stats::number;
 
 const TITLE: &str = "100,000 leases end within 1 s";
 const LEASES: usize = 100_000;

@@ -3,12 +3,13 @@
 
 use super::uncontended::{Bed, Shape};
 use crate::peers::Peer;
-use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::report::{align_right, new_table, Aim, Report};
 use crate::server::{info, lock_number};
 use crate::setting::Setting;
 use anyhow::{Context, Result};
 use redis::Connection;
 use std::time::{Duration, Instant};
+use testbed::stats::number;
 
 const TITLE: &str = "acquire/release at full speed, 30 s leases";
 const SHAPE: Shape = Shape { clients: 50, pipeline: 32 };

@@ -4,12 +4,13 @@ use super::contend::Contend;
 use crate::driver::Driver;
 use crate::gauge::Gauge;
 use crate::peers::Peer;
-use crate::report::{align_right, new_table, number, print_series, Aim, Report};
+use crate::report::{align_right, new_table, print_series, Aim, Report};
 use crate::rounds::{self, Series};
 use crate::server::calls;
 use crate::setting::Setting;
 use anyhow::Result;
 use redis::Connection;
+use testbed::stats::number;
 
 /// Clients on one lock.
 const CROWDS: [usize; 4] = [2, 16, 64, 1000];

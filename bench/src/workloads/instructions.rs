@@ -5,10 +5,11 @@
 use super::ring::Ring;
 use crate::callgrind::{self, Counted, Counts};
 use crate::peers::Peer;
-use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::report::{align_right, new_table, Aim, Report};
 use crate::setting::Setting;
 use anyhow::{ensure, Result};
 use redis::{Connection, Value};
+use testbed::stats::number;
 
 const TITLE: &str = "instructions";
 const TIMES: usize = 10_000;

@@ -1,13 +1,14 @@
 //! What a held lock costs in memory, next to a plain `SET key owner PX` with the same names and owners.
 
 use super::holding::{Kind, Names};
-use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::report::{align_right, new_table, Aim, Report};
 use crate::server::{info_number, wait_for};
 use crate::setting::Setting;
 use anyhow::Result;
 use redis::Connection;
 use std::thread;
 use std::time::Duration;
+use testbed::stats::number;
 
 const TITLE: &str = "held locks";
 /// Tables of the server grow to powers of two: these fill them.

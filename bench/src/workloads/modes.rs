@@ -10,7 +10,7 @@ use super::sleepers::Sleepers;
 use crate::driver::Driver;
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer, LEASE_MS};
-use crate::report::{align_right, new_table, number, percent, print_series, Aim, Report, Spread};
+use crate::report::{align_right, new_table, percent, print_series, Aim, Report, Spread};
 use crate::rounds::{self, Sample, Series};
 use crate::server::{calls, Launch, Server};
 use crate::setting::Setting;
@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use redis::Connection;
 use std::fmt;
 use testbed::resp::encode;
-use testbed::stats;
+use testbed::stats::{self, number};
 
 const CLIENTS: usize = 18;
 

@@ -4,7 +4,6 @@
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
 use crate::peers::{owner, Peer, Scripts};
-use crate::resp::Reply;
 use crate::rounds::{interval, latencies, record, Sample};
 use crate::server::Server;
 use anyhow::{ensure, Result};
@@ -12,6 +11,7 @@ use fastrand::Rng;
 use hdrhistogram::Histogram;
 use std::mem;
 use std::time::{Duration, Instant};
+use testbed::scan::Reply;
 
 /// Each client has so many names of its own.
 const NAMES: u32 = 100_000;

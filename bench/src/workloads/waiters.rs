@@ -4,13 +4,14 @@
 use crate::driver::{At, Driver, Next, Script};
 use crate::gauge::Gauge;
 use crate::peers::{owner, Pair, Peer};
-use crate::report::{align_right, new_table, number, Aim, Report, Spread};
-use crate::resp::Reply;
+use crate::report::{align_right, new_table, Aim, Report, Spread};
 use crate::server::{info_number, Server};
 use crate::setting::Setting;
 use anyhow::{ensure, Context, Result};
 use redis::Connection;
 use std::time::{Duration, Instant};
+use testbed::scan::Reply;
+use testbed::stats::number;
 
 const TITLE: &str = "10,000 waiters on 1 lock, drained";
 const MANY: usize = 10_000;

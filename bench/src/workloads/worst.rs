@@ -5,7 +5,7 @@
 //! shown beside them.
 
 use crate::callgrind::{self, Counted};
-use crate::report::{align_right, new_table, number, Aim, Report};
+use crate::report::{align_right, new_table, Aim, Report};
 use crate::server::{info, info_number, wait_for, Launch, Server};
 use crate::setting::Setting;
 use anyhow::{ensure, Context, Result};
@@ -14,6 +14,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
+use testbed::stats::number;
 
 const TITLE: &str = "worst cases";
 /// Five milliseconds, at the four million instructions a millisecond that the dearest of these commands was measured at.

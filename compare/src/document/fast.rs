@@ -108,7 +108,7 @@ fn write_series(out: &mut String, series: &Series) -> Result<()> {
 }
 
 /// What a row of such a work is sorted and compared by.
-pub fn rate(work: Work, sample: &Sample) -> f64 {
+pub(crate) fn rate(work: Work, sample: &Sample) -> f64 {
     if work.names == Names::One {
         sample.handed
     } else {
@@ -117,7 +117,7 @@ pub fn rate(work: Work, sample: &Sample) -> f64 {
 }
 
 /// This module divided by a peer, once for each round; nothing if either did not run.
-pub fn ratios(series: &Series, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<Vec<f64>> {
+pub(crate) fn ratios(series: &Series, peer: Peer, value: impl Fn(&Sample) -> f64) -> Option<Vec<f64>> {
     let row =
         |of: Peer| series.rows.iter().find(|(peer, _)| *peer == of).and_then(|(_, row)| row.as_ref().ok());
     let (ours, theirs) = (row(Peer::Module)?, row(peer)?);

@@ -3,8 +3,10 @@
 use crate::peers::Peer;
 use anyhow::Result;
 use std::fmt::Write;
+use testbed::stats;
+pub(crate) use testbed::stats::number;
 
-pub fn bold(peer: Peer) -> String {
+pub(super) fn bold(peer: Peer) -> String {
     if peer == Peer::Module {
         format!("**{peer}**")
     } else {
@@ -12,39 +14,22 @@ pub fn bold(peer: Peer) -> String {
     }
 }
 
-pub fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-pub fn median(mut values: Vec<f64>) -> f64 {
+/// The median of those that are figures: in a round in which nothing happened some are none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.retain(|value| value.is_finite());
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        even if even % 2 == 0 => (values[half - 1] + values[half]) / 2.0,
-        _ => values[half],
-    }
+    stats::median(&values)
 }
 
-pub fn whole(value: f64) -> String {
+pub(super) fn whole(value: f64) -> String {
     format!("{value:.0}")
 }
 
-/// Three digits that matter.
-pub fn number(value: f64) -> String {
-    match value.abs() {
-        v if v.is_nan() => "–".into(),
-        v if v >= 1e6 => format!("{:.2}M", value / 1e6),
-        v if v >= 1e4 => format!("{:.1}k", value / 1e3),
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-pub fn not_measured<'a>(
+pub(super) fn not_measured<'a>(
     out: &mut String,
     rows: impl Iterator<Item = (&'a Peer, Option<&'a String>)>,
 ) -> Result<()> {

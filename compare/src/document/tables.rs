@@ -3,7 +3,7 @@
 /// One lock and its figures. Where a table has a column for each size, they begin at the named one and end with the first
 /// that was not measured.
 #[derive(Debug, PartialEq)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     pub lock: &'a str,
     /// Whether it is the lock in bold, or that lock in another setting.
     pub ours: bool,
@@ -11,7 +11,7 @@ pub struct Row<'a> {
 }
 
 /// The rows of the first table below this heading, from this column on. The heading is compared without regard to case.
-pub fn rows<'a>(document: &'a str, heading: &str, column: &str) -> Option<Vec<Row<'a>>> {
+pub(crate) fn rows<'a>(document: &'a str, heading: &str, column: &str) -> Option<Vec<Row<'a>>> {
     let is_heading = |line: &&str| {
         line.starts_with('#') && line.trim_start_matches(['#', ' ']).eq_ignore_ascii_case(heading)
     };

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Language {
+pub(crate) enum Language {
     Python,
     Java,
     Go,
@@ -27,7 +27,7 @@ pub enum Language {
 
 /// How to start the programs of other languages, as far as they are there.
 #[derive(Clone, Default)]
-pub struct Languages {
+pub(crate) struct Languages {
     pub python: Option<PathBuf>,
     pub java: Option<PathBuf>,
     pub go: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Languages {
 
 impl Languages {
     /// The program with the clients of this lock, without its words.
-    pub fn command(&self, peer: Peer) -> Result<Command> {
+    pub(crate) fn command(&self, peer: Peer) -> Result<Command> {
         let Some(language) = peer.language() else {
             return Ok(Command::new(std::env::current_exe()?));
         };
@@ -57,7 +57,7 @@ impl Languages {
 }
 
 /// A program and the lines to and from it. It ends with this.
-pub struct Talk {
+pub(crate) struct Talk {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -65,7 +65,7 @@ pub struct Talk {
 
 impl Talk {
     /// Starts it and waits for its `ready`.
-    pub async fn start(mut command: Command, patience: Duration) -> Result<Self> {
+    pub(crate) async fn start(mut command: Command, patience: Duration) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().context("starting a client")?;
         let input = child.stdin.take().context("no input")?;
@@ -76,28 +76,28 @@ impl Talk {
         Ok(talk)
     }
 
-    pub async fn line(&mut self) -> Result<String> {
+    pub(crate) async fn line(&mut self) -> Result<String> {
         self.output.next_line().await?.context("the client has ended")
     }
 
-    pub async fn say(&mut self, word: &str) -> Result<()> {
+    pub(crate) async fn say(&mut self, word: &str) -> Result<()> {
         Ok(self.input.write_all(format!("{word}\n").as_bytes()).await?)
     }
 
-    pub async fn ask(&mut self, word: &str) -> Result<String> {
+    pub(crate) async fn ask(&mut self, word: &str) -> Result<String> {
         self.say(word).await?;
         self.line().await
     }
 }
 
 /// One client.
-pub struct Process {
+pub(crate) struct Process {
     talk: Talk,
     sent: u64,
 }
 
 impl Process {
-    pub async fn start(peer: Peer, terms: &Terms, languages: &Languages) -> Result<Self> {
+    pub(crate) async fn start(peer: Peer, terms: &Terms, languages: &Languages) -> Result<Self> {
         let mut command = languages.command(peer)?;
         command.arg("one").arg(peer.word()).arg(terms.lease.as_millis().to_string());
         command.arg(terms.poll.as_millis().to_string());
@@ -105,7 +105,7 @@ impl Process {
         Ok(Self { talk: Talk::start(command, START_TIMEOUT).await?, sent: 0 })
     }
 
-    pub fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.talk.child.id().context("the client has ended")?;
         Ok(kill(Pid::from_raw(pid as i32), signal)?)
     }
@@ -140,7 +140,7 @@ impl Lock for Process {
 }
 
 /// The other side: one client of a lock of this program, on its standard input and output.
-pub async fn serve(words: &[String]) -> Result<()> {
+pub(crate) async fn serve(words: &[String]) -> Result<()> {
     let [peer, lease, poll, name, owner, ports @ ..] = words else { bail!("too few words") };
     let terms = Terms {
         ports: ports.iter().map(|port| port.parse()).collect::<Result<_, _>>()?,

@@ -7,7 +7,7 @@ use etcd_client::{Client, LockOptions};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-pub struct Etcd {
+pub(super) struct Etcd {
     link: Client,
     terms: Terms,
     lease: i64,
@@ -17,7 +17,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         let port = terms.ports.first().context("no port")?;
         let mut link = Client::connect([format!("127.0.0.1:{port}")], None).await?;
         let seconds = terms.lease.as_secs().max(1) as i64;

@@ -23,14 +23,14 @@ async fn connect(terms: &Terms) -> Result<Conn> {
     Ok(link)
 }
 
-pub struct Taught {
+pub(super) struct Taught {
     link: Conn,
     terms: Terms,
     sent: u64,
 }
 
 impl Taught {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(&terms).await?, terms, sent: 0 })
     }
 }
@@ -58,14 +58,14 @@ impl Lock for Taught {
     }
 }
 
-pub struct Row {
+pub(super) struct Row {
     link: Conn,
     terms: Terms,
     sent: u64,
 }
 
 impl Row {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(&terms).await?, terms, sent: 0 })
     }
 }
@@ -117,14 +117,14 @@ impl Lock for Row {
     }
 }
 
-pub struct GetLock {
+pub(super) struct GetLock {
     link: Conn,
     terms: Terms,
     sent: u64,
 }
 
 impl GetLock {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(&terms).await?, terms, sent: 0 })
     }
 }

@@ -15,7 +15,7 @@ async fn connect(terms: &Terms) -> Result<Client> {
     Ok(client)
 }
 
-pub struct Advisory {
+pub(super) struct Advisory {
     link: Client,
     terms: Terms,
     lock: Statement,
@@ -24,7 +24,7 @@ pub struct Advisory {
 }
 
 impl Advisory {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         let link = connect(&terms).await?;
         let lock = link.prepare("SELECT pg_advisory_lock(hashtextextended($1::text, 0))").await?;
         let unlock = link.prepare("SELECT pg_advisory_unlock(hashtextextended($1::text, 0))").await?;
@@ -70,14 +70,14 @@ impl Lock for Advisory {
     }
 }
 
-pub struct Row {
+pub(super) struct Row {
     link: Client,
     terms: Terms,
     sent: u64,
 }
 
 impl Row {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         let link = connect(&terms).await?;
         // Many clients come at once, and IF NOT EXISTS alone lets two of them try.
         let make = "BEGIN; SELECT pg_advisory_xact_lock(0);

@@ -29,14 +29,14 @@ fn only(ports: &[u16]) -> Result<u16> {
     ports.first().copied().context("no port")
 }
 
-pub struct Module {
+pub(super) struct Module {
     link: MultiplexedConnection,
     terms: Terms,
     sent: u64,
 }
 
 impl Module {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(only(&terms.ports)?).await?, terms, sent: 0 })
     }
 }
@@ -102,14 +102,14 @@ impl Lock for Module {
     }
 }
 
-pub struct Taught {
+pub(super) struct Taught {
     link: MultiplexedConnection,
     terms: Terms,
     sent: u64,
 }
 
 impl Taught {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(only(&terms.ports)?).await?, terms, sent: 0 })
     }
 }
@@ -148,13 +148,13 @@ impl Lock for Taught {
 }
 
 /// How a value is compared and deleted.
-pub enum Give {
+pub(super) enum Give {
     Script,
     /// Valkey 9 has a command for it.
     Delifeq,
 }
 
-pub struct Set {
+pub(super) struct Set {
     link: MultiplexedConnection,
     terms: Terms,
     script: Script,
@@ -163,7 +163,7 @@ pub struct Set {
 }
 
 impl Set {
-    pub async fn connect(terms: Terms, give: Give) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms, give: Give) -> Result<Self> {
         let mut link = connect(only(&terms.ports)?).await?;
         let script = Script::new(COMPARE_AND_DELETE);
         // The script is then called by its hash.
@@ -236,13 +236,13 @@ impl Lock for Set {
 }
 
 /// The algorithm of the Redis documentation: a majority, in less time than the lease.
-pub struct Redlock {
+pub(super) struct Redlock {
     nodes: [Set; 3],
     terms: Terms,
 }
 
 impl Redlock {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         let node = |at: usize| {
             let ports = terms.ports.get(at).copied().into_iter().collect();
             Set::connect(Terms { ports, ..terms.clone() }, Give::Script)

@@ -11,14 +11,14 @@ async fn connect(terms: &Terms) -> Result<Client> {
     Ok(connector.connect(&format!("127.0.0.1:{port}")).await?)
 }
 
-pub struct Taught {
+pub(super) struct Taught {
     link: Client,
     path: String,
     sent: u64,
 }
 
 impl Taught {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         Ok(Self { link: connect(&terms).await?, path: format!("/{}", terms.name), sent: 0 })
     }
 }
@@ -61,7 +61,7 @@ impl Lock for Taught {
 }
 
 /// Each client has an ephemeral node with a number, and watches the one before its own.
-pub struct Recipe {
+pub(super) struct Recipe {
     link: Client,
     folder: String,
     mine: String,
@@ -69,7 +69,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    pub async fn connect(terms: Terms) -> Result<Self> {
+    pub(super) async fn connect(terms: Terms) -> Result<Self> {
         let link = connect(&terms).await?;
         let folder = format!("/{}", terms.name);
         let options = CreateMode::Persistent.with_acls(Acls::anyone_all());

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
 /// The first line of what it answers to a word of four letters has this number, among others.
-pub fn zookeeper_received(port: u16) -> Result<u64> {
+pub(super) fn zookeeper_received(port: u16) -> Result<u64> {
     let mut link = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     link.write_all(b"srvr")?;
     let mut said = String::new();
@@ -16,7 +16,7 @@ pub fn zookeeper_received(port: u16) -> Result<u64> {
 }
 
 /// Times that the server has read from a client: once for each request of who waits for the reply before the next.
-pub fn redis_reads(port: u16) -> Result<u64> {
+pub(super) fn redis_reads(port: u16) -> Result<u64> {
     let mut link = redis::Client::open(("127.0.0.1", port))?.get_connection()?;
     let said: String = redis::cmd("INFO").arg("stats").query(&mut link)?;
     field(&said, "total_reads_processed:")
@@ -28,7 +28,7 @@ fn field(text: &str, name: &str) -> Result<u64> {
 }
 
 /// What is left after a collection.
-pub fn live_heap(pid: u32) -> Result<u64> {
+pub(super) fn live_heap(pid: u32) -> Result<u64> {
     let table = run(Command::new("jcmd").arg(pid.to_string()).arg("GC.class_histogram"))?;
     let total = table.lines().rev().find_map(|line| line.trim().strip_prefix("Total")).context("no total")?;
     Ok(total.split_whitespace().nth(1).context("no bytes")?.parse()?)

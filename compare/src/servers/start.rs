@@ -1,33 +1,56 @@
 //! How each server is started: on loopback, with a port and a directory of its own.
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{anyhow, bail, ensure, Context, Result};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::{Pid, Uid};
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
+use testbed::wait::poll;
+use testbed::{free_port, Server, Setup};
 
-/// The Java server and a first start of MariaDB take seconds on a busy machine.
+/// The Java server and a first start of `MariaDB` take seconds on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
-/// PostgreSQL refuses to run as root.
+/// `PostgreSQL` refuses to run as root.
 const NOBODY: u32 = 65_534;
 const CLIENTS: &str = "1200";
 
 /// A server. It ends with this.
-pub struct Process {
-    pub child: Child,
-    pub port: u16,
+pub(super) enum Process {
+    Redis(Box<Server>),
+    Other(Other),
+}
+
+/// One that speaks another protocol.
+pub(super) struct Other {
+    child: Child,
+    port: u16,
     ends: Signal,
     dir: TempDir,
 }
 
-impl Drop for Process {
+impl Process {
+    pub(super) fn pid(&self) -> u32 {
+        match self {
+            Self::Redis(server) => server.pid(),
+            Self::Other(other) => other.child.id(),
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        match self {
+            Self::Redis(server) => server.port(),
+            Self::Other(other) => other.port,
+        }
+    }
+}
+
+impl Drop for Other {
     fn drop(&mut self) {
         // Nothing on disk is wanted, so the quick way that leaves no shared memory behind.
         let _ = kill(Pid::from_raw(self.child.id() as i32), self.ends);
@@ -35,18 +58,22 @@ impl Drop for Process {
     }
 }
 
-pub fn redis(program: &Path, options: &[&str]) -> Result<Process> {
-    let dir = directory()?;
-    let port = free_port()?;
-    let mut command = Command::new(program);
-    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--maxclients", "10000"]);
-    command.arg("--port").arg(port.to_string()).arg("--dir").arg(dir.path()).args(options);
-    spawn(command, port, Signal::SIGKILL, dir)
+pub(super) fn redis(program: &Path, options: &[&str]) -> Result<Process> {
+    // One that is not installed is a reason here.
+    version(program, "--version")?;
+    // It runs in a directory of its own.
+    let is_path = program.components().nth(1).is_some();
+    let program = if is_path { std::path::absolute(program)? } else { program.to_owned() };
+    let setup =
+        Setup::bare(&program).conf(&["save \"\"", "appendonly no", "maxclients 10000"]).words(options);
+    let server = setup.patience(START_TIMEOUT).try_start();
+    let server = server.map_err(|log| anyhow!("{} does not start:\n{log}", program.display()))?;
+    Ok(Process::Redis(Box::new(server)))
 }
 
-pub fn mariadb(options: &[&str]) -> Result<Process> {
+pub(super) fn mariadb(options: &[&str]) -> Result<Process> {
     let dir = directory()?;
-    let port = free_port()?;
+    let port = free_port();
     let data = format!("--datadir={}", dir.path().join("data").display());
     let user = if Uid::effective().is_root() { "root" } else { "" };
     let user = format!("--user={user}");
@@ -67,9 +94,9 @@ pub fn mariadb(options: &[&str]) -> Result<Process> {
     spawn(command, port, Signal::SIGKILL, dir)
 }
 
-pub fn postgres(options: &[&str]) -> Result<Process> {
+pub(super) fn postgres(options: &[&str]) -> Result<Process> {
     let dir = directory()?;
-    let port = free_port()?;
+    let port = free_port();
     let as_nobody = |program: PathBuf| {
         let mut command = Command::new(program);
         if Uid::effective().is_root() {
@@ -95,8 +122,8 @@ pub fn postgres(options: &[&str]) -> Result<Process> {
     spawn(command, port, Signal::SIGQUIT, dir)
 }
 
-pub fn etcd(program: &Path, dir: TempDir) -> Result<Process> {
-    let (port, peer) = (free_port()?, free_port()?);
+pub(super) fn etcd(program: &Path, dir: TempDir) -> Result<Process> {
+    let (port, peer) = (free_port(), free_port());
     let (client_url, peer_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
     let mut command = Command::new(program);
     command.arg("--data-dir").arg(dir.path().join("data"));
@@ -106,10 +133,10 @@ pub fn etcd(program: &Path, dir: TempDir) -> Result<Process> {
     spawn(command, port, Signal::SIGKILL, dir)
 }
 
-pub fn zookeeper(dir: TempDir, sync: &str) -> Result<Process> {
+pub(super) fn zookeeper(dir: TempDir, sync: &str) -> Result<Process> {
     const JARS: &str = "/usr/share/java/zookeeper.jar";
     ensure!(Path::new(JARS).exists(), "the package zookeeper is not installed");
-    let port = free_port()?;
+    let port = free_port();
     let config = dir.path().join("zoo.cfg");
     let data = dir.path().join("data");
     let lines = format!(
@@ -130,18 +157,20 @@ fn spawn(mut command: Command, port: u16, ends: Signal, dir: TempDir) -> Result<
     command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
     let name = command.get_program().to_string_lossy().into_owned();
     let child = command.spawn().with_context(|| format!("{name} does not start"))?;
-    let mut process = Process { child, port, ends, dir };
-    let deadline = Instant::now() + START_TIMEOUT;
-    while TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_err() {
-        let log = || fs::read_to_string(process.dir.path().join("log")).unwrap_or_default();
-        ensure!(process.child.try_wait()?.is_none(), "{name} ended at once:\n{}", log());
-        ensure!(Instant::now() < deadline, "{name} does not listen:\n{}", log());
-        std::thread::sleep(POLL);
+    let mut server = Other { child, port, ends, dir };
+    let listens = poll(START_TIMEOUT, || match server.child.try_wait() {
+        Ok(None) => TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok().then_some(true),
+        _ => Some(false),
+    });
+    let log = || fs::read_to_string(server.dir.path().join("log")).unwrap_or_default();
+    match listens {
+        Some(true) => Ok(Process::Other(server)),
+        Some(false) => bail!("{name} ended at once:\n{}", log()),
+        None => bail!("{name} does not listen:\n{}", log()),
     }
-    Ok(process)
 }
 
-pub fn run(command: &mut Command) -> Result<String> {
+pub(super) fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("{name} is not installed"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
@@ -151,34 +180,30 @@ pub fn run(command: &mut Command) -> Result<String> {
 }
 
 /// The first thing with a digit and a dot in the first line that has one.
-pub fn version(program: &Path, option: &str) -> Result<String> {
+pub(super) fn version(program: &Path, option: &str) -> Result<String> {
     let text = run(Command::new(program).arg(option))?;
     let is_version = |word: &&str| word.contains('.') && word.chars().any(|c| c.is_ascii_digit());
     let word = text.split([' ', '\n', '=']).find(|word| is_version(word) && !word.contains('/'));
     Ok(word.unwrap_or("unknown").trim_end_matches(',').split('-').next().unwrap_or_default().to_string())
 }
 
-pub fn zookeeper_version() -> String {
+pub(super) fn zookeeper_version() -> String {
     let package = run(Command::new("dpkg-query").args(["--show", "--showformat=${Version}", "zookeeper"]));
     package.unwrap_or_else(|_| "unknown".into()).split('-').next().unwrap_or_default().to_string()
 }
 
-/// Debian keeps PostgreSQL's programs apart from the others.
-pub fn postgres_program(program: &str) -> Result<PathBuf> {
+/// Debian keeps `PostgreSQL`'s programs apart from the others.
+pub(super) fn postgres_program(program: &str) -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").context("the package postgresql is not installed")?;
     let newest = versions.flatten().map(|entry| entry.path()).max().context("no version of PostgreSQL")?;
     Ok(newest.join("bin").join(program))
 }
 
 /// For servers that are to write without a disk.
-pub fn in_memory() -> Result<TempDir> {
+pub(super) fn in_memory() -> Result<TempDir> {
     Ok(TempDir::with_prefix_in("lock-compare-", "/dev/shm")?)
 }
 
-pub fn directory() -> Result<TempDir> {
+pub(super) fn directory() -> Result<TempDir> {
     Ok(TempDir::with_prefix("lock-compare-")?)
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
