@@ -220,10 +220,10 @@ impl Seat {
             let seats = Arc::clone(&line.seats);
             *self = Self::InRow(Box::pin(async move { seats.acquire_owned().await.ok() }));
         }
-        if let Self::InRow(row) = self {
-            if let Ok(Some(permit)) = timeout(patience, row).await {
-                *self = Self::Has { _permit: permit };
-            }
+        if let Self::InRow(row) = self
+            && let Ok(Some(permit)) = timeout(patience, row).await
+        {
+            *self = Self::Has { _permit: permit };
         }
         matches!(self, Self::Has { .. })
     }
