@@ -42,9 +42,16 @@ const isCluster = (client: RedisClient) => 'masters' in client || ('isCluster' i
 
 /** The one way in which a command goes out, whatever the client. `key` tells a cluster of node-redis where to. */
 function sender(client: RedisClient): Send {
-  if (isIoredis(client)) return (_, [name, ...rest]) => client.call(name!, ...rest);
+  if (isIoredis(client)) return (_, args) => client.call(...(args as [string]));
   if (isCluster(client)) return (key, args) => client.sendCommand(key, false, args);
   return (_, args) => client.sendCommand(args);
+}
+
+/** The two clients differ in how they are told what is to be heard. */
+function subscribe(twin: any, channel: string, event: 'message' | 'messageBuffer', hear: (message: any) => void): Promise<unknown> {
+  if (!isIoredis(twin)) return twin.subscribe(channel, hear);
+  twin.on(event, (_: unknown, message: unknown) => hear(message));
+  return (twin as any).subscribe(channel);
 }
 
 /** The same client once more, not yet connected, which connects once and then fails rather than trying again by itself. */
@@ -107,6 +114,15 @@ class Side {
   }
 }
 
+/** Who sends. */
+interface Host {
+  told(owner: string): void;
+  /** Something has happened to these keys, which were asked about by `look`; or it is not known to which. */
+  changed(keys?: string[]): void;
+  /** Whether there is still something to do. */
+  readonly busy: boolean;
+}
+
 export class Link {
   private readonly send: Send;
   private readonly spare: Side;
@@ -125,14 +141,7 @@ export class Link {
   private lingering: NodeJS.Timeout | undefined;
   private ended = false;
 
-  /**
-   * `told` hears of the turn of an owner, `changed` of the keys that were asked about by `look`, or of all if it is not known
-   * which; `busy` says whether there is still something to do.
-   */
-  constructor(
-    private readonly client: RedisClient, told: (owner: string) => void, changed: (keys?: string[]) => void,
-    private readonly busy: () => boolean,
-  ) {
+  constructor(private readonly client: RedisClient, private readonly host: Host) {
     if ('acquire' in client) throw new TypeError('a Sentinel client of node-redis goes on with an old primary; use ioredis');
     // After a failover the old primary goes on for some seconds as if nothing were. Our own connection is told, and leaves it.
     if (isIoredis(client) && isSentinel(client)) this.trouble = new Promise(nothing);
@@ -141,36 +150,20 @@ export class Link {
     this.ear = new Side(client, async (twin) => {
       const deaf = () => { this.listening = false; };
       twin.on('error', deaf).on('end', deaf);
-      const hear = (message: string) => {
-        const [, fence, bytes] = /^([0-9]+) ([0-9]+) /.exec(message) ?? [];
-        const from = `${fence} ${bytes} `.length;
-        told(Buffer.from(message).subarray(from, from + Number(bytes)).toString());
-      };
-      if (isIoredis(twin)) {
-        twin.on('message', (_: string, message: string) => hear(message));
-        await (twin as any).subscribe(this.channel);
-      } else {
-        await (twin as any).subscribe(this.channel, hear);
-      }
+      await subscribe(twin, this.channel, 'message', (message: string) => {
+        const [start, bytes] = /^[0-9]+ ([0-9]+) /.exec(message) ?? [];
+        if (start) host.told(Buffer.from(message).subarray(start.length, start.length + Number(bytes)).toString());
+      });
       this.listening = true;
     });
     this.alarm = new Side(client, async (twin) => {
-      const hear = (keys: unknown[] | null) => changed(keys?.map(String));
+      const hear = (keys: unknown[] | null) => host.changed(keys?.map(String));
       for (const event of ['error', 'end']) twin.on(event, () => hear(null));
       this.alarmId = String(await sender(twin)('', ['CLIENT', 'ID']));
-      if (isIoredis(twin)) {
-        twin.on('messageBuffer', (_: Buffer, keys: Buffer[] | null) => hear(keys));
-        await (twin as any).subscribe(INVALIDATE);
-      } else {
-        await (twin as any).subscribe(INVALIDATE, hear);
-      }
-      changed();
+      await subscribe(twin, INVALIDATE, 'messageBuffer', hear);
+      host.changed();
     }, { RESP: 2, protocol: 2, maintNotifications: 'disabled', clientSideCache: undefined, emitInvalidate: false });
     client.on('error', nothing); // without a listener, a connection that is cut may end the process
-  }
-
-  private get sides(): Side[] {
-    return [this.spare, this.ear, this.alarm];
   }
 
   /** Whether the program has closed its client. */
@@ -178,18 +171,19 @@ export class Link {
     return this.ended || (isIoredis(this.client) ? this.client.status === 'end' : !this.client.isOpen);
   }
 
-  /** Sends one request, and fails if there is no reply within `limit` ms. */
-  call(key: string, args: string[], limit = REPLY, caller?: Caller): Promise<unknown> {
-    if (this.trouble) return this.beside(key, args, limit, caller);
-    return within(this.send(key, args), limit, caller, (error) => {
-      if (!caller?.cancelled && !codeOf(error)) this.trouble ??= this.probe(key);
-    });
-  }
-
-  private beside(key: string, args: string[], limit: number, caller?: Caller): Promise<unknown> {
-    return within(this.spare.ready().then((send) => send(key, args)), limit, caller, (error) => {
-      if (!caller?.cancelled && !codeOf(error)) this.spare.drop();
-    }).finally(() => this.rest());
+  /** Sends one request. Fails if there is no reply within `limit` ms, or replies what `mend` makes of a failure. */
+  call(key: string, args: string[], limit = REPLY, caller?: Caller, mend?: (error: unknown) => Promise<unknown>): Promise<unknown> {
+    const { trouble } = this;
+    const reply = trouble ? this.spare.ready().then((send) => send(key, args)) : this.send(key, args);
+    const said = within(reply, limit, (error) => {
+      if (!caller?.cancelled && !codeOf(error)) {
+        if (trouble) this.spare.drop();
+        else this.trouble ??= this.probe(key);
+      }
+      if (mend) return mend(error);
+      throw error;
+    }, caller);
+    return trouble ? said.finally(() => this.rest()) : said;
   }
 
   private async probe(key: string): Promise<void> {
@@ -236,23 +230,26 @@ export class Link {
 
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
   async listen(caller: Caller): Promise<void> {
-    await within(this.ear.ready(), REPLY, caller).catch(nothing);
+    await within(this.ear.ready(), REPLY, undefined, caller).catch(nothing);
   }
 
   /** Closes our own connections when there has been nothing to do for a while. */
   rest(): void {
-    if (this.lingering || this.busy() || !this.sides.some((side) => side.isOpen)) return;
+    if (this.lingering || !(this.spare.isOpen || this.ear.isOpen || this.alarm.isOpen) || this.host.busy) return;
     this.lingering = setTimeout(() => {
       this.lingering = undefined;
-      if (this.busy()) return;
-      for (const side of this.sides) side.drop();
+      if (!this.host.busy) this.drop();
     }, LINGER).unref();
+  }
+
+  private drop(): void {
+    for (const side of [this.spare, this.ear, this.alarm]) side.drop();
   }
 
   close(): void {
     this.ended = true;
     clearTimeout(this.lingering);
-    for (const side of this.sides) side.drop();
+    this.drop();
     this.client.off('error', nothing);
   }
 }
