@@ -28,6 +28,7 @@ export class Hold {
   /** Why it has ended, if it has ended without a release. */
   reason = '';
   released = false;
+  /** Whether an older request of this owner got no reply, and may still be obeyed. */
   doubt = false;
   /** Whether the server is to be asked whether it is still held. */
   look: boolean;
@@ -51,23 +52,16 @@ export class Hold {
     return this.over.signal;
   }
 
-  /** `doubt`: an older request of this owner got no reply, and may still be obeyed. */
-  grant(fence: string, sent: number, doubt: boolean): void {
-    this.fence = fence;
-    this.doubt = doubt;
-    this.lasts(sent, this.lease);
-  }
-
   /** The server keeps it for so many ms, which count from before the request. */
   lasts(sent: number, ms: number): void {
     this.until = sent + ms;
     this.due = this.renew ? sent + vary(this.lease / 3) : this.until;
   }
 
-  /** A request of this owner for these keys. */
-  about([one, several]: readonly [string, string], ...words: string[]): string[] {
+  /** The begin of a request of this owner for these keys. */
+  about(names: readonly [string, string]): string[] {
     const { keys, owner } = this;
-    return keys.length === 1 ? [one, keys[0]!, owner, ...words] : [several, owner, String(keys.length), ...keys, ...words];
+    return keys.length === 1 ? [names[0], keys[0]!, owner] : [names[1], owner, String(keys.length), ...keys];
   }
 
   /** Says all that a server needs to bring back a hold that a failover has lost. */
@@ -80,7 +74,9 @@ export class Hold {
   }
 
   release(): string[] {
-    return this.about(RELEASE, 'FENCE', this.fence);
+    const request = this.about(RELEASE);
+    request.push('FENCE', this.fence);
+    return request;
   }
 
   check(key: string): string[] {

@@ -12,6 +12,8 @@ import type { Wait } from './wait.js';
 /** What is left of the lease in ms, the least of several. */
 const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...reply.map(Number)) : Number(reply));
 
+export const closed = () => new LockError('CLOSED', 'these locks were closed');
+
 /** A request that must still go out. */
 interface Debt {
   key: string;
@@ -33,15 +35,14 @@ export class Keeper {
   private readonly fresh = new Ring<Hold>();
   private readonly old = new Ring<Hold>();
   private ageing: NodeJS.Timeout | undefined;
-  private readonly dropped = new FinalizationRegistry((hold: Hold) => this.drop(hold));
+  /** Nobody has the lock object any more: the hold is given back. */
+  private readonly dropped = new FinalizationRegistry((hold: Hold) => hold.place?.leave() && this.repay(hold));
   private debts: Debt[] = [];
   private readonly timer = new Timer(() => this.turn());
   private looking = false;
-  private watches: boolean;
 
   constructor(client: RedisClient) {
     this.link = new Link(client, this);
-    this.watches = this.link.watches;
   }
 
   add(hold: Hold, lock: Lock): void {
@@ -56,7 +57,7 @@ export class Keeper {
   private age(): void {
     this.ageing = undefined;
     for (const hold of this.fresh.all) {
-      this.forget(hold);
+      hold.place?.leave();
       hold.place = this.old.add(hold);
       this.dropped.register(hold.lock!, hold);
       hold.lock = undefined;
@@ -65,10 +66,6 @@ export class Keeper {
 
   private get holds(): Hold[] {
     return [...this.old.all, ...this.fresh.all];
-  }
-
-  private forget(hold: Hold): boolean {
-    return hold.place?.leave() ?? false;
   }
 
   get busy(): boolean {
@@ -88,45 +85,39 @@ export class Keeper {
 
   private owe(debt: Debt): void {
     this.debts.push(debt);
-    this.by(now() + 300);
+    this.timer.by(now() + 300);
+  }
+
+  private repay(hold: Hold): void {
+    this.owe({ key: hold.key, args: hold.release(), until: hold.until });
   }
 
   /** A request for a lock may be on its way yet: what it brings is given back, in a moment and when the client replies again. */
   disown(hold: Hold): void {
-    const owe = () => this.owe({ key: hold.key, args: hold.about(RELEASE, 'CANCEL'), until: now() + hold.lease, owner: hold.owner });
+    const owe = () => this.owe({ key: hold.key, args: [...hold.about(RELEASE), 'CANCEL'], until: now() + hold.lease, owner: hold.owner });
     owe();
     void this.link.trouble?.then(owe);
   }
 
-  /** Fails if it was closed. */
-  open(): void {
-    if (this.closing) throw new LockError('CLOSED', 'these locks were closed');
-  }
-
   /** Ends all waits, gives back what is held and what is owed, and closes what was opened. */
   close(): Promise<void> {
-    this.closing ??= this.end();
-    return this.closing;
+    return (this.closing ??= this.end());
   }
 
   private async end(): Promise<void> {
-    for (const wait of this.waits.all) wait.cancel(new LockError('CLOSED', 'these locks were closed'));
+    this.timer.stop();
+    for (const wait of this.waits.all) wait.cancel(closed());
     const holds = this.holds.map((hold) => {
       this.lose(hold, 'closed');
       return this.ask(hold.key, hold.release(), 1000);
     });
     await Promise.allSettled([...holds, ...this.waits.all.map((wait) => wait.done)]);
-    this.timer.stop();
     await Promise.allSettled(this.debts.splice(0).map(({ key, args }) => this.link.call(key, args, 500)));
     this.link.close();
   }
 
-  private by(moment: number): void {
-    if (!this.closing) this.timer.by(moment);
-  }
-
   private plan(hold: Hold): void {
-    this.by(Math.min(hold.due, hold.until));
+    this.timer.by(Math.min(hold.due, hold.until));
   }
 
   private turn(): void {
@@ -138,7 +129,9 @@ export class Keeper {
       }
     });
     const owners = new Set([...this.holds, ...this.waits.all.map(({ hold }) => hold)].map(({ owner }) => owner));
-    for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) void this.pay(debt);
+    for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) {
+      void this.link.call(debt.key, debt.args).catch((error) => passing(error) && this.owe(debt));
+    }
     for (const hold of this.holds) this.plan(hold);
     this.link.rest();
   }
@@ -168,7 +161,7 @@ export class Keeper {
   /** Asks about the watched holds that may have ended, all in one go. Of what is not heard so the next renewal tells. */
   private async look(): Promise<void> {
     const holds = this.holds.filter((hold) => hold.look);
-    if (this.looking || !this.watches || this.closing || holds.length === 0) return;
+    if (this.looking || !this.link.watches || this.closing || holds.length === 0) return;
     this.looking = true;
     for (const hold of holds) hold.look = false;
     const looks = holds.flatMap((hold) => hold.keys.map((key) => ({ hold, check: hold.check(key) })));
@@ -176,7 +169,7 @@ export class Keeper {
       const replies = await this.link.look(looks.map(({ check }) => check));
       looks.forEach(({ hold }, i) => this.seen(hold, reasonIn(replies[i])));
     } catch (error) {
-      this.watches = codeOf(error) !== 'NOPERM';
+      this.link.watches = codeOf(error) !== 'NOPERM';
       for (const hold of holds) hold.look = true;
       await sleep(vary(200), undefined, { ref: false });
     }
@@ -199,15 +192,14 @@ export class Keeper {
 
   /** Asks the server whether it is held. */
   async held(hold: Hold): Promise<boolean> {
-    if (hold.released) return false;
     for (const key of hold.keys) {
-      if (this.lost(hold)) return false;
+      if (hold.released || this.lost(hold)) return false;
       const reason = reasonIn(await this.ask(key, hold.check(key)));
       if (this.seen(hold, reason)) return false;
       // After a failover: a renewal brings it back, or tells that it is lost.
       if (reason) await this.settle(hold).catch((error) => { if (!(error instanceof LockLostError)) throw error; });
     }
-    return !this.lost(hold);
+    return !hold.released && !this.lost(hold);
   }
 
   async extend(hold: Hold, lease: number): Promise<void> {
@@ -221,11 +213,11 @@ export class Keeper {
   async release(hold: Hold): Promise<void> {
     hold.mine('release');
     hold.released = true;
-    this.forget(hold);
+    hold.place?.leave();
     try {
       if (!(left(await this.ask(hold.key, hold.release())) > 0)) await this.gone(hold);
     } catch (error) {
-      if (!(error instanceof LockLostError)) this.owe({ key: hold.key, args: hold.release(), until: hold.until });
+      if (!(error instanceof LockLostError)) this.repay(hold);
       else if (hold.keys.length > 1) await this.ask(hold.key, hold.about(RELEASE)); // one of them was lost, and none was released
       throw error;
     } finally {
@@ -234,20 +226,9 @@ export class Keeper {
     }
   }
 
-  private async pay(debt: Debt): Promise<void> {
-    await this.link.call(debt.key, debt.args).catch((error) => {
-      if (passing(error)) this.owe(debt);
-    });
-  }
-
   lose(hold: Hold, reason: string): void {
-    if (this.forget(hold)) hold.lose(reason);
+    if (hold.place?.leave()) hold.lose(reason);
     this.link.rest();
-  }
-
-  /** Nobody has the lock object any more: the hold is given back. */
-  private drop(hold: Hold): void {
-    if (this.forget(hold)) this.owe({ key: hold.key, args: hold.release(), until: hold.until });
   }
 
   /** Sends a request that may be sent twice, and replies the same. That somebody has written over the lock is a reply, too. */

@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from './errors.js';
+import type { Keeper } from './keeper.js';
 import { type Caller, nothing, within } from './timer.js';
 
 /** ioredis: `Redis` or `Cluster`. */
@@ -36,8 +37,6 @@ const INVALIDATE = '__redis__:invalidate'; // where a server tells RESP2 of what
 const LINGER = 1000; // ms without anything to do, after which our own connections are closed
 
 const isIoredis = (client: RedisClient): client is IoredisClient => 'call' in client;
-/** For the primary that sentinels name. */
-const isSentinel = (client: IoredisClient) => Array.isArray((client as any).options?.sentinels);
 const isCluster = (client: RedisClient) => 'masters' in client || ('isCluster' in client && client.isCluster === true);
 
 /** The one way in which a command goes out, whatever the client. `key` tells a cluster of node-redis where to. */
@@ -114,15 +113,6 @@ class Side {
   }
 }
 
-/** Who sends. */
-interface Host {
-  told(owner: string): void;
-  /** Something has happened to these keys, which were asked about by `look`; or it is not known to which. */
-  changed(keys?: string[]): void;
-  /** Whether there is still something to do. */
-  readonly busy: boolean;
-}
-
 export class Link {
   private readonly send: Send;
   private readonly spare: Side;
@@ -138,30 +128,33 @@ export class Link {
   trouble: Promise<void> | undefined;
   /** Whether turns are told by messages just now. */
   listening = false;
+  /** Whether changes can be heard of. */
+  watches: boolean;
   private lingering: NodeJS.Timeout | undefined;
   private ended = false;
 
-  constructor(private readonly client: RedisClient, private readonly host: Host) {
+  constructor(private readonly client: RedisClient, private readonly keeper: Keeper) {
     if ('acquire' in client) throw new TypeError('a Sentinel client of node-redis goes on with an old primary; use ioredis');
     // After a failover the old primary goes on for some seconds as if nothing were. Our own connection is told, and leaves it.
-    if (isIoredis(client) && isSentinel(client)) this.trouble = new Promise(nothing);
+    if (isIoredis(client) && (client as any).options?.sentinels) this.trouble = new Promise(nothing);
     this.send = sender(client);
+    this.watches = !isCluster(client);
     this.spare = new Side(client);
     this.ear = new Side(client, async (twin) => {
       const deaf = () => { this.listening = false; };
       twin.on('error', deaf).on('end', deaf);
       await subscribe(twin, this.channel, 'message', (message: string) => {
         const [start, bytes] = /^[0-9]+ ([0-9]+) /.exec(message) ?? [];
-        if (start) host.told(Buffer.from(message).subarray(start.length, start.length + Number(bytes)).toString());
+        if (start) keeper.told(Buffer.from(message).subarray(start.length, start.length + Number(bytes)).toString());
       });
       this.listening = true;
     });
     this.alarm = new Side(client, async (twin) => {
-      const hear = (keys: unknown[] | null) => host.changed(keys?.map(String));
+      const hear = (keys: unknown[] | null) => keeper.changed(keys?.map(String));
       for (const event of ['error', 'end']) twin.on(event, () => hear(null));
       this.alarmId = String(await sender(twin)('', ['CLIENT', 'ID']));
       await subscribe(twin, INVALIDATE, 'messageBuffer', hear);
-      host.changed();
+      keeper.changed();
     }, { RESP: 2, protocol: 2, maintNotifications: 'disabled', clientSideCache: undefined, emitInvalidate: false });
     client.on('error', nothing); // without a listener, a connection that is cut may end the process
   }
@@ -200,11 +193,8 @@ export class Link {
     const nodes: any[] = !isIoredis(client) ? [] : isCluster(client) ? (client as any).nodes('master') : [client];
     const streams = nodes.map(({ stream }) => stream);
     for (const stream of streams) stream?.cork?.();
-    try {
-      sends();
-    } finally {
-      for (const stream of streams) stream?.uncork?.();
-    }
+    sends();
+    for (const stream of streams) stream?.uncork?.();
   }
 
   /**
@@ -224,10 +214,6 @@ export class Link {
     }
   }
 
-  get watches(): boolean {
-    return !isCluster(this.client);
-  }
-
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
   async listen(caller: Caller): Promise<void> {
     await within(this.ear.ready(), REPLY, undefined, caller).catch(nothing);
@@ -235,10 +221,10 @@ export class Link {
 
   /** Closes our own connections when there has been nothing to do for a while. */
   rest(): void {
-    if (this.lingering || !(this.spare.isOpen || this.ear.isOpen || this.alarm.isOpen) || this.host.busy) return;
+    if (this.lingering || !(this.spare.isOpen || this.ear.isOpen || this.alarm.isOpen) || this.keeper.busy) return;
     this.lingering = setTimeout(() => {
       this.lingering = undefined;
-      if (!this.host.busy) this.drop();
+      if (!this.keeper.busy) this.drop();
     }, LINGER).unref();
   }
 

@@ -15,7 +15,7 @@ export class Timer {
 
   by(moment: number): void {
     if (moment >= this.planned) return;
-    this.stop();
+    clearTimeout(this.timer);
     this.planned = moment;
     this.timer = setTimeout(() => {
       this.planned = Infinity;
@@ -23,14 +23,17 @@ export class Timer {
     }, Math.max(0, moment - now())).unref();
   }
 
+  /** For ever. */
   stop(): void {
     clearTimeout(this.timer);
-    this.planned = Infinity;
+    this.planned = -Infinity;
   }
 }
 
 /** Who may end its own request before there is a reply. */
 export interface Caller {
+  /** When it sent it. */
+  sent: number;
   cancelled?: { reason: unknown } | undefined;
   /** Ends the request that is under way. */
   stop?: (reason: unknown) => void;
@@ -45,17 +48,18 @@ const limits = new Timer(() => {
 });
 
 /** Settles as the promise does; but with what `failed` makes of a failure, of no reply for `limit` ms, or of the caller's end. */
-export function within<T>(promise: Promise<T>, limit: number, failed: (error: unknown) => T | Promise<T> = raise, caller?: Caller): Promise<T> {
+export function within<T>(promise: Promise<T>, limit: number, failed?: (error: unknown) => T | Promise<T>, caller?: Caller): Promise<T> {
   return new Promise((resolve, reject) => {
     const fail = (reason: unknown) => {
       if (!place.leave()) return;
       try {
+        if (!failed) throw reason;
         resolve(failed(reason));
       } catch (error) {
         reject(error);
       }
     };
-    const end = now() + limit;
+    const end = (caller?.sent ?? now()) + limit;
     const place = requests.add({ end, limit, fail });
     limits.by(end);
     promise.then((value) => {
@@ -65,8 +69,4 @@ export function within<T>(promise: Promise<T>, limit: number, failed: (error: un
     caller.stop = fail;
     if (caller.cancelled) fail(caller.cancelled.reason);
   });
-}
-
-function raise(error: unknown): never {
-  throw error;
 }

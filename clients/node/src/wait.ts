@@ -2,7 +2,7 @@
 
 import { LockBusyError, LockError, asLockError, codeOf, passing } from './errors.js';
 import { ACQUIRE, type Hold, RELEASE, vary } from './hold.js';
-import type { Keeper } from './keeper.js';
+import { type Keeper, closed } from './keeper.js';
 import { REPLY } from './link.js';
 import { Lock } from './lock.js';
 import { type Caller, nothing, now } from './timer.js';
@@ -33,6 +33,7 @@ export class Wait implements Caller {
   stop: NonNullable<Caller['stop']> = nothing;
   /** The lock, or null. Without one neither a place in line nor a grant is left when this settles. */
   readonly done: Promise<Lock | null>;
+  sent = 0;
   private end = Infinity;
   private good = 0; // when the server last gave a reply that counts
   private asking = false; // whether a request may be under way
@@ -66,14 +67,14 @@ export class Wait implements Caller {
 
   private async take(signal?: AbortSignal): Promise<Lock | null> {
     const { keeper, hold, wait } = this;
-    keeper.open();
+    if (keeper.closing) throw closed();
     signal?.throwIfAborted();
     if (hold.keys.length === 0) throw new RangeError('no key was given');
     const place = keeper.waits.add(this);
     const cancel = signal && (() => this.cancel(signal.reason));
     if (cancel) signal.addEventListener('abort', cancel);
-    let sent = (this.good = now());
-    this.end = sent + wait;
+    this.good = this.sent = now();
+    this.end = this.good + wait;
     let lock: Lock | null = null;
     try {
       for (;;) {
@@ -82,7 +83,9 @@ export class Wait implements Caller {
           const reply = await this.ask();
           this.asking = false;
           if (reply !== null) {
-            hold.grant(toFence(reply), sent, this.again);
+            hold.fence = toFence(reply);
+            hold.doubt = this.again;
+            hold.lasts(this.sent, hold.lease);
             lock = new Lock(keeper, hold);
             keeper.add(hold, lock);
             return lock;
@@ -97,8 +100,8 @@ export class Wait implements Caller {
         const rest = wait > 0 ? this.end - now() : failure ? pause : 0;
         if (rest > 0) await this.pause(Math.min(pause, rest));
         this.go();
-        sent = now();
-        if (rest <= 0 || (wait > 0 && sent >= this.end)) {
+        this.sent = now();
+        if (rest <= 0 || (wait > 0 && this.sent >= this.end)) {
           if (failure) throw failure;
           if (this.orNull) return null;
           throw new LockBusyError(hold.keys, wait);
@@ -120,7 +123,9 @@ export class Wait implements Caller {
 
   private ask(): Promise<unknown> {
     const { keeper: { link, notify }, hold, wait } = this;
-    const args = hold.about(ACQUIRE, 'PX', String(hold.lease), ...hold.mode);
+    const args = hold.about(ACQUIRE);
+    args.push('PX', String(hold.lease));
+    if (hold.mode.length > 0) args.push(...hold.mode);
     if (wait > 0) args.push('QUEUE', TICKET);
     if (wait > 0 && notify && link.listening) args.push('NOTIFY', link.channel);
     this.called = false;
@@ -188,7 +193,7 @@ export class Wait implements Caller {
   private async giveUp(): Promise<void> {
     const { keeper, hold } = this;
     let sure = !this.asking && !(this.again && keeper.link.trouble);
-    await keeper.link.call(hold.key, hold.about(RELEASE, 'CANCEL'), 1000).catch((error) => {
+    await keeper.link.call(hold.key, [...hold.about(RELEASE), 'CANCEL'], 1000).catch((error) => {
       sure &&= codeOf(error) !== undefined; // a string is there now, so neither the lock nor the line
     });
     if (!sure) keeper.disown(hold);
