@@ -90,9 +90,7 @@ export class Locks implements AsyncDisposable {
     return this.close();
   }
 
-  #take(
-    names: string | readonly string[], options: HoldOptions, wait: number, orNull: boolean, signal?: AbortSignal,
-  ): Promise<Lock | null> {
+  #take(names: string | readonly string[], options: HoldOptions, wait: number, orNull: boolean, signal?: AbortSignal): Promise<Lock | null> {
     const { shared, limit, permits = 1, owner } = options;
     const mode = shared ? ['SHARED'] : limit ? ['LIMIT', String(limit), 'PERMITS', String(permits)] : [];
     const keys = typeof names === 'string' ? [names] : [...names];

@@ -69,7 +69,7 @@ export class Keeper {
   }
 
   get busy(): boolean {
-    return !this.old.isEmpty || !this.fresh.isEmpty || !this.waits.isEmpty || this.debts.length > 0;
+    return this.holds.length + this.waits.all.length + this.debts.length > 0;
   }
 
   /** The turn of an owner may have come. */

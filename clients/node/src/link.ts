@@ -173,8 +173,7 @@ export class Link {
         if (trouble) this.spare.drop();
         else this.trouble ??= this.probe(key);
       }
-      if (mend) return mend(error);
-      throw error;
+      return mend ? mend(error) : Promise.reject(error);
     }, caller);
     return trouble ? said.finally(() => this.rest()) : said;
   }

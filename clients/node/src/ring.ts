@@ -15,15 +15,11 @@ export class Ring<T> {
 
   /** Tells whether this place had not been left before. */
   leave(): boolean {
-    if (this.isEmpty) return false;
+    if (this.next === this) return false;
     this.last.next = this.next;
     this.next.last = this.last;
     this.next = this.last = this;
     return true;
-  }
-
-  get isEmpty(): boolean {
-    return this.next === this;
   }
 
   get all(): T[] {

@@ -48,16 +48,10 @@ const limits = new Timer(() => {
 });
 
 /** Settles as the promise does; but with what `failed` makes of a failure, of no reply for `limit` ms, or of the caller's end. */
-export function within<T>(promise: Promise<T>, limit: number, failed?: (error: unknown) => T | Promise<T>, caller?: Caller): Promise<T> {
-  return new Promise((resolve, reject) => {
+export function within<T>(promise: Promise<T>, limit: number, failed?: (error: unknown) => Promise<T>, caller?: Caller): Promise<T> {
+  return new Promise((resolve) => {
     const fail = (reason: unknown) => {
-      if (!place.leave()) return;
-      try {
-        if (!failed) throw reason;
-        resolve(failed(reason));
-      } catch (error) {
-        reject(error);
-      }
+      if (place.leave()) resolve(failed ? failed(reason) : Promise.reject(reason));
     };
     const end = (caller?.sent ?? now()) + limit;
     const place = requests.add({ end, limit, fail });
