@@ -1,117 +1,16 @@
 /** Holds that are kept: renewed in time, told of when they are lost, given back when nobody has them any more. */
 
-import { randomUUID } from 'node:crypto';
-import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockError, LockLostError, asLockError, codeOf, passing } from './errors.js';
-import { type Link, REPLY } from './link.js';
+import { type Hold, RELEASE, reasonIn, vary } from './hold.js';
+import { Link, REPLY, type RedisClient } from './link.js';
+import type { Lock } from './lock.js';
+import { Ring } from './ring.js';
 import { Timer, now } from './timer.js';
 import type { Wait } from './wait.js';
 
-export const LEASE = 30_000; // ms; renewed at a third of it
-
-const HOST = hostname().replace(/[^\w.-]/g, '').slice(0, 64);
-export const newOwner = () => `${HOST}:${process.pid}:${randomUUID()}`;
-export const vary = (ms: number) => ms * (0.85 + 0.15 * Math.random());
-
-/** A request for the keys of an owner. With several it is another command, which says how many they are. */
-export const about = (verb: string, keys: readonly string[], owner: string, ...words: string[]) => (keys.length === 1
-  ? [`LOCK.${verb}`, keys[0]!, owner, ...words]
-  : [`LOCK.M${verb}`, owner, String(keys.length), ...keys, ...words]);
-
 /** What is left of the lease in ms, the least of several. */
 const left = (reply: unknown): number => (Array.isArray(reply) ? Math.min(...reply.map(Number)) : Number(reply));
-
-/** What a call wants. */
-export interface Wanted {
-  keys: readonly string[];
-  owner: string;
-  /** Whether the program chose this owner, who may have the lock by another call then. */
-  named: boolean;
-  mode: string[];
-  lease: number;
-  renew: boolean;
-  watch: boolean;
-  /** ms to wait; 0 is a try, Infinity is for ever. */
-  wait: number;
-  signal: AbortSignal | undefined;
-}
-
-/** One grant. It outlives the object that the program has. */
-export class Hold {
-  private over: AbortController | undefined;
-  readonly keys: readonly string[];
-  readonly owner: string;
-  readonly mode: readonly string[];
-  readonly renew: boolean;
-  readonly watch: boolean;
-  lease: number;
-  until: number;
-  due = 0;
-  /** Why it has ended, if it has ended without a release. */
-  reason = '';
-  released = false;
-  /** Whether the server is to be asked whether it is still held. */
-  look: boolean;
-
-  /** `doubt`: an older request of this owner got no reply, and may still be obeyed. */
-  constructor({ keys, owner, mode, lease, renew, watch }: Wanted, readonly fence: bigint, sent: number, readonly doubt: boolean) {
-    this.keys = keys;
-    this.owner = owner;
-    this.mode = mode;
-    this.lease = lease;
-    this.renew = renew;
-    this.look = this.watch = watch;
-    this.until = sent + lease;
-    this.plan();
-  }
-
-  get key(): string {
-    return this.keys[0]!;
-  }
-
-  /** Aborts when it is lost. Made for who asks for it. */
-  get signal(): AbortSignal {
-    this.over ??= new AbortController();
-    if (this.reason) this.over.abort(new LockLostError(this.keys, this.reason));
-    return this.over.signal;
-  }
-
-  plan(): void {
-    this.due = this.renew ? now() + vary(this.lease / 3) : this.until;
-  }
-
-  /** Says all that a server needs to bring back a hold that a failover has lost. */
-  renewal(): string[] {
-    const { keys, owner, lease, mode } = this;
-    const same = ['FENCE', String(this.fence), ...mode];
-    return keys.length === 1
-      ? about('RENEW', keys, owner, 'PX', String(lease), ...same)
-      : ['LOCK.MRENEW', owner, String(lease), String(keys.length), ...keys, ...same];
-  }
-
-  release(): string[] {
-    return about('RELEASE', this.keys, this.owner, 'FENCE', String(this.fence));
-  }
-
-  check(key: string): string[] {
-    return ['LOCK.CHECK', key, this.owner, 'FENCE', String(this.fence), 'WITHINFO'];
-  }
-
-  lose(reason: string): void {
-    if (this.reason || this.released) return;
-    this.reason = reason;
-    this.over?.abort(new LockLostError(this.keys, reason));
-  }
-}
-
-/** Why there is no hold, in the server's word; undefined if there is one, or nothing is known. */
-function reasonIn(reply: unknown): string | undefined {
-  if (reply instanceof Error) return codeOf(reply) === 'WRONGTYPE' ? 'overwritten' : undefined;
-  const flat = Array.isArray(reply) ? reply : Object.entries(reply instanceof Map ? Object.fromEntries(reply) : (reply as object)).flat();
-  const at = (name: string) => flat[flat.findIndex((word) => String(word) === name) + 1];
-  return Number(at('result')) === 0 ? String(at('reason')) : undefined;
-}
 
 export const closed = () => new LockError('CLOSED', 'these locks were closed');
 
@@ -127,72 +26,98 @@ interface Debt {
 /** All that one client waits for and holds. Renews what is due, tells of what is lost, ends what was dropped. */
 export class Keeper {
   readonly link: Link;
-  readonly holds = new Set<Hold>();
-  readonly waits = new Set<Wait>();
+  readonly waits = new Ring<Wait>();
   /** Those who have a place in line, by what they wait for, in the order in which they came. */
   readonly lines = new Map<string, Wait[]>();
   /** Whether turns may be told by messages; not if this user may not publish to the channel. */
   notify = true;
+  closing: Promise<void> | undefined;
+  private readonly fresh = new Ring<Hold>();
+  private readonly old = new Ring<Hold>();
+  private ageing: NodeJS.Timeout | undefined;
+  /** Nobody has the lock object any more: the hold is given back. */
+  private readonly dropped = new FinalizationRegistry((hold: Hold) => hold.place?.leave() && this.repay(hold));
   private debts: Debt[] = [];
   private readonly timer = new Timer(() => this.turn());
-  closing: Promise<void> | undefined;
   private looking = false;
-  private watches: boolean;
 
-  constructor(makeLink: (told: (owner: string) => void, changed: (keys?: string[]) => void, busy: () => boolean) => Link) {
-    const told = (owner: string) => {
-      for (const wait of this.waits) if (wait.owner === owner) wait.wake();
-    };
-    const changed = (keys?: string[]) => {
-      for (const hold of this.holds) if (!keys || hold.keys.some((key) => keys.includes(key))) hold.look = hold.watch;
-      void this.look();
-    };
-    this.link = makeLink(told, changed, () => this.holds.size + this.waits.size + this.debts.length > 0);
-    this.watches = this.link.watches;
+  constructor(client: RedisClient) {
+    this.link = new Link(client, this);
   }
 
-  add(hold: Hold): void {
-    this.holds.add(hold);
-    this.watch(Math.min(hold.due, hold.until));
+  add(hold: Hold, lock: Lock): void {
+    hold.lock = lock;
+    hold.place = this.fresh.add(hold);
+    this.ageing ??= setTimeout(() => this.age(), 5).unref();
+    this.plan(hold);
     if (hold.watch) void this.look();
   }
 
-  forget(hold: Hold): boolean {
-    const had = this.holds.delete(hold);
-    if (this.holds.size === 0) this.link.rest();
-    return had;
+  /** From now on it is noticed when the program drops a lock. That is dear, and most are given back before. */
+  private age(): void {
+    this.ageing = undefined;
+    for (const hold of this.fresh.all) {
+      hold.place?.leave();
+      hold.place = this.old.add(hold);
+      this.dropped.register(hold.lock!, hold);
+      hold.lock = undefined;
+    }
   }
 
-  owe(debt: Debt): void {
+  private get holds(): Hold[] {
+    return [...this.old.all, ...this.fresh.all];
+  }
+
+  get busy(): boolean {
+    return this.holds.length + this.waits.all.length + this.debts.length > 0;
+  }
+
+  /** The turn of an owner may have come. */
+  told(owner: string): void {
+    for (const wait of this.waits.all) if (wait.hold.owner === owner) wait.wake();
+  }
+
+  /** Something has happened to these keys, or it is not known to which. */
+  changed(keys?: string[]): void {
+    for (const hold of this.holds) if (!keys || hold.keys.some((key) => keys.includes(key))) hold.look = hold.watch;
+    void this.look();
+  }
+
+  private owe(debt: Debt): void {
     this.debts.push(debt);
-    this.watch(now() + 300);
+    this.timer.by(now() + 300);
+  }
+
+  private repay(hold: Hold): void {
+    this.owe({ key: hold.key, args: hold.release(), until: hold.until });
   }
 
   /** A request for a lock may be on its way yet: what it brings is given back, in a moment and when the client replies again. */
-  disown(keys: readonly string[], owner: string, lease: number): void {
-    const debt = { key: keys[0]!, args: about('RELEASE', keys, owner, 'CANCEL'), until: now() + lease, owner };
-    this.owe(debt);
-    void this.link.trouble?.then(() => this.owe({ ...debt, until: now() + lease }));
+  disown(hold: Hold): void {
+    const owe = () => this.owe({ key: hold.key, args: [...hold.about(RELEASE), 'CANCEL'], until: now() + hold.lease, owner: hold.owner });
+    owe();
+    void this.link.trouble?.then(owe);
   }
 
   /** Ends all waits, gives back what is held and what is owed, and closes what was opened. */
   close(): Promise<void> {
-    this.closing ??= (async () => {
-      for (const wait of this.waits) wait.cancel(closed());
-      const holds = [...this.holds].map((hold) => {
-        this.lose(hold, 'closed');
-        return this.ask(hold.key, hold.release(), 1000);
-      });
-      await Promise.allSettled([...holds, ...[...this.waits].map((wait) => wait.run())]);
-      this.timer.stop();
-      await Promise.allSettled(this.debts.splice(0).map(({ key, args }) => this.link.call(key, args, 500)));
-      this.link.close();
-    })();
-    return this.closing;
+    return (this.closing ??= this.end());
   }
 
-  private watch(due: number): void {
-    if (!this.closing) this.timer.by(due);
+  private async end(): Promise<void> {
+    this.timer.stop();
+    for (const wait of this.waits.all) wait.cancel(closed());
+    const holds = this.holds.map((hold) => {
+      this.lose(hold, 'closed');
+      return this.ask(hold.key, hold.release(), 1000);
+    });
+    await Promise.allSettled([...holds, ...this.waits.all.map((wait) => wait.done)]);
+    await Promise.allSettled(this.debts.splice(0).map(({ key, args }) => this.link.call(key, args, 500)));
+    this.link.close();
+  }
+
+  private plan(hold: Hold): void {
+    this.timer.by(Math.min(hold.due, hold.until));
   }
 
   private turn(): void {
@@ -203,9 +128,11 @@ export class Keeper {
         else if (hold.renew && hold.due - start < hold.lease / 12) void this.renew(hold); // who is due soon comes along
       }
     });
-    const owners = new Set([...this.holds, ...this.waits].map(({ owner }) => owner));
-    for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) void this.pay(debt);
-    for (const hold of this.holds) this.watch(Math.min(hold.due, hold.until));
+    const owners = new Set([...this.holds, ...this.waits.all.map(({ hold }) => hold)].map(({ owner }) => owner));
+    for (const debt of this.debts.splice(0)) if (debt.until > start && !owners.has(debt.owner!)) {
+      void this.link.call(debt.key, debt.args).catch((error) => passing(error) && this.owe(debt));
+    }
+    for (const hold of this.holds) this.plan(hold);
     this.link.rest();
   }
 
@@ -221,21 +148,20 @@ export class Keeper {
       if (code === 'NOPERM' || code === 'BADARG') return this.lose(hold, code); // asking again would not help
       if (code !== 'WRONGTYPE') ms = -1;
     }
-    if (!this.holds.has(hold)) return; // it was released or lost meanwhile
+    if (hold.released || hold.reason) return; // it was released or lost meanwhile
     if (ms === 0) return this.lose(hold, await this.why(hold));
-    if (ms > 0) hold.until = sent + ms;
-    hold.plan();
+    if (ms > 0) hold.lasts(sent, ms);
+    // After an error again soon, as long as the lease lasts, and at once if there is now another way.
+    else hold.due = now() + (!trouble && this.link.trouble ? 0 : Math.min(1000, hold.lease / 12) * (0.5 + 0.5 * Math.random()));
+    this.plan(hold);
     hold.look = hold.watch; // what was told meanwhile may have been lost with a connection
     if (hold.watch) void this.look();
-    // After an error again soon, as long as the lease lasts, and at once if there is now another way.
-    if (ms < 0) hold.due = now() + (!trouble && this.link.trouble ? 0 : Math.min(1000, hold.lease / 12) * (0.5 + 0.5 * Math.random()));
-    this.watch(Math.min(hold.due, hold.until));
   }
 
   /** Asks about the watched holds that may have ended, all in one go. Of what is not heard so the next renewal tells. */
   private async look(): Promise<void> {
-    const holds = [...this.holds].filter((hold) => hold.look);
-    if (this.looking || !this.watches || this.closing || holds.length === 0) return;
+    const holds = this.holds.filter((hold) => hold.look);
+    if (this.looking || !this.link.watches || this.closing || holds.length === 0) return;
     this.looking = true;
     for (const hold of holds) hold.look = false;
     const looks = holds.flatMap((hold) => hold.keys.map((key) => ({ hold, check: hold.check(key) })));
@@ -243,7 +169,7 @@ export class Keeper {
       const replies = await this.link.look(looks.map(({ check }) => check));
       looks.forEach(({ hold }, i) => this.seen(hold, reasonIn(replies[i])));
     } catch (error) {
-      this.watches = codeOf(error) !== 'NOPERM';
+      this.link.watches = codeOf(error) !== 'NOPERM';
       for (const hold of holds) hold.look = true;
       await sleep(vary(200), undefined, { ref: false });
     }
@@ -258,57 +184,70 @@ export class Keeper {
     return true;
   }
 
+  /** Why it was lost, as far as it is known here. */
+  lost(hold: Hold): string {
+    if (now() >= hold.until) this.lose(hold, 'lease-over');
+    return hold.reason;
+  }
+
   /** Asks the server whether it is held. */
   async held(hold: Hold): Promise<boolean> {
     for (const key of hold.keys) {
-      const reply = await this.ask(key, hold.check(key)).catch((error) => {
-        if (codeOf(error) !== 'WRONGTYPE') throw asLockError(error);
-        return error;
-      });
-      const reason = reasonIn(reply);
+      if (hold.released || this.lost(hold)) return false;
+      const reason = reasonIn(await this.ask(key, hold.check(key)));
       if (this.seen(hold, reason)) return false;
-      if (reason) await this.settle(hold, hold.renewal());
+      // After a failover: a renewal brings it back, or tells that it is lost.
+      if (reason) await this.settle(hold).catch((error) => { if (!(error instanceof LockLostError)) throw error; });
     }
-    return true;
+    return !hold.released && !this.lost(hold);
   }
 
-  private async pay(debt: Debt): Promise<void> {
-    await this.link.call(debt.key, debt.args).catch((error) => {
-      if (passing(error)) this.owe(debt);
-    });
+  async extend(hold: Hold, lease: number): Promise<void> {
+    hold.mine('extend');
+    if (this.lost(hold)) throw new LockLostError(hold.keys, hold.reason);
+    hold.lease = lease;
+    hold.lasts(now(), await this.settle(hold));
+    this.plan(hold);
+  }
+
+  async release(hold: Hold): Promise<void> {
+    hold.mine('release');
+    hold.released = true;
+    hold.place?.leave();
+    try {
+      if (!(left(await this.ask(hold.key, hold.release())) > 0)) await this.gone(hold);
+    } catch (error) {
+      if (!(error instanceof LockLostError)) this.repay(hold);
+      else if (hold.keys.length > 1) await this.ask(hold.key, hold.about(RELEASE)); // one of them was lost, and none was released
+      throw error;
+    } finally {
+      if (hold.doubt && this.link.trouble) this.disown(hold);
+      this.link.rest();
+    }
   }
 
   lose(hold: Hold, reason: string): void {
-    if (this.forget(hold)) hold.lose(reason);
+    if (hold.place?.leave()) hold.lose(reason);
+    this.link.rest();
   }
 
-  /** Nobody has the lock object any more: the hold is given back. */
-  drop(hold: Hold): void {
-    if (!this.forget(hold)) return;
-    this.owe({ key: hold.key, args: hold.release(), until: hold.until });
-  }
-
-  /** Sends a request that may be sent twice, and replies the same. */
-  async ask(key: string, args: string[], limit = REPLY): Promise<unknown> {
-    for (let turn = 1; ; turn += 1) {
-      try {
-        return await this.link.call(key, args, limit);
-      } catch (error) {
-        if (turn === 3 || !passing(error)) throw error;
-      }
+  /** Sends a request that may be sent twice, and replies the same. That somebody has written over the lock is a reply, too. */
+  private ask(key: string, args: string[], limit = REPLY, turn = 1): Promise<unknown> {
+    return this.link.call(key, args, limit, undefined, async (error) => {
+      if (codeOf(error) === 'WRONGTYPE') return error;
+      if (turn === 3 || !passing(error)) throw asLockError(error);
       await sleep(turn * (20 + 80 * Math.random()));
-    }
+      return this.ask(key, args, limit, turn + 1);
+    });
   }
 
-  /** Sends what only the holder may say: what is left or how many were released. Fails if the hold has ended. */
-  async settle(hold: Hold, args: string[]): Promise<number> {
-    let reply = 0;
-    try {
-      reply = left(await this.ask(hold.key, args));
-    } catch (error) {
-      if (codeOf(error) !== 'WRONGTYPE') throw asLockError(error);
-    }
-    if (reply > 0) return reply;
+  /** Renews it now, and tells what is left. Fails if the hold has ended. */
+  private async settle(hold: Hold): Promise<number> {
+    const ms = left(await this.ask(hold.key, hold.renewal()));
+    return ms > 0 ? ms : this.gone(hold);
+  }
+
+  private async gone(hold: Hold): Promise<never> {
     const reason = hold.reason || (await this.why(hold));
     this.lose(hold, reason);
     throw new LockLostError(hold.keys, reason);
@@ -323,4 +262,3 @@ export class Keeper {
     return 'unknown';
   }
 }
-

@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from './errors.js';
+import type { Keeper } from './keeper.js';
 import { type Caller, nothing, within } from './timer.js';
 
 /** ioredis: `Redis` or `Cluster`. */
@@ -36,15 +37,20 @@ const INVALIDATE = '__redis__:invalidate'; // where a server tells RESP2 of what
 const LINGER = 1000; // ms without anything to do, after which our own connections are closed
 
 const isIoredis = (client: RedisClient): client is IoredisClient => 'call' in client;
-/** For the primary that sentinels name. */
-const isSentinel = (client: IoredisClient) => Array.isArray((client as any).options?.sentinels);
 const isCluster = (client: RedisClient) => 'masters' in client || ('isCluster' in client && client.isCluster === true);
 
 /** The one way in which a command goes out, whatever the client. `key` tells a cluster of node-redis where to. */
 function sender(client: RedisClient): Send {
-  if (isIoredis(client)) return (_, [name, ...rest]) => client.call(name!, ...rest);
+  if (isIoredis(client)) return (_, args) => client.call(...(args as [string]));
   if (isCluster(client)) return (key, args) => client.sendCommand(key, false, args);
   return (_, args) => client.sendCommand(args);
+}
+
+/** The two clients differ in how they are told what is to be heard. */
+function subscribe(twin: any, channel: string, event: 'message' | 'messageBuffer', hear: (message: any) => void): Promise<unknown> {
+  if (!isIoredis(twin)) return twin.subscribe(channel, hear);
+  twin.on(event, (_: unknown, message: unknown) => hear(message));
+  return (twin as any).subscribe(channel);
 }
 
 /** The same client once more, not yet connected, which connects once and then fails rather than trying again by itself. */
@@ -122,55 +128,35 @@ export class Link {
   trouble: Promise<void> | undefined;
   /** Whether turns are told by messages just now. */
   listening = false;
+  /** Whether changes can be heard of. */
+  watches: boolean;
   private lingering: NodeJS.Timeout | undefined;
   private ended = false;
 
-  /**
-   * `told` hears of the turn of an owner, `changed` of the keys that were asked about by `look`, or of all if it is not known
-   * which; `busy` says whether there is still something to do.
-   */
-  constructor(
-    private readonly client: RedisClient, told: (owner: string) => void, changed: (keys?: string[]) => void,
-    private readonly busy: () => boolean,
-  ) {
+  constructor(private readonly client: RedisClient, private readonly keeper: Keeper) {
     if ('acquire' in client) throw new TypeError('a Sentinel client of node-redis goes on with an old primary; use ioredis');
     // After a failover the old primary goes on for some seconds as if nothing were. Our own connection is told, and leaves it.
-    if (isIoredis(client) && isSentinel(client)) this.trouble = new Promise(nothing);
+    if (isIoredis(client) && (client as any).options?.sentinels) this.trouble = new Promise(nothing);
     this.send = sender(client);
+    this.watches = !isCluster(client);
     this.spare = new Side(client);
     this.ear = new Side(client, async (twin) => {
       const deaf = () => { this.listening = false; };
       twin.on('error', deaf).on('end', deaf);
-      const hear = (message: string) => {
-        const [, fence, bytes] = /^([0-9]+) ([0-9]+) /.exec(message) ?? [];
-        const from = `${fence} ${bytes} `.length;
-        told(Buffer.from(message).subarray(from, from + Number(bytes)).toString());
-      };
-      if (isIoredis(twin)) {
-        twin.on('message', (_: string, message: string) => hear(message));
-        await (twin as any).subscribe(this.channel);
-      } else {
-        await (twin as any).subscribe(this.channel, hear);
-      }
+      await subscribe(twin, this.channel, 'message', (message: string) => {
+        const [start, bytes] = /^[0-9]+ ([0-9]+) /.exec(message) ?? [];
+        if (start) keeper.told(Buffer.from(message).subarray(start.length, start.length + Number(bytes)).toString());
+      });
       this.listening = true;
     });
     this.alarm = new Side(client, async (twin) => {
-      const hear = (keys: unknown[] | null) => changed(keys?.map(String));
+      const hear = (keys: unknown[] | null) => keeper.changed(keys?.map(String));
       for (const event of ['error', 'end']) twin.on(event, () => hear(null));
       this.alarmId = String(await sender(twin)('', ['CLIENT', 'ID']));
-      if (isIoredis(twin)) {
-        twin.on('messageBuffer', (_: Buffer, keys: Buffer[] | null) => hear(keys));
-        await (twin as any).subscribe(INVALIDATE);
-      } else {
-        await (twin as any).subscribe(INVALIDATE, hear);
-      }
-      changed();
+      await subscribe(twin, INVALIDATE, 'messageBuffer', hear);
+      keeper.changed();
     }, { RESP: 2, protocol: 2, maintNotifications: 'disabled', clientSideCache: undefined, emitInvalidate: false });
     client.on('error', nothing); // without a listener, a connection that is cut may end the process
-  }
-
-  private get sides(): Side[] {
-    return [this.spare, this.ear, this.alarm];
   }
 
   /** Whether the program has closed its client. */
@@ -178,18 +164,18 @@ export class Link {
     return this.ended || (isIoredis(this.client) ? this.client.status === 'end' : !this.client.isOpen);
   }
 
-  /** Sends one request, and fails if there is no reply within `limit` ms. */
-  call(key: string, args: string[], limit = REPLY, caller?: Caller): Promise<unknown> {
-    if (this.trouble) return this.beside(key, args, limit, caller);
-    return within(this.send(key, args), limit, caller, (error) => {
-      if (!caller?.cancelled && !codeOf(error)) this.trouble ??= this.probe(key);
-    });
-  }
-
-  private beside(key: string, args: string[], limit: number, caller?: Caller): Promise<unknown> {
-    return within(this.spare.ready().then((send) => send(key, args)), limit, caller, (error) => {
-      if (!caller?.cancelled && !codeOf(error)) this.spare.drop();
-    }).finally(() => this.rest());
+  /** Sends one request. Fails if there is no reply within `limit` ms, or replies what `mend` makes of a failure. */
+  call(key: string, args: string[], limit = REPLY, caller?: Caller, mend?: (error: unknown) => Promise<unknown>): Promise<unknown> {
+    const { trouble } = this;
+    const reply = trouble ? this.spare.ready().then((send) => send(key, args)) : this.send(key, args);
+    const said = within(reply, limit, (error) => {
+      if (!caller?.cancelled && !codeOf(error)) {
+        if (trouble) this.spare.drop();
+        else this.trouble ??= this.probe(key);
+      }
+      return mend ? mend(error) : Promise.reject(error);
+    }, caller);
+    return trouble ? said.finally(() => this.rest()) : said;
   }
 
   private async probe(key: string): Promise<void> {
@@ -206,11 +192,8 @@ export class Link {
     const nodes: any[] = !isIoredis(client) ? [] : isCluster(client) ? (client as any).nodes('master') : [client];
     const streams = nodes.map(({ stream }) => stream);
     for (const stream of streams) stream?.cork?.();
-    try {
-      sends();
-    } finally {
-      for (const stream of streams) stream?.uncork?.();
-    }
+    sends();
+    for (const stream of streams) stream?.uncork?.();
   }
 
   /**
@@ -230,29 +213,28 @@ export class Link {
     }
   }
 
-  get watches(): boolean {
-    return !isCluster(this.client);
-  }
-
   /** Listens for turns; whether or not that succeeds, those who wait ask now and then. */
   async listen(caller: Caller): Promise<void> {
-    await within(this.ear.ready(), REPLY, caller).catch(nothing);
+    await within(this.ear.ready(), REPLY, undefined, caller).catch(nothing);
   }
 
   /** Closes our own connections when there has been nothing to do for a while. */
   rest(): void {
-    if (this.lingering || this.busy() || !this.sides.some((side) => side.isOpen)) return;
+    if (this.lingering || !(this.spare.isOpen || this.ear.isOpen || this.alarm.isOpen) || this.keeper.busy) return;
     this.lingering = setTimeout(() => {
       this.lingering = undefined;
-      if (this.busy()) return;
-      for (const side of this.sides) side.drop();
+      if (!this.keeper.busy) this.drop();
     }, LINGER).unref();
+  }
+
+  private drop(): void {
+    for (const side of [this.spare, this.ear, this.alarm]) side.drop();
   }
 
   close(): void {
     this.ended = true;
     clearTimeout(this.lingering);
-    for (const side of this.sides) side.drop();
+    this.drop();
     this.client.off('error', nothing);
   }
 }

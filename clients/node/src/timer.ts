@@ -1,4 +1,7 @@
-/** One timer for many: nothing is made for a lock or a request that is over before it falls due. */
+/** Time: the clock, a timer for many moments, and a limit for a request. */
+
+import { performance } from 'node:perf_hooks'; // the global one is looked up anew each time
+import { Ring } from './ring.js';
 
 export const now = () => performance.now();
 export const nothing = () => {};
@@ -12,7 +15,7 @@ export class Timer {
 
   by(moment: number): void {
     if (moment >= this.planned) return;
-    this.stop();
+    clearTimeout(this.timer);
     this.planned = moment;
     this.timer = setTimeout(() => {
       this.planned = Infinity;
@@ -20,53 +23,44 @@ export class Timer {
     }, Math.max(0, moment - now())).unref();
   }
 
+  /** For ever. */
   stop(): void {
     clearTimeout(this.timer);
-    this.planned = Infinity;
+    this.planned = -Infinity;
   }
 }
 
 /** Who may end its own request before there is a reply. */
 export interface Caller {
+  /** When it sent it. */
+  sent: number;
   cancelled?: { reason: unknown } | undefined;
-  /** While a request is under way: ends it. */
-  stop?: ((reason: unknown) => void) | undefined;
+  /** Ends the request that is under way. */
+  stop?: (reason: unknown) => void;
 }
 
-interface Request {
-  limit: number;
-  end: number;
-  fail(reason: unknown): void;
-}
-
-const requests = new Set<Request>();
+const requests = new Ring<{ end: number; limit: number; fail(reason: unknown): void }>();
 const limits = new Timer(() => {
-  for (const { limit, end, fail } of requests) {
+  for (const { end, limit, fail } of requests.all) {
     if (end <= now()) fail(new Error(`no reply from the server for ${limit} ms`));
     else limits.by(end);
   }
 });
 
-/** Settles as the promise does, or fails after `limit` ms, or when the caller is cancelled. Nothing is left of it then. */
-export function within<T>(promise: Promise<T>, limit: number, caller?: Caller, failed = (_: unknown) => {}): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const leave = () => {
-      if (caller) caller.stop = undefined;
-      return requests.delete(request);
-    };
+/** Settles as the promise does; but with what `failed` makes of a failure, of no reply for `limit` ms, or of the caller's end. */
+export function within<T>(promise: Promise<T>, limit: number, failed?: (error: unknown) => Promise<T>, caller?: Caller): Promise<T> {
+  return new Promise((resolve) => {
     const fail = (reason: unknown) => {
-      if (!leave()) return;
-      failed(reason);
-      reject(reason);
+      if (place.leave()) resolve(failed ? failed(reason) : Promise.reject(reason));
     };
-    const request = { limit, end: now() + limit, fail };
-    requests.add(request);
-    limits.by(request.end);
+    const end = (caller?.sent ?? now()) + limit;
+    const place = requests.add({ end, limit, fail });
+    limits.by(end);
     promise.then((value) => {
-      leave();
-      resolve(value);
+      if (place.leave()) resolve(value);
     }, fail);
-    if (caller) caller.stop = fail;
-    if (caller?.cancelled) fail(caller.cancelled.reason);
+    if (!caller) return;
+    caller.stop = fail;
+    if (caller.cancelled) fail(caller.cancelled.reason);
   });
 }

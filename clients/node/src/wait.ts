@@ -1,11 +1,13 @@
 /** A wait in line, or a try: which request is sent when, and what its reply means. */
 
-import { LockError, asLockError, codeOf, passing } from './errors.js';
-import { Hold, type Keeper, type Wanted, about, closed, vary } from './keeper.js';
+import { LockBusyError, LockError, asLockError, codeOf, passing } from './errors.js';
+import { ACQUIRE, type Hold, RELEASE, vary } from './hold.js';
+import { type Keeper, closed } from './keeper.js';
 import { REPLY } from './link.js';
+import { Lock } from './lock.js';
 import { type Caller, nothing, now } from './timer.js';
 
-const TICKET = 5000; // ms for which a place in line outlives the last request for it
+const TICKET = '5000'; // ms for which a place in line outlives the last request for it
 const PATIENCE = 10_000; // ms without one good reply, after which a wait ends with the last error
 // A string: somebody who uses SET NX has the lock. And after a failover: it is ours, or was, and this is known when the recovery
 // window is over.
@@ -15,11 +17,11 @@ const LOOK = 100; // ms between two requests then
 const ASK = { first: { told: 700, deaf: 250 }, others: { told: 2000, deaf: 800 } };
 
 /** A fence as the server wrote it. A client may hand over a number, a string or a BigInt, but never a rounded number. */
-function toFence(reply: unknown): bigint {
+function toFence(reply: unknown): string {
   if (typeof reply === 'number' && !Number.isSafeInteger(reply)) {
     throw new LockError('ROUNDED', `the client has rounded the fence ${reply}; let it reply with strings`);
   }
-  return BigInt(typeof reply === 'number' ? reply : String(reply));
+  return String(reply);
 }
 
 /**
@@ -28,27 +30,27 @@ function toFence(reply: unknown): bigint {
  */
 export class Wait implements Caller {
   cancelled: Caller['cancelled'];
-  stop: Caller['stop'];
-  private result: Promise<Hold | null> | undefined;
-  private readonly end: number;
-  private good = now(); // when the server last gave a reply that counts
-  private asked = false;
+  stop: NonNullable<Caller['stop']> = nothing;
+  /** The lock, or null. Without one neither a place in line nor a grant is left when this settles. */
+  readonly done: Promise<Lock | null>;
+  sent = 0;
+  private end = Infinity;
+  private good = 0; // when the server last gave a reply that counts
   private asking = false; // whether a request may be under way
   private joined = false;
   private again = false; // whether some request got no reply
   private called = false;
   private resume: (soon: number) => void = nothing;
 
-  constructor(private readonly keeper: Keeper, private readonly wanted: Wanted) {
-    this.end = this.good + wanted.wait;
+  /** `wait`: ms to wait; 0 is a try, Infinity is for ever. `orNull`: whether to be busy is no error. */
+  constructor(
+    private readonly keeper: Keeper, readonly hold: Hold, private readonly wait: number, private readonly orNull: boolean, signal?: AbortSignal,
+  ) {
+    this.done = this.take(signal);
   }
 
-  get owner(): string {
-    return this.wanted.owner;
-  }
-
-  private get place(): string {
-    return JSON.stringify(this.wanted.keys);
+  private get line(): string {
+    return JSON.stringify(this.hold.keys);
   }
 
   /** Its turn may have come: ask now. */
@@ -59,34 +61,34 @@ export class Wait implements Caller {
 
   cancel(reason: unknown): void {
     this.cancelled ??= { reason };
-    this.stop?.(reason);
+    this.stop(reason);
     this.resume(0);
   }
 
-  /** The result is a hold that is kept, or null. Without a hold neither a place in line nor a grant is left when it settles. */
-  run(): Promise<Hold | null> {
-    this.result ??= this.take();
-    return this.result;
-  }
-
-  private async take(): Promise<Hold | null> {
-    const { keeper, wanted: { signal, wait } } = this;
+  private async take(signal?: AbortSignal): Promise<Lock | null> {
+    const { keeper, hold, wait } = this;
     if (keeper.closing) throw closed();
-    keeper.waits.add(this);
+    signal?.throwIfAborted();
+    if (hold.keys.length === 0) throw new RangeError('no key was given');
+    const place = keeper.waits.add(this);
     const cancel = signal && (() => this.cancel(signal.reason));
     if (cancel) signal.addEventListener('abort', cancel);
-    let hold: Hold | undefined;
+    this.good = this.sent = now();
+    this.end = this.good + wait;
+    let lock: Lock | null = null;
     try {
-      signal?.throwIfAborted();
       for (;;) {
         let pause: number, failure: unknown;
         try {
-          const sent = now();
           const reply = await this.ask();
           this.asking = false;
           if (reply !== null) {
-            keeper.add((hold = new Hold(this.wanted, toFence(reply), sent, this.again)));
-            return hold;
+            hold.fence = toFence(reply);
+            hold.doubt = this.again;
+            hold.lasts(this.sent, hold.lease);
+            lock = new Lock(keeper, hold);
+            keeper.add(hold, lock);
+            return lock;
           }
           this.good = now();
           pause = wait > 0 ? await this.join() : 0;
@@ -98,16 +100,18 @@ export class Wait implements Caller {
         const rest = wait > 0 ? this.end - now() : failure ? pause : 0;
         if (rest > 0) await this.pause(Math.min(pause, rest));
         this.go();
-        if (rest <= 0 || (wait > 0 && now() >= this.end)) {
+        this.sent = now();
+        if (rest <= 0 || (wait > 0 && this.sent >= this.end)) {
           if (failure) throw failure;
-          return null;
+          if (this.orNull) return null;
+          throw new LockBusyError(hold.keys, wait);
         }
       }
     } finally {
       if (cancel) signal.removeEventListener('abort', cancel);
-      if (!hold && this.asked && (wait > 0 || this.asking)) await this.giveUp();
-      this.leave();
-      keeper.waits.delete(this);
+      if (!lock && (wait > 0 || this.asking)) await this.giveUp();
+      if (this.joined) this.leave();
+      place.leave();
       keeper.link.rest();
     }
   }
@@ -118,20 +122,22 @@ export class Wait implements Caller {
   }
 
   private ask(): Promise<unknown> {
-    const { keeper: { link, notify }, wanted: { keys, owner, mode, lease, wait } } = this;
-    const args = about('ACQUIRE', keys, owner, 'PX', String(lease), ...mode);
-    if (wait > 0) args.push('QUEUE', String(TICKET));
+    const { keeper: { link, notify }, hold, wait } = this;
+    const args = hold.about(ACQUIRE);
+    args.push('PX', String(hold.lease));
+    if (hold.mode.length > 0) args.push(...hold.mode);
+    if (wait > 0) args.push('QUEUE', TICKET);
     if (wait > 0 && notify && link.listening) args.push('NOTIFY', link.channel);
     this.called = false;
-    this.asked = this.asking = true;
-    return link.call(keys[0]!, args, REPLY, this);
+    this.asking = true;
+    return link.call(hold.key, args, REPLY, this);
   }
 
   /** Takes a place among those of this process. Tells after how many ms to ask again. */
   private async join(): Promise<number> {
     const { lines, link, notify } = this.keeper;
-    let line = lines.get(this.place);
-    if (!line) lines.set(this.place, (line = []));
+    let line = lines.get(this.line);
+    if (!line) lines.set(this.line, (line = []));
     if (!this.joined) line.push(this);
     this.joined = true;
     if (notify && !link.listening) {
@@ -139,16 +145,15 @@ export class Wait implements Caller {
       if (link.listening) return 0; // the ticket does not have the channel yet
     }
     // A line is served from the front, so only the first must ask often.
-    const often = line[0] === this || this.wanted.keys.length > 1 ? ASK.first : ASK.others;
+    const often = line[0] === this || this.hold.keys.length > 1 ? ASK.first : ASK.others;
     return vary(link.listening && notify ? often.told : often.deaf);
   }
 
   private leave(): void {
-    const line = this.joined && this.keeper.lines.get(this.place);
-    if (!line) return;
+    const line = this.keeper.lines.get(this.line)!;
     line.splice(line.indexOf(this), 1);
     if (line[0]) line[0].resume(ASK.first.told);
-    else this.keeper.lines.delete(this.place);
+    else this.keeper.lines.delete(this.line);
   }
 
   private async pause(ms: number): Promise<void> {
@@ -166,10 +171,10 @@ export class Wait implements Caller {
 
   /** After how many ms to ask again. Throws what asking again cannot mend. */
   private judge(error: unknown): number {
-    const { wanted: { wait }, keeper } = this;
+    const { wait, keeper, hold } = this;
     const code = codeOf(error);
     // A client that sends again by itself may have got the lock with a reply that was lost.
-    if (code !== undefined) this.asking = code === 'RECOVERING' && (this.again || !this.wanted.named);
+    if (code !== undefined) this.asking = code === 'RECOVERING' && (this.again || !hold.named);
     if (code !== undefined && BUSY.has(code)) {
       this.good = now();
       return vary(LOOK);
@@ -186,11 +191,11 @@ export class Wait implements Caller {
 
   /** Leaves neither a place in line nor a grant that came in the last moment. */
   private async giveUp(): Promise<void> {
-    const { keeper, wanted: { keys, owner, lease } } = this;
+    const { keeper, hold } = this;
     let sure = !this.asking && !(this.again && keeper.link.trouble);
-    await keeper.link.call(keys[0]!, about('RELEASE', keys, owner, 'CANCEL'), 1000).catch((error) => {
+    await keeper.link.call(hold.key, [...hold.about(RELEASE), 'CANCEL'], 1000).catch((error) => {
       sure &&= codeOf(error) !== undefined; // a string is there now, so neither the lock nor the line
     });
-    if (!sure) keeper.disown(keys, owner, lease);
+    if (!sure) keeper.disown(hold);
   }
 }
