@@ -4,8 +4,9 @@
 //! - `LOCK._HOLD key owner fence limit permits lease-ms left-ms deadline-unix-ms [note [keys [id…]]]`: this hold
 //!   stands. Both times say where it ends; a stream is believed by what is left, a file by the wall clock. -1 is
 //!   never. `keys` locks were granted together; the ids are those of re-entry.
-//! - `LOCK._HOLD key owner fence lease-ms deadline-unix-ms`: the same for what most grants are, an exclusive hold that has all
-//!   of its lease before it, and no more to tell. Each word costs the server about a thousand instructions.
+//! - `LOCK._HOLD key owner fence lease-ms [deadline-unix-ms]`: the same for what most grants are, an exclusive hold that has all
+//!   of its lease before it, and no more to tell. Where the fence is the time of the grant, as it is unless the clock was set
+//!   back, it says where the lease ends. Each word costs the server about a thousand instructions.
 //! - `LOCK._FREE key fence`: this hold has ended.
 //! - `LOCK._LIMIT key limit`: the semaphore has this limit now, all its holds with it.
 //!
@@ -35,7 +36,7 @@ pub(crate) const HOLD: Spec = Spec {
     name: "lock._hold",
     summary: "Internal: states that a hold stands. For the AOF and for replicas only.",
     flags: "write admin",
-    arity: -6,
+    arity: -5,
     acl: "admin dangerous write",
     args: &[
         Arg::KEY,
@@ -44,7 +45,7 @@ pub(crate) const HOLD: Spec = Spec {
         Arg::one_of(
             "form",
             &[
-                Arg::block("fresh", &[Arg::int("lease-ms"), Arg::int("deadline-unix-ms")]),
+                Arg::block("fresh", &[Arg::int("lease-ms"), Arg::int("deadline-unix-ms").optional()]),
                 Arg::block(
                     "any",
                     &[
@@ -72,7 +73,7 @@ const EXTRA: Arg = Arg::block(
 )
 .optional();
 
-/// The words of a fresh hold after the key: owner, fence, lease, end.
+/// Most words of a fresh hold after the key: owner, fence, lease, end.
 const FRESH_WORDS: usize = 4;
 
 pub(crate) const FREE: Spec = Spec {
@@ -124,7 +125,7 @@ impl<'a> HoldEffect<'a> {
 
     /// Reads the words after the key.
     pub(crate) fn parse(args: &mut Args<'a>) -> Result<Self, LockError> {
-        if args.count_left() == FRESH_WORDS {
+        if args.count_left() <= FRESH_WORDS {
             return Self::parse_fresh(args).ok_or(LockError::BadEffect);
         }
         let plain = Self::parse_plain(args)?;
@@ -136,9 +137,11 @@ impl<'a> HoldEffect<'a> {
     /// Reads the words of a fresh hold.
     fn parse_fresh(args: &mut Args<'a>) -> Option<Self> {
         let (owner, fence) = (args.owner().ok()?, parse_fence(args).ok()?);
-        let (lease_ms, unix_ms) = (parse_i64(args.next_word()?)?, parse_i64(args.next_word()?)?);
-        let end = Stamp { left_ms: lease_ms, unix_ms }.checked()?;
-        let (permits, lease) = (Permits::EXCLUSIVE, Lease::from_wire(lease_ms)?);
+        let (permits, lease) = (Permits::EXCLUSIVE, Lease::from_wire(parse_i64(args.next_word()?)?)?);
+        let end = match args.next_word() {
+            Some(unix_ms) => Stamp { left_ms: lease.to_wire(), unix_ms: parse_i64(unix_ms)? }.checked()?,
+            None => Self::end_of_lease_from(fence, lease),
+        };
         Some(Self { owner, fence, permits, lease, end, extra: None })
     }
 
@@ -147,6 +150,21 @@ impl<'a> HoldEffect<'a> {
         self.permits == Permits::EXCLUSIVE
             && self.end.left_ms == self.lease.to_wire()
             && self.extra.as_ref().is_none_or(|extra| extra.note.is_empty() && !extra.tells_of_ids())
+    }
+
+    /// Where a lease ends that began at the time which the fence names, in µs since 1970.
+    fn end_of_lease_from(fence: Fence, lease: Lease) -> Stamp {
+        let left_ms = lease.to_wire();
+        let begun_ms = fence.get().div_ceil(1000) as i64;
+        let unix_ms = if left_ms < 0 { -1 } else { begun_ms.saturating_add(left_ms) };
+        Stamp { left_ms, unix_ms }
+    }
+
+    /// Whether the fence says where a fresh hold ends, to a millisecond and never too early: of several grants at one moment each
+    /// has a fence of its own.
+    fn fence_tells_end(&self) -> bool {
+        let told = Self::end_of_lease_from(self.fence, self.lease);
+        (0..=1).contains(&told.unix_ms.saturating_sub(self.end.unix_ms))
     }
 
     /// Reads the words that every other hold has.
@@ -171,8 +189,10 @@ impl<'a> HoldEffect<'a> {
                 Word::Text(self.owner),
                 Word::Number(self.fence.to_wire()),
                 Word::Number(self.lease.to_wire()),
-                Word::Number(self.end.unix_ms),
             ]);
+            if !self.fence_tells_end() {
+                words.push(Word::Number(self.end.unix_ms));
+            }
             return;
         }
         self.put_plain(words);
@@ -323,7 +343,16 @@ mod tests {
         };
         for (few, many) in [
             ("o 7 1000 5000", "o 7 4294967295 4294967295 1000 1000 5000"),
-            ("o 7 -1 -1", "o 7 4294967295 4294967295 -1 -1 -1"),
+            ("o 7 -1", "o 7 4294967295 4294967295 -1 -1 -1"),
+            ("o 1700000000000001 1000", "o 1700000000000001 4294967295 4294967295 1000 1000 1700000001001"),
+            (
+                "o 1700000000000000 1000 1700000001001",
+                "o 1700000000000000 4294967295 4294967295 1000 1000 1700000001001",
+            ),
+            (
+                "o 1700000000002001 1000 1700000001001",
+                "o 1700000000002001 4294967295 4294967295 1000 1000 1700000001001",
+            ),
         ] {
             assert_eq!(read(few), read(many), "{few}");
             assert_eq!(written(&read(many).unwrap()), few);
@@ -336,7 +365,13 @@ mod tests {
         ] {
             assert_eq!(written(&read(stands).unwrap()), stands);
         }
-        for bad in ["o 7 1000 -1", "o 7 -1 5000", "o 0 1000 5000", "o 7 x 5000", "o 7 1000", "o 7 1 1 1000"] {
+        // Of two grants at one moment the second has the fence of the next microsecond.
+        let second = read("o 1700000000000001 4294967295 4294967295 1000 1000 1700000001000").unwrap();
+        assert_eq!(written(&second), "o 1700000000000001 1000");
+        assert_eq!(read("o 7 -1 -1"), read("o 7 -1"), "as it was told before");
+        for bad in
+            ["o 7 1000 -1", "o 7 -1 5000", "o 0 1000 5000", "o 7 x 5000", "o 7 x", "o 7", "o 7 1 1 1000"]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -224,7 +224,7 @@ fn internal_commands_are_not_for_applications() {
         assert!(server.cmd(&words("LOCK._RECOVERY 1 2 60000 4102444800000")).error().starts_with("NOPERM "));
         assert!(server.cmd(&words("LOCK._RECOVERY 1 2 -1 60000")).error().starts_with("BADARG "));
         for line in [
-            "LOCK._HOLD k alice 7 1",
+            "LOCK._HOLD k alice 7",
             "LOCK._FREE k",
             "LOCK._FREE k 7 7",
             "LOCK._LIMIT k",

@@ -130,7 +130,7 @@ fn replicas_are_told_the_database() {
     assert_eq!(selects[0], ["SELECT", "5"]);
     assert_stream(
         &told,
-        &[&step(&[&["LOCK._FREE", "k", "<fence-1>"], &["LOCK._HOLD", "k", "bob", "<fence-2>", "-1", "-1"]])],
+        &[&step(&[&["LOCK._FREE", "k", "<fence-1>"], &["LOCK._HOLD", "k", "bob", "<fence-2>", "-1"]])],
     );
 }
 

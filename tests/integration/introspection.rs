@@ -67,7 +67,7 @@ fn command_info_of_every_command() {
         ("latch.await", -2, "module readonly", "@blocking @lock @read @slow", Some("RO access")),
         ("latch.info", 2, "module readonly", "@lock @read", Some("RO access")),
         ("lock.help", 1, "fast loading module readonly stale", "@fast @lock @read", None),
-        ("lock._hold", -6, "admin module write", "@admin @dangerous @write", Some("RW access update")),
+        ("lock._hold", -5, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._renew", -7, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._enter", 4, "admin module write", "@admin @dangerous @write", Some("RW access update")),
         ("lock._leave", 4, "admin module write", "@admin @dangerous @write", Some("RW access update")),

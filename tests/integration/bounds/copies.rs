@@ -13,7 +13,7 @@ use crate::traffic::{follow, is_effect, lock_stat, wait_no_child, wait_same_data
 /// An exclusive hold without expiry as it stands in the stream.
 macro_rules! hold_of {
     ($owner:literal, $fence:literal) => {
-        &["LOCK._HOLD", "k", $owner, $fence, "-1", "-1"]
+        &["LOCK._HOLD", "k", $owner, $fence, "-1"]
     };
 }
 
@@ -74,10 +74,7 @@ fn a_cooldown_from_its_beginning_to_its_end() {
     let told = stream.collect(&server);
     let expected: [&[&str]; 4] = [
         &["LOCK._COOL", "k", "alice", "<fence>", ALL, ALL, "<n>", "<n>", "<ms>", "0"],
-        &step(&[
-            &["LOCK._FREE", "k", "<fence>"],
-            &["LOCK._HOLD", "k", "carol", "<fence-2>", "30000", "<ms>"],
-        ]),
+        &step(&[&["LOCK._FREE", "k", "<fence>"], &["LOCK._HOLD", "k", "carol", "<fence-2>", "30000"]]),
         &["LOCK._COOL", "k", "carol", "<fence-2>", ALL, ALL, "100", "100", "<ms>", "1"],
         &["LOCK._FREE", "k", "<fence-2>"],
     ];

@@ -64,7 +64,7 @@ fn a_wait_says_nothing_and_its_grant_stands_with_the_release() {
     let fence = fence_of(&ann.read()).to_string();
     assert_stream(
         &stream.collect(&server),
-        &[&step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", &fence, "-1", "-1"]])],
+        &[&step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", &fence, "-1"]])],
     );
 }
 
@@ -85,7 +85,7 @@ fn an_upgrade_that_is_taken_back_states_the_hold_that_was() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", "<fence>", "-1", "-1"]]),
+            &step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", "<fence>", "-1"]]),
             &["LOCK._HOLD", "k", "ann", &old, ALL, "1", "-1", "-1", "-1"],
         ],
     );

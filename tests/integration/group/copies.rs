@@ -43,7 +43,7 @@ fn the_effects_of_one_step_stand_together() {
             &["LOCK._HOLD", "d", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
             &["EXEC"],
             // One lock is one lock.
-            &["LOCK._HOLD", "e", "single", "<fence-3>", "-1", "-1"],
+            &["LOCK._HOLD", "e", "single", "<fence-3>", "-1"],
             &["MULTI"],
             &["LOCK._FREE", "a", "<fence>"],
             &["LOCK._FREE", "b", "<fence>"],

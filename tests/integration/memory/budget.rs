@@ -89,7 +89,8 @@ fn tickets_take_what_info_says() {
         each(conn, 0..5_000, |n| request(n).concat());
     });
     let server = with_k();
-    each(&mut server.connect(), 0..5_000, |n| owned(&format!("LOCK.ACQUIRE one-{n} alice NOEXPIRE")));
+    let mut holder = server.connect();
+    each(&mut holder, 0..5_000, |n| owned(&format!("LOCK.ACQUIRE one-{n} alice NOEXPIRE")));
     assert_truth(&server, "one owner's tickets for many locks", |conn| {
         each(conn, 0..5_000, |n| owned(&format!("LOCK.ACQUIRE one-{n} bob QUEUE 3600000")));
     });

@@ -12,7 +12,7 @@ use crate::traffic::{follow, is_effect, wait_no_child, wait_same_data, ALL};
 /// An exclusive hold without expiry as it stands in the stream.
 macro_rules! hold_of {
     ($key:literal, $owner:literal, $fence:literal) => {
-        &["LOCK._HOLD", $key, $owner, $fence, "-1", "-1"]
+        &["LOCK._HOLD", $key, $owner, $fence, "-1"]
     };
 }
 
@@ -104,8 +104,8 @@ fn a_transaction_and_a_script_are_one_piece() {
     let piece = |first, second| {
         [
             vec!["MULTI"],
-            vec!["LOCK._HOLD", "k", "alice", first, "-1", "-1"],
-            step(&[&["LOCK._FREE", "k", first], &["LOCK._HOLD", "k", "bob", second, "-1", "-1"]]),
+            vec!["LOCK._HOLD", "k", "alice", first, "-1"],
+            step(&[&["LOCK._FREE", "k", first], &["LOCK._HOLD", "k", "bob", second, "-1"]]),
             vec!["LOCK._FREE", "k", second],
             vec!["EXEC"],
         ]

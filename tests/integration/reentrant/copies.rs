@@ -31,7 +31,7 @@ fn each_change_states_what_has_changed() {
     assert_stream(
         &stream.collect(&server),
         &[
-            &["LOCK._HOLD", "k", "alice", "<fence>", "-1", "-1"],
+            &["LOCK._HOLD", "k", "alice", "<fence>", "-1"],
             &["LOCK._ENTER", "k", "<fence>", "two"],
             &["LOCK._ENTER", "k", "<fence>", "one"],
             &["LOCK._LEAVE", "k", "<fence>", ""],

@@ -17,7 +17,7 @@ use crate::traffic::{at_once, is_effect, left, lock_stat, wait_no_child, ALL};
 /// An exclusive hold without expiry as it stands in the stream.
 macro_rules! hold_of {
     ($owner:literal, $fence:literal) => {
-        &["LOCK._HOLD", "k", $owner, $fence, "-1", "-1"]
+        &["LOCK._HOLD", "k", $owner, $fence, "-1"]
     };
 }
 
@@ -45,7 +45,7 @@ fn a_tie_from_its_beginning_to_its_end() {
     let told = stream.collect(&server);
     let expected: [&[&str]; 3] = [
         &step(&[
-            &["LOCK._HOLD", "k", "alice", "<fence>", "60000", "<ms>"],
+            &["LOCK._HOLD", "k", "alice", "<fence>", "60000"],
             tie_of!("<fence>", "20000", "<client-1>"),
         ]),
         &step(&[
@@ -77,10 +77,7 @@ fn a_grace_is_told_as_a_shorter_hold() {
                 &["LOCK._RENEW", "k", "<fence>", ALL, "-1", "100", "<ms>"],
                 tie_of!("<fence>", "100", "<client>"),
             ]),
-            &step(&[
-                &["LOCK._FREE", "k", "<fence>"],
-                &["LOCK._HOLD", "k", "bob", "<fence-2>", "30000", "<ms>"],
-            ]),
+            &step(&[&["LOCK._FREE", "k", "<fence>"], &["LOCK._HOLD", "k", "bob", "<fence-2>", "30000"]]),
         ],
     );
 }
