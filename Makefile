@@ -48,7 +48,9 @@ unit: setup ## run the tests that need no server
 	tools/nextest.sh --locked --workspace --lib --bins
 
 soak: setup ## compare the core with its model in a million random runs, for a night (RUNS=1000000)
-	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) SIM_RUNS=$(or $(RUNS),1000000) cargo test --locked --package redis-lock --lib -- model_tests simulator::nobody
+	@tools/setup.sh matrix
+	LOCK_MODEL_RUNS=$(or $(RUNS),1000000) SIM_RUNS=$(or $(RUNS),1000000) tools/nextest.sh --locked --profile soak --package redis-lock --lib \
+		-E 'test(/model_tests|simulator::nobody/)'
 
 miri: setup ## interpret the tests of the pure core, and stop at undefined behaviour; needs rustup for a nightly Rust
 	@tools/setup.sh matrix
@@ -145,10 +147,11 @@ compare: build ## set it beside other locks, write docs/comparison.md (QUICK=1 p
 		$(if $(QUICK),--quick,--write docs/comparison.md) $(ARGS)
 
 compare-test: setup ## check and test the comparison itself; it needs hundreds of crates
+	@tools/setup.sh matrix
 	@tools/setup.sh compare
 	cargo fmt --manifest-path compare/Cargo.toml --check
 	cargo clippy $(COMPARE) --all-targets -- -D warnings
-	cargo test $(COMPARE)
+	tools/nextest.sh $(COMPARE) --config-file .config/nextest.toml
 
 cluster-test: build ## break real deployments under load, a few times each: nobody holds a lock twice
 	@tools/setup.sh matrix

@@ -17,7 +17,8 @@ fi
 
 cargo fmt --manifest-path deployments/Cargo.toml --check
 cargo clippy --quiet "${own[@]}" --all-targets -- -D warnings
-cargo test --quiet "${own[@]}"
+tools/nextest.sh "${own[@]}" --config-file .config/nextest.toml
+cargo build --quiet "${own[@]}"
 for server in "$@"; do
     server=$(realpath --no-symlinks "$server")
     "$server" --version | head -n 1
@@ -25,6 +26,10 @@ for server in "$@"; do
     for fault in "failovers --count 3 --without 2" "torn --count 2" "stopped --rounds 1" "partition --rounds 1" "handover --count 1" \
         "rolling --count 1" "sentinel --count 1" "cluster --count 1" "cluster-cut --rounds 1" "slots --count 6 --resharded 300"; do
         read -r -a words <<<"$fault"
-        SERVER_BIN=$server cargo run --quiet "${own[@]}" -- --only-promises "${words[@]}"
+        # None takes two minutes on a machine that does nothing else.
+        SERVER_BIN=$server timeout -k 10 600 cargo run --quiet "${own[@]}" -- --only-promises "${words[@]}" || {
+            echo "deployments: ${words[*]} failed with status $? (124: it was ended after ten minutes)" >&2
+            exit 1
+        }
     done
 done

@@ -16,7 +16,7 @@ use crate::verbs::*;
     max_term_width = 100
 )]
 #[command(after_help = EXITS)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub address: Address,
     #[command(subcommand)]
@@ -36,7 +36,7 @@ Exit codes:
   126, 127, 128+n and all others of `run` are those of its command";
 
 #[derive(Subcommand, Debug)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Run a command while holding a lock
     Run(run::Run),
     /// Take a lock and print its fence and owner, for scripts
@@ -77,7 +77,7 @@ pub enum Verb {
 }
 
 /// Reads the command line. Help and version are printed here, and end the program.
-pub fn parse() -> Outcome<Cli> {
+pub(crate) fn parse() -> Outcome<Cli> {
     Cli::try_parse().map_err(|error| {
         // Its own form, with colours on a terminal.
         let exit = match (error.print(), error.use_stderr()) {
@@ -89,6 +89,6 @@ pub fn parse() -> Outcome<Cli> {
     })
 }
 
-pub fn command() -> clap::Command {
+pub(crate) fn command() -> clap::Command {
     Cli::command()
 }

@@ -14,12 +14,12 @@ use crate::exit::{Exit, Failure, OrSystem, Outcome};
 use crate::print::complain;
 
 /// The word on the command line that makes a process become the command.
-pub const WORD: &str = "__exec";
+pub(crate) const WORD: &str = "__exec";
 
 const TERMINAL: &str = "/dev/tty";
 
 /// A process that leads a group of its own.
-pub struct Child {
+pub(crate) struct Child {
     pid: Pid,
     end: Option<Exit>,
     /// It has been given the terminal.
@@ -28,7 +28,7 @@ pub struct Child {
 
 impl Child {
     /// Makes the process, which waits for [`Child::go`]. The kernel kills it when this thread ends, in whatever way.
-    pub fn start(command: &[OsString], environment: &[(&str, OsString)]) -> Outcome<Self> {
+    pub(crate) fn start(command: &[OsString], environment: &[(&str, OsString)]) -> Outcome<Self> {
         let mut process = Command::new("/proc/self/exe");
         process.arg0("redis-lock").arg(WORD).arg(std::process::id().to_string()).args(command);
         process.envs(environment.iter().map(|(name, value)| (name, value)));
@@ -41,20 +41,20 @@ impl Child {
     }
 
     /// The command begins.
-    pub fn go(&self) {
+    pub(crate) fn go(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    pub fn group(&self) -> Pid {
+    pub(crate) fn group(&self) -> Pid {
         self.pid
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let _ = killpg(self.pid, signal);
     }
 
     /// Looks what has become of it. Returns its exit code once it has ended.
-    pub fn look(&mut self) -> Option<Exit> {
+    pub(crate) fn look(&mut self) -> Option<Exit> {
         while self.end.is_none() {
             let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED));
             match status {
@@ -112,7 +112,7 @@ impl Drop for Child {
 
 /// Starts a process while Ctrl-Z is deaf. One that is stopped before it is the new program would keep us waiting for ever.
 /// The new program hears of it, when it lets itself hear.
-pub fn unstopped<T>(start: impl FnOnce() -> T) -> T {
+pub(crate) fn unstopped<T>(start: impl FnOnce() -> T) -> T {
     let mut stop = SigSet::empty();
     stop.add(Signal::SIGTSTP);
     let before = stop.thread_swap_mask(SigmaskHow::SIG_BLOCK);
@@ -137,7 +137,7 @@ fn give_terminal(group: Pid) {
 }
 
 /// What the process does before it is the command.
-pub fn run(mut words: impl Iterator<Item = OsString>) -> Outcome<Exit> {
+pub(crate) fn run(mut words: impl Iterator<Item = OsString>) -> Outcome<Exit> {
     let wrong = || Failure::usage("this word is not for people");
     let parent = words.next().and_then(|word| word.to_str()?.parse().ok()).ok_or_else(wrong)?;
     let program = words.next().ok_or_else(wrong)?;

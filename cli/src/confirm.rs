@@ -6,7 +6,7 @@ use crate::exit::{Failure, OrSystem, Outcome};
 use crate::print::safe;
 
 /// Asks on the terminal. Where there is none, the user must have said yes beforehand.
-pub fn confirmed(question: &str, yes: bool) -> Outcome<bool> {
+pub(crate) fn confirmed(question: &str, yes: bool) -> Outcome<bool> {
     if yes {
         return Ok(true);
     }

@@ -20,19 +20,19 @@ use tokio::time::timeout;
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
 
 /// How long a connection, or a reply that nobody waits for in line, may take.
-pub const REPLY: Duration = Duration::from_secs(5);
+pub(crate) const REPLY: Duration = Duration::from_secs(5);
 /// How long a Sentinel may take to answer.
 const SENTINEL: Duration = Duration::from_secs(1);
 /// For how long it is believed.
 const FRESH: Duration = Duration::from_millis(500);
 /// How often whoever stays connected looks whether other servers are primaries by now: in a planned failover of a cluster
 /// the old one keeps its connections, and answers.
-pub const ROUND: Duration = Duration::from_secs(5);
+pub(crate) const ROUND: Duration = Duration::from_secs(5);
 /// How many redirections a request may take in a cluster.
 const HOPS: usize = 5;
 
 #[derive(Args, Clone, Debug)]
-pub struct Address {
+pub(crate) struct Address {
     /// The server: redis://[user[:password]@]host[:port][/db], rediss:// for TLS, unix:///path,
     /// redis+sentinel://host:port,host:port/name[/db], redis+cluster://host:port,host:port
     /// [env: REDIS_URL] [default: redis://127.0.0.1:6379]
@@ -52,7 +52,7 @@ pub struct Address {
 
 /// Where to look for a server, and how to greet it.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     seeds: Vec<ConnectionInfo>,
     /// The name under which Sentinel knows the primary; the seeds are Sentinels then.
     service: Option<String>,
@@ -60,7 +60,7 @@ pub struct Server {
 }
 
 impl Address {
-    pub fn server(&self) -> Outcome<Server> {
+    pub(crate) fn server(&self) -> Outcome<Server> {
         let wrong = |why: &str| Failure::usage(format!("the URL of the server cannot be used: {why}"));
         let url = match (&self.url, std::env::var("REDIS_URL")) {
             (Some(url), _) => url.clone(),
@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Connects to the primary; of a cluster to some node, and [`Link::ask`] goes on to the right one.
-    pub async fn primary(&self) -> Result<Link, RedisError> {
+    pub(crate) async fn primary(&self) -> Result<Link, RedisError> {
         if self.service.is_some() {
             let mut link = self.connect(self.named().await?).await?;
             link.named = Some(Moment::now());
@@ -195,7 +195,7 @@ impl Server {
     }
 
     /// [`Server::primary`], and where there is none a failure that says where we looked.
-    pub async fn link(&self) -> Outcome<Link> {
+    pub(crate) async fn link(&self) -> Outcome<Link> {
         self.primary().await.map_err(|error| {
             let is_tls = self.seeds.iter().any(|seed| matches!(seed.addr(), ConnectionAddr::TcpTls { .. }));
             // No side knows what the other one waits for.
@@ -224,7 +224,7 @@ impl Server {
     }
 
     /// The same way for the library, which has this link first.
-    pub fn ways(&self, first: Link) -> Servers {
+    pub(crate) fn ways(&self, first: Link) -> Servers {
         let (server, first) = (self.clone(), Mutex::new(Some(first)));
         Servers::by(move || {
             let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -245,7 +245,7 @@ impl Server {
     }
 
     /// The same failure, with where we looked.
-    pub fn located(&self, failure: Failure) -> Failure {
+    pub(crate) fn located(&self, failure: Failure) -> Failure {
         Failure::new(failure.exit, format!("{} ({})", failure.text, self.places()))
     }
 
@@ -285,18 +285,18 @@ impl Server {
     }
 
     /// Connects to another server with the same greeting as this one: a replica of it.
-    pub async fn beside(&self, link: &Link, host: &str, port: u16) -> Result<Link, RedisError> {
+    pub(crate) async fn beside(&self, link: &Link, host: &str, port: u16) -> Result<Link, RedisError> {
         self.connect(moved_to(link.client.get_connection_info(), host.to_owned(), port)).await
     }
 
     /// Connects to every primary: one, or all of a cluster.
-    pub async fn nodes(&self) -> Outcome<Vec<Link>> {
+    pub(crate) async fn nodes(&self) -> Outcome<Vec<Link>> {
         let nodes = self.each_node().await?.into_iter();
         nodes.map(|(_, node)| node.map_err(no_server)).collect()
     }
 
     /// The same, where some of a cluster may be out of reach.
-    pub async fn each_node(&self) -> Outcome<Vec<(String, Result<Link, RedisError>)>> {
+    pub(crate) async fn each_node(&self) -> Outcome<Vec<(String, Result<Link, RedisError>)>> {
         let mut link = self.link().await?;
         let mut slots = cmd("CLUSTER");
         slots.arg("SLOTS");
@@ -324,7 +324,7 @@ impl Server {
     }
 
     /// A primary that is none of these, where all are in reach.
-    pub async fn newcomer(&self, known: &[String]) -> Option<String> {
+    pub(crate) async fn newcomer(&self, known: &[String]) -> Option<String> {
         let nodes = self.each_node().await.ok()?.into_iter();
         let now: Vec<String> =
             nodes.map(|(_, node)| node.ok().map(|node| node.address())).collect::<Option<_>>()?;
@@ -332,7 +332,7 @@ impl Server {
     }
 
     /// Where we look first, for people.
-    pub fn places(&self) -> String {
+    pub(crate) fn places(&self) -> String {
         self.seeds.iter().map(|seed| seed.addr().to_string()).collect::<Vec<_>>().join(",")
     }
 }
@@ -354,7 +354,7 @@ fn moved_to(from: &ConnectionInfo, to: String, port: u16) -> ConnectionInfo {
 }
 
 /// One connection, that follows its key to the node that has it. Connects again when it is asked after a break.
-pub struct Link {
+pub(crate) struct Link {
     server: Server,
     client: Client,
     connection: Option<MultiplexedConnection>,
@@ -364,16 +364,16 @@ pub struct Link {
 
 impl Link {
     /// "host:port", or the path of a socket.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
     }
 
-    pub fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
     /// Sends a request to the node that has its key, and waits so long for the reply.
-    pub async fn ask(&mut self, request: &Cmd, limit: Duration) -> Result<Value, RedisError> {
+    pub(crate) async fn ask(&mut self, request: &Cmd, limit: Duration) -> Result<Value, RedisError> {
         self.leave_old_primary().await?;
         for _ in 0..HOPS {
             let error = match self.once(request, limit).await {
@@ -395,7 +395,7 @@ impl Link {
     }
 
     /// The same for one that may be sent twice: once more if the reply was lost, or was true only for the moment.
-    pub async fn ask_again(&mut self, request: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn ask_again(&mut self, request: &Cmd) -> Result<Value, RedisError> {
         match self.ask(request, REPLY).await {
             Err(error) if is_passing(&error) => self.ask(request, REPLY).await,
             reply => reply,
@@ -411,7 +411,11 @@ impl Link {
 
     /// Sends requests to this server one after the other without waiting in between, and waits so long for all replies.
     /// A refused one has its error among them.
-    pub async fn many(&mut self, requests: &Pipeline, limit: Duration) -> Result<Vec<Value>, RedisError> {
+    pub(crate) async fn many(
+        &mut self,
+        requests: &Pipeline,
+        limit: Duration,
+    ) -> Result<Vec<Value>, RedisError> {
         let connection = self.connection().await?;
         let replies = connection.send_packed_commands(requests, 0, requests.len());
         let replies = timeout(limit, replies).await.unwrap_or_else(|_| Err(no_reply()));
@@ -438,7 +442,7 @@ impl Link {
 
     /// Sends a request to this server, wherever its key is. A connection that is broken, or leads to a replica, is given up;
     /// the next request looks for the primary again.
-    pub async fn once(&mut self, request: &Cmd, limit: Duration) -> Result<Value, RedisError> {
+    pub(crate) async fn once(&mut self, request: &Cmd, limit: Duration) -> Result<Value, RedisError> {
         let connection = self.connection().await?;
         let reply =
             timeout(limit, connection.send_packed_command(request)).await.unwrap_or_else(|_| Err(no_reply()));
@@ -454,7 +458,7 @@ impl Link {
 }
 
 /// There was no reply.
-pub fn is_broken(error: &RedisError) -> bool {
+pub(crate) fn is_broken(error: &RedisError) -> bool {
     // The client library counts a wrong password as broken, too.
     error.kind() != ErrorKind::AuthenticationFailed
         && (error.is_io_error()
@@ -473,7 +477,7 @@ fn no_reply() -> RedisError {
 }
 
 /// For the user: why there is no connection.
-pub fn no_server(error: RedisError) -> Failure {
+pub(crate) fn no_server(error: RedisError) -> Failure {
     let failure = Failure::from(error);
     match failure.exit {
         Exit::USAGE => Failure::new(Exit::NO_SERVER, failure.text),

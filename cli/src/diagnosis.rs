@@ -12,7 +12,7 @@ const NAMES: usize = 5;
 const ENOUGH: i64 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Locks can be lost or stuck: mend it.
     Fault,
     /// A choice that has a price for locks.
@@ -23,7 +23,7 @@ pub enum Level {
 }
 
 impl Level {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Fault => "fault",
             Self::Note => "note",
@@ -34,7 +34,7 @@ impl Level {
 }
 
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     pub level: Level,
     pub check: &'static str,
     pub server: String,
@@ -45,7 +45,7 @@ pub struct Finding {
 
 /// What is known of one server.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub(crate) struct Facts {
     pub address: String,
     /// `None` where it was not to be read.
     pub info: Option<HashMap<String, String>>,
@@ -89,7 +89,7 @@ impl Facts {
 }
 
 /// The settings that are asked for.
-pub const SETTINGS: [&str; 19] = [
+pub(crate) const SETTINGS: [&str; 19] = [
     "maxmemory",
     "maxmemory-policy",
     "appendonly",
@@ -112,7 +112,7 @@ pub const SETTINGS: [&str; 19] = [
 ];
 
 /// Judges all servers, the most urgent findings first. What is in order is among them.
-pub fn examine(servers: &[Facts]) -> Vec<Finding> {
+pub(crate) fn examine(servers: &[Facts]) -> Vec<Finding> {
     let mut found = Vec::new();
     for facts in servers {
         let mut judge = Judge { facts, found: &mut found };

@@ -42,7 +42,7 @@ impl From<Exit> for ExitCode {
 
 /// The end of the program without what was asked for: a line for the user, and the code.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     pub exit: Exit,
     pub text: String,
 }
@@ -50,15 +50,15 @@ pub struct Failure {
 /// Options that are spans of time.
 const TIMES: [&str; 4] = ["--lease", "--max-hold", "--min-hold", "--tied"];
 
-pub type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
-    pub fn new(exit: Exit, text: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self { exit, text: text.into() }
     }
 
     /// The same failure in the words of the command line, where the server speaks of a word of its own: pairs of both.
-    pub fn naming(self, options: &[(&str, &str)]) -> Self {
+    pub(crate) fn naming(self, options: &[(&str, &str)]) -> Self {
         let about = self.text.strip_prefix("BADARG ").unwrap_or_default();
         let Some((_, option)) = options
             .iter()
@@ -79,7 +79,7 @@ impl Failure {
         Self::new(self.exit, text)
     }
 
-    pub fn usage(text: impl Into<String>) -> Self {
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::new(Exit::USAGE, text)
     }
 }
@@ -132,7 +132,7 @@ impl From<fencelock::Error> for Failure {
 }
 
 /// For what fails on this machine.
-pub trait OrSystem<T> {
+pub(crate) trait OrSystem<T> {
     fn or_system(self, doing: &str) -> Outcome<T>;
 }
 

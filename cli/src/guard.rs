@@ -19,7 +19,7 @@ use crate::child::unstopped;
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
 
 /// The word on the command line that makes a process a guard.
-pub const WORD: &str = "__guard";
+pub(crate) const WORD: &str = "__guard";
 /// What is said when there is nothing to guard any more.
 const DONE: &[u8] = b"done";
 /// Far away, for a command that may live on whatever happens to the lock.
@@ -27,17 +27,17 @@ const NEVER: Moment = Moment(u64::MAX / 2_000_000);
 
 /// When the command is to be asked to end, and when it is ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub(crate) struct Order {
     pub term: Moment,
     pub kill: Moment,
 }
 
 impl Order {
-    pub const NONE: Self = Self { term: NEVER, kill: NEVER };
+    pub(crate) const NONE: Self = Self { term: NEVER, kill: NEVER };
 }
 
 /// The guard as its ward sees it.
-pub struct Guard {
+pub(crate) struct Guard {
     process: Child,
     pipe: PipeWriter,
     group: Pid,
@@ -45,26 +45,26 @@ pub struct Guard {
 }
 
 impl Guard {
-    pub fn start() -> Outcome<Self> {
+    pub(crate) fn start() -> Outcome<Self> {
         let (group, order) = (Pid::from_raw(0), Order::NONE);
         let (process, pipe) = spawn(group, order)?;
         Ok(Self { process, pipe, group, order })
     }
 
     /// From now on it watches over this group of processes.
-    pub fn watch(&mut self, group: Pid, order: Order) {
+    pub(crate) fn watch(&mut self, group: Pid, order: Order) {
         self.group = group;
         self.say(order);
     }
 
-    pub fn say(&mut self, order: Order) {
+    pub(crate) fn say(&mut self, order: Order) {
         self.order = order;
         // If it is gone we are told by a signal, and start another.
         let _ = self.pipe.write_all(&line(self.group, order));
     }
 
     /// Starts another one if this one has ended.
-    pub fn look(&mut self) -> Outcome<()> {
+    pub(crate) fn look(&mut self) -> Outcome<()> {
         if !matches!(self.process.try_wait(), Ok(None)) {
             (self.process, self.pipe) = spawn(self.group, self.order)?;
         }
@@ -72,7 +72,7 @@ impl Guard {
     }
 
     /// Whether it has asked the command to end by now.
-    pub fn has_ended_it(&self) -> bool {
+    pub(crate) fn has_ended_it(&self) -> bool {
         self.order.term.left().is_zero()
     }
 }
@@ -100,7 +100,7 @@ fn line(group: Pid, order: Order) -> Vec<u8> {
 }
 
 /// What the guard does.
-pub fn run() -> Outcome<Exit> {
+pub(crate) fn run() -> Outcome<Exit> {
     SigSet::all().thread_block().or_system("block signals")?;
     let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::empty()).or_system("set a timer")?;
     // Not by the buffer of standard input: what lies there no poll knows of.
@@ -160,7 +160,7 @@ fn read(line: &[u8]) -> Outcome<(Option<Pid>, Order)> {
 }
 
 /// Sends a signal to all of them. One that is stopped goes on, to hear of it.
-pub fn end(group: Pid, signal: Signal) {
+pub(crate) fn end(group: Pid, signal: Signal) {
     let _ = killpg(group, signal);
     let _ = killpg(group, Signal::SIGCONT);
 }

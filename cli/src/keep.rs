@@ -14,14 +14,14 @@ use crate::print::{bytes, line};
 use crate::time::ms;
 
 /// How long to try to give the lock back; then its lease ends it.
-pub const RELEASE: Duration = Duration::from_secs(2);
+pub(crate) const RELEASE: Duration = Duration::from_secs(2);
 
 /// How long to pause between two questions that are not answered.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// What whoever is to renew and release a lock has to know, or several locks that were granted together.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     pub keys: Vec<Name>,
     pub owner: Name,
     pub fence: i64,
@@ -29,7 +29,7 @@ pub struct Grant {
 
 impl Grant {
     /// Prints it. If that cannot be written nobody ever would give the lock back: see [`given_back`].
-    pub fn tell(&self, until: Moment, as_json: bool) -> Outcome<()> {
+    pub(crate) fn tell(&self, until: Moment, as_json: bool) -> Outcome<()> {
         if as_json {
             let keys: Vec<_> = self.keys.iter().map(Name::json).collect();
             let deadline = deadline_unix_ms(until);
@@ -47,7 +47,7 @@ impl Grant {
 }
 
 /// When the hold ends if nobody renews it, by the wall clock.
-pub fn deadline_unix_ms(until: Moment) -> u64 {
+pub(crate) fn deadline_unix_ms(until: Moment) -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     ms(now + until.left())
 }
@@ -62,7 +62,7 @@ async fn look(lock: &Lock) -> bool {
 }
 
 /// Gives the lock back that could not be told of, and says so.
-pub async fn given_back<T>(unsaid: Failure, release: impl Future<Output = Outcome<T>>) -> Failure {
+pub(crate) async fn given_back<T>(unsaid: Failure, release: impl Future<Output = Outcome<T>>) -> Failure {
     let what = if unsaid.text.is_empty() { "cannot write the output: nobody reads it" } else { &unsaid.text };
     let end = match timeout(RELEASE, release).await {
         Ok(Ok(_)) => "the lock is given back".to_owned(),
@@ -75,7 +75,7 @@ pub async fn given_back<T>(unsaid: Failure, release: impl Future<Output = Outcom
 }
 
 /// A hold that the library keeps.
-pub struct Held {
+pub(crate) struct Held {
     pub grant: Grant,
     lock: Lock,
     locks: Locks,
@@ -85,22 +85,22 @@ pub struct Held {
 }
 
 impl Held {
-    pub fn new(keys: Vec<Name>, owner: Name, lock: Lock, locks: Locks) -> Self {
+    pub(crate) fn new(keys: Vec<Name>, owner: Name, lock: Lock, locks: Locks) -> Self {
         let grant = Grant { keys, owner, fence: lock.fence() };
         Self { grant, lock, locks, lookout: None, is_alarmed: false }
     }
 
     /// Ours until then, counted from before the request that was granted.
-    pub fn until(&self) -> Moment {
+    pub(crate) fn until(&self) -> Moment {
         self.lock.until()
     }
 
     /// Its greatest length ends the hold, and no renewal helps.
-    pub fn is_capped(&self) -> bool {
+    pub(crate) fn is_capped(&self) -> bool {
         self.lock.is_capped()
     }
 
-    pub async fn tell(self, as_json: bool) -> Outcome<Self> {
+    pub(crate) async fn tell(self, as_json: bool) -> Outcome<Self> {
         match self.grant.tell(self.until(), as_json) {
             Ok(()) => Ok(self),
             Err(failure) => Err(given_back(failure, self.release()).await),
@@ -108,13 +108,13 @@ impl Held {
     }
 
     /// Somebody else is to renew it and to give it back.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         self.lock.leave();
     }
 
     /// Waits for the next renewal, or for the loss: why it has ended, in the words of the server, or "lease-over" by our own
     /// clock. It may be dropped and called again.
-    pub async fn news(&mut self, server: &Server) -> Option<String> {
+    pub(crate) async fn news(&mut self, server: &Server) -> Option<String> {
         let lookout = self.lookout.get_or_insert_with(|| Lookout::over(&self.grant, server));
         loop {
             tokio::select! {
@@ -128,7 +128,7 @@ impl Held {
     }
 
     /// After a loss: gives back what is left, where one of several locks was lost.
-    pub async fn give_up(self) {
+    pub(crate) async fn give_up(self) {
         drop(self.lock);
         if self.grant.keys.len() > 1 {
             let _ = timeout(RELEASE, self.locks.close()).await;
@@ -136,7 +136,7 @@ impl Held {
     }
 
     /// Gives it back. Returns why it had ended before, or `None` if it had not.
-    pub async fn release(self) -> Outcome<Option<String>> {
+    pub(crate) async fn release(self) -> Outcome<Option<String>> {
         match self.lock.release().await {
             Ok(()) => Ok(None),
             Err(Error::Lost(reason)) => Ok(Some(reason)),

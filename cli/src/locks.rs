@@ -13,14 +13,14 @@ const ROWS: usize = 1_000;
 
 /// Which locks.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     pub pattern: Option<Vec<u8>>,
     pub owner: Option<Vec<u8>>,
     pub contended: bool,
 }
 
 #[derive(Clone, Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     pub owner: Vec<u8>,
     pub note: Vec<u8>,
     pub permits: i64,
@@ -31,22 +31,22 @@ pub struct Hold {
 }
 
 impl Hold {
-    pub fn fence(&self) -> i64 {
+    pub(crate) fn fence(&self) -> i64 {
         self.fields.number("fence").unwrap_or(0)
     }
 
     /// Where the connection comes from that it is tied to; empty without one.
-    pub fn address(&self) -> Vec<u8> {
+    pub(crate) fn address(&self) -> Vec<u8> {
         self.fields.bytes("client-addr")
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         self.fields.json()
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     pub key: Vec<u8>,
     pub mode: String,
     pub limit: i64,
@@ -77,7 +77,7 @@ impl Lock {
     }
 
     /// What is left of the first hold, or of the cooldown where there is none.
-    pub fn time_left(&self) -> String {
+    pub(crate) fn time_left(&self) -> String {
         match (self.holds.first(), self.cooling_ms()) {
             (Some(hold), _) => left(hold.left_ms),
             (None, Some(ms)) => left(ms),
@@ -91,7 +91,7 @@ impl Lock {
     }
 
     /// "5 s after alice (min-hold)", for each hold that is over and whose permits are in cooldown.
-    pub fn cooldown(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn cooldown(&self) -> impl Iterator<Item = String> {
         self.cooling.iter().map(|cooling| {
             let reason = cooling.text("reason").unwrap_or_default();
             let left = left(cooling.number("left-ms").unwrap_or(0));
@@ -100,11 +100,11 @@ impl Lock {
     }
 
     /// Nobody has it, and nobody wants it.
-    pub fn is_at_rest(&self) -> bool {
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.holds.is_empty() && self.waiting == 0 && self.cooling.is_empty()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         json!({
             "key": name(&self.key),
             "mode": self.mode,
@@ -118,7 +118,7 @@ impl Lock {
 
 /// Somebody in line.
 #[derive(Clone, Debug)]
-pub struct Waiter {
+pub(crate) struct Waiter {
     pub owner: Vec<u8>,
     pub note: Vec<u8>,
     pub mode: String,
@@ -134,13 +134,13 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         self.fields.json()
     }
 }
 
 /// The names of the locks of one server.
-pub async fn names(link: &mut Link, filter: &Filter) -> Result<Vec<Vec<u8>>, RedisError> {
+pub(crate) async fn names(link: &mut Link, filter: &Filter) -> Result<Vec<Vec<u8>>, RedisError> {
     let mut cursor = b"0".to_vec();
     let mut names = Vec::new();
     loop {
@@ -166,7 +166,7 @@ pub async fn names(link: &mut Link, filter: &Filter) -> Result<Vec<Vec<u8>>, Red
 }
 
 /// The locks with these names on one server. What is no lock any more, or on another node by now, is left out.
-pub async fn read(link: &mut Link, keys: &[Vec<u8>]) -> Result<Vec<Lock>, RedisError> {
+pub(crate) async fn read(link: &mut Link, keys: &[Vec<u8>]) -> Result<Vec<Lock>, RedisError> {
     let mut locks = Vec::with_capacity(keys.len());
     for page in keys.chunks(PAGE) {
         let mut requests = pipe();
@@ -185,12 +185,12 @@ pub async fn read(link: &mut Link, keys: &[Vec<u8>]) -> Result<Vec<Lock>, RedisE
 }
 
 /// One lock, wherever it is.
-pub async fn one(link: &mut Link, key: &[u8]) -> Result<Lock, RedisError> {
+pub(crate) async fn one(link: &mut Link, key: &[u8]) -> Result<Lock, RedisError> {
     Lock::of(key, link.ask(cmd("LOCK.INFO").arg(key), REPLY).await?)
 }
 
 /// Who waits for a lock, the next one first, and no more than so many.
-pub async fn line(link: &mut Link, key: &[u8], most: usize) -> Result<Vec<Waiter>, RedisError> {
+pub(crate) async fn line(link: &mut Link, key: &[u8], most: usize) -> Result<Vec<Waiter>, RedisError> {
     let mut line: Vec<Waiter> = Vec::new();
     while line.len() < most {
         let mut request = cmd("LOCK.WAITERS");
@@ -227,7 +227,7 @@ pub async fn line(link: &mut Link, key: &[u8], most: usize) -> Result<Vec<Waiter
 
 /// A lock with one holder, for tests.
 #[cfg(test)]
-pub fn of_texts(key: &[u8], owner: &str, waiting: i64) -> Lock {
+pub(crate) fn of_texts(key: &[u8], owner: &str, waiting: i64) -> Lock {
     let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
     let hold = Value::Array(vec![text("owner"), text(owner), text("left-ms"), Value::Int(30_000)]);
     let fields = [text("mode"), text("exclusive"), text("holds"), Value::Array(vec![hold])];
@@ -236,12 +236,12 @@ pub fn of_texts(key: &[u8], owner: &str, waiting: i64) -> Lock {
 }
 
 /// A word of the command line as bytes: names need not be UTF-8.
-pub fn word(word: &std::ffi::OsStr) -> Vec<u8> {
+pub(crate) fn word(word: &std::ffi::OsStr) -> Vec<u8> {
     std::os::unix::ffi::OsStrExt::as_bytes(word).to_vec()
 }
 
 /// "2 s", or "for ever" for -1.
-pub fn left(ms: i64) -> String {
+pub(crate) fn left(ms: i64) -> String {
     if ms < 0 {
         "for ever".to_owned()
     } else {
@@ -250,7 +250,7 @@ pub fn left(ms: i64) -> String {
 }
 
 /// "alice", or "alice +2" for three.
-pub fn holders(lock: &Lock) -> String {
+pub(crate) fn holders(lock: &Lock) -> String {
     let Some(first) = lock.holds.first() else { return String::new() };
     let first = crate::print::shown(&first.owner);
     match lock.holds.len() {

@@ -18,14 +18,14 @@ const SLICE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// It ends with the value.
-pub struct Lookout {
+pub(crate) struct Lookout {
     alarms: mpsc::Receiver<()>,
     _tasks: JoinSet<()>,
 }
 
 impl Lookout {
     /// Each lock has a connection of its own, as the request for it waits there.
-    pub fn over(grant: &Grant, server: &Server) -> Self {
+    pub(crate) fn over(grant: &Grant, server: &Server) -> Self {
         let (alarm, alarms) = mpsc::channel(1);
         let mut tasks = JoinSet::new();
         for key in &grant.keys {
@@ -51,7 +51,7 @@ impl Lookout {
     }
 
     /// Waits until the hold may be lost.
-    pub async fn alarm(&mut self) {
+    pub(crate) async fn alarm(&mut self) {
         if self.alarms.recv().await.is_none() {
             std::future::pending().await
         }

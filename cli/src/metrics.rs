@@ -9,7 +9,7 @@ use crate::print::safe;
 const LONGEST_NAME: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -33,11 +33,11 @@ struct Family {
 
 /// All figures of all servers. Those of one name stand together.
 #[derive(Default)]
-pub struct Page(BTreeMap<String, Family>);
+pub(crate) struct Page(BTreeMap<String, Family>);
 
 impl Page {
     /// Adds a sample. `suffix` is that of a part of a histogram.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         (name, kind, help): (&str, Kind, &'static str),
         suffix: &str,
@@ -52,7 +52,7 @@ impl Page {
         family.samples.push(format!("{name}{suffix}{labels} {value}\n"));
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         for (name, family) in &self.0 {
             text.push_str(&format!("# HELP {name} {}\n# TYPE {name} {}\n", family.help, family.kind.word()));
@@ -67,12 +67,12 @@ fn escaped(value: &str) -> String {
 }
 
 /// A name of a user as the value of a label.
-pub fn label(bytes: &[u8]) -> String {
+pub(crate) fn label(bytes: &[u8]) -> String {
     safe(bytes).chars().take(LONGEST_NAME).collect()
 }
 
 /// What a figure of INFO means, by its name there.
-pub fn help(field: &str) -> &'static str {
+pub(crate) fn help(field: &str) -> &'static str {
     match field {
         "lock_held" => "Locks that are held or in cooldown.",
         "lock_latches" => "Latches.",

@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, TryMapValueParser, TypedValueParser, Va
 use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(Vec<u8>);
+pub(crate) struct Name(Vec<u8>);
 
 impl Name {
     fn read(word: OsString) -> Result<Self, &'static str> {
@@ -20,11 +20,11 @@ impl Name {
         }
     }
 
-    pub fn as_word(&self) -> &OsStr {
+    pub(crate) fn as_word(&self) -> &OsStr {
         OsStr::from_bytes(&self.0)
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         crate::reply::name(&self.0)
     }
 }

@@ -3,12 +3,12 @@
 use nix::unistd::Pid;
 
 /// Makes one up for this process.
-pub fn name_for(process: Pid) -> String {
+pub(crate) fn name_for(process: Pid) -> String {
     fencelock::owner_of(process.as_raw().unsigned_abs())
 }
 
 /// "host:pid" of a name that was made up so; any other as it is.
-pub fn short(owner: &str) -> &str {
+pub(crate) fn short(owner: &str) -> &str {
     match owner.rsplit_once(':') {
         Some((name, random)) if random.len() == 16 && random.bytes().all(|b| b.is_ascii_hexdigit()) => name,
         _ => owner,

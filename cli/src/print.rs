@@ -8,17 +8,17 @@ use terminal_size::terminal_size_of;
 use crate::exit::{Exit, Failure, OrSystem, Outcome};
 
 /// One line on standard error. Nobody is there to be told of a failure to write it.
-pub fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "redis-lock: {}", safe(text.as_bytes()));
 }
 
 /// Prints a line.
-pub fn line(text: &str) -> Outcome<()> {
+pub(crate) fn line(text: &str) -> Outcome<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
 /// Prints bytes as they are. Who has closed the pipe wants no more: that ends us without a word, as it ends others.
-pub fn bytes(bytes: &[u8]) -> Outcome<()> {
+pub(crate) fn bytes(bytes: &[u8]) -> Outcome<()> {
     let mut out = std::io::stdout();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
@@ -29,12 +29,12 @@ pub fn bytes(bytes: &[u8]) -> Outcome<()> {
 }
 
 /// Whether somebody looks at standard error.
-pub fn is_watched() -> bool {
+pub(crate) fn is_watched() -> bool {
     std::io::stderr().is_terminal()
 }
 
 /// Puts this text in place of the last one, on one line of standard error, cut off at the edge of the screen.
-pub fn live(text: &str) {
+pub(crate) fn live(text: &str) {
     let columns = terminal_size_of(std::io::stderr()).map_or(usize::MAX, |(columns, _)| columns.0.into());
     // The terminal shows ^C behind it, which must not begin another line.
     let text: String = safe(text.as_bytes()).chars().take(columns.saturating_sub(3)).collect();
@@ -43,12 +43,12 @@ pub fn live(text: &str) {
 
 /// A name, a note or another text of users for the eyes, such that it can be typed back between `$'` and `'` in a shell: what
 /// could steer a terminal and what is no UTF-8 is escaped, and so is a backslash.
-pub fn shown(bytes: &[u8]) -> String {
+pub(crate) fn shown(bytes: &[u8]) -> String {
     escaped(bytes, true)
 }
 
 /// A line that names may stand in, which are escaped already: what could steer a terminal is escaped.
-pub fn safe(line: &[u8]) -> String {
+pub(crate) fn safe(line: &[u8]) -> String {
     escaped(line, false)
 }
 
@@ -74,22 +74,22 @@ fn escaped(bytes: &[u8], backslash: bool) -> String {
 }
 
 /// Rows with names for their columns. An empty cell is a dash.
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         Self { rows: vec![names.iter().map(|name| name.to_uppercase()).collect()] }
     }
 
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         let dash = |cell: String| if cell.is_empty() { "-".to_owned() } else { cell };
         self.rows.push(cells.into_iter().map(dash).collect());
     }
 
     /// The lines, with no end of line behind the last.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let width =
             |at: usize| self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
         let widths: Vec<usize> =

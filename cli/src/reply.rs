@@ -7,10 +7,10 @@ use crate::print::{safe, shown};
 
 /// The fields of a map.
 #[derive(Clone, Debug, Default)]
-pub struct Fields(Vec<(String, Value)>);
+pub(crate) struct Fields(Vec<(String, Value)>);
 
 impl Fields {
-    pub fn of(value: Value) -> Outcome<Self> {
+    pub(crate) fn of(value: Value) -> Outcome<Self> {
         match value {
             Value::Map(pairs) => {
                 Ok(Self(pairs.into_iter().map(|(name, value)| (text(&name), value)).collect()))
@@ -29,22 +29,22 @@ impl Fields {
         }
     }
 
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 
     /// Names and simple values, and arrays of these; what is more has to be asked for by name.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::Value::Object(self.0.iter().map(|(name, value)| (name.clone(), json(value))).collect())
     }
 
     /// Returns no bytes if there is no such field.
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.get(name).map(bytes).unwrap_or_default()
     }
 
     /// The names in a field that is an array of names.
-    pub fn list(&self, name: &str) -> Vec<Vec<u8>> {
+    pub(crate) fn list(&self, name: &str) -> Vec<Vec<u8>> {
         match self.get(name) {
             Some(Value::Array(items)) => items.iter().map(bytes).collect(),
             _ => Vec::new(),
@@ -52,17 +52,17 @@ impl Fields {
     }
 
     /// The fields of a field that is a map.
-    pub fn map(&self, name: &str) -> Self {
+    pub(crate) fn map(&self, name: &str) -> Self {
         self.get(name).and_then(|value| Self::of(value.clone()).ok()).unwrap_or_default()
     }
 
     /// All fields, as text.
-    pub fn texts(self) -> std::collections::HashMap<String, String> {
+    pub(crate) fn texts(self) -> std::collections::HashMap<String, String> {
         self.0.into_iter().map(|(name, value)| (name, text(&value))).collect()
     }
 
     /// All that are numbers.
-    pub fn numbers(&self) -> impl Iterator<Item = (&str, i64)> {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = (&str, i64)> {
         self.0.iter().filter_map(|(name, value)| match value {
             Value::Int(number) => Some((name.as_str(), *number)),
             _ => None,
@@ -70,21 +70,21 @@ impl Fields {
     }
 
     /// Numbers by numbers.
-    pub fn by_number(&self) -> Vec<(i64, i64)> {
+    pub(crate) fn by_number(&self) -> Vec<(i64, i64)> {
         self.numbers().filter_map(|(name, count)| Some((name.parse().ok()?, count))).collect()
     }
 
     /// Returns `None` if there is no such field, or nil in it.
-    pub fn text(&self, name: &str) -> Option<String> {
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| **value != Value::Nil).map(text)
     }
 
     /// The same of a user, for people.
-    pub fn shown(&self, name: &str) -> Option<String> {
+    pub(crate) fn shown(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| **value != Value::Nil).map(|value| shown(&bytes(value)))
     }
 
-    pub fn number(&self, name: &str) -> Option<i64> {
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
         match self.get(name) {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
@@ -92,7 +92,7 @@ impl Fields {
     }
 
     /// The maps in a field that is an array of maps.
-    pub fn maps(&self, name: &str) -> Vec<Self> {
+    pub(crate) fn maps(&self, name: &str) -> Vec<Self> {
         match self.get(name) {
             Some(Value::Array(items)) => {
                 items.iter().filter_map(|item| Self::of(item.clone()).ok()).collect()
@@ -103,7 +103,7 @@ impl Fields {
 }
 
 /// Any reply as text. Bytes that are no UTF-8 are replaced: for people only.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         Value::SimpleString(text) => text.clone(),
@@ -116,7 +116,7 @@ pub fn text(value: &Value) -> String {
 }
 
 /// Any reply as bytes, as the user gave them.
-pub fn bytes(value: &Value) -> Vec<u8> {
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::BulkString(bytes) => bytes.clone(),
         other => text(other).into_bytes(),
@@ -124,7 +124,7 @@ pub fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// A name in JSON: itself, and where it is no UTF-8 with `\xNN` for what is none.
-pub fn name(bytes: &[u8]) -> serde_json::Value {
+pub(crate) fn name(bytes: &[u8]) -> serde_json::Value {
     String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| safe(bytes)).into()
 }
 

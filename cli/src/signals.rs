@@ -7,13 +7,13 @@ use tokio::sync::mpsc;
 use crate::exit::{OrSystem, Outcome};
 
 /// Those that end a wait or a hold.
-pub const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+pub(crate) const ENDING: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
-pub struct Signals(mpsc::UnboundedReceiver<Signal>);
+pub(crate) struct Signals(mpsc::UnboundedReceiver<Signal>);
 
 impl Signals {
     /// Listens to these. One that our parent had us ignore, as nohup does, stays ignored.
-    pub fn listen(to: &[Signal]) -> Outcome<Self> {
+    pub(crate) fn listen(to: &[Signal]) -> Outcome<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let ignored = ignored();
         for signal_ in to.iter().copied().filter(|signal| ignored & (1 << (*signal as u32 - 1)) == 0) {
@@ -28,7 +28,7 @@ impl Signals {
         Ok(Self(receiver))
     }
 
-    pub async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         match self.0.recv().await {
             Some(signal) => signal,
             None => std::future::pending().await,
@@ -36,7 +36,7 @@ impl Signals {
     }
 
     /// The next of those that end a wait or a hold.
-    pub async fn ending(&mut self) -> Signal {
+    pub(crate) async fn ending(&mut self) -> Signal {
         loop {
             match self.next().await {
                 signal if ENDING.contains(&signal) => return signal,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads "500ms", "30s", "2m", "1h", "1d"; a number alone counts seconds, and may have a fraction, as in flock's `-w`.
-pub fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let second = match unit {
@@ -19,19 +19,19 @@ pub fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// The same for what must not be zero.
-pub fn some_span(text: &str) -> Result<Duration, String> {
+pub(crate) fn some_span(text: &str) -> Result<Duration, String> {
     match span(text)? {
         span if span < Duration::from_millis(1) => Err("must be 1ms or more".to_owned()),
         span => Ok(span),
     }
 }
 
-pub fn ms(span: Duration) -> u64 {
+pub(crate) fn ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// "12 s", "3 min", "2 h": short, for a line that people read.
-pub fn for_people(ms: i64) -> String {
+pub(crate) fn for_people(ms: i64) -> String {
     let (count, unit) = match ms {
         ..1_000 => (ms, "ms"),
         1_000..120_000 => (ms / 1_000, "s"),

@@ -18,7 +18,7 @@ const LEAP: usize = 20;
 
 /// A lock in the list; what is known of it comes later where there are very many.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub node: usize,
     pub key: Vec<u8>,
     pub lock: Option<Lock>,
@@ -32,7 +32,7 @@ impl Listed {
 
 /// What was asked of the servers at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Sample {
+pub(crate) struct Sample {
     pub locks: Vec<Listed>,
     /// The key of a lock, and who waits for it.
     pub line: Option<(Vec<u8>, Vec<Waiter>)>,
@@ -41,7 +41,7 @@ pub struct Sample {
 
 /// What the keys want done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     Nothing,
     Quit,
     /// Other locks are to be looked at: the filter, the choice, or what is in sight has changed.
@@ -65,7 +65,7 @@ enum Prompt {
 }
 
 #[derive(Default)]
-pub struct View {
+pub(crate) struct View {
     pub server: String,
     sample: Sample,
     /// The newest sample, while the screen is paused.
@@ -80,12 +80,12 @@ pub struct View {
 }
 
 impl View {
-    pub fn new(server: String, filter: Option<String>) -> Self {
+    pub(crate) fn new(server: String, filter: Option<String>) -> Self {
         Self { server, filter: filter.unwrap_or_default(), height: 1, ..Self::default() }
     }
 
     /// The pattern of the filter: a text alone may stand anywhere in a name.
-    pub fn pattern(&self) -> Option<Vec<u8>> {
+    pub(crate) fn pattern(&self) -> Option<Vec<u8>> {
         if self.filter.is_empty() {
             return None;
         }
@@ -94,12 +94,12 @@ impl View {
         Some(pattern.into_bytes())
     }
 
-    pub fn say(&mut self, message: String) {
+    pub(crate) fn say(&mut self, message: String) {
         self.message = message;
     }
 
     /// The locks on the screen, and the chosen one: these must be known in full.
-    pub fn in_sight(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn in_sight(&self) -> Vec<Vec<u8>> {
         self.sample
             .locks
             .iter()
@@ -109,12 +109,12 @@ impl View {
             .collect()
     }
 
-    pub fn chosen(&self) -> Option<&Listed> {
+    pub(crate) fn chosen(&self) -> Option<&Listed> {
         self.sample.locks.get(self.chosen)
     }
 
     /// Takes a new sample: the longest lines first. The choice stays on its lock.
-    pub fn take(&mut self, mut sample: Sample) {
+    pub(crate) fn take(&mut self, mut sample: Sample) {
         if self.is_paused {
             self.newest = Some(sample);
             return;
@@ -141,7 +141,7 @@ impl View {
         self.first = self.first.min(self.chosen).max((self.chosen + 1).saturating_sub(self.height));
     }
 
-    pub fn press(&mut self, key: KeyEvent) -> Wish {
+    pub(crate) fn press(&mut self, key: KeyEvent) -> Wish {
         if key.modifiers.contains(KeyModifiers::CONTROL) && matches!(key.code, KeyCode::Char('c' | 'd')) {
             return Wish::Quit;
         }
@@ -229,7 +229,7 @@ impl View {
         }
     }
 
-    pub fn draw(&mut self, frame: &mut Frame) {
+    pub(crate) fn draw(&mut self, frame: &mut Frame) {
         let [head, list, detail, foot] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Min(2),

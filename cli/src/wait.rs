@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How a lock is held; by one alone if nothing is said.
 #[derive(Args, Clone, Debug)]
-pub struct Mode {
+pub(crate) struct Mode {
     /// Share the lock with others who say so too
     #[arg(short, long)]
     shared: bool,
@@ -41,7 +41,7 @@ pub struct Mode {
 }
 
 impl Mode {
-    pub fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.shared {
             words.push("SHARED".to_owned());
@@ -59,7 +59,7 @@ impl Mode {
 
 /// What is wanted: the arguments that `run`, `acquire` and `hold` share.
 #[derive(Args, Clone, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The lock
     pub key: Name,
     /// More locks, all or none; in a cluster they need the same {tag}
@@ -97,7 +97,7 @@ pub struct Wanted {
 }
 
 /// Waits for what is wanted, until a signal. The library renews it from then on.
-pub async fn acquire(
+pub(crate) async fn acquire(
     server: &Server,
     wanted: &Wanted,
     tied: Option<Duration>,

@@ -10,18 +10,18 @@ use crate::locks::{self, Filter, Lock, Waiter};
 
 /// A lock, and those who wait for it, the next one first.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     pub lock: Lock,
     pub waiters: Vec<Waiter>,
 }
 
 /// All locks that somebody waits for.
 #[derive(Clone, Debug, Default)]
-pub struct Waits(pub BTreeMap<Vec<u8>, Line>);
+pub(crate) struct Waits(pub BTreeMap<Vec<u8>, Line>);
 
 impl Waits {
     /// Asks all nodes. Of each line so many are looked at.
-    pub async fn ask(server: &Server, pattern: Option<Vec<u8>>, most: usize) -> Outcome<Self> {
+    pub(crate) async fn ask(server: &Server, pattern: Option<Vec<u8>>, most: usize) -> Outcome<Self> {
         let mut waits = Self::default();
         let filter = Filter { pattern, owner: None, contended: true };
         for mut node in server.nodes().await? {
@@ -39,7 +39,7 @@ impl Waits {
     }
 
     /// All waits of an owner.
-    pub fn of<'a>(&'a self, owner: &'a [u8]) -> impl Iterator<Item = (&'a Line, usize, &'a Waiter)> {
+    pub(crate) fn of<'a>(&'a self, owner: &'a [u8]) -> impl Iterator<Item = (&'a Line, usize, &'a Waiter)> {
         self.0.values().flat_map(move |line| {
             let waiters = line.waiters.iter().enumerate();
             waiters
@@ -50,7 +50,7 @@ impl Waits {
 
     /// Whom these owners wait for in the end: those that hold something in the way and wait for nothing themselves.
     /// Empty if they wait for each other in a circle.
-    pub fn roots(&self, owner: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub(crate) fn roots(&self, owner: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let (mut roots, mut seen, mut next) = (Vec::new(), HashSet::new(), vec![owner.to_vec()]);
         while let Some(owner) = next.pop() {
             if !seen.insert(owner.clone()) {

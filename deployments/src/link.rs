@@ -111,7 +111,7 @@ impl State {
 
     /// Carries bytes until either side is gone, and tells the other side then, as soon as it tells it anything.
     fn carry(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             if !self.may_pass(way) || to.write_all(&buffer[..count]).is_err() {
                 break;

@@ -61,7 +61,7 @@ impl Route {
                 let is_reached = |node: &SocketAddr| avoided != Some(*node);
                 let another = || {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    nodes.iter().copied().cycle().skip(at % nodes.len()).find(is_reached)
+                    nodes.iter().copied().cycle().skip(at % nodes.len()).take(nodes.len()).find(is_reached)
                 };
                 known.filter(is_reached).or_else(another).unwrap_or(nodes[0])
             }

@@ -60,10 +60,12 @@ impl Switch {
     }
 
     /// From now on nothing that it sends to the others arrives, nor the other way, and nobody is told.
+    #[expect(clippy::unused_self, reason = "there is something to plug in only while there is a switch")]
     pub(crate) fn unplug(&self, port: Port) -> Result<()> {
         ip(&format!("link set port{port} nomaster"))
     }
 
+    #[expect(clippy::unused_self, reason = "there is something to plug in only while there is a switch")]
     pub(crate) fn plug(&self, port: Port) -> Result<()> {
         ip(&format!("link set port{port} master switch"))
     }

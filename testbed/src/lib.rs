@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::Write;
 
+mod ports;
 pub mod process;
 pub mod resp;
 pub mod scan;
@@ -13,9 +14,10 @@ mod setup;
 pub mod stats;
 pub mod wait;
 
+pub use ports::free_port;
 pub use resp::{Connection, Value};
 pub use server::{Server, Stop};
-pub use setup::{binary, free_port, module, Setup};
+pub use setup::{binary, module, Setup};
 pub use wait::wait_until;
 
 /// Says that a case was left out and why, past the test runner, which shows nothing of a test that passes: in the file that

@@ -3,20 +3,16 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ports::free_port;
 use crate::resp::{Connection, Value};
 use crate::server::{parse_info, Server};
-use crate::wait::{poll, wait_for, DEADLINE};
-
-/// Ports to choose from: below the range from which the kernel serves outgoing connections, and low enough that the
-/// cluster bus, 10,000 further up, stays below it too.
-const PORTS: std::ops::Range<u16> = 12_000..22_000;
+use crate::wait::{poll, DEADLINE};
 
 /// How often a start is tried again because somebody else took the port first.
 const PORT_ATTEMPTS: u32 = 20;
@@ -245,18 +241,6 @@ fn ready_connection(port: u16, pid: u32) -> Option<Connection> {
     }
     conn.set_deadline(DEADLINE);
     Some(conn)
-}
-
-/// A port nobody listens on at this moment. Each call in this process gives another one; each process starts elsewhere.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let span = PORTS.end - PORTS.start;
-    let start = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
-    wait_for("a free port", || {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed) % span;
-        let port = PORTS.start + (start + step) % span;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
-    })
 }
 
 /// The program of the server under test.

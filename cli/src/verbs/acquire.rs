@@ -11,7 +11,7 @@ use crate::wait::{self, Wanted};
 
 /// It prints the fence and the owner, which `renew` and `release` want. Nobody renews the lock meanwhile.
 #[derive(Args, Debug)]
-pub struct Acquire {
+pub(crate) struct Acquire {
     #[command(flatten)]
     wanted: Wanted,
     /// JSON instead of "FENCE OWNER"
@@ -20,7 +20,7 @@ pub struct Acquire {
 }
 
 impl Acquire {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         // The process that people look for is the script.
         let owner = owner::name_for(getppid()).into();

@@ -16,7 +16,7 @@ use crate::verbs::info::headline;
 
 /// The next in line has the lock at once. A holder that is still at work does not stop by itself: see that it is dead.
 #[derive(Args, Debug)]
-pub struct Break {
+pub(crate) struct Break {
     /// The lock
     key: Name,
     /// End the hold of this owner alone
@@ -31,7 +31,7 @@ pub struct Break {
 }
 
 impl Break {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let key = &self.key;
         let mut link = server.link().await?;
         let mut owner = self.owner.map(|owner| owner.to_vec());
@@ -74,7 +74,7 @@ impl Break {
 }
 
 /// The lock as it is before something is done to it.
-pub async fn seen(link: &mut Link, key: &[u8]) -> Outcome<Lock> {
+pub(crate) async fn seen(link: &mut Link, key: &[u8]) -> Outcome<Lock> {
     locks::one(link, key).await.map_err(|error| match Failure::from(error) {
         failure if failure.exit == Exit::NO_PERMISSION => Failure::new(
             failure.exit,
@@ -95,13 +95,13 @@ fn holder(lock: &Lock, hold: &Hold) -> String {
 }
 
 /// "alice for 12 s: nightly run"
-pub fn describe(owner: &[u8], held_ms: i64, note: &[u8]) -> String {
+pub(crate) fn describe(owner: &[u8], held_ms: i64, note: &[u8]) -> String {
     let note = if note.is_empty() { String::new() } else { format!(": {}", shown(note)) };
     format!("{} for {}{note}", shown(owner), for_people(held_ms))
 }
 
 /// Ends the holds of this owner, or all. Returns how many.
-pub async fn end(
+pub(crate) async fn end(
     link: &mut Link,
     key: &[u8],
     owner: Option<&[u8]>,

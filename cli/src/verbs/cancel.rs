@@ -13,7 +13,7 @@ use crate::verbs::break_::describe;
 
 /// The owner is told `cancelled`; a hold is left alone.
 #[derive(Args, Debug)]
-pub struct Cancel {
+pub(crate) struct Cancel {
     /// The lock
     key: Name,
     /// Who waits
@@ -24,7 +24,7 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let (key, owner) = (&*self.key, &*self.owner);
         let mut link = server.link().await?;
         if !self.yes {
@@ -52,6 +52,6 @@ fn none(key: &[u8], owner: &[u8]) -> Outcome<Exit> {
 }
 
 /// Returns whether there was a wait to end.
-pub async fn end_wait(link: &mut Link, key: &[u8], owner: &[u8]) -> Result<bool, RedisError> {
+pub(crate) async fn end_wait(link: &mut Link, key: &[u8], owner: &[u8]) -> Result<bool, RedisError> {
     Ok(link.ask(cmd("LOCK.CANCEL").arg(key).arg(owner), REPLY).await? == Value::Int(1))
 }

@@ -8,7 +8,7 @@ use crate::exit::{Exit, Outcome};
 use crate::print::line;
 
 #[derive(Args, Debug)]
-pub struct Completions {
+pub(crate) struct Completions {
     /// For which shell
     shell: Shell,
 }
@@ -19,7 +19,7 @@ const WRONG: &str = "redis__subcmd__lock";
 const RIGHT: &str = "redis__lock";
 
 impl Completions {
-    pub fn run(self) -> Outcome<Exit> {
+    pub(crate) fn run(self) -> Outcome<Exit> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut args::command(), "redis-lock", &mut script);
         line(String::from_utf8_lossy(&script).replace(WRONG, RIGHT).trim_end())?;

@@ -19,7 +19,7 @@ const LOOKED_AT: usize = 10_000;
 
 /// Asks the server, its replicas, and all nodes of a cluster. Exit code 1 if there is a fault.
 #[derive(Args, Debug)]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Show what is in order, too
     #[arg(short, long)]
     all: bool,
@@ -29,7 +29,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut servers = Vec::new();
         for mut primary in server.nodes().await? {
             let mut facts = look(&mut primary).await?;
@@ -76,7 +76,7 @@ impl Doctor {
 }
 
 /// Where the replicas of a primary are, as it says itself.
-pub fn replicas_of(info: &HashMap<String, String>) -> Vec<(String, u16)> {
+pub(crate) fn replicas_of(info: &HashMap<String, String>) -> Vec<(String, u16)> {
     let mut replicas: Vec<_> = (0..)
         .map_while(|n| info.get(&format!("slave{n}")))
         .filter_map(|line| {
@@ -98,7 +98,7 @@ fn allowed(reply: Result<Value, RedisError>) -> Result<Option<Value>, RedisError
 }
 
 /// The lines "name:value" of INFO.
-pub fn figures(info: &str) -> HashMap<String, String> {
+pub(crate) fn figures(info: &str) -> HashMap<String, String> {
     let pairs = info.lines().filter_map(|line| line.split_once(':'));
     pairs.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect()
 }

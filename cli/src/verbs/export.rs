@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One is enough for a primary with its replicas, a Sentinel set, or a whole cluster.
 #[derive(Args, Debug)]
-pub struct Export {
+pub(crate) struct Export {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9122", value_parser = place)]
     listen: String,
@@ -59,7 +59,7 @@ struct Told {
 }
 
 impl Export {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         // A server that is away comes back; a user without rights is a mistake in the way this was started.
         match server.link().await {

@@ -14,7 +14,7 @@ use crate::waits::Waits;
 
 /// All locks that somebody waits for, their holders and those who wait, for `dot`: redis-lock graph | dot -Tsvg
 #[derive(Args, Debug)]
-pub struct Graph {
+pub(crate) struct Graph {
     /// Only names that match, as in KEYS
     pattern: Option<OsString>,
     /// Draw no more than so many of each line
@@ -26,7 +26,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let waits = Waits::ask(server, self.pattern.as_deref().map(word), self.waiters).await?;
         if self.json {
             let lines = waits.0.values().map(|line| {

@@ -16,7 +16,7 @@ use crate::wait::{acquire, Wanted};
 
 /// It prints a line of JSON when it has the lock, and gives it back at SIGHUP, SIGINT, SIGQUIT or SIGTERM.
 #[derive(Args, Debug)]
-pub struct Hold {
+pub(crate) struct Hold {
     #[command(flatten)]
     wanted: Wanted,
     /// The hold ends so long after the connection of this program does
@@ -25,7 +25,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         let owner = owner::name_for(Pid::this()).into();
         let held = acquire(server, &self.wanted, self.tied, owner, &mut signals).await?;

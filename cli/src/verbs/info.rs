@@ -11,7 +11,7 @@ use crate::time::for_people;
 
 /// Who has it, since when and for how long; who waits for it, the next one first.
 #[derive(Args, Debug)]
-pub struct Info {
+pub(crate) struct Info {
     /// The lock
     key: Name,
     /// Show no more than so many of those who wait
@@ -23,7 +23,7 @@ pub struct Info {
 }
 
 impl Info {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let key = &self.key;
         let mut link = server.link().await?;
         let lock = locks::one(&mut link, key).await?;
@@ -54,7 +54,7 @@ impl Info {
 }
 
 /// "door: exclusive, 1 hold, 2 wait"
-pub fn headline(lock: &Lock) -> String {
+pub(crate) fn headline(lock: &Lock) -> String {
     let key = shown(&lock.key);
     let taken: i64 = lock.holds.iter().map(|hold| hold.permits).sum();
     let mode = match (lock.mode.as_str(), lock.limit) {

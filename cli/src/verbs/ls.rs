@@ -14,7 +14,7 @@ use crate::time::for_people;
 
 /// Locks that are held, in cooldown, or waited for: of one server, or of all nodes of a cluster.
 #[derive(Args, Debug)]
-pub struct Ls {
+pub(crate) struct Ls {
     /// Only names that match, as in KEYS
     pattern: Option<OsString>,
     /// Only what this owner holds or waits for
@@ -29,7 +29,7 @@ pub struct Ls {
 }
 
 impl Ls {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let filter = Filter {
             pattern: self.pattern.as_deref().map(word),
             owner: self.owner.map(|owner| owner.to_vec()),

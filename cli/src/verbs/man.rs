@@ -8,13 +8,13 @@ use crate::args;
 use crate::exit::{Exit, OrSystem, Outcome};
 
 #[derive(Args, Debug)]
-pub struct Man {
+pub(crate) struct Man {
     /// Where to put them
     directory: PathBuf,
 }
 
 impl Man {
-    pub fn run(self) -> Outcome<Exit> {
+    pub(crate) fn run(self) -> Outcome<Exit> {
         std::fs::create_dir_all(&self.directory).or_system("make the directory")?;
         clap_mangen::generate_to(args::command(), &self.directory).or_system("write the man pages")?;
         Ok(Exit::OK)

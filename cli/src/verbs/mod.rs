@@ -1,29 +1,29 @@
 //! One file for each verb: what it takes, and what it does.
 
-pub mod acquire;
-pub mod break_;
-pub mod cancel;
-pub mod completions;
-pub mod doctor;
-pub mod export;
-pub mod graph;
-pub mod hold;
-pub mod info;
-pub mod ls;
-pub mod man;
-pub mod release;
-pub mod renew;
-pub mod run;
-pub mod steal;
-pub mod top;
-pub mod watch;
-pub mod why;
+pub(crate) mod acquire;
+pub(crate) mod break_;
+pub(crate) mod cancel;
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod graph;
+pub(crate) mod hold;
+pub(crate) mod info;
+pub(crate) mod ls;
+pub(crate) mod man;
+pub(crate) mod release;
+pub(crate) mod renew;
+pub(crate) mod run;
+pub(crate) mod steal;
+pub(crate) mod top;
+pub(crate) mod watch;
+pub(crate) mod why;
 
 use crate::args::{Cli, Verb};
 use crate::exit::{Exit, OrSystem, Outcome};
 
 /// Does what the command line says.
-pub fn run(cli: Cli) -> Outcome<Exit> {
+pub(crate) fn run(cli: Cli) -> Outcome<Exit> {
     let address = cli.address;
     // One thread: the kernel ends the command of `run` with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().or_system("start")?;

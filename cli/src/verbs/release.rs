@@ -9,7 +9,7 @@ use crate::name::Name;
 use crate::reply::Fields;
 
 #[derive(Args, Debug)]
-pub struct Release {
+pub(crate) struct Release {
     /// The lock
     key: Name,
     /// Who holds it
@@ -20,7 +20,7 @@ pub struct Release {
 }
 
 impl Release {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut request = cmd("LOCK.RELEASE");
         request.arg(&self.key).arg(&self.owner);
         if let Some(fence) = self.fence {
@@ -36,7 +36,7 @@ impl Release {
 }
 
 /// The server's reason why there is no such hold.
-pub fn not_held(key: &Name, owner: &Name, fields: &Fields) -> Failure {
+pub(crate) fn not_held(key: &Name, owner: &Name, fields: &Fields) -> Failure {
     let reason = fields.text("reason").unwrap_or_default();
     Failure::new(Exit::LOST, format!("{key} is not held by {owner}: {reason}"))
 }

@@ -16,7 +16,7 @@ use crate::wait::Mode;
 
 /// It prints how long the lock lasts now, in milliseconds.
 #[derive(Args, Debug)]
-pub struct Renew {
+pub(crate) struct Renew {
     /// The lock
     key: Name,
     /// Who holds it
@@ -32,7 +32,7 @@ pub struct Renew {
 }
 
 impl Renew {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut request = cmd("LOCK.RENEW");
         request.arg(&self.key).arg(&self.owner);
         if let Some(lease) = self.lease {

@@ -35,7 +35,7 @@ const SIGNALS: [Signal; 10] = [
 ];
 
 #[derive(Args, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     #[command(flatten)]
     wanted: Wanted,
     /// The hold ends so long after the connection of this program does
@@ -64,7 +64,7 @@ enum OnLost {
 }
 
 impl Run {
-    pub async fn run(mut self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(mut self, server: &Server) -> Outcome<Exit> {
         if let Some(line) = self.line.take() {
             self.words = vec!["sh".into(), "-c".into(), line];
         }

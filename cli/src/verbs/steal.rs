@@ -22,7 +22,7 @@ use crate::verbs::info::headline;
 
 /// Before all who wait. It prints the fence and the owner, which `renew` and `release` want; nobody renews it meanwhile.
 #[derive(Args, Debug)]
-pub struct Steal {
+pub(crate) struct Steal {
     /// The lock
     key: Name,
     /// Who shall have it; made up of host and process if you say nothing
@@ -43,7 +43,7 @@ pub struct Steal {
 }
 
 impl Steal {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let key = &self.key;
         let owner = self.owner.clone().unwrap_or_else(|| owner::name_for(getppid()).into());
         let mut link = server.link().await?;

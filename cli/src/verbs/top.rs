@@ -32,7 +32,7 @@ const LINE: usize = 6;
 
 /// The longest lines first. Keys: / filter, p pause, b break with a reason, c cancel a wait, q quit.
 #[derive(Args, Debug)]
-pub struct Top {
+pub(crate) struct Top {
     /// Only names that match, as in KEYS
     pattern: Option<OsString>,
     /// How often to look
@@ -49,7 +49,7 @@ struct Wanted {
 }
 
 impl Top {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         let pattern = self.pattern.as_deref().map(word);
         let mut nodes = server.nodes().await?;

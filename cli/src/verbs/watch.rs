@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A line of JSON for each event of a lock or latch, of all nodes of a cluster. Needs notify-keyspace-events with K and d.
 /// What happens while a connection is away is not told; an event `gap` says that there was such a time.
 #[derive(Args, Debug)]
-pub struct Watch {
+pub(crate) struct Watch {
     /// Only names that match, as in KEYS
     pattern: Option<OsString>,
 }
@@ -37,7 +37,7 @@ enum News {
 }
 
 impl Watch {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let mut signals = Signals::listen(&ENDING)?;
         let pattern = self.pattern.as_deref().map_or_else(|| b"*".to_vec(), word);
         let mut is_first = true;

@@ -21,7 +21,7 @@ const DEPTH: usize = 32;
 
 /// Who is in its way, whom those wait for, and so on down to whoever waits for nothing.
 #[derive(Args, Debug)]
-pub struct Why {
+pub(crate) struct Why {
     /// The lock
     key: Name,
     /// Who does not have it
@@ -32,7 +32,7 @@ pub struct Why {
 }
 
 impl Why {
-    pub async fn run(self, server: &Server) -> Outcome<Exit> {
+    pub(crate) async fn run(self, server: &Server) -> Outcome<Exit> {
         let (key, owner) = (&*self.key, &*self.owner);
         let mut link = server.link().await?;
         let lock = locks::one(&mut link, key).await?;

@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::support::{cluster, free_port, text, until, Server};
 
 /// A request on a connection of its own, which waits in line as long as the value lives.
-pub struct Waiting(#[expect(dead_code, reason = "open as long as it waits")] TcpStream);
+pub(crate) struct Waiting(#[expect(dead_code, reason = "open as long as it waits")] TcpStream);
 
-pub fn wait_in_line(server: &Server, key: &str, owner: &str) -> Waiting {
+pub(crate) fn wait_in_line(server: &Server, key: &str, owner: &str) -> Waiting {
     use std::io::Write;
     let before = server.waiting(key);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
@@ -21,7 +21,7 @@ pub fn wait_in_line(server: &Server, key: &str, owner: &str) -> Waiting {
 }
 
 /// alice has door and waits for window, which dave has; bob and carol wait for door.
-pub fn scene(server: &Server) -> Vec<Waiting> {
+pub(crate) fn scene(server: &Server) -> Vec<Waiting> {
     let _: i64 =
         server.ask_words(&["LOCK.ACQUIRE", "door", "alice", "PX", "600000", "NOTE", "nightly \x1b[31mrun"]);
     let _: i64 = server.ask("LOCK.ACQUIRE window dave NOEXPIRE");
@@ -32,7 +32,7 @@ pub fn scene(server: &Server) -> Vec<Waiting> {
 }
 
 #[track_caller]
-pub fn prints(server: &Server, words: &[&str], code: i32) -> String {
+pub(crate) fn prints(server: &Server, words: &[&str], code: i32) -> String {
     let output = server.run(words);
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(code), "{words:?}: {said}{}", text(&output.stderr));
@@ -41,7 +41,7 @@ pub fn prints(server: &Server, words: &[&str], code: i32) -> String {
 }
 
 #[track_caller]
-pub fn json(server: &Server, words: &[&str]) -> Value {
+pub(crate) fn json(server: &Server, words: &[&str]) -> Value {
     serde_json::from_str(&prints(server, words, 0)).unwrap()
 }
 

@@ -12,7 +12,7 @@ use crate::support::{script, text, until, Server};
 use crate::telling::{exporter, page};
 
 /// A shell with the program in its path.
-pub fn shell(server: &Server) -> Command {
+pub(crate) fn shell(server: &Server) -> Command {
     let tools = Path::new(env!("CARGO_BIN_EXE_redis-lock")).parent().unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");

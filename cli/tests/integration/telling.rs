@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 /// The exporter, and where it listens.
-pub fn exporter(server: &Server, words: &[&str]) -> (Tool, String) {
+pub(crate) fn exporter(server: &Server, words: &[&str]) -> (Tool, String) {
     let mut tool = server.start(&[&["export", "--listen", "127.0.0.1:0"][..], words].concat());
     let mut said = String::new();
     BufReader::new(tool.0.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
@@ -30,7 +30,7 @@ fn get(address: &str, path: &str) -> String {
     reply
 }
 
-pub fn page(address: &str) -> String {
+pub(crate) fn page(address: &str) -> String {
     get(address, "/metrics").split_once("\r\n\r\n").unwrap().1.to_owned()
 }
 

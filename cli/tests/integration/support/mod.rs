@@ -1,6 +1,6 @@
 //! Servers of their own for tests, and the program beside them.
 
-pub mod screen;
+pub(crate) mod screen;
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use testbed::Setup;
 
-pub use testbed::wait::{wait_until as until, DEADLINE as PATIENCE};
-pub use testbed::{free_port, skip, Stop};
+pub(crate) use testbed::wait::{wait_until as until, DEADLINE as PATIENCE};
+pub(crate) use testbed::{free_port, skip, Stop};
 
 /// A directory that goes with the value.
-pub struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("redis-lock-cli-{}-{count}", std::process::id()));
@@ -26,13 +26,13 @@ impl Dir {
         Self(path)
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
     /// What a file says, once it says something.
     #[track_caller]
-    pub fn said(&self, name: &str) -> String {
+    pub(crate) fn said(&self, name: &str) -> String {
         let path = self.path(name);
         until(&format!("{name} is written"), || {
             std::fs::read_to_string(&path).is_ok_and(|text| text.ends_with('\n'))
@@ -48,25 +48,25 @@ impl Drop for Dir {
 }
 
 /// A server that ends with the value, and what tests ask it and have the program do there.
-pub struct Server {
+pub(crate) struct Server {
     pub port: u16,
     server: testbed::Server,
 }
 
 impl Server {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(&[])
     }
 
     /// A server with the module and these options.
-    pub fn with(options: &[&str]) -> Self {
+    pub(crate) fn with(options: &[&str]) -> Self {
         let setup = Setup::bare(testbed::binary()).module(&testbed::module());
         setup.words(&["--save", ""]).words(options).start().into()
     }
 
     /// A replica with these options, once it follows.
     #[track_caller]
-    pub fn replica_of(primary: &Self, options: &[&str]) -> Self {
+    pub(crate) fn replica_of(primary: &Self, options: &[&str]) -> Self {
         let port = primary.port.to_string();
         let replica = Self::with(&[options, &["--replicaof", "127.0.0.1", &port]].concat());
         until("the replica follows", || {
@@ -76,17 +76,17 @@ impl Server {
     }
 
     /// A Sentinel with these lines of configuration.
-    pub fn sentinel(lines: &[&str]) -> Self {
+    pub(crate) fn sentinel(lines: &[&str]) -> Self {
         Setup::sentinel(lines).start().into()
     }
 
     /// A server without anything.
-    pub fn bare(options: &[&str]) -> Self {
+    pub(crate) fn bare(options: &[&str]) -> Self {
         Setup::bare(testbed::binary()).words(options).start().into()
     }
 
     /// Returns `None` if the server does not want to start with these options.
-    pub fn try_bare(options: &[&str]) -> Option<Self> {
+    pub(crate) fn try_bare(options: &[&str]) -> Option<Self> {
         Setup::bare(testbed::binary()).words(options).try_start().ok().map(Self::from)
     }
 
@@ -94,65 +94,65 @@ impl Server {
         redis::Client::open(self.url()).unwrap()
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Sends words with a space between each two.
     #[track_caller]
-    pub fn ask<T: redis::FromRedisValue>(&self, words: &str) -> T {
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, words: &str) -> T {
         self.ask_words(&words.split(' ').collect::<Vec<_>>())
     }
 
-    pub fn try_ask<T: redis::FromRedisValue>(&self, words: &str) -> redis::RedisResult<T> {
+    pub(crate) fn try_ask<T: redis::FromRedisValue>(&self, words: &str) -> redis::RedisResult<T> {
         let words: Vec<&str> = words.split(' ').collect();
         redis::cmd(words[0]).arg(&words[1..]).query(&mut self.client().get_connection()?)
     }
 
     #[track_caller]
-    pub fn ask_words<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) fn ask_words<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut request = redis::cmd(words[0]);
         request.arg(&words[1..]);
         request.query(&mut self.client().get_connection().unwrap()).unwrap()
     }
 
     /// A field of LOCK.INFO.
-    pub fn mode(&self, key: &str) -> String {
+    pub(crate) fn mode(&self, key: &str) -> String {
         let info: Vec<redis::Value> = self.ask(&format!("LOCK.INFO {key}"));
         redis::from_redis_value(info[1].clone()).unwrap()
     }
 
     /// How often holds were renewed.
-    pub fn renewed(&self) -> u64 {
+    pub(crate) fn renewed(&self) -> u64 {
         let stats: String = self.ask("INFO lock_stats");
         let figure = stats.lines().find_map(|line| line.strip_prefix("lock_renewed:"));
         figure.unwrap().parse().unwrap()
     }
 
-    pub fn is_held(&self, key: &str) -> bool {
+    pub(crate) fn is_held(&self, key: &str) -> bool {
         !matches!(self.mode(key).as_str(), "free" | "cooling")
     }
 
-    pub fn waiting(&self, key: &str) -> usize {
+    pub(crate) fn waiting(&self, key: &str) -> usize {
         self.ask::<Vec<redis::Value>>(&format!("LOCK.WAITERS {key}")).len()
     }
 
     /// The program with these words, its input closed and its output caught.
-    pub fn tool(&self, words: &[&str]) -> Command {
+    pub(crate) fn tool(&self, words: &[&str]) -> Command {
         let mut command = tool();
         command.env("REDIS_URL", self.url()).args(words);
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
         self.tool(words).output().unwrap()
     }
 
-    pub fn start(&self, words: &[&str]) -> Tool {
+    pub(crate) fn start(&self, words: &[&str]) -> Tool {
         Tool(self.tool(words).spawn().unwrap())
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.server.stop(Stop::Kill);
     }
 }
@@ -171,27 +171,27 @@ impl Deref for Server {
     }
 }
 
-pub fn tool() -> Command {
+pub(crate) fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_redis-lock"));
     command.env_remove("REDIS_URL").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// The program while it runs.
-pub struct Tool(pub Child);
+pub(crate) struct Tool(pub Child);
 
 impl Tool {
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.0.id() as i32)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn end(mut self) -> Output {
+    pub(crate) fn end(mut self) -> Output {
         until("the program ends", || self.0.try_wait().unwrap().is_some());
         let mut output = Output { status: self.0.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
         use std::io::Read;
@@ -201,7 +201,7 @@ impl Tool {
     }
 
     /// Its guard.
-    pub fn guard(&self) -> Option<Pid> {
+    pub(crate) fn guard(&self) -> Option<Pid> {
         children(self.pid()).into_iter().find(|pid| {
             std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|words| words.contains("__guard"))
@@ -216,14 +216,14 @@ impl Drop for Tool {
     }
 }
 
-pub fn children(of: Pid) -> Vec<Pid> {
+pub(crate) fn children(of: Pid) -> Vec<Pid> {
     let path = format!("/proc/{of}/task/{of}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
 }
 
 /// Whether nobody is left at work in a group of processes. Who has ended and was not asked for its code yet does not count.
-pub fn is_gone(group: Pid) -> bool {
+pub(crate) fn is_gone(group: Pid) -> bool {
     let works = |entry: std::fs::DirEntry| {
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
@@ -233,19 +233,19 @@ pub fn is_gone(group: Pid) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().find_map(works).is_none()
 }
 
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A script that a test can run.
-pub fn script(path: &Path, lines: &str) {
+pub(crate) fn script(path: &Path, lines: &str) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::write(path, lines).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Three nodes, with a third of the slots each.
-pub fn cluster() -> [Server; 3] {
+pub(crate) fn cluster() -> [Server; 3] {
     let nodes = [(); 3].map(|()| {
         let bus = free_port().to_string();
         Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
@@ -267,10 +267,10 @@ pub fn cluster() -> [Server; 3] {
 }
 
 /// A key in the slots of the first node of [`cluster`].
-pub const OF_THE_FIRST: &str = "b";
+pub(crate) const OF_THE_FIRST: &str = "b";
 
 /// A replica of the first node of a cluster.
-pub fn in_reserve(nodes: &[Server; 3]) -> Server {
+pub(crate) fn in_reserve(nodes: &[Server; 3]) -> Server {
     let bus = free_port().to_string();
     let replica = Server::with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
     let _: String = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", replica.port));
@@ -290,7 +290,7 @@ pub fn in_reserve(nodes: &[Server; 3]) -> Server {
 }
 
 /// Makes it a primary in place of its own, who agrees.
-pub fn take_over(replica: &Server) {
+pub(crate) fn take_over(replica: &Server) {
     let _: String = replica.ask("CLUSTER FAILOVER");
     until("it is a primary", || replica.ask::<String>("INFO replication").contains("role:master"));
 }

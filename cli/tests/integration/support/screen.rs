@@ -7,7 +7,7 @@ use portable_pty::{native_pty_system, Child, CommandBuilder, PtySize};
 
 use super::{Server, PATIENCE};
 
-pub struct Screen {
+pub(crate) struct Screen {
     process: Box<dyn Child + Send + Sync>,
     keys: Box<dyn Write + Send>,
     terminal: Arc<Mutex<vt100::Parser>>,
@@ -17,13 +17,13 @@ pub struct Screen {
 
 impl Screen {
     /// The program with these words.
-    pub fn tool(server: &Server, (rows, columns): (u16, u16), words: &[&str]) -> Self {
+    pub(crate) fn tool(server: &Server, (rows, columns): (u16, u16), words: &[&str]) -> Self {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_redis-lock"));
         command.args(words);
         Self::start(server, (rows, columns), command)
     }
 
-    pub fn start(server: &Server, (rows, cols): (u16, u16), mut command: CommandBuilder) -> Self {
+    pub(crate) fn start(server: &Server, (rows, cols): (u16, u16), mut command: CommandBuilder) -> Self {
         let pair =
             native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         command.env("REDIS_URL", server.url());
@@ -41,19 +41,19 @@ impl Screen {
         Self { process, keys: pair.master.take_writer().unwrap(), terminal, _master: pair.master }
     }
 
-    pub fn press(&mut self, keys: &str) {
+    pub(crate) fn press(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
     /// The lines, without blanks at their ends.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.terminal.lock().unwrap().screen().contents()
     }
 
     /// Waits until the screen is so, and returns it.
     #[track_caller]
-    pub fn shows(&self, what: &str, mut is_so: impl FnMut(&str) -> bool) -> String {
+    pub(crate) fn shows(&self, what: &str, mut is_so: impl FnMut(&str) -> bool) -> String {
         let end = std::time::Instant::now() + PATIENCE;
         loop {
             let text = self.text();
@@ -66,12 +66,12 @@ impl Screen {
     }
 
     #[track_caller]
-    pub fn says(&self, words: &str) -> String {
+    pub(crate) fn says(&self, words: &str) -> String {
         self.shows(words, |text| text.contains(words))
     }
 
     #[track_caller]
-    pub fn end(&mut self) -> u32 {
+    pub(crate) fn end(&mut self) -> u32 {
         let mut status = None;
         super::until("the program on the terminal ends", || {
             status = self.process.try_wait().unwrap();

@@ -11,24 +11,24 @@ use redis::Value;
 use testbed::wait::poll;
 use testbed::{Setup, Stop};
 
-pub fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, seconds: f64, mut check: impl FnMut() -> bool) {
     let so = poll(Duration::from_secs_f64(seconds), || check().then_some(()));
     assert!(so.is_some(), "not so after {seconds} s: {what}");
 }
 
-pub struct Server {
+pub(crate) struct Server {
     process: testbed::Server,
     pub port: u16,
     connection: Mutex<redis::Connection>,
 }
 
 impl Server {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&["--save", ""])
     }
 
     /// A server with these options, or a Sentinel with these lines of configuration.
-    pub fn with(options: &[&str]) -> Self {
+    pub(crate) fn with(options: &[&str]) -> Self {
         let process = match options {
             ["--sentinel", lines @ ..] => Setup::sentinel(lines),
             _ => Setup::bare(testbed::binary()).module(&testbed::module()).words(options),
@@ -41,11 +41,11 @@ impl Server {
     }
 
     /// Its directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.process.dir()
     }
 
-    pub fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
+    pub(crate) fn cmd(&self, words: &[String]) -> Result<Value, redis::RedisError> {
         let mut request = redis::cmd(&words[0]);
         request.arg(&words[1..]);
         let mut connection = self.connection.lock().unwrap();
@@ -60,7 +60,7 @@ impl Server {
         }
     }
 
-    pub fn ask(&self, line: &str) -> Value {
+    pub(crate) fn ask(&self, line: &str) -> Value {
         self.cmd(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
     }
 
@@ -69,33 +69,33 @@ impl Server {
         fields.swap_remove(at)
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.stop(Stop::Kill);
     }
 
     /// A number from INFO, or 0.
-    pub fn figure(&self, section: &str, name: &str) -> u64 {
+    pub(crate) fn figure(&self, section: &str, name: &str) -> u64 {
         let info: String = redis::from_redis_value(self.ask(&format!("INFO {section}"))).unwrap();
         let rest = info.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
         rest.split(',').next().unwrap().parse().unwrap()
     }
 
-    pub fn waiting(&self, key: &str) -> i64 {
+    pub(crate) fn waiting(&self, key: &str) -> i64 {
         redis::from_redis_value(self.field(key, 7)).unwrap()
     }
 
-    pub fn holders(&self, key: &str) -> i64 {
+    pub(crate) fn holders(&self, key: &str) -> i64 {
         let Value::Array(holds) = self.field(key, 5) else { panic!("no holds") };
         holds.len() as i64
     }
 
     /// A turn waits for a slow machine: the order does not depend on its speed.
-    pub fn patient(&self) {
+    pub(crate) fn patient(&self) {
         self.ask("CONFIG SET lock.claim-ms 20000");
     }
 
     /// Waits until this hold has got a new lease.
-    pub fn sees_renewal(&self, key: &str, owner: &[u8]) {
+    pub(crate) fn sees_renewal(&self, key: &str, owner: &[u8]) {
         let owner = String::from_utf8_lossy(owner);
         let left = || redis::from_redis_value::<i64>(self.ask(&format!("LOCK.CHECK {key} {owner}"))).unwrap();
         let mut before = left();
@@ -105,19 +105,19 @@ impl Server {
         });
     }
 
-    pub fn blocked(&self) -> i64 {
+    pub(crate) fn blocked(&self) -> i64 {
         let info: String = redis::from_redis_value(self.ask("INFO clients")).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
         line.parse().unwrap()
     }
 
-    pub fn is_idle(&self, key: &str) -> bool {
+    pub(crate) fn is_idle(&self, key: &str) -> bool {
         self.holders(key) == 0 && self.waiting(key) == 0
     }
 }
 
 /// The hostile proxy of the conformance kit.
-pub struct Proxy {
+pub(crate) struct Proxy {
     process: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -125,7 +125,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn start(server: &Server) -> Self {
+    pub(crate) fn start(server: &Server) -> Self {
         let mut process = Command::new("python3")
             .args([concat!(env!("CARGO_MANIFEST_DIR"), "/../conformance/proxy.py"), &server.port.to_string()])
             .stdin(Stdio::piped())
@@ -144,7 +144,7 @@ impl Proxy {
         line.trim().to_owned()
     }
 
-    pub fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.input.as_ref().unwrap(), "{line}").unwrap();
         assert_eq!(self.line(), "ok", "{line}");
     }
