@@ -81,6 +81,7 @@ export class Wait implements Caller {
         let pause: number, failure: unknown;
         try {
           const reply = await this.ask();
+          if (reply !== null) this.go(); // or it is given back
           this.asking = false;
           if (reply !== null) {
             hold.fence = toFence(reply);

@@ -202,6 +202,27 @@ forEachClient('locks', (world) => {
     await ('call' in client ? client.call('PING') : client.sendCommand(['PING']));
   }));
 
+  test('close gives back what comes in the same moment', () => on(async (_, client) => {
+    const name = 'call' in client ? 'call' : 'sendCommand';
+    const send = (client as any)[name].bind(client);
+    for (let steps = 0; steps < 12; steps++) {
+      const locks = new Locks(client);
+      let end!: (closing: Promise<void>) => void;
+      const closing = new Promise<void>((resolve) => (end = resolve));
+      // So many steps after the reply has come: before the library has heard of it, while it goes on, and when it has the lock.
+      const close = (left: number) => (left > 0 ? queueMicrotask(() => close(left - 1)) : end(locks.close()));
+      (client as any)[name] = async (...args: unknown[]) => {
+        const reply = await send(...args);
+        if (JSON.stringify(args).includes('LOCK.ACQUIRE')) close(steps);
+        return reply;
+      };
+      await locks.acquire('k').catch((error) => assert.equal(error.code, 'CLOSED'));
+      await closing;
+      assert.equal(await world.server.cmd('EXISTS', 'k'), 0, `after ${steps} steps`);
+    }
+    (client as any)[name] = send;
+  }));
+
   test('who closes while a connection of ours is made leaves none', () => on(async (_, client) => {
     await world.server.cmd('LOCK.ACQUIRE', 'k', 'other');
     const before = await world.server.connections();
