@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::locks::{AtHand, Locks};
 use super::{Next, Step};
 use crate::limits::HOLDS_MAX;
+use crate::primitive::broken::broken;
 use crate::primitive::effect::{Effect, Recipient, WaitEnd};
 use crate::primitive::waiter::WaiterId;
 use crate::primitive::work_list::Work;
@@ -97,7 +98,9 @@ impl<'k> Locks<'k> for GroupStep<'k> {
             self.begin();
             return;
         }
-        let Some(entry) = self.manager.waiters.remove(id) else { return };
+        let Some(entry) = self.manager.waiters.remove(id) else {
+            return broken("a waiter whose turn has come is unknown");
+        };
         self.manager.history.waits.record(self.clock.now.us_after(entry.waiter.since));
         let to = Recipient::waiter(id, &entry.waiter);
         let fence = self.grant(entry.waiter.request, to);
