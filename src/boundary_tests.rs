@@ -113,7 +113,7 @@ fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
         first.trim_end_matches(".rs").to_owned()
     };
     let known: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
-    // What the layer exports under its own name, and where it is from.
+    // The names that the layer exports under its own name, and where they are from.
     let top = code(&folder.join("mod.rs"));
     let exports = top
         .split(';')
