@@ -219,3 +219,26 @@ fn one_thing_has_one_name() {
         }
     }
 }
+
+/// The words of a comment in this line, if it is nothing else.
+fn comment(line: &str) -> Option<&str> {
+    let words = line.trim_start().strip_prefix("//")?;
+    Some(words.trim_start_matches(['/', '!', '-', ' ']))
+}
+
+/// A comment names the thing that it is about, so that one need not read the code to know whom or what it means.
+#[test]
+fn no_line_of_a_comment_begins_with_a_bare_who_or_what() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut read = 0;
+    for file in sources(&src) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            let Some(words) = comment(line) else { continue };
+            read += 1;
+            let is_bare = ["Who ", "What ", "Whoever ", "Whatever "].iter().any(|word| words.starts_with(word));
+            assert!(!is_bare || words.ends_with('?'), "{}:{}: {words}", file.display(), at + 1);
+        }
+    }
+    assert!(read > 2_000, "only {read} lines of comments were found");
+}

@@ -155,7 +155,7 @@ fn without_the_window_a_lock_is_held_twice() {
     assert_found(Conditions { window: Length::Off, ..inside() });
 }
 
-/// Condition 1: the old primary grants no more.
+/// Condition 1: the old primary no longer grants.
 #[test]
 fn where_the_old_primary_goes_on_granting_a_lock_is_held_twice() {
     assert_found(Conditions { without: Some(Condition::OldOneEnds), ..inside() });
