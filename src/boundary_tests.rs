@@ -113,7 +113,7 @@ fn uses(layer: &str) -> BTreeMap<String, BTreeSet<String>> {
         first.trim_end_matches(".rs").to_owned()
     };
     let known: BTreeSet<String> = files.iter().map(|file| module(file)).collect();
-    // What the layer exports under its own name, and where it is from.
+    // The names that the layer exports under its own name, and where they are from.
     let top = code(&folder.join("mod.rs"));
     let exports = top
         .split(';')
@@ -218,4 +218,27 @@ fn one_thing_has_one_name() {
             assert!(!words.contains(word), "{} says {word}: the word is {better}", file.display());
         }
     }
+}
+
+/// The words of a comment in this line, if it is nothing else.
+fn comment(line: &str) -> Option<&str> {
+    let words = line.trim_start().strip_prefix("//")?;
+    Some(words.trim_start_matches(['/', '!', '-', ' ']))
+}
+
+/// A comment names the thing that it is about, so that one need not read the code to know whom or what it means.
+#[test]
+fn no_line_of_a_comment_begins_with_a_bare_who_or_what() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut read = 0;
+    for file in sources(&src) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, line) in text.lines().enumerate() {
+            let Some(words) = comment(line) else { continue };
+            read += 1;
+            let is_bare = ["Who ", "What ", "Whoever ", "Whatever "].iter().any(|word| words.starts_with(word));
+            assert!(!is_bare || words.ends_with('?'), "{}:{}: {words}", file.display(), at + 1);
+        }
+    }
+    assert!(read > 2_000, "only {read} lines of comments were found");
 }

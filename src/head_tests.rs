@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::command::spec::{Key, Spec};
 use crate::host::verbs::PUBLIC;
 
-/// Ends the head. What a person writes stands below it.
+/// Ends the head. Text that a person writes stands below it.
 const END: &str =
     "<!-- The head ends here. It is made from the command's spec: see CONTRIBUTING.md, Heads of commands. -->\n";
 

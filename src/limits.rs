@@ -1,4 +1,4 @@
-//! Every maximum of the module, each with its reason. What an operator can change has its default here too.
+//! Every maximum of the module, each with its reason. A setting that an operator can change has its default here too.
 
 /// Longest owner name in bytes: room for a host name, a process and a request id, and still small in a queue of
 /// thousands.
@@ -76,7 +76,7 @@ pub(crate) const HOLDS_SEEN_AS_ONE: usize = 200;
 /// Lease when ACQUIRE names none, in ms.
 pub(crate) const DEFAULT_LEASE_MS: i64 = 30_000;
 
-/// Longest lease that a client may ask for, in ms: a week. Whoever needs more renews, or says NOEXPIRE.
+/// Longest lease that a client may ask for, in ms: a week. An owner that needs more renews, or says NOEXPIRE.
 pub(crate) const MAX_LEASE_MS: i64 = 7 * 24 * 3_600_000;
 
 /// Longest lease there is, in ms: seven weeks, as a lease is kept in 32 bits. NOEXPIRE is longer.
@@ -167,9 +167,9 @@ pub(crate) const WAITERS_BYTES_MAX: usize = 256 * 1024;
 /// Most owners that one row of LOCK.WAITERS names as holders in the way, and as waiters before it.
 pub(crate) const BLOCKERS_SHOWN_MAX: usize = 16;
 
-/// What one search for a deadlock may cost, in steps of about 20 ns: it stays below a millisecond. An owner that is met
-/// counts nearly a hundred with its wait and its lock, a place in a queue a few: so cycles of some 100 owners are found,
-/// or such as lie behind some thousand places; whatever is longer is let in.
+/// The most that one search for a deadlock may cost, in steps of about 20 ns: it stays below a millisecond. An owner
+/// that is met counts nearly a hundred with its wait and its lock, a place in a queue a few: so cycles of some 100
+/// owners are found, or such as lie behind some thousand places; whatever is longer is let in.
 pub(crate) const SEARCH_COST_MAX: usize = 10_000;
 
 /// Most owners of a cycle that an error names.

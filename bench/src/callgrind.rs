@@ -14,7 +14,7 @@ const CONTROL: &str = "callgrind_control";
 /// The server's own timers. Valkey looks at its clients in one apart from the cron.
 const TIMERS: [&str; 2] = ["serverCron", "clientsTimeProc"];
 
-/// What was executed.
+/// The instructions that were executed.
 #[derive(Default)]
 pub(crate) struct Counts {
     /// Instructions in each program file and library, by its path.
@@ -62,7 +62,7 @@ impl Counted {
         &self.server
     }
 
-    /// What is executed while `work` runs.
+    /// The instructions that are executed while `work` runs.
     pub(crate) fn count(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Counts> {
         self.instrument(work)?;
         self.dumps += 1;

@@ -24,7 +24,7 @@ pub(crate) struct At {
     pub turn: u64,
 }
 
-/// What a client does after a reply.
+/// The next action of a client after a reply.
 pub(crate) enum Next<'a> {
     /// More replies are due.
     Wait,
@@ -35,7 +35,7 @@ pub(crate) enum Next<'a> {
     Rest,
 }
 
-/// What the clients do.
+/// The part that the clients play.
 pub(crate) trait Script {
     /// The first bytes of a client.
     fn begin(&mut self, client: usize, now: Instant) -> &[u8];
@@ -107,8 +107,8 @@ impl Driver {
         })
     }
 
-    /// Opens one more connection that says `request`, sees the reply, and from then on only listens.
-    /// What it hears goes to the script under a number that follows the clients'. Nobody waits for it.
+    /// Opens one more connection that says `request`, sees the reply, and from then on only listens. All that it hears
+    /// goes to the script under a number that follows the clients'. Nobody waits for it.
     pub(crate) fn listen(&mut self, addr: SocketAddr, request: &[u8]) -> Result<()> {
         let mut stream = connect(addr).context("a listener's connection")?;
         stream.write_all(request)?;

@@ -1,4 +1,4 @@
-//! Who used how much CPU between two moments: the server, this driver, and everybody else.
+//! The CPU time that was used between two moments, and by whom: the server, this driver, and everybody else.
 
 use anyhow::{Context, Result};
 use nix::time::{clock_getcpuclockid, ClockId};
@@ -26,7 +26,7 @@ pub(crate) struct Reading {
     machine: Duration,
 }
 
-/// What an interval cost.
+/// The cost of an interval.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Used {
     pub wall: Duration,

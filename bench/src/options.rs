@@ -1,4 +1,4 @@
-//! What to run, from the command line and from the environment that `make bench` sets.
+//! The options of a run, from the command line and from the environment that `make bench` sets.
 
 use crate::rounds::Plan;
 use clap::{Parser, ValueEnum};
@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a word of the command line")]
 pub(crate) struct Options {
-    /// What to measure
+    /// The work to measure
     #[arg(value_enum, default_value = "all")]
     pub work: Vec<Work>,
     /// Rounds per workload; each peer runs once in each
@@ -53,7 +53,7 @@ pub(crate) enum Work {
     Instructions,
     /// A pair and a hand-off in all of the server, beside the least module and the server's own commands
     Floor,
-    /// What the module costs those who have nothing to do with it, counted in the same way
+    /// The cost of the module to those who have nothing to do with it, counted in the same way
     Bystanders,
     /// The longest that each command can keep the others waiting
     Worst,

@@ -35,7 +35,7 @@ pub(crate) struct Pair {
     pub release: Vec<u8>,
 }
 
-/// What the server must know before a peer's commands work.
+/// The scripts that the server must know before a peer's commands work.
 pub(crate) struct Scripts {
     compare_and_delete: String,
     compare_and_set: String,

@@ -1,12 +1,12 @@
-//! What was measured, as tables; and each aim with its verdict.
-//! A row that could not be measured is shown with its reason, never dropped.
+//! The measurements, as tables; and each aim with its verdict. A row that could not be measured is shown with its
+//! reason, never dropped.
 
 use crate::rounds::{Contestant, Sample, Series};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use testbed::stats::{number, percentile};
 
-/// What a row wants of the median.
+/// The value that a row wants of the median.
 #[derive(Clone, Copy)]
 pub(crate) enum Aim {
     AtLeast(f64),

@@ -22,12 +22,12 @@ pub(crate) struct Plan {
     pub interval: Duration,
 }
 
-/// Who takes part in the rounds; shown by name.
+/// One that takes part in the rounds; shown by name.
 pub(crate) trait Contestant: Copy + PartialEq + Display {}
 
 impl<T: Copy + PartialEq + Display> Contestant for T {}
 
-/// What one contestant did in one round.
+/// The result of one contestant in one round.
 pub(crate) struct Sample {
     /// Pairs, or hand-offs.
     pub done: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Sample {
     pub shares: Vec<Share>,
 }
 
-/// What one client got in one round.
+/// The share that one client got in one round.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Share {
     pub acquired: u64,
@@ -73,7 +73,7 @@ impl<C: Contestant> Series<C> {
         &self.contestants
     }
 
-    /// One value per round; nothing if it did not run.
+    /// One value per round. Empty if the contestant did not run.
     pub(crate) fn values(&self, contestant: C, value: impl Fn(&Sample) -> f64) -> Vec<f64> {
         let Some(at) = self.contestants.iter().position(|c| *c == contestant) else {
             return Vec::new();
@@ -115,7 +115,7 @@ pub(crate) fn run<C: Contestant>(
     Ok(series)
 }
 
-/// One interval: warm up, count for `interval`, let the clients finish. What it cost covers the counted part.
+/// One interval: warm up, count for `interval`, let the clients finish. Its cost covers the counted part.
 pub(crate) fn interval(
     driver: &mut Driver,
     script: &mut impl Script,

@@ -16,7 +16,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// A busy server may take long over one INFO; a dead one must not hang the run.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every server of a run is started with.
+/// The words that every server of a run is started with.
 #[derive(Clone)]
 pub(crate) struct Launch {
     pub binary: PathBuf,
@@ -73,7 +73,7 @@ impl Server {
         Ok(control)
     }
 
-    /// What it is, with its version.
+    /// Its name, with its version.
     pub(crate) fn name(&self) -> Result<String> {
         let about = info(&mut self.control()?, "server")?;
         let field = |name: &str| about.get::<String>(name);

@@ -74,7 +74,7 @@ impl Setting {
         self.module.is_some()
     }
 
-    /// What the module's file is called, with the directory; empty without a module.
+    /// The path of the module's file; empty without a module.
     pub(crate) fn module_file(&self) -> &str {
         self.module.as_deref().and_then(Path::to_str).unwrap_or_default()
     }

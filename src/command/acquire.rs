@@ -51,12 +51,12 @@ pub(crate) const SPEC: Spec = Spec {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Acquire<'a> {
     pub keys: &'a [&'a [u8]],
-    /// Nothing when the server shall make one up (`*`).
+    /// `None` if the server shall make one up (`*`).
     pub owner: Option<&'a [u8]>,
     pub terms: Terms<'a>,
 }
 
-/// What came of it at once.
+/// The outcome of the request at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acquired {
     /// A new hold, or one that was given to the owner's ticket and is claimed with this.
@@ -124,7 +124,8 @@ impl<'a> Acquire<'a> {
         Ok(Acquired::Granted(locks.grant(request, Recipient::Caller)))
     }
 
-    /// Brings the holds back if a failover has lost them. Who does not name them may have let them go behind what is known here.
+    /// Brings the holds back if a failover has lost them. An owner that does not name them may have let them go behind
+    /// what is known here.
     #[cold]
     fn reinstate<'k>(
         &self,
@@ -151,7 +152,7 @@ impl<'a> Acquire<'a> {
         if locks.find(|lock| is_of_another(lock).then_some(())).is_some() {
             return Err(LockError::OtherGroup);
         }
-        // Whoever has it alone may also enter as one of those who share it.
+        // An owner that has it alone may also enter as one of those who share it.
         let enters_shared = permits == Permits::SHARED && !self.terms.entry.is_empty();
         let other = locks.find(|lock| {
             let held = lock.hold_of(owner)?.permits;
@@ -254,7 +255,7 @@ fn hold_of<'k>(owner: &[u8], locks: &impl Locks<'k>) -> Option<(Fence, bool)> {
     locks.find(|lock| lock.hold_of(owner).map(|hold| (hold.fence, hold.is_unclaimed())))
 }
 
-/// What somebody holds of one of these locks, if it has another limit than these permits.
+/// The permits that somebody holds of one of these locks, if they have another limit than these.
 fn of_another_kind<'k>(permits: Permits, locks: &impl Locks<'k>) -> Option<Permits> {
     let other = |held: &Permits| held.limit != permits.limit;
     locks.find(|lock| lock.holds().first().map(|hold| hold.permits).filter(other))

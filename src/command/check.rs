@@ -27,7 +27,7 @@ pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<Holder<'a>, LockError> 
     Holder::parse(&SPEC, words, |other, _| Err(Args::unread(other)))
 }
 
-/// What is left of the owner's hold, 0 when there is none.
+/// The time left of the owner's hold; 0 if there is none.
 pub(crate) fn apply(holder: &Holder, lock: Option<&Lock>, now: Moment) -> i64 {
     lock.and_then(|lock| holder.find(lock)).map_or(0, |hold| hold.remaining_ms(now))
 }

@@ -47,15 +47,15 @@ pub(crate) const SPEC: Spec = Spec {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Convert<'a> {
     pub holder: Holder<'a>,
-    /// What the hold shall become.
+    /// The permits that the hold shall have.
     pub permits: Permits,
-    /// Nothing for a try.
+    /// `None` for a try.
     pub wait: Option<Wait>,
     /// The channel that is told when a ticket has its turn.
     pub notify: Option<&'a [u8]>,
 }
 
-/// What came of it at once.
+/// The outcome of the request at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Converted {
     /// The hold was of that kind already.

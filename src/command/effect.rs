@@ -181,8 +181,8 @@ impl<'a> HoldEffect<'a> {
         fields().ok_or(LockError::BadEffect)
     }
 
-    /// Adds the words after the key; the inverse of [`HoldEffect::parse`]. What few holds have comes at the end, and only
-    /// as far as it says something.
+    /// Adds the words after the key; the inverse of [`HoldEffect::parse`]. The part that few holds have comes at the
+    /// end, and only as far as it says something.
     pub(crate) fn put<'s>(&'s self, words: &mut Words<'s>) {
         if self.is_fresh() {
             words.extend([
@@ -219,7 +219,7 @@ impl<'a> HoldEffect<'a> {
         self.end.put(words);
     }
 
-    /// The hold as it stands on this server; nothing if its fence cannot be true.
+    /// The hold as it stands on this server. Returns `None` if its fence cannot be true.
     pub(crate) fn into_hold(self, source: Source, clock: Clock) -> Option<Hold> {
         source.accepts_fence(self.fence, clock).then_some(())?;
         Some(Hold {
@@ -234,7 +234,7 @@ impl<'a> HoldEffect<'a> {
     }
 }
 
-/// The words of a hold that few have; nothing if they cannot be true.
+/// The words of a hold that few have. Returns `None` if they cannot be true.
 fn parse_extra(args: &mut Args) -> Option<Extra> {
     let mut extra = Extra::default();
     let Some(note) = args.next_word() else { return Some(extra) };
@@ -250,12 +250,12 @@ fn parse_extra(args: &mut Args) -> Option<Extra> {
     Some(extra)
 }
 
-/// Reads a note; nothing if it is too long.
+/// Reads a note. Returns `None` if it is too long.
 fn parse_note(note: &[u8]) -> Option<&[u8]> {
     (note.len() <= NOTE_BYTES_MAX).then_some(note)
 }
 
-/// Reads a lease and where its hold ends; nothing if they cannot be true together.
+/// Reads a lease and where its hold ends. Returns `None` if they cannot be true together.
 fn parse_term(args: &mut Args) -> Option<(Lease, Stamp)> {
     let (lease, end) = (Lease::from_wire(parse_i64(args.next_word()?)?)?, Stamp::parse(args)?);
     // A hold without expiry can have another end, but no lease is without one.

@@ -28,11 +28,11 @@ pub(crate) const SPEC: Spec = Spec {
 pub(crate) struct Admit<'a> {
     pub key: &'a [u8],
     pub fence: Fence,
-    /// For how long to remember the fence, in ms; nothing to leave that as it is.
+    /// For how long to remember the fence, in ms; `None` to leave that as it is.
     pub remember_ms: Option<u64>,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// A newer fence has been seen.

@@ -1,6 +1,6 @@
 //! Several locks at once: `LOCK.MACQUIRE`, `LOCK.MRELEASE` and `LOCK.MRENEW`.
 //!
-//! - `LOCK.MACQUIRE owner|* numkeys key… [options]` takes all of the locks or none, under one fence. Who waits
+//! - `LOCK.MACQUIRE owner|* numkeys key… [options]` takes all of the locks or none, under one fence. A waiter
 //!   stands in all queues at once, holds nothing meanwhile, and has all in the step in which the last comes free.
 //!   The same owner with the same keys gets the same fence again.
 //! - `LOCK.MRELEASE owner numkeys key… [FENCE n] [CANCEL]` gives back those that the owner holds; replies how many. With a
@@ -93,7 +93,7 @@ fn begin(group: &mut GroupStep) -> Result<(), LockError> {
     group.begin().then_some(()).ok_or(LockError::TooMuchAtOnce)
 }
 
-/// What an owner says of several locks that it holds.
+/// The words of an owner about several locks that it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct HeldAll<'a> {
     pub owner: &'a [u8],
@@ -145,8 +145,8 @@ impl<'a> HeldAll<'a> {
         self.fence.is_some() && group.parts.iter().any(|part| self.fence_on(part.lock).is_none())
     }
 
-    /// Ends the owner's holds, as RELEASE without an id does; how many. With a fence that is remembered, so that the same
-    /// request again has the same reply.
+    /// Ends the owner's holds, as RELEASE without an id does. Returns how many. With a fence the release is remembered,
+    /// so that the same request again has the same reply.
     pub(crate) fn release(&self, group: &mut GroupStep) -> Result<i64, LockError> {
         begin(group)?;
         if self.cancels {
@@ -184,7 +184,7 @@ impl<'a> HeldAll<'a> {
             .reinstate_all(&AcquireRequest { owner, permits: self.permits, lease, extra, span: None }, fence);
     }
 
-    /// Gives back holds that a failover may have lost, all of them or none; how many.
+    /// Gives back holds that a failover may have lost, all of them or none. Returns how many.
     fn release_lost(&self, group: &mut GroupStep) -> i64 {
         let Some(fence) = self.fence.filter(|_| group.manager.recovery.is_open()) else { return 0 };
         let mut all = true;

@@ -40,7 +40,7 @@ const CONNECTION_ONLY: [&[u8]; 4] = [b"select", b"readonly", b"readwrite", b"ask
 pub(crate) struct Guard<'a> {
     pub key: &'a [u8],
     pub owner: &'a [u8],
-    /// Nothing for any.
+    /// `None` for any.
     pub fence: Option<Fence>,
     /// The name of the command to be run.
     pub command: &'a [u8],

@@ -1,4 +1,4 @@
-//! Who says that it holds which lock: what RELEASE, RENEW, CHECK and CONVERT begin with.
+//! An owner, and the lock that it says it holds: RELEASE, RENEW, CHECK and CONVERT begin with these.
 
 use super::args::Args;
 use super::spec::Spec;

@@ -63,7 +63,7 @@ pub(crate) const INFO: Spec = Spec {
 pub(crate) struct SetLatch<'a> {
     pub key: &'a [u8],
     pub size: u32,
-    /// How long the latch shall live; nothing for ever.
+    /// How long the latch shall live; `None` for ever.
     pub life_ms: Option<i64>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> SetLatch<'a> {
         Ok(Self { key, size, life_ms })
     }
 
-    /// The new latch; nothing if there is one.
+    /// The new latch. Returns `None` if there is one.
     pub(crate) fn apply(&self, there: Option<&Latch>) -> Option<Latch> {
         if there.is_some() {
             return None;
@@ -106,8 +106,8 @@ impl<'a> CountDown<'a> {
         Ok(Self { key, id })
     }
 
-    /// Counts; how many are left, and whether that is news. Whoever has counted, or leaves no id, is answered even when
-    /// the server is out of memory; whether it is, is asked only where it matters.
+    /// Counts. Returns how many are left, and whether that is news. A client that has counted, or leaves no id, is
+    /// answered even when the server is out of memory; whether it is, is asked only where it matters.
     pub(crate) fn apply(
         &self,
         there: Option<&mut Latch>,

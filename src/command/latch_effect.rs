@@ -40,7 +40,7 @@ pub(crate) const DOWN: Spec = Spec {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SetEffect {
     pub latch: Latch,
-    /// ms since 1970; nothing for never.
+    /// ms since 1970; `None` for never.
     pub expires_unix_ms: Option<i64>,
 }
 
@@ -98,7 +98,7 @@ impl<'a> DownEffect<'a> {
         (c"LATCH._DOWN", [left].into_iter().chain(self.id.map(Word::Text)).collect())
     }
 
-    /// Makes it so; whether that changed anything.
+    /// Makes it so. Returns whether that changed anything.
     pub(crate) fn apply(&self, latch: &mut Latch) -> Result<bool, LockError> {
         latch.force(self.left, self.id).ok_or(LockError::BadEffect)
     }

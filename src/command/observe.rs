@@ -48,7 +48,7 @@ pub(crate) struct Observe<'a> {
     pub wait: Option<Wait>,
 }
 
-/// What to wait for.
+/// The thing to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What<'a> {
     Free,
@@ -87,7 +87,7 @@ impl<'a> Observe<'a> {
         Ok(Self { key, what, wait })
     }
 
-    /// What is to be true of the lock, which is seen like this by now.
+    /// The condition that the lock has to meet, which is seen like this by now.
     pub(crate) fn condition(&self, lock: Option<&Lock>, view: &View) -> Result<Condition, LockError> {
         Ok(match self.what {
             What::Free => Condition::Free,

@@ -1,7 +1,7 @@
-//! What operators do to locks of others: `LOCK.BREAK`, `LOCK.STEAL`, `LOCK.CANCEL`.
+//! Commands of operators on locks of others: `LOCK.BREAK`, `LOCK.STEAL`, `LOCK.CANCEL`.
 //!
-//! - `LOCK.BREAK key [OWNER owner] [REASON text]` ends all holds, or those of one owner; replies how many. Who
-//!   waits comes next.
+//! - `LOCK.BREAK key [OWNER owner] [REASON text]` ends all holds, or those of one owner; replies how many. The
+//!   waiters come next.
 //! - `LOCK.STEAL key owner [lease] [mode] [MAXHOLD ms] [MINHOLD ms] [NOTE text]` ends all holds and gives the lock to this owner, before all
 //!   who wait; replies the new fence.
 //! - `LOCK.CANCEL key owner` ends an owner's wait with nil; replies 1, or 0 when it does not wait.
@@ -103,7 +103,7 @@ impl fmt::Display for Losers {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Break<'a> {
     pub key: &'a [u8],
-    /// Nothing for all.
+    /// `None` for all.
     pub owner: Option<&'a [u8]>,
     /// For the log.
     pub reason: &'a [u8],
@@ -185,7 +185,7 @@ pub(crate) fn parse_cancel<'a>(words: &'a [&'a [u8]]) -> Result<(&'a [u8], &'a [
     Ok((key, owner))
 }
 
-/// Ends the owner's wait; whether there was one.
+/// Ends the owner's wait. Returns whether there was one.
 pub(crate) fn cancel(owner: &[u8], step: &mut Step) -> bool {
     step.expire_and_grant();
     cancel_wait(owner, step)

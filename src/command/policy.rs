@@ -1,4 +1,4 @@
-//! What the operator allows, as one value for each command.
+//! The limits that the operator sets, as one value for each command.
 
 use crate::limits;
 use crate::primitive::bounds::Tie;
@@ -127,7 +127,7 @@ impl Wait {
         Self { block_ms: None, keep_ms: Some(ms) }
     }
 
-    /// What stands in line.
+    /// The kind of waiter that stands in line.
     pub(crate) const fn kind(self) -> WaiterKind {
         if self.keep_ms.is_some() {
             WaiterKind::Ticket

@@ -20,7 +20,7 @@ pub(crate) const SPEC: Spec = Spec {
 }
 .with_grammar();
 
-/// Reads the words after the command's name; whether the window is to end.
+/// Reads the words after the command's name. Returns whether the window is to end.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(&SPEC, words);
     let ends = args.is_next(Token::EndRecovery)?;
@@ -28,7 +28,7 @@ pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     Ok(ends)
 }
 
-/// What is left of the recovery window in ms; 0 if it is not open.
+/// The time left of the recovery window in ms; 0 if it is not open.
 pub(crate) fn left_ms(manager: &LockManager, now: Moment) -> u64 {
     // It closes when somebody looks, which may be a moment later.
     manager.recovery.until().map_or(0, |until| until.ms_after(now).max(1))

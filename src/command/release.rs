@@ -4,7 +4,7 @@
 //! harm: whoever has the lock by then keeps it. With the fence the second reply is that of the first, without it a 0.
 //! A lock that was taken under ids is given back under them, and ends with the last; ALL gives it back at once.
 //! PERMITS gives back some of a semaphore's permits. AFTER gives the lock a cooldown. CANCEL ends
-//! the owner's wait too: what a client sends that gives up, whether it has got the lock meanwhile or not.
+//! the owner's wait too: a client that gives up sends this, whether it has got the lock meanwhile or not.
 
 use super::args::Args;
 use super::holder::Holder;
@@ -47,10 +47,10 @@ pub(crate) const SPEC: Spec = Spec {
 }
 .with_grammar();
 
-/// What the owner gives back.
+/// The part that the owner gives back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What<'a> {
-    /// What it has taken under this id; the empty one if none was named.
+    /// The entry under this id; the empty id if none was named.
     Entry(&'a [u8]),
     /// Everything.
     All,
@@ -84,7 +84,7 @@ pub(crate) struct Release<'a> {
     pub cancels: bool,
 }
 
-/// What came of it.
+/// The outcome of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Released {
     /// The owner does not hold the lock, or not under that id.
@@ -119,8 +119,8 @@ impl<'a> Release<'a> {
         Ok(Self { holder, what, after, cancels })
     }
 
-    /// Ends the owner's hold, or one of its re-entries. What was named by its fence is remembered, so that the same request
-    /// again has the same reply.
+    /// Ends the owner's hold, or one of its re-entries. A release that named a fence is remembered, so that the same
+    /// request again has the same reply.
     pub(crate) fn apply(&self, step: &mut Step) -> Result<Released, LockError> {
         step.expire_and_grant();
         let Holder { owner, fence: named, .. } = self.holder;
@@ -174,7 +174,7 @@ impl<'a> Release<'a> {
         }
     }
 
-    /// What is given back of this hold: all permits of a semaphore are the hold itself.
+    /// The part of this hold that is given back: all permits of a semaphore are the hold itself.
     fn what_of(&self, hold: Option<&Hold>) -> Result<What<'a>, LockError> {
         let (What::Permits(permits), Some(hold)) = (self.what, hold) else { return Ok(self.what) };
         let has = hold.permits;

@@ -43,13 +43,13 @@ pub(crate) const SPEC: Spec = Spec {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Renew<'a> {
     pub holder: Holder<'a>,
-    /// Nothing for the lease that the hold has.
+    /// `None` for the lease that the hold has.
     pub lease: Option<Lease>,
     /// The permits that the hold has, if this server does not know it.
     pub permits: Permits,
-    /// Nothing for the tie that the hold has, if it has one.
+    /// `None` for the tie that the hold has, if it has one.
     pub tie: Option<Tie>,
-    /// Nothing for the note that the hold has, if it has one.
+    /// `None` for the note that the hold has, if it has one.
     pub note: Option<&'a [u8]>,
 }
 

@@ -1,4 +1,4 @@
-//! What WITHINFO adds to a reply: not only whether, but why.
+//! The part that WITHINFO adds to a reply: not only whether, but why.
 
 use super::recovery;
 use crate::error::LockError;
@@ -11,15 +11,15 @@ use crate::primitive::{Fence, Hold, Lock, LockManager, Moment, Owner, Step};
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub fence: Option<Fence>,
-    /// What is left of the owner's hold, or of the lock's cooldown: ms, or -1 without expiry.
+    /// The time left of the owner's hold, or of the lock's cooldown: ms, or -1 without expiry.
     pub lease_ms: Option<i64>,
     /// One word.
     pub reason: &'static str,
     /// How long ago the owner's hold ended.
     pub ago_ms: Option<u64>,
-    /// Who holds the lock now, when it is not the owner.
+    /// The holder of the lock now, when it is not the owner.
     pub holder: Option<Owner>,
-    /// What is left of that hold: ms, or -1 without expiry.
+    /// The time left of that hold: ms, or -1 without expiry.
     pub holder_ms: Option<i64>,
     /// How many come before the owner in line, as far as they are counted.
     pub ahead: Option<usize>,

@@ -1,8 +1,8 @@
 //! `LOCK.REVOKE key`
 //!
-//! Asks the holders of a lock to give it up, and replies how many there are. Nothing is taken from them: those who
-//! wait in `LOCK.AWAIT key owner WANTED` are told at once, and those who ask later find it so. What is kept of it goes
-//! with the hold, is not replicated, and ends with the process.
+//! Asks the holders of a lock to give it up, and replies how many there are. Nothing is taken from them: those who wait
+//! in `LOCK.AWAIT key owner WANTED` are told at once, and those who ask later find it so. The request is kept with the
+//! hold, is not replicated, and ends with the process.
 
 use super::args::Args;
 use super::spec::{Arg, Spec};
@@ -29,7 +29,7 @@ pub(crate) fn parse<'a>(words: &'a [&'a [u8]]) -> Result<&'a [u8], LockError> {
     Ok(key)
 }
 
-/// Asks; how many.
+/// Asks the holders. Returns how many there are.
 pub(crate) fn apply(step: &mut Step) -> i64 {
     step.expire_and_grant();
     step.revoke() as i64

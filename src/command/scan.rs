@@ -34,7 +34,7 @@ pub(crate) struct Scan<'a> {
     pattern: Option<&'a [u8]>,
     /// How many locks to look at.
     pub count: usize,
-    /// Who must hold the lock or wait for it.
+    /// An owner that must hold the lock or wait for it.
     pub owner: Option<&'a [u8]>,
     /// Whether somebody must wait for it.
     pub contended: bool,

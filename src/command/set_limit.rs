@@ -1,8 +1,8 @@
 //! `LOCK.SETLIMIT key limit`
 //!
-//! Gives a held semaphore another limit; replies 1, or 0 when nobody holds it, for then whoever takes it next says
-//! the limit. Whoever holds permits keeps them, even beyond a lower limit: nothing is granted until they fit. Who
-//! waits for more permits than there are now is sent away with LOCKLIMIT.
+//! Gives a held semaphore another limit; replies 1, or 0 when nobody holds it, for then the owner that takes it next
+//! says the limit. Holders keep their permits, even beyond a lower limit: nothing is granted until they fit. A waiter
+//! for more permits than there are now is sent away with LOCKLIMIT.
 
 use super::args::Args;
 use super::spec::{Arg, Spec};
@@ -40,7 +40,7 @@ impl<'a> SetLimit<'a> {
         Ok(Self { key, limit })
     }
 
-    /// Changes the limit; whether there was one.
+    /// Changes the limit. Returns whether there was one.
     pub(crate) fn apply(&self, step: &mut Step) -> Result<bool, LockError> {
         step.expire_and_grant();
         let Some(hold) = step.lock.holds().first() else { return Ok(false) };

@@ -15,7 +15,7 @@ pub(crate) struct Spec {
     pub key: Key,
     /// ACL categories, where the server lets modules name them.
     pub acl: &'static str,
-    /// What a call costs, for people.
+    /// The cost of a call, for people.
     pub complexity: &'static str,
     /// The version of the module that had it first.
     pub since: &'static str,
@@ -23,7 +23,7 @@ pub(crate) struct Spec {
     pub grammar: Grammar,
 }
 
-/// What a command does with its key, and where that stands.
+/// The use that a command makes of its key, and where the key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     None,
@@ -127,7 +127,7 @@ pub(crate) struct Arg {
     pub many: bool,
 }
 
-/// What an argument is.
+/// The type of an argument.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ArgType {
     Key,

@@ -16,7 +16,7 @@ pub(crate) const SPEC: Spec = Spec {
 }
 .with_grammar();
 
-/// Reads the words after the command's name; whether all is to begin anew.
+/// Reads the words after the command's name. Returns whether all is to begin anew.
 pub(crate) fn parse(words: &[&[u8]]) -> Result<bool, LockError> {
     let mut args = Args::new(&SPEC, words);
     let resets = args.is_next(Token::Reset)?;

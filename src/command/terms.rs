@@ -77,9 +77,9 @@ pub(crate) struct Terms<'a> {
     pub adopts: bool,
     /// Whether an owner that holds the lock already is told no.
     pub nx: bool,
-    /// Nothing for the default.
+    /// `None` for the default.
     pub lease: Option<Lease>,
-    /// Nothing for a try.
+    /// `None` for a try.
     pub wait: Option<Wait>,
     /// The channel that is told when a ticket has its turn.
     pub notify: Option<&'a [u8]>,
@@ -87,7 +87,7 @@ pub(crate) struct Terms<'a> {
     pub note: Option<&'a [u8]>,
     /// The id to enter under; empty without REENTRANT.
     pub entry: &'a [u8],
-    /// What bounds the hold beside its lease. A tie is to nobody until the connection is known.
+    /// The bounds of the hold beside its lease. A tie is to nobody until the connection is known.
     pub span: Span,
     pub with_info: bool,
 }
@@ -126,7 +126,7 @@ impl<'a> Terms<'a> {
         Ok(Self { permits, adopts, nx, lease, wait, notify, fence, note, entry, span, with_info })
     }
 
-    /// Who asks; nothing when the server shall make a name up (`*`).
+    /// The owner who asks. Returns `None` if the server shall make a name up (`*`).
     pub(crate) fn owner(&self, word: &'a [u8]) -> Result<Option<&'a [u8]>, LockError> {
         if word != b"*" {
             Ok(Some(word))
@@ -159,7 +159,7 @@ impl<'a> Terms<'a> {
         self.lease.unwrap_or(Lease::ms(policy.default_lease_ms.unsigned_abs()))
     }
 
-    /// What `owner` asks of this many locks.
+    /// The request of `owner` for this many locks.
     pub(crate) fn ask(
         &self,
         owner: &[u8],
@@ -186,7 +186,7 @@ impl<'a> Terms<'a> {
         })
     }
 
-    /// What a ticket of `owner` asks for. It is the claim that ties a hold to a connection.
+    /// The request of a ticket of `owner`. It is the claim that ties a hold to a connection.
     pub(crate) fn ticket(
         &self,
         owner: &[u8],
@@ -263,7 +263,8 @@ fn permits(limit: Option<u32>, count: Option<u32>) -> Result<Permits, LockError>
     match (limit, count) {
         (None, None) => Ok(Permits::EXCLUSIVE),
         (None | Some(ALL), Some(_)) => Err(LockError::PermitsWithoutLimit),
-        // Whoever names no permits counts holders. With permits of many sizes nobody can say here how many there will be.
+        // A request that names no permits counts holders. With permits of many sizes nobody can say here how many there
+        // will be.
         (Some(limit), None) if limit != ALL && limit > HOLDS_MAX => Err(LockError::TooManyHolders { limit }),
         (Some(limit), count) => {
             let max = i64::from(limit);

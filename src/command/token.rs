@@ -2,7 +2,7 @@
 
 macro_rules! tokens {
     ($($token:ident $text:literal)*) => {
-        /// The word of an option. What stands behind it is for the command to say.
+        /// The word of an option. Only its command knows the words behind it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Token {
             $($token,)*

@@ -33,7 +33,7 @@ pub(crate) const SPEC: Spec = Spec {
 pub(crate) struct Transfer<'a> {
     pub holder: Holder<'a>,
     pub to: &'a [u8],
-    /// Nothing for the lease that the hold has.
+    /// `None` for the lease that the hold has.
     pub lease: Option<Lease>,
 }
 

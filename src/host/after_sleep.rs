@@ -1,9 +1,9 @@
 //! The moment after the event loop has slept: replies have gone out and doomed clients have been closed, and nobody has
-//! been heard since. Whoever is gone now never read its grant. To whoever closes later it was sent,
-//! and nobody can know whether it was read.
+//! been heard since. A client that is gone now never read its grant. To one that closes later it was sent, and nobody
+//! can know whether it was read.
 //!
-//! Whoever asks the server to tell of that moment makes each turn of its loop dearer by a third of a PING, for all
-//! clients. So it is asked when a client is told of a grant, and no more when some turns have passed without one.
+//! To ask the server to tell of that moment makes each turn of its loop dearer by a third of a PING, for all clients.
+//! So it is asked when a client is told of a grant, and no longer when some turns have passed without one.
 
 use redis_module::raw;
 
@@ -12,10 +12,10 @@ use super::api::{listen, log, stop, Ctx, EventHandler, Listener};
 /// After so many turns without a grant these have cost about as much as to stop and to ask again.
 const IDLE_TURNS: u32 = 8;
 
-/// Who is told of that moment.
+/// The listener for that moment.
 #[derive(Default)]
 pub(super) struct AfterSleep {
-    /// Who is told, if the server is asked.
+    /// The listener, if the server is asked.
     asked: Option<Listener>,
     idle_turns: u32,
 }
@@ -45,7 +45,7 @@ impl AfterSleep {
         self.asked.is_some()
     }
 
-    /// The moment has come, and nobody had been told of a grant; whether that has been so for long.
+    /// The moment has come, and nobody had been told of a grant. Returns whether that has been so for long.
     pub(super) fn was_idle(&mut self) -> bool {
         self.idle_turns = self.idle_turns.saturating_add(1);
         self.is_idle()

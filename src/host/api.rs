@@ -41,8 +41,8 @@ macro_rules! rm {
 }
 pub(super) use rm;
 
-/// Runs a command of the server: `call!(ctx, c"NAME", c"format", arguments)`. What it replied, or nothing if the server would
-/// not run it; its reason is then the last error of the system.
+/// Runs a command of the server: `call!(ctx, c"NAME", c"format", arguments)`. Gives what it replied, or `None` if the
+/// server would not run it; its reason is then the last error of the system.
 macro_rules! call {
     ($ctx:expr, $command:expr, $format:expr $(, $arg:expr)* $(,)?) => {{
         let (command, format) = ($command.as_ptr(), $format.as_ptr());
@@ -108,7 +108,7 @@ pub(super) struct ServerInfo<'c> {
 }
 
 impl<'c> ServerInfo<'c> {
-    /// What the server says now; `None` if it does not.
+    /// The answer of the server now. Returns `None` if it gives none.
     pub(super) fn ask(ctx: Ctx<'c>, section: &CStr) -> Option<Self> {
         let info = rm!(RedisModule_GetServerInfo(ctx.as_ptr(), section.as_ptr()));
         (!info.is_null()).then_some(Self { ctx, info })

@@ -51,7 +51,7 @@ impl BlockingCommand {
     }
 }
 
-/// What the client asked for, and how it wants its reply.
+/// The request of the client, and the form that its reply shall have.
 pub(super) struct ReplySpec {
     pub(super) command: BlockingCommand,
     /// The owner that the server made up, to be named in the reply.
@@ -59,11 +59,11 @@ pub(super) struct ReplySpec {
     pub(super) with_info: bool,
 }
 
-/// What a waiting client is told.
+/// The answer that a waiting client is told.
 pub(super) enum Answer {
     /// It has the lock, under this fence.
     Granted(Fence),
-    /// What it watched for is so.
+    /// The condition that it watched for is met.
     Met,
     /// Nothing.
     WaitEnded(WaitEnd),

@@ -110,7 +110,7 @@ impl<'a> Words<'a> {
         self.0.get(at).copied()
     }
 
-    /// What WITHINFO tells. The lock is looked at once more, as time has passed since the answer.
+    /// The report that WITHINFO adds. The lock is looked at once more, as time has passed since the answer.
     fn report(&self, ctx: Ctx, command: BlockingCommand, answer: &Answer) -> Option<Report> {
         let name = self.key(command)?;
         let now = clock::now();
@@ -168,7 +168,7 @@ unsafe extern "C" fn on_disconnect(_ctx: *mut RawCtx, handle: *mut RawBlocked) {
     catch_panic("disconnect", || handle.into_iter().for_each(|handle| client_gone(handle, WaitEnd::Gone)));
 }
 
-/// The client waits no more, or is gone.
+/// The client no longer waits, or is gone.
 fn client_gone(handle: BlockedHandle, why: WaitEnd) {
     state::with(|host| {
         let Some(id) = host.blocked.id_of(handle) else { return };

@@ -12,7 +12,7 @@ use crate::primitive::allowance::Allowance;
 use crate::primitive::driver;
 use crate::primitive::{GroupStep, LockManager, Step};
 
-/// Lets `work` change a lock, then stores it and carries out what follows. What was due on the lock is done even
+/// Lets `work` change a lock, then stores it and carries out what follows. Work that was due on the lock is done even
 /// if the request itself is refused.
 pub(super) fn change<R>(
     origin: Origin,

@@ -111,7 +111,7 @@ pub(super) fn max_lease_ms() -> i64 {
     MAX_LEASE.get()
 }
 
-/// What commands need of it.
+/// The settings that commands need.
 pub(super) fn policy() -> Policy {
     let max_lease_ms = max_lease_ms();
     Policy {

@@ -107,10 +107,10 @@ fn tell_of_recovery(ctx: Ctx) {
     effect.into_iter().for_each(|effect| replicate::window(ctx, effect));
 }
 
-/// Sends those away who waited while this server was a primary, and forgets their queues. Most servers have ended the waits
-/// themselves by then. Valkey leaves to us whom it would tell where to go, or has reading from replicas; and during FAILOVER
-/// it keeps everybody until there is a new primary, for if there is none this one goes on as before. Who reads from replicas
-/// may go on watching, but not for what a replica never knows.
+/// Sends those away who waited while this server was a primary, and forgets their queues. Most servers have ended the
+/// waits themselves by then. Valkey leaves to us whom it would tell where to go, or has reading from replicas; and
+/// during FAILOVER it keeps everybody until there is a new primary, for if there is none this one goes on as before. A
+/// client that reads from replicas may go on watching, but not for what a replica never knows.
 pub(super) fn step_down(ctx: Ctx) {
     if !state::with(|host| host.steps_down) || elsewhere::is_undecided(ctx) {
         return;

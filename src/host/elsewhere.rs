@@ -67,7 +67,7 @@ pub(super) fn reads_replicas(ctx: Ctx, client: u64) -> bool {
     fields.any(|field| field.strip_prefix(b"flags=").is_some_and(|flags| flags.contains(&b'r')))
 }
 
-/// What CLUSTER SLOTS says; a primary without a name is left out.
+/// The ranges that CLUSTER SLOTS lists; a primary without a name is left out.
 fn slots(ctx: Ctx) -> Option<Vec<Range>> {
     let reply = call!(ctx, c"CLUSTER", c"c", c"SLOTS".as_ptr())?;
     let ranges = reply.root().items().filter_map(|range| {

@@ -1,5 +1,5 @@
-//! What the server tells us: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what follows
-//! is left for [`deferred`]. Which of it is heard at a time, [`hearing`] decides.
+//! Events that the server tells us of: role, loads, flushes, swaps, forks, the cron. Nothing is written here; what
+//! follows is left for [`deferred`]. Which of it is heard at a time, [`hearing`] decides.
 
 use std::ffi::{c_char, c_int, c_void, CStr};
 
@@ -18,14 +18,14 @@ use crate::primitive::{Lock, LockManager};
 /// All that is heard at some time.
 pub(super) const LISTENERS: Listeners = Listeners { at_rest: &AT_REST, in_use: &IN_USE, clients: CLIENTS };
 
-/// What is heard also while locks are at rest: nobody could tell later that data were emptied or swapped.
+/// The events that are heard also while locks are at rest: nobody could tell later that data were emptied or swapped.
 const AT_REST: [Listener; 3] = [
     (raw::REDISMODULE_EVENT_CRON_LOOP, on_cron),
     (raw::REDISMODULE_EVENT_FLUSHDB, on_flush),
     (raw::REDISMODULE_EVENT_SWAPDB, on_swap),
 ];
 
-/// What is heard besides while the module is in use.
+/// The events that are heard besides while the module is in use.
 const IN_USE: [Listener; 6] = [
     (raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role),
     (raw::REDISMODULE_EVENT_LOADING, on_loading),
@@ -35,7 +35,7 @@ const IN_USE: [Listener; 6] = [
     (raw::REDISMODULE_EVENT_CONFIG, on_config),
 ];
 
-/// What is heard while something is tied to a connection.
+/// The event that is heard while something is tied to a connection.
 const CLIENTS: Listener = (raw::REDISMODULE_EVENT_CLIENT_CHANGE, on_client);
 
 unsafe extern "C" fn on_role(ctx: *mut RawCtx, _event: raw::RedisModuleEvent, what: u64, _data: *mut c_void) {
@@ -80,7 +80,7 @@ unsafe extern "C" fn on_loading(
         state::with(|host| {
             host.listeners.forget();
             host.loads_stream = what == raw::REDISMODULE_SUBEVENT_LOADING_REPL_START;
-            // If the primary has one, the data that it sends say so. What is loaded aside may be thrown away.
+            // If the primary has one, the data that it sends say so. Data that are loaded aside may be thrown away.
             if host.loads_stream && !has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING) {
                 host.manager.recovery.hear(None);
             }

@@ -6,8 +6,8 @@ use super::blocked::Answer;
 use super::state::{self, Host};
 use crate::primitive::WaiterId;
 
-/// Ends the waits for a lock that is no more, for as long as the budget allows, and sees that the rest follows. Those who
-/// only watch the key are told when it is looked at.
+/// Ends the waits for a lock that is not here any longer, for as long as the budget allows, and sees that the rest
+/// follows. Those who only watch the key are told when it is looked at.
 pub(super) fn fail_waits(db: i32, key: &[u8], text: &'static CStr, in_budget: impl Fn() -> bool) {
     state::with(|host| {
         let Host { manager, blocked, .. } = host;

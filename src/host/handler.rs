@@ -46,7 +46,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What a command is for the server: it replies itself, or fails with nothing changed.
+/// A command as the server sees it: it replies itself, or fails with nothing changed.
 pub(super) trait Handler {
     /// Its name, grammar and description.
     const SPEC: &'static Spec;

@@ -21,7 +21,7 @@ const ID_LEN: usize = raw::REDISMODULE_NODE_ID_LEN as usize;
 /// Such an id, and the NUL behind it that the server asks for and does not give.
 type NodeId = [u8; ID_LEN + 1];
 
-/// What the last command on this replica said about a handover.
+/// The promise that the last command on this replica made about a handover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Promise {
     #[default]
@@ -34,7 +34,7 @@ enum Promise {
     OnRequest(NodeId),
 }
 
-/// What the server calls with each command.
+/// The function that the server calls with each command.
 pub(super) type CommandFilter = unsafe extern "C" fn(*mut FilterCtx);
 
 #[derive(Default)]
@@ -44,7 +44,7 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Has the server show all commands to `on_command` from here on, or no more.
+    /// Has the server show all commands to `on_command` from here on, or no longer.
     pub(super) fn watch(&mut self, ctx: Ctx, is_replica: bool, on_command: CommandFilter) {
         if is_replica && self.filter.is_none() {
             let flags = raw::REDISMODULE_CMDFILTER_NOSELF as c_int;

@@ -36,8 +36,8 @@ fn begin_use() {
     WAS_USED.store(state::with(wake_up), Relaxed);
 }
 
-/// Hears of everything from here on, and asks what may have changed before; whether the server will tell. To be called
-/// before anything that rests on what events tell.
+/// Hears of everything from here on, and asks what may have changed before. Returns whether the server will tell. To be
+/// called before anything that rests on what events tell.
 pub(super) fn wake_up(host: &mut Host) -> bool {
     if host.subscriptions.are_all() {
         return true;
@@ -64,7 +64,7 @@ pub(super) fn wake_up(host: &mut Host) -> bool {
     true
 }
 
-/// What the cron has to do about it.
+/// The cron's part of it.
 pub(super) fn look(host: &mut Host) {
     let now = clock::now();
     match host.subscriptions.level() {

@@ -21,7 +21,7 @@ unsafe extern "C" fn on_info(ctx: *mut raw::RedisModuleInfoCtx, for_crash_report
     let answer = unsafe { InfoCtx::new(ctx) };
     catch_panic("info", || {
         state::with_unless_ours(|host| {
-            // Who does not hear of settings asks.
+            // A module that does not hear of settings asks.
             if let Some(ctx) =
                 host.timer.ctx().filter(|_| !host.subscriptions.are_all() && for_crash_report == 0)
             {

@@ -181,7 +181,7 @@ fn pass_on(call: &Call, changed: bool) {
     reply::int(call.ctx, i64::from(changed));
 }
 
-/// Who speaks: an AOF that is being loaded, the primary, or some client.
+/// The source of a command: an AOF that is being loaded, the primary, or some client.
 fn source(ctx: Ctx) -> Source {
     if is_loading(ctx) {
         Source::File

@@ -21,7 +21,7 @@ pub(super) struct Spared {
 }
 
 impl Spared {
-    /// Whether one more is written down; how many before it were not.
+    /// Admits one more to the log. Returns how many before it were left out, or `None` if it is left out too.
     fn admit(&mut self, now: Moment) -> Option<u64> {
         if self.until.is_some_and(|until| now < until) {
             self.left_out = self.left_out.saturating_add(1);

@@ -65,7 +65,7 @@ impl<'c, V: Value> OpenKey<'c, V> {
 /// An open key that holds a lock or nothing.
 pub(super) struct LockKey<'c> {
     key: OpenKey<'c, Lock>,
-    /// What takes its place while there is none.
+    /// The value that takes its place while there is none.
     fresh: Option<Lock>,
 }
 
@@ -86,7 +86,7 @@ impl<'c> LockKey<'c> {
         self.key.value().unwrap_or_else(|| self.fresh.get_or_insert_with(Lock::free))
     }
 
-    /// Takes away a time to live that another command gave the key; whether there was one.
+    /// Takes away a time to live that another command gave the key. Returns whether there was one.
     pub(super) fn clear_expiry(&self, ctx: Ctx, name: Str, replicating: bool) -> bool {
         let never = i64::from(raw::REDISMODULE_NO_EXPIRE);
         if self.key.stored.is_none() || rm!(RedisModule_GetExpire(self.key.handle.as_ptr())) == never {
@@ -113,12 +113,12 @@ impl<'c> LockKey<'c> {
     }
 }
 
-/// The value in an open key; nothing for values of other types.
+/// The value in an open key. Returns `None` for values of other types.
 fn stored<V: Value>(key: &KeyHandle) -> Option<NonNull<V>> {
     key.value(&V::kind().data_type).map(NonNull::cast)
 }
 
-/// Lets `work` read a value; nothing if there is none.
+/// Lets `work` read a value, or `None` if there is no key.
 pub(super) fn read_value<V: Value, R>(
     ctx: Ctx,
     name: Str,
@@ -135,7 +135,7 @@ pub(super) fn read<R>(ctx: Ctx, name: Str, work: impl FnOnce(Option<&Lock>) -> R
     read_value(ctx, name, work)
 }
 
-/// Lets `work` change what is only ours in a lock, such as its place in the lease index; nothing if there is none.
+/// Lets `work` change what is only ours in a lock, such as its place in the lease index. Does nothing if there is none.
 pub(super) fn touch(ctx: Ctx, name: Str, work: impl FnOnce(&mut Lock)) {
     let Some(key) = KeyHandle::read(ctx, name) else { return };
     if let Some(mut lock) = stored::<Lock>(&key) {

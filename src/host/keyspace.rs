@@ -17,7 +17,7 @@ const AWAY_MS: u64 = 1_000;
 
 pub(super) struct ServerKeyspace<'a> {
     pub(super) origin: Origin<'a>,
-    /// What may be opened now.
+    /// The slots that may be opened now.
     pub(super) scope: SlotScope,
     /// Whether there is time to end one more wait.
     pub(super) in_budget: &'a dyn Fn() -> bool,

@@ -120,7 +120,7 @@ fn extra_bytes(hold: &Hold) -> usize {
     size_of_val(&**extra) + bounds + size_of_val(ids) + text
 }
 
-/// The value leaves its key: deleted, overwritten, evicted, renamed or moved. What we delete ourselves comes by
+/// The value leaves its key: deleted, overwritten, evicted, renamed or moved. A value that we delete ourselves comes by
 /// here as well, while our own step has the state.
 unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c_void) {
     // SAFETY: the server passes what it says, which lives as long as this call.
@@ -140,8 +140,8 @@ unsafe extern "C" fn unlink(ctx: *mut raw::RedisModuleKeyOptCtx, value: *const c
     });
 }
 
-/// What is known of the past goes along with the data: the newest fence, so that a restart cannot repeat one of a lock that
-/// was free; and for a recovery window the longest lease, and the one that is open.
+/// The knowledge of the past goes along with the data: the newest fence, so that a restart cannot repeat one of a lock
+/// that was free; and for a recovery window the longest lease, and the one that is open.
 unsafe extern "C" fn aux_save(io: *mut raw::RedisModuleIO, _when: c_int) {
     // SAFETY: the server passes the file, which lives as long as this call.
     let io = unsafe { Io::new(io) };

@@ -9,7 +9,7 @@ use super::api::{rm, Ctx, OwnString, Str};
 use super::config;
 use crate::primitive::{Hold, HoldEnd};
 
-/// What can be told about a lock or a latch.
+/// The events that can be told of a lock or a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Acquired,
@@ -25,11 +25,11 @@ pub(super) enum Event {
     LatchOpen,
 }
 
-/// What one step has to tell. Published after the step: other modules may listen and call us again.
+/// The events of one step. Published after the step: other modules may listen and call us again.
 pub(super) type Events = SmallVec<[Event; 8]>;
 
 impl Event {
-    /// What is told of a hold that ended so.
+    /// The event for a hold that ended so.
     pub(super) const fn of_end(how: HoldEnd) -> Self {
         match how {
             HoldEnd::Expired | HoldEnd::Unclaimed | HoldEnd::Capped | HoldEnd::Closed => Self::Expired,

@@ -51,7 +51,8 @@ pub(super) fn after_step(ctx: Ctx, scope: SlotScope) {
     state::with(|host| host.timer.wake_now());
 }
 
-/// Looks at one key that was noted, or at the next of all of them; whether there was one. Selects that key's database.
+/// Looks at one key that was noted, or at the next of all of them. Returns whether there was one. Selects that key's
+/// database.
 pub(super) fn look_at_next(ctx: Ctx) -> bool {
     let noted = state::with(|host| host.manager.observers.next());
     noted.inspect(|(db, key)| look_at(ctx, *db, key, false)).is_some()
@@ -78,7 +79,7 @@ fn look_at(ctx: Ctx, db: i32, key: &Rc<[u8]>, is_ours: bool) {
     state::with(|host| host.manager.observers.judge(db, key, |condition| seen.judge(condition)));
 }
 
-/// Tells one client what became of what it watched for; whether there was one.
+/// Tells one client the outcome of its watch. Returns whether there was one.
 pub(super) fn answer_next() -> bool {
     state::with(|host| {
         let Some(Told { id, key, verdict }) = host.manager.observers.next_told() else { return false };

@@ -32,7 +32,7 @@ pub(super) fn add<V: Handler>(ctx: Ctx) -> bool {
     let spec = V::SPEC;
     let text = |text: &str| CString::new(text).unwrap_or_default();
     let (name, flags) = (text(spec.name), text(spec.flags));
-    // What comes first as a number of keys is described below, and not by positions.
+    // A command whose keys follow their number is described below, and not by positions.
     let at = c_int::from(matches!(spec.key, Key::Read | Key::Write | Key::ReadAndMore));
     let run = Some(command::<V> as _);
     rm!(RedisModule_CreateCommand(ctx.as_ptr(), name.as_ptr(), run, flags.as_ptr(), at, at, at)) == OK

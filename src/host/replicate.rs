@@ -1,4 +1,4 @@
-//! What goes to the AOF and to replicas: effects, and never the commands that had them.
+//! The stream to the AOF and to replicas: effects, and never the commands that had them.
 
 use std::ffi::CStr;
 
@@ -57,7 +57,7 @@ fn ask(ctx: Ctx) -> bool {
     if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_AOF | raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
         return true;
     }
-    // Who cannot tell is told all.
+    // If the server does not say, all is told.
     let any = |info: &ServerInfo, field| info.number(field).is_none_or(|n| n > 0);
     ServerInfo::ask(ctx, c"replication")
         .is_none_or(|info| any(&info, c"connected_slaves") || any(&info, c"repl_backlog_active"))

@@ -9,7 +9,7 @@ use crate::command::report::Report;
 use crate::error::LockError;
 use crate::primitive::Fence;
 
-/// What a command found, before it is put into words.
+/// The result of a command, before it is put into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Nil,

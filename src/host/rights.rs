@@ -1,4 +1,4 @@
-//! Who asks, and what the server's ACL lets them see.
+//! The user who asks, and the keys that the server's ACL lets them see.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use redis_module::raw;
 use super::api::{call, has_flags, rm, Ctx, OwnString, Str, User, OK};
 use crate::error::LockError;
 
-/// The name of the user who asks; nothing for another module's call on its own account.
+/// The name of the user who asks. Returns `None` for another module's call on its own account.
 pub(super) fn user_name(ctx: Ctx) -> Option<OwnString> {
     if is_connection(ctx) {
         return ctx.user_name();
@@ -36,7 +36,7 @@ pub(super) fn may_take(user: &[u8], keys: &[&[u8]]) -> bool {
     keys.iter().all(|key| rights.may(OwnString::new(key).as_str(), access))
 }
 
-/// What a caller may see.
+/// The rights of a caller.
 pub(super) enum Rights {
     /// A caller without a user is another module, which may do what the server can.
     Unbounded,

@@ -35,7 +35,7 @@ pub(super) fn take_role(host: &mut Host, ctx: Ctx, is_primary: bool) {
     host.timer.wake_now();
 }
 
-/// What was granted before may be lost: nothing is granted for a while, if the operator wants it so.
+/// Earlier grants may be lost: nothing is granted for a while, if the operator wants it so.
 pub(super) fn take_over(host: &mut Host, why: &str) {
     let known = host.manager.fences.last();
     let (window, clock) = (config::recovery_window(), clock::read());

@@ -15,7 +15,7 @@ pub(super) enum SlotScope {
 }
 
 impl SlotScope {
-    /// What a client's command with this key may open.
+    /// The slots that a client's command with this key may open.
     pub(super) fn of_command(ctx: Ctx, key: &[u8]) -> Self {
         if has_flags(ctx, raw::REDISMODULE_CTX_FLAGS_CLUSTER) {
             Self::Slot(slot_of(key))

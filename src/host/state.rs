@@ -20,7 +20,7 @@ use crate::primitive::{Effect, Fence, LockManager, Moment, WaiterId};
 /// All that the module keeps outside the keyspace.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Host {
-    /// What the pure layers work on.
+    /// The state that the pure layers work on.
     pub(super) manager: LockManager,
     /// The clients of the waiters in it.
     pub(super) blocked: Blocked,
@@ -61,7 +61,7 @@ pub(super) struct Host {
 pub(super) struct IdleTimeout {
     /// Whether it was asked for since a setting has changed.
     pub(super) is_known: bool,
-    /// What the log was told of last.
+    /// The value that the log was told of last.
     pub(super) told: i64,
 }
 

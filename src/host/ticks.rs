@@ -1,4 +1,5 @@
-//! What the server calls as time passes: when our timer fires, in the turn of its loop after that, and when the loop has slept.
+//! The functions that the server calls as time passes: when our timer fires, in the turn of its loop after that, and
+//! when the loop has slept.
 
 use std::ffi::c_void;
 

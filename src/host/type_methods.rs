@@ -1,4 +1,4 @@
-//! What the server asks of all types of this module: loading, saving, rewriting, measuring, freeing, moving.
+//! The methods that all types of this module have: loading, saving, rewriting, measuring, freeing, moving.
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
@@ -14,7 +14,7 @@ use super::{clock, config, hearing, state};
 use crate::error::Quoted;
 use crate::primitive::codec::Source;
 
-/// What the server spends on a key apart from the value, roughly: entry, name, object and type pointer.
+/// The server's record of a value: a pointer to its type and one to the value.
 const OWNER_HEADER_BYTES: usize = 16;
 
 /// Tells the server about the type; `change` adds what only this one has.
@@ -113,8 +113,8 @@ pub(super) fn is_load(io: Io) -> bool {
     has_flags(io.ctx(), LOADING)
 }
 
-/// Who speaks: a load from this server's disk or from its primary, or a client with a RESTORE. What a replica restores has
-/// been judged by its primary, and by that one's clock.
+/// The source of a value: a load from this server's disk or from its primary, or a client with a RESTORE. A value that
+/// a replica restores has been judged by its primary, and by that one's clock.
 pub(super) fn source(io: Io) -> Source {
     if !is_load(io) {
         let is_primary = state::with_unless_ours(|host| host.is_primary).unwrap_or(true);

@@ -1,5 +1,5 @@
-//! A value of this module in the keyspace. What the server asks of all types of them is in `type_methods`, and what only one
-//! type needs in `lock_type` and `latch_type`.
+//! A value of this module in the keyspace. The methods of all types are in `type_methods`, and those that only one type
+//! needs in `lock_type` and `latch_type`.
 
 use std::ffi::{c_int, CStr};
 use std::ptr::NonNull;
@@ -52,11 +52,11 @@ impl TypeHandle {
     }
 }
 
-/// What the keyspace can hold.
+/// A value that the keyspace can hold.
 pub(super) trait Value: Sized + 'static {
     fn kind() -> &'static TypeHandle;
 
-    /// What is said of a key that holds something else.
+    /// The error for a key that holds something else.
     fn wrong_type() -> LockError;
 
     fn encode(&self, clock: Clock) -> Vec<u8>;

@@ -1,12 +1,12 @@
-//! How much one step does of what follows from it, over all of its locks together: waiters that it lets in or sends away,
-//! leases that have run out, locks that it comes upon. What was asked for is done in any case; the rest that would follow
-//! goes on in later steps, between the clients.
+//! How much one step does of what follows from it, over all of its locks together: waiters that it lets in or sends
+//! away, leases that have run out, locks that it comes upon. The request itself is done in any case; the rest that
+//! would follow goes on in later steps, between the clients.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
 use crate::limits::{HOLDS_SEEN_AS_ONE, SERVED_PER_STEP};
 
-/// What the step at hand has done so far.
+/// The amount that the step at hand has spent so far.
 #[derive(Default)]
 pub(crate) struct Allowance {
     spent: usize,

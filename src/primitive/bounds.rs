@@ -1,9 +1,9 @@
-//! What bounds a hold's life beside its lease: an end that no renewal moves, a cooldown of its lock after it, and
-//! the connection that it is tied to.
+//! The bounds of a hold's life beside its lease: an end that no renewal moves, a cooldown of its lock after it, and the
+//! connection that it is tied to.
 
 use super::{Lease, Moment};
 
-/// What somebody asks for, counted from the grant.
+/// The bounds that a request asks for, counted from the grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// The hold ends no later than this.
@@ -20,7 +20,7 @@ impl Default for Span {
 }
 
 impl Span {
-    /// What both ask for together, with the tie of the second.
+    /// The bounds that both ask for together, with the tie of the second.
     pub(crate) fn and(self, other: Self) -> Self {
         let (longest, shortest) = (self.longest.min(other.longest), self.shortest.max(other.shortest));
         Self { longest, shortest, tie: other.tie }
@@ -50,7 +50,7 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// The same in a box; nothing if they bound nothing.
+    /// The same in a box. Returns `None` if they bound nothing.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }

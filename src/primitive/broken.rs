@@ -1,5 +1,5 @@
-//! What cannot be. A branch that only a fault of this module could reach goes on without harm in a server, which tells its
-//! log once, and fails in tests.
+//! States that cannot be. A branch that only a fault of this module could reach goes on without harm in a server, which
+//! tells its log once, and fails in tests.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::OnceLock;

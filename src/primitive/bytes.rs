@@ -36,7 +36,7 @@ impl<'a> Input<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// What [`put_text`] wrote, unless it is longer than `max`.
+    /// The text that [`put_text`] wrote. Returns `None` if it is longer than `max`, or cut off.
     pub(crate) fn text(&mut self, max: usize) -> Option<&'a [u8]> {
         let len = usize::from(self.u16()?);
         (len <= max).then(|| self.take(len))?

@@ -41,8 +41,8 @@ use super::reentry::ReentryIds;
 use super::{Clock, Fence, Hold, Lease, Lock, Moment, Owner, Permits};
 use crate::limits::{ENTRIES_MAX, HOLDS_MAX, ID_BYTES_MAX, KEYS_MAX, NOTE_BYTES_MAX, OWNER_BYTES_MAX};
 
-/// What is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no bounds, 3 has
-/// times in ms.
+/// The version that is written. Earlier versions are read as well: 1 has holds without extras but for a note, 2 has no
+/// bounds, 3 has times in ms.
 const VERSION: u8 = 4;
 const NEVER: u64 = u64::MAX;
 /// Which bounds a hold has.
@@ -117,7 +117,7 @@ pub(crate) fn encode(lock: &Lock, clock: Clock) -> Vec<u8> {
     out
 }
 
-/// What every hold has.
+/// Writes the part that every hold has.
 fn put_hold(out: &mut Vec<u8>, hold: &Hold, clock: Clock) {
     let never = hold.deadline == Moment::NEVER;
     out.extend(hold.fence.get().to_le_bytes());
@@ -184,12 +184,12 @@ pub(crate) fn decode(bytes: &[u8], source: Source, clock: Clock) -> Option<(Lock
     (reader.input.is_empty() && (is_whole || source.is_ours() && left_out > 0)).then_some((lock, left_out))
 }
 
-/// What is left to be read, and what is known of where it comes from.
+/// The bytes left to be read, and what is known of where they come from.
 struct Reader<'a> {
     input: Input<'a>,
     source: Source,
     clock: Clock,
-    /// What the times that are left are counted in.
+    /// The unit of the times that are left.
     unit_us: u64,
     saved_unix_us: u64,
 }
@@ -372,7 +372,7 @@ mod tests {
             if let Some((lock, left_out)) = decode(&bytes, Source::File, CLOCK) {
                 prop_assert!(!lock.is_free() || left_out > 0);
                 let payload = Source::Payload { ahead_ms: 3_600_000 };
-                // What an application may bring in is less than what a file may: no fence lies far ahead, none of a cooldown either.
+                // An application may bring in less than a file may: no fence lies far ahead, none of a cooldown either.
                 let mut holds = lock.holds().iter().chain(lock.cooldowns().iter().map(|cooldown| &cooldown.hold));
                 let is_welcome = !lock.is_free() && holds.all(|hold| payload.accepts_fence(hold.fence, CLOCK));
                 let again = decode(&encode(&lock, CLOCK), payload, CLOCK);

@@ -1,17 +1,17 @@
-//! What one can watch a lock or a latch for, and whether it is so.
+//! The conditions that one can watch a lock or a latch for, and whether they are met.
 
 use smallvec::SmallVec;
 
 use super::waiter::Waiter;
 use super::{Fence, Lock, Moment};
 
-/// What somebody watches a key for.
+/// A condition that somebody watches a key for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// The lock is free: nobody holds it, and it has no cooldown.
     Free,
-    /// The newest hold has another fence than this, or is there no more; nothing stands for no hold. Every grant has a
-    /// larger fence than those before, so no grant goes unseen, however late one looks.
+    /// The newest hold has another fence than this, or has ended; `None` stands for no hold. Every grant has a larger
+    /// fence than those before, so no grant goes unseen, however late one looks.
     Changed(Option<Fence>),
     /// Somebody wants what the hold of this fence has.
     Wanted(Fence),
@@ -19,7 +19,7 @@ pub(crate) enum Condition {
     Open,
 }
 
-/// What became of a condition.
+/// The outcome of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It is so.
@@ -35,14 +35,14 @@ pub(crate) enum Verdict {
 /// A key at one moment, as those see it who only watch. Of a key that is not there both is seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Nothing if the key holds something else.
+    /// `None` if the key holds something else.
     pub lock: Option<View>,
-    /// Whether the latch is open; nothing if the key holds something else.
+    /// Whether the latch is open; `None` if the key holds something else.
     pub latch: Option<bool>,
 }
 
 impl Seen {
-    /// What there is to say of a condition by now.
+    /// The verdict on a condition. Returns `None` as long as there is none.
     pub(crate) fn judge(&self, condition: Condition) -> Option<Verdict> {
         let lock = self.lock.as_ref().ok_or(Verdict::NotALock);
         let is_met = match condition {
@@ -64,23 +64,23 @@ pub(crate) struct View {
     first: Option<First>,
 }
 
-/// Who comes first in the queue, and has to wait.
+/// The waiter that comes first in the queue, and has to wait.
 #[derive(Debug)]
 struct First {
     upgrades: Option<Fence>,
 }
 
 impl View {
-    /// What is seen of a lock at `now`. `first` is who comes next for it.
+    /// The view of a lock at `now`. `first` is the waiter that comes next for it.
     pub(crate) fn of(lock: Option<&Lock>, first: Option<&Waiter>, now: Moment) -> Self {
         let all = lock.map_or(&[][..], Lock::holds);
         let live = all.iter().filter(|hold| hold.is_live(now));
         let holds: SmallVec<_> = live.map(|hold| (hold.fence, hold.revoke_requested())).collect();
-        // A hand-off may be due that has not come round yet. Only who waits for several locks can leave one of them free
+        // A hand-off may be due that has not come round yet. Only a waiter for several locks can leave one of them free
         // for long. And what is over may have to cool, so that it is free only when it has been swept.
         let is_due = first.is_some_and(|first| first.request.keys() == 1);
         let is_free = lock.is_none_or(Lock::is_free) && !is_due;
-        // What the queue does is only known when the holds that are over have been swept.
+        // The next move of the queue is only known when the holds that are over have been swept.
         let is_swept = holds.len() == all.len();
         let first = first.filter(|first| is_swept && now < first.deadline);
         let waits = |first: &Waiter| match (lock, first.upgrades) {
@@ -97,13 +97,13 @@ impl View {
         self.holds.iter().map(|(fence, _)| *fence).max()
     }
 
-    /// Whether somebody wants what the hold of this fence has; nothing if the hold is over.
+    /// Whether somebody wants what the hold of this fence has. Returns `None` if the hold is over.
     fn is_wanted(&self, fence: Fence) -> Option<bool> {
         let (_, was_asked) = self.holds.iter().find(|hold| hold.0 == fence)?;
         Some(*was_asked || self.is_in_the_way(fence))
     }
 
-    /// Who comes first does not fit beside the holds, so each of them is in its way, but for one that is its own.
+    /// The first waiter does not fit beside the holds, so each of them is in its way, but for one that is its own.
     fn is_in_the_way(&self, fence: Fence) -> bool {
         self.first.as_ref().is_some_and(|first| first.upgrades != Some(fence))
     }

@@ -1,5 +1,5 @@
-//! What a hold leaves behind when the lock may not be granted again at once. Its permits stay taken, in the one rule that
-//! serves every mode, and nobody has them.
+//! The cooldown that a hold leaves behind when the lock may not be granted again at once. Its permits stay taken, in
+//! the one rule that serves every mode, and nobody has them.
 
 use super::hold::Mark;
 use super::ledger::HoldEnd;
@@ -46,8 +46,8 @@ pub(crate) struct Cooldown {
 }
 
 impl Cooldown {
-    /// What is left of a hold that ended at `now`, with a delay of so many ms after ends that its owner did not want;
-    /// nothing if the lock can be granted at once.
+    /// The cooldown of a hold that ended at `now`, with a delay of so many ms after ends that its owner did not want.
+    /// Returns `None` if the lock can be granted at once.
     #[inline]
     pub(crate) fn after(hold: Hold, how: HoldEnd, now: Moment, delay_ms: u64) -> Option<Self> {
         if hold.extra.is_none() && !how.is_abnormal() {

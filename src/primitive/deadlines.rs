@@ -53,7 +53,7 @@ fn tick_of(deadline: Moment) -> u64 {
 
 struct TimerNode<T> {
     tick: u64,
-    /// The entry before it; nothing for the first.
+    /// The entry before it; [`Slot::NONE`] for the first.
     before: Slot,
     next: Slot,
     value: T,
@@ -73,7 +73,7 @@ impl<T> Default for Deadlines<T> {
 }
 
 impl<T> Deadlines<T> {
-    /// What one entry takes, in bytes.
+    /// The size of one entry, in bytes.
     pub(crate) const ENTRY_BYTES: usize = Slab::<TimerNode<T>>::PLACE_BYTES;
 
     /// How many entries there are.
@@ -81,7 +81,7 @@ impl<T> Deadlines<T> {
         self.entries.len()
     }
 
-    /// What it takes of the server's memory, but for what its values have allocated.
+    /// The bytes of the server's memory that it takes, but for what its values have allocated.
     pub(crate) fn bytes(&self) -> usize {
         self.entries.bytes() + size_of_val(&*self.heads)
     }
@@ -162,7 +162,7 @@ impl<T> Deadlines<T> {
                 break;
             }
             if level > 0 && self.spill != Slot::NONE {
-                // What is reached first moves down first: a lower level is always nearer.
+                // The entries that are reached first move down first: a lower level is always nearer.
                 return None;
             }
             self.tick = self.tick.max(start);

@@ -42,7 +42,7 @@ pub(crate) struct LocalFirst<'a> {
     pub now: Moment,
     pub at_hand: &'a [(&'a [u8], &'a Lock)],
     pub others: &'a mut dyn HoldSource,
-    /// What the searches of this step have cost so far: all of them together have the time of one.
+    /// The cost of the searches of this step so far: all of them together have the time of one.
     pub spent: usize,
 }
 
@@ -66,7 +66,8 @@ impl LocalFirst<'_> {
     }
 }
 
-/// The cycle that the wait would close, beginning with the one who asks; nothing if there is none. Each is counted.
+/// The cycle that the wait would close, beginning with the one who asks. Returns `None` if there is none. Each cycle is
+/// counted.
 pub(crate) fn find_cycle(
     manager: &mut LockManager,
     want: &WaitRequest,

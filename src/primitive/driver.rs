@@ -45,8 +45,8 @@ pub(crate) trait Keyspace {
     fn refuse_waits(&mut self, db: i32, key: &[u8]);
 }
 
-/// Does what a step has found on other locks, before anybody else runs. What the step has no allowance for is left to looks
-/// of their own, between the clients.
+/// Does what a step has found on other locks, before anybody else runs. Work that the step has no allowance for is left
+/// to looks of its own, between the clients.
 pub(crate) fn finish_step(keyspace: &mut impl Keyspace) {
     while let Some(next) = keyspace.manager(LockManager::next_work) {
         match next {
@@ -102,7 +102,7 @@ fn look_at(keyspace: &mut impl Keyspace, recheck: Recheck, is_connected: impl Fn
     keyspace.select(db);
     // Locks that were granted together are in one slot.
     if keys.first().is_some_and(|key| keyspace.is_away(db, key)) {
-        // Whoever has the slot cannot know of the rollback: the lease ends the hold.
+        // The server that has the slot cannot know of the rollback: the lease ends the hold.
         rollback.into_iter().for_each(|fence| keyspace.manager(|manager| manager.confirm(fence)));
         keys.iter().for_each(|key| keyspace.turn_away(db, key));
         return;

@@ -1,10 +1,10 @@
-//! What follows from a step outside of it, and the ends that it can have for those concerned.
+//! The effects of a step outside of it, and the ends that it can have for those concerned.
 
 use super::ledger::HoldEnd;
 use super::waiter::{Waiter, WaiterId, WaiterKind};
 use super::Fence;
 
-/// What must happen outside, in this order: replicate, wake, notify.
+/// An effect that must follow outside, in this order: replicate, wake, notify.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// A hold began; `to` is a client that was waiting for it.
@@ -50,7 +50,7 @@ pub(crate) enum WaitEnd {
     Cancelled,
     /// Its client is gone, or was sent away.
     Gone,
-    /// What it waits for is not to be had here any more: another type, another server.
+    /// The lock that it waits for is not to be had here any more: another type, another server.
     Failed,
     /// The user who asked for it has no right to the lock any more.
     Barred,
@@ -61,10 +61,10 @@ pub(crate) enum WaitEnd {
     OverLimit(u32),
 }
 
-/// Who is given a hold.
+/// The one who is given a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recipient {
-    /// Whoever asks for it, and is told at once.
+    /// The caller, who is told at once.
     Caller,
     /// A client that waits.
     Client(WaiterId),

@@ -1,13 +1,14 @@
-//! What things outside the keyspace take of the server's memory, in bytes, as the server counts it: by what its allocator
-//! gives, which is more than was asked for. What shares room with others, as in a table that has places to spare, counts
-//! with the most that its part can be. A test compares the sums with what servers say of themselves.
+//! The server's memory that things outside the keyspace take, in bytes, as the server counts it: by what its allocator
+//! gives, which is more than was asked for. A thing that shares room with others, as in a table that has places to
+//! spare, counts with the most that its part can be. A test compares the sums with what servers say of themselves.
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
-/// What a server spends on a client that a module keeps waiting: two spare clients with their buffers.
+/// The memory that a server spends on a client that a module keeps waiting: two spare clients with their buffers.
 pub(crate) const CLIENT: usize = 36_000;
 
-/// What the allocator gives for so many bytes: a multiple of 16 up to 128, and one of four sizes in each doubling beyond.
+/// The size that the allocator gives for so many bytes: a multiple of 16 up to 128, and one of four sizes in each
+/// doubling beyond.
 pub(crate) const fn allocated(bytes: usize) -> usize {
     let step = bytes.next_power_of_two() / 8;
     bytes.next_multiple_of(if step > 16 { step } else { 16 })

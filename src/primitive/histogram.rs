@@ -55,8 +55,8 @@ impl Histogram {
         self.max
     }
 
-    /// What so many of a thousand do not exceed: never too low, and at most an eighth too high. Returns 0 if nothing was
-    /// counted.
+    /// The value that so many of a thousand do not exceed: never too low, and at most an eighth too high. Returns 0 if
+    /// nothing was counted.
     pub(crate) fn quantile(&self, per_mille: u64) -> u64 {
         let wanted = self.count.saturating_mul(per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -69,8 +69,8 @@ impl Histogram {
         self.max
     }
 
-    /// Powers of two, each with how many are below it and not below the one before. What is left out has none; what is
-    /// too long for the last bucket but one has no power.
+    /// Powers of two, each with how many are below it and not below the one before. A power that is left out has a
+    /// count of 0; a value too long for the last bucket but one has no power.
     pub(crate) fn powers(&self) -> Vec<(u64, u64)> {
         let mut powers: Vec<(u64, u64)> = Vec::new();
         for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {

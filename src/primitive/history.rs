@@ -1,4 +1,4 @@
-//! What happened lately, for people: how long was waited and held, which locks are in demand, and the newest losses and
+//! The recent past, for people: how long was waited and held, which locks are in demand, and the newest losses and
 //! deadlocks by name. Bounded, in memory, and decides nothing.
 
 use std::collections::VecDeque;
@@ -77,7 +77,7 @@ impl History {
         if of.key.len() > KEY_BYTES_MAX {
             return;
         }
-        // What is forgotten gives its memory to what comes.
+        // The entry that is forgotten gives its memory to the new one.
         let oldest = if self.losses.len() < NEWEST_SHOWN { None } else { self.losses.pop_back() };
         let (mut key, mut owner) = oldest.map(|loss| (loss.key, loss.owner)).unwrap_or_default();
         key.clear();

@@ -7,7 +7,7 @@ use super::permits::Permits;
 use super::reentry::{Exit, ReentryIds};
 use super::{Fence, Lease, Moment, Owner};
 
-/// What few holds have, kept apart so that it costs the others no more than a pointer.
+/// The part that few holds have, kept apart so that it costs the others no more than a pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extra {
     /// Text for operators.
@@ -16,7 +16,7 @@ pub(crate) struct Extra {
     pub keys: u32,
     /// Under which ids the owner is in.
     pub entries: ReentryIds,
-    /// What bounds the hold's life beside its lease.
+    /// The bounds of the hold's life beside its lease.
     pub bounds: Option<Box<Bounds>>,
     /// Whether the owner was asked to give it up. Known to this server alone, and not to its files.
     pub is_wanted: bool,
@@ -38,7 +38,7 @@ impl Default for Extra {
 }
 
 impl Extra {
-    /// The same in a box; nothing if there is nothing in it.
+    /// The same in a box. Returns `None` if there is nothing in it.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
@@ -96,7 +96,7 @@ impl Hold {
         now < self.deadline
     }
 
-    /// What is left at `now` on the wire: ms rounded up, -1 without expiry, 0 when over.
+    /// The time left at `now` on the wire: ms rounded up, -1 without expiry, 0 when over.
     pub(crate) fn remaining_ms(&self, now: Moment) -> i64 {
         super::time::left_to_wire(self.deadline, now)
     }
@@ -127,7 +127,7 @@ impl Hold {
         self.extra.as_ref().is_some_and(|extra| extra.is_unclaimed)
     }
 
-    /// What bounds its life beside the lease, if anything does.
+    /// The bounds of its life beside the lease, if there are any.
     pub(crate) fn bounds(&self) -> Option<&Bounds> {
         self.extra.as_ref()?.bounds.as_deref()
     }

@@ -20,7 +20,7 @@ use crate::limits::LATCH_SIZE_MAX;
 pub(crate) struct Latch {
     size: u32,
     left: u32,
-    /// Who has counted under an id: never more than were counted. In order, so that two servers with the same data list
+    /// The ids that have counted: never more than were counted. In order, so that two servers with the same data list
     /// them alike.
     ids: BTreeSet<Box<[u8]>>,
 }
@@ -50,7 +50,7 @@ impl Latch {
         self.left == 0
     }
 
-    /// Who has counted under an id, in order.
+    /// The ids that have counted, in order.
     pub(crate) fn ids(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.ids.iter().map(|id| &**id)
     }
@@ -119,7 +119,7 @@ mod tests {
             }
         }
 
-        /// Whatever part of the stream a replica is told again, it has what its primary has.
+        /// A replica that is told any part of the stream again has what its primary has.
         #[test]
         fn a_stream_can_be_told_again_from_any_point(
             size in 1..8_u32, ids in prop::collection::vec(id(), 0..20), again in any::<prop::sample::Index>(),

@@ -38,7 +38,7 @@ impl Links for Deadlines<LeaseRef> {
 struct Index {
     wheel: Deadlines<LeaseRef>,
     roll: Roll,
-    /// What the names take that are too long for their entries.
+    /// The bytes of the names that are too long for their entries.
     name_bytes: usize,
 }
 
@@ -61,7 +61,7 @@ impl Index {
     }
 }
 
-/// What the index takes for one hold of a lock with a name of this length.
+/// The bytes that the index takes for one hold of a lock with a name of this length.
 pub(crate) const fn hold_bytes(name_len: usize) -> usize {
     Deadlines::<LeaseRef>::ENTRY_BYTES + size_of::<u32>() + Name::heap_bytes(name_len)
 }
@@ -71,7 +71,7 @@ pub(crate) fn place_of(key: &[u8]) -> u32 {
     (hash_of(key) >> 32) as u32
 }
 
-/// What the index has of a hold.
+/// The state of a hold's entry in the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     /// No entry.
@@ -106,7 +106,7 @@ impl Leases {
         self.indexes.iter().map(|(_, index)| index.wheel.len() - index.wheel.undue()).sum()
     }
 
-    /// What it takes of the server's memory.
+    /// The bytes of the server's memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
         let bytes = |index: &Index| index.wheel.bytes() + index.roll.bytes() + index.name_bytes;
         self.indexes.iter().map(|(_, index)| bytes(index)).sum()
@@ -141,7 +141,7 @@ impl Leases {
         self.index(db).is_some_and(|index| knows(index, hold))
     }
 
-    /// Sees that the entry of this hold comes up no later than at `by`; whether it had to move.
+    /// Sees that the entry of this hold comes up no later than at `by`. Returns whether it had to move.
     pub(crate) fn move_earlier(&mut self, db: i32, hold: &Hold, by: Moment) -> bool {
         debug_assert!(self.has(db, hold), "an entry that is to come up earlier");
         let late = |index: &&mut Index| !index.wheel.covers(hold.mark.slot(), by);
@@ -199,7 +199,8 @@ impl Leases {
         }
     }
 
-    /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
+    /// One database has been emptied, or all. The memory of its entries is given back bit by bit, with each step of the
+    /// iterator.
     pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> + use<> {
         let indexes = std::mem::take(&mut self.indexes).into_iter();
         let (gone, kept) = indexes.partition(|(its_db, _)| db.is_none_or(|db| db == *its_db));

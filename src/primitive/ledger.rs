@@ -1,4 +1,4 @@
-//! What became of holds that ended, so that a late holder is told instead of left to guess, and a request that is sent
+//! The ways in which holds ended, so that a late holder is told instead of left to guess, and a request that is sent
 //! twice is answered twice. Bounded, in memory, and only ever for a reply to read.
 //!
 //! Names are not kept, only a number made of them that no client can foresee: so all entries have one size, and nothing
@@ -96,7 +96,7 @@ pub(crate) enum Deed<'a> {
     Upgrade,
 }
 
-/// What was done.
+/// The result of a request that was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
     /// The fence of the hold that is there by it; of a hold that is gone, its own.
@@ -124,7 +124,7 @@ impl Ledger {
         self.done.trim(capacity);
     }
 
-    /// What it takes of the server's memory.
+    /// The bytes of the server's memory that it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.ends.bytes() + self.done.bytes()
     }
@@ -144,7 +144,7 @@ impl Ledger {
         self.ends.put(name, ended, self.capacity * 2);
     }
 
-    /// A hold was given back by its owner. Whatever is known of this owner on this lock is of an earlier one.
+    /// A hold was given back by its owner. All that is known of this owner on this lock is of an earlier hold.
     #[inline]
     pub(crate) fn supersede(&mut self, of: Named, fence: Fence, at: Moment) {
         if !self.ends.is_empty() {
@@ -182,7 +182,7 @@ impl Ledger {
         self.done.put(hash_of(&(of, fence, deed)), done, self.capacity);
     }
 
-    /// What was done when this was asked before.
+    /// The result of this request when it was made before.
     pub(crate) fn done(&self, of: Named, fence: Fence, deed: Deed) -> Option<Done> {
         self.done.get(hash_of(&(of, fence, deed))).copied()
     }

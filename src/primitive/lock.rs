@@ -1,5 +1,5 @@
-//! Who has it: one lock with its limit and its holds, and the permits that cool. This is the value that the keyspace
-//! keeps, and a lock without any of them is free and has no key.
+//! A lock: its holds, limit and cooldowns. This is the value that the keyspace keeps, and a lock without any of them is
+//! free and has no key.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -62,7 +62,7 @@ impl Lock {
         self.holds().is_empty() && self.cooldowns().is_empty()
     }
 
-    /// What is taken: by holds, and by cooldowns.
+    /// The permits that are taken: by holds, and by cooldowns.
     fn taken(&self) -> impl Iterator<Item = Permits> + '_ {
         let cooldown = self.cooldowns().iter().map(|cooldown| cooldown.hold.permits);
         self.holds().iter().map(|hold| hold.permits).chain(cooldown)

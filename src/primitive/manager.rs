@@ -51,7 +51,7 @@ pub(crate) enum Rollback {
 pub(crate) struct Gate(pub fn(&[u8], &[&[u8]]) -> bool);
 
 impl Default for Gate {
-    /// Whoever asks may.
+    /// Everyone may.
     fn default() -> Self {
         Self(|_, _| true)
     }
@@ -94,17 +94,17 @@ pub(crate) struct LockManager {
     pub provisional: Table<Fence, Provisional>,
     /// The cooldown of a lock after a hold that its owner may not know to be over, in ms.
     pub lock_delay_ms: u64,
-    /// How long what a ticket was given may stay unclaimed, in ms.
+    /// How long the hold that a ticket was given may stay unclaimed, in ms.
     pub claim_ms: u64,
-    /// Who says whether a user may have a lock, when the turn of its ticket comes.
+    /// Decides whether a user may have a lock, when the turn of its ticket comes.
     pub gate: Gate,
-    /// What the step at hand may still do of what follows from it.
+    /// The work that the step at hand may still do of what follows from it.
     pub allowance: Allowance,
     /// Empty between two steps.
     pub work_list: WorkList,
     /// Locks to look at between two steps.
     pub rechecks: Rechecks,
-    /// What is left behind by what went at once, such as a flush, and given back between two steps.
+    /// The memory of what went at once, as in a flush; it is given back between two steps.
     pub dropped: Dropped,
     /// The earliest deadline that was added since somebody looked.
     soonest: Option<Moment>,
@@ -149,7 +149,7 @@ impl LockManager {
         }
     }
 
-    /// Ends a wait without a grant, in a step; whether there was one. Whoever stood behind it may have its turn now:
+    /// Ends a wait without a grant, in a step. Returns whether there was one. A waiter behind it may have its turn now:
     /// the caller grants at the lock at hand, and the others are noted, to be looked at before the step is over.
     pub(crate) fn dismiss_in_step(&mut self, id: WaiterId, why: WaitEnd) -> bool {
         let Some(entry) = self.waiters.remove(id) else { return false };
@@ -223,7 +223,7 @@ impl LockManager {
         }
     }
 
-    /// What those who wait or watch take of the server's memory.
+    /// The bytes of the server's memory that waiters and observers take.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.waiters.bytes() + self.observers.bytes()
     }
@@ -252,7 +252,7 @@ impl LockManager {
         caps.room_in_server(self.waiters.clients() + self.observers.len())
     }
 
-    /// The next thing that the step at hand is to look at. What it has no allowance for is left to others.
+    /// The next thing that the step at hand is to look at. Work that it has no allowance for is left to later steps.
     pub(crate) fn next_work(&mut self) -> Option<Work> {
         let item = self.work_list.pop()?;
         if !self.allowance.is_spent() {

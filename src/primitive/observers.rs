@@ -1,9 +1,9 @@
-//! Who only watches: those who are told when something becomes true of a key, and want nothing of it.
+//! Observers: clients that are told when something becomes true of a key, and want nothing of it.
 //!
-//! A table beside the queues, by database and name like them. It knows nothing of what lies in a key: whoever has
-//! looked at one says of each condition whether it is met. A step that changes a key notes it here, and so does
-//! whatever sees that a key may have changed; a key is looked at when the step is over. What was found then counts,
-//! though a crowd may hear of it one after the other.
+//! A table beside the queues, by database and name like them. It knows nothing of what lies in a key: the one who has
+//! looked at a key says of each condition whether it is met. A step that changes a key notes it here, and so does
+//! everything that sees that a key may have changed; a key is looked at when the step is over. The result of that look
+//! counts, though a crowd may hear of it one after the other.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -41,13 +41,13 @@ pub(crate) struct Told {
     pub verdict: Verdict,
 }
 
-/// What one who watches takes of the server's memory.
+/// The bytes of the server's memory that one observer takes.
 const WATCH: usize = CLIENT
     + in_tree::<(WaiterId, Entry)>()
     + in_tree::<(WaiterId, Condition)>()
     + Deadlines::<WaiterId>::ENTRY_BYTES;
 
-/// What it takes that a key is watched at all.
+/// The bytes of the server's memory that a watched key takes, beside its observers.
 const fn key_bytes(key: &[u8]) -> usize {
     in_table::<(Rc<[u8]>, Watched)>() + first_node::<(WaiterId, Condition)>() + shared_name(key.len())
 }
@@ -58,7 +58,7 @@ pub(crate) struct Observers {
     keys: BTreeMap<i32, Table<Rc<[u8]>, Watched>>,
     entries: BTreeMap<WaiterId, Entry>,
     deadlines: Deadlines<WaiterId>,
-    /// What the watched keys take of the server's memory.
+    /// The bytes of the server's memory that the watched keys take.
     key_bytes: usize,
     /// Keys to look at. The newest come first: those of the step at hand.
     noted: Vec<(i32, Rc<[u8]>)>,
@@ -81,7 +81,7 @@ impl Observers {
         self.entries.len()
     }
 
-    /// What all of it takes of the server's memory, and the clients that are kept waiting with it.
+    /// The bytes of the server's memory that all of it takes, with the clients that are kept waiting.
     pub(crate) fn bytes(&self) -> usize {
         self.len() * WATCH + self.key_bytes
     }
@@ -120,7 +120,7 @@ impl Observers {
         self.entries.insert(id, Entry { db, key, timer });
     }
 
-    /// Forgets one who watches; whether it did.
+    /// Forgets an observer. Returns whether there was one.
     pub(crate) fn remove(&mut self, id: WaiterId) -> bool {
         let Some(Entry { db, key, .. }) = self.forget(id) else { return false };
         if let Some(keys) = self.keys.get_mut(&db) {
@@ -153,7 +153,7 @@ impl Observers {
         Some(entry)
     }
 
-    /// Asks for a look at this key, if anybody watches it; whether somebody does.
+    /// Asks for a look at this key, if anybody watches it. Returns whether somebody does.
     #[inline]
     pub(crate) fn mark(&mut self, db: i32, key: &[u8]) -> bool {
         !self.is_empty() && self.note_watched(db, key)
@@ -214,7 +214,7 @@ impl Observers {
         loop {
             let (db, key) = self.noted.pop()?;
             let watched = self.keys.get_mut(&db).and_then(|keys| keys.get_mut(&key));
-            // Whoever watched it may be gone, and others may have come.
+            // The observers may be gone by now, and others may have come.
             if let Some(watched) = watched.filter(|watched| watched.is_noted) {
                 watched.is_noted = false;
                 return Some((db, key));

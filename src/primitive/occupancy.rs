@@ -20,7 +20,7 @@ pub(crate) struct Occupancy {
 }
 
 impl Occupancy {
-    /// What these take together.
+    /// The occupancy of all these together.
     #[inline]
     pub(crate) fn of(taken: impl Iterator<Item = Permits>) -> Self {
         taken.fold(Self::default(), |mut occupancy, permits| {

@@ -1,4 +1,4 @@
-//! Who holds or waits: a name chosen by the client, as bytes.
+//! An owner, who holds or waits: a name chosen by the client, as bytes.
 
 use super::short::Short;
 use crate::limits::OWNER_BYTES_MAX;
@@ -23,7 +23,7 @@ impl Owner {
         (1..=OWNER_BYTES_MAX).contains(&name.len())
     }
 
-    /// What the name takes beside the owner itself, in bytes.
+    /// The memory that the name takes beside the owner itself, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         Name::heap_bytes(self.0.len())
     }

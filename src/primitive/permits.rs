@@ -1,5 +1,5 @@
-//! What a request wants of a lock. One rule serves every mode: a lock has a limit, a hold takes permits, and nothing
-//! is granted that would take the permits of all holds together past the limit.
+//! The permits that a request wants of a lock. One rule serves every mode: a lock has a limit, a hold takes permits,
+//! and nothing is granted that would take the permits of all holds together past the limit.
 //!
 //! - exclusive: all permits of an unlimited lock, so nothing fits beside it;
 //! - shared: one permit of an unlimited lock, so any number fits, but not beside an exclusive hold;

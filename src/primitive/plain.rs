@@ -6,7 +6,7 @@ use super::hold::Mark;
 use super::ledger::{Deed, Done, Named};
 use super::{Clock, Fence, Hold, Lease, Lock, LockManager, Owner, Permits};
 
-/// Who asks for which lock, and when, where the way is [open](is_open).
+/// A plain request: its time, its lock and its owner. Only for where the way is [open](is_open).
 #[derive(Clone, Copy)]
 pub(crate) struct Plain<'a> {
     pub(crate) clock: Clock,
@@ -96,7 +96,7 @@ mod tests {
 
     type Concern = fn(&mut LockManager);
 
-    /// What lets somebody else than the owner be concerned, with the lock at hand or at all.
+    /// Things that let somebody else than the owner be concerned, with the lock at hand or at all.
     fn concerns() -> Vec<(&'static str, Concern)> {
         vec![
             ("somebody waits for the lock", |manager| {

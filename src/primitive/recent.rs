@@ -45,7 +45,7 @@ impl<T> Recent<T> {
         }
     }
 
-    /// What all of it takes of the server's memory.
+    /// The bytes of the server's memory that all of it takes.
     pub(crate) fn bytes(&self) -> usize {
         let tags = self.newest.len() * in_table::<(u64, u64)>();
         allocated(self.values.capacity() * size_of::<(u64, T)>()) + tags

@@ -1,10 +1,11 @@
 //! The recovery window: for a while after a failover nothing is granted. The old primary may have granted what its replica
 //! never heard of; those holders come back meanwhile, each with its fence, and have their hold again.
 //!
-//! Fences tell what was lost. A stream is heard in its order, so whatever has a fence up to the newest one known when the
-//! window opens is known, or has ended; what has a newer one was granted behind it, and nobody here can know of it.
+//! Fences tell what was lost. A stream is heard in its order, so a hold that has a fence up to the newest one known
+//! when the window opens is known, or has ended; one with a newer fence was granted behind it, and nobody here can know
+//! of it.
 //!
-//! Replicas and files are told of a window, since whoever comes after this server has to wait for those holders as well.
+//! Replicas and files are told of a window, since a server after this one has to wait for those holders as well.
 
 pub(crate) mod encoding;
 
@@ -73,8 +74,8 @@ impl From<Outline> for Box<Window> {
 }
 
 impl Recovery {
-    /// Opens a window; whether there is one now. One that is open already goes on at least as long as it would have, and who
-    /// could come back in it still can.
+    /// Opens a window. Returns whether there is one now. A window that is open already goes on at least as long as it
+    /// would have, and holds that could come back in it still can.
     pub(crate) fn open(&mut self, length: Length, known: u64, clock: Clock, ahead_ms: u64) -> bool {
         let lasting = match length {
             Length::Off => Lease::NONE,
@@ -105,7 +106,7 @@ impl Recovery {
         self.outline().map(|window| window.until)
     }
 
-    /// What those who come after this server have to know of it; `None` if it is not open.
+    /// The facts that servers after this one have to know of it. Returns `None` if it is not open.
     pub(crate) fn outline(&self) -> Option<Outline> {
         self.window.as_ref().map(|window| window.outline)
     }
@@ -115,7 +116,7 @@ impl Recovery {
         std::mem::take(&mut self.is_untold)
     }
 
-    /// Has those who come after this server told again of a window that is open; whether there is one.
+    /// Has those who come after this server told again of a window that is open. Returns whether there is one.
     pub(crate) fn tell_again(&mut self) -> bool {
         self.is_untold |= self.is_open();
         self.is_open()
@@ -141,7 +142,7 @@ impl Recovery {
         all.flat_map(|((db, key), ended)| ended.iter().map(|(fence, of)| (*db, &**key, *fence, *of)))
     }
 
-    /// Closes the window; whether it was open.
+    /// Closes the window. Returns whether it was open.
     pub(crate) fn close(&mut self) -> bool {
         let was_open = self.window.take().is_some();
         self.is_untold |= was_open;
@@ -217,7 +218,7 @@ impl Recovery {
         }
     }
 
-    /// A hold has ended while the window is open; nothing for permits that are not known.
+    /// A hold has ended while the window is open. `permits` is `None` if they are not known.
     #[inline]
     pub(crate) fn record_end(&mut self, db: i32, key: &[u8], fence: Fence, permits: Option<Permits>) {
         if let Some(window) = &mut self.window {
@@ -245,7 +246,7 @@ impl Window {
         }
     }
 
-    /// What is not marked could come back; so nothing does.
+    /// A hold whose end is not marked could come back, so none may.
     const fn let_nothing_back(&mut self) {
         self.outline.newest = self.outline.known;
     }

@@ -1,7 +1,7 @@
 //! Re-entry: under which ids an owner has entered its hold. The hold ends when the last of them has left.
 //!
-//! A set and not a count, so that a request whose reply was lost can be sent again: the same id enters once and
-//! leaves once. Whoever gives no id enters under the empty one.
+//! A set and not a count, so that a request whose reply was lost can be sent again: the same id enters once and leaves
+//! once. An owner that gives no id enters under the empty one.
 
 use crate::limits::ENTRIES_MAX;
 
@@ -12,7 +12,7 @@ pub(crate) struct ReentryIds(
     Vec<Box<[u8]>>,
 );
 
-/// What leaving came to.
+/// The outcome of leaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// There is no such id here.

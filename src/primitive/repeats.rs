@@ -41,8 +41,8 @@ impl Step<'_> {
         self.manager.ledger.done(self.named(owner), fence, Deed::Exit(id)).is_some()
     }
 
-    /// The exclusive hold that this owner has now, if that of this fence was upgraded to it. Whoever is told of it is told that
-    /// it has the lock, so this must be so.
+    /// The exclusive hold that this owner has now, if that of this fence was upgraded to it. The owner is told that it
+    /// has the lock, so this must be so.
     pub(crate) fn upgraded_before(&self, owner: &[u8], fence: Fence) -> Option<Fence> {
         let done = self.manager.ledger.done(self.named(owner), fence, Deed::Upgrade)?;
         let hold = self.lock.hold_of(owner).filter(|hold| hold.permits == Permits::EXCLUSIVE);

@@ -1,5 +1,5 @@
-//! The roll: the locks of one database by the hash of their names, so that they can be gone through bit by bit while they
-//! come and go. Whatever stays is passed exactly once, as its place in the order never changes.
+//! The roll: the locks of one database by the hash of their names, so that they can be gone through bit by bit while
+//! they come and go. A lock that stays is passed exactly once, as its place in the order never changes.
 //!
 //! A bucket has the entries whose hashes begin with the same bits, so the order of the buckets is the order of the hashes,
 //! however many buckets there are. When their number changes, each insertion and removal moves a few buckets over, from the
@@ -143,7 +143,7 @@ impl Roll {
         next
     }
 
-    /// What it takes of the server's memory.
+    /// The bytes of the server's memory that it takes.
     pub(crate) const fn bytes(&self) -> usize {
         (self.buckets.0.len() + self.old.0.len()) * size_of::<u32>()
     }

@@ -24,7 +24,7 @@ impl<const N: usize> Short<N> {
         }
     }
 
-    /// What so many bytes take of the server's memory beside what lies in place.
+    /// The bytes of the server's memory that a value of this length takes, beside those in place.
     pub(crate) const fn heap_bytes(len: usize) -> usize {
         if len > N {
             allocated(len)

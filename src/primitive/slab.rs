@@ -53,7 +53,7 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// What one place takes, in bytes.
+    /// The size of one place, in bytes.
     pub(crate) const PLACE_BYTES: usize = size_of::<Cell<T>>();
 
     /// How many values there are.
@@ -61,7 +61,7 @@ impl<T> Slab<T> {
         self.len
     }
 
-    /// What it takes of the server's memory: as much as at its largest.
+    /// The bytes of the server's memory that it takes: as many as at its largest.
     pub(crate) const fn bytes(&self) -> usize {
         self.blocks.len() * allocated(BLOCK * Self::PLACE_BYTES)
             + self.blocks.capacity() * size_of::<Vec<Cell<T>>>()

@@ -1,4 +1,4 @@
-//! What is counted, for INFO: one row for each counter. docs/info.md explains each, and a test sees to it.
+//! The counters of INFO, one row for each. docs/info.md explains each, and a test sees to it.
 
 use super::effect::WaitEnd;
 
@@ -23,7 +23,7 @@ impl Counter {
 /// Makes the struct and the list of its rows. INFO has each under its name.
 macro_rules! counters {
     ($($name:ident)*) => {
-        /// What happened since the module was loaded.
+        /// The counts since the module was loaded.
         #[derive(Clone, Copy, Debug, Default)]
         pub(crate) struct Stats {
             $(pub(crate) $name: Counter,)*

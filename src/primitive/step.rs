@@ -1,6 +1,6 @@
 //! One step on one lock: everything that one request, or one wake-up, may read and change, and the moves that all of
-//! them are made of. Whatever ends a hold grants to the queue in the same step, so that no lock is ever free while
-//! somebody who could have it waits.
+//! them are made of. A step that ends a hold also grants to the queue, so that no lock is ever free while somebody who
+//! could have it waits.
 
 mod cooldowns;
 pub(crate) mod group;
@@ -24,7 +24,7 @@ use super::waiter::{AcquireRequest, Told, WaiterId, WaiterKind};
 use super::work_list::Work;
 use super::{Clock, Fence, Hold, Lease, Lock, LockManager, Moment, Permits};
 
-/// What is next for the first in line.
+/// The next thing to happen to the first in line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Granted,
@@ -345,8 +345,8 @@ impl<'a> Step<'a> {
         Some(())
     }
 
-    /// Gives a held semaphore another limit, and all who wait for it with it, but for those who want more than
-    /// that. Whoever holds permits keeps them. Who wants several locks with one limit cannot have them any more.
+    /// Gives a held semaphore another limit, and all who wait for it with it, but for those who want more than that.
+    /// Holders keep their permits. A waiter for several locks with one limit cannot have them any more.
     pub(crate) fn set_limit(&mut self, limit: u32) {
         let old = self.lock.limit();
         self.lock.set_limit(limit);
@@ -355,7 +355,8 @@ impl<'a> Step<'a> {
         self.grant_waiters();
     }
 
-    /// Whether there is room in the queue for this owner. Who waits there already as the same kind takes no more of it.
+    /// Whether there is room in the queue for this owner. An owner that waits there already as the same kind takes no
+    /// more of it.
     pub(super) fn room_in_line(&self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         let waiters = &self.manager.waiters;
         let takes_over = waiters.waiter_of(self.db, self.key, owner).is_some_and(|id| match kind {

@@ -75,7 +75,7 @@ impl<K: Hash + Eq, V> Table<K, V> {
         self.room.is_empty() && self.outgrown.as_ref().is_none_or(|outgrown| outgrown.room.is_empty())
     }
 
-    /// What it takes of the server's memory, beside what its entries have elsewhere.
+    /// The bytes of the server's memory that it takes, beside what its entries have elsewhere.
     pub(crate) fn bytes(&self) -> usize {
         let of_old = |old: &Outgrown<(K, V)>| {
             allocated(size_of::<Outgrown<(K, V)>>()) + allocated(old.room.allocation_size())
@@ -245,7 +245,7 @@ impl<K, V> IntoIterator for Table<K, V> {
     }
 }
 
-/// The entries of a table that is no more.
+/// The entries of a table that was taken apart.
 pub(crate) type Entries<K, V> = Chain<IntoIter<(K, V)>, IntoIter<(K, V)>>;
 
 /// Things that are each there once, in no order.

@@ -1,5 +1,5 @@
-//! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: whoever gets one
-//! opens the key and compares. What becomes of the hold is in `step/orphans.rs`.
+//! Which holds are tied to which connection: where to look when one is gone. Every entry is a hint: the code that gets
+//! one opens the key and compares. `step/orphans.rs` decides what becomes of the hold.
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
@@ -14,7 +14,7 @@ use super::Fence;
 /// One tied hold of a database: the client id of its connection, its key, and its fence.
 pub(crate) type Tied = (u64, Rc<[u8]>, Fence);
 
-/// What is taken for one hold that is tied, of a lock with a name of this length.
+/// The bytes that one tied hold takes here, of a lock with a name of this length.
 pub(crate) const fn tie_bytes(name_len: usize) -> usize {
     in_tree::<Tied>() + shared_name(name_len)
 }
@@ -83,7 +83,7 @@ impl Ties {
         self.by_db.values().map(|index| index.tied.len()).sum()
     }
 
-    /// What they take of the server's memory.
+    /// The bytes of the server's memory that they take.
     pub(crate) fn bytes(&self) -> usize {
         self.by_db.values().map(|index| index.bytes).sum()
     }
@@ -94,7 +94,8 @@ impl Ties {
         self.by_db.extend(one.map(|tied| (second, tied)).into_iter().chain(other.map(|tied| (first, tied))));
     }
 
-    /// One database has been emptied, or all. What was noted is given back bit by bit, with each step of the iterator.
+    /// One database has been emptied, or all. The memory of its entries is given back bit by bit, with each step of the
+    /// iterator.
     pub(crate) fn clear(&mut self, db: Option<i32>) -> impl Iterator<Item = ()> + use<> {
         let gone: Vec<Index> = match db {
             Some(db) => self.by_db.remove(&db).into_iter().collect(),

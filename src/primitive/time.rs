@@ -97,7 +97,7 @@ impl Lease {
         }
     }
 
-    /// The inverse of [`Lease::to_wire`]; nothing for numbers that are no lease.
+    /// The inverse of [`Lease::to_wire`]. Returns `None` for numbers that are no lease.
     pub(crate) fn from_wire(n: i64) -> Option<Self> {
         match n {
             -1 => Some(Self::NEVER),
@@ -106,7 +106,7 @@ impl Lease {
     }
 }
 
-/// What is left until `deadline` on the wire: whole milliseconds rounded up, or -1 for never.
+/// The time left until `deadline` on the wire: whole milliseconds rounded up, or -1 for never.
 pub(crate) fn left_to_wire(deadline: Moment, now: Moment) -> i64 {
     if deadline == Moment::NEVER {
         -1

@@ -1,10 +1,9 @@
-//! Who wants it: a first-in first-out queue of waiters for each lock that somebody waits for. Who is granted next is decided
+//! The waiters: a first-in first-out queue for each lock that somebody waits for. The choice of the next grant is made
 //! elsewhere, in [`Step`](super::Step).
 //!
-//! Queues live in memory, on the primary only, and know locks by database and name: they outlast the key, and
-//! are never part of it. A waiter's number is its arrival number and is never used again. Who waits for several
-//! locks together stands in all their queues at one and the same place, so that no two queues disagree about who
-//! comes first.
+//! Queues live in memory, on the primary only, and know locks by database and name: they outlast the key, and are never
+//! part of it. A waiter's number is its arrival number and is never used again. A waiter for several locks together
+//! stands in all their queues at one and the same place, so that no two queues disagree about who comes first.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -109,7 +108,8 @@ pub(crate) struct Waiters {
     /// The tickets whose turn a client is kept waiting for, by the number of the client.
     attached: Table<WaiterId, WaiterId>,
     users: Users,
-    /// What all this takes of the server's memory, but for the tables of queues and owners; and what those take.
+    /// The bytes of the server's memory that all this takes, but for the tables of queues and owners; and the bytes of
+    /// those.
     bytes: usize,
     table_bytes: usize,
     arrivals: u64,
@@ -322,7 +322,7 @@ impl Waiters {
         }
     }
 
-    /// Who comes next for this lock.
+    /// The waiter that comes next for this lock.
     #[inline]
     pub(crate) fn front(&self, db: i32, key: &[u8]) -> Option<(WaiterId, &Waiter)> {
         let (_, id) = self.queue(db, key)?.order.first_key_value()?;
@@ -399,7 +399,7 @@ impl Waiters {
     }
 
     /// Of as many who came after this one, the locks at which one of them is first; and the last of them, unless there
-    /// are no more. So whoever goes on until then has seen every lock with a queue.
+    /// are no more. So a caller that goes on until then has seen every lock with a queue.
     pub(crate) fn fronts_after(&self, id: WaiterId, count: usize) -> (Vec<LockName>, Option<WaiterId>) {
         let later = self.entries.range((Bound::Excluded(id), Bound::Unbounded)).take(count);
         let (mut locks, mut last, mut seen) = (Vec::new(), None, 0);
@@ -445,7 +445,7 @@ impl Waiters {
         self.deadlines.next_deadline()
     }
 
-    /// Forgets everyone at once. What they took up is given back bit by bit, with each step of the iterator.
+    /// Forgets everyone at once. Their memory is given back bit by bit, with each step of the iterator.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = ()> + use<> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
         let Self { queues, names, entries, waits, .. } = std::mem::replace(self, empty);

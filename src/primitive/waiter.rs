@@ -10,7 +10,7 @@ use super::permits::Permits;
 use super::users::UserId;
 use super::{Fence, Hold, Lease, Moment, Owner};
 
-/// What somebody asks of a lock, or of several at once.
+/// A request for a lock, or for several at once.
 #[derive(Clone, Debug)]
 pub(crate) struct AcquireRequest {
     pub owner: Owner,
@@ -18,7 +18,7 @@ pub(crate) struct AcquireRequest {
     /// How long the hold shall last, counted from the grant.
     pub lease: Lease,
     pub extra: Option<Box<Extra>>,
-    /// What bounds the hold beside the lease.
+    /// The bounds of the hold beside the lease.
     pub span: Option<Box<Span>>,
 }
 
@@ -28,8 +28,8 @@ impl AcquireRequest {
         self.extra.as_ref().map_or(&[], |extra| &extra.note)
     }
 
-    /// What it takes beside itself, in bytes, and the name of the channel that is told of its turn. Nobody asks for ids or
-    /// bounds before there is a hold.
+    /// The memory that it takes beside itself, in bytes, with the name of the channel that is told of its turn. Nobody
+    /// asks for ids or bounds before there is a hold.
     pub(crate) fn heap_bytes_with(&self, channel: Option<&[u8]>) -> usize {
         let of_extra = |extra: &Extra| allocated(size_of::<Extra>()) + allocated(extra.note.len());
         let span = self.span.as_ref().map_or(0, |_| allocated(size_of::<Span>()));
@@ -43,12 +43,12 @@ impl AcquireRequest {
     }
 }
 
-/// Who stands in line.
+/// The kinds of waiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaiterKind {
     /// A client that is kept waiting for its reply.
     Client,
-    /// A ticket: nobody is kept waiting, and whoever asks for it again is told. What it is given must be claimed.
+    /// A ticket: nobody is kept waiting, and its owner asks again to be told. Its hold must be claimed.
     Ticket,
 }
 
@@ -62,7 +62,7 @@ impl WaiterKind {
     }
 }
 
-/// Who is told when the turn of a ticket comes.
+/// The client and the channel that are told when the turn of a ticket comes.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub attached: Option<Attached>,
@@ -97,7 +97,7 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    /// What it takes beside itself, in bytes.
+    /// The memory that it takes beside itself, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
         let channel = self.told.as_ref().and_then(|told| told.channel.as_deref());
         let told = self.told.as_ref().map_or(0, |_| allocated(size_of::<Told>()));

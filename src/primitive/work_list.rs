@@ -1,4 +1,4 @@
-//! What a step has found on other locks than its own, and what must be looked at before it is over.
+//! Work that a step has found on other locks than its own, to be looked at before it is over.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -140,7 +140,7 @@ fn a_window_that_goes_by_the_leases_seen_is_long_enough() {
     }
 }
 
-/// What is played where one of the conditions does not hold: until it is found that a lock is held twice.
+/// Plays where one of the conditions does not hold, until it is found that a lock is held twice.
 fn assert_found(conditions: Conditions) {
     let (all, wrong) = search(1, 2_000, STEPS, conditions);
     let seed = wrong.unwrap_or_else(|| panic!("{} failovers found nothing", all.failovers));
@@ -155,7 +155,7 @@ fn without_the_window_a_lock_is_held_twice() {
     assert_found(Conditions { window: Length::Off, ..inside() });
 }
 
-/// Condition 1: the old primary grants no more.
+/// Condition 1: the old primary no longer grants.
 #[test]
 fn where_the_old_primary_goes_on_granting_a_lock_is_held_twice() {
     assert_found(Conditions { without: Some(Condition::OldOneEnds), ..inside() });

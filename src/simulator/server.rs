@@ -35,10 +35,10 @@ const AHEAD_MS: u64 = 1_000;
 /// A command's words, its name first.
 pub(super) type Line = Vec<Vec<u8>>;
 
-/// What one step has done: lines that arrive together or not at all.
+/// The work of one step: lines that arrive together or not at all.
 pub(super) type Lines = Vec<Line>;
 
-/// What a client is told: a fence, a time, a count; nothing for nil.
+/// The reply to a client: a fence, a time, a count; `None` for nil.
 pub(super) type Reply = Result<Option<i64>, LockError>;
 
 /// One server.
@@ -49,7 +49,7 @@ pub(super) struct Server {
     /// How far its wall clock is off, in µs.
     skew_us: i64,
     now_us: u64,
-    /// What it has told its replicas since somebody took it.
+    /// The lines that it has told its replicas since somebody took them.
     pub told: Vec<Lines>,
     /// Fences that it has granted since somebody took them, and of which lock.
     pub granted: Vec<(Vec<u8>, u64)>,
@@ -63,7 +63,7 @@ pub(super) struct Saved {
     window: Vec<u8>,
 }
 
-/// What a server has on its disk: how it was once, and what it has told since.
+/// The disk of a server: how it was once, and the lines that it has told since.
 #[derive(Debug)]
 pub(super) struct File {
     pub base: Saved,
@@ -204,7 +204,7 @@ impl Server {
         reply
     }
 
-    /// What a replica does with what its primary tells, and a start with what its file says.
+    /// Applies what a replica hears from its primary, or what a start reads in its file.
     pub(super) fn apply(&mut self, lines: &Lines, source: Source) {
         lines.iter().for_each(|line| self.apply_line(line, source));
     }

@@ -16,7 +16,7 @@ pub(super) const CLIENTS: usize = 4;
 /// The locks: two that are taken alone or shared, and a semaphore of two permits.
 pub(super) const KEYS: [&str; 3] = ["k", "m", "s"];
 
-/// What is asked for in one request: one lock, or two together.
+/// The locks of one request: one lock, or two together.
 pub(super) const ASKED: [&[usize]; 4] = [&[0], &[1], &[2], &[0, 1]];
 
 /// After so many µs a client gives a request up.
@@ -25,7 +25,7 @@ const PATIENCE_US: u64 = 60_000;
 /// How far the clocks of servers are off.
 const SKEWS_US: [i64; 4] = [0, 30_000, -40_000, 80_000];
 
-/// What may happen in a run, and what may not.
+/// The things that may happen in a run, and those that may not.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
     /// How long nothing is granted after a promotion.
@@ -38,7 +38,7 @@ pub(super) struct Conditions {
     pub without: Option<Condition>,
 }
 
-/// What the promise rests on, beside the lengths of leases and windows.
+/// The conditions of the promise, beside the lengths of leases and windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
     /// The old primary grants nothing after the promotion of its replica.
@@ -61,7 +61,7 @@ impl Conditions {
     }
 }
 
-/// What comes next. Every event means something in every state, so that any of them can be left out of a run.
+/// The next thing to happen. Every event means something in every state, so that any of them can be left out of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     /// Time passes.
@@ -136,7 +136,7 @@ struct Sender {
     lease_ms: u64,
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub failovers: u64,
@@ -148,9 +148,9 @@ pub(super) struct Outcome {
     /// Holds that were renewed, and such that were refused to their owners though their leases went on.
     pub renewed: u64,
     pub refused: u64,
-    /// What went wrong, if anything did.
+    /// The fault that was found, if there was one.
     pub violation: Option<String>,
-    /// What happened, a line each; empty unless it was asked for.
+    /// The events of the run, a line each; empty unless it was asked for.
     pub story: Vec<String>,
 }
 
@@ -158,9 +158,9 @@ pub(super) struct World {
     conditions: Conditions,
     now_us: u64,
     servers: Vec<Server>,
-    /// Nobody between a primary's death and the promotion of its replica.
+    /// `None` between a primary's death and the promotion of its replica.
     primary: Option<usize>,
-    /// Who goes on as a primary though it is none any more.
+    /// The server that goes on as a primary though it is none any more.
     split: Option<usize>,
     /// The first follows the primary, the second follows the first.
     replicas: [usize; 2],
@@ -238,7 +238,7 @@ impl World {
                 return self.outcome;
             }
         }
-        // Whoever has a lock lets it go by its lease, and nobody waits for one that is free.
+        // Every owner lets its lock go by the end of the lease, and nobody waits for one that is free.
         self.pass(4_000_000);
         for server in &self.servers {
             self.outcome.reinstated += server.manager.stats.reinstated.get();
@@ -509,7 +509,8 @@ impl World {
         self.send(self.now_us + after_us, Message::Promotion);
     }
 
-    /// What a server that is gone has told and nobody has heard is lost; so is what clients have asked it, unless it goes on.
+    /// Messages that a server told before it went, and that nobody has heard, are lost; so are requests to it, unless
+    /// it goes on.
     fn lose_messages(&mut self, goes_on: bool) {
         self.messages.retain(|_, message| match message {
             // The replica goes on telling its own.

@@ -1,6 +1,6 @@
-//! What the tests and the measurements of this repository stand on: real servers on loopback, each with its own port and
-//! directory and ended by its process id; the wire format; waiting for a condition; a few figures. Knows nothing of what the
-//! module promises.
+//! The ground of the tests and the measurements of this repository: real servers on loopback, each with its own port
+//! and directory and ended by its process id; the wire format; waiting for a condition; a few figures. Knows nothing of
+//! what the module promises.
 
 use std::fs::File;
 use std::io::Write;

@@ -11,7 +11,7 @@ pub enum Reply<'a> {
     Int(i64),
     Bulk(&'a [u8]),
     Array(usize),
-    /// What was published; the array of three that a subscriber of one channel gets.
+    /// The published text, out of the array of three that a subscriber of one channel gets.
     Message(&'a [u8]),
     Nil,
     Push,

@@ -1,4 +1,5 @@
-//! What a server is started with, and the start itself: the process is ours, answers, and has loaded its data.
+//! The words that a server is started with, and the start itself: the process is ours, answers, and has loaded its
+//! data.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,7 +25,7 @@ pub(crate) const LOG: &str = "server.log";
 /// wins.
 const NO_WINDOW: &str = "lock.recovery-window-ms 0";
 
-/// What the server of a test runs with, unless it says otherwise in a later line.
+/// The settings of the server of a test, unless a later line says otherwise.
 const TEST_CONF: &[&str] = &[
     "save \"\"",
     "appendonly no",
@@ -37,7 +38,7 @@ const TEST_CONF: &[&str] = &[
 /// Runs the command of a server, elsewhere if it likes: on a CPU of its own, say.
 type Spawn = dyn Fn(&mut Command) -> io::Result<Child> + Send + Sync;
 
-/// What a server is started with.
+/// All that a server is started with.
 #[derive(Clone)]
 pub struct Setup {
     binary: PathBuf,
@@ -225,7 +226,7 @@ pub(crate) struct Launched {
 /// when the port belongs to another process.
 fn ready_connection(port: u16, pid: u32) -> Option<Connection> {
     let mut conn = Connection::open(port).ok()?;
-    // Whoever else holds the port may never answer.
+    // Another process that holds the port may never answer.
     conn.set_deadline(Duration::from_millis(200));
     // A server that is about to refuse its configuration may be gone between the two.
     conn.try_send(&["INFO"]).ok()?;

@@ -1,5 +1,5 @@
-//! What the module costs those who have nothing to do with it: everybody, in each turn of the server's event loop, while
-//! nobody uses locks or all of them are at rest; and who takes a lock while somebody waits for another one.
+//! The cost of the module to those who have nothing to do with it: everybody, in each turn of the server's event loop,
+//! while nobody uses locks or all of them are at rest; and those who take a lock while somebody waits for another one.
 
 use crate::callgrind::{self, Counted, Counts};
 use crate::report::{align_right, new_table, Aim, Report};
@@ -29,7 +29,8 @@ const PAIR_BUDGET: f64 = 1.0;
 const TURNS: usize = 1_000;
 const PAIRS: usize = 1_000;
 const PIPELINE: usize = 20;
-/// What reads and runs commands, which is no part of a turn: where one is found differs from start to start.
+/// The function that reads and runs commands, which is no part of a turn: where one is found differs from start to
+/// start.
 const COMMANDS: &str = "processInputBuffer";
 /// The least of so many: some turns are the server's own.
 const ROUNDS: usize = 3;
@@ -95,7 +96,7 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What a turn of the loop costs on one server, without the command that is served in it.
+/// The cost of a turn of the loop on one server, without the command that is served in it.
 struct Turned {
     turn: f64,
     is_redis_7_0: bool,
@@ -123,7 +124,7 @@ impl Turned {
     }
 }
 
-/// What `work` makes the server execute, the second time.
+/// The instructions that `work` makes the server execute, the second time.
 fn count(counted: &mut Counted, work: impl Fn(&mut Connection) -> Result<()>) -> Result<Counts> {
     let mut control = counted.server().control()?;
     work(&mut control)?;

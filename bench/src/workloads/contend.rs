@@ -123,7 +123,7 @@ impl Contend {
         client.acquired += 1;
         self.books.acquired += 1;
         self.books.longest_wait = self.books.longest_wait.max(at.now - since);
-        // Whoever comes back in this turn asks before the release goes out: a lock that is let go while nobody
+        // A client that comes back in this turn asks before the release goes out: a lock that is let go while nobody
         // waits is not contended, and which of the two goes first would be a matter of socket order.
         Ok(Next::SendLast)
     }

@@ -139,12 +139,12 @@ impl Crowd {
             client.share.acquired += 1;
             record(&mut self.latency, waited);
         }
-        // Who starves in the interval gets the lock only when the others have gone.
+        // A client that starves in the interval gets the lock only when the others have gone.
         if self.counting || self.finishing {
             client.share.longest_wait = client.share.longest_wait.max(waited);
         }
-        // What is read in one turn was granted before anything of that turn is sent; releases go out last, so that
-        // all who were inside together are seen together.
+        // Grants that are read in one turn were made before anything of that turn is sent; releases go out last, so
+        // that all who were inside together are seen together.
         Ok(Next::SendLast)
     }
 }

@@ -1,6 +1,6 @@
-//! What a pair and a hand-off cost in all of the server, beside the least module that does the same (`floor.c`) and the
-//! server's own ways. How far above the least module we are is gated: what the processor and the C library make of the
-//! server's own code is on both sides of it.
+//! The cost of a pair and of a hand-off in all of the server, beside the least module that does the same (`floor.c`)
+//! and the server's own ways. How far above the least module we are is gated: what the processor and the C library make
+//! of the server's own code is on both sides of it.
 
 use super::ring::Ring;
 use crate::callgrind::{self, Counted, Counts};
@@ -22,8 +22,8 @@ const HAND_OFFS: usize = 2_000;
 const AOF: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "everysec"];
 
 /// Most instructions above the least module: what was measured last, and a fiftieth of the whole; for a hand-off a
-/// twentieth, as it is the machine that decides how many turns of its loop the server takes for one. What a hand-off
-/// costs in the module itself is held to a fiftieth by `instructions`.
+/// twentieth, as it is the machine that decides how many turns of its loop the server takes for one. The cost of a
+/// hand-off in the module itself is held to a fiftieth by `instructions`.
 struct Budget {
     server: &'static str,
     pair: f64,
@@ -121,7 +121,7 @@ fn cases(budget: Option<&Budget>) -> Vec<Case> {
     cases
 }
 
-/// What has no least module to be set beside.
+/// The cases that have no least module beside them.
 fn more() -> Vec<Case> {
     vec![
         Case {
@@ -139,7 +139,7 @@ fn more() -> Vec<Case> {
     ]
 }
 
-/// What a pair makes the server execute, once its tables have grown.
+/// The instructions that a pair makes the server execute, once its tables have grown.
 fn pairs(launch: &Launch, peer: Peer, first: impl Fn(&mut Connection) -> Result<()>) -> Result<f64> {
     let mut counted = Counted::start(launch)?;
     let mut control = counted.server().control()?;

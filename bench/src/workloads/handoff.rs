@@ -82,7 +82,7 @@ fn put_tokens(control: &mut Connection, locks: usize) -> Result<()> {
 }
 
 impl Contest {
-    /// What the driver counted over all rounds, warm-up and drain included.
+    /// The counts of the driver over all rounds, warm-up and drain included.
     fn print(&self, title: &str) {
         print_series(title, "hand-off", &self.series);
         let header = ["peer", "Jain", "max - min", "longest wait ms", "commands per acquisition", "pushes"];

@@ -1,10 +1,10 @@
-//! Who is inside a lock, as the clients themselves see it: from reading the grant to sending the release.
-//! The server's hold is longer on both ends, so two that must not meet here have really held the lock together.
-//! Knows what the modes of a lock promise; nothing of commands, servers or time.
+//! The clients inside a lock, as they themselves see it: from reading the grant to sending the release. The server's
+//! hold is longer on both ends, so two that must not meet here have really held the lock together. Knows what the modes
+//! of a lock promise, and nothing of commands, servers or time.
 
 use anyhow::{ensure, Result};
 
-/// What a client wants of the lock.
+/// The mode in which a client wants the lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Role {
     Reader,

@@ -1,5 +1,5 @@
-//! What each command costs in instructions, whatever else the machine does: the module's own, and the server's with it.
-//! The budgets lie a few percent above what the code executes now, so that a dearer path shows at once; they say
+//! The cost of each command in instructions, whatever else the machine does: the module's own, and the server's with
+//! it. The budgets lie a few percent above what the code executes now, so that a dearer path shows at once; they say
 //! nothing of time.
 
 use super::ring::Ring;
@@ -20,7 +20,7 @@ const OWNER: &str = "owner-0123456789-0123456789-0123";
 /// longer than the workload.
 struct Case {
     title: &'static str,
-    /// What is done to every key before, uncounted.
+    /// The command that is sent to every key before, uncounted.
     first: &'static str,
     counted: &'static str,
     /// Most instructions in the module's own code, for all that is counted: what was measured last, and a fiftieth more.
@@ -81,7 +81,7 @@ const CASES: [Case; 8] = [
 /// A hand-off: one client releases and gets in line again, the next one is told.
 const HAND_OFF: &str = "hand-off among 16 clients: in the module";
 const HAND_OFF_BUDGET: f64 = 13_460.0;
-/// What LOCK.STATS costs: the share of these source files in all that the server executes, %.
+/// The cost of LOCK.STATS: the share of these source files in all that the server executes, %.
 const STATS: [&str; 2] =
     ["acquire, release: % for LOCK.STATS", "hand-off among 16 clients: % for LOCK.STATS"];
 const STATS_SOURCES: [&str; 3] = ["primitive/histogram.rs", "primitive/history.rs", "primitive/contended.rs"];

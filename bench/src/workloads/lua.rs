@@ -17,7 +17,7 @@ pub(super) const WAKE_ALL: &[u8] = b"all";
 /// Where the client's clock goes; as many digits as it has until the year 2286.
 const CLOCK: &str = "#############";
 
-/// What a writer can expect while readers come and go.
+/// The chance of a writer while readers come and go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writers {
     Last,

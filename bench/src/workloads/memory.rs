@@ -1,4 +1,4 @@
-//! What a held lock costs in memory, next to a plain `SET key owner PX` with the same names and owners.
+//! The memory of a held lock, next to a plain `SET key owner PX` with the same names and owners.
 
 use super::holding::{Kind, Names};
 use crate::report::{align_right, new_table, Aim, Report};

@@ -26,7 +26,7 @@ struct Case {
     title: &'static str,
     role: fn(usize) -> Role,
     peers: &'static [Side],
-    /// Who must not starve: those whose mode is the rarer one, or everybody.
+    /// The clients that must not starve: those whose mode is the rarer one, or everybody.
     watched: fn(usize) -> bool,
     watched_name: &'static str,
 }
@@ -141,7 +141,7 @@ impl Stand {
     }
 }
 
-/// Who shares a subscription: clients in one process and in one role.
+/// The groups that share a subscription: clients in one process and in one role.
 #[derive(Default)]
 struct Groups {
     roles: Vec<Role>,
@@ -245,7 +245,7 @@ impl Contest {
         report.check(case.title, "commands served per acquisition", Aim::Exactly(2.0), &served);
     }
 
-    /// Who got how much of it; medians over the rounds, and counts over the whole run.
+    /// The shares of the clients; medians over the rounds, and counts over the whole run.
     fn print_shares(&self, case: &Case) {
         let name = case.watched_name;
         let header = [
@@ -297,7 +297,7 @@ fn watched(sample: &Sample, case: &Case) -> u64 {
     watched_counts(sample, case).sum()
 }
 
-/// What the worst served of the watched got, in parts of an equal share of everything.
+/// The share of the worst served of the watched, in parts of an equal share of everything.
 fn smallest_share(sample: &Sample, case: &Case) -> f64 {
     let equal = sample.acquired as f64 / sample.shares.len() as f64;
     watched_counts(sample, case).min().unwrap_or(0) as f64 / equal

@@ -8,8 +8,8 @@ use crate::server::Launch;
 use crate::setting::Setting;
 use anyhow::Result;
 
-/// Who is compared, how many pairs per second we make for one of theirs, and how much CPU of the server theirs takes for
-/// one of ours.
+/// The peer that is compared, how many pairs per second we make for one of theirs, and how much CPU of the server
+/// theirs takes for one of ours.
 struct Wanted {
     peer: Peer,
     rate: Aim,

@@ -1,6 +1,6 @@
-//! Clients that were refused and sleep until a message says that the lock may be free, or until the lease of whoever
-//! has it is over: the waking of a client library that locks with scripts and PUBLISH.
-//! Knows who sleeps in which group and who is woken; nothing of sockets, scripts or locks.
+//! Clients that were refused and sleep until a message says that the lock may be free, or until the lease of its holder
+//! is over: the waking of a client library that locks with scripts and PUBLISH. Knows who sleeps in which group and who
+//! is woken, and nothing of sockets, scripts or locks.
 
 use std::collections::VecDeque;
 use std::time::Instant;

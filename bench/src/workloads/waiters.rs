@@ -19,13 +19,13 @@ const FEW: usize = 100;
 /// A drain of the short queue is over in milliseconds, so it is done often.
 const FEW_DRAINS: usize = 20;
 const SPARE_CLIENTS: usize = 32;
-/// What the driver and a server keep open besides the waiters' connections.
+/// The files that the driver and a server keep open besides the waiters' connections.
 const SPARE_FILES: usize = 256;
 const COST_AIM: Aim = Aim::AtMost(1.5);
 /// For one waiter to be seen waiting, and for one drain.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What one hand-off of a drain cost.
+/// The cost of one hand-off of a drain.
 #[derive(Clone, Copy)]
 struct Cost {
     server_us: f64,

@@ -1,8 +1,8 @@
-//! The longest that one command can keep every other client waiting, whatever its data: each command on the worst data that
-//! the limits allow. What is counted is the longest turn of the event loop, from waking to going to sleep, among the turn of
-//! the command and those that follow from it; a turn in which the module's timer fires counts a millisecond more, as such a
-//! run goes by the clock. The budget is held in instructions, which do not depend on what else the machine does; the time is
-//! shown beside them.
+//! The longest that one command can keep every other client waiting, whatever its data: each command on the worst data
+//! that the limits allow. The figure is the longest turn of the event loop, from waking to going to sleep, among the
+//! turn of the command and those that follow from it; a turn in which the module's timer fires counts a millisecond
+//! more, as such a run goes by the clock. The budget is held in instructions, which do not depend on what else the
+//! machine does; the time is shown beside them.
 
 use crate::callgrind::{self, Counted};
 use crate::report::{align_right, new_table, Aim, Report};
@@ -19,12 +19,12 @@ use testbed::stats::number;
 const TITLE: &str = "worst cases";
 /// Five milliseconds, at the four million instructions a millisecond that the dearest of these commands was measured at.
 const BUDGET: f64 = 20_000_000.0;
-/// What the timer's run may take by the clock, in instructions. Under callgrind the clock is some fifty times as fast as the
-/// server, so that such a run ends after one item of its work.
+/// The most that the timer's run may take by the clock, in instructions. Under callgrind the clock is some fifty times
+/// as fast as the server, so that such a run ends after one item of its work.
 const TIMER: f64 = 4_000_000.0;
-/// What every server calls when its event loop wakes.
+/// The function that every server calls when its event loop wakes.
 const TURN: &str = "afterSleep";
-/// What it calls when the timer of a module is due.
+/// The function that it calls when the timer of a module is due.
 const FIRES: &str = "moduleTimerHandler";
 /// How long the turns that follow are counted. Turn after turn they do the same kind of work.
 const FOLLOW: Duration = Duration::from_millis(400);
@@ -35,8 +35,9 @@ const TICKETS: usize = 199_000;
 /// As many as may wait with the server's own `maxclients`, less some that the commands make.
 const CLIENTS: usize = 8_900;
 
-/// What is done before the first command is looked at; nothing of it is counted. `<n>` stands for a number, `<long>` for an
-/// owner's name of the greatest length that ends with it, `<note>` for a note and `<id>` for an id of the greatest length.
+/// The commands that are sent before the first counted one; they are not counted. `<n>` stands for a number, `<long>`
+/// for an owner's name of the greatest length that ends with it, `<note>` for a note and `<id>` for an id of the
+/// greatest length.
 enum Build {
     /// One client sends the line so many times.
     Sent(usize, &'static str),
@@ -387,7 +388,7 @@ fn command(line: &str, n: usize) -> redis::Cmd {
     command
 }
 
-/// What `<what>` stands for, behind so many other bytes.
+/// The text that `<what>` stands for, behind so many other bytes.
 fn stand_in(what: &str, n: usize, behind: usize) -> String {
     let (what, n) = match what.split_once('=') {
         Some((what, number)) => (what, number.parse().unwrap_or(n)),

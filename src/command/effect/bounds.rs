@@ -72,13 +72,13 @@ impl Stamp {
         Self { left_ms, unix_ms: if left_ms < 0 { -1 } else { unix_ms } }
     }
 
-    /// Reads two numbers; nothing if they cannot be true together.
+    /// Reads two numbers. Returns `None` if they cannot be true together.
     pub(crate) fn parse(args: &mut Args) -> Option<Self> {
         let mut number = || parse_i64(args.required().ok()?);
         Self { left_ms: number()?, unix_ms: number()? }.checked()
     }
 
-    /// Itself; nothing if both numbers cannot be true together.
+    /// Itself. Returns `None` if both numbers cannot be true together.
     pub(crate) fn checked(self) -> Option<Self> {
         let Self { left_ms, unix_ms } = self;
         let in_range = left_ms >= -1 && unix_ms >= -1 && (left_ms == -1) == (unix_ms == -1);
@@ -90,7 +90,7 @@ impl Stamp {
         words.extend([Word::Number(self.left_ms), Word::Number(self.unix_ms)]);
     }
 
-    /// The moment here; nothing for none.
+    /// The moment here; `None` for no end.
     pub(crate) fn here(self, source: Source, clock: Clock) -> Option<Moment> {
         let (left_ms, unix_ms) = (u64::try_from(self.left_ms).ok()?, u64::try_from(self.unix_ms).ok()?);
         Some(moment_here(left_ms.saturating_mul(1000), unix_ms.saturating_mul(1000), source, clock))
@@ -102,7 +102,7 @@ impl Stamp {
     }
 }
 
-/// What bounds a hold, as it stands in the stream after the key.
+/// The bounds of a hold, as they stand in the stream after the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BoundsEffect {
     pub fence: Fence,
@@ -180,7 +180,7 @@ impl<'a> CoolEffect<'a> {
         words.push(Word::Number(i64::from(self.why.to_wire())));
     }
 
-    /// The cooldown on this server; nothing if its fence cannot be true, or if it would never end.
+    /// The cooldown on this server. Returns `None` if its fence cannot be true, or if it would never end.
     pub(crate) fn into_cooldown(self, source: Source, clock: Clock) -> Option<Cooldown> {
         let hold = self.hold.into_hold(source, clock)?;
         (hold.lease != Lease::NEVER).then_some(Cooldown { hold, why: self.why })

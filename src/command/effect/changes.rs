@@ -1,4 +1,4 @@
-//! What changed at a hold that is known already, named by its fence. None of these grows with the ids of the hold.
+//! Changes of a hold that is known already, named by its fence. None of these grows with the ids of the hold.
 //!
 //! - `LOCK._RENEW key fence permits lease-ms left-ms deadline-unix-ms [note]`: all of the hold but its ids is so now. Its
 //!   bounds are gone unless a `_BOUNDS` follows, as after `_HOLD`.
@@ -101,7 +101,7 @@ impl<'a> RenewEffect<'a> {
         }
     }
 
-    /// What the hold is on this server.
+    /// The renewal as it is on this server.
     pub(crate) fn here(self, source: Source, clock: Clock) -> Renewal {
         let deadline = self.end.of_lease(self.lease, source, clock);
         Renewal { permits: self.permits, lease: self.lease, deadline, note: self.note.into() }

@@ -1,4 +1,4 @@
-//! What one step did to one lock, as one command.
+//! All that one step did to one lock, as one command.
 //!
 //! - `LOCK._STEP key (effect words word…)+`: all of these effects, in this order. Each is named as its own command is,
 //!   without `LOCK._`, and followed by the number of its words and the words.
@@ -97,7 +97,7 @@ impl EffectKind {
         Self::Limit,
     ];
 
-    /// What the server is told about the command.
+    /// The description of the command for the server.
     pub(crate) const fn spec(self) -> &'static Spec {
         match self {
             Self::Hold => &HOLD,
@@ -155,7 +155,7 @@ impl EffectKind {
     }
 }
 
-/// What the stream tells of a step, with the lock as the step leaves it.
+/// The effects of a step that the stream tells, with the lock as the step leaves it.
 pub(crate) fn effects_of<'a>(effects: &'a [Effect], lock: &'a Lock, clock: Clock) -> LockEffects<'a> {
     let mut told = LockEffects::new();
     for effect in effects {
@@ -234,7 +234,7 @@ impl<'a> LockEffect<'a> {
         }
     }
 
-    /// What it does to the lock on this server. Returns `None` if it cannot be true.
+    /// The change that it makes to the lock on this server. Returns `None` if it cannot be true.
     pub(crate) fn here(self, source: Source, clock: Clock) -> Option<Change> {
         Some(match self {
             Self::Hold(effect) => Change::Hold(effect.into_hold(source, clock)?),

@@ -12,7 +12,7 @@ use super::{rm, Str, OK};
 pub(in crate::host) struct BlockedHandle(NonNull<raw::RedisModuleBlockedClient>);
 
 impl BlockedHandle {
-    /// Nothing for a null pointer.
+    /// Returns `None` for a null pointer.
     ///
     /// # Safety
     ///

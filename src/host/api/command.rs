@@ -17,7 +17,7 @@ impl CommandHandle {
         NonNull::new(rm!(RedisModule_GetCommand(ctx.as_ptr(), name.as_ptr()))).map(Self)
     }
 
-    /// Tells what the command is for, where its keys are and which words it takes; whether the server takes it.
+    /// Tells what the command is for, where its keys are and which words it takes. Returns whether the server takes it.
     pub(in crate::host) fn describe(&self, spec: &Spec) -> bool {
         let mut texts = Texts::default();
         let mut keys = key_specs(spec.key);
@@ -36,7 +36,7 @@ impl CommandHandle {
         rm!(RedisModule_SetCommandInfo(self.0.as_ptr(), &raw const info)) == OK
     }
 
-    /// Puts the command into these categories, which a space separates; whether the server takes it.
+    /// Puts the command into these categories, which a space separates. Returns whether the server takes it.
     pub(in crate::host) fn categorize(&self, categories: &CStr) -> bool {
         rm!(RedisModule_SetCommandACLCategories(self.0.as_ptr(), categories.as_ptr())) == OK
     }

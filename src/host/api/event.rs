@@ -6,7 +6,7 @@ use redis_module::raw;
 
 use super::{rm, Ctx, RawCtx, OK};
 
-/// What the server calls with an event.
+/// The function that the server calls with an event.
 pub(in crate::host) type EventHandler =
     unsafe extern "C" fn(*mut RawCtx, raw::RedisModuleEvent, u64, *mut c_void);
 

@@ -66,7 +66,7 @@ impl DataType {
         Self { name, made: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// Tells the server about it; whether that takes it.
+    /// Tells the server about it. Returns whether the server takes it.
     pub(in crate::host) fn register(
         &self,
         ctx: Ctx,

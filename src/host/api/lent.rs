@@ -1,4 +1,4 @@
-//! What the server lends to a function of ours that it calls, for as long as that runs.
+//! Things that the server lends to a function of ours that it calls, for as long as the function runs.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -42,7 +42,7 @@ lent! {
     KeyOpt(RedisModuleKeyOptCtx);
     /// The answer to INFO.
     InfoCtx(RedisModuleInfoCtx);
-    /// What a value says of itself, for the comparison of two servers.
+    /// The digest of a value, for the comparison of two servers.
     Digest(RedisModuleDigest);
 }
 

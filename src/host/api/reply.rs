@@ -1,4 +1,4 @@
-//! What the server replies when this module runs one of its commands.
+//! The reply of the server when this module runs one of its commands.
 
 use std::ffi::c_int;
 use std::marker::PhantomData;
@@ -19,7 +19,7 @@ pub(in crate::host) struct Part<'a> {
 }
 
 impl ServerReply {
-    /// Takes over what `RM_Call` returned; nothing if the server would not run the command.
+    /// Takes over what `RM_Call` returned. Returns `None` if the server would not run the command.
     ///
     /// # Safety
     ///
@@ -49,7 +49,7 @@ impl<'a> Part<'a> {
         rm!(RedisModule_CallReplyType(self.reply.as_ptr())) == raw::REDISMODULE_REPLY_ERROR as c_int
     }
 
-    /// The bytes of a string, a status or an error; nothing for anything else, a null among it.
+    /// The bytes of a string, a status or an error. Returns `None` for anything else, a null among it.
     pub(in crate::host) fn bytes(self) -> Option<&'a [u8]> {
         let mut len = 0;
         let start = rm!(RedisModule_CallReplyStringPtr(self.reply.as_ptr(), &raw mut len));
@@ -60,14 +60,14 @@ impl<'a> Part<'a> {
         Some(unsafe { std::slice::from_raw_parts(start.cast(), len) })
     }
 
-    /// A whole number; nothing for anything else.
+    /// A whole number. Returns `None` for anything else.
     pub(in crate::host) fn int(self) -> Option<i64> {
         let is_int =
             rm!(RedisModule_CallReplyType(self.reply.as_ptr())) == raw::REDISMODULE_REPLY_INTEGER as c_int;
         is_int.then(|| rm!(RedisModule_CallReplyInteger(self.reply.as_ptr())))
     }
 
-    /// One item of an array; nothing if it is none, or has not so many.
+    /// One item of an array. Returns `None` if it is none, or has not so many.
     pub(in crate::host) fn item(self, at: usize) -> Option<Self> {
         let reply = rm!(RedisModule_CallReplyArrayElement(self.reply.as_ptr(), at));
         NonNull::new(reply).map(|reply| Self { reply, ..self })

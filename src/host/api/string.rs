@@ -81,7 +81,7 @@ impl OwnString {
         Self(unsafe { NonNull::new_unchecked(string) })
     }
 
-    /// Takes over a string that the server made for us; nothing for a null pointer.
+    /// Takes over a string that the server made for us. Returns `None` for a null pointer.
     ///
     /// # Safety
     ///

@@ -140,19 +140,19 @@ fn declare_keys(ctx: Ctx, inner: &[Str]) {
     rm!(RedisModule_Free(flags.cast()));
 }
 
-/// What a command may do with a key, for all that is known: read it and write it.
+/// All that a command may do with a key if nothing is known: read it and write it.
 const ANY_USE: u32 =
     raw::REDISMODULE_CMD_KEY_RW | raw::REDISMODULE_CMD_KEY_ACCESS | raw::REDISMODULE_CMD_KEY_UPDATE;
 
-/// What the server says to a client about the keys of this command, and to a module only of some commands. Nothing if it
-/// says nothing.
+/// The server's answer about the keys of this command, which clients always get, and modules only for some commands.
+/// Returns `None` if it says nothing.
 fn ask_for_uses(inner: &[Str]) -> Option<ServerReply> {
     // The context of this call has no client, and the server runs nothing for it.
     let ctx = state::with_unless_ours(|host| host.timer.ctx()).flatten()?;
     call!(ctx, c"COMMAND", c"cv", c"GETKEYSANDFLAGS".as_ptr(), Str::argv(inner), inner.len())
 }
 
-/// What is done with a key, in all the places where it stands.
+/// The uses of a key, in all the places where it stands.
 fn use_of(uses: Option<&ServerReply>, key: &[u8]) -> u32 {
     let told = uses.into_iter().flat_map(|uses| uses.root().items());
     let told = told.filter(|told| told.item(0).is_some_and(|name| name.bytes() == Some(key)));
@@ -190,7 +190,7 @@ fn blocks(ctx: Ctx, command: &[u8]) -> Result<bool, LockError> {
     Ok(blocks)
 }
 
-/// Nothing if there is no such command.
+/// Returns `Ok(None)` if there is no such command.
 fn ask_whether_it_blocks(ctx: Ctx, name: &[u8]) -> Result<Option<bool>, LockError> {
     const COMMAND: &CStr = c"COMMAND";
     let reply = call!(ctx, COMMAND, c"cb", c"INFO".as_ptr(), name.as_ptr(), name.len());

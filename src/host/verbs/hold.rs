@@ -1,4 +1,4 @@
-//! What holders say: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
+//! Commands of holders: LOCK.RELEASE, LOCK.RENEW, LOCK.CHECK.
 
 use super::super::change::{change, change_open};
 use super::super::handler::{Call, Handler};

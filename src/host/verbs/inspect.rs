@@ -1,4 +1,4 @@
-//! What only looks: LOCK.INFO, LOCK.WAITERS, LOCK.HELP.
+//! Commands that only look: LOCK.INFO, LOCK.WAITERS, LOCK.HELP.
 
 use std::collections::VecDeque;
 
@@ -128,7 +128,7 @@ impl Handler for WaitersHandler {
     }
 }
 
-/// What a row takes beside names, in bytes.
+/// The size of a row beside names, in bytes.
 const ROW_BYTES: usize = 250;
 
 /// One waiter: what it wants, and whom it waits for. Returns about how many bytes that is.

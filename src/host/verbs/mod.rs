@@ -63,7 +63,7 @@ fn origin<'c>(call: &Call<'c>) -> Origin<'c> {
     Origin { ctx: call.ctx, db: call.db(), in_command: true }
 }
 
-/// What a step came to.
+/// The outcome of a step.
 enum Handled {
     Done(Outcome, Option<Box<Report>>),
     /// The client waits; its reply comes later.

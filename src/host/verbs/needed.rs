@@ -7,7 +7,7 @@ use super::super::api::{Ctx, ServerReply};
 use super::super::cluster;
 use crate::error::LockError;
 
-/// What the server replied, or why it ran nothing. Ask at once: its reason is the last error of the system.
+/// The server's reply, or the reason why it ran nothing. Ask at once: its reason is the last error of the system.
 pub(super) fn needed(
     ctx: Ctx,
     command: &'static CStr,

@@ -20,7 +20,8 @@ pub(super) enum Went<'c> {
     ToKey(OpenKey<'c, Lock>),
 }
 
-/// Takes the lock for its owner if it is free, and replies. Who only tries is refused, too, if somebody has it.
+/// Takes the lock for its owner if it is free, and replies. A request that only tries is refused, too, if somebody has
+/// it.
 pub(super) fn acquire<'c>(
     call: &Call<'c>,
     key: &[u8],
@@ -89,7 +90,7 @@ pub(super) fn release<'c>(
     Ok(Went::Through)
 }
 
-/// What is asked. Returns `None` where this server decides nothing, or the way is not open.
+/// The request in its plain form. Returns `None` where this server decides nothing, or the way is not open.
 #[inline]
 fn request<'a>(host: &mut Host, call: &Call, key: &'a [u8], owner: &'a [u8]) -> Option<Plain<'a>> {
     if !host.is_primary || !plain::is_open(&host.manager, key) {
@@ -98,8 +99,8 @@ fn request<'a>(host: &mut Host, call: &Call, key: &'a [u8], owner: &'a [u8]) -> 
     Some(Plain { clock: clock::read(), db: call.db(), key, owner })
 }
 
-/// What every change of a lock is followed by. Returns whether somebody is to be told of it; a change that nobody is told of
-/// is counted.
+/// Does what follows every change of a lock. Returns whether somebody is to be told of it; a change that nobody is told
+/// of is counted.
 #[inline]
 fn changed(host: &mut Host, ctx: Ctx, name: Str) -> bool {
     let is_told = host.listeners.any(ctx);

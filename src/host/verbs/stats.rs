@@ -47,7 +47,7 @@ const fn ends_of(stats: &Stats) -> [(&'static str, u64); 9] {
     ]
 }
 
-/// Who looks, and when.
+/// The caller, its rights, and the time of the look.
 struct Viewer<'c> {
     ctx: Ctx<'c>,
     rights: Rights,

@@ -46,8 +46,8 @@ pub(super) fn generate_owner() -> Box<[u8]> {
     bits.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
 }
 
-/// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end; whether it
-/// waits now.
+/// Lets the client of this call wait, with a reply of this form, if `check` finds that its wait can end. Returns
+/// whether it waits now.
 pub(super) fn get_in_line<'k, L: Locks<'k>>(
     call: &Call,
     locks: &mut L,
@@ -65,8 +65,8 @@ pub(super) fn get_in_line<'k, L: Locks<'k>>(
     Ok(true)
 }
 
-/// Notes who has asked for the ticket that the owner has, and keeps the client of this call waiting for its turn if it wants
-/// to wait and the server will have it blocked; whether it waits now.
+/// Notes who has asked for the ticket that the owner has, and keeps the client of this call waiting for its turn if it
+/// wants to wait and the server will have it blocked. Returns whether it waits now.
 pub(super) fn wait_for_turn<'k>(
     call: &Call,
     locks: &mut impl Locks<'k>,
@@ -127,7 +127,7 @@ impl Keyspace<'_> {
 }
 
 impl HoldSource for Keyspace<'_> {
-    /// What cannot be opened now is as if nobody held it: a circle through another slot is not found.
+    /// A lock that cannot be opened now is as if nobody held it: a circle through another slot is not found.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
         if !self.scope.has(key) {
             return;

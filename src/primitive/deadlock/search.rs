@@ -18,16 +18,16 @@ use super::super::{Owner, Permits, WaiterId};
 use super::{LocalFirst, WaitEdge, WaitRequest};
 use crate::limits::SEARCH_COST_MAX;
 
-/// What it costs to look at a holder from outside.
+/// The cost of a look at a holder from outside.
 pub(super) const LOOK_COST: usize = cost::WAITER;
 
-/// What it costs to open a lock only to look whether there is anything to search.
+/// The cost of opening a lock only to look whether there is anything to search.
 pub(super) const OPEN_COST: usize = cost::LOCK;
 
-/// Whoever asks has the first number.
+/// The number of the one who asks: the first.
 const REQUESTER: usize = 0;
 
-/// What a step costs, in units of [`SEARCH_COST_MAX`].
+/// The costs of a search, in units of [`SEARCH_COST_MAX`].
 mod cost {
     /// Passing by somebody who is known.
     pub(super) const KNOWN: usize = 1;
@@ -61,9 +61,9 @@ struct Wait<'a> {
 /// A lock that somebody who was met waits for.
 struct Node {
     key: Box<[u8]>,
-    /// Who has it, and how much of it; only those who wait for something.
+    /// Its holders, and how much of it each has; only those who wait for something.
     holders: Vec<(usize, Permits)>,
-    /// What stuck owners have of it, or will have before they let go.
+    /// The permits that stuck owners have of it, or will have before they let go.
     taken: Occupancy,
     /// Up to which place its queue was searched for owners that wait elsewhere too.
     searched: Position,
@@ -75,7 +75,7 @@ struct Node {
     is_queued: bool,
 }
 
-/// What a number of this search stands for. It is there, as each number was given to something.
+/// The thing that a number of this search stands for. It is there, as each number was given to something.
 fn there<T>(found: Option<T>) -> Option<T> {
     if found.is_none() {
         broken("the search has a number that stands for nothing");
@@ -107,7 +107,8 @@ pub(super) struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Nothing is known yet, and so much is spent; nothing at all if the asker's name is none.
+    /// A search that knows nothing yet and has spent so much. Returns `None` if the asker's name is no name of an
+    /// owner.
     pub(super) fn new(waiters: &'a Waiters, want: WaitRequest<'a>, spent: usize) -> Option<Self> {
         let me = Owner::new(want.owner)?;
         let mut by_name = Table::default();

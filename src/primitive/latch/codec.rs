@@ -29,7 +29,7 @@ pub(crate) fn encode(latch: &Latch) -> Vec<u8> {
     out
 }
 
-/// The latch that these bytes stand for; nothing if they break any rule.
+/// The latch that these bytes stand for. Returns `None` if they break any rule.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Latch> {
     let mut input = Input::new(bytes);
     if input.u8()? != VERSION {

@@ -27,7 +27,7 @@ impl Aside {
 }
 
 impl LockManager {
-    /// What is loaded from here on is noted aside.
+    /// All that is loaded from here on is noted aside.
     pub(crate) fn begin_aside(&mut self) {
         self.aside = Some(Box::default());
     }
@@ -54,7 +54,7 @@ impl LockManager {
         }
     }
 
-    /// What was loaded aside is served from here on in place of all that was there.
+    /// All that was loaded aside is served from here on in place of all that was there.
     pub(crate) fn serve_aside(&mut self) {
         if let Some(aside) = self.aside.take() {
             (self.leases, self.ties) = (aside.leases, aside.ties);
@@ -63,7 +63,7 @@ impl LockManager {
         }
     }
 
-    /// What a window that is loaded is noted in.
+    /// The place in which a loaded window is noted.
     pub(crate) fn recovery_loaded(&mut self) -> &mut Recovery {
         match &mut self.aside {
             Some(aside) => &mut aside.recovery,
@@ -71,7 +71,8 @@ impl LockManager {
         }
     }
 
-    /// Empties the index; the names of all locks that stood in it, for who knows better in which databases they are.
+    /// Empties the index. Returns the names of all locks that stood in it, for a caller that knows better in which
+    /// databases they are.
     pub(crate) fn take_indexed(&mut self) -> BTreeSet<Box<[u8]>> {
         let tied = self.ties.keys().map(|key| (**key).into());
         let names = tied.chain(self.leases.names().map(Box::from)).collect();
@@ -79,7 +80,8 @@ impl LockManager {
         names
     }
 
-    /// What was loaded aside is thrown away. Its newest fence is remembered: numbers that were given out do not come again.
+    /// All that was loaded aside is thrown away. Its newest fence is remembered: numbers that were given out do not
+    /// come again.
     pub(crate) fn drop_aside(&mut self) {
         let newest = self.aside.take().and_then(|aside| aside.newest);
         self.thrown_away = self.thrown_away.max(newest);
@@ -121,7 +123,7 @@ mod tests {
     /// Where locks are, and which holds are due where.
     type Looked = (Vec<(i32, Vec<u8>)>, Vec<(i32, u64)>);
 
-    /// What is found for client 7, and by the leases that are due.
+    /// The holds that are found for client 7, and by the leases that are due.
     fn looked_at(manager: &mut LockManager) -> Looked {
         let tied = manager.ties.after(None, Some(7), 100).into_iter();
         let tied = tied.map(|(db, (_, key, _))| (db, key.to_vec())).collect();

@@ -1,5 +1,5 @@
-//! What was emptied at once and is given back bit by bit, so that nobody waits for it: the queues of a server that became a
-//! replica, the index of a database that was flushed.
+//! Memory of what was emptied at once, given back bit by bit, so that nobody waits for it: the queues of a server that
+//! became a replica, the index of a database that was flushed.
 
 use std::collections::VecDeque;
 

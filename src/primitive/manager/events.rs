@@ -1,6 +1,7 @@
-//! What happens to locks without a step, a function for each: a client goes, a key goes or is overwritten, a database is
-//! emptied, two change places, the server gets another role. The state outside the keyspace follows, and asks for a look at
-//! what it concerns; nothing is granted or ended here. Servers, the model tests and the simulator tell of events by these.
+//! Events that concern locks without a step, a function for each: a client goes, a key goes or is overwritten, a
+//! database is emptied, two change places, the server gets another role. The state outside the keyspace follows, and
+//! asks for a look at what it concerns; nothing is granted or ended here. Servers, the model tests and the simulator
+//! tell of events by these.
 //!
 //! A connection that closes is up to three events:
 //!
@@ -80,7 +81,7 @@ impl LockManager {
         self.recovery.swap(first, second);
         [first, second].iter().for_each(|db| self.ledger.flush(Some(*db), now));
         self.recheck_all();
-        // Whoever was found to be gone is looked for in the other database by now.
+        // A client that was found to be gone is looked for in the other database by now.
         self.recheck_all_ties();
     }
 
@@ -90,7 +91,7 @@ impl LockManager {
         self.recheck_all_ties();
     }
 
-    /// This server is a primary from now on. What it remembers of ended holds is from before, and connections of the primary
+    /// This server is a primary from now on. Its memory of ended holds is from before, and connections of the primary
     /// before it are none of its own.
     pub(crate) fn promoted(&mut self) {
         self.ledger.clear();
@@ -110,7 +111,7 @@ impl LockManager {
         self.pass_thrown_away();
         if let Some(until) = self.recovery.until() {
             self.wake_by(until);
-            // Whatever this server grants is newer than all that was lost, and its replicas are to know that.
+            // Every grant of this server is newer than all that was lost, and its replicas are to know that.
             self.fences.advance_to(clock.unix_us);
         }
         is_open
@@ -148,8 +149,8 @@ impl LockManager {
         was_open
     }
 
-    /// This server is a primary no more, and those who waited have been sent away: their queues are forgotten, and what a
-    /// primary would still have looked at.
+    /// This server is no longer a primary, and those who waited have been sent away: their queues are forgotten, and
+    /// what a primary would still have looked at.
     pub(crate) fn stepped_down(&mut self) {
         self.stats.failed.add(self.waiters.len());
         self.provisional = Table::default();

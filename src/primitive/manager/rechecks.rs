@@ -32,7 +32,7 @@ impl Recheck {
     }
 }
 
-/// What is to be looked at.
+/// The locks, waiters and ties to look at.
 #[derive(Default)]
 pub(crate) struct Rechecks {
     locks: VecDeque<Recheck>,
@@ -63,7 +63,7 @@ impl Rechecks {
     }
 }
 
-/// What was in one of two databases that have changed places is in the other one now.
+/// An entry in one of two databases that have changed places is in the other one now.
 pub(super) fn swap(db: &mut i32, first: i32, second: i32) {
     *db = match *db {
         db if db == first => second,
@@ -214,8 +214,8 @@ impl LockManager {
         Some((entry.db, entry.keys))
     }
 
-    /// Ends the waits for a lock that is no more, for as long as the budget allows, and asks for looks at the rest of them and
-    /// at the other locks that they waited for. `tell` gets their clients.
+    /// Ends the waits for a lock that is not here any longer, for as long as the budget allows, and asks for looks at
+    /// the rest of them and at the other locks that they waited for. `tell` gets their clients.
     pub(crate) fn fail_waits(
         &mut self,
         db: i32,
@@ -241,7 +241,7 @@ impl LockManager {
     /// Keeps the leases and ties of a lock that is still here though its slot is another server's for now, and looks at it again
     /// at `later`: the slot may come back, or be on its way in.
     pub(crate) fn look_again(&mut self, db: i32, key: &[u8], lock: &mut Lock, later: Moment) {
-        // What cools has an entry of its own.
+        // A cooldown has an entry of its own.
         lock.each_mut(|hold| {
             let is_never_due = hold.deadline == Moment::NEVER;
             let at = if is_never_due && hold.tie().is_none() { Moment::NEVER } else { later };

@@ -188,8 +188,8 @@ fn waits_that_move_down_the_wheel_together_end_together() {
     }
 }
 
-/// Once in tens of thousands of runs: an owner with a ticket comes by the lock as two databases change places, and converts
-/// that hold. What it asks for then is another ticket.
+/// Once in tens of thousands of runs: an owner with a ticket comes by the lock as two databases change places, and
+/// converts that hold. It asks for another ticket then.
 #[test]
 fn a_ticket_for_a_lock_is_none_to_convert_a_hold_of_it() {
     let (exclusive, shared, ticket) = (Permits::EXCLUSIVE, Permits::SHARED, Some(Wait::ticket(1)));

@@ -118,7 +118,7 @@ pub(super) struct Model {
     /// By database: when all its data went together last, or others came in their place.
     pub flushed: [Option<Moment>; DATABASES as usize],
     pub now_us: u64,
-    /// By key and owner, the newest hold that is no more.
+    /// By key and owner, the newest hold that has ended.
     pub past: BTreeMap<(usize, usize), usize>,
     /// Ids under which an owner has left a hold that stays, by its fence: key, owner, grant, id.
     pub left: BTreeSet<(usize, usize, usize, usize)>,
@@ -147,7 +147,7 @@ impl Model {
         same_kind && taken + u64::from(permits.count) <= u64::from(permits.limit)
     }
 
-    /// A hold is no more. Ways that nobody need tell apart here are taken as one.
+    /// A hold has ended. Ways that nobody need tell apart here are taken as one.
     pub(super) fn record_end(&mut self, key: usize, owner: usize, grant: usize, how: HoldEnd) {
         self.past.insert((key, owner), grant);
         match class(how) {
@@ -175,7 +175,7 @@ impl Model {
         how.map(|how| (grant, how)).or(newest.filter(|(newest, _)| *newest == grant))
     }
 
-    /// Ends the holds that are chosen; how many.
+    /// Ends the holds that are chosen. Returns how many.
     pub(super) fn end(
         &mut self,
         key: usize,
@@ -343,7 +343,7 @@ impl Model {
         }
     }
 
-    /// Ends the owner's wait for this key; whether there was one.
+    /// Ends the owner's wait for this key. Returns whether there was one.
     pub(super) fn cancel(&mut self, key: usize, owner: usize) -> bool {
         let before = self.waiters.len();
         self.waiters.retain(|waiter| waiter.owner != owner || !waiter.keys.contains(&key));

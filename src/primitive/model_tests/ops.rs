@@ -1,4 +1,4 @@
-//! What can happen.
+//! All that can happen.
 
 use std::collections::BTreeSet;
 
@@ -44,7 +44,7 @@ pub(super) enum Op {
         key: usize,
         owner: usize,
         by: By,
-        /// Nothing for ALL.
+        /// `None` for ALL.
         entry: Option<usize>,
         cancels: bool,
         after: Option<u64>,
@@ -90,7 +90,7 @@ pub(super) enum Op {
     },
     Break {
         key: usize,
-        /// Nothing for all.
+        /// `None` for all.
         owner: Option<usize>,
     },
     Steal {

@@ -40,7 +40,7 @@ pub(super) struct Pair {
     fences: BTreeMap<usize, Fence>,
 }
 
-/// What a wait came to.
+/// The outcome of a request that may wait.
 #[derive(Debug, PartialEq)]
 enum Answered<T> {
     AtOnce(T),

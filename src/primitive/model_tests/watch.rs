@@ -1,4 +1,4 @@
-//! What those see who only watch, between two steps.
+//! The view of those who only watch, between two steps.
 
 use std::collections::BTreeMap;
 

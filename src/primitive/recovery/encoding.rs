@@ -22,7 +22,7 @@ pub(crate) fn encode(recovery: &Recovery, clock: Clock) -> Vec<u8> {
     // No command makes a lock with such a name, but RENAME does.
     let is_sayable = recovery.marks().all(|(_, key, ..)| u16::try_from(key.len()).is_ok());
     let left_us = window.until.us_after(clock.now);
-    // What is not marked must not come back.
+    // A hold whose end is not marked must not come back.
     let newest = if is_sayable { window.newest } else { window.known };
     for n in [window.known, newest, left_us, clock.unix_us.saturating_add(left_us)] {
         out.extend(n.to_le_bytes());

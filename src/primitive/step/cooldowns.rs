@@ -15,7 +15,7 @@ impl Step<'_> {
         }
     }
 
-    /// Ends cooldowns, as far as it is chosen; how many. Grants to waiters have to follow.
+    /// Ends the cooldowns that are chosen. Returns how many. Grants to waiters have to follow.
     pub(in crate::primitive) fn end_cooldowns(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
         let over = self.lock.take_cooldowns(|cooldown| chosen(&cooldown.hold));
         for Cooldown { hold, .. } in &over {

@@ -82,7 +82,8 @@ impl<'k> Locks<'k> for GroupStep<'k> {
         is_done
     }
 
-    /// It has its turn if it comes first everywhere and all locks admit it. What is over at them is ended first.
+    /// It has its turn if it comes first everywhere and all locks admit it. Holds and cooldowns that are over are ended
+    /// first.
     fn grant_waiter(&mut self, id: WaiterId) {
         let is_settled = self.begin();
         self.manager.allowance.spend(self.parts.len());

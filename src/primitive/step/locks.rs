@@ -1,6 +1,6 @@
-//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::group::GroupStep)). What a request may ask of
-//! them stands here once, for any number: it takes all or none, all holds of one grant have one fence, and who waits
-//! holds nothing meanwhile.
+//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::group::GroupStep)). The requests
+//! that they can have stand here once, for any number: it takes all or none, all holds of one grant have one fence, and
+//! a waiter holds nothing meanwhile.
 
 use std::rc::Rc;
 
@@ -25,13 +25,13 @@ pub(crate) trait Locks<'k> {
 
     fn keys(&self) -> SmallVec<[&'k [u8]; 1]>;
 
-    /// What lies outside the keyspace.
+    /// The state outside the keyspace.
     fn manager(&mut self) -> &mut LockManager;
 
     /// The same, and the locks.
     fn split(&mut self) -> (&mut LockManager, AtHand<'k, '_>);
 
-    /// What `look` finds first at one of the locks.
+    /// The first thing that `look` finds at one of the locks.
     fn find<R>(&self, look: impl FnMut(&Lock) -> Option<R>) -> Option<R>;
 
     /// Does `work` on each of the locks, with a copy of `value`.
@@ -45,7 +45,7 @@ pub(crate) trait Locks<'k> {
     /// Tells of something that concerns all of the locks together; once, with the first.
     fn tell(&mut self, effect: Effect);
 
-    /// What every request begins with: ends what is over, and grants what is free. Returns whether all of that is done.
+    /// Begins every request: ends what is over, and grants what is free. Returns whether all of that is done.
     fn begin(&mut self) -> bool;
 
     /// Gives a waiter for these locks what it waits for, if it is its turn. Of one lock, all whose turn has come are granted.
@@ -104,7 +104,8 @@ pub(crate) trait Locks<'k> {
         }
     }
 
-    /// Whether there is room in all queues for this owner. Who waits there already as the same kind takes no more of it.
+    /// Whether there is room in all queues for this owner. An owner that waits there already as the same kind takes no
+    /// more of it.
     fn check_room(&mut self, owner: &[u8], kind: WaiterKind, caps: Caps) -> Result<(), Full> {
         let mut room = Ok(());
         self.each(|step| room = room.and_then(|()| step.room_in_line(owner, kind, caps)));
@@ -179,7 +180,7 @@ pub(crate) trait Locks<'k> {
         id
     }
 
-    /// Ends a wait without a grant. Whoever stood behind may have its turn now, so grants to waiters have to follow.
+    /// Ends a wait without a grant. The waiters behind it may have their turn now, so grants to waiters have to follow.
     fn end_wait(&mut self, waiter: WaiterId, why: WaitEnd) {
         let manager = self.manager();
         let client = manager.waiters.client_of(waiter);

@@ -1,4 +1,4 @@
-//! What goes against leases and the order of the queue: holds that are broken, stolen, handed over or asked for.
+//! Moves against leases and the order of the queue: holds that are broken, stolen, handed over or asked for.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -26,7 +26,8 @@ impl Step<'_> {
         self.grant_ahead_of_queue(request, may_have)
     }
 
-    /// Ends all holds that are chosen, and what cooled of such before, and grants to the queue after the last; how many.
+    /// Ends all holds that are chosen, and the cooldowns of such holds, and grants to the queue after the last. Returns
+    /// how many.
     pub(crate) fn break_holds(&mut self, mut chosen: impl FnMut(&Hold) -> bool) -> usize {
         let cooled = self.end_cooldowns(&mut chosen);
         let count = cooled + self.end_all(chosen, HoldEnd::Broken);
@@ -41,7 +42,7 @@ impl Step<'_> {
         count
     }
 
-    /// Asks all holders to give the lock up; how many there are. It is on them to do it.
+    /// Asks all holders to give the lock up. Returns how many there are. It is on them to do it.
     pub(crate) fn revoke(&mut self) -> usize {
         let holds = self.lock.holds_mut();
         holds.iter_mut().for_each(Hold::ask_for);
@@ -61,7 +62,7 @@ impl Step<'_> {
         may_have: &mut dyn FnMut(WaiterId) -> bool,
     ) -> Option<Fence> {
         let old = self.lock.end(fence)?;
-        // What bounds the hold stays with it, but for the tie: that was the old owner's.
+        // The bounds of the hold stay with it, but for the tie: that was the old owner's.
         let bounds = old.bounds().and_then(|bounds| Bounds { tie: None, ..*bounds }.boxed());
         let extra = Extra { note: old.note().into(), bounds, ..Extra::default() }.boxed();
         let request = AcquireRequest { owner: to, permits: old.permits, lease, extra, span: None };
@@ -73,7 +74,8 @@ impl Step<'_> {
     /// under the id that it asked with, and bounded as it asked, too. If it waits for something else, as for several locks
     /// or in another mode, its client must not take this for what it asked for: that wait ends with nothing. So does that of
     /// a client that may not have it.
-    /// What is given on purpose need not be claimed, unless a client is told that may not hear it: a ticket ends with it.
+    /// A hold given on purpose need not be claimed, unless a client is told that may not hear it: a ticket ends with
+    /// it.
     fn grant_ahead_of_queue(
         &mut self,
         mut request: AcquireRequest,
@@ -122,7 +124,7 @@ impl Step<'_> {
         others: &mut dyn HoldSource,
     ) -> Option<Vec<WaitEdge>> {
         let owner = std::mem::replace(&mut self.lock.hold_with_mut(fence)?.owner, to.clone());
-        // The hold that was to be upgraded is gone then, and the new owner waits for this lock no more.
+        // The hold that was to be upgraded is gone then, and the new owner no longer waits for this lock.
         let waits_here = |owner: &Owner| self.manager.waiters.waiter_of(self.db, self.key, owner.as_bytes());
         let ended: SmallVec<[WaiterId; 2]> = [&owner, to].into_iter().filter_map(waits_here).collect();
         // No search is free of cost, so that there is no time for more of them.

@@ -1,6 +1,6 @@
-//! What a replica does, and a server that loads its AOF: it puts in what it is told, judges nothing and tells nobody.
-//! Whatever it is told, it leaves a lock that can be saved and loaded again: what cannot stand beside the newest word has
-//! to go.
+//! The work of a replica, and of a server that loads its AOF: it puts in what it is told, judges nothing and tells
+//! nobody. It always leaves a lock that can be saved and loaded again: what cannot stand beside the newest word has to
+//! go.
 
 use crate::primitive::bounds::Bounds;
 use crate::primitive::broken::broken;
@@ -18,7 +18,7 @@ pub(crate) struct Renewal {
     pub note: Box<[u8]>,
 }
 
-/// What an effect says of a lock, with the times of this server.
+/// A change that an effect tells of a lock, with the times of this server.
 #[derive(Debug)]
 pub(crate) enum Change {
     /// This hold stands.
@@ -40,7 +40,7 @@ pub(crate) enum Change {
 }
 
 impl Step<'_> {
-    /// Makes it so; whether that changed anything.
+    /// Makes it so. Returns whether that changed anything.
     pub(crate) fn apply_change(&mut self, change: Change) -> bool {
         match change {
             Change::Hold(hold) => self.force_hold(hold),
@@ -72,7 +72,7 @@ impl Step<'_> {
         }
     }
 
-    /// Makes a hold what it is on the primary; whether there is such a hold, which can be that.
+    /// Makes a hold what it is on the primary. Returns whether there is such a hold, which can be that.
     fn force_renewal(&mut self, fence: Fence, renewal: Renewal) -> bool {
         let Some(hold) = self.lock.hold_with_mut(fence) else { return false };
         let Renewal { permits, lease, deadline, note } = renewal;
@@ -87,7 +87,7 @@ impl Step<'_> {
         true
     }
 
-    /// Lets the owner in as it is on the primary; whether that changed anything.
+    /// Lets the owner in as it is on the primary. Returns whether that changed anything.
     fn force_entry(&mut self, fence: Fence, id: &[u8]) -> bool {
         let hold = self.lock.hold_with_mut(fence);
         let Some(hold) = hold.filter(|hold| !hold.entries().has(id) && !hold.entries().is_full()) else {
@@ -97,14 +97,14 @@ impl Step<'_> {
         true
     }
 
-    /// Lets the owner out as it is on the primary; whether that changed anything. With the last id the hold ends, which is
-    /// another effect.
+    /// Lets the owner out as it is on the primary. Returns whether that changed anything. With the last id the hold
+    /// ends, which is another effect.
     fn force_exit(&mut self, fence: Fence, id: &[u8]) -> bool {
         let hold = self.lock.hold_with_mut(fence);
         hold.is_some_and(|hold| hold.exit(id) == Exit::StillHeld)
     }
 
-    /// Gives a hold the bounds that it has on the primary; whether there is such a hold.
+    /// Gives a hold the bounds that it has on the primary. Returns whether there is such a hold.
     fn force_bounds(&mut self, fence: Fence, bounds: Bounds) -> bool {
         let Some(hold) = self.lock.hold_with_mut(fence) else { return false };
         self.manager.unindex(self.db, self.key, hold);
@@ -124,7 +124,8 @@ impl Step<'_> {
         }
     }
 
-    /// Takes a hold out, or its cooldown, as the primary did; whether there was one, or it could have come back.
+    /// Takes a hold out, or its cooldown, as the primary did. Returns whether there was one, or it could have come
+    /// back.
     fn remove_hold(&mut self, fence: Fence) -> bool {
         let cooled = |cooldown: &Cooldown| cooldown.hold.fence == fence;
         let gone = match self.lock.end(fence) {
@@ -137,7 +138,7 @@ impl Step<'_> {
         true
     }
 
-    /// Gives the semaphore the limit that it has on the primary; whether there was one.
+    /// Gives the semaphore the limit that it has on the primary. Returns whether there is one.
     fn force_limit(&mut self, limit: u32) -> bool {
         let is_semaphore = !self.lock.is_free() && self.lock.limit() < ALL;
         if is_semaphore {

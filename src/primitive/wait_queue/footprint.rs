@@ -1,4 +1,4 @@
-//! What the queues take of the server's memory. Each name and each owner counts once, however many share it.
+//! The server's memory that the queues take. Each name and each owner counts once, however many share it.
 
 #![expect(clippy::arithmetic_side_effects, reason = "sizes of what is in memory")]
 
@@ -19,13 +19,13 @@ const WAIT: usize = allocated(size_of::<QueueNode>())
     + in_tree::<(WaiterId, Box<QueueNode>)>();
 
 impl Waiters {
-    /// What all of it takes, and the clients that wait with it.
+    /// The bytes that all of it takes, with the clients that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes + self.table_bytes + self.clients() * CLIENT
     }
 
-    /// Notes what the tables take, after each change: who gives a lock back asks for it, and should not pay for queues that
-    /// are none of its business.
+    /// Notes what the tables take, after each change: an owner that gives a lock back asks for them, and should not pay
+    /// for queues that are none of its business.
     pub(super) fn measure_tables(&mut self) {
         let queues = self.queues.values().map(Table::bytes);
         self.table_bytes = queues.chain(self.waits.values().map(Table::bytes)).sum();
@@ -33,7 +33,7 @@ impl Waiters {
 }
 
 impl Queue {
-    /// What the queue of this lock takes beside its place; nothing if nobody is in it.
+    /// The bytes that the queue of this lock takes beside its place: 0 if nobody is in it.
     pub(super) fn bytes(&self, key: &[u8]) -> usize {
         if self.order.is_empty() {
             return 0;
@@ -49,7 +49,7 @@ impl Queue {
 }
 
 impl QueueNode {
-    /// What this wait takes beside its places.
+    /// The bytes that this wait takes beside its places.
     pub(super) fn bytes(&self) -> usize {
         let several = match self.keys.len() {
             0 | 1 => 0,
@@ -59,7 +59,7 @@ impl QueueNode {
     }
 }
 
-/// What it takes that an owner waits at all, beside its place.
+/// The bytes that a waiting owner takes beside its place.
 pub(super) const fn owner_bytes(owner: &[u8]) -> usize {
     shared_name(owner.len())
 }

@@ -1,5 +1,5 @@
-//! Another limit for all who wait for a semaphore: a few of them in each step, from the front, so that a long line keeps
-//! nobody waiting. Whoever is first in line has it already, as the line is served behind that.
+//! Another limit for all who wait for a semaphore: a few of them in each step, from the front, so that a long line
+//! keeps nobody waiting. The first in line has it already, as grants come after that.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -9,17 +9,17 @@ use super::{Position, Queue, Waiters};
 use crate::primitive::broken::broken;
 use crate::primitive::waiter::WaiterId;
 
-/// What is still to be done in one queue.
+/// The work still to be done in one queue.
 pub(super) struct NewLimit {
     limit: u32,
     /// The limits that those who get the new one may have asked with.
     old: SmallVec<[u32; 2]>,
     next: Position,
-    /// Whoever comes from here on has asked with the new one.
+    /// Waiters from here on have asked with the new one.
     end: Position,
 }
 
-/// What was done in one step.
+/// The work done in one step.
 pub(crate) struct Changed {
     pub limit: u32,
     pub looked_at: usize,

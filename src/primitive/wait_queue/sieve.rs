@@ -9,8 +9,8 @@
 /// Counters. With far more queues than these the tables are asked each time.
 const PLACES: usize = 1_024;
 
-/// How many queues there are, by a place that follows from a few bytes of the lock's name. Whoever takes names that share a
-/// place gains nothing by it: then the table is asked.
+/// How many queues there are, by a place that follows from a few bytes of the lock's name. A client that takes names
+/// that share a place gains nothing by it: then the table is asked.
 pub(super) struct Sieve([u32; PLACES]);
 
 impl Default for Sieve {

@@ -1,4 +1,4 @@
-//! Who can be reached: everyone whom the one who asks would wait for, directly or not.
+//! The owners that can be reached: everyone whom the one who asks would wait for, directly or not.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -9,7 +9,7 @@ use crate::primitive::wait_queue::Position;
 use crate::primitive::Owner;
 
 impl Search<'_> {
-    /// Meets everyone whom the one who asks would wait for, directly or not; whether there was time for it.
+    /// Meets everyone whom the one who asks would wait for, directly or not. Returns whether there was time for it.
     pub(in super::super) fn build_graph(&mut self, holds: &mut LocalFirst) -> bool {
         let mut met = 0;
         self.list_waits(REQUESTER);
@@ -99,7 +99,7 @@ impl Search<'_> {
         let waiters = self.waiters;
         holds.each(key, &mut |hold| {
             let owner = hold.owner.as_bytes();
-            // Whoever waits for nothing lets go some day, and need not be known.
+            // An owner that waits for nothing lets go some day, and need not be known.
             if owner != self.want.owner && !waiters.does_wait(self.want.db, owner) {
                 in_time = in_time && self.afford(cost::WAITER);
             } else if let Some(owner_node) = self.meet(&hold.owner).filter(|_| in_time) {
@@ -128,7 +128,7 @@ impl Search<'_> {
         in_time.then_some(node)
     }
 
-    /// The number of an owner; nothing if there is no time for another one.
+    /// The number of an owner. Returns `None` if there is no time for another one.
     fn meet(&mut self, owner: &Owner) -> Option<usize> {
         if let Some(owner_node) = self.by_name.get(owner).copied() {
             self.reaches_requester |= owner_node == REQUESTER;

@@ -1,4 +1,4 @@
-//! Who can go on: whoever waits for nothing, and whoever waits only for what those leave.
+//! The owners that can go on: those that wait for nothing, and those that wait only for what such owners leave.
 
 #![expect(clippy::arithmetic_side_effects, reason = "counts of what is in memory, and totals of 64 bits")]
 
@@ -9,8 +9,8 @@ use crate::primitive::occupancy::Occupancy;
 use crate::primitive::wait_queue::{Position, QueueNode};
 
 impl Search<'_> {
-    /// Whether the wait that is asked about could be granted some day: if the one who asks lets go of all that it
-    /// has, or if it does not. Nothing if there is no time to tell.
+    /// Whether the wait that is asked about could be granted some day: if the one who asks lets go of all that it has,
+    /// or if it does not. Returns `None` if there is no time to tell.
     pub(in super::super) fn could_be_granted(&mut self, i_let_go: bool) -> Option<bool> {
         self.owners.iter_mut().for_each(|owner_node| owner_node.stuck_waits = 0);
         for wait in &mut self.waits {
@@ -25,7 +25,7 @@ impl Search<'_> {
             // The wait that is asked about.
             me.stuck_waits += usize::from(!i_let_go);
         }
-        // Whoever was met last is asked first, as others wait for it.
+        // The lock that was met last comes first, as others wait for it.
         self.todo = (0..self.nodes.len()).rev().collect();
         let mut holders = 0;
         for node in &mut self.nodes {
@@ -52,8 +52,8 @@ impl Search<'_> {
         there(self.owners.get(owner_node)).is_some_and(|owner_node| owner_node.stuck_waits > 0)
     }
 
-    /// Goes along the queue of a lock, by what is known now, as far as waits can be granted. Nothing if there is no
-    /// time.
+    /// Goes along the queue of a lock, by what is known now, as far as waits can be granted. Returns `None` if there is
+    /// no time.
     fn walk(&mut self, node: usize, i_let_go: bool) -> Option<()> {
         let here = there(self.nodes.get(node))?;
         let mut taken = here.taken;
@@ -61,7 +61,7 @@ impl Search<'_> {
         let (mut from, mut at, mut free) = (Position::HEAD, 0, true);
         while self.afford(cost::WAITER) {
             let next = there(self.nodes.get(node))?.waits.get(at).copied();
-            // Who asks stands between the others, and nobody goes by.
+            // The one who asks stands between the others, and nobody goes by.
             let my_place =
                 want.map(|(place, _)| place).filter(|mine| next.is_none_or(|(place, ..)| *mine <= place));
             let place = my_place.or(next.map(|(place, ..)| place));

@@ -1,4 +1,4 @@
-//! What nobody asks for: clients that go, replies that are lost, keys that are deleted.
+//! Accidents: clients that go, replies that are lost, keys that are deleted.
 
 use super::*;
 use crate::primitive::WaitEnd;

@@ -128,7 +128,7 @@ impl Pair {
         }
     }
 
-    /// What is remembered of holds that are no more is true.
+    /// The memory of holds that have ended is true.
     fn check_ledger(&self) {
         let ledger = &self.world.manager.ledger;
         let pairs = (0..KEYS.len()).flat_map(|key| (0..OWNERS.len()).map(move |owner| (key, owner)));
@@ -145,7 +145,7 @@ impl Pair {
     }
 }
 
-/// What two servers agree on.
+/// The facts that two servers agree on.
 fn digest(lock: &Lock) -> Vec<String> {
     let part = |hold: &crate::primitive::Hold| {
         let crate::primitive::Hold { owner, fence, permits, lease, extra, .. } = hold;

@@ -4,7 +4,7 @@ use super::*;
 use crate::primitive::deadlock::HoldSource;
 use crate::primitive::Locks;
 
-/// What the host does for BLOCK beside QUEUE: the client waits for the turn of the ticket, if there is one now.
+/// Does as the host does for BLOCK beside QUEUE: the client waits for the turn of the ticket, if there is one now.
 fn attach<'k>(locks: &mut impl Locks<'k>, owner: &[u8], wait: Wait) {
     let (db, key, now) = (locks.db(), locks.keys()[0], locks.clock().now);
     let manager = locks.manager();
@@ -14,7 +14,7 @@ fn attach<'k>(locks: &mut impl Locks<'k>, owner: &[u8], wait: Wait) {
     }
 }
 
-/// What the host does with a request for locks.
+/// Does as the host does with a request for locks.
 fn take<'k>(
     request: &Acquire,
     locks: &mut impl Locks<'k>,
