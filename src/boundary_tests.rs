@@ -236,7 +236,8 @@ fn no_line_of_a_comment_begins_with_a_bare_who_or_what() {
         for (at, line) in text.lines().enumerate() {
             let Some(words) = comment(line) else { continue };
             read += 1;
-            let is_bare = ["Who ", "What ", "Whoever ", "Whatever "].iter().any(|word| words.starts_with(word));
+            let is_bare =
+                ["Who ", "What ", "Whoever ", "Whatever "].iter().any(|word| words.starts_with(word));
             assert!(!is_bare || words.ends_with('?'), "{}:{}: {words}", file.display(), at + 1);
         }
     }
