@@ -15,7 +15,8 @@ impl Waiters {
             assert!(waits.contains(id), "{id:?} is among the waits of its owner");
             for key in &node.keys {
                 let queue = self.queue(node.db, key);
-                let queue = queue.unwrap_or_else(|| panic!("{id:?} stands in the queue of each lock"));
+                assert!(queue.is_some(), "{id:?} stands in the queue of each lock");
+                let Some(queue) = queue else { continue };
                 assert_eq!(queue.order.get(&node.place), Some(id), "at its position");
                 assert_eq!(queue.by_owner.get(owner), Some(id), "and under its owner");
                 let is_link = node.keys.len() > 1 || waits.len() > 1;
@@ -27,8 +28,9 @@ impl Waiters {
             }
         }
         let is_ticket = |id: &WaiterId| {
-            let node = self.entries.get(id).unwrap_or_else(|| panic!("{id:?} is in a queue and unknown"));
-            node.waiter.kind == WaiterKind::Ticket
+            let node = self.entries.get(id);
+            assert!(node.is_some(), "{id:?} is in a queue and unknown");
+            node.is_some_and(|node| node.waiter.kind == WaiterKind::Ticket)
         };
         let (mut longest, mut new_limits) = (0, 0);
         for (db, queues) in &self.queues {
