@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
+use crate::onlookers::{assert_writes_k, goes_through, is_allowed};
 use crate::steps::{
     ask, assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, is_modern, queue, queue_up,
     release, set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{wait_until, Connection, Events, Server, Value};
 use crate::traffic::Dice;
 
 mod copies;
@@ -279,23 +279,23 @@ fn watch_and_events_tell_of_each_conversion() {
     read(&server, "ann");
     let mut events = Events::listen(&server);
     assert!(!goes_through(&server, || convert("EXCLUSIVE")), "an upgrade");
-    assert_eq!(events.heard(&server), ["k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.acquired"]);
     assert!(goes_through(&server, || convert("EXCLUSIVE")), "a confirmation");
-    assert!(events.heard(&server).is_empty());
+    assert!(events.heard().is_empty());
     assert!(!goes_through(&server, || convert("SHARED")), "a downgrade");
-    assert_eq!(events.heard(&server), ["k lock.downgraded"]);
+    assert_eq!(events.heard(), ["k lock.downgraded"]);
     read(&server, "ben");
-    assert_eq!(events.heard(&server), ["k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.acquired"]);
     assert!(goes_through(&server, || convert("EXCLUSIVE")), "a try");
-    assert!(events.heard(&server).is_empty());
+    assert!(events.heard().is_empty());
     let mut ann = wait_in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0");
-    assert_eq!(events.heard(&server), ["k lock.waiting"]);
+    assert_eq!(events.heard(), ["k lock.waiting"]);
     release(&server, "k", "ben");
     fence_of(&ann.read());
-    assert_eq!(events.heard(&server), ["k lock.released", "k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.released", "k lock.acquired"]);
     let _cleo = wait_in_line(&server, "LOCK.ACQUIRE k cleo SHARED BLOCK 0");
     convert("SHARED");
-    assert_eq!(events.heard(&server), ["k lock.waiting", "k lock.downgraded", "k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.waiting", "k lock.downgraded", "k lock.acquired"]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! LOCK.FENCE: the newest fence that a resource outside the server has seen, in a plain string.
 
-use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
+use crate::onlookers::{assert_writes_k, goes_through, is_allowed};
 use crate::steps::{
     ask, assert_changes_nothing, digest, eval, hold, is_modern, release, set_string, transaction, unix_us,
     words, wrong_arity,
 };
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
+use crate::support::{assert_stream, wait_until, Events, ReplicaStream, Server, Stop, Value};
 
 /// LOCK.FENCE with these words.
 fn fence(server: &Server, line: &str) -> Value {
@@ -288,7 +288,7 @@ fn others_notice_what_was_written() {
     for line in ["k 8", "k 8", "k 7", "k 8 EX 100"] {
         fence(&server, line);
     }
-    assert_eq!(events.heard(&server), ["k set", "k set", "k expire"]);
+    assert_eq!(events.heard(), ["k set", "k set", "k expire"]);
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! What is published about locks: each event once, in order, for the right key, and nothing when nothing has happened.
 
-use crate::onlookers::Events;
 use crate::steps::{assert_granted, fence_of, hold, queue_up, release, wait_for_lock, words};
-use crate::support::{wait_until, Server, Value};
+use crate::support::{wait_until, Events, Server, Value};
 
 /// These events of `k` in the first database.
 fn of_k(events: &[&str]) -> Vec<String> {
@@ -14,14 +13,14 @@ fn a_lock_from_its_grant_to_its_end() {
     let server = Server::start();
     let mut listener = Events::listen_to(&server, "Kd");
     hold(&server, "k", "alice");
-    assert_eq!(listener.heard(&server), of_k(&["lock.acquired"]));
+    assert_eq!(listener.heard(), of_k(&["lock.acquired"]));
     let mut waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(listener.heard(&server), of_k(&["lock.waiting"]));
+    assert_eq!(listener.heard(), of_k(&["lock.waiting"]));
     release(&server, "k", "alice");
     assert_granted(&server, &mut waiter, "k", "bob");
-    assert_eq!(listener.heard(&server), of_k(&["lock.released", "lock.acquired"]));
+    assert_eq!(listener.heard(), of_k(&["lock.released", "lock.acquired"]));
     release(&server, "k", "bob");
-    assert_eq!(listener.heard(&server), of_k(&["lock.released"]));
+    assert_eq!(listener.heard(), of_k(&["lock.released"]));
 }
 
 #[test]
@@ -33,7 +32,7 @@ fn the_end_of_a_lease() {
     let events = ["lock.acquired", "lock.waiting", "lock.expired", "lock.acquired", "lock.expired"];
     let heard: Vec<String> = events.iter().map(|_| listener.next()).collect();
     assert_eq!(heard, of_k(&events));
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
 }
 
 #[test]
@@ -42,11 +41,11 @@ fn a_holder_that_is_asked() {
     hold(&server, "k", "alice");
     let mut listener = Events::listen_to(&server, "Kd");
     assert_eq!(server.cmd(&words("LOCK.REVOKE k")), 1);
-    assert_eq!(listener.heard(&server), of_k(&["lock.wanted"]));
+    assert_eq!(listener.heard(), of_k(&["lock.wanted"]));
     release(&server, "k", "alice");
-    assert_eq!(listener.heard(&server), of_k(&["lock.released"]));
+    assert_eq!(listener.heard(), of_k(&["lock.released"]));
     assert_eq!(server.cmd(&words("LOCK.REVOKE k")), 0);
-    assert!(listener.heard(&server).is_empty(), "nobody was asked");
+    assert!(listener.heard().is_empty(), "nobody was asked");
 }
 
 #[test]
@@ -67,14 +66,14 @@ fn what_changes_no_holder_is_not_published() {
         "LOCK.WAITERS k",
     ] {
         server.cmd(&words(line));
-        assert!(listener.heard(&server).is_empty(), "{line}");
+        assert!(listener.heard().is_empty(), "{line}");
     }
     // The end of a wait is not the lock's business, however it ends.
     let mut timed_out = server.connect();
     assert_eq!(timed_out.cmd(&words("LOCK.ACQUIRE k bob BLOCK 20")), Value::Nil);
     drop(wait_for_lock(&server, "k", "carol"));
     wait_until("the waiter to leave", || server.cmd(&words("LOCK.WAITERS k")) == Value::Array(vec![]));
-    assert_eq!(listener.heard(&server), of_k(&["lock.waiting", "lock.waiting"]));
+    assert_eq!(listener.heard(), of_k(&["lock.waiting", "lock.waiting"]));
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn by_the_channel_of_the_event_too() {
     assert_eq!(server.cmd(&[&b"LOCK.RELEASE"[..], odd, b"alice"]), 1);
     let name = odd.escape_ascii().to_string();
     let expected = ["lock.acquired", "lock.released"].map(|event| format!("__keyevent@0__:{event} {name}"));
-    assert_eq!(listener.heard(&server), expected);
+    assert_eq!(listener.heard(), expected);
 }
 
 #[test]
@@ -108,9 +107,9 @@ fn the_module_speaks_for_itself_alone() {
     let _waiter = wait_for_lock(&server, "k", "bob");
     release(&server, "k", "alice");
     let events = ["lock.acquired", "lock.waiting", "lock.released", "lock.acquired"];
-    assert_eq!(listener.heard(&server), of_k(&events));
+    assert_eq!(listener.heard(), of_k(&events));
     release(&server, "k", "bob");
-    assert_eq!(listener.heard(&server), of_k(&["lock.released"]));
+    assert_eq!(listener.heard(), of_k(&["lock.released"]));
 }
 
 #[test]
@@ -121,7 +120,7 @@ fn what_others_do_to_a_key_is_the_servers_to_tell() {
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_eq!(server.cmd(&words("DEL k")), 1);
     assert_granted(&server, &mut waiter, "k", "bob");
-    assert_eq!(listener.heard(&server), of_k(&["lock.acquired", "lock.waiting", "del", "lock.acquired"]));
+    assert_eq!(listener.heard(), of_k(&["lock.acquired", "lock.waiting", "del", "lock.acquired"]));
 }
 
 #[test]
@@ -138,7 +137,7 @@ fn a_grant_that_is_taken_back() {
     doomed.expect_closed();
     assert_granted(&server, &mut next, "k", "carol");
     let events = ["lock.released", "lock.acquired", "lock.released", "lock.acquired"];
-    assert_eq!(listener.heard(&server), of_k(&events));
+    assert_eq!(listener.heard(), of_k(&events));
 }
 
 #[test]
@@ -154,7 +153,7 @@ fn inside_a_transaction_in_the_order_of_the_steps() {
         &["EXEC"],
     ]);
     (0..5).for_each(|_| drop(conn.read()));
-    assert_eq!(listener.heard(&server), of_k(&["lock.acquired", "lock.released", "lock.acquired"]));
+    assert_eq!(listener.heard(), of_k(&["lock.acquired", "lock.released", "lock.acquired"]));
 }
 
 #[test]
@@ -163,16 +162,16 @@ fn switched_off_by_either_side() {
     let mut listener = Events::listen_to(&server, "KA");
     hold(&server, "k", "alice");
     release(&server, "k", "alice");
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
     assert_eq!(server.cmd(&words("CONFIG SET lock.events yes")), "OK");
     hold(&server, "k", "alice");
-    assert_eq!(listener.heard(&server), of_k(&["lock.acquired"]));
+    assert_eq!(listener.heard(), of_k(&["lock.acquired"]));
     assert_eq!(server.cmd(&words("CONFIG SET lock.events no")), "OK");
     release(&server, "k", "alice");
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
     // The server's own switch: every class but that of modules.
     assert_eq!(server.cmd(&words("CONFIG SET lock.events yes")), "OK");
     assert_eq!(server.cmd(&words("CONFIG SET notify-keyspace-events KEg$lshzxetm")), "OK");
     hold(&server, "k", "alice");
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
 }

@@ -5,11 +5,11 @@ mod copies;
 mod payloads;
 mod waiting;
 
-use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
+use crate::onlookers::{assert_writes_k, goes_through, is_allowed};
 use crate::steps::{
     ask, assert_changes_nothing, eval, fence_of, hold, set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
-use crate::support::{wait_until, Server, Value};
+use crate::support::{wait_until, Events, Server, Value};
 use crate::traffic::{at_once, lock_stat};
 
 const NO_LATCH: &str = "WRONGTYPE the key holds a value that is not a latch; use another key";
@@ -255,20 +255,20 @@ fn watch_and_events_tell_of_what_has_changed() {
     let server = &server;
     let mut events = Events::listen(server);
     assert!(!goes_through(server, || set(server, "k 2 PX 60000")));
-    assert_eq!(events.heard(server), ["k latch.set"]);
+    assert_eq!(events.heard(), ["k latch.set"]);
     assert!(goes_through(server, || ask(server, "LATCH.SET k 2")));
     assert!(!goes_through(server, || ask(server, "LATCH.DOWN k a")));
     assert!(goes_through(server, || ask(server, "LATCH.DOWN k a")));
     assert!(goes_through(server, || ask(server, "LATCH.INFO k")));
-    assert_eq!(events.heard(server), ["k latch.down"]);
+    assert_eq!(events.heard(), ["k latch.down"]);
     assert!(!goes_through(server, || ask(server, "LATCH.DOWN k b")));
     assert!(goes_through(server, || ask(server, "LATCH.DOWN k")));
-    assert_eq!(events.heard(server), ["k latch.down", "k latch.open"]);
+    assert_eq!(events.heard(), ["k latch.down", "k latch.open"]);
     assert_eq!(ask(server, "CONFIG SET lock.events no"), "OK");
     assert_eq!(ask(server, "DEL k"), 1);
     set(server, "k 1");
     assert_eq!(ask(server, "LATCH.DOWN k"), 0);
-    assert_eq!(events.heard(server), ["k del"]);
+    assert_eq!(events.heard(), ["k del"]);
 }
 
 #[test]

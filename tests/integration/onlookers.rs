@@ -1,5 +1,5 @@
-//! What others notice of a change to a lock: WATCH, keyspace events, the server's word on who may ask. Holds no test; what
-//! is to be noticed is for the tests to say.
+//! What others notice of a change to a lock: WATCH, the server's word on who may ask. Holds no test; what is to be noticed is
+//! for the tests to say.
 
 use crate::steps::{is_modern, words};
 use crate::support::{Connection, Server, Value};
@@ -15,40 +15,6 @@ pub(crate) fn goes_through<T>(server: &Server, change: impl FnOnce() -> T) -> bo
         Value::Array(_) => true,
         Value::NilArray => false,
         other => panic!("{other:?}"),
-    }
-}
-
-/// A subscriber to what is published about keys.
-pub(crate) struct Events(Connection);
-
-impl Events {
-    /// Listens to every class of events, by the channels of the keys.
-    pub(crate) fn listen(server: &Server) -> Events {
-        Events::listen_to(server, "KA")
-    }
-
-    /// Listens to the events of these classes.
-    pub(crate) fn listen_to(server: &Server, classes: &str) -> Events {
-        assert_eq!(server.cmd(&["CONFIG", "SET", "notify-keyspace-events", classes]), "OK");
-        let mut conn = server.connect();
-        conn.send(&["PSUBSCRIBE", "__key*__:*", "end"]);
-        conn.read();
-        conn.read();
-        Events(conn)
-    }
-
-    /// The next event: its channel, of which only the key is named in the first database, and its text.
-    pub(crate) fn next(&mut self) -> String {
-        let message = self.0.read();
-        let [_, _, channel, text] = message.items() else { panic!("no message: {message:?}") };
-        let channel = channel.text();
-        format!("{} {}", channel.strip_prefix("__keyspace@0__:").unwrap_or(&channel), text.text())
-    }
-
-    /// Everything published so far and not heard before.
-    pub(crate) fn heard(&mut self, server: &Server) -> Vec<String> {
-        server.cmd(&["PUBLISH", "end", ""]);
-        std::iter::from_fn(|| Some(self.next()).filter(|message| message != "end ")).collect()
     }
 }
 

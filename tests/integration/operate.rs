@@ -6,12 +6,12 @@ mod bad_words;
 mod copies;
 mod waiting;
 
-use crate::onlookers::{goes_through, Events};
+use crate::onlookers::goes_through;
 use crate::steps::{
     ask, assert_changes_nothing, assert_holds, assert_left, eval, fence_of, hold, holder, release,
     transaction, words,
 };
-use crate::support::{Server, Value};
+use crate::support::{Events, Server, Value};
 use crate::traffic::lock_stat;
 
 const HOLDS_ALREADY: &str =
@@ -268,7 +268,7 @@ fn what_is_published_and_what_watch_sees() {
     let mut assert_heard = |line: &str, expected: &[&str]| {
         let unseen = goes_through(&server, || ask(&server, line));
         assert_eq!(unseen, expected.is_empty(), "{line}");
-        assert_eq!(events.heard(&server), expected, "{line}");
+        assert_eq!(events.heard(), expected, "{line}");
     };
     assert_heard("LOCK.STEAL k ann SHARED", &["k lock.acquired"]);
     assert_heard("LOCK.ACQUIRE k ben SHARED", &["k lock.acquired"]);

@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use crate::onlookers::Events;
 use crate::operate::shown;
 use crate::steps::{
     ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue,
     release, wait_for_lock, waiting,
 };
 use crate::support::wait::let_pass;
-use crate::support::{wait_until, Server, Value};
+use crate::support::{wait_until, Events, Server, Value};
 use crate::traffic::lock_stat;
 
 mod copies;
@@ -227,7 +226,7 @@ fn a_turn_is_published_and_a_claim_is_not() {
     let heard: Vec<String> = events.iter().map(|_| listener.next()).collect();
     assert_eq!(heard, events.map(|event| format!("k lock.{event}")));
     claim(&server, "k", "carol");
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
 }
 
 #[test]

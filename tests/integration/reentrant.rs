@@ -1,12 +1,12 @@
 //! Re-entry: an owner that enters its hold under several ids and leaves under them. One hold, one fence, one lease; the hold
 //! ends with the last id, and never before. What files and replicas are told of ids stands in `copies`.
 
-use crate::onlookers::{goes_through, Events};
+use crate::onlookers::goes_through;
 use crate::steps::{
     ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, eval, fence_of, hold, queue,
     queue_up, release, transaction, words,
 };
-use crate::support::{Connection, Server, Value};
+use crate::support::{Connection, Events, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 mod copies;
@@ -383,10 +383,10 @@ fn watch_and_events_tell_of_the_hold_and_not_of_its_ids() {
     let server = Server::start();
     let mut events = Events::listen(&server);
     assert!(!goes_through(&server, || enter(&server, "one")));
-    assert_eq!(events.heard(&server), ["k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.acquired"]);
     assert!(goes_through(&server, || enter(&server, "two")), "the holder is the same");
     assert!(goes_through(&server, || leave(&server, "one")));
-    assert!(events.heard(&server).is_empty());
+    assert!(events.heard().is_empty());
     assert!(!goes_through(&server, || leave(&server, "two")));
-    assert_eq!(events.heard(&server), ["k lock.released"]);
+    assert_eq!(events.heard(), ["k lock.released"]);
 }

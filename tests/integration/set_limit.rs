@@ -1,14 +1,14 @@
 //! LOCK.SETLIMIT: another limit for a semaphore that is in use. Who comes in, who keeps what it has, who is sent away, and
 //! what copies and onlookers are told.
 
-use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
+use crate::onlookers::{assert_writes_k, goes_through, is_allowed};
 use crate::round_trips::assert_round_trips;
 use crate::steps::{
     ask, assert_changes_nothing, digest, eval, fence_of, hold, is_modern, queue, queue_up, release,
     set_string, transaction, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::stream::step;
-use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
+use crate::support::{assert_stream, wait_until, Connection, Events, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_quiet, wait_same_data};
 
 /// Takes permits of `k`.
@@ -211,7 +211,7 @@ fn a_free_lock_is_zero_and_the_same_limit_changes_nothing() {
         set_limit(&server, 3);
         assert!(goes_through(&server, || set_limit(&server, 3)));
     });
-    assert!(events.heard(&server).is_empty());
+    assert!(events.heard().is_empty());
     // A lease that has ended leaves nobody to set a limit for.
     fence_of(&ask(&server, "LOCK.ACQUIRE over a LIMIT 2 PX 50"));
     wait_until("the lease to end", || ask(&server, "LOCK.SETLIMIT over 3") == 0);
@@ -274,9 +274,9 @@ fn watch_and_events_tell_of_it() {
     let mut events = Events::listen(&server);
     assert!(!goes_through(&server, || set_limit(&server, 2)));
     fence_of(&waiter.read());
-    assert_eq!(events.heard(&server), ["k lock.limited", "k lock.acquired"]);
+    assert_eq!(events.heard(), ["k lock.limited", "k lock.acquired"]);
     assert!(!goes_through(&server, || set_limit(&server, 1)));
-    assert_eq!(events.heard(&server), ["k lock.limited"]);
+    assert_eq!(events.heard(), ["k lock.limited"]);
 }
 
 #[test]

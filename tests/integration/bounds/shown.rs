@@ -1,11 +1,10 @@
 //! How bounds and cooldowns are shown: LOCK.INFO and WITHINFO in both protocols, events, counters.
 
 use super::assert_lost;
-use crate::onlookers::Events;
 use crate::operate::{shown, take};
 use crate::resp3::names;
 use crate::steps::{ask, assert_left, fence_of, hold, release, wait_for_lock, words};
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{wait_until, Connection, Events, Server, Value};
 use crate::tied::kill;
 use crate::traffic::lock_stat;
 
@@ -153,7 +152,7 @@ fn what_is_published() {
         let heard: Vec<String> = expected.iter().map(|_| events.next()).collect();
         let expected: Vec<String> = expected.iter().map(|event| format!("k lock.{event}")).collect();
         assert_eq!(heard, expected);
-        assert!(events.heard(&server).is_empty());
+        assert!(events.heard().is_empty());
     };
     take(&server, "LOCK.ACQUIRE k alice MINHOLD 200");
     release(&server, "k", "alice");

@@ -2,13 +2,13 @@
 //! that nobody heard of leaves the owner with what it had.
 
 use super::{ask, assert_shown, read, wait_in_line};
-use crate::onlookers::{user, Events, RIGHT_TAKEN_AWAY};
+use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
     assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue,
     queue_up, release, set_string, transaction, waiting, words,
 };
 use crate::support::wait::wait_waiting;
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{wait_until, Connection, Events, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 const UPGRADE: &str = "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0";
@@ -357,7 +357,7 @@ fn an_upgrade_that_nobody_heard_of_is_taken_back_to_the_old_fence() {
     assert_left(&ask(server, &format!("LOCK.CHECK k ann FENCE {old}")), 60_000);
     assert_eq!(ask(server, &format!("LOCK.CHECK k ann FENCE {meanwhile}")), 0);
     assert_eq!(
-        events.heard(server),
+        events.heard(),
         ["k lock.released", "k lock.acquired", "k lock.downgraded", "k lock.acquired"]
     );
     assert_eq!(lock_stat(server, "undone"), 1);

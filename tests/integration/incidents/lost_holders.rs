@@ -4,12 +4,11 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::onlookers::Events;
 use crate::operate::take;
 use crate::steps::{ask, assert_granted, assert_holds, fence_of, wait_for_lock, words};
 use crate::support::cli::Cli;
 use crate::support::wait::{let_pass, wait_replica_in_sync};
-use crate::support::{Proxy, Server, Stop, Value};
+use crate::support::{Events, Proxy, Server, Stop, Value};
 use crate::traffic::{acquire, follow, lock_stat, Dice};
 
 /// The thread that renewed the lock started late or not at all: after half a minute of a job of five, another process had
@@ -116,7 +115,7 @@ fn a3_every_loss_is_told() {
     let renewed = renewed.into_inner();
     println!("{renewed} renewals came in time, {} did not", CLIENTS as i64 * LOSSES);
     assert!(renewed > 0, "nobody was ever in time");
-    let published = events.heard(&server).iter().filter(|event| event.ends_with(" lock.expired")).count();
+    let published = events.heard().iter().filter(|event| event.ends_with(" lock.expired")).count();
     let told = CLIENTS as i64 * LOSSES;
     assert_eq!((lock_stat(&server, "expired"), published as i64), (told, told));
 }

@@ -1,12 +1,12 @@
 //! What replicas and files are told of a latch, and that they have the same one.
 
 use super::{assert_shown, set, MISSING};
-use crate::onlookers::{is_allowed, Events};
+use crate::onlookers::is_allowed;
 use crate::round_trips::assert_round_trips;
 use crate::steps::{ask, digest, eval, hold, is_modern, transaction, unix_us, words, wrong_arity};
 use crate::support::aof::{read_aof, Base};
 use crate::support::wait::let_pass;
-use crate::support::{assert_stream, skip, wait_until, ReplicaStream, Server, Stop, Value};
+use crate::support::{assert_stream, skip, wait_until, Events, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{follow, wait_no_child, wait_same_data};
 
 #[test]
@@ -238,7 +238,7 @@ fn an_administrator_can_say_it_twice_but_not_what_cannot_be() {
     }
     assert_shown(&server, 3, 1, &["a", "b"]);
     assert_eq!(ask(&server, "PEXPIRETIME k"), 4_102_444_800_000);
-    assert!(events.heard(&server).is_empty(), "what a primary has published is not published again");
+    assert!(events.heard().is_empty(), "what a primary has published is not published again");
     let before = digest(&server);
     let bad = "BADARG the effect has a field that cannot be true; nothing was changed";
     for line in [

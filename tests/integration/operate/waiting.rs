@@ -2,11 +2,10 @@
 
 use super::{ask, owners, shown, take};
 use crate::group::line_up;
-use crate::onlookers::Events;
 use crate::steps::{
     assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, queue, release, waiting, words,
 };
-use crate::support::{Connection, Server, Value};
+use crate::support::{Connection, Events, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 /// A new connection whose line waits for ever.
@@ -176,7 +175,7 @@ fn a_cancelled_wait_ends_with_nil() {
     assert_ended(&mut carol, "cancelled", Value::bulk("alice"));
     assert_eq!(bob.cmd(&["PING"]), "PONG", "the connection goes on");
     assert_eq!((queue(&server, "k"), lock_stat(&server, "cancelled")), (vec!["dora".to_owned()], 2));
-    assert!(events.heard(&server).is_empty(), "the end of a wait is nobody's business");
+    assert!(events.heard().is_empty(), "the end of a wait is nobody's business");
     dora.expect_nothing_pending();
     release(&server, "k", "alice");
     assert_granted(&server, &mut dora, "k", "dora");
