@@ -1,12 +1,12 @@
-//! Waiting for a lock: the order, the hand-off, the end of a wait, the room in the queue. What disturbs a wait has files of
-//! its own: other commands on the key (`vanished`), the clients themselves (`clients`), commands behind and before it
+//! Waiting for a lock: crowds, and what time does. One wait at a time is `tests/cases/blocking.md`. What disturbs a wait has files
+//! of its own: other commands on the key (`vanished`), the clients themselves (`clients`), commands behind and before it
 //! (`pipelines`), too few connections (`connections`).
 
 use std::time::{Duration, Instant};
 
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, assert_left, assert_punctual, fence_of, hold,
-    holder, queue, queue_up, release, wait_for_lock, waiting, words,
+    assert_changes_nothing, assert_granted, assert_left, assert_punctual, fence_of, hold, queue, queue_up,
+    release, wait_for_lock, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{Connection, Server, Value};
@@ -22,22 +22,6 @@ fn wait_out(server: &Server, ms: u64) {
     hold(server, "elsewhere", "nobody");
     assert_eq!(conn.cmd(&["LOCK.ACQUIRE", "elsewhere", "me", "BLOCK", &ms.to_string()]), Value::Nil);
     release(server, "elsewhere", "nobody");
-}
-
-#[test]
-fn a_free_lock_is_granted_at_once() {
-    let server = Server::start();
-    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice BLOCK 0")));
-    assert_holds(&server, "k", "alice", fence);
-    assert_eq!(server.info_int("clients", "blocked_clients"), 0);
-}
-
-#[test]
-fn a_holder_that_asks_again_does_not_wait_for_itself() {
-    let server = Server::start();
-    let fence = hold(&server, "k", "alice");
-    let _waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.connect().cmd(&words("LOCK.ACQUIRE k alice BLOCK 0")), fence);
 }
 
 #[test]
@@ -102,31 +86,6 @@ fn the_lease_begins_with_the_grant() {
     let left = waiter.read().field("lease-ms").int();
     assert!((49_800..=50_000).contains(&left), "{left}");
     assert_eq!(server.cmd(&["LOCK.INFO", "k"]).field("holds").items()[0].field("note"), &"later");
-}
-
-#[test]
-fn a_made_up_owner_comes_with_the_grant() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = wait_for_lock(&server, "k", "*");
-    let name = queue(&server, "k").remove(0);
-    release(&server, "k", "alice");
-    let reply = waiter.read();
-    let [owner, fence] = reply.items() else { panic!("not owner and fence: {reply:?}") };
-    assert_eq!(owner.text(), name);
-    assert_holds(&server, "k", &name, fence.int());
-}
-
-#[test]
-fn a_wait_that_is_over_is_nil() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = server.connect();
-    waiter.send(&words("LOCK.ACQUIRE k bob BLOCK 20"));
-    waiter.expect_bytes(b"$-1\r\n");
-    assert_eq!(waiting(&server, "k"), 0);
-    release(&server, "k", "alice");
-    assert_eq!(holder(&server, "k"), None, "nobody waits any more");
 }
 
 #[test]
@@ -203,57 +162,6 @@ fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
     // Alice gives up what she has, and with it the knot is undone.
     assert_eq!(alice.cmd(&words("LOCK.RELEASE k alice")), 1);
     assert_granted(&server, &mut bob, "k", "bob");
-}
-
-#[test]
-fn a_try_by_a_waiting_owner_leaves_its_wait_alone() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k bob")), Value::Nil);
-    assert_eq!(queue(&server, "k"), ["bob"]);
-    release(&server, "k", "alice");
-    assert_granted(&server, &mut waiter, "k", "bob");
-}
-
-#[test]
-fn a_waiter_cannot_release_or_renew() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let _waiter = wait_for_lock(&server, "k", "bob");
-    assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.RELEASE k bob")), 0);
-        assert_eq!(server.cmd(&words("LOCK.RENEW k bob PX 5")), 0);
-    });
-    assert_eq!(queue(&server, "k"), ["bob"]);
-}
-
-#[test]
-fn the_queue_of_the_server_has_an_end() {
-    let server = Server::with(&["lock.max-waiters 9"]);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 2")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
-    let mut bob = wait_for_lock(&server, "k", "bob");
-    let mut carol = wait_for_lock(&server, "l", "carol");
-    let full = "QUEUEFULL 2 clients wait in this server; raise lock.max-waiters or try later";
-    assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave BLOCK 0")), full);
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave")), Value::Nil, "a try needs no room");
-    });
-    assert_eq!(server.info_int("lock_state", "lock_waiting"), 2);
-    // Whoever takes over a place needs no other.
-    let mut again = server.connect();
-    again.send(&words("LOCK.ACQUIRE k bob BLOCK 0"));
-    assert_eq!(bob.read(), Value::Nil);
-    release(&server, "l", "alice");
-    assert_granted(&server, &mut carol, "l", "carol");
-    let _dave = wait_for_lock(&server, "k", "dave");
-    // A smaller number sends nobody away.
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 0")), "OK");
-    assert_eq!(queue(&server, "k"), ["bob", "dave"]);
-    let full = "QUEUEFULL 0 clients wait in this server; raise lock.max-waiters or try later";
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k eve BLOCK 0")), full);
 }
 
 #[test]

@@ -1,13 +1,12 @@
-//! QUEUE: a ticket keeps a place in line for a client that does not wait. Here its life from the place to the claim; what
-//! copies of the data know of it (`copies`), what else can happen to it (`disturbed`), where it is asked for (`elsewhere`) and
-//! very many of them (`crowds`) have a file each.
+//! QUEUE: a ticket keeps a place in line for a client that does not wait. Its life without hurry is `tests/cases/queue.md`; here is
+//! what time does to it; what copies of the data know of it (`copies`), what else can happen to it (`disturbed`), where it is asked
+//! for (`elsewhere`) and very many of them (`crowds`) have a file each.
 
 use std::time::Duration;
 
 use crate::operate::shown;
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue,
-    release, wait_for_lock, waiting,
+    ask, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue, release, wait_for_lock,
 };
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Events, Server, Value};
@@ -43,67 +42,6 @@ fn let_claims_take(server: &Server, ms: u64) {
 /// How many tickets there are.
 fn tickets(server: &Server) -> i64 {
     server.info_int("lock_state", "lock_tickets")
-}
-
-#[test]
-fn a_ticket_has_its_turn_and_is_claimed_by_asking_again() {
-    let server = Server::start();
-    let first = hold(&server, "k", "alice");
-    for _ in 0..3 {
-        get_ticket(&server, "k", "bob");
-        assert_eq!((queue(&server, "k"), tickets(&server)), (vec!["bob".to_owned()], 1));
-    }
-    release(&server, "k", "alice");
-    assert_eq!((waiting(&server, "k"), tickets(&server)), (0, 0));
-    let fence = claim(&server, "k", "bob");
-    assert!(fence > first);
-    assert_left(&ask(&server, "LOCK.CHECK k bob"), 30_000);
-    assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000")), fence, "as often as one likes");
-    release(&server, "k", "bob");
-    assert_eq!(lock_stat(&server, "unclaimed"), 0);
-}
-
-#[test]
-fn a_free_lock_needs_no_ticket() {
-    let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"));
-    assert_holds(&server, "k", "bob", fence);
-    assert_left(&ask(&server, "LOCK.CHECK k bob"), 90_000);
-    assert_eq!(lock_stat(&server, "queued"), 0);
-}
-
-#[test]
-fn clients_and_tickets_stand_in_one_line() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    get_ticket(&server, "k", "bob");
-    let mut carol = wait_for_lock(&server, "k", "carol");
-    get_ticket(&server, "k", "dora");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k erin"), Value::Nil, "a try overtakes nobody");
-    assert_eq!(queue(&server, "k"), ["bob", "carol", "dora"]);
-    release(&server, "k", "alice");
-    claim(&server, "k", "bob");
-    carol.expect_nothing_pending();
-    release(&server, "k", "bob");
-    assert_granted(&server, &mut carol, "k", "carol");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k dora QUEUE 60000"), Value::Nil, "it is not her turn");
-    release(&server, "k", "carol");
-    claim(&server, "k", "dora");
-}
-
-#[test]
-fn those_who_fit_together_have_their_turn_together() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    for owner in ["bob", "carol"] {
-        assert_eq!(ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED QUEUE 60000")), Value::Nil);
-    }
-    get_ticket(&server, "k", "dora");
-    release(&server, "k", "alice");
-    for owner in ["carol", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED QUEUE 60000")));
-    }
-    assert_eq!(queue(&server, "k"), ["dora"]);
 }
 
 #[test]
@@ -247,56 +185,4 @@ fn withinfo_tells_a_place_from_a_refusal_and_a_turn_from_a_hold() {
     assert_eq!(told.field("reason").text(), "granted");
     assert_eq!(told.field("result"), told.field("fence"));
     assert_eq!(poll().field("reason").text(), "already-held");
-}
-
-#[test]
-fn waiters_shows_which_is_which() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let _carol = wait_for_lock(&server, "k", "carol");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k bob SHARED QUEUE 60000 NOTE later"), Value::Nil);
-    let rows = ask(&server, "LOCK.WAITERS k");
-    let [carol, bob] = rows.items() else { panic!("{rows:?}") };
-    assert_eq!((carol.field("owner").text(), carol.field("kind").text()), ("carol".into(), "client".into()));
-    assert_eq!((bob.field("owner").text(), bob.field("kind").text()), ("bob".into(), "ticket".into()));
-    assert_eq!((bob.field("mode").text(), bob.field("note").text()), ("shared".into(), "later".into()));
-    assert_left(bob.field("left-ms"), 60_000);
-    assert_eq!(server.info_int("lock_state", "lock_waiting"), 2);
-    assert_eq!(tickets(&server), 1);
-}
-
-#[test]
-fn bad_words_change_nothing() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let out_of_range = "BADARG QUEUE must be a whole number from 1 to 86400000";
-    assert_changes_nothing(&server, || {
-        for (words, error) in [
-            ("QUEUE 0", out_of_range),
-            ("QUEUE -1", out_of_range),
-            ("QUEUE 86400001", out_of_range),
-            ("QUEUE soon", out_of_range),
-            ("QUEUE", "BADARG QUEUE needs a value"),
-            ("QUEUE 5 QUEUE 5", "BADARG QUEUE"),
-            ("QUEUE 5 BLOCK 5 QUEUE 5", "BADARG QUEUE"),
-            ("BLOCK 5 QUEUE 0", out_of_range),
-        ] {
-            for command in ["LOCK.ACQUIRE k bob", "LOCK.MACQUIRE bob 2 k l"] {
-                let reply = ask(&server, &format!("{command} {words}"));
-                assert!(reply.error().starts_with(error), "{command} {words}: {reply:?}");
-            }
-        }
-        let nameless =
-            "BADARG QUEUE needs an owner to ask again with; choose a name of your own instead of *";
-        assert_eq!(ask(&server, "LOCK.ACQUIRE k * QUEUE 5"), nameless);
-        assert_eq!(ask(&server, "LOCK.ACQUIRE free * QUEUE 5"), nameless);
-        assert_eq!(ask(&server, "LOCK.MACQUIRE * 1 k QUEUE 5"), nameless);
-        let unknown = "BADARG unknown option 'QUEUE'; see LOCK.HELP";
-        for line in ["LOCK.STEAL k bob QUEUE 5", "LOCK.RENEW k alice QUEUE 5"] {
-            assert_eq!(ask(&server, line), unknown, "{line}");
-        }
-        // Whoever names a fence never waits.
-        assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 FENCE 7"), Value::Nil);
-    });
-    assert_eq!((waiting(&server, "k"), lock_stat(&server, "queued")), (0, 0));
 }

@@ -223,15 +223,12 @@ fn every_invariant_names_tests_that_are_there() {
     for line in part.lines().filter(|line| line.starts_with("| I")) {
         let tests = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
         for test in tests.trim().split(", ").filter(|test| !test.is_empty()) {
-            let path = if test.starts_with("src/") {
-                test.to_owned()
+            let paths = if test.starts_with("src/") {
+                [test.to_owned(), format!("{test}.rs")]
             } else {
-                format!("tests/integration/{test}.rs")
+                [format!("tests/integration/{test}.rs"), format!("tests/cases/{test}.md")]
             };
-            assert!(
-                root.join(&path).exists() || root.join(path.clone() + ".rs").exists(),
-                "{line}: no {path}"
-            );
+            assert!(paths.iter().any(|path| root.join(path).exists()), "{line}: none of {paths:?}");
         }
     }
 }

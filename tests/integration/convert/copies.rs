@@ -1,72 +1,11 @@
-//! What replicas and files are told of conversions: the hold as it stands, word for word, and the same data everywhere.
+//! What replicas and files have of conversions: the same data everywhere, and what is told of one that is taken back.
 
-use super::{ask, assert_shown, read, wait_in_line};
+use super::{ask, assert_shown, read};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{fence_of, queue_up, release, transaction, words};
+use crate::steps::{fence_of, queue_up, transaction, words};
 use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_same_data, ALL};
-
-#[test]
-fn each_conversion_states_the_hold() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE NOTE why"));
-    fence_of(&ask(&server, "LOCK.ACQUIRE l ben PX 60000 REENTRANT id"));
-    let mut stream = ReplicaStream::attach(&server);
-    for line in [
-        "k ann EXCLUSIVE",
-        "k ann EXCLUSIVE",
-        "k ann SHARED",
-        "k ann SHARED",
-        "l ben SHARED",
-        "l cleo SHARED",
-    ] {
-        ask(&server, &format!("LOCK.CONVERT {line}"));
-    }
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LOCK._HOLD", "k", "ann", "<fence>", ALL, ALL, "-1", "-1", "-1", "why"],
-            &["LOCK._HOLD", "k", "ann", "<fence>", ALL, "1", "-1", "-1", "-1", "why"],
-            &["LOCK._HOLD", "l", "ben", "<fence-2>", ALL, "1", "60000", "<ms>", "<ms>", "", "1", "id"],
-        ],
-    );
-}
-
-#[test]
-fn a_downgrade_and_those_who_come_in_with_it_are_one_transaction() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann NOEXPIRE"));
-    let mut readers = ["ben", "cleo"]
-        .map(|o| wait_in_line(&server, &format!("LOCK.ACQUIRE k {o} SHARED NOEXPIRE BLOCK 0")));
-    let mut stream = ReplicaStream::attach(&server);
-    let fence = fence_of(&ask(&server, "LOCK.CONVERT k ann SHARED")).to_string();
-    let [ben, cleo] = readers.each_mut().map(|reader| reader.read().int().to_string());
-    assert_stream(
-        &stream.collect(&server),
-        &[&step(&[
-            &["LOCK._HOLD", "k", "ann", &fence, ALL, "1", "-1", "-1", "-1"],
-            &["LOCK._HOLD", "k", "ben", &ben, ALL, "1", "-1", "-1", "-1"],
-            &["LOCK._HOLD", "k", "cleo", &cleo, ALL, "1", "-1", "-1", "-1"],
-        ])],
-    );
-}
-
-#[test]
-fn a_wait_says_nothing_and_its_grant_stands_with_the_release() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE"));
-    let ben = read(&server, "ben").to_string();
-    let mut stream = ReplicaStream::attach(&server);
-    let mut ann = wait_in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0");
-    assert_stream(&stream.collect(&server), &[]);
-    release(&server, "k", "ben");
-    let fence = fence_of(&ann.read()).to_string();
-    assert_stream(
-        &stream.collect(&server),
-        &[&step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", &fence, "-1", "-1"]])],
-    );
-}
 
 #[test]
 fn an_upgrade_that_is_taken_back_states_the_hold_that_was() {

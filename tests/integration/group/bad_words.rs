@@ -112,57 +112,6 @@ fn a_key_of_another_type_leaves_the_others_as_they_are() {
 }
 
 #[test]
-fn options_that_are_none() {
-    untouched(|server| {
-        for (line, text) in [
-            ("LOCK.MACQUIRE o 2 a c XX", "BADARG unknown option 'XX'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 1 a c", "BADARG unknown option 'c'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 2 a c REENTRANT id", "BADARG unknown option 'REENTRANT'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 2 a c BLOCK", "BADARG BLOCK needs a value"),
-            ("LOCK.MACQUIRE o 2 a c BLOCK -1", "BADARG BLOCK must be a whole number from 0 to 86400000"),
-            ("LOCK.MACQUIRE o 2 c d PX 0", "BADARG PX must be a whole number from 1 to 604800000"),
-            ("LOCK.MACQUIRE o 2 c d EX 604801", "BADARG EX must be a whole number from 1 to 604800"),
-            (
-                "LOCK.MACQUIRE o 2 c d PX 5 NOEXPIRE",
-                "BADARG NOEXPIRE is given twice, or beside an option that excludes it",
-            ),
-            ("LOCK.MACQUIRE o 2 c d LIMIT 2 PERMITS 3", "BADARG PERMITS must be a whole number from 1 to 2"),
-            (
-                "LOCK.MACQUIRE o 2 c d PERMITS 1",
-                "BADARG PERMITS goes with LIMIT; say how many permits there are in all",
-            ),
-            (
-                "LOCK.MACQUIRE o 2 c d FENCE 0",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-            ("LOCK.MRELEASE alice 2 a b FENCE", "BADARG FENCE needs a value"),
-            (
-                "LOCK.MRELEASE alice 2 a b FENCE x",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-            ("LOCK.MRELEASE alice 2 a b ALL", "BADARG unknown option 'ALL'; see LOCK.HELP"),
-            (
-                "LOCK.MRELEASE alice 2 a b FENCE 7 FENCE 7",
-                "BADARG FENCE is given twice, or beside an option that excludes it",
-            ),
-            ("LOCK.MRELEASE alice 1 a b", "BADARG unknown option 'b'; see LOCK.HELP"),
-            ("LOCK.MRENEW alice 5000 2 a b PX", "BADARG unknown option 'PX'; see LOCK.HELP"),
-            (
-                "LOCK.MRENEW alice 5000 2 a b FENCE -7",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-        ] {
-            assert_eq!(server.cmd(&words(line)), text, "{line}");
-        }
-        for ms in ["0", "-1", "604800001", "9223372036854775807", "9223372036854775808", "x", "", "05"] {
-            let reply = server.cmd(&["LOCK.MRENEW", "alice", ms, "2", "a", "b"]);
-            let text = "BADARG milliseconds must be a whole number from 1 to 604800000";
-            assert_eq!(reply, text, "{ms}");
-        }
-    });
-}
-
-#[test]
 fn names_that_are_too_long() {
     untouched(|server| {
         let (key, owner) = ("k".repeat(1025), "o".repeat(257));

@@ -17,66 +17,6 @@ macro_rules! hold_of_two {
 }
 
 #[test]
-fn the_effects_of_one_step_stand_together() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    fence_of(&take(&server, "alice 2 b a PX 5000"));
-    assert_eq!(renew(&server, "alice 7000 2 a b"), [7000, 7000]);
-    fence_of(&take(&server, "alice 2 a b PX 6000"));
-    fence_of(&take(&server, "noted 2 c d NOEXPIRE NOTE why SHARED"));
-    fence_of(&take(&server, "single 1 e NOEXPIRE"));
-    assert_eq!(give_back(&server, "alice 3 a free b"), 2);
-    assert_eq!(give_back(&server, "alice 3 a free b"), 0);
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["MULTI"],
-            hold_of_two!("b", "alice", "<fence>", "5000"),
-            hold_of_two!("a", "alice", "<fence>", "5000"),
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._RENEW", "a", "<fence>", ALL, "7000", "7000", "<ms>"],
-            &["LOCK._RENEW", "b", "<fence>", ALL, "7000", "7000", "<ms>"],
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._HOLD", "c", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
-            &["LOCK._HOLD", "d", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
-            &["EXEC"],
-            // One lock is one lock.
-            &["LOCK._HOLD", "e", "single", "<fence-3>", "-1", "-1"],
-            &["MULTI"],
-            &["LOCK._FREE", "a", "<fence>"],
-            &["LOCK._FREE", "b", "<fence>"],
-            &["EXEC"],
-        ],
-    );
-}
-
-#[test]
-fn a_waiter_is_granted_all_with_the_end_of_the_last() {
-    let server = Server::start();
-    hold(&server, "a", "alice");
-    hold(&server, "b", "bob");
-    let mut stream = ReplicaStream::attach(&server);
-    let mut waiter = in_line(&server, "w 2 b a PX 5000");
-    release(&server, "a", "alice");
-    release(&server, "b", "bob");
-    fence_of(&waiter.read());
-    let bindings = assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LOCK._FREE", "a", "<fence>"],
-            &["MULTI"],
-            &["LOCK._FREE", "b", "<fence-2>"],
-            hold_of_two!("a", "w", "<fence-3>", "5000"),
-            hold_of_two!("b", "w", "<fence-3>", "5000"),
-            &["EXEC"],
-        ],
-    );
-    assert!(bindings["fence-3"] > bindings["fence-2"]);
-}
-
-#[test]
 fn the_end_of_a_lease_and_the_grant_stand_together() {
     let server = Server::start();
     fence_of(&server.cmd(&words("LOCK.ACQUIRE a alice PX 60000")));

@@ -2,10 +2,8 @@
 
 use super::{ask, owners, shown, take};
 use crate::group::line_up;
-use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, queue, release, waiting, words,
-};
-use crate::support::{Connection, Events, Server, Value};
+use crate::steps::{assert_granted, assert_holds, fence_of, hold, release, waiting, words};
+use crate::support::{Connection, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 /// A new connection whose line waits for ever.
@@ -22,51 +20,6 @@ fn assert_ended(waiter: &mut Connection, reason: &str, holder: Value) {
         (&Value::bulk(reason), &holder),
         "{report:?}"
     );
-}
-
-#[test]
-fn a_transfer_and_a_theft_come_before_all_who_wait() {
-    for line in ["LOCK.TRANSFER k alice eve", "LOCK.STEAL k eve"] {
-        let server = Server::start();
-        hold(&server, "k", "alice");
-        let mut waiters = ["bob", "carol"].map(|name| in_line(&server, &format!("LOCK.ACQUIRE k {name}")));
-        let fence = take(&server, line);
-        assert_holds(&server, "k", "eve", fence);
-        assert_eq!(queue(&server, "k"), ["bob", "carol"], "{line}");
-        waiters.iter_mut().for_each(Connection::expect_nothing_pending);
-        release(&server, "k", "eve");
-        assert!(assert_granted(&server, &mut waiters[0], "k", "bob") > fence);
-    }
-}
-
-#[test]
-fn a_break_serves_the_line_when_all_holds_have_ended() {
-    let server = Server::start();
-    for owner in ["ann", "ben"] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED"));
-    }
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma");
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k cleo SHARED");
-    assert_eq!(ask(&server, "LOCK.BREAK k OWNER ann"), 1);
-    writer.expect_nothing_pending();
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    assert_granted(&server, &mut writer, "k", "wilma");
-    reader.expect_nothing_pending();
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    assert_granted(&server, &mut reader, "k", "cleo");
-    wait_quiet(&server);
-}
-
-#[test]
-fn readers_at_the_head_of_the_line_join_a_stolen_share() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k ben SHARED");
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma");
-    let fence = take(&server, "LOCK.STEAL k ann SHARED");
-    assert!(fence_of(&reader.read()) > fence);
-    assert_eq!(owners(&server), ["ann", "ben"]);
-    writer.expect_nothing_pending();
 }
 
 #[test]
@@ -156,33 +109,6 @@ fn an_upgrade_that_waits_ends_with_its_hold() {
 }
 
 #[test]
-fn a_cancelled_wait_ends_with_nil() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob");
-    let mut carol = in_line(&server, "LOCK.ACQUIRE k carol WITHINFO");
-    let mut dora = in_line(&server, "LOCK.ACQUIRE k dora");
-    let mut events = Events::listen(&server);
-    assert_changes_nothing(&server, || {
-        for line in ["LOCK.CANCEL k alice", "LOCK.CANCEL k nobody", "LOCK.CANCEL free bob"] {
-            assert_eq!(ask(&server, line), 0, "{line}");
-        }
-        assert_eq!(ask(&server, "LOCK.CANCEL k carol"), 1);
-        assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 1);
-        assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);
-    });
-    assert_eq!(bob.read(), Value::Nil);
-    assert_ended(&mut carol, "cancelled", Value::bulk("alice"));
-    assert_eq!(bob.cmd(&["PING"]), "PONG", "the connection goes on");
-    assert_eq!((queue(&server, "k"), lock_stat(&server, "cancelled")), (vec!["dora".to_owned()], 2));
-    assert!(events.heard().is_empty(), "the end of a wait is nobody's business");
-    dora.expect_nothing_pending();
-    release(&server, "k", "alice");
-    assert_granted(&server, &mut dora, "k", "dora");
-    wait_quiet(&server);
-}
-
-#[test]
 fn who_stood_behind_a_cancelled_wait_has_its_turn() {
     let server = Server::start();
     take(&server, "LOCK.ACQUIRE k ann SHARED");
@@ -208,40 +134,6 @@ fn who_stood_behind_a_cancelled_wait_has_its_turn() {
     assert_ended(&mut upgrade, "cancelled", Value::bulk("ann"));
     assert_eq!((owners(&server), waiting(&server, "k")), (vec!["ann".to_owned(), "ben".to_owned()], 0));
     wait_quiet(&server);
-}
-
-#[test]
-fn a_transfer_that_would_close_a_circle_is_refused() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "l", "carol");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE l bob");
-    let mut carol = in_line(&server, "LOCK.ACQUIRE k carol");
-    let refused = "DEADLOCK this wait would never end: 'bob' waits for 'l' behind 'carol', \
-                   'carol' waits for 'k' behind 'bob'; release what you hold and begin again";
-    assert_changes_nothing(&server, || assert_eq!(ask(&server, "LOCK.TRANSFER k alice bob"), refused));
-    assert_eq!(lock_stat(&server, "deadlocks"), 1);
-    [&mut bob, &mut carol].into_iter().for_each(Connection::expect_nothing_pending);
-    // To somebody who waits for nothing, and to the one who waits for just this, it goes.
-    take(&server, "LOCK.TRANSFER k alice dora");
-    let fence = take(&server, "LOCK.TRANSFER k dora carol");
-    assert_eq!(carol.read(), fence);
-    release(&server, "l", "carol");
-    assert_granted(&server, &mut bob, "l", "bob");
-    wait_quiet(&server);
-}
-
-#[test]
-fn where_the_search_is_off_a_transfer_goes_through() {
-    let server = Server::with(&["lock.deadlock-detection no"]);
-    hold(&server, "k", "alice");
-    hold(&server, "l", "carol");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE l bob");
-    let _carol = in_line(&server, "LOCK.ACQUIRE k carol");
-    let fence = take(&server, "LOCK.TRANSFER k alice bob");
-    assert_holds(&server, "k", "bob", fence);
-    assert_eq!(ask(&server, "LOCK.BREAK l"), 1);
-    assert_granted(&server, &mut bob, "l", "bob");
 }
 
 #[test]

@@ -242,17 +242,6 @@ fn an_upgrade_is_waited_for_in_slices_and_needs_no_claim() {
 }
 
 #[test]
-fn where_nobody_can_wait_a_ticket_is_left() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'bob', 'BLOCK', '0', 'QUEUE', '60000')";
-    assert_eq!(server.cmd(&["EVAL", script, "1", "k"]), Value::Nil);
-    let (owner, kind, left) = first_place(&server);
-    assert_eq!((owner.as_str(), kind.as_str()), ("bob", "ticket"));
-    assert_left(&Value::Int(left), 60_000);
-}
-
-#[test]
 fn a_cancelled_place_is_gone_and_its_client_told() {
     let server = Server::start();
     hold(&server, "k", "alice");

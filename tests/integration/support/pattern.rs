@@ -105,14 +105,13 @@ fn may_bind(kind: Kind, name: &str, value: &str, bindings: &Bindings) -> bool {
     if !kind.remembers() {
         return true;
     }
-    match bindings.get(name) {
-        Some(bound) => bound == value,
-        None => {
-            let mut others = bindings.iter().filter(|(other, _)| Kind::of(other) == Some(kind));
-            others.all(
-                |(_, bound)| if kind == Kind::Fence { number(bound) < number(value) } else { bound != value },
-            )
-        }
+    if let Some(bound) = bindings.get(name) {
+        bound == value
+    } else {
+        let mut others = bindings.iter().filter(|(other, _)| Kind::of(other) == Some(kind));
+        others.all(
+            |(_, bound)| if kind == Kind::Fence { number(bound) < number(value) } else { bound != value },
+        )
     }
 }
 
