@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_left, assert_punctual, fence_of, hold, queue, queue_up,
-    release, wait_for_lock, words,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_left, assert_punctual, fence_of, in_line,
+    queue, queue_up, release, wait_for_lock, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{Connection, Server, Value};
@@ -19,7 +19,7 @@ mod vanished;
 /// Lets a wait for some other lock run its course: so much time passes on the server's own clock for waits.
 fn wait_out(server: &Server, ms: u64) {
     let mut conn = server.connect();
-    hold(server, "elsewhere", "nobody");
+    acquire(server, "elsewhere nobody");
     assert_eq!(conn.cmd(&["LOCK.ACQUIRE", "elsewhere", "me", "BLOCK", &ms.to_string()]), Value::Nil);
     release(server, "elsewhere", "nobody");
 }
@@ -27,7 +27,7 @@ fn wait_out(server: &Server, ms: u64) {
 #[test]
 fn first_come_first_served_one_at_a_time() {
     let server = Server::start();
-    let mut last = hold(&server, "k", "alice");
+    let mut last = acquire(&server, "k alice");
     let names = ["bob", "carol", "dave"];
     let mut waiters = names.map(|name| wait_for_lock(&server, "k", name));
     assert_eq!(queue(&server, "k"), names);
@@ -48,7 +48,7 @@ fn one_wakes_and_all_others_sleep_on() {
     let server = Server::start();
     const N: usize = 500;
     let names: Vec<String> = (0..N).map(|n| format!("owner-{n}")).collect();
-    let mut fences = vec![hold(&server, "k", "first")];
+    let mut fences = vec![acquire(&server, "k first")];
     // They arrive through one looking glass in turn: their order is the order of their arrival.
     let mut waiters: Vec<Connection> = names.iter().map(|name| wait_for_lock(&server, "k", name)).collect();
     release(&server, "k", "first");
@@ -68,17 +68,17 @@ fn one_wakes_and_all_others_sleep_on() {
 fn the_end_of_a_lease_hands_over_too() {
     let server = Server::start();
     let start = Instant::now();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
+    acquire(&server, "k alice PX 400");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_granted(&server, &mut waiter, "k", "bob");
     assert!(start.elapsed() >= Duration::from_millis(400));
-    assert_eq!(server.cmd(&words("LOCK.RELEASE k alice")), 0);
+    assert_eq!(ask(&server, "LOCK.RELEASE k alice"), 0);
 }
 
 #[test]
 fn the_lease_begins_with_the_grant() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let command = words("LOCK.ACQUIRE k bob PX 50000 BLOCK 0 NOTE later WITHINFO");
     let mut waiter = queue_up(&server, server.connect(), &command);
     wait_out(&server, 300);
@@ -91,7 +91,7 @@ fn the_lease_begins_with_the_grant() {
 #[test]
 fn waits_end_on_time() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_punctual(&server, || {
         let mut waits: Vec<_> = (0..120)
             .map(|n| {
@@ -113,9 +113,9 @@ fn waits_end_on_time() {
 #[test]
 fn the_end_of_one_wait_is_nothing_to_the_others() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut first = wait_for_lock(&server, "k", "bob");
-    let mut second = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 400"));
+    let mut second = in_line(&server, "LOCK.ACQUIRE k carol BLOCK 400");
     let mut third = wait_for_lock(&server, "k", "dave");
     assert_eq!(second.read(), Value::Nil);
     assert_eq!(queue(&server, "k"), ["bob", "dave"]);
@@ -128,8 +128,8 @@ fn the_end_of_one_wait_is_nothing_to_the_others() {
 #[test]
 fn the_same_owner_elsewhere_takes_the_place_over() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut older = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 400"));
+    acquire(&server, "k alice");
+    let mut older = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 400");
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut newer = server.connect();
     newer.send(&words("LOCK.ACQUIRE k bob PX 50000 BLOCK 0"));
@@ -140,7 +140,7 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
     assert_eq!(queue(&server, "k"), ["bob", "carol"]);
     release(&server, "k", "alice");
     assert_granted(&server, &mut newer, "k", "bob");
-    assert_left(&server.cmd(&words("LOCK.CHECK k bob")), 50_000);
+    assert_left(&ask(&server, "LOCK.CHECK k bob"), 50_000);
     carol.expect_nothing_pending();
     assert_eq!(older.cmd(&["PING"]), "PONG", "the older one was told once");
     // The one that has gone has no say over the one that came.
@@ -153,11 +153,11 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
 fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
     let server = Server::start();
     // Otherwise the second is refused at once.
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection no")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "bob");
-    let mut alice = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE l alice BLOCK 400"));
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 60000"));
+    assert_eq!(ask(&server, "CONFIG SET lock.deadlock-detection no"), "OK");
+    acquire(&server, "k alice");
+    acquire(&server, "l bob");
+    let mut alice = in_line(&server, "LOCK.ACQUIRE l alice BLOCK 400");
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 60000");
     assert_eq!(alice.read(), Value::Nil);
     // Alice gives up what she has, and with it the knot is undone.
     assert_eq!(alice.cmd(&words("LOCK.RELEASE k alice")), 1);
@@ -167,14 +167,14 @@ fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
 #[test]
 fn the_queue_of_a_lock_has_an_end() {
     let server = Server::start();
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters-per-key 2")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters-per-key 2"), "OK");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     let bob = wait_for_lock(&server, "k", "bob");
     let _carol = wait_for_lock(&server, "k", "carol");
     let full = "QUEUEFULL 2 clients wait for this key; raise lock.max-waiters-per-key or try later";
     assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave BLOCK 0")), full);
+        assert_eq!(ask(&server, "LOCK.ACQUIRE k dave BLOCK 0"), full);
     });
     let _elsewhere = wait_for_lock(&server, "l", "dave");
     drop(bob);

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::onlookers::{assert_writes_k, is_allowed};
-use crate::steps::{ask, assert_holds, assert_left, fence_of, hold, is_modern, queue_up, release, words};
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::steps::{acquire, ask, assert_holds, assert_left, fence_of, granted, is_modern, release, words};
+use crate::support::{wait_until, Server, Value};
 use crate::traffic::Dice;
 
 mod copies;
@@ -13,12 +13,7 @@ mod waiting;
 
 /// Takes `k` as a reader.
 fn read(server: &Server, owner: &str) -> i64 {
-    fence_of(&ask(server, &format!("LOCK.ACQUIRE k {owner} SHARED PX 60000")))
-}
-
-/// A connection of its own whose command has got in line.
-fn wait_in_line(server: &Server, line: &str) -> Connection {
-    queue_up(server, server.connect(), &words(line))
+    acquire(server, &format!("k {owner} SHARED PX 60000"))
 }
 
 /// The mode of `k`, and who holds it, oldest first.
@@ -38,7 +33,7 @@ fn assert_shown(server: &Server, mode: &str, owners: &[&str]) {
 #[test]
 fn a_writer_shares_at_once_and_keeps_its_fence() {
     let server = Server::start();
-    let fence = hold(&server, "k", "ann");
+    let fence = acquire(&server, "k ann");
     assert_eq!(ask(&server, "LOCK.CONVERT k ann SHARED"), fence);
     assert_shown(&server, "shared", &["ann"]);
     read(&server, "ben");
@@ -52,9 +47,9 @@ fn a_writer_shares_at_once_and_keeps_its_fence() {
 fn a_converted_hold_still_ends_with_its_lease() {
     let server = Server::start();
     for modes in [&["EXCLUSIVE"][..], &["EXCLUSIVE", "SHARED"]] {
-        fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED PX 400"));
+        acquire(&server, "k ann SHARED PX 400");
         for mode in modes {
-            fence_of(&ask(&server, &format!("LOCK.CONVERT k ann {mode}")));
+            granted(&server, &format!("LOCK.CONVERT k ann {mode}"));
         }
         let mut next = server.connect();
         next.send(&words("LOCK.ACQUIRE k next BLOCK 0"));
@@ -70,7 +65,7 @@ fn each_upgrade_has_a_higher_fence() {
     let server = Server::start();
     let mut last = read(&server, "ann");
     for _ in 0..200 {
-        let fence = fence_of(&ask(&server, "LOCK.CONVERT k ann EXCLUSIVE"));
+        let fence = granted(&server, "LOCK.CONVERT k ann EXCLUSIVE");
         assert!(fence > last, "{fence} after {last}");
         assert_eq!(ask(&server, &format!("LOCK.CONVERT k ann SHARED FENCE {fence}")), fence);
         last = fence;
@@ -85,7 +80,7 @@ fn who_may_convert() {
     let line = "LOCK.CONVERT k nobody EXCLUSIVE BLOCK 5";
     assert_writes_k(&server, line);
     assert_eq!(
-        server.cmd(&words("COMMAND GETKEYS LOCK.CONVERT EXCLUSIVE SHARED SHARED")).items(),
+        ask(&server, "COMMAND GETKEYS LOCK.CONVERT EXCLUSIVE SHARED SHARED").items(),
         [Value::bulk("EXCLUSIVE")]
     );
     if is_modern(&server) {
@@ -99,7 +94,7 @@ fn h2_no_late_release_frees_the_writer_no_reentry_cuts_the_lease_and_renewal_goe
     let old = read(&server, "ann");
     let ben = read(&server, "ben");
     release(&server, "k", "ben");
-    let new = fence_of(&ask(&server, "LOCK.CONVERT k ann EXCLUSIVE"));
+    let new = granted(&server, "LOCK.CONVERT k ann EXCLUSIVE");
     // Read-unlocks that come late: by a reader that has left, and of the read that became the write.
     for line in [
         "LOCK.RELEASE k ben".to_owned(),

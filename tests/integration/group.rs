@@ -9,7 +9,7 @@ mod crowds;
 mod undo;
 mod waiting;
 
-use crate::steps::{assert_changes_nothing, assert_holds, fence_of, hold, release, words};
+use crate::steps::{acquire, ask, assert_changes_nothing, assert_holds, fence_of, release, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::{left, lock_stat};
 
@@ -18,18 +18,18 @@ pub(crate) const OTHER_GROUP: &str =
     "LOCKMODE the owner holds some of the keys already, and not just these together; release them first";
 
 /// `LOCK.MACQUIRE` with these words.
-fn take(server: &Server, line: &str) -> Value {
-    server.cmd(&words(&format!("LOCK.MACQUIRE {line}")))
+fn macquire(server: &Server, line: &str) -> Value {
+    ask(server, &format!("LOCK.MACQUIRE {line}"))
 }
 
 /// `LOCK.MRELEASE` with these words.
 fn give_back(server: &Server, line: &str) -> i64 {
-    server.cmd(&words(&format!("LOCK.MRELEASE {line}"))).int()
+    ask(server, &format!("LOCK.MRELEASE {line}")).int()
 }
 
 /// `LOCK.MRENEW` with these words.
 fn renew(server: &Server, line: &str) -> Vec<i64> {
-    server.cmd(&words(&format!("LOCK.MRENEW {line}"))).items().iter().map(Value::int).collect()
+    ask(server, &format!("LOCK.MRENEW {line}")).items().iter().map(Value::int).collect()
 }
 
 /// Sends a command that will wait, and goes on when it has got in line, wherever that is.
@@ -41,7 +41,7 @@ pub(crate) fn line_up(server: &Server, mut conn: Connection, line: &str) -> Conn
 }
 
 /// A new connection whose `LOCK.MACQUIRE` with these words waits for ever.
-fn in_line(server: &Server, line: &str) -> Connection {
+fn macquire_in_line(server: &Server, line: &str) -> Connection {
     line_up(server, server.connect(), &format!("LOCK.MACQUIRE {line} BLOCK 0"))
 }
 
@@ -61,7 +61,7 @@ fn assert_holds_all(server: &Server, keys: &[&str], owner: &str, fence: i64) {
 #[test]
 fn all_or_none_under_one_fence() {
     let server = Server::start();
-    let fence = fence_of(&take(&server, "alice 3 a b c"));
+    let fence = fence_of(&macquire(&server, "alice 3 a b c"));
     assert_holds_all(&server, &["a", "b", "c"], "alice", fence);
     for key in ["a", "b", "c"] {
         let info = server.cmd(&["LOCK.INFO", key]);
@@ -71,12 +71,12 @@ fn all_or_none_under_one_fence() {
     assert_changes_nothing(&server, || {
         // Wherever the one that is taken stands.
         for line in ["bob 3 c d e", "bob 3 d c e", "bob 3 d e c"] {
-            assert_eq!(take(&server, line), Value::Nil);
+            assert_eq!(macquire(&server, line), Value::Nil);
         }
     });
     assert_eq!(server.cmd(&["EXISTS", "d", "e"]), 0);
     assert_eq!(lock_stat(&server, "granted"), 3, "one for each lock");
-    let next = fence_of(&take(&server, "bob 2 d e"));
+    let next = fence_of(&macquire(&server, "bob 2 d e"));
     assert!(next > fence);
 }
 
@@ -84,7 +84,7 @@ fn all_or_none_under_one_fence() {
 fn as_many_keys_as_allowed() {
     let server = Server::start();
     let names: Vec<String> = (0..64).map(|n| format!("k{n}")).collect();
-    let fence = fence_of(&take(&server, &format!("alice 64 {}", names.join(" "))));
+    let fence = fence_of(&macquire(&server, &format!("alice 64 {}", names.join(" "))));
     assert_eq!(lock_stat(&server, "held"), 64);
     assert_eq!(give_back(&server, &format!("alice 64 {} FENCE {fence}", names.join(" "))), 64);
     assert_eq!(server.cmd(&["DBSIZE"]), 0);
@@ -93,10 +93,10 @@ fn as_many_keys_as_allowed() {
 #[test]
 fn any_other_own_hold_is_refused() {
     let server = Server::start();
-    fence_of(&take(&server, "alice 3 a b c"));
-    hold(&server, "single", "alice");
-    fence_of(&take(&server, "alice 2 x y"));
-    hold(&server, "x1", "bob");
+    fence_of(&macquire(&server, "alice 3 a b c"));
+    acquire(&server, "single alice");
+    fence_of(&macquire(&server, "alice 2 x y"));
+    acquire(&server, "x1 bob");
     assert_changes_nothing(&server, || {
         for keys in [
             "2 a b",
@@ -110,33 +110,33 @@ fn any_other_own_hold_is_refused() {
             "2 single x1",
         ] {
             for wait in ["", " BLOCK 0", " BLOCK 1"] {
-                assert_eq!(take(&server, &format!("alice {keys}{wait}")), OTHER_GROUP, "{keys}");
+                assert_eq!(macquire(&server, &format!("alice {keys}{wait}")), OTHER_GROUP, "{keys}");
             }
         }
-        assert!(take(&server, "alice 3 a b c SHARED").error().starts_with("LOCKMODE "));
+        assert!(macquire(&server, "alice 3 a b c SHARED").error().starts_with("LOCKMODE "));
     });
     // A request for one key is a LOCK.ACQUIRE.
-    assert_eq!(take(&server, "alice 1 a"), take(&server, "alice 3 a b c"));
-    assert_eq!(take(&server, "alice 1 a"), server.cmd(&["LOCK.ACQUIRE", "a", "alice"]));
+    assert_eq!(macquire(&server, "alice 1 a"), macquire(&server, "alice 3 a b c"));
+    assert_eq!(macquire(&server, "alice 1 a"), server.cmd(&["LOCK.ACQUIRE", "a", "alice"]));
     // What is left of a group is none, and what was taken again by itself neither.
     release(&server, "c", "alice");
-    assert_eq!(take(&server, "alice 3 a b c"), OTHER_GROUP);
-    assert_eq!(take(&server, "alice 2 a b"), OTHER_GROUP);
-    hold(&server, "c", "alice");
-    assert_eq!(take(&server, "alice 3 a b c"), OTHER_GROUP);
+    assert_eq!(macquire(&server, "alice 3 a b c"), OTHER_GROUP);
+    assert_eq!(macquire(&server, "alice 2 a b"), OTHER_GROUP);
+    acquire(&server, "c alice");
+    assert_eq!(macquire(&server, "alice 3 a b c"), OTHER_GROUP);
 }
 
 #[test]
 fn each_hold_lives_its_own_life_afterwards() {
     let server = Server::start();
-    let fence = fence_of(&take(&server, "alice 4 a b c d PX 60000"));
-    assert_eq!(server.cmd(&words(&format!("LOCK.RELEASE a alice FENCE {fence}"))), 1);
-    assert_eq!(server.cmd(&words("LOCK.RENEW b alice PX 300")), 300);
-    assert_eq!(server.cmd(&words("DEL c")), 1);
+    let fence = fence_of(&macquire(&server, "alice 4 a b c d PX 60000"));
+    assert_eq!(ask(&server, &format!("LOCK.RELEASE a alice FENCE {fence}")), 1);
+    assert_eq!(ask(&server, "LOCK.RENEW b alice PX 300"), 300);
+    assert_eq!(ask(&server, "DEL c"), 1);
     wait_until("one lease to be over", || server.cmd(&["EXISTS", "b"]) == 0);
     assert_holds(&server, "d", "alice", fence);
     assert!(left(&server, "d", "alice") > 0);
-    let info = server.cmd(&words("LOCK.INFO d"));
+    let info = ask(&server, "LOCK.INFO d");
     assert_eq!(info.field("holds").items()[0].field("keys"), &4, "as many as there were");
-    fence_of(&take(&server, "bob 3 a b c"));
+    fence_of(&macquire(&server, "bob 3 a b c"));
 }

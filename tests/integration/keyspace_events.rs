@@ -1,6 +1,6 @@
 //! What is published about locks when time goes by and clients go. What commands publish is `tests/cases/events.md`.
 
-use crate::steps::{assert_granted, fence_of, hold, queue_up, wait_for_lock, words};
+use crate::steps::{acquire, ask, assert_granted, fence_of, in_line, queue_up, wait_for_lock, words};
 use crate::support::{wait_until, Events, Server, Value};
 
 /// These events of `k` in the first database.
@@ -12,8 +12,8 @@ fn of_k(events: &[&str]) -> Vec<String> {
 fn the_end_of_a_lease() {
     let server = Server::start();
     let mut listener = Events::listen_to(&server, "Kd");
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
-    let _waiter = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0 PX 30"));
+    acquire(&server, "k alice PX 400");
+    let _waiter = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0 PX 30");
     let events = ["lock.acquired", "lock.waiting", "lock.expired", "lock.acquired", "lock.expired"];
     let heard: Vec<String> = events.iter().map(|_| listener.next()).collect();
     assert_eq!(heard, of_k(&events));
@@ -23,10 +23,10 @@ fn the_end_of_a_lease() {
 #[test]
 fn a_client_that_leaves_its_wait_is_not_published() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut listener = Events::listen_to(&server, "Kd");
     drop(wait_for_lock(&server, "k", "carol"));
-    wait_until("the waiter to leave", || server.cmd(&words("LOCK.WAITERS k")) == Value::Array(vec![]));
+    wait_until("the waiter to leave", || ask(&server, "LOCK.WAITERS k") == Value::Array(vec![]));
     assert_eq!(listener.heard(), of_k(&["lock.waiting"]));
 }
 
@@ -43,7 +43,7 @@ fn of_the_database_in_which_it_happened() {
 #[test]
 fn a_grant_that_is_taken_back() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut doomed = server.connect();
     let id = doomed.id().to_string();
     let mut doomed = queue_up(&server, doomed, &words("LOCK.ACQUIRE k bob BLOCK 0"));

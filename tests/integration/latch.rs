@@ -6,7 +6,7 @@ mod payloads;
 mod waiting;
 
 use crate::onlookers::{assert_writes_k, is_allowed};
-use crate::steps::{ask, assert_changes_nothing, fence_of};
+use crate::steps::{acquire, ask, assert_changes_nothing};
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{at_once, lock_stat};
 
@@ -141,7 +141,7 @@ fn who_may_set_it_count_it_and_look() {
 #[test]
 fn a_latch_in_the_way_of_those_who_wait_for_a_lock() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice"));
+    acquire(&server, "k alice");
     let mut waiter = crate::steps::wait_for_lock(&server, "k", "bob");
     // One packet: before bob can have the lock, the name is taken.
     let replies = at_once(&server, &[&["DEL", "k"], &["LATCH.SET", "k", "2"]]);

@@ -1,7 +1,7 @@
 //! What others notice of a change to a lock: WATCH, the server's word on who may ask. Holds no test; what is to be noticed is
 //! for the tests to say.
 
-use crate::steps::{is_modern, words};
+use crate::steps::{ask, is_modern, words};
 use crate::support::{Connection, Server, Value};
 
 /// Whether a transaction of a client that watches `k` goes through after `change`.
@@ -24,7 +24,7 @@ pub(crate) const RIGHT_TAKEN_AWAY: &str =
 
 /// A connection of a user with these rules and nothing else.
 pub(crate) fn user(server: &Server, rules: &str) -> Connection {
-    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
+    assert_eq!(ask(server, &format!("ACL SETUSER temp reset on nopass {rules}")), "OK");
     let mut conn = server.connect();
     assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
     conn
@@ -37,7 +37,7 @@ pub(crate) fn is_allowed(server: &Server, rules: &str, line: &str) -> bool {
 
 /// The same for a connection of that user; what the server says beforehand and what it does must be the same.
 pub(crate) fn is_allowed_on(server: &Server, conn: &mut Connection, line: &str) -> bool {
-    let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
+    let dry_run = ask(server, &format!("ACL DRYRUN temp {line}"));
     let reply = conn.cmd(&words(line));
     let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
     assert_eq!(dry_run == "OK", !refused, "{line}: {dry_run:?} before, {reply:?} then");
@@ -47,7 +47,7 @@ pub(crate) fn is_allowed_on(server: &Server, conn: &mut Connection, line: &str) 
 /// The command reads and changes `k`, and takes the rights to both; its name alone gives the right to run it, and so do
 /// its categories where modules have any.
 pub(crate) fn assert_writes_k(server: &Server, line: &str) {
-    let keys = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+    let keys = ask(server, &format!("COMMAND GETKEYSANDFLAGS {line}"));
     let [key] = keys.items() else { panic!("{line}: {keys:?}") };
     let [name, flags] = key.items() else { panic!("{line}: {keys:?}") };
     assert_eq!(name, &"k");

@@ -6,13 +6,8 @@ mod bad_words;
 mod copies;
 mod waiting;
 
-use crate::steps::{ask, assert_changes_nothing, assert_holds, fence_of, hold, release};
+use crate::steps::{acquire, ask, assert_changes_nothing, assert_holds, granted, release};
 use crate::support::{Server, Value};
-
-/// Runs a line that must reply a fence.
-pub(crate) fn take(server: &Server, line: &str) -> i64 {
-    fence_of(&ask(server, line))
-}
 
 /// Who holds `k`, oldest first.
 fn owners(server: &Server) -> Vec<String> {
@@ -30,8 +25,8 @@ pub(crate) fn shown(server: &Server, field: &str) -> Value {
 #[test]
 fn a_transfer_hands_over_under_a_new_fence() {
     let server = Server::start();
-    let old = hold(&server, "k", "alice");
-    let new = take(&server, "LOCK.TRANSFER k alice bob");
+    let old = acquire(&server, "k alice");
+    let new = granted(&server, "LOCK.TRANSFER k alice bob");
     assert!(new > old, "{new} after {old}");
     assert_holds(&server, "k", "bob", new);
     assert_eq!(ask(&server, "LOCK.CHECK k alice"), 0);
@@ -45,14 +40,14 @@ fn a_break_ends_all_holds_or_those_of_one_owner() {
     let server = Server::start();
     assert_eq!(ask(&server, "LOCK.BREAK k"), 0);
     for owner in ["ann", "ben", "cleo"] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED NOEXPIRE"));
+        acquire(&server, &format!("k {owner} SHARED NOEXPIRE"));
     }
     assert_changes_nothing(&server, || assert_eq!(ask(&server, "LOCK.BREAK k OWNER nobody REASON x"), 0));
     assert_eq!(ask(&server, "LOCK.BREAK k OWNER ben"), 1);
     assert_eq!(owners(&server), ["ann", "cleo"]);
     assert_eq!(ask(&server, "LOCK.BREAK k reason stuck"), 2);
     assert_eq!((ask(&server, "EXISTS k").int(), ask(&server, "LOCK.BREAK k").int()), (0, 0));
-    take(&server, "LOCK.ACQUIRE k alice REENTRANT one");
+    acquire(&server, "k alice REENTRANT one");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "whatever ids it was entered under");
 }
 
@@ -64,7 +59,7 @@ fn the_loser_is_told_how_it_lost() {
         ("LOCK.STEAL k eve", "stolen", Value::bulk("eve")),
         ("LOCK.TRANSFER k alice bob", "transferred", Value::bulk("bob")),
     ] {
-        let fence = hold(&server, "k", "alice");
+        let fence = acquire(&server, "k alice");
         ask(&server, line);
         for late in [
             "LOCK.RELEASE k alice".to_owned(),

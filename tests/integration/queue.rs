@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::operate::shown;
 use crate::steps::{
-    ask, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue, release, wait_for_lock,
+    acquire, ask, assert_granted, assert_holds, assert_left, granted, holder, queue, release, wait_for_lock,
 };
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Events, Server, Value};
@@ -29,7 +29,7 @@ fn get_ticket(server: &Server, key: &str, owner: &str) {
 /// Asks again, now that it is the owner's turn; the fence.
 fn claim(server: &Server, key: &str, owner: &str) -> i64 {
     assert_eq!(holder(server, key).as_deref(), Some(owner), "whose turn it is");
-    let fence = fence_of(&ask(server, &format!("LOCK.ACQUIRE {key} {owner} QUEUE 60000")));
+    let fence = acquire(server, &format!("{key} {owner} QUEUE 60000"));
     assert_holds(server, key, owner, fence);
     fence
 }
@@ -48,7 +48,7 @@ fn tickets(server: &Server) -> i64 {
 fn a_place_is_kept_as_long_as_it_is_asked_for() {
     let server = Server::start();
     let left_of_first = || ask(&server, "LOCK.WAITERS k").items()[0].field("left-ms").int();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000"), Value::Nil);
     get_ticket(&server, "k", "carol");
     assert_left(&Value::Int(left_of_first()), 60_000);
@@ -68,7 +68,7 @@ fn what_nobody_claims_goes_to_the_next_in_line() {
     let_claims_take(&server, 50);
     // Nobody believes to have it, so there is no reason for a rest.
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 60000"), "OK");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     release(&server, "k", "alice");
@@ -83,7 +83,7 @@ fn what_nobody_claims_goes_to_the_next_in_line() {
 fn with_nobody_next_what_is_not_claimed_is_free() {
     let server = Server::start();
     let_claims_take(&server, 1);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE MINHOLD 60000"), Value::Nil);
     release(&server, "k", "alice");
     wait_until("the key to be gone", || ask(&server, "EXISTS k") == 0);
@@ -94,12 +94,12 @@ fn with_nobody_next_what_is_not_claimed_is_free() {
 fn the_bounds_of_a_hold_count_from_the_turn() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE MAXHOLD 600000 MINHOLD 500000";
     assert_eq!(ask(&server, line), Value::Nil);
     release(&server, "k", "alice");
     let_pass(Duration::from_millis(100));
-    fence_of(&ask(&server, line));
+    granted(&server, line);
     assert!(shown(&server, "max-left-ms").int() <= 599_900);
     assert!(shown(&server, "min-left-ms").int() <= 499_900);
 }
@@ -110,20 +110,20 @@ fn the_lease_begins_with_the_claim() {
     let_claims_take(&server, 20_000);
     for (lease, expected) in [("PX 90000", 90_000), ("PX 20000", 20_000), ("PX 20000 MAXHOLD 10000", 10_000)]
     {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let line = format!("LOCK.ACQUIRE k bob QUEUE 60000 {lease}");
         assert_eq!(ask(&server, &line), Value::Nil);
         release(&server, "k", "alice");
         assert!(ask(&server, "LOCK.CHECK k bob").int() <= 20_000, "{lease}: until then it is short");
-        fence_of(&ask(&server, &line));
+        granted(&server, &line);
         assert_left(&ask(&server, "LOCK.CHECK k bob"), expected);
         release(&server, "k", "bob");
     }
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE"), Value::Nil);
     release(&server, "k", "alice");
     assert_left(&ask(&server, "LOCK.CHECK k bob"), 20_000);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE"));
+    acquire(&server, "k bob QUEUE 60000 NOEXPIRE");
     assert_eq!(ask(&server, "LOCK.CHECK k bob"), -1);
 }
 
@@ -139,7 +139,7 @@ fn whoever_is_heard_of_has_claimed() {
         ("LOCK.ACQUIRE k bob BLOCK 5", 90_000),
         ("LOCK.CONVERT k bob EXCLUSIVE", 90_000),
     ] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"), Value::Nil);
         release(&server, "k", "alice");
         ask(&server, line);
@@ -153,7 +153,7 @@ fn whoever_is_heard_of_has_claimed() {
 fn a_turn_is_published_and_a_claim_is_not() {
     let server = Server::start();
     let_claims_take(&server, 200);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut listener = Events::listen_to(&server, "Kd");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
@@ -170,7 +170,7 @@ fn a_turn_is_published_and_a_claim_is_not() {
 #[test]
 fn withinfo_tells_a_place_from_a_refusal_and_a_turn_from_a_hold() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let poll = || ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 WITHINFO");
     for _ in 0..2 {
         let told = poll();

@@ -2,10 +2,10 @@
 //! request at a time is `tests/cases/reentrant.md`; what files and replicas are told of ids stands in `copies`.
 
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, queue_up, release,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_holds, fence_of, in_line, queue_up, release,
     transaction, words,
 };
-use crate::support::{Connection, Server, Value};
+use crate::support::{Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 mod copies;
@@ -33,10 +33,6 @@ fn entries(server: &Server) -> i64 {
     info.field("holds").items().first().map_or(0, |hold| hold.field("entries").int())
 }
 
-fn wait_in_line(server: &Server, line: &str) -> Connection {
-    queue_up(server, server.connect(), &words(line))
-}
-
 #[test]
 fn the_hold_ends_with_the_last_id_in_any_order() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
@@ -47,7 +43,7 @@ fn the_hold_ends_with_the_last_id_in_any_order() {
             assert_eq!(enter(&server, id), fence, "one fence for all");
             assert_eq!(entries(&server), at as i64 + 1);
         }
-        let mut bob = wait_in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
+        let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
         for (at, index) in order.into_iter().enumerate() {
             assert_holds(&server, "k", "alice", fence);
             bob.expect_nothing_pending();
@@ -65,9 +61,9 @@ fn all_ends_the_hold_at_once() {
         let server = Server::start();
         let mut fence = 0;
         for id in ids {
-            fence = if id.is_empty() { hold(&server, "k", "alice") } else { enter(&server, id) };
+            fence = if id.is_empty() { acquire(&server, "k alice") } else { enter(&server, id) };
         }
-        let mut bob = wait_in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
+        let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
         assert_eq!(ask(&server, &format!("lock.release k alice all fence {fence}")), 1);
         assert_granted(&server, &mut bob, "k", "bob");
         assert_eq!(ask(&server, "LOCK.RELEASE k alice ALL"), 0);
@@ -79,14 +75,14 @@ fn all_ends_the_hold_at_once() {
 fn one_lease_ends_them_all() {
     let server = Server::start();
     for id in ["one", "two"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k alice PX 300 REENTRANT {id}")));
+        acquire(&server, &format!("k alice PX 300 REENTRANT {id}"));
     }
-    let mut bob = wait_in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
     assert_granted(&server, &mut bob, "k", "bob");
     assert_eq!((leave(&server, "one"), leave(&server, "two")), (0, 0));
     release(&server, "k", "bob");
     // The next hold of the same owner begins anew.
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(entries(&server), 1);
     release(&server, "k", "alice");
     assert_eq!(ask(&server, "EXISTS k"), 0);
@@ -95,11 +91,11 @@ fn one_lease_ends_them_all() {
 #[test]
 fn a_wait_with_an_id_ends_like_any_other() {
     let server = Server::start();
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     let mut short = server.connect();
     short.send(&words("LOCK.ACQUIRE k alice REENTRANT one BLOCK 50"));
     assert_eq!(short.read(), Value::Nil);
-    drop(wait_in_line(&server, "LOCK.ACQUIRE k alice REENTRANT one BLOCK 0"));
+    drop(in_line(&server, "LOCK.ACQUIRE k alice REENTRANT one BLOCK 0"));
     wait_quiet(&server);
     release(&server, "k", "bob");
     assert_eq!(entries(&server), 0);
@@ -109,7 +105,7 @@ fn a_wait_with_an_id_ends_like_any_other() {
 fn a_grant_that_nobody_heard_of_is_taken_back_unless_the_owner_has_entered_since() {
     for enters in [false, true] {
         let server = Server::start();
-        hold(&server, "k", "bob");
+        acquire(&server, "k bob");
         let mut conn = server.connect();
         let kill = format!("CLIENT KILL ID {}", conn.id());
         let mut doomed =
@@ -128,8 +124,8 @@ fn a_grant_that_nobody_heard_of_is_taken_back_unless_the_owner_has_entered_since
 #[test]
 fn as_many_ids_as_there_may_be_and_one_more() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOEXPIRE"));
+    let fence = acquire(&server, "k alice");
+    acquire(&server, "k alice NOEXPIRE");
     let id = |n: usize| format!("{n:0>ID_BYTES_MAX$}");
     // The plain entry counts as one of them.
     (1..IDS_MAX).for_each(|n| assert_eq!(enter(&server, &id(n)), fence));

@@ -3,19 +3,21 @@
 
 use crate::onlookers::{assert_writes_k, is_allowed};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{ask, digest, fence_of, hold, is_modern, queue, queue_up, release, transaction, words};
+use crate::steps::{
+    acquire, ask, digest, fence_of, in_line, is_modern, queue, queue_up, release, transaction, words,
+};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_quiet, wait_same_data};
 
 /// Takes permits of `k`.
-fn take(server: &Server, owner: &str, limit: u32, permits: u32) -> i64 {
-    fence_of(&ask(server, &format!("LOCK.ACQUIRE k {owner} LIMIT {limit} PERMITS {permits} NOEXPIRE")))
+fn take_permits(server: &Server, owner: &str, limit: u32, permits: u32) -> i64 {
+    acquire(server, &format!("k {owner} LIMIT {limit} PERMITS {permits} NOEXPIRE"))
 }
 
 /// A connection of its own that waits for permits of `k`.
 fn wait_for(server: &Server, owner: &str, limit: u32, permits: u32) -> Connection {
     let line = format!("LOCK.ACQUIRE k {owner} LIMIT {limit} PERMITS {permits} NOEXPIRE BLOCK 0");
-    queue_up(server, server.connect(), &words(&line))
+    in_line(server, &line)
 }
 
 fn set_limit(server: &Server, limit: u32) {
@@ -42,7 +44,7 @@ fn assert_shown(server: &Server, limit: i64, holders: &[(&str, i64)]) {
 #[test]
 fn a_hold_with_more_permits_than_the_limit_is_a_hold() {
     let server = Server::start();
-    let fence = take(&server, "a", 9, 9);
+    let fence = take_permits(&server, "a", 9, 9);
     set_limit(&server, 1);
     assert_eq!(ask(&server, &format!("LOCK.RENEW k a PX 50000 FENCE {fence}")), 50_000);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k b LIMIT 1"), Value::Nil);
@@ -56,9 +58,9 @@ fn a_hold_with_more_permits_than_the_limit_is_a_hold() {
 #[test]
 fn a_wait_still_ends_on_time_and_with_its_client() {
     let server = Server::start();
-    take(&server, "a", 2, 2);
+    take_permits(&server, "a", 2, 2);
     let line = "LOCK.ACQUIRE k b LIMIT 2 BLOCK 300 WITHINFO";
-    let mut short = queue_up(&server, server.connect(), &words(line));
+    let mut short = in_line(&server, line);
     let gone = wait_for(&server, "c", 2, 1);
     let mut stays = wait_for(&server, "d", 2, 1);
     set_limit(&server, 1);
@@ -73,7 +75,7 @@ fn a_wait_still_ends_on_time_and_with_its_client() {
 #[test]
 fn a_grant_that_nobody_heard_of_goes_to_the_next() {
     let server = Server::start();
-    take(&server, "a", 1, 1);
+    take_permits(&server, "a", 1, 1);
     let mut conn = server.connect();
     let kill = format!("CLIENT KILL ID {}", conn.id());
     let mut doomed = queue_up(&server, conn, &words("LOCK.ACQUIRE k doomed LIMIT 1 NOEXPIRE BLOCK 0"));
@@ -90,7 +92,7 @@ fn a_grant_that_nobody_heard_of_goes_to_the_next() {
 #[test]
 fn a_lease_that_has_ended_leaves_nobody_to_set_a_limit_for() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE over a LIMIT 2 PX 50"));
+    acquire(&server, "over a LIMIT 2 PX 50");
     wait_until("the lease to end", || ask(&server, "LOCK.SETLIMIT over 3") == 0);
     assert_eq!(ask(&server, "EXISTS over"), 0);
 }
@@ -98,7 +100,7 @@ fn a_lease_that_has_ended_leaves_nobody_to_set_a_limit_for() {
 #[test]
 fn who_may_set_it() {
     let server = Server::start();
-    take(&server, "a", 1, 1);
+    take_permits(&server, "a", 1, 1);
     assert_writes_k(&server, "LOCK.SETLIMIT k 2");
     assert!(is_allowed(&server, "~* +@all -@blocking", "LOCK.SETLIMIT k 2"), "it never waits");
     if is_modern(&server) {
@@ -118,8 +120,8 @@ fn an_administrator_cannot_state_a_limit_that_cannot_be() {
             "nobody may use internal commands here",
         );
     }
-    take(&server, "a", 3, 2);
-    hold(&server, "own", "a");
+    take_permits(&server, "a", 3, 2);
+    acquire(&server, "own a");
     let before = digest(&server);
     for limit in ["0", "-1", "1000001", "4294967295", "x", "03"] {
         let text = "BADARG the effect has a field that cannot be true; nothing was changed";
@@ -136,29 +138,29 @@ fn an_administrator_cannot_state_a_limit_that_cannot_be() {
 fn a_replica_follows_and_sets_nothing() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    take(&primary, "a", 5, 3);
-    take(&primary, "b", 5, 2);
+    take_permits(&primary, "a", 5, 3);
+    take_permits(&primary, "b", 5, 2);
     set_limit(&primary, 2);
     wait_same_data(&replica, &primary);
     assert_shown(&replica, 2, &[("a", 3), ("b", 2)]);
     // What happens to a hold beyond the limit goes the same way.
     assert_eq!(ask(&primary, "LOCK.RENEW k a PX 600000"), 600_000);
-    fence_of(&ask(&primary, "LOCK.ACQUIRE k b LIMIT 2 PERMITS 2 REENTRANT again"));
+    acquire(&primary, "k b LIMIT 2 PERMITS 2 REENTRANT again");
     wait_same_data(&replica, &primary);
     assert_shown(&replica, 2, &[("a", 3), ("b", 2)]);
     assert!(ask(&replica, "LOCK.SETLIMIT k 3").error().starts_with("READONLY "));
     assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
     assert_eq!(ask(&replica, "LOCK.ACQUIRE k c LIMIT 2"), Value::Nil);
     set_limit(&replica, 6);
-    take(&replica, "c", 6, 1);
+    take_permits(&replica, "c", 6, 1);
 }
 
 #[test]
 fn a_semaphore_beyond_its_limit_survives_every_round_trip() {
     let prepare = |server: &Server| {
-        take(server, "a", 5, 3);
-        take(server, "b", 5, 2);
-        fence_of(&ask(server, "LOCK.ACQUIRE up a LIMIT 2 PX 600000"));
+        take_permits(server, "a", 5, 3);
+        take_permits(server, "b", 5, 2);
+        acquire(server, "up a LIMIT 2 PX 600000");
         set_limit(server, 2);
         assert_eq!(ask(server, "LOCK.SETLIMIT up 1000000"), 1);
     };
@@ -169,7 +171,7 @@ fn a_semaphore_beyond_its_limit_survives_every_round_trip() {
         release(server, "k", "a");
         assert_eq!(ask(server, "LOCK.ACQUIRE k c LIMIT 2"), Value::Nil, "{what}: two of two are in use");
         release(server, "k", "b");
-        take(server, "c", 2, 2);
-        fence_of(&ask(server, "LOCK.ACQUIRE up b LIMIT 1000000 PERMITS 999999"));
+        take_permits(server, "c", 2, 2);
+        acquire(server, "up b LIMIT 1000000 PERMITS 999999");
     });
 }

@@ -2,19 +2,18 @@
 //! `tests/cases/transactions.md`.
 
 use crate::onlookers::goes_through;
-use crate::steps::{assert_holds, fence_of, hold, wait_for_lock, waiting, words};
+use crate::steps::{acquire, ask, assert_holds, fence_of, granted, wait_for_lock, waiting, words};
 use crate::support::{wait_until, Connection, Server, Value};
 
 #[test]
 fn watch_sees_the_end_of_a_lease() {
     let server = Server::start();
     let server = &server;
-    let ask = |line: &str| server.cmd(&words(line));
-    fence_of(&ask("LOCK.ACQUIRE k alice PX 300"));
-    let end = || wait_until("the lease to end", || ask("EXISTS k") == 0);
+    acquire(server, "k alice PX 300");
+    let end = || wait_until("the lease to end", || ask(server, "EXISTS k") == 0);
     assert!(!goes_through(server, end), "the end of a lease");
 
-    fence_of(&ask("LOCK.ACQUIRE k alice PX 500"));
+    acquire(server, "k alice PX 500");
     let mut waiter = wait_for_lock(server, "k", "bob");
     assert!(!goes_through(server, || fence_of(&waiter.read())), "a hand-off at the end of a lease");
 }
@@ -23,10 +22,10 @@ fn watch_sees_the_end_of_a_lease() {
 fn watch_does_not_see_a_client_that_waits_and_leaves() {
     let server = Server::start();
     let server = &server;
-    hold(server, "k", "alice");
+    acquire(server, "k alice");
     let wait_and_leave = || {
         let mut waiter = wait_for_lock(server, "k", "bob");
-        let id = server.cmd(&words("CLIENT LIST")).text();
+        let id = ask(server, "CLIENT LIST").text();
         assert!(id.contains("cmd=lock.acquire"), "{id}");
         waiter.expect_nothing_pending();
         drop(waiter);
@@ -71,9 +70,9 @@ fn functions_are_like_scripts() {
             return redis.call('LOCK.CHECK', keys[1], args[1])
         end}";
     assert_eq!(server.cmd(&["FUNCTION", "LOAD", library]), "locks");
-    let fence = fence_of(&server.cmd(&words("FCALL take 1 k alice")));
+    let fence = granted(&server, "FCALL take 1 k alice");
     assert_holds(&server, "k", "alice", fence);
-    assert_eq!(server.cmd(&words("FCALL take 1 k bob")), Value::Nil, "nobody waits in a function");
-    assert!(server.cmd(&words("FCALL_RO look 1 k alice")).int() > 0);
-    assert_eq!(server.cmd(&words("FCALL_RO look 1 k bob")), 0);
+    assert_eq!(ask(&server, "FCALL take 1 k bob"), Value::Nil, "nobody waits in a function");
+    assert!(ask(&server, "FCALL_RO look 1 k alice").int() > 0);
+    assert_eq!(ask(&server, "FCALL_RO look 1 k bob"), 0);
 }

@@ -1,9 +1,9 @@
 //! Words that LOCK.MACQUIRE, LOCK.MRELEASE and LOCK.MRENEW refuse: one bad key or number, and nothing has changed for any
 //! of the others.
 
-use super::{in_line, take};
+use super::{macquire, macquire_in_line};
 use crate::steps::{
-    assert_changes_nothing, assert_holds, fence_of, queue, set_string, words, wrong_arity, WRONGTYPE,
+    ask, assert_changes_nothing, assert_holds, fence_of, queue, set_string, wrong_arity, WRONGTYPE,
 };
 use crate::support::Server;
 use crate::traffic::lock_stat;
@@ -11,8 +11,8 @@ use crate::traffic::lock_stat;
 /// Alice holds `a` and `b`, bob waits for both, and `text` is no lock. Nothing that is done meanwhile leaves a trace.
 fn untouched(what: impl FnOnce(&Server)) {
     let server = Server::start();
-    let fence = fence_of(&take(&server, "alice 2 a b PX 600000"));
-    let mut waiter = in_line(&server, "bob 2 a b");
+    let fence = fence_of(&macquire(&server, "alice 2 a b PX 600000"));
+    let mut waiter = macquire_in_line(&server, "bob 2 a b");
     set_string(&server, "text");
     assert_changes_nothing(&server, || what(&server));
     assert_holds(&server, "a", "alice", fence);
@@ -74,12 +74,12 @@ fn too_few_keys_are_a_matter_of_arity() {
             let texts = ["", " 2", " 2 a", " 3 a b", " 64 a b"];
             for text in texts {
                 let line = format!("{name} {before}{text}");
-                assert_eq!(server.cmd(&words(&line)), wrong_arity(name).as_str(), "{line}");
+                assert_eq!(ask(server, &line), wrong_arity(name).as_str(), "{line}");
             }
             assert_eq!(server.cmd(&[name]), wrong_arity(name).as_str());
         }
         // An option is a key if the number says so.
-        assert_eq!(take(server, "alice 4 a b BLOCK 0 1"), "BADARG unknown option '1'; see LOCK.HELP");
+        assert_eq!(macquire(server, "alice 4 a b BLOCK 0 1"), "BADARG unknown option '1'; see LOCK.HELP");
     });
 }
 
@@ -88,7 +88,7 @@ fn no_key_is_named_twice() {
     untouched(|server| {
         for (name, before) in COMMANDS {
             for keys in ["2 a a", "3 a b a", "3 b a a", "4 a c d a"] {
-                let reply = server.cmd(&words(&format!("{name} {before} {keys}")));
+                let reply = ask(server, &format!("{name} {before} {keys}"));
                 assert_eq!(reply, "BADARG the key 'a' is named twice; name it once", "{name} {keys}");
             }
         }
@@ -103,10 +103,10 @@ fn a_key_of_another_type_leaves_the_others_as_they_are() {
         for (name, before) in COMMANDS {
             for keys in ["3 a b text", "3 text a b", "3 a text b", "1 text", "2 free text"] {
                 let line = format!("{name} {before} {keys}");
-                assert_eq!(server.cmd(&words(&line)), WRONGTYPE, "{line}");
+                assert_eq!(ask(server, &line), WRONGTYPE, "{line}");
             }
         }
-        assert_eq!(take(server, "carol 2 free text BLOCK 0"), WRONGTYPE);
+        assert_eq!(macquire(server, "carol 2 free text BLOCK 0"), WRONGTYPE);
         assert_eq!(server.cmd(&["EXISTS", "free"]), 0);
     });
 }
@@ -118,7 +118,7 @@ fn names_that_are_too_long() {
         for (name, before) in COMMANDS {
             let rest = &before["alice".len()..];
             let line = format!("{name} {owner}{rest} 2 a b");
-            assert_eq!(server.cmd(&words(&line)), "BADARG the owner must have 1 to 256 bytes", "{name}");
+            assert_eq!(ask(server, &line), "BADARG the owner must have 1 to 256 bytes", "{name}");
         }
         // A hold can have come to a longer name by RENAME, so only taking is refused.
         let reply = server.cmd(&["LOCK.MACQUIRE", "alice", "2", "c", &key]);

@@ -3,7 +3,7 @@
 use super::{assert_shown, set, MISSING};
 use crate::onlookers::is_allowed;
 use crate::round_trips::assert_round_trips;
-use crate::steps::{ask, digest, hold, is_modern, unix_us, words, wrong_arity};
+use crate::steps::{acquire, ask, digest, is_modern, unix_us, words, wrong_arity};
 use crate::support::aof::{read_aof, Base};
 use crate::support::wait::let_pass;
 use crate::support::{assert_stream, skip, wait_until, Events, ReplicaStream, Server, Stop, Value};
@@ -211,7 +211,7 @@ fn an_administrator_can_say_it_twice_but_not_what_cannot_be() {
     ] {
         assert_eq!(ask(&server, line), bad, "{line}");
     }
-    hold(&server, "lock", "alice");
+    acquire(&server, "lock alice");
     assert!(ask(&server, "LATCH._SET lock 3 3 -1").error().starts_with("WRONGTYPE "));
     assert_eq!(ask(&server, "LOCK.RELEASE lock alice"), 1);
     assert_eq!(digest(&server), before);

@@ -1,13 +1,13 @@
 //! Words that these commands refuse: lengths, and that none is written down. The other refusals are `tests/cases/operate.md`.
 
 use super::ask;
-use crate::steps::{assert_changes_nothing, hold};
+use crate::steps::{acquire, assert_changes_nothing};
 use crate::support::{Server, Value};
 
 #[test]
 fn what_was_refused_is_not_written_down() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for line in
         ["LOCK.TRANSFER k alice eve NX", "LOCK.CANCEL k", "LOCK.BREAK k alice", "LOCK.STEAL k eve PX 0"]
     {
@@ -19,7 +19,7 @@ fn what_was_refused_is_not_written_down() {
 #[test]
 fn lengths_at_the_limit_and_one_beyond() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let longest = |n: usize| vec![b'x'; n];
     let (key, owner) = (longest(1025), longest(257));
     let bad_owner = "BADARG the owner must have 1 to 256 bytes";

@@ -1,7 +1,7 @@
 //! What replicas and files have when a hold changes hands: the same data everywhere.
 
 use super::{ask, owners};
-use crate::steps::{assert_holds, digest, hold, words};
+use crate::steps::{acquire, assert_holds, digest};
 use crate::support::aof::read_aof;
 use crate::support::{wait_until, Server, Stop};
 use crate::traffic::{follow, is_effect, wait_no_child, wait_same_data};
@@ -34,7 +34,7 @@ fn a_replica_has_the_same_data() {
     change_hands(&primary);
     wait_same_data(&primary, &replica);
     assert_eq!(owners(&replica), ["cleo", "dora"]);
-    assert_eq!(replica.cmd(&words("EXISTS b")), 0);
+    assert_eq!(ask(&replica, "EXISTS b"), 0);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn files_have_the_same_data() {
 #[test]
 fn a_replica_takes_no_orders() {
     let (primary, replica) = (Server::start(), Server::start());
-    let fence = hold(&primary, "k", "alice");
+    let fence = acquire(&primary, "k alice");
     follow(&replica, &primary);
     for writable in ["yes", "no"] {
         assert_eq!(replica.cmd(&["CONFIG", "SET", "replica-read-only", writable]), "OK");

@@ -2,7 +2,7 @@
 
 use super::{ask, enter, entries, leave, IDS_MAX, ID_BYTES_MAX, TAKEN_WITH_IDS};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{assert_holds, digest, fence_of, hold, release};
+use crate::steps::{acquire, assert_holds, digest, release};
 use crate::support::aof::read_aof;
 use crate::support::stream::Words;
 use crate::support::{wait_until, ReplicaStream, Server, Stop};
@@ -19,7 +19,7 @@ fn stream_bytes(told: &[Words]) -> usize {
 #[test]
 fn what_is_told_of_a_hold_does_not_grow_with_its_ids() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOEXPIRE"));
+    acquire(&server, "k alice NOEXPIRE");
     let mut stream = ReplicaStream::attach(&server);
     let mut told = |line: &str| {
         ask(&server, line);
@@ -57,7 +57,7 @@ fn a_replica_has_the_same_and_lets_nobody_in_or_out() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let fence = enter(&primary, "one");
-    hold(&primary, "k", "alice");
+    acquire(&primary, "k alice");
     enter(&primary, "two");
     assert_eq!(leave(&primary, "one"), 1);
     wait_same_data(&replica, &primary);
@@ -81,15 +81,15 @@ fn a_replica_has_the_same_and_lets_nobody_in_or_out() {
 #[test]
 fn ids_survive_every_round_trip() {
     let prepare = |server: &Server| {
-        fence_of(&ask(server, "LOCK.ACQUIRE k alice NOEXPIRE NOTE why"));
+        acquire(server, "k alice NOEXPIRE NOTE why");
         enter(server, "one");
         enter(server, &"x".repeat(ID_BYTES_MAX));
         for owner in ["alice", "bob"] {
-            fence_of(&ask(server, &format!("LOCK.ACQUIRE rw {owner} SHARED PX 600000 REENTRANT {owner}")));
+            acquire(server, &format!("rw {owner} SHARED PX 600000 REENTRANT {owner}"));
         }
         // Back to the plain entry alone.
-        fence_of(&ask(server, "LOCK.ACQUIRE plain alice NOEXPIRE"));
-        fence_of(&ask(server, "LOCK.ACQUIRE plain alice REENTRANT gone"));
+        acquire(server, "plain alice NOEXPIRE");
+        acquire(server, "plain alice REENTRANT gone");
         assert_eq!(ask(server, "LOCK.RELEASE plain alice REENTRANT gone"), 1);
     };
     assert_round_trips(&["k", "rw", "plain"], prepare, |server, what| {
