@@ -2,8 +2,8 @@
 
 use crate::onlookers::{is_allowed, is_allowed_on, user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, queue_up, release,
-    wait_for_lock, words, wrong_arity,
+    acquire, ask, assert_changes_nothing, assert_granted, digest, fence_of, holder, is_modern, queue_up,
+    release, wait_for_lock, words, wrong_arity,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{skip, wait_until, Server, Value};
@@ -65,16 +65,16 @@ fn no_command_is_left_out_here() {
     named.push("lock._recovery".to_owned());
     named.sort_unstable();
     named.dedup();
-    assert_eq!(named, sorted_names(&server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"))));
+    assert_eq!(named, sorted_names(&ask(&server, "COMMAND LIST FILTERBY MODULE lock")));
 }
 
 #[test]
 fn every_command_declares_its_key() {
     let server = Server::start();
     let declared = |line: &str, flags: &[&str]| {
-        let keys = server.cmd(&words(&format!("COMMAND GETKEYS {line}")));
+        let keys = ask(&server, &format!("COMMAND GETKEYS {line}"));
         assert_eq!(keys, Value::Array(vec![Value::bulk("k")]), "{line}");
-        let with_flags = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+        let with_flags = ask(&server, &format!("COMMAND GETKEYSANDFLAGS {line}"));
         let [key] = with_flags.items() else { panic!("{line}: {with_flags:?}") };
         assert_eq!(key.items()[0], "k");
         assert_eq!(key.items()[1].items().iter().map(Value::text).collect::<Vec<_>>(), flags, "{line}");
@@ -99,15 +99,15 @@ fn every_command_declares_its_key() {
     ] {
         declared(line, &["RW", "access", "update"]);
     }
-    assert_eq!(server.cmd(&words("COMMAND GETKEYS LOCK.INFO PX")), Value::Array(vec![Value::bulk("PX")]));
-    assert!(matches!(server.cmd(&words("COMMAND GETKEYS LOCK.HELP")), Value::Error(_)));
+    assert_eq!(ask(&server, "COMMAND GETKEYS LOCK.INFO PX"), Value::Array(vec![Value::bulk("PX")]));
+    assert!(matches!(ask(&server, "COMMAND GETKEYS LOCK.HELP"), Value::Error(_)));
 }
 
 #[test]
 fn a_key_that_is_not_the_users_is_refused() {
     let server = Server::start();
-    hold(&server, "k", "bob");
-    hold(&server, "mine:k", "bob");
+    acquire(&server, "k bob");
+    acquire(&server, "mine:k bob");
     let mut conn = user(&server, "~mine:* +@all");
     assert_changes_nothing(&server, || {
         for line in WRITERS.iter().chain(&READERS) {
@@ -126,7 +126,7 @@ fn a_key_that_is_not_the_users_is_refused() {
 #[test]
 fn a_key_that_may_only_be_read_or_only_be_written() {
     let server = Server::start();
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     let mut reads = user(&server, "%R~k +@all");
     assert!(READERS.iter().all(|line| is_allowed_on(&server, &mut reads, line)));
     assert!(!WRITERS.iter().any(|line| is_allowed_on(&server, &mut reads, line)));
@@ -140,7 +140,7 @@ fn a_key_that_may_only_be_read_or_only_be_written() {
 #[test]
 fn commands_can_be_given_by_name() {
     let server = Server::start();
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     for given in for_clients() {
         let name = name_of(given);
         let mut only = user(&server, &format!("~* +{name}"));
@@ -159,10 +159,10 @@ fn commands_can_be_given_by_category() {
     }
     let mut public: Vec<String> = for_clients().map(name_of).collect();
     public.sort_unstable();
-    let listed = sorted_names(&server.cmd(&words("ACL CAT lock")));
+    let listed = sorted_names(&ask(&server, "ACL CAT lock"));
     assert_eq!(listed, public, "the internal commands are not among them");
 
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     let mut all = user(&server, "~* +@lock +ping");
     assert!(for_clients().all(|line| is_allowed_on(&server, &mut all, line)));
     assert!(!is_allowed_on(&server, &mut all, "LOCK._FREE k 7"));
@@ -203,7 +203,7 @@ fn internal_commands(fence: i64) -> [String; 12] {
 #[test]
 fn internal_commands_are_not_for_applications() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let modern = is_modern(&server);
     // Where there are categories, the usual rule for applications keeps them out; elsewhere nobody gets in.
     let mut conn = if modern { user(&server, "~* +@all -@dangerous") } else { server.connect() };
@@ -221,8 +221,8 @@ fn internal_commands_are_not_for_applications() {
             assert!(matches!(conn.cmd(&script), Value::Error(_)), "{line}");
         }
         // This one is not even for those who may use the others: no slot needs it.
-        assert!(server.cmd(&words("LOCK._RECOVERY 1 2 60000 4102444800000")).error().starts_with("NOPERM "));
-        assert!(server.cmd(&words("LOCK._RECOVERY 1 2 -1 60000")).error().starts_with("BADARG "));
+        assert!(ask(&server, "LOCK._RECOVERY 1 2 60000 4102444800000").error().starts_with("NOPERM "));
+        assert!(ask(&server, "LOCK._RECOVERY 1 2 -1 60000").error().starts_with("BADARG "));
         for line in [
             "LOCK._HOLD k alice 7",
             "LOCK._FREE k",
@@ -230,7 +230,7 @@ fn internal_commands_are_not_for_applications() {
             "LOCK._LIMIT k",
             "LOCK._RECOVERY 1 2 3",
         ] {
-            let reply = server.cmd(&words(line));
+            let reply = ask(&server, line);
             assert!(reply == wrong_arity(&name_of(line)).as_str(), "{line}: {reply:?}");
         }
     });
@@ -243,7 +243,7 @@ fn an_administrator_cannot_say_what_cannot_be() {
     if !is_modern(&server) {
         return skip("an_administrator_cannot_say_what_cannot_be", "nobody may use internal commands here");
     }
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let before = digest(&server);
     let bad = "BADARG the effect has a field that cannot be true; nothing was changed";
     let ahead = fence + 25 * 3_600_000_000;
@@ -276,24 +276,24 @@ fn an_administrator_cannot_say_what_cannot_be() {
         (format!("LOCK._STEP k FREE 1 {fence} LATCH 1 0"), bad),
         (format!("LOCK._STEP k FREE 2 {fence}"), bad),
     ] {
-        assert_eq!(server.cmd(&words(&line)), text, "{line}");
+        assert_eq!(ask(&server, &line), text, "{line}");
         assert_eq!(digest(&server), before, "{line}");
     }
     for line in ["LOCK._FREE k 7", "LOCK._RENEW k 7 1 -1 -1 -1", "LOCK._ENTER k 7 id", "LOCK._LEAVE k 7 id"] {
-        assert_eq!(server.cmd(&words(line)), 0, "there is no such hold: {line}");
+        assert_eq!(ask(&server, line), 0, "there is no such hold: {line}");
     }
     // It has no such id, and its last id ends with the hold.
     for id in ["id", ""] {
         assert_eq!(server.cmd(&["LOCK._LEAVE", "k", &fence.to_string(), id]), 0, "{id:?}");
     }
     assert_eq!(digest(&server), before);
-    assert!(hold(&server, "l", "alice") < ahead, "no fence was pushed ahead");
+    assert!(acquire(&server, "l alice") < ahead, "no fence was pushed ahead");
 }
 
 #[test]
 fn an_unknown_client_gets_no_lock() {
     let server = Server::start();
-    assert_eq!(server.cmd(&words("CONFIG SET requirepass secret")), "OK");
+    assert_eq!(ask(&server, "CONFIG SET requirepass secret"), "OK");
     let mut conn = server.connect();
     for line in for_clients().chain(["LOCK._FREE k 7"]) {
         assert!(conn.cmd(&words(line)).error().starts_with("NOAUTH "), "{line}");
@@ -305,7 +305,7 @@ fn an_unknown_client_gets_no_lock() {
 #[test]
 fn a_user_that_is_deleted_does_not_wait_on() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut doomed = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut admin = server.connect();
@@ -322,11 +322,11 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
     let server = Server::start();
     for change in ["-lock.acquire", "resetkeys", "resetkeys %R~k", "nocommands"] {
         // At a release, with somebody behind.
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let conn = user(&server, "~* +@all");
         let mut barred = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0"));
         let mut carol = wait_for_lock(&server, "k", "carol");
-        assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+        assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
         barred.expect_nothing_pending();
         release(&server, "k", "alice");
         assert_granted(&server, &mut carol, "k", "carol");
@@ -334,11 +334,11 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
         release(&server, "k", "carol");
 
         // At the end of a lease, with nobody else.
-        fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
+        acquire(&server, "k alice PX 400");
         let conn = user(&server, "~* +@all");
         let command = words("LOCK.ACQUIRE k * BLOCK 0 WITHINFO");
         let mut barred = queue_up(&server, conn, &command);
-        assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+        assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
         assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{change}");
         wait_until("the grant to be taken back", || server.cmd(&["EXISTS", "k"]) == 0);
     }
@@ -348,7 +348,7 @@ fn a_user_that_may_no_longer_does_not_get_the_lock() {
 #[test]
 fn a_user_that_may_no_longer_is_not_told_who_has_the_lock() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for (rules, change, holder) in [
         ("~* +@all", "resetkeys ~k", Value::bulk("alice")),
         ("~* +@all", "resetkeys", Value::Nil),
@@ -358,7 +358,7 @@ fn a_user_that_may_no_longer_is_not_told_who_has_the_lock() {
             let mut conn = user(&server, rules);
             conn.send(&words(line));
             wait_waiting(&server, "k", 1);
-            assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+            assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
             let told = conn.read();
             assert_eq!(told.field("reason"), &"timeout", "{line}");
             assert_eq!(told.field("holder"), &holder, "{line}, {change}");
@@ -369,7 +369,7 @@ fn a_user_that_may_no_longer_is_not_told_who_has_the_lock() {
 #[test]
 fn a_user_that_may_still_gets_the_lock() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
     // Other rights have gone, and these went and came back.
     for change in ["resetkeys", "~k*", "nocommands", "+lock.acquire"] {
@@ -382,9 +382,9 @@ fn a_user_that_may_still_gets_the_lock() {
 #[test]
 fn a_user_that_is_cut_off_does_not_wait_on() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
-    assert_eq!(server.cmd(&words("CLIENT KILL USER temp")), 1);
+    assert_eq!(ask(&server, "CLIENT KILL USER temp"), 1);
     waiter.expect_closed();
     release(&server, "k", "alice");
     assert_eq!(holder(&server, "k"), None);

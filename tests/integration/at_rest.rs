@@ -4,12 +4,10 @@
 use std::time::Instant;
 
 use crate::load_aside::{fall_behind, is_serving_while_it_loads};
-use crate::steps::{ask, digest, holder, words};
+use crate::steps::{acquire, acquire_by, ask, digest, holder, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{
-    acquire, acquire_on, follow, left, lock_stat, replica_of, wait_no_child, wait_same_data,
-};
+use crate::traffic::{follow, left, lock_stat, replica_of, wait_no_child, wait_same_data};
 
 /// Kinds of events that are heard while the module is in use, and while locks are at rest.
 const IN_USE: i64 = 9;
@@ -26,7 +24,7 @@ fn wait_heard(server: &Server, events: i64) {
 /// A server whose one lock `k` is at rest.
 fn rested() -> Server {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "600000"]);
+    acquire(&server, "k o PX 600000");
     wait_heard(&server, AT_REST);
     server
 }
@@ -34,7 +32,7 @@ fn rested() -> Server {
 /// Holds `k` from a connection of its own, closes it, and waits for the end of the hold.
 fn tie_and_close(server: &Server) {
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "tied", "NOEXPIRE", "TIED", "0"]);
+    acquire_by(&mut conn, "k tied NOEXPIRE TIED 0");
     drop(conn);
     wait_until("the tie to end", || ask(server, "EXISTS k") == 0);
 }
@@ -43,7 +41,7 @@ fn tie_and_close(server: &Server) {
 fn nothing_is_heard_before_the_first_lock_and_little_at_rest() {
     let server = Server::start();
     assert_eq!(heard(&server), 0);
-    acquire_on(&server, &["k", "o", "PX", "600000"]);
+    acquire(&server, "k o PX 600000");
     assert_eq!(heard(&server), IN_USE);
     wait_heard(&server, AT_REST);
     assert!(left(&server, "k", "o") > 0);
@@ -51,7 +49,7 @@ fn nothing_is_heard_before_the_first_lock_and_little_at_rest() {
     assert_eq!(ask(&server, "LOCK.RELEASE k o"), 1);
     wait_heard(&server, 0);
     // While somebody waits everything is heard.
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     wait_heard(&server, AT_REST);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k p QUEUE 4000"), Value::Nil);
     wait_until("the ticket to end", || {
@@ -67,7 +65,7 @@ fn nothing_is_heard_before_the_first_lock_and_little_at_rest() {
 fn a_lease_ends_in_time_though_all_are_at_rest() {
     let server = Server::start();
     let start = Instant::now();
-    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    acquire(&server, "k o PX 8000");
     wait_heard(&server, AT_REST);
     wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
     assert!((8_000..11_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
@@ -82,7 +80,7 @@ fn data_that_are_emptied_at_rest_are_forgotten() {
     let server = rested();
     assert_eq!(ask(&server, "FLUSHALL"), "OK");
     wait_until("the index to be empty", || lock_stat(&server, "lease_index_entries") == 0);
-    acquire_on(&server, &["k", "o", "PX", "600000"]);
+    acquire(&server, "k o PX 600000");
     assert_eq!(ask(&server, "DEL k"), 1);
     wait_heard(&server, AT_REST);
     assert_eq!(ask(&server, "FLUSHALL"), "OK");
@@ -92,7 +90,7 @@ fn data_that_are_emptied_at_rest_are_forgotten() {
 #[test]
 fn databases_that_are_swapped_at_rest_keep_their_leases() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    acquire(&server, "k o PX 8000");
     wait_heard(&server, AT_REST);
     assert_eq!(ask(&server, "SWAPDB 0 1"), "OK");
     let mut other = server.connect().select(1);
@@ -104,7 +102,7 @@ fn databases_that_are_swapped_at_rest_keep_their_leases() {
 #[test]
 fn a_lock_that_is_renamed_at_rest_ends_under_its_new_name() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    acquire(&server, "k o PX 8000");
     wait_heard(&server, AT_REST);
     assert_eq!(ask(&server, "RENAME k l"), "OK");
     assert_eq!(heard(&server), IN_USE);
@@ -131,7 +129,7 @@ fn a_role_that_changes_unheard_is_known_to_the_next_command() {
 #[test]
 fn a_primary_at_rest_finds_out_that_it_is_a_replica_and_again_a_primary() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    acquire(&server, "k o PX 8000");
     wait_heard(&server, AT_REST);
     assert_eq!(ask(&server, "REPLICAOF 127.0.0.1 1"), "OK");
     wait_heard(&server, IN_USE);
@@ -143,7 +141,7 @@ fn a_primary_at_rest_finds_out_that_it_is_a_replica_and_again_a_primary() {
 fn a_reader_that_comes_unheard_misses_nothing() {
     for server in [Server::start(), rested()] {
         let mut stream = ReplicaStream::attach(&server);
-        acquire_on(&server, &["new", "o"]);
+        acquire(&server, "new o");
         assert_eq!(stream.collect(&server).len(), 1);
     }
     for server in [Server::start(), rested()] {
@@ -170,7 +168,7 @@ fn a_replica_that_comes_unheard_has_what_the_first_command_did() {
         assert_eq!(ask(&primary, "CONFIG SET rdb-key-save-delay 100000"), "OK");
         replica_of(&replica, &primary);
         wait_until("the replica to be seen", || primary.info_int("replication", "connected_slaves") == 1);
-        acquire_on(&primary, &["new", "o", "NOEXPIRE"]);
+        acquire(&primary, "new o NOEXPIRE");
         assert_eq!(ask(&primary, "CONFIG SET rdb-key-save-delay 0"), "OK");
         wait_replica_in_sync(&primary, &replica);
         wait_same_data(&primary, &replica);
@@ -181,9 +179,9 @@ fn a_replica_that_comes_unheard_has_what_the_first_command_did() {
 #[test]
 fn the_first_tie_after_a_load_and_after_a_promotion_is_heard_to_end() {
     let mut server = Server::start();
-    acquire_on(&server, &["l", "o", "PX", "600000"]);
+    acquire(&server, "l o PX 600000");
     let mut conn = server.connect();
-    acquire(&mut conn, &["old", "o", "NOEXPIRE", "TIED", "0"]);
+    acquire_by(&mut conn, "old o NOEXPIRE TIED 0");
     server.restart(Stop::Save);
     // Whose connection is not here ends.
     wait_until("the loaded tie to end", || ask(&server, "EXISTS old") == 0);
@@ -209,7 +207,7 @@ fn a_tie_is_heard_to_end_after_no_more_was_heard_of_clients() {
         wait_heard(&server, AT_REST);
     }
     let mut conn: Connection = server.connect();
-    acquire(&mut conn, &["k", "o", "NOEXPIRE", "TIED", "0"]);
+    acquire_by(&mut conn, "k o NOEXPIRE TIED 0");
     assert_eq!(heard(&server), IN_USE + 1);
     assert_eq!(holder(&server, "k").as_deref(), Some("o"));
 }
@@ -226,7 +224,7 @@ fn what_is_loaded_aside_unheard_has_an_index_of_its_own() {
         let primary =
             Server::with(&["repl-diskless-sync yes", "repl-backlog-size 16kb", "rdbcompression no"]);
         if has_lock {
-            acquire_on(&primary, &["old", "o", "PX", "600000"]);
+            acquire(&primary, "old o PX 600000");
         }
         let from_start = format!("replicaof 127.0.0.1 {}", primary.port());
         // It is told whose replica it is when it starts, or becomes one unheard.
@@ -242,9 +240,9 @@ fn what_is_loaded_aside_unheard_has_an_index_of_its_own() {
         fall_behind(&primary, &replica, || {
             let mut conn = primary.connect();
             for n in 0..800 {
-                acquire(&mut conn, &[&format!("lock-{n}"), "o", "PX", "600000", "NOTE", &"n".repeat(250)]);
+                acquire_by(&mut conn, &format!("lock-{n} o PX 600000 NOTE {}", "n".repeat(250)));
             }
-            acquire(&mut conn, &["short", "o", "PX", "6000"]);
+            acquire_by(&mut conn, "short o PX 6000");
         });
         wait_until("the replica to load and to serve", || is_serving_while_it_loads(&replica));
         let old = i64::from(has_lock);

@@ -4,8 +4,8 @@
 use std::net::Shutdown;
 
 use crate::steps::{
-    assert_changes_nothing, assert_holds, digest, fence_of, hold, holder, queue, release, wait_for_lock,
-    words, wrong_arity,
+    acquire, ask, assert_changes_nothing, assert_holds, digest, fence_of, holder, queue, release,
+    wait_for_lock, words, wrong_arity,
 };
 use crate::support::{wait_until, Server, Value};
 
@@ -33,7 +33,7 @@ const TOO_LARGE: [&str; 6] = [
 /// and none leaves a trace.
 fn assert_refused(requests: &[(Vec<&[u8]>, String)]) {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_changes_nothing(&server, || {
         let before = digest(&server);
@@ -132,16 +132,16 @@ fn fences_and_counts_are_strict_numbers() {
 fn the_largest_numbers_are_taken() {
     let server = Server::start();
     let left = |key: &str| server.cmd(&["LOCK.CHECK", key, "alice"]).int();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE a alice PX 604800000 BLOCK 86400000")));
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE b alice EX 604800")));
+    acquire(&server, "a alice PX 604800000 BLOCK 86400000");
+    acquire(&server, "b alice EX 604800");
     for key in ["a", "b"] {
         assert!((604_700_000..=604_800_000).contains(&left(key)), "{}", left(key));
     }
-    assert_eq!(server.cmd(&words("LOCK.CHECK a alice FENCE 9007199254740991")), 0);
+    assert_eq!(ask(&server, "LOCK.CHECK a alice FENCE 9007199254740991"), 0);
     let mut waiter = server.connect();
     waiter.send(&words("LOCK.ACQUIRE a bob BLOCK 86400000"));
     wait_until("the wait to begin", || queue(&server, "a") == ["bob"]);
-    assert_eq!(server.cmd(&words("LOCK.WAITERS a COUNT 10000")).items().len(), 1);
+    assert_eq!(ask(&server, "LOCK.WAITERS a COUNT 10000").items().len(), 1);
     release(&server, "a", "alice");
     fence_of(&waiter.read());
 }
@@ -335,13 +335,13 @@ fn requests_in_pieces_and_by_hand() {
 #[test]
 fn when_memory_is_short_a_lock_can_only_be_given_back() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.cmd(&words("CONFIG SET maxmemory 1")), "OK");
-    let refused = server.cmd(&words("LOCK.ACQUIRE free alice"));
+    assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
+    let refused = ask(&server, "LOCK.ACQUIRE free alice");
     assert!(refused.error().starts_with("OOM "), "{refused:?}");
-    assert_eq!(server.cmd(&words("LOCK.RENEW k alice PX 50000")), 50_000);
-    assert!(server.cmd(&words("LOCK.CHECK k alice")).int() > 0);
+    assert_eq!(ask(&server, "LOCK.RENEW k alice PX 50000"), 50_000);
+    assert!(ask(&server, "LOCK.CHECK k alice").int() > 0);
     release(&server, "k", "alice");
     // Who has queued already is served.
     let fence = fence_of(&waiter.read());

@@ -1,12 +1,12 @@
-//! Waiting for a lock: the order, the hand-off, the end of a wait, the room in the queue. What disturbs a wait has files of
-//! its own: other commands on the key (`vanished`), the clients themselves (`clients`), commands behind and before it
+//! Waiting for a lock: crowds, and what time does. One wait at a time is `tests/cases/blocking.md`. What disturbs a wait has files
+//! of its own: other commands on the key (`vanished`), the clients themselves (`clients`), commands behind and before it
 //! (`pipelines`), too few connections (`connections`).
 
 use std::time::{Duration, Instant};
 
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, assert_left, assert_punctual, fence_of, hold,
-    holder, queue, queue_up, release, wait_for_lock, waiting, words,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_left, assert_punctual, fence_of, in_line,
+    queue, queue_up, release, wait_for_lock, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{Connection, Server, Value};
@@ -19,31 +19,15 @@ mod vanished;
 /// Lets a wait for some other lock run its course: so much time passes on the server's own clock for waits.
 fn wait_out(server: &Server, ms: u64) {
     let mut conn = server.connect();
-    hold(server, "elsewhere", "nobody");
+    acquire(server, "elsewhere nobody");
     assert_eq!(conn.cmd(&["LOCK.ACQUIRE", "elsewhere", "me", "BLOCK", &ms.to_string()]), Value::Nil);
     release(server, "elsewhere", "nobody");
 }
 
 #[test]
-fn a_free_lock_is_granted_at_once() {
-    let server = Server::start();
-    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice BLOCK 0")));
-    assert_holds(&server, "k", "alice", fence);
-    assert_eq!(server.info_int("clients", "blocked_clients"), 0);
-}
-
-#[test]
-fn a_holder_that_asks_again_does_not_wait_for_itself() {
-    let server = Server::start();
-    let fence = hold(&server, "k", "alice");
-    let _waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.connect().cmd(&words("LOCK.ACQUIRE k alice BLOCK 0")), fence);
-}
-
-#[test]
 fn first_come_first_served_one_at_a_time() {
     let server = Server::start();
-    let mut last = hold(&server, "k", "alice");
+    let mut last = acquire(&server, "k alice");
     let names = ["bob", "carol", "dave"];
     let mut waiters = names.map(|name| wait_for_lock(&server, "k", name));
     assert_eq!(queue(&server, "k"), names);
@@ -64,7 +48,7 @@ fn one_wakes_and_all_others_sleep_on() {
     let server = Server::start();
     const N: usize = 500;
     let names: Vec<String> = (0..N).map(|n| format!("owner-{n}")).collect();
-    let mut fences = vec![hold(&server, "k", "first")];
+    let mut fences = vec![acquire(&server, "k first")];
     // They arrive through one looking glass in turn: their order is the order of their arrival.
     let mut waiters: Vec<Connection> = names.iter().map(|name| wait_for_lock(&server, "k", name)).collect();
     release(&server, "k", "first");
@@ -84,17 +68,17 @@ fn one_wakes_and_all_others_sleep_on() {
 fn the_end_of_a_lease_hands_over_too() {
     let server = Server::start();
     let start = Instant::now();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
+    acquire(&server, "k alice PX 400");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_granted(&server, &mut waiter, "k", "bob");
     assert!(start.elapsed() >= Duration::from_millis(400));
-    assert_eq!(server.cmd(&words("LOCK.RELEASE k alice")), 0);
+    assert_eq!(ask(&server, "LOCK.RELEASE k alice"), 0);
 }
 
 #[test]
 fn the_lease_begins_with_the_grant() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let command = words("LOCK.ACQUIRE k bob PX 50000 BLOCK 0 NOTE later WITHINFO");
     let mut waiter = queue_up(&server, server.connect(), &command);
     wait_out(&server, 300);
@@ -105,34 +89,9 @@ fn the_lease_begins_with_the_grant() {
 }
 
 #[test]
-fn a_made_up_owner_comes_with_the_grant() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = wait_for_lock(&server, "k", "*");
-    let name = queue(&server, "k").remove(0);
-    release(&server, "k", "alice");
-    let reply = waiter.read();
-    let [owner, fence] = reply.items() else { panic!("not owner and fence: {reply:?}") };
-    assert_eq!(owner.text(), name);
-    assert_holds(&server, "k", &name, fence.int());
-}
-
-#[test]
-fn a_wait_that_is_over_is_nil() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = server.connect();
-    waiter.send(&words("LOCK.ACQUIRE k bob BLOCK 20"));
-    waiter.expect_bytes(b"$-1\r\n");
-    assert_eq!(waiting(&server, "k"), 0);
-    release(&server, "k", "alice");
-    assert_eq!(holder(&server, "k"), None, "nobody waits any more");
-}
-
-#[test]
 fn waits_end_on_time() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_punctual(&server, || {
         let mut waits: Vec<_> = (0..120)
             .map(|n| {
@@ -154,9 +113,9 @@ fn waits_end_on_time() {
 #[test]
 fn the_end_of_one_wait_is_nothing_to_the_others() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut first = wait_for_lock(&server, "k", "bob");
-    let mut second = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 400"));
+    let mut second = in_line(&server, "LOCK.ACQUIRE k carol BLOCK 400");
     let mut third = wait_for_lock(&server, "k", "dave");
     assert_eq!(second.read(), Value::Nil);
     assert_eq!(queue(&server, "k"), ["bob", "dave"]);
@@ -169,8 +128,8 @@ fn the_end_of_one_wait_is_nothing_to_the_others() {
 #[test]
 fn the_same_owner_elsewhere_takes_the_place_over() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut older = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 400"));
+    acquire(&server, "k alice");
+    let mut older = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 400");
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut newer = server.connect();
     newer.send(&words("LOCK.ACQUIRE k bob PX 50000 BLOCK 0"));
@@ -181,7 +140,7 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
     assert_eq!(queue(&server, "k"), ["bob", "carol"]);
     release(&server, "k", "alice");
     assert_granted(&server, &mut newer, "k", "bob");
-    assert_left(&server.cmd(&words("LOCK.CHECK k bob")), 50_000);
+    assert_left(&ask(&server, "LOCK.CHECK k bob"), 50_000);
     carol.expect_nothing_pending();
     assert_eq!(older.cmd(&["PING"]), "PONG", "the older one was told once");
     // The one that has gone has no say over the one that came.
@@ -194,11 +153,11 @@ fn the_same_owner_elsewhere_takes_the_place_over() {
 fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
     let server = Server::start();
     // Otherwise the second is refused at once.
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection no")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "bob");
-    let mut alice = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE l alice BLOCK 400"));
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 60000"));
+    assert_eq!(ask(&server, "CONFIG SET lock.deadlock-detection no"), "OK");
+    acquire(&server, "k alice");
+    acquire(&server, "l bob");
+    let mut alice = in_line(&server, "LOCK.ACQUIRE l alice BLOCK 400");
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 60000");
     assert_eq!(alice.read(), Value::Nil);
     // Alice gives up what she has, and with it the knot is undone.
     assert_eq!(alice.cmd(&words("LOCK.RELEASE k alice")), 1);
@@ -206,67 +165,16 @@ fn two_who_wait_for_each_other_wait_no_longer_than_they_said() {
 }
 
 #[test]
-fn a_try_by_a_waiting_owner_leaves_its_wait_alone() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = wait_for_lock(&server, "k", "bob");
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k bob")), Value::Nil);
-    assert_eq!(queue(&server, "k"), ["bob"]);
-    release(&server, "k", "alice");
-    assert_granted(&server, &mut waiter, "k", "bob");
-}
-
-#[test]
-fn a_waiter_cannot_release_or_renew() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let _waiter = wait_for_lock(&server, "k", "bob");
-    assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.RELEASE k bob")), 0);
-        assert_eq!(server.cmd(&words("LOCK.RENEW k bob PX 5")), 0);
-    });
-    assert_eq!(queue(&server, "k"), ["bob"]);
-}
-
-#[test]
-fn the_queue_of_the_server_has_an_end() {
-    let server = Server::with(&["lock.max-waiters 9"]);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 2")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
-    let mut bob = wait_for_lock(&server, "k", "bob");
-    let mut carol = wait_for_lock(&server, "l", "carol");
-    let full = "QUEUEFULL 2 clients wait in this server; raise lock.max-waiters or try later";
-    assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave BLOCK 0")), full);
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave")), Value::Nil, "a try needs no room");
-    });
-    assert_eq!(server.info_int("lock_state", "lock_waiting"), 2);
-    // Whoever takes over a place needs no other.
-    let mut again = server.connect();
-    again.send(&words("LOCK.ACQUIRE k bob BLOCK 0"));
-    assert_eq!(bob.read(), Value::Nil);
-    release(&server, "l", "alice");
-    assert_granted(&server, &mut carol, "l", "carol");
-    let _dave = wait_for_lock(&server, "k", "dave");
-    // A smaller number sends nobody away.
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 0")), "OK");
-    assert_eq!(queue(&server, "k"), ["bob", "dave"]);
-    let full = "QUEUEFULL 0 clients wait in this server; raise lock.max-waiters or try later";
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k eve BLOCK 0")), full);
-}
-
-#[test]
 fn the_queue_of_a_lock_has_an_end() {
     let server = Server::start();
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters-per-key 2")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters-per-key 2"), "OK");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     let bob = wait_for_lock(&server, "k", "bob");
     let _carol = wait_for_lock(&server, "k", "carol");
     let full = "QUEUEFULL 2 clients wait for this key; raise lock.max-waiters-per-key or try later";
     assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k dave BLOCK 0")), full);
+        assert_eq!(ask(&server, "LOCK.ACQUIRE k dave BLOCK 0"), full);
     });
     let _elsewhere = wait_for_lock(&server, "l", "dave");
     drop(bob);

@@ -2,7 +2,9 @@
 //! looked at later, in which order, and what is refused because a value would get too large. How long commands take is
 //! measured by `make bench ARGS=worst`.
 
-use crate::steps::{ask, assert_changes_nothing, fence_of, observing, transaction, watch_from, words};
+use crate::steps::{
+    acquire, ask, assert_changes_nothing, granted, observing, transaction, watch_from, words,
+};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
@@ -55,7 +57,7 @@ fn wait_for_tickets(server: &Server, left: i64) {
 #[test]
 fn a_higher_limit_lets_many_in_over_turns_in_their_order() {
     let server = start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k0 first LIMIT 1 NOEXPIRE"));
+    acquire(&server, "k0 first LIMIT 1 NOEXPIRE");
     all(&server, (0..700).map(|n| format!("LOCK.ACQUIRE k0 o{n:03} LIMIT 1 QUEUE 600000")));
     // Each of those who come in has the new limit already, and so half of the work is to give it to them.
     let at_once = holders_right_after(&server, "LOCK.SETLIMIT k0 1000", 1) - 1;
@@ -72,7 +74,7 @@ fn a_higher_limit_lets_many_in_over_turns_in_their_order() {
 #[test]
 fn a_lower_limit_sends_many_away_over_turns() {
     let server = start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k0 first LIMIT 5 PERMITS 5 NOEXPIRE"));
+    acquire(&server, "k0 first LIMIT 5 PERMITS 5 NOEXPIRE");
     all(
         &server,
         (0..700).map(|n| format!("LOCK.ACQUIRE k0 o{n} LIMIT 5 PERMITS {} QUEUE 600000", 1 + n % 2 * 4)),
@@ -86,7 +88,7 @@ fn a_lower_limit_sends_many_away_over_turns() {
 #[test]
 fn many_locks_together_let_in_no_more_than_one_does() {
     let server = start();
-    fence_of(&ask(&server, &format!("LOCK.MACQUIRE writer 64 {} NOEXPIRE", keys(64))));
+    granted(&server, &format!("LOCK.MACQUIRE writer 64 {} NOEXPIRE", keys(64)));
     all(&server, (0..1_280).map(|n| format!("LOCK.ACQUIRE k{} r{n} SHARED QUEUE 600000", n % 64)));
     let at_once = holders_right_after(&server, &format!("LOCK.MRELEASE writer 64 {}", keys(64)), 64);
     assert!((1..=AT_ONCE).contains(&at_once), "{at_once} were let in by one command");
@@ -98,7 +100,7 @@ fn many_locks_together_let_in_no_more_than_one_does() {
 #[test]
 fn those_who_wait_for_many_locks_are_let_in_over_turns_in_their_order() {
     let server = start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k0 writer NOEXPIRE"));
+    acquire(&server, "k0 writer NOEXPIRE");
     all(&server, (0..40).map(|n| format!("LOCK.MACQUIRE g{n:02} 64 {} SHARED QUEUE 600000", keys(64))));
     let at_once = holders_right_after(&server, "LOCK.RELEASE k0 writer", 64);
     // The last of them may be begun with little left.
@@ -116,7 +118,7 @@ fn those_who_wait_for_many_locks_are_let_in_over_turns_in_their_order() {
 #[test]
 fn who_leaves_many_queues_lets_those_behind_in_over_turns() {
     let server = start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k0 reader SHARED NOEXPIRE"));
+    acquire(&server, "k0 reader SHARED NOEXPIRE");
     assert_eq!(ask(&server, &format!("LOCK.MACQUIRE g 64 {} QUEUE 600000", keys(64))), Value::Nil);
     all(&server, (0..1_280).map(|n| format!("LOCK.ACQUIRE k{} r{n} SHARED QUEUE 600000", n % 64)));
     let at_once = holders_right_after(&server, "LOCK.CANCEL k0 g", 64) - 1;
@@ -139,7 +141,7 @@ fn very_many_leases_that_end_together_are_not_one_commands_work() {
         assert_eq!(conn.read(), TRY_AGAIN, "{command}");
         wait_until("the leases to be ended", || lock_stat(&server, "held") == 0);
     }
-    fence_of(&ask(&server, &format!("LOCK.MACQUIRE w 20 {}", keys(20))));
+    granted(&server, &format!("LOCK.MACQUIRE w 20 {}", keys(20)));
     assert_eq!(lock_stat(&server, "expired"), 6_000);
 }
 
@@ -173,11 +175,11 @@ fn a_lock_has_no_more_ids_than_one_command_can_carry() {
         assert_eq!(ask(&server, "LOCK.ACQUIRE k o39 SHARED REENTRANT one-more"), TEXT);
         assert_eq!(ask(&server, "LOCK.ACQUIRE k o39 SHARED REENTRANT one-more BLOCK 0"), TEXT);
     });
-    fence_of(&ask(&server, "LOCK.ACQUIRE k o39 SHARED REENTRANT id-9999"));
+    acquire(&server, "k o39 SHARED REENTRANT id-9999");
     assert_eq!(ask(&server, "LOCK.RELEASE k o0 REENTRANT id-1"), 1);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k o39 SHARED REENTRANT one-more"));
+    acquire(&server, "k o39 SHARED REENTRANT one-more");
     // A further owner is one more hold, and their number has a bound of its own.
-    fence_of(&ask(&server, "LOCK.ACQUIRE k other SHARED REENTRANT x"));
+    acquire(&server, "k other SHARED REENTRANT x");
 }
 
 #[test]

@@ -9,9 +9,10 @@ mod shown;
 use std::time::{Duration, Instant};
 
 use crate::group::line_up;
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::steps::{
-    ask, assert_granted, assert_left, fence_of, holder, queue_up, release, wait_for_lock, words,
+    acquire, ask, assert_granted, assert_left, fence_of, granted, holder, in_line, release, wait_for_lock,
+    words,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{left, lock_stat};
@@ -26,7 +27,7 @@ fn assert_lost(server: &Server, owner: &str, reason: &str) {
 fn maxhold_ends_what_is_renewed() {
     let server = Server::start();
     let start = Instant::now();
-    take(&server, "LOCK.ACQUIRE k alice PX 20000 MAXHOLD 500");
+    acquire(&server, "k alice PX 20000 MAXHOLD 500");
     let mut next = wait_for_lock(&server, "k", "bob");
     wait_until("the end, renewed as it is", || {
         let left_ms = ask(&server, "LOCK.RENEW k alice PX 20000").int();
@@ -42,7 +43,7 @@ fn maxhold_ends_what_is_renewed() {
 #[test]
 fn maxhold_ends_what_has_no_lease() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 300");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 300");
     for line in ["LOCK.RENEW k alice NOEXPIRE", "LOCK.ACQUIRE k alice NOEXPIRE", "LOCK.RENEW k alice"] {
         ask(&server, line);
         assert!((1..=300).contains(&left(&server, "k", "alice")), "{line}");
@@ -56,11 +57,11 @@ fn maxhold_ends_what_has_no_lease() {
 #[test]
 fn a_lease_that_is_over_sooner_is_over() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice PX 30 MAXHOLD 600000");
+    acquire(&server, "k alice PX 30 MAXHOLD 600000");
     wait_until("the end", || holder(&server, "k").is_none());
     assert_lost(&server, "alice", "expired");
     // Of a lease that is cut short it is still the lease.
-    take(&server, "LOCK.ACQUIRE k alice MAXHOLD 600000");
+    acquire(&server, "k alice MAXHOLD 600000");
     assert_eq!(ask(&server, "LOCK.RENEW k alice PX 20"), 20);
     wait_until("the end", || holder(&server, "k").is_none());
     assert_lost(&server, "alice", "expired");
@@ -69,7 +70,7 @@ fn a_lease_that_is_over_sooner_is_over() {
 #[test]
 fn bounds_count_from_the_grant() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice PX 700");
+    acquire(&server, "k alice PX 700");
     let wait = "LOCK.ACQUIRE k bob NOEXPIRE MAXHOLD 50000 MINHOLD 40000 BLOCK 0";
     let mut bob = line_up(&server, server.connect(), wait);
     assert_granted(&server, &mut bob, "k", "bob");
@@ -81,7 +82,7 @@ fn bounds_count_from_the_grant() {
 #[test]
 fn the_same_owner_again_changes_no_bounds() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice PX 20000 MAXHOLD 400000 MINHOLD 300000");
+    acquire(&server, "k alice PX 20000 MAXHOLD 400000 MINHOLD 300000");
     for line in [
         "LOCK.ACQUIRE k alice PX 30000",
         "LOCK.ACQUIRE k alice PX 30000 MAXHOLD 5 MINHOLD 5",
@@ -94,8 +95,8 @@ fn the_same_owner_again_changes_no_bounds() {
         assert_left(&shown(&server, "min-left-ms"), 300_000);
     }
     // Nor does it bound what was not.
-    take(&server, "LOCK.ACQUIRE l alice PX 20000");
-    take(&server, "LOCK.ACQUIRE l alice PX 20000 MAXHOLD 5");
+    acquire(&server, "l alice PX 20000");
+    acquire(&server, "l alice PX 20000 MAXHOLD 5");
     let info = ask(&server, "LOCK.INFO l");
     assert_eq!(info.field("holds").items()[0].field("max-left-ms"), &-1);
 }
@@ -103,15 +104,15 @@ fn the_same_owner_again_changes_no_bounds() {
 #[test]
 fn each_hold_has_its_own_bounds() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE MAXHOLD 100");
-    take(&server, "LOCK.ACQUIRE k ben SHARED NOEXPIRE MAXHOLD 500000");
-    take(&server, "LOCK.ACQUIRE k cleo SHARED NOEXPIRE");
+    acquire(&server, "k ann SHARED NOEXPIRE MAXHOLD 100");
+    acquire(&server, "k ben SHARED NOEXPIRE MAXHOLD 500000");
+    acquire(&server, "k cleo SHARED NOEXPIRE");
     wait_until("the first to end", || left(&server, "k", "ann") == 0);
     assert_left(&Value::Int(left(&server, "k", "ben")), 500_000);
     assert_eq!(left(&server, "k", "cleo"), -1);
     // And of a semaphore: permits that rest are missing for as long as they rest.
-    take(&server, "LOCK.ACQUIRE s ann LIMIT 3 PERMITS 2 MINHOLD 500");
-    take(&server, "LOCK.ACQUIRE s ben LIMIT 3");
+    acquire(&server, "s ann LIMIT 3 PERMITS 2 MINHOLD 500");
+    acquire(&server, "s ben LIMIT 3");
     release(&server, "s", "ann");
     let mut next = line_up(&server, server.connect(), "LOCK.ACQUIRE s cleo LIMIT 3 BLOCK 0");
     release(&server, "s", "ben");
@@ -148,9 +149,9 @@ fn several_locks_are_bounded_alike() {
 #[test]
 fn a_conversion_keeps_the_bounds() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice SHARED NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
+    acquire(&server, "k alice SHARED NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
     for mode in ["EXCLUSIVE", "SHARED", "EXCLUSIVE"] {
-        take(&server, &format!("LOCK.CONVERT k alice {mode}"));
+        granted(&server, &format!("LOCK.CONVERT k alice {mode}"));
         assert_left(&shown(&server, "max-left-ms"), 300_000);
         assert_left(&shown(&server, "min-left-ms"), 200_000);
     }
@@ -165,15 +166,15 @@ fn a_conversion_keeps_the_bounds() {
 #[test]
 fn a_transfer_hands_the_bounds_on() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
-    take(&server, "LOCK.TRANSFER k alice bob");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
+    granted(&server, "LOCK.TRANSFER k alice bob");
     assert_left(&shown(&server, "max-left-ms"), 300_000);
     assert_left(&shown(&server, "min-left-ms"), 200_000);
     assert!(ask(&server, "LOCK.RENEW k bob NOEXPIRE").int() > 0, "the cap is his as well");
     // Somebody who waited with bounds of its own has the narrower of both.
     let carol = "LOCK.ACQUIRE k carol NOEXPIRE MAXHOLD 100000 MINHOLD 50000 BLOCK 0";
     let mut carol = line_up(&server, server.connect(), carol);
-    take(&server, "LOCK.TRANSFER k bob carol");
+    granted(&server, "LOCK.TRANSFER k bob carol");
     fence_of(&carol.read());
     assert_left(&shown(&server, "max-left-ms"), 100_000);
     assert_left(&shown(&server, "min-left-ms"), 200_000);
@@ -186,10 +187,10 @@ fn who_waits_with_bounds_and_is_handed_a_hold_with_others_has_the_stricter_of_bo
     let server = Server::start();
     for (given, asked) in [((300_000, 200_000), (500_000, 400_000)), ((500_000, 400_000), (300_000, 200_000))]
     {
-        take(&server, &format!("LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD {} MINHOLD {}", given.0, given.1));
+        acquire(&server, &format!("k alice NOEXPIRE MAXHOLD {} MINHOLD {}", given.0, given.1));
         let line = format!("LOCK.ACQUIRE k bob NOEXPIRE MAXHOLD {} MINHOLD {} BLOCK 0", asked.0, asked.1);
-        let mut bob = queue_up(&server, server.connect(), &words(&line));
-        fence_of(&ask(&server, "LOCK.TRANSFER k alice bob NOEXPIRE"));
+        let mut bob = in_line(&server, &line);
+        granted(&server, "LOCK.TRANSFER k alice bob NOEXPIRE");
         fence_of(&bob.read());
         assert_left(&shown(&server, "max-left-ms"), 300_000);
         assert_left(&shown(&server, "min-left-ms"), 400_000);
@@ -200,10 +201,10 @@ fn who_waits_with_bounds_and_is_handed_a_hold_with_others_has_the_stricter_of_bo
 #[test]
 fn a_theft_has_its_own() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
-    take(&server, "LOCK.STEAL k bob NOEXPIRE");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 300000 MINHOLD 200000");
+    granted(&server, "LOCK.STEAL k bob NOEXPIRE");
     assert_eq!((shown(&server, "max-left-ms").int(), shown(&server, "min-left-ms").int()), (-1, 0));
-    take(&server, "LOCK.STEAL k eve NOEXPIRE MAXHOLD 500000 MINHOLD 400000");
+    granted(&server, "LOCK.STEAL k eve NOEXPIRE MAXHOLD 500000 MINHOLD 400000");
     assert_left(&shown(&server, "max-left-ms"), 500_000);
     assert_left(&shown(&server, "min-left-ms"), 400_000);
 }

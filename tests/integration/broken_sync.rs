@@ -7,10 +7,11 @@ use std::sync::mpsc::{channel, Sender};
 use std::time::Duration;
 
 use crate::backlog::{psync, read_snapshot};
+use crate::steps::{acquire, acquire_by};
 use crate::support::resp::{decode, Value};
 use crate::support::wait::{let_pass, wait_replica_in_sync, DEADLINE};
 use crate::support::{wait_until, Server};
-use crate::traffic::{acquire, acquire_on, follow, lock_stat, replica_of, wait_same_data};
+use crate::traffic::{follow, lock_stat, replica_of, wait_same_data};
 
 /// A snapshot as a primary sends it.
 pub(crate) fn snapshot_of(server: &Server) -> Vec<u8> {
@@ -61,8 +62,8 @@ pub(crate) fn play_primary(history: String, snapshots: Vec<Vec<u8>>, sent: Sende
 #[test]
 fn a_stream_that_ends_at_any_byte_leaves_the_replica_alive_and_empty() {
     let source = Server::with(&["rdbcompression no"]);
-    acquire_on(&source, &["k", "owner", "PX", "600000", "NOTE", "note"]);
-    acquire_on(&source, &["l", "owner", "NOEXPIRE"]);
+    acquire(&source, "k owner PX 600000 NOTE note");
+    acquire(&source, "l owner NOEXPIRE");
     let whole = snapshot_of(&source);
     // What comes before the locks is the server's own; from there on, at every byte.
     let start = whole.windows(9).position(|bytes| bytes == b"repl-offs").expect("the snapshot's head");
@@ -98,7 +99,7 @@ fn links_that_are_cut_while_thousands_of_locks_are_sent_do_no_harm() {
     let mut conn = primary.connect();
     let note = "n".repeat(250);
     for n in 0..2000 {
-        acquire(&mut conn, &[&format!("lock-{n}"), "o", "PX", "600000", "NOTE", &note]);
+        acquire_by(&mut conn, &format!("lock-{n} o PX 600000 NOTE {note}"));
     }
     replica_of(&replica, &primary);
     for cut in 1..=4 {

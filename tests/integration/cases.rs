@@ -25,17 +25,44 @@ fn play(name: &str) {
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
-#[test]
-fn replication() {
-    play("replication.md");
+/// A test of its own for each file.
+macro_rules! cases {
+    ($($name:ident),*) => {
+        const NAMES: &[&str] = &[$(concat!(stringify!($name), ".md")),*];
+        $(
+            #[test]
+            fn $name() {
+                play(concat!(stringify!($name), ".md"));
+            }
+        )*
+    };
 }
+
+cases!(
+    acquire,
+    blocking,
+    check,
+    convert,
+    events,
+    group,
+    latch,
+    modes,
+    operate,
+    queue,
+    reentrant,
+    release,
+    renew,
+    replication,
+    set_limit,
+    transactions
+);
 
 #[test]
 fn each_file_is_played() {
     let files = std::fs::read_dir(path_of("")).unwrap().map(|file| file.unwrap().file_name());
     let mut files: Vec<_> = files.filter(|file| *file != "README.md").collect();
     files.sort();
-    assert_eq!(files, ["replication.md"]);
+    assert_eq!(files, NAMES);
 }
 
 #[test]

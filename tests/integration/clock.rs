@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::clock_shim::{WallClock, DAY, HOUR};
-use crate::steps::{digest, unix_us};
+use crate::steps::{acquire, acquire_by, digest, in_line, unix_us};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
-use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, wait_quiet, wait_same_data, waiter};
+use crate::traffic::{follow, left, lock_stat, wait_quiet, wait_same_data};
 
 mod moves;
 mod swings;
@@ -36,14 +36,14 @@ fn assert_stepped(server: &Server, by: i64) {
 fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
     let Some(clock) = WallClock::new("leases and waits while the clock steps") else { return };
     let server = clock.setup().start();
-    acquire_on(&server, &["for-ever", "o", "NOEXPIRE"]);
-    acquire_on(&server, &["long", "o", "PX", "60000"]);
-    let short = acquire_on(&server, &["short", "o"]);
-    let mut patient = waiter(&server, &["short", "patient", "BLOCK", "0", "PX", "400"]);
-    let mut last = waiter(&server, &["short", "last", "BLOCK", "86400000"]);
-    let mut slow = waiter(&server, &["long", "slow", "BLOCK", "0"]);
+    acquire(&server, "for-ever o NOEXPIRE");
+    acquire(&server, "long o PX 60000");
+    let short = acquire(&server, "short o");
+    let mut patient = in_line(&server, "LOCK.ACQUIRE short patient BLOCK 0 PX 400");
+    let mut last = in_line(&server, "LOCK.ACQUIRE short last BLOCK 86400000");
+    let mut slow = in_line(&server, "LOCK.ACQUIRE long slow BLOCK 0");
     let asked = Instant::now();
-    let mut hasty = waiter(&server, &["for-ever", "hasty", "BLOCK", "600"]);
+    let mut hasty = in_line(&server, "LOCK.ACQUIRE for-ever hasty BLOCK 600");
     let start = Instant::now();
     assert_eq!(server.cmd(&["LOCK.RENEW", "short", "o", "PX", "1000"]), 1000);
 
@@ -61,10 +61,10 @@ fn leases_and_waits_end_on_time_though_the_clock_steps(by: i64) {
 
     // A lease and a wait that begin after the step.
     let start = Instant::now();
-    acquire_on(&server, &["new", "o", "PX", "600"]);
-    let mut next = waiter(&server, &["new", "next", "BLOCK", "0"]);
+    acquire(&server, "new o PX 600");
+    let mut next = in_line(&server, "LOCK.ACQUIRE new next BLOCK 0");
     let asked = Instant::now();
-    let mut timed = waiter(&server, &["for-ever", "timed", "BLOCK", "500"]);
+    let mut timed = in_line(&server, "LOCK.ACQUIRE for-ever timed BLOCK 500");
     assert_eq!(read_at(&mut timed, asked, 500), Value::Nil);
     assert!(read_at(&mut next, start, 600).int() > fence);
     assert!((50_000..=60_000).contains(&left(&server, "long", "o")));
@@ -83,7 +83,7 @@ fn the_clock_of_the_module_is_stepped_with_the_servers() {
         clock.set(by);
         assert_stepped(&server, by);
         wait_until("the step to be seen by the module", || {
-            let fence = acquire_on(&server, &["k", "o"]);
+            let fence = acquire(&server, "k o");
             assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
             (fence / 1_000_000 - unix_us() / 1_000_000 - by).abs() <= 2
         });
@@ -115,8 +115,8 @@ fn a_clock_that_swings_moves_no_lease() {
     let Some(clock) = WallClock::new("a swinging clock") else { return };
     let server = clock.setup().start();
     let start = Instant::now();
-    acquire_on(&server, &["k", "o", "PX", "1500"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire(&server, "k o PX 1500");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     while start.elapsed() < Duration::from_millis(1400) {
         let swing = if (start.elapsed().as_millis() / 50).is_multiple_of(2) { 5 } else { -5 };
         clock.set(swing);
@@ -130,7 +130,7 @@ fn a_lease_at_rest_ends_on_time_though_the_clock_is_set_back() {
     let Some(clock) = WallClock::new("a lease at rest while the clock is set back") else { return };
     let server = clock.setup().start();
     let start = Instant::now();
-    acquire_on(&server, &["k", "o", "PX", "8000"]);
+    acquire(&server, "k o PX 8000");
     wait_until("the lock to be at rest", || lock_stat(&server, "server_events") == 3);
     clock.set(-HOUR);
     wait_until("the lease to end", || server.cmd(&["EXISTS", "k"]) == 0);
@@ -146,7 +146,7 @@ fn fences_grow_while_the_clock_steps() {
     for by in [0, HOUR, 0, -HOUR, DAY, -DAY, 0] {
         clock.set(by);
         for _ in 0..3 {
-            let fence = acquire_on(&server, &["k", "o"]);
+            let fence = acquire(&server, "k o");
             assert!(fence > last, "{fence} after {last} with the clock {by} s off");
             assert!(fence < 1 << 53);
             last = fence;
@@ -165,8 +165,8 @@ fn what_was_saved_while_the_clock_was_ahead_can_be_loaded_when_it_is_right() {
     ] {
         clock.set(DAY);
         let mut server = clock.setup().conf(conf).start();
-        let fence = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
-        acquire_on(&server, &["l", "o", "PX", "600000"]);
+        let fence = acquire(&server, "k o NOEXPIRE");
+        acquire(&server, "l o PX 600000");
         clock.set(0);
         let before = digest(&server);
         server.restart(Stop::Save);
@@ -174,10 +174,10 @@ fn what_was_saved_while_the_clock_was_ahead_can_be_loaded_when_it_is_right() {
         assert_eq!(left(&server, "k", "o"), -1, "{conf:?}");
         // The wall deadline lies a day ahead, but nobody gets more than the lease.
         assert!((1..=600_000).contains(&left(&server, "l", "o")), "{conf:?}");
-        assert!(acquire_on(&server, &["m", "o"]) > fence, "{conf:?}");
+        assert!(acquire(&server, "m o") > fence, "{conf:?}");
         server.cmd(&["DEL", "k", "l", "m"]);
         server.restart(Stop::Save);
-        assert!(acquire_on(&server, &["k", "o"]) > fence, "{conf:?}: the newest fence was forgotten");
+        assert!(acquire(&server, "k o") > fence, "{conf:?}: the newest fence was forgotten");
     }
 }
 
@@ -186,7 +186,7 @@ fn a_reload_in_place_works_after_the_clock_was_set_right() {
     let Some(clock) = WallClock::new("a reload after the clock was set right") else { return };
     clock.set(DAY);
     let server = clock.setup().conf(&["appendonly yes"]).start();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     clock.set(0);
     let before = digest(&server);
     for reload in ["RELOAD", "LOADAOF"] {
@@ -204,7 +204,7 @@ fn a_file_is_read_by_the_wall_clock_and_never_gives_more_than_the_lease() {
             clock.set(0);
             let mut server = clock.setup().conf(conf).start();
             let lease_ms = 45 * 60 * 1000;
-            acquire_on(&server, &["k", "o", "PX", &lease_ms.to_string()]);
+            acquire(&server, &format!("k o PX {lease_ms}"));
             server.stop(Stop::Save);
             clock.set(by);
             server.start_again();
@@ -223,9 +223,9 @@ fn a_replica_with_another_clock_agrees(by: i64) {
     for early in [true, false] {
         let (primary, replica) = (Server::start(), theirs.setup().conf(&["appendonly yes"]).start());
         let take = || {
-            acquire_on(&primary, &["k", "o", "PX", "60000"]);
-            acquire_on(&primary, &["l", "o", "NOEXPIRE", "NOTE", "n"]);
-            acquire_on(&primary, &["m", "o", "PX", "100"])
+            acquire(&primary, "k o PX 60000");
+            acquire(&primary, "l o NOEXPIRE NOTE n");
+            acquire(&primary, "m o PX 100")
         };
         // The locks come in the snapshot, or one by one.
         if early {
@@ -243,10 +243,10 @@ fn a_replica_with_another_clock_agrees(by: i64) {
         assert_eq!(left(&replica, "l", "o"), -1);
         wait_until("the short lease to be over", || replica.cmd(&["EXISTS", "m"]) == 0);
         wait_same_data(&replica, &primary);
-        let fence = acquire_on(&primary, &["last", "o"]);
+        let fence = acquire(&primary, "last o");
         wait_replica_in_sync(&primary, &replica);
         assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
-        assert!(acquire_on(&replica, &["next", "o"]) > fence);
+        assert!(acquire(&replica, "next o") > fence);
         assert!(left(&replica, "k", "o") > 40_000);
     }
 }
@@ -259,8 +259,7 @@ fn a_replica_with_another_clock_restores(by: i64) {
     follow(&replica, &primary);
     assert_stepped(&replica, by);
     let mut conn = primary.connect();
-    let fences =
-        [acquire(&mut conn, &["k", "o", "PX", "60000"]), acquire(&mut conn, &["l", "o", "NOEXPIRE"])];
+    let fences = [acquire_by(&mut conn, "k o PX 60000"), acquire_by(&mut conn, "l o NOEXPIRE")];
     for key in ["k", "l"] {
         let Value::Bulk(payload) = conn.cmd(&["DUMP", key]) else { panic!("no payload of {key}") };
         assert_eq!(conn.cmd(&["DEL", key]), 1);
@@ -272,9 +271,9 @@ fn a_replica_with_another_clock_restores(by: i64) {
     let (here, there) = (left(&primary, "k", "o"), left(&replica, "k", "o"));
     assert!((here - there).abs() < 2000, "{here} ms are left here and {there} there");
     assert_eq!(replica.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
-    assert_eq!(acquire_on(&replica, &["k", "o"]), fences[0]);
-    assert_eq!(acquire_on(&replica, &["l", "o"]), fences[1]);
-    assert!(acquire_on(&replica, &["next", "o"]) > fences[1]);
+    assert_eq!(acquire(&replica, "k o"), fences[0]);
+    assert_eq!(acquire(&replica, "l o"), fences[1]);
+    assert!(acquire(&replica, "next o") > fences[1]);
 }
 
 #[test]
@@ -304,7 +303,7 @@ fn the_wheel_is_empty_after_all_that() {
     for by in [0, DAY, -DAY, HOUR] {
         clock.set(by);
         for n in 0..20 {
-            acquire_on(&server, &[&format!("k{by}-{n}"), "o", "PX", &(10 + n).to_string()]);
+            acquire(&server, &format!("k{by}-{n} o PX {}", 10 + n));
         }
     }
     wait_until("all leases to be over", || lock_stat(&server, "lease_index_entries") == 0);

@@ -5,12 +5,12 @@ mod slots;
 
 use std::time::{Duration, Instant};
 
-use crate::steps::{digest, watch};
+use crate::steps::{acquire, acquire_by, digest, in_line, watch};
 use crate::support::wait::{
     assert_takes_at_most, let_pass, wait_blocked_clients, wait_replica_in_sync, wait_waiting,
 };
 use crate::support::{skip, wait_until, Connection, Server, Setup, Value};
-use crate::traffic::{acquire, acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
+use crate::traffic::{at_once, left, lock_stat, wait_quiet};
 
 /// Keys of the lower and of the upper half of the slots: 0..=8191 and 8192..=16383. Checked before they are used.
 const LOW: &str = "bar";
@@ -87,9 +87,9 @@ fn commands_go_to_the_node_that_has_the_slot() {
         ] {
             assert_eq!(server.cmd(words), moved.as_str(), "{words:?}");
         }
-        acquire_on(server, &[own, "o"]);
+        acquire(server, &format!("{own} o"));
         // The tag decides, not the rest of the name.
-        acquire_on(server, &[&format!("{{{own}}}:{foreign}"), "o"]);
+        acquire(server, &format!("{{{own}}}:{foreign} o"));
         assert_eq!(server.cmd(&["LOCK.RELEASE", own, "o"]), 1);
     }
 }
@@ -97,13 +97,14 @@ fn commands_go_to_the_node_that_has_the_slot() {
 #[test]
 fn who_waits_for_a_lock_in_a_lost_slot_is_turned_away_and_nobody_else() {
     let server = single();
-    acquire_on(&server, &[LOW, "o"]);
-    acquire_on(&server, &[HIGH, "o", "NOEXPIRE"]);
-    let mut lost: Vec<_> = (0..5).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
-    acquire_on(&server, &["{bar}watched", "o", "NOEXPIRE"]);
+    acquire(&server, &format!("{LOW} o"));
+    acquire(&server, &format!("{HIGH} o NOEXPIRE"));
+    let mut lost: Vec<_> =
+        (0..5).map(|n| in_line(&server, &format!("LOCK.ACQUIRE {LOW} w{n} BLOCK 0"))).collect();
+    acquire(&server, "{bar}watched o NOEXPIRE");
     lost.extend([LOW, "{bar}watched"].map(|key| watch(&server, &format!("LOCK.AWAIT {key} FREE BLOCK 0"))));
     lost.push(watch(&server, "LATCH.AWAIT {bar}latch BLOCK 0"));
-    let mut stays = waiter(&server, &[HIGH, "w", "BLOCK", "0"]);
+    let mut stays = in_line(&server, &format!("LOCK.ACQUIRE {HIGH} w BLOCK 0"));
     let mut free = watch(&server, &format!("LOCK.AWAIT {HIGH} FREE BLOCK 0"));
     let granted = lock_stat(&server, "granted");
     let slot = slot(&server, LOW).to_string();
@@ -124,9 +125,9 @@ fn a_thousand_waiters_are_turned_away_within_200_ms_of_the_loss_of_their_slot() 
     let server = single();
     let slot = slot(&server, LOW).to_string();
     assert_takes_at_most(Duration::from_millis(200), || {
-        acquire_on(&server, &[LOW, "o", "NOEXPIRE"]);
+        acquire(&server, &format!("{LOW} o NOEXPIRE"));
         let mut lost: Vec<_> =
-            (0..1_000).map(|n| waiter(&server, &[LOW, &format!("w{n}"), "BLOCK", "0"])).collect();
+            (0..1_000).map(|n| in_line(&server, &format!("LOCK.ACQUIRE {LOW} w{n} BLOCK 0"))).collect();
         let start = Instant::now();
         ok(&server, &["CLUSTER", "DELSLOTS", &slot]);
         lost.iter_mut().for_each(assert_turned_away);
@@ -154,7 +155,7 @@ fn a_lease_that_ends_while_the_cluster_is_down_is_seen_to_afterwards() {
     let server = node(&["cluster-require-full-coverage yes"]);
     ok(&server, &["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
     wait_cluster_is(&server, "ok");
-    acquire_on(&server, &["{foo}2", "o", "NOEXPIRE"]);
+    acquire(&server, "{foo}2 o NOEXPIRE");
     let low = slot(&server, LOW).to_string();
     at_once(&server, &[&["LOCK.ACQUIRE", HIGH, "o", "PX", "300"], &["CLUSTER", "DELSLOTS", &low]]);
     wait_cluster_is(&server, "fail");
@@ -186,11 +187,11 @@ fn migrate(key: &str, from: &Server, to: &Server) {
 #[test]
 fn a_lock_moves_with_its_lease_and_its_fence() {
     let (low, high) = pair();
-    let fence = acquire_on(&low, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
-    let short = acquire_on(&low, &["{bar}short", "o", "PX", "3000"]);
+    let fence = acquire(&low, &format!("{LOW} o PX 600000 NOTE n"));
+    let short = acquire(&low, "{bar}short o PX 3000");
     let start = Instant::now();
-    let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
-    let mut second = waiter(&low, &["{bar}short", "second", "BLOCK", "0"]);
+    let mut first = in_line(&low, &format!("LOCK.ACQUIRE {LOW} first BLOCK 0"));
+    let mut second = in_line(&low, "LOCK.ACQUIRE {bar}short second BLOCK 0");
     let mut observer = watch(&low, &format!("LOCK.AWAIT {LOW} FREE BLOCK 0"));
     let granted = lock_stat(&low, "granted");
 
@@ -216,8 +217,8 @@ fn a_lock_moves_with_its_lease_and_its_fence() {
     let info = high.cmd(&["LOCK.INFO", LOW]);
     let hold = &info.field("holds").items()[0];
     assert_eq!((hold.field("fence").int(), hold.field("note").text()), (fence, "n".into()));
-    let mut next = waiter(&high, &[LOW, "next", "BLOCK", "0"]);
-    let mut after = waiter(&high, &["{bar}short", "after", "BLOCK", "0"]);
+    let mut next = in_line(&high, &format!("LOCK.ACQUIRE {LOW} next BLOCK 0"));
+    let mut after = in_line(&high, "LOCK.ACQUIRE {bar}short after BLOCK 0");
     assert_eq!(high.cmd(&["LOCK.RELEASE", LOW, "o", "FENCE", &fence.to_string()]), 1);
     assert!(next.read().int() > fence);
     assert!(after.read().int() > short, "served when the lease ended that came along");
@@ -227,9 +228,9 @@ fn a_lock_moves_with_its_lease_and_its_fence() {
 #[test]
 fn a_hand_off_in_a_slot_that_is_about_to_move_stays_on_this_node() {
     let (low, high) = pair();
-    acquire_on(&low, &[LOW, "o", "NOEXPIRE"]);
-    let mut next = waiter(&low, &[LOW, "next", "BLOCK", "0", "NOEXPIRE"]);
-    let mut last = waiter(&low, &[LOW, "last", "BLOCK", "0"]);
+    acquire(&low, &format!("{LOW} o NOEXPIRE"));
+    let mut next = in_line(&low, &format!("LOCK.ACQUIRE {LOW} next BLOCK 0 NOEXPIRE"));
+    let mut last = in_line(&low, &format!("LOCK.ACQUIRE {LOW} last BLOCK 0"));
     open_slot(LOW, &low, &high);
     assert_eq!(low.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
     let fence = next.read().int();
@@ -250,15 +251,15 @@ fn whole_slots_move_at_once_where_the_server_can() {
     }
     let slot = slot(&low, LOW).to_string();
     let mut conn = low.connect();
-    let fence = acquire(&mut conn, &[LOW, "o", "PX", "600000", "NOTE", "n"]);
-    let mut first = waiter(&low, &[LOW, "first", "BLOCK", "0"]);
+    let fence = acquire_by(&mut conn, &format!("{LOW} o PX 600000 NOTE n"));
+    let mut first = in_line(&low, &format!("LOCK.ACQUIRE {LOW} first BLOCK 0"));
     let mut observer = watch(&low, &format!("LOCK.AWAIT {LOW} FREE BLOCK 0"));
     // Leases that end before, while and after the slot moves.
     for n in 0..200 {
-        acquire(&mut conn, &[&format!("{{bar}}{n}"), "o", "PX", &(10 + 15 * n).to_string()]);
+        acquire_by(&mut conn, &format!("{{bar}}{n} o PX {}", 10 + 15 * n));
     }
     let mut waiters: Vec<_> = (0..20)
-        .map(|n| waiter(&low, &[&format!("{{bar}}{}", 180 + n), "next", "BLOCK", "0", "PX", "100"]))
+        .map(|n| in_line(&low, &format!("LOCK.ACQUIRE {{bar}}{} next BLOCK 0 PX 100", 180 + n)))
         .collect();
     ok(&low, &["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", &slot, &slot, "NODE", &id(&high)]);
     wait_until("the slot to move", || matches!(low.cmd(&["LOCK.INFO", LOW]), Value::Error(_)));
@@ -275,7 +276,7 @@ fn whole_slots_move_at_once_where_the_server_can() {
     wait_until("the source to be empty", || low.cmd(&["DBSIZE"]) == 0);
     assert_eq!(lock_stat(&low, "lease_index_entries"), 0);
     wait_quiet(&low);
-    let mut next = waiter(&high, &[LOW, "next", "BLOCK", "0"]);
+    let mut next = in_line(&high, &format!("LOCK.ACQUIRE {LOW} next BLOCK 0"));
     assert_eq!(high.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
     assert!(next.read().int() > fence);
 }
@@ -301,9 +302,9 @@ fn with_replica() -> (Server, Server) {
 #[test]
 fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     let (primary, replica) = with_replica();
-    let fence = acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
-    acquire_on(&primary, &["short", "o", "PX", "700"]);
-    let mut first = waiter(&primary, &[LOW, "first", "BLOCK", "0"]);
+    let fence = acquire(&primary, &format!("{LOW} o NOEXPIRE"));
+    acquire(&primary, "short o PX 700");
+    let mut first = in_line(&primary, &format!("LOCK.ACQUIRE {LOW} first BLOCK 0"));
     let mut list = primary.connect();
     list.send(&["BLPOP", &format!("{{{LOW}}}list"), "0"]);
     wait_blocked_clients(&primary, 2);
@@ -338,7 +339,7 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
     assert_eq!(replica.cmd(&["LOCK.RECOVERY"]), 0, "the primary handed over, and nothing was lost");
     wait_until("the short lease to be over", || replica.cmd(&["DBSIZE"]) == 1);
     wait_waiting(&replica, LOW, 0);
-    let mut next = waiter(&replica, &[LOW, "next", "BLOCK", "0"]);
+    let mut next = in_line(&replica, &format!("LOCK.ACQUIRE {LOW} next BLOCK 0"));
     assert_eq!(replica.cmd(&["LOCK.RELEASE", LOW, "o"]), 1);
     assert!(next.read().int() > fence);
     wait_replica_in_sync(&replica, &primary);
@@ -349,7 +350,7 @@ fn a_failover_in_the_cluster_sends_waiters_away_and_keeps_the_locks() {
 fn a_failover_that_does_not_ask_the_primary_opens_a_window() {
     for how in ["FORCE", "TAKEOVER"] {
         let (primary, replica) = with_replica();
-        acquire_on(&primary, &[LOW, "o", "NOEXPIRE"]);
+        acquire(&primary, &format!("{LOW} o NOEXPIRE"));
         wait_replica_in_sync(&primary, &replica);
         wait_until("the failover to be accepted", || replica.cmd(&["CLUSTER", "FAILOVER", how]) == "OK");
         wait_until("the roles to change", || replica.info("replication")["role"] == "master");
@@ -370,8 +371,8 @@ fn a_server_that_refuses_calls_hands_over_and_says_what_is_the_matter() {
         "INTERNAL this server refuses what modules and scripts ask of it, since a script ran a command \
                            with keys of two slots; restart the server";
     let server = single();
-    let fence = acquire_on(&server, &["{a}lock", "o", "NOEXPIRE"]).to_string();
-    acquire_on(&server, &["{b}lock", "o", "NOEXPIRE"]);
+    let fence = acquire(&server, "{a}lock o NOEXPIRE").to_string();
+    acquire(&server, "{b}lock o NOEXPIRE");
     let guard = ["LOCK.GUARD", "{a}lock", "o", &fence, "GET", "{a}text"];
     let register = ["LOCK.FENCE", "{a}register", "7"];
     assert_eq!(server.cmd(&guard), Value::Nil);
@@ -395,7 +396,7 @@ fn a_server_that_refuses_calls_hands_over_and_says_what_is_the_matter() {
         for _ in 0..count {
             watchers.push(watch(&server, "LOCK.AWAIT {b}lock FREE BLOCK 0"));
         }
-        let mut next = waiter(&server, &["{a}lock", "next", "BLOCK", "0"]);
+        let mut next = in_line(&server, "LOCK.ACQUIRE {a}lock next BLOCK 0");
         // The cron looks for slots that have moved, while all wait and when some have been let go.
         let cron = Duration::from_millis(350);
         let_pass(cron);
@@ -410,8 +411,8 @@ fn a_server_that_refuses_calls_hands_over_and_says_what_is_the_matter() {
         assert_eq!(server.cmd(&["LOCK.RELEASE", "{a}lock", "o"]), 1);
         assert!(next.read().int() > 0);
         assert_eq!(server.cmd(&["LOCK.RELEASE", "{a}lock", "next"]), 1);
-        acquire_on(&server, &["{a}lock", "o", "NOEXPIRE"]);
-        acquire_on(&server, &["{b}lock", "o", "NOEXPIRE"]);
+        acquire(&server, "{a}lock o NOEXPIRE");
+        acquire(&server, "{b}lock o NOEXPIRE");
     }
     wait_quiet(&server);
 }

@@ -1,7 +1,7 @@
 //! Numbered databases: the same name in two of them is two locks, with two queues and two leases.
 
 use crate::steps::{
-    fence_of, hold, holder, holder_seen_by, queue_up, queue_up_beside, wait_for_lock, waiting, words,
+    acquire, ask, fence_of, holder, holder_seen_by, in_line, queue_up_beside, wait_for_lock, waiting, words,
 };
 use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, Connection, ReplicaStream, Server, Value};
@@ -28,7 +28,7 @@ fn the_same_name_is_two_locks() {
 #[test]
 fn each_has_its_queue() {
     let (server, mut zero, mut five) = two_databases();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice")));
     let mut in_zero = wait_for_lock(&server, "k", "bob");
     let conn = server.connect().select(5);
@@ -60,7 +60,7 @@ fn a_lease_ends_in_its_own_database() {
 #[test]
 fn a_wait_ends_in_its_own_database() {
     let (server, _zero, mut five) = two_databases();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice")));
     let mut in_zero = wait_for_lock(&server, "k", "bob");
     assert_eq!(server.connect().select(5).cmd(&words("LOCK.ACQUIRE k bob BLOCK 20")), Value::Nil);
@@ -71,7 +71,7 @@ fn a_wait_ends_in_its_own_database() {
 #[test]
 fn the_same_owner_may_wait_in_both() {
     let (server, _zero, mut five) = two_databases();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice")));
     let mut in_zero = wait_for_lock(&server, "k", "bob");
     let conn = server.connect().select(5);
@@ -98,7 +98,7 @@ fn a_waiter_is_served_where_it_waited_whatever_others_select() {
 #[test]
 fn a_killed_waiter_of_another_database_leaves_the_right_queue() {
     let (server, mut zero, mut five) = two_databases();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice")));
     let mut in_zero = wait_for_lock(&server, "k", "bob");
     let mut doomed = server.connect().select(5);
@@ -118,7 +118,7 @@ fn a_killed_waiter_of_another_database_leaves_the_right_queue() {
 #[test]
 fn replicas_are_told_the_database() {
     let (server, _zero, mut five) = two_databases();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
     let conn = server.connect().select(5);
     let mut waiter = queue_up_beside(&mut five, conn, &words("LOCK.ACQUIRE k bob BLOCK 0 NOEXPIRE"));
@@ -137,15 +137,15 @@ fn replicas_are_told_the_database() {
 #[test]
 fn waiters_of_all_databases_share_one_cap() {
     let (server, _zero, mut five) = two_databases();
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 2")), "OK");
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters-per-key 1")), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters 2"), "OK");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters-per-key 1"), "OK");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     fence_of(&five.cmd(&words("LOCK.ACQUIRE k alice")));
-    let _bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    let _bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
     // The lock of the same name elsewhere is another lock.
     let conn = server.connect().select(5);
     let _carol = queue_up_beside(&mut five, conn, &words("LOCK.ACQUIRE k carol BLOCK 0"));
-    let refused = server.cmd(&words("LOCK.ACQUIRE l dave BLOCK 0"));
+    let refused = ask(&server, "LOCK.ACQUIRE l dave BLOCK 0");
     assert!(refused.error().starts_with("QUEUEFULL 2 clients wait in this server"), "{refused:?}");
 }

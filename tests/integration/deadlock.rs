@@ -6,15 +6,15 @@ mod telling;
 
 use crate::group::line_up;
 use crate::steps::{
-    assert_changes_nothing, digest, eval, fence_of, hold, queue, release, transaction, words,
+    acquire, ask, assert_changes_nothing, digest, eval, fence_of, granted, queue, release, transaction, words,
 };
 use crate::support::{Connection, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 /// Runs lines that must all take a lock.
-fn take(server: &Server, lines: &[&str]) {
+fn granted_all(server: &Server, lines: &[&str]) {
     for line in lines {
-        fence_of(&server.cmd(&words(line)));
+        granted(server, line);
     }
 }
 
@@ -41,7 +41,7 @@ fn assert_refused(server: &Server, line: &str, links: &[&str]) {
     let before = (lock_stat(server, "deadlocks"), lock_stat(server, "waiting"));
     assert_changes_nothing(server, || {
         for wait in ["BLOCK 0", "BLOCK 60000"] {
-            assert_eq!(server.cmd(&words(&format!("{line} {wait}"))), cycle(links).as_str(), "{line}");
+            assert_eq!(ask(server, &format!("{line} {wait}")), cycle(links).as_str(), "{line}");
         }
     });
     assert_eq!((lock_stat(server, "deadlocks"), lock_stat(server, "waiting")), (before.0 + 2, before.1));
@@ -50,7 +50,7 @@ fn assert_refused(server: &Server, line: &str, links: &[&str]) {
 #[test]
 fn two_owners() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     let mut waiters = wait(&server, &["LOCK.ACQUIRE k1 b", "LOCK.ACQUIRE k1 other"]);
     assert_refused(&server, "LOCK.ACQUIRE k2 a", &["a", "k2", "b", "k1"]);
     assert_eq!(queue(&server, "k1"), ["b", "other"], "nobody else is disturbed");
@@ -62,7 +62,7 @@ fn two_owners() {
     assert_eq!(conn.cmd(&words("LOCK.RELEASE k1 a")), 1);
     fence_of(&waiters[0].read());
     let mut conn = line_up(&server, conn, "LOCK.ACQUIRE k2 a BLOCK 0");
-    assert_eq!(server.cmd(&words("LOCK.MRELEASE b 2 k1 k2")), 2);
+    assert_eq!(ask(&server, "LOCK.MRELEASE b 2 k1 k2"), 2);
     fence_of(&conn.read());
     fence_of(&waiters[1].read());
     wait_quiet(&server);
@@ -71,13 +71,13 @@ fn two_owners() {
 #[test]
 fn three_owners() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE k3 c"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE k3 c"]);
     let mut waiters = wait(&server, &["LOCK.ACQUIRE k2 a", "LOCK.ACQUIRE k3 b"]);
     assert_refused(&server, "LOCK.ACQUIRE k1 c", &["c", "k1", "a", "k2", "b", "k3"]);
     // As soon as one link is gone there is no cycle.
     release(&server, "k3", "c");
     fence_of(&waiters[1].read());
-    hold(&server, "k4", "c");
+    acquire(&server, "k4 c");
     let mut third = wait(&server, &["LOCK.ACQUIRE k1 c"]);
     release(&server, "k2", "b");
     fence_of(&waiters[0].read());
@@ -88,18 +88,18 @@ fn three_owners() {
 #[test]
 fn a_try_is_nil_wherever_it_stands() {
     let server = Server::start();
-    take(
+    granted_all(
         &server,
         &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED"],
     );
     let _waiters = wait(&server, &["LOCK.ACQUIRE k1 b", "LOCK.CONVERT s b EXCLUSIVE"]);
     assert_changes_nothing(&server, || {
         for line in ["LOCK.ACQUIRE k2 a", "LOCK.MACQUIRE a 2 k2 k3", "LOCK.CONVERT s a EXCLUSIVE"] {
-            assert_eq!(server.cmd(&words(line)), Value::Nil, "{line}");
+            assert_eq!(ask(&server, line), Value::Nil, "{line}");
             let blocking = format!("{line} BLOCK 0");
             let replies = transaction(&mut server.connect(), &[&words(&blocking), &words("PING")]);
             assert_eq!(replies, [Value::Nil, Value::Simple("PONG".into())], "{line}");
-            assert!(server.cmd(&words(&blocking)).error().starts_with("DEADLOCK "), "{line}");
+            assert!(ask(&server, &blocking).error().starts_with("DEADLOCK "), "{line}");
         }
         let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'a', 'BLOCK', 0)";
         assert_eq!(eval(&server, script, &["k2"]), Value::Nil);
@@ -110,21 +110,21 @@ fn a_try_is_nil_wherever_it_stands() {
 #[test]
 fn through_shared_holds() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE rw c SHARED", "LOCK.ACQUIRE rw a SHARED", "LOCK.ACQUIRE k b"]);
+    granted_all(&server, &["LOCK.ACQUIRE rw c SHARED", "LOCK.ACQUIRE rw a SHARED", "LOCK.ACQUIRE k b"]);
     let _writer = wait(&server, &["LOCK.ACQUIRE rw b"]);
     assert_refused(&server, "LOCK.ACQUIRE k a", &["a", "k", "b", "rw"]);
     // Also when it would only read, as the other one writes.
-    take(&server, &["LOCK.ACQUIRE j b", "LOCK.ACQUIRE i b SHARED"]);
+    granted_all(&server, &["LOCK.ACQUIRE j b", "LOCK.ACQUIRE i b SHARED"]);
     assert_refused(&server, "LOCK.ACQUIRE j a SHARED", &["a", "j", "b", "rw"]);
     assert_refused(&server, "LOCK.ACQUIRE i a", &["a", "i", "b", "rw"]);
     // A reader beside readers does not wait at all.
-    take(&server, &["LOCK.ACQUIRE i a SHARED"]);
+    granted_all(&server, &["LOCK.ACQUIRE i a SHARED"]);
 }
 
 #[test]
 fn permits_count_only_when_nobody_could_give_enough_back() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE s a LIMIT 2", "LOCK.ACQUIRE s c LIMIT 2", "LOCK.ACQUIRE k b"]);
+    granted_all(&server, &["LOCK.ACQUIRE s a LIMIT 2", "LOCK.ACQUIRE s c LIMIT 2", "LOCK.ACQUIRE k b"]);
     let mut on_s = wait(&server, &["LOCK.ACQUIRE s b LIMIT 2"]);
     // b needs one permit, and c could give it back.
     let mut on_k = wait(&server, &["LOCK.ACQUIRE k a"]);
@@ -140,7 +140,7 @@ fn permits_count_only_when_nobody_could_give_enough_back() {
 #[test]
 fn permits_that_are_too_few_even_if_others_give_theirs_back() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE s a LIMIT 3", "LOCK.ACQUIRE s c LIMIT 3", "LOCK.ACQUIRE k b"]);
+    granted_all(&server, &["LOCK.ACQUIRE s a LIMIT 3", "LOCK.ACQUIRE s c LIMIT 3", "LOCK.ACQUIRE k b"]);
     let _waiters = wait(&server, &["LOCK.ACQUIRE s b LIMIT 3 PERMITS 3"]);
     assert_refused(&server, "LOCK.ACQUIRE k a", &["a", "k", "b", "s"]);
 }
@@ -148,7 +148,7 @@ fn permits_that_are_too_few_even_if_others_give_theirs_back() {
 #[test]
 fn through_conversions() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED", "LOCK.ACQUIRE k a"]);
+    granted_all(&server, &["LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED", "LOCK.ACQUIRE k a"]);
     let mut upgrade = wait(&server, &["LOCK.CONVERT s a EXCLUSIVE"]);
     assert_refused(&server, "LOCK.CONVERT s b EXCLUSIVE", &["b", "s", "a", "s"]);
     assert_refused(&server, "LOCK.ACQUIRE k b", &["b", "k", "a", "s"]);
@@ -156,7 +156,7 @@ fn through_conversions() {
     fence_of(&upgrade[0].read());
     // And the other way round: the upgrade comes last.
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED", "LOCK.ACQUIRE k a"]);
+    granted_all(&server, &["LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED", "LOCK.ACQUIRE k a"]);
     let mut waiter = wait(&server, &["LOCK.ACQUIRE k b"]);
     assert_refused(&server, "LOCK.CONVERT s a EXCLUSIVE", &["a", "s", "b", "k"]);
     release(&server, "k", "a");
@@ -169,17 +169,17 @@ fn through_conversions() {
 #[test]
 fn through_waits_for_several_locks() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     let _group = wait(&server, &["LOCK.MACQUIRE b 3 free k1 other"]);
     assert_refused(&server, "LOCK.ACQUIRE k2 a", &["a", "k2", "b", "k1"]);
     assert_refused(&server, "LOCK.MACQUIRE a 2 new k2", &["a", "k2", "b", "k1"]);
-    assert_eq!(server.cmd(&words("LOCK.INFO new")).field("waiting"), &0);
+    assert_eq!(ask(&server, "LOCK.INFO new").field("waiting"), &0);
     // Two who want the same keys in another order do not wait for each other.
-    take(&server, &["LOCK.MACQUIRE z 2 x y"]);
+    granted_all(&server, &["LOCK.MACQUIRE z 2 x y"]);
     let mut orderly = wait(&server, &["LOCK.MACQUIRE p 2 x y", "LOCK.MACQUIRE q 2 y x"]);
-    assert_eq!(server.cmd(&words("LOCK.MRELEASE z 2 x y")), 2);
+    assert_eq!(ask(&server, "LOCK.MRELEASE z 2 x y"), 2);
     fence_of(&orderly[0].read());
-    assert_eq!(server.cmd(&words("LOCK.MRELEASE p 2 x y")), 2);
+    assert_eq!(ask(&server, "LOCK.MRELEASE p 2 x y"), 2);
     fence_of(&orderly[1].read());
 }
 
@@ -187,21 +187,21 @@ fn through_waits_for_several_locks() {
 fn behind_those_who_came_before() {
     let server = Server::start();
     // Nobody who holds k1 waits, but b stands before a there and needs what a has.
-    take(&server, &["LOCK.ACQUIRE k1 c", "LOCK.ACQUIRE k2 a"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 c", "LOCK.ACQUIRE k2 a"]);
     let _group = wait(&server, &["LOCK.MACQUIRE b 2 k1 k2"]);
     assert_refused(&server, "LOCK.ACQUIRE k1 a", &["a", "k1", "b", "k2"]);
     // The same when b asked for one after the other, and when nobody holds k1.
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 c", "LOCK.ACQUIRE k2 a"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 c", "LOCK.ACQUIRE k2 a"]);
     let _waits = wait(&server, &["LOCK.ACQUIRE k1 b", "LOCK.ACQUIRE k2 b"]);
     assert_refused(&server, "LOCK.ACQUIRE k1 a", &["a", "k1", "b", "k2"]);
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k2 a"]);
+    granted_all(&server, &["LOCK.ACQUIRE k2 a"]);
     let _group = wait(&server, &["LOCK.MACQUIRE b 2 free k2"]);
     assert_refused(&server, "LOCK.ACQUIRE free a", &["a", "free", "b", "k2"]);
     // A reader behind a writer, though it would go with those who read.
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE rw c SHARED", "LOCK.ACQUIRE k a"]);
+    granted_all(&server, &["LOCK.ACQUIRE rw c SHARED", "LOCK.ACQUIRE k a"]);
     let _writer = wait(&server, &["LOCK.MACQUIRE b 2 rw k"]);
     assert_refused(&server, "LOCK.ACQUIRE rw a SHARED", &["a", "rw", "b", "k"]);
 }
@@ -209,11 +209,11 @@ fn behind_those_who_came_before() {
 #[test]
 fn an_owner_with_several_waits() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE x z", "LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE y z"]);
+    granted_all(&server, &["LOCK.ACQUIRE x z", "LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE y z"]);
     let mut waits = wait(&server, &["LOCK.ACQUIRE x b", "LOCK.ACQUIRE k1 b", "LOCK.ACQUIRE y b"]);
     assert_refused(&server, "LOCK.ACQUIRE k2 a", &["a", "k2", "b", "k1"]);
     // The asker's own other waits are no cycle, and do not hide one.
-    hold(&server, "w", "z");
+    acquire(&server, "w z");
     let _mine = wait(&server, &["LOCK.ACQUIRE w a"]);
     assert_refused(&server, "LOCK.ACQUIRE k2 a", &["a", "k2", "b", "k1"]);
     // Without that one wait there is none.
@@ -225,11 +225,11 @@ fn an_owner_with_several_waits() {
 #[test]
 fn who_waits_behind_a_deadlock_of_others_is_not_blamed() {
     let server = Server::with(&["lock.deadlock-detection no"]);
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     let mut waiters = wait(&server, &["LOCK.ACQUIRE k1 b", "LOCK.ACQUIRE k2 a"]);
     assert_eq!(lock_stat(&server, "deadlocks"), 0, "nobody looks");
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection yes")), "OK");
-    hold(&server, "k3", "c");
+    assert_eq!(ask(&server, "CONFIG SET lock.deadlock-detection yes"), "OK");
+    acquire(&server, "k3 c");
     let _behind = wait(&server, &["LOCK.ACQUIRE k1 c", "LOCK.MACQUIRE d 2 k2 k3"]);
     // The knot comes apart when one of its holds ends, as leases do.
     release(&server, "k1", "a");
@@ -241,18 +241,18 @@ fn who_waits_behind_a_deadlock_of_others_is_not_blamed() {
 #[test]
 fn the_operator_may_have_nobody_look() {
     let server = Server::start();
-    take(
+    granted_all(
         &server,
         &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b", "LOCK.ACQUIRE s a SHARED", "LOCK.ACQUIRE s b SHARED"],
     );
     let mut waiters = wait(&server, &["LOCK.ACQUIRE k1 b"]);
     assert_eq!(server.config("lock.deadlock-detection"), "yes");
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection no")), "OK");
-    let short = server.cmd(&words("LOCK.ACQUIRE k2 a BLOCK 30"));
+    assert_eq!(ask(&server, "CONFIG SET lock.deadlock-detection no"), "OK");
+    let short = ask(&server, "LOCK.ACQUIRE k2 a BLOCK 30");
     assert_eq!(short, Value::Nil, "it waited, and that ended by its time-out");
     let _upgrade = wait(&server, &["LOCK.CONVERT s a EXCLUSIVE"]);
     // That two upgrades wait for each other is plain to see.
-    let reply = server.cmd(&words("LOCK.CONVERT s b EXCLUSIVE BLOCK 0"));
+    let reply = ask(&server, "LOCK.CONVERT s b EXCLUSIVE BLOCK 0");
     assert_eq!(reply, cycle(&["b", "s", "a", "s"]).as_str());
     waiters[0].expect_nothing_pending();
 }
@@ -261,7 +261,7 @@ fn the_operator_may_have_nobody_look() {
 fn databases_have_nothing_to_do_with_each_other() {
     let server = Server::start();
     let mut in_5 = server.connect().select(5);
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     for line in ["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"] {
         fence_of(&in_5.cmd(&words(line)));
     }
@@ -282,17 +282,17 @@ fn databases_have_nothing_to_do_with_each_other() {
 #[test]
 fn leases_that_are_over_and_owners_that_wait_for_themselves() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     let mut waiter = wait(&server, &["LOCK.ACQUIRE k1 b"]);
     // What it holds already it does not wait for.
-    let fence = server.cmd(&words("LOCK.CHECK k1 a"));
+    let fence = ask(&server, "LOCK.CHECK k1 a");
     assert!(fence.int() > 0);
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k1 a BLOCK 0")));
+    acquire(&server, "k1 a BLOCK 0");
     // Asking anew for the same place is no cycle with oneself.
     let mut anew = wait(&server, &["LOCK.ACQUIRE k1 b"]);
     assert_eq!(waiter[0].read(), Value::Nil);
     let before = digest(&server);
-    let reply = server.cmd(&words("LOCK.ACQUIRE k2 a BLOCK 0"));
+    let reply = ask(&server, "LOCK.ACQUIRE k2 a BLOCK 0");
     assert!(reply.error().starts_with("DEADLOCK "));
     assert_eq!(digest(&server), before);
     // The hold that would close the cycle ends, while nothing may be written and its key stays.
@@ -301,10 +301,10 @@ fn leases_that_are_over_and_owners_that_wait_for_themselves() {
         &[&words("LOCK.RENEW k2 b PX 50"), &words("CLIENT PAUSE 20000 WRITE")],
     );
     assert_eq!(replies[0], 50);
-    crate::support::wait_until("the lease to be over", || server.cmd(&words("LOCK.CHECK k2 b")) == 0);
+    crate::support::wait_until("the lease to be over", || ask(&server, "LOCK.CHECK k2 b") == 0);
     let mut conn = server.connect();
     conn.send(&words("LOCK.ACQUIRE k2 a BLOCK 0"));
-    assert_eq!(server.cmd(&words("CLIENT UNPAUSE")), "OK");
+    assert_eq!(ask(&server, "CLIENT UNPAUSE"), "OK");
     fence_of(&conn.read());
     release(&server, "k1", "a");
     fence_of(&anew[0].read());

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::golden::{dump, restore, Golden, GoldenHold, EVERYTHING, NEVER};
-use crate::steps::{digest, unix_us};
+use crate::steps::{acquire, digest, in_line, unix_us};
 use crate::support::{wait_until, Server, Value};
-use crate::traffic::{acquire_on, left, lock_stat, waiter};
+use crate::traffic::{left, lock_stat};
 
 /// All that INFO says of the module.
 fn stats(server: &Server) -> BTreeMap<String, String> {
@@ -46,8 +46,8 @@ fn assert_harmless(server: &Server, payload: &[u8], what: &str) {
 #[test]
 fn a_lock_survives_the_round_trip() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "600000", "NOTE", "n"]);
-    acquire_on(&server, &["for-ever", "o", "NOEXPIRE"]);
+    acquire(&server, "k o PX 600000 NOTE n");
+    acquire(&server, "for-ever o NOEXPIRE");
     let before = digest(&server);
     for key in ["k", "for-ever"] {
         let payload = dump(&server, key);
@@ -262,12 +262,12 @@ fn a_fence_beyond_the_next_day_is_refused_unless_the_operator_allows_it() {
     assert_refused(&server, &beyond.seal(&beyond.body()), "a fence far ahead");
     let within = golden.with_fence_ahead(Duration::from_secs(23 * 3600));
     assert_eq!(within.restore(&server, "k"), "OK");
-    assert!(acquire_on(&server, &["l", "o"]) as u64 > within.holds[0].fence);
+    assert!(acquire(&server, "l o") as u64 > within.holds[0].fence);
     // A server whose clock was wrong by more can still give its locks away, when the operator says so.
     assert!(server.log().contains("lies further ahead than lock.max-fence-ahead-ms"));
     assert_eq!(server.cmd(&["CONFIG", "SET", "lock.max-fence-ahead-ms", "90000000"]), "OK");
     assert_eq!(beyond.restore(&server, "far"), "OK");
-    assert!(acquire_on(&server, &["m", "o"]) as u64 > beyond.holds[0].fence);
+    assert!(acquire(&server, "m o") as u64 > beyond.holds[0].fence);
     assert_eq!(server.cmd(&["CONFIG", "SET", "lock.max-fence-ahead-ms", "0"]), "OK");
     let now = golden.with_fence_ahead(Duration::from_secs(60));
     assert_eq!(now.restore(&server, "fresh").error(), "ERR Bad data format");
@@ -317,7 +317,7 @@ fn a_payload_with_many_holds_does_not_stall_the_server() {
 #[test]
 fn a_lock_cannot_be_copied() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o"]);
+    acquire(&server, "k o");
     let before = digest(&server);
     for words in [&["COPY", "k", "l"][..], &["COPY", "k", "k", "DB", "5"], &["COPY", "k", "l", "REPLACE"]] {
         server.cmd(words).error();
@@ -329,11 +329,11 @@ fn a_lock_cannot_be_copied() {
 #[test]
 fn a_restore_over_a_lock_leaves_its_queue_in_order() {
     let server = Server::start();
-    acquire_on(&server, &["k", "old", "NOEXPIRE"]);
+    acquire(&server, "k old NOEXPIRE");
     let payload = dump(&server, "k");
     assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "old"]), 1);
-    acquire_on(&server, &["k", "new", "NOEXPIRE"]);
-    let mut first = waiter(&server, &["k", "first", "BLOCK", "0"]);
+    acquire(&server, "k new NOEXPIRE");
+    let mut first = in_line(&server, "LOCK.ACQUIRE k first BLOCK 0");
     let over: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE"];
     assert_eq!(server.cmd(&over), "OK");
     // The lock is held, now by somebody else: nobody is granted anything.

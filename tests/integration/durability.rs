@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::steps::acquire;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
-use crate::traffic::{acquire_on, lock_stat, try_cmd, wait_no_child};
+use crate::traffic::{lock_stat, try_cmd, wait_no_child};
 
 /// What one client was told before the server was gone.
 #[derive(Default)]
@@ -67,7 +68,7 @@ fn nothing_that_was_acknowledged_is_lost_by_a_kill() {
             assert_eq!(held_fence(&server, key), 0, "{key}");
         }
         let newest = told.iter().map(|seen| seen.last_fence).max().unwrap();
-        assert!(acquire_on(&server, &["next", "o", "NOEXPIRE"]) > newest);
+        assert!(acquire(&server, "next o NOEXPIRE") > newest);
         answers += told.iter().map(|seen| seen.held.len() + 2 * seen.freed.len()).sum::<usize>();
         server.cmd(&["FLUSHALL"]);
     }
@@ -108,7 +109,7 @@ fn the_holder_of_a_contested_lock_is_the_last_that_was_told() {
         // A release or a grant whose answer was cut off may have been written; one that was answered has been.
         assert!(held == 0 || held > newest || (held == newest && !released), "{held}, {newest}, {released}");
         server.cmd(&["DEL", "k"]);
-        assert!(acquire_on(&server, &["k", "next"]) > newest.max(held));
+        assert!(acquire(&server, "k next") > newest.max(held));
         server.cmd(&["DEL", "k"]);
     }
 }
@@ -123,7 +124,7 @@ impl Fences<'_> {
     /// Takes the lock afresh and leaves it held.
     fn grow(&mut self, after: &str) {
         self.server.cmd(&["DEL", "k"]);
-        let fence = acquire_on(self.server, &["k", "o", "NOEXPIRE"]);
+        let fence = acquire(self.server, "k o NOEXPIRE");
         assert!(fence > self.last, "after {after}: {fence}, but {} was given before", self.last);
         self.last = fence;
     }
@@ -154,7 +155,7 @@ fn run_ahead(server: &Server) -> i64 {
     let ahead = crate::golden::Golden::of(server).with_fence_ahead(Duration::from_secs(1800));
     assert_eq!(ahead.restore(server, "ahead"), "OK");
     assert_eq!(server.cmd(&["DEL", "ahead"]), 1);
-    acquire_on(server, &["k", "o", "NOEXPIRE"])
+    acquire(server, "k o NOEXPIRE")
 }
 
 #[test]
@@ -216,7 +217,7 @@ fn fences_grow_though_the_end_of_the_aof_is_lost() {
     let mut last = 0;
     for round in 0..3 {
         for n in 0..50 {
-            last = acquire_on(&server, &[&format!("key-{round}-{n}"), "o"]);
+            last = acquire(&server, &format!("key-{round}-{n} o"));
         }
         server.stop(Stop::Kill);
         let dir = server.dir().join("appendonlydir");
@@ -230,36 +231,36 @@ fn fences_grow_though_the_end_of_the_aof_is_lost() {
         assert!(lock_stat(&server, "held") > 0, "nothing is left");
         let lost = format!("key-{round}-49");
         assert_eq!(server.cmd(&["EXISTS", &lost]), 0, "nothing was lost");
-        assert!(acquire_on(&server, &[&lost, "p"]) > last);
+        assert!(acquire(&server, &format!("{lost} p")) > last);
     }
 }
 
 #[test]
 fn fences_grow_when_everything_is_lost() {
     let mut server = Server::start();
-    let fence = acquire_on(&server, &["k", "o"]);
+    let fence = acquire(&server, "k o");
     server.restart(Stop::Kill);
-    assert!(acquire_on(&server, &["k", "o"]) > fence);
+    assert!(acquire(&server, "k o") > fence);
 }
 
 #[test]
 fn an_old_dump_does_not_set_fences_back() {
     let server = Server::start();
-    let fence = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    let fence = acquire(&server, "k o NOEXPIRE");
     let old = server.cmd(&["DUMP", "k"]);
     let Value::Bulk(old) = old else { panic!("{old:?}") };
     let mut last = fence;
     for _ in 0..3 {
         server.cmd(&["DEL", "k"]);
-        let next = acquire_on(&server, &["k", "o"]);
+        let next = acquire(&server, "k o");
         assert!(next > last);
         last = next;
         let restore: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &old, b"REPLACE"];
         assert_eq!(server.cmd(&restore), "OK");
         // The old hold is back with its old fence: whoever keeps the newest fence can tell.
         assert_eq!(held_fence(&server, "k"), fence);
-        assert!(acquire_on(&server, &["l", "o"]) > last);
-        last = acquire_on(&server, &["l2", "o"]);
+        assert!(acquire(&server, "l o") > last);
+        last = acquire(&server, "l2 o");
         server.cmd(&["DEL", "l", "l2"]);
     }
 }

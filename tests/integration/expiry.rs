@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::steps::{
-    assert_granted, assert_holds, assert_punctual, fence_of, hold, holder, queue_up, release, transaction,
-    wait_for_lock, words,
+    acquire, ask, assert_granted, assert_holds, assert_punctual, fence_of, holder, in_line, release,
+    transaction, wait_for_lock, words,
 };
 use crate::support::{wait_until, Connection, Server, Value};
 
@@ -19,17 +19,17 @@ fn wait_until_all_is_over(server: &Server) {
 #[test]
 fn the_key_goes_when_the_lease_ends() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 30")));
+    acquire(&server, "k alice PX 30");
     wait_until_all_is_over(&server);
-    assert_eq!(server.cmd(&words("LOCK.CHECK k alice")), 0);
-    assert_eq!(server.cmd(&words("LOCK.RELEASE k alice")), 0);
+    assert_eq!(ask(&server, "LOCK.CHECK k alice"), 0);
+    assert_eq!(ask(&server, "LOCK.RELEASE k alice"), 0);
     assert_eq!(server.info_int("lock_stats", "lock_expired"), 1);
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
 }
 
 /// One connection that hears the end of every lease.
 fn listen(server: &Server) -> Connection {
-    assert_eq!(server.cmd(&words("CONFIG SET notify-keyspace-events Ed")), "OK");
+    assert_eq!(ask(server, "CONFIG SET notify-keyspace-events Ed"), "OK");
     let mut conn = server.connect();
     conn.cmd(&words("SUBSCRIBE __keyevent@0__:lock.expired"));
     conn
@@ -66,7 +66,7 @@ fn the_next_one_has_it_on_time() {
         const FIRST_LEASE: Duration = Duration::from_millis(500);
         const LEASE: Duration = Duration::from_millis(10);
         let begin = Instant::now();
-        fence_of(&server.cmd(&words("LOCK.ACQUIRE k first PX 500")));
+        acquire(&server, "k first PX 500");
         let mut chain: Vec<Connection> = (0..110).map(|_| server.connect()).collect();
         for (n, conn) in chain.iter_mut().enumerate() {
             conn.send(&["LOCK.ACQUIRE", "k", &format!("owner-{n}"), "PX", "10", "BLOCK", "0"]);
@@ -88,14 +88,14 @@ fn the_next_one_has_it_on_time() {
 #[test]
 fn renewed_in_time_it_goes_on() {
     let server = Server::start();
-    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 1000")));
+    let fence = acquire(&server, "k alice PX 1000");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     // Well beyond the first lease, a renewal whenever a tenth of it is over.
     let start = Instant::now();
     let mut renewed = start;
     while start.elapsed() < Duration::from_millis(1_600) {
-        wait_until("a part of the lease to pass", || server.cmd(&words("LOCK.CHECK k alice")).int() <= 900);
-        let left = server.cmd(&words("LOCK.RENEW k alice"));
+        wait_until("a part of the lease to pass", || ask(&server, "LOCK.CHECK k alice").int() <= 900);
+        let left = ask(&server, "LOCK.RENEW k alice");
         assert_eq!(left, 1_000, "it was renewed {:?} ago", renewed.elapsed());
         renewed = Instant::now();
         waiter.expect_nothing_pending();
@@ -103,7 +103,7 @@ fn renewed_in_time_it_goes_on() {
     assert_holds(&server, "k", "alice", fence);
     // And the last one ends like the first would have.
     assert_granted(&server, &mut waiter, "k", "bob");
-    assert_eq!(server.cmd(&words("LOCK.RENEW k alice")), 0);
+    assert_eq!(ask(&server, "LOCK.RENEW k alice"), 0);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_lease_that_is_cut_ends_then_and_one_that_is_raised_does_not() {
     fence_of(&conn.read());
     let mut waiter = wait_for_lock(&server, "cut", "bob");
     let mut behind = wait_for_lock(&server, "raised", "bob");
-    assert_eq!(server.cmd(&words("LOCK.RENEW cut alice PX 150")), 150);
+    assert_eq!(ask(&server, "LOCK.RENEW cut alice PX 150"), 150);
     // When the cut one has ended, so would the others have.
     assert_granted(&server, &mut waiter, "cut", "bob");
     behind.expect_nothing_pending();
@@ -162,13 +162,13 @@ fn at_its_deadline_a_hold_is_over_though_nobody_could_notice() {
     assert_holds(&server, "m", "bob", fence_of(&replies[9]));
     assert_eq!(replies[10], 0);
     assert_eq!(replies[11], Value::Nil);
-    assert_eq!(server.cmd(&words("LOCK.CHECK k alice WITHINFO")).field("reason"), &"expired");
+    assert_eq!(ask(&server, "LOCK.CHECK k alice WITHINFO").field("reason"), &"expired");
 }
 
 #[test]
 fn who_waits_is_served_first_when_a_lease_ends_unnoticed() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 400")));
+    acquire(&server, "k alice PX 400");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     let replies = transaction(
         &mut server.connect(),
@@ -185,8 +185,8 @@ fn who_waits_is_served_first_when_a_lease_ends_unnoticed() {
 #[test]
 fn a_wait_that_ended_unnoticed_gets_nothing() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut late = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 400"));
+    acquire(&server, "k alice");
+    let mut late = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 400");
     let mut patient = wait_for_lock(&server, "k", "carol");
     // The wait is over while the server is busy; the release finds it still in line.
     let replies =
@@ -199,13 +199,13 @@ fn a_wait_that_ended_unnoticed_gets_nothing() {
 #[test]
 fn without_expiry_only_a_release_ends_it() {
     let server = Server::start();
-    let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice NOEXPIRE")));
+    let fence = acquire(&server, "k alice NOEXPIRE");
     assert_eq!(
         server.info_int("lock_state", "lock_lease_index_entries"),
         0,
         "there is nothing to look after"
     );
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE other alice PX 50")));
+    acquire(&server, "other alice PX 50");
     wait_until("the other lease to end", || holder(&server, "other").is_none());
     assert_holds(&server, "k", "alice", fence);
     release(&server, "k", "alice");

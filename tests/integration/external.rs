@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use crate::steps::digest;
+use crate::steps::{acquire, acquire_by, digest, in_line};
 use crate::support::wait::{let_pass, wait_replica_in_sync};
 use crate::support::{wait_until, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{
-    acquire, acquire_on, at_once, follow, left, lock_stat, wait_no_child, wait_quiet, waiter,
-};
+use crate::traffic::{at_once, follow, left, lock_stat, wait_no_child, wait_quiet};
 
 /// Fills the memory with strings until `done`.
 fn fill_memory_until(server: &Server, mut done: impl FnMut() -> bool) {
@@ -33,8 +31,8 @@ fn limit_memory(server: &Server, policy: &str, room: i64) {
 fn an_evicted_lock_is_free_and_goes_to_the_next_in_line() {
     // The backlog of the stream counts as used memory: a larger one takes up all the room, until there is nothing to evict.
     let server = Server::with(&["repl-backlog-size 16kb"]);
-    let first = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let first = acquire(&server, "k o NOEXPIRE");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     let mut stream = ReplicaStream::attach(&server);
     limit_memory(&server, "allkeys-lru", 1_000_000);
     fill_memory_until(&server, || lock_stat(&server, "granted") == 2);
@@ -67,8 +65,8 @@ fn a_server_that_may_evict_locks_says_so() {
 fn without_memory_locks_can_be_given_back_and_renewed_but_not_taken() {
     let server = Server::start();
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "o"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire_by(&mut conn, "k o");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     limit_memory(&server, "noeviction", -1000);
     assert!(conn.cmd(&["LOCK.ACQUIRE", "l", "o"]).error().starts_with("OOM "));
     assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "o", "PX", "50000"]), 50_000);
@@ -85,10 +83,10 @@ fn a_key_that_is_found_expired_leaves_no_lease_behind() {
     let mut conn = server.connect();
     // Nobody but the command that comes next is to find out.
     assert_eq!(server.cmd(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]), "OK");
-    let first = acquire(&mut conn, &["k", "o", "PX", "600000"]);
+    let first = acquire_by(&mut conn, "k o PX 600000");
     assert_eq!(conn.cmd(&["PEXPIRE", "k", "5"]), 1);
     let_pass(Duration::from_millis(20));
-    assert!(acquire(&mut conn, &["k", "p", "PX", "600000"]) > first);
+    assert!(acquire_by(&mut conn, "k p PX 600000") > first);
     assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "o"]), 0);
     assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "p"]), 1);
     assert_eq!(lock_stat(&server, "held"), 0);
@@ -102,8 +100,8 @@ fn a_lock_under_a_name_that_no_client_could_give_it_is_replicated_and_saved() {
         let aof = ["appendonly yes", "appendfsync always", &format!("aof-use-rdb-preamble {preamble}")];
         let (mut primary, replica) = (Server::with(&aof), Server::start());
         follow(&replica, &primary);
-        acquire_on(&primary, &["s", "o", "PX", "800"]);
-        acquire_on(&primary, &["l", "o", "NOEXPIRE"]);
+        acquire(&primary, "s o PX 800");
+        acquire(&primary, "l o NOEXPIRE");
         assert_eq!(primary.cmd(&["RENAME", "s", &short]), "OK");
         assert_eq!(primary.cmd(&["RENAME", "l", &long]), "OK");
         wait_until("the lease to be over", || primary.cmd(&["EXISTS", &short]) == 0);
@@ -144,7 +142,7 @@ fn leases_end_under_new_names_in_new_databases_and_on_replicas_too() {
         replies[3..],
         [Value::Simple("OK".into()), Value::Int(1), Value::Simple("OK".into()), Value::Int(0)]
     );
-    let fence = acquire_on(&primary, &["renamed", "p", "PX", "600000"]);
+    let fence = acquire(&primary, "renamed p PX 600000");
     wait_until("the leases to be over", || lock_stat(&primary, "expired") == 3);
     assert_eq!(lock_stat(&primary, "lease_index_entries"), 1);
     wait_replica_in_sync(&primary, &replica);
@@ -175,10 +173,10 @@ fn a_flush_in_the_background_ends_everything_and_wakes_everybody() {
     let server = Server::start();
     let mut conn = server.connect();
     for n in 0..2000 {
-        acquire(&mut conn, &[&format!("k{n}"), "o", "PX", "600000"]);
+        acquire_by(&mut conn, &format!("k{n} o PX 600000"));
     }
     let mut waiters: Vec<_> =
-        (0..20).map(|n| waiter(&server, &[&format!("k{n}"), "next", "BLOCK", "0", "PX", "600000"])).collect();
+        (0..20).map(|n| in_line(&server, &format!("LOCK.ACQUIRE k{n} next BLOCK 0 PX 600000"))).collect();
     let newest = lock_stat(&server, "last_fence");
     assert_eq!(server.cmd(&["FLUSHALL", "ASYNC"]), "OK");
     for waiter in &mut waiters {

@@ -4,13 +4,10 @@
 use std::time::{Duration, Instant};
 
 use crate::backlog::{assert_only_effects, commands_in_backlog};
-use crate::steps::digest;
+use crate::steps::{acquire, acquire_by, digest, in_line};
 use crate::support::wait::{assert_takes_at_most, let_pass, wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Connection, Server, Stop, Value};
-use crate::traffic::{
-    acquire, acquire_on, at_once, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, waiter,
-    Traffic,
-};
+use crate::traffic::{at_once, follow, left, lock_stat, replica_of, wait_no_child, wait_quiet, Traffic};
 
 fn promote(server: &Server) {
     assert_eq!(server.cmd(&["REPLICAOF", "NO", "ONE"]), "OK");
@@ -19,7 +16,7 @@ fn promote(server: &Server) {
 #[test]
 fn a_replica_refuses_to_decide_and_tells_what_it_knows() {
     let (primary, replica) = (Server::start(), Server::start());
-    let fence = acquire_on(&primary, &["k", "o", "PX", "60000", "NOTE", "n"]);
+    let fence = acquire(&primary, "k o PX 60000 NOTE n");
     follow(&replica, &primary);
     let before = digest(&replica);
     for read_only in ["yes", "no"] {
@@ -88,20 +85,20 @@ fn every_kind_of_change_leaves_the_same_data_on_all_replicas() {
             lock_stat(&replica, "held") == held && lock_stat(&third, "held") == held
         });
     };
-    acquire(&mut conn, &["k", "o", "PX", "60000", "NOTE", "n"]);
+    acquire_by(&mut conn, "k o PX 60000 NOTE n");
     check("acquire");
-    acquire(&mut conn, &["k", "o", "NOEXPIRE"]);
+    acquire_by(&mut conn, "k o NOEXPIRE");
     check("raise");
     assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "o", "PX", "50000"]), 50_000);
     check("renew");
-    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "PX", "40000"]);
+    let mut next = in_line(&primary, "LOCK.ACQUIRE k next BLOCK 0 PX 40000");
     assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     next.read().int();
     check("hand-off");
     assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "next", "PX", "50"]), 50);
     wait_until("the lease to be over", || primary.cmd(&["EXISTS", "k"]) == 0);
     check("expiry");
-    acquire(&mut conn, &["k", "o"]);
+    acquire_by(&mut conn, "k o");
     assert_eq!(conn.cmd(&["RENAME", "k", "l"]), "OK");
     check("rename");
     assert_eq!(conn.cmd(&["MOVE", "l", "5"]), 1);
@@ -120,8 +117,8 @@ fn after_a_promotion_leases_end_queues_work_and_the_third_stays_in_sync() {
     let (mut primary, replica, third) = (Server::start(), Server::start(), Server::start());
     follow(&replica, &primary);
     follow(&third, &replica);
-    let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
-    acquire_on(&primary, &["soon", "o", "PX", "3000"]);
+    let newest = acquire(&primary, "for-ever o NOEXPIRE");
+    acquire(&primary, "soon o PX 3000");
     // In one packet, so that the primary cannot end the lease before it is paused.
     let mut conn = primary.connect();
     conn.send_together(&[
@@ -145,7 +142,7 @@ fn after_a_promotion_leases_end_queues_work_and_the_third_stays_in_sync() {
     assert_eq!(conn.read(), "OK");
     assert!(conn.read().int() > newest);
     assert_eq!(conn.read(), Value::Nil);
-    let mut next = waiter(&replica, &["soon", "next", "BLOCK", "0", "NOEXPIRE"]);
+    let mut next = in_line(&replica, "LOCK.ACQUIRE soon next BLOCK 0 NOEXPIRE");
     wait_until("the overdue lease to be over", || replica.cmd(&["EXISTS", "over"]) == 0);
     assert!(next.read().int() > newest, "served when the lease ended that the old primary gave");
     assert_eq!(conn.cmd(&["LOCK.RELEASE", "for-ever", "o"]), 1);
@@ -163,7 +160,7 @@ fn a_promoted_replica_keeps_what_was_promised() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     for n in 0..50 {
-        acquire_on(&primary, &[&format!("k{n}"), "o", "PX", &(20_000 + 1000 * n).to_string()]);
+        acquire(&primary, &format!("k{n} o PX {}", 20_000 + 1000 * n));
     }
     wait_replica_in_sync(&primary, &replica);
     promote(&replica);
@@ -181,9 +178,9 @@ fn a_promoted_replica_keeps_what_was_promised() {
 #[test]
 fn without_enough_replicas_nothing_is_decided_not_even_for_those_who_wait() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "PX", "1000"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
-    let mut briefly = waiter(&server, &["k", "briefly", "BLOCK", "2000"]);
+    acquire(&server, "k o PX 1000");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
+    let mut briefly = in_line(&server, "LOCK.ACQUIRE k briefly BLOCK 2000");
     assert_eq!(server.cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
     for words in [&["LOCK.ACQUIRE", "l", "o"][..], &["LOCK.RELEASE", "k", "o"], &["LOCK.RENEW", "k", "o"]] {
         assert!(server.cmd(words).error().starts_with("NOREPLICAS "), "{words:?}");
@@ -210,8 +207,8 @@ fn gives_no_lock_away_until_there_is_a_replica_again(more: &str) {
         (Server::with(&["min-replicas-to-write 1", "min-replicas-max-lag 1", more]), Server::start());
     follow(&replica, &primary);
     wait_until("the replica to be near", || primary.info("replication")["min_slaves_good_slaves"] == "1");
-    acquire_on(&primary, &["k", "o", "PX", "3000"]);
-    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0"]);
+    acquire(&primary, "k o PX 3000");
+    let mut next = in_line(&primary, "LOCK.ACQUIRE k next BLOCK 0");
     replica.signal("STOP");
     wait_until("the replica to be far", || primary.info("replication")["min_slaves_good_slaves"] == "0");
     wait_until("the lease to be over", || left(&primary, "k", "o") == 0);
@@ -229,24 +226,24 @@ fn gives_no_lock_away_until_there_is_a_replica_again(more: &str) {
 fn fences_grow_over_a_failover_that_lost_grants() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    acquire_on(&primary, &["k", "o"]);
+    acquire(&primary, "k o");
     wait_replica_in_sync(&primary, &replica);
     promote(&replica);
     let mut lost = 0;
     for _ in 0..20 {
         assert_eq!(primary.cmd(&["DEL", "k"]), 1);
-        lost = acquire_on(&primary, &["k", "o"]);
+        lost = acquire(&primary, "k o");
     }
     assert_eq!(replica.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
-    assert!(acquire_on(&replica, &["k", "p"]) > lost);
+    assert!(acquire(&replica, "k p") > lost);
 }
 
 #[test]
 fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     let (primary, other) = (Server::start(), Server::start());
-    acquire_on(&primary, &["k", "o"]);
+    acquire(&primary, "k o");
     let mut waiters: Vec<_> =
-        (0..30).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "60000"])).collect();
+        (0..30).map(|n| in_line(&primary, &format!("LOCK.ACQUIRE k w{n} BLOCK 60000"))).collect();
     replica_of(&primary, &other);
     for waiter in &mut waiters {
         assert!(waiter.read().error().starts_with("UNBLOCKED "));
@@ -258,8 +255,8 @@ fn a_demoted_server_sends_its_waiters_away_and_forgets_them() {
     assert_eq!(digest(&primary), digest(&other));
     // It decides again once it may, and nothing of the old queue is left.
     promote(&primary);
-    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
-    let mut next = waiter(&primary, &["k", "w0", "BLOCK", "0"]);
+    acquire(&primary, "k o NOEXPIRE");
+    let mut next = in_line(&primary, "LOCK.ACQUIRE k w0 BLOCK 0");
     assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > 0);
 }
@@ -269,9 +266,9 @@ fn a_thousand_waiters_are_sent_away_within_200_ms_of_a_demotion() {
     let (primary, other) = (Server::start(), Server::start());
     assert_takes_at_most(Duration::from_millis(200), || {
         promote(&primary);
-        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        acquire(&primary, "k o NOEXPIRE");
         let mut waiters: Vec<_> =
-            (0..1_000).map(|n| waiter(&primary, &["k", &format!("w{n}"), "BLOCK", "0"])).collect();
+            (0..1_000).map(|n| in_line(&primary, &format!("LOCK.ACQUIRE k w{n} BLOCK 0"))).collect();
         let start = Instant::now();
         replica_of(&primary, &other);
         for waiter in &mut waiters {
@@ -311,7 +308,7 @@ fn a_demoted_server_tells_a_client_what_it_tells_those_who_wait_for_lists() {
     const READONLY: &[&str] = &["READONLY"];
     for before in [&[][..], &[CAPA], &[READONLY], &[CAPA, READONLY]] {
         let (primary, other) = (Server::start(), Server::start());
-        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        acquire(&primary, "k o NOEXPIRE");
         let [mut list, mut lock, mut stream, mut watcher] = of_each(&primary, before);
         replica_of(&primary, &other);
         let reads_on = primary.is_valkey() && before.contains(&READONLY);
@@ -340,7 +337,7 @@ fn a_demoted_server_tells_a_client_what_it_tells_those_who_wait_for_lists() {
 #[test]
 fn who_watches_for_what_only_a_primary_knows_is_sent_there() {
     let (primary, other) = (Server::start(), Server::start());
-    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    acquire(&primary, "k o NOEXPIRE");
     let wait = |words: &[&str]| {
         let blocked = primary.info_int("clients", "blocked_clients");
         let mut conn = primary.connect();
@@ -370,7 +367,7 @@ fn a_failover_tells_a_client_what_it_tells_those_who_wait_for_lists() {
     for before in [&[][..], &[&["CLIENT", "CAPA", "redirect"][..]]] {
         let (primary, replica) = (Server::start(), Server::start());
         follow(&replica, &primary);
-        acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+        acquire(&primary, "k o NOEXPIRE");
         wait_replica_in_sync(&primary, &replica);
         let [mut list, mut lock, mut stream, mut watcher] = of_each(&primary, before);
         assert_eq!(primary.cmd(&["FAILOVER"]), "OK");
@@ -389,7 +386,7 @@ fn a_failover_tells_a_client_what_it_tells_those_who_wait_for_lists() {
 fn a_failover_that_is_given_up_ends_no_wait_that_the_server_would_not_end() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    acquire(&primary, "k o NOEXPIRE");
     wait_replica_in_sync(&primary, &replica);
     let [mut list, mut lock, _, _] = of_each(&primary, &[]);
     replica.signal("STOP");
@@ -417,8 +414,8 @@ fn a_failover_that_is_given_up_ends_no_wait_that_the_server_would_not_end() {
 fn a_grant_in_the_packet_of_the_demotion_harms_nobody() {
     let (primary, other) = (Server::start(), Server::start());
     let mut conn = primary.connect();
-    acquire(&mut conn, &["k", "o"]);
-    let mut next = waiter(&primary, &["k", "next", "BLOCK", "0"]);
+    acquire_by(&mut conn, "k o");
+    let mut next = in_line(&primary, "LOCK.ACQUIRE k next BLOCK 0");
     let port = other.port().to_string();
     conn.send_together(&[&["LOCK.RELEASE", "k", "o"], &["REPLICAOF", "127.0.0.1", &port]]);
     assert_eq!(conn.read(), 1);
@@ -435,14 +432,14 @@ fn a_grant_in_the_packet_of_the_demotion_harms_nobody() {
 fn a_coordinated_failover_with_waiters_and_leases_loses_nothing() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    let newest = acquire_on(&primary, &["for-ever", "o", "NOEXPIRE"]);
+    let newest = acquire(&primary, "for-ever o NOEXPIRE");
     let keys: Vec<String> = (0..100).map(|n| format!("k{n}")).collect();
     for key in &keys {
-        acquire_on(&primary, &[key, "o"]);
+        acquire(&primary, &format!("{key} o"));
     }
     let mut waiters: Vec<_> =
-        (90..100).map(|n| waiter(&primary, &[&format!("k{n}"), "next", "BLOCK", "0", "PX", "100"])).collect();
-    let mut stays = waiter(&primary, &["for-ever", "next", "BLOCK", "0"]);
+        (90..100).map(|n| in_line(&primary, &format!("LOCK.ACQUIRE k{n} next BLOCK 0 PX 100"))).collect();
+    let mut stays = in_line(&primary, "LOCK.ACQUIRE for-ever next BLOCK 0");
     // Leases that end before, while and after the roles change.
     let leases: Vec<String> = (0..100).map(|n| (1 + 5 * n).to_string()).collect();
     let renewals: Vec<_> =
@@ -481,8 +478,8 @@ fn the_aof_of_a_replica_holds_the_effects_and_brings_them_back() {
             (Server::start(), Server::with(&["appendonly yes", "appendfsync always", &preamble]));
         follow(&replica, &primary);
         wait_no_child(&replica);
-        acquire_on(&primary, &["k", "o", "PX", "500000"]);
-        let mut next = waiter(&primary, &["k", "next", "BLOCK", "0", "NOEXPIRE", "NOTE", "n"]);
+        acquire(&primary, "k o PX 500000");
+        let mut next = in_line(&primary, "LOCK.ACQUIRE k next BLOCK 0 NOEXPIRE NOTE n");
         assert_eq!(primary.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
         next.read().int();
         let traffic = Traffic::start(&primary, 2);

@@ -1,16 +1,16 @@
 //! LOCK.FENCE: the newest fence that a resource outside the server has seen, in a plain string.
 
-use crate::onlookers::{assert_writes_k, goes_through, is_allowed, Events};
+use crate::onlookers::{assert_writes_k, goes_through, is_allowed};
 use crate::steps::{
-    ask, assert_changes_nothing, digest, eval, hold, is_modern, release, set_string, transaction, unix_us,
+    acquire, ask, assert_changes_nothing, digest, eval, is_modern, release, set_string, transaction, unix_us,
     words, wrong_arity,
 };
 use crate::support::wait::wait_replica_in_sync;
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
+use crate::support::{assert_stream, wait_until, Events, ReplicaStream, Server, Stop, Value};
 
 /// LOCK.FENCE with these words.
 fn fence(server: &Server, line: &str) -> Value {
-    server.cmd(&words(&format!("LOCK.FENCE {line}")))
+    ask(server, &format!("LOCK.FENCE {line}"))
 }
 
 fn get(server: &Server, key: &str) -> String {
@@ -47,10 +47,10 @@ fn a_fence_is_admitted_unless_a_newer_one_was_seen() {
 #[test]
 fn whoever_has_lost_its_lock_is_turned_away_as_soon_as_the_next_one_has_written() {
     let server = Server::start();
-    let late = hold(&server, "lock", "alice");
+    let late = acquire(&server, "lock alice");
     assert_eq!(fence(&server, &format!("disk {late}")), 1);
     release(&server, "lock", "alice");
-    let new = hold(&server, "lock", "bob");
+    let new = acquire(&server, "lock bob");
     assert_eq!(fence(&server, &format!("disk {late}")), 1, "nobody can know yet");
     assert_eq!(fence(&server, &format!("disk {new}")), 1);
     assert_eq!(fence(&server, &format!("disk {late}")), 0);
@@ -75,8 +75,8 @@ fn it_is_remembered_as_long_as_was_said_last() {
     assert_eq!(fence(&server, "k 9 EX 315360000"), 1);
     assert!(left(&server, "k") > 315_000_000_000);
     // Somebody else's time to live counts as well, and a register that is gone has seen nothing.
-    assert_eq!(server.cmd(&words("PEXPIRE k 1")), 1);
-    wait_until("the register to be forgotten", || server.cmd(&words("EXISTS k")) == 0);
+    assert_eq!(ask(&server, "PEXPIRE k 1"), 1);
+    wait_until("the register to be forgotten", || ask(&server, "EXISTS k") == 0);
     assert_eq!(fence(&server, "k 1"), 1);
     assert_eq!(left(&server, "k"), -1);
 }
@@ -146,13 +146,13 @@ fn a_replica_has_it_and_is_not_asked() {
     assert_eq!(fence(&primary, "k 8 EX 1000"), 1);
     wait_replica_in_sync(&primary, &replica);
     assert_eq!(get(&replica, "k"), "8");
-    let until = |server: &Server| server.cmd(&words("PEXPIRETIME k"));
+    let until = |server: &Server| ask(server, "PEXPIRETIME k");
     assert_eq!(until(&replica), until(&primary));
     for line in ["k 9", "k 7", "free 1"] {
         assert!(fence(&replica, line).error().starts_with("READONLY "), "{line}");
     }
     // Where clients may write on a replica, its register would differ from the primary's.
-    assert_eq!(replica.cmd(&words("CONFIG SET replica-read-only no")), "OK");
+    assert_eq!(ask(&replica, "CONFIG SET replica-read-only no"), "OK");
     assert_eq!(fence(&replica, "k 9"), "READONLY this server is a replica; locks change on its primary");
     assert_eq!((get(&replica, "k"), digest(&replica)), ("8".to_owned(), digest(&primary)));
 }
@@ -160,8 +160,8 @@ fn a_replica_has_it_and_is_not_asked() {
 #[test]
 fn what_is_no_register_is_left_alone() {
     let server = Server::start();
-    hold(&server, "lock", "alice");
-    server.cmd(&words("RPUSH list 7"));
+    acquire(&server, "lock alice");
+    ask(&server, "RPUSH list 7");
     let no_string =
         "WRONGTYPE the key holds a value that is not a string; a register of fences needs another key";
     let no_fence = "BADVALUE the key holds a text that is not a fence; delete it, or use another key";
@@ -233,7 +233,7 @@ fn in_transactions_and_scripts() {
     );
     assert_eq!(replies, [Value::Int(1), Value::Int(0), Value::Int(1)]);
     // The check and the write in one step, with a fence that Lua has as a number.
-    let number = hold(&server, "lock", "alice");
+    let number = acquire(&server, "lock alice");
     let script = "
         if redis.call('LOCK.FENCE', KEYS[1], tonumber(ARGV[1])) == 0 then return 0 end
         redis.call('SET', KEYS[2], ARGV[2])
@@ -288,14 +288,14 @@ fn others_notice_what_was_written() {
     for line in ["k 8", "k 8", "k 7", "k 8 EX 100"] {
         fence(&server, line);
     }
-    assert_eq!(events.heard(&server), ["k set", "k set", "k expire"]);
+    assert_eq!(events.heard(), ["k set", "k set", "k expire"]);
 }
 
 #[test]
 fn when_memory_is_short_it_is_refused() {
     let server = Server::start();
     assert_eq!(fence(&server, "k 7"), 1);
-    assert_eq!(server.cmd(&words("CONFIG SET maxmemory 1")), "OK");
+    assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
     assert!(fence(&server, "k 8").error().starts_with("OOM "));
     assert_eq!(get(&server, "k"), "7");
 }

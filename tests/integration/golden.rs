@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::steps::unix_us;
+use crate::steps::{acquire, unix_us};
 use crate::support::{Server, Value};
-use crate::traffic::acquire_on;
 
 /// All permits there are: an exclusive lock's limit.
 pub(crate) const EVERYTHING: u32 = u32::MAX;
@@ -56,7 +55,7 @@ impl Golden {
     pub(crate) fn of(server: &Server) -> Golden {
         assert_eq!(server.cmd(&["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1"]), "OK");
         assert_eq!(server.cmd(&["CONFIG", "SET", "rdbcompression", "no"]), "OK");
-        let fence = acquire_on(server, &["golden", "owner", "PX", "600000", "NOTE", "note"]) as u64;
+        let fence = acquire(server, "golden owner PX 600000 NOTE note") as u64;
         let dump = dump(server, "golden");
         assert_eq!(server.cmd(&["DEL", "golden"]), 1);
         let hold = GoldenHold {

@@ -5,18 +5,20 @@ mod counting;
 mod rights;
 
 use crate::cluster::single;
-use crate::steps::{assert_changes_nothing, digest, eval, hold, is_modern, release, transaction, words};
+use crate::steps::{
+    acquire, ask, assert_changes_nothing, digest, eval, is_modern, release, transaction, words,
+};
 use crate::support::{assert_stream, ReplicaStream, Server, Stop, Value};
 
 /// LOCK.GUARD with these words.
 fn guard(server: &Server, line: &str) -> Value {
-    server.cmd(&words(&format!("LOCK.GUARD {line}")))
+    ask(server, &format!("LOCK.GUARD {line}"))
 }
 
 #[test]
 fn the_holder_gets_the_reply_of_the_command() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_eq!(guard(&server, &format!("k alice {fence} SET x 1")), "OK");
     assert_eq!(guard(&server, "k alice * incr x"), 2);
     assert_eq!(guard(&server, "k alice * GET x"), "2");
@@ -31,7 +33,7 @@ fn the_holder_gets_the_reply_of_the_command() {
 #[test]
 fn nobody_else_gets_anything_done() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_changes_nothing(&server, || {
         let refused = |line: &str, code: &str| {
             let reply = guard(&server, line);
@@ -58,7 +60,7 @@ fn nobody_else_gets_anything_done() {
     });
     assert!(guard(&server, &format!("k alice {} GET x", fence - 1)).error().contains(&fence.to_string()));
     assert_eq!(server.cmd(&["EXISTS", "x"]), 0);
-    assert_eq!(server.cmd(&words("SET text value")), "OK");
+    assert_eq!(ask(&server, "SET text value"), "OK");
     assert!(guard(&server, "text alice * SET x 1").error().starts_with("WRONGTYPE "));
 }
 
@@ -82,9 +84,9 @@ fn a_hold_that_is_over_guards_nothing_swept_or_not() {
 #[test]
 fn shared_holds_and_permits_guard_too() {
     let server = Server::start();
-    server.cmd(&words("LOCK.ACQUIRE r a SHARED"));
-    server.cmd(&words("LOCK.ACQUIRE r b SHARED"));
-    server.cmd(&words("LOCK.ACQUIRE s c LIMIT 3"));
+    ask(&server, "LOCK.ACQUIRE r a SHARED");
+    ask(&server, "LOCK.ACQUIRE r b SHARED");
+    ask(&server, "LOCK.ACQUIRE s c LIMIT 3");
     for holder in ["r a", "r b", "s c"] {
         assert!(guard(&server, &format!("{holder} * INCR x")).int() > 0);
     }
@@ -94,7 +96,7 @@ fn shared_holds_and_permits_guard_too() {
 #[test]
 fn it_stands_in_transactions_and_scripts() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let replies = transaction(
         &mut server.connect(),
         &[
@@ -105,7 +107,7 @@ fn it_stands_in_transactions_and_scripts() {
     );
     assert_eq!((&replies[0], &replies[1]), (&Value::Int(1), &Value::Int(1)));
     assert!(replies[2].error().starts_with("NOTHELD "));
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let script = "return redis.call('LOCK.GUARD', KEYS[1], 'alice', '*', 'INCR', KEYS[2])";
     assert_eq!(eval(&server, script, &["k", "x"]), 2);
     release(&server, "k", "alice");
@@ -116,7 +118,7 @@ fn it_stands_in_transactions_and_scripts() {
 #[test]
 fn only_the_commands_own_effects_are_replicated() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut stream = ReplicaStream::attach(&server);
     assert_eq!(guard(&server, "k alice * SET x 1 EX 1000 NX"), "OK");
     assert_eq!(guard(&server, "k alice * GET x"), "1");
@@ -135,9 +137,9 @@ fn only_the_commands_own_effects_are_replicated() {
 #[test]
 fn the_inner_command_has_the_rights_of_the_caller() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let rules = "ACL SETUSER app on nopass resetkeys ~k ~mine:* -@all +lock.guard +set +get +auth";
-    assert_eq!(server.cmd(&words(rules)), "OK");
+    assert_eq!(ask(&server, rules), "OK");
     let mut app = server.connect();
     assert_eq!(app.cmd(&words("AUTH app none")), "OK");
     assert_eq!(app.cmd(&words("LOCK.GUARD k alice * SET mine:x 1")), "OK");
@@ -146,10 +148,10 @@ fn the_inner_command_has_the_rights_of_the_caller() {
         assert!(matches!(reply, Value::Error(_)), "{forbidden}: {reply:?}");
     }
     assert!(app.cmd(&words("LOCK.GUARD other alice * GET mine:x")).error().starts_with("NOPERM "));
-    assert_eq!(server.cmd(&words("EXISTS other")), 0);
-    assert_eq!(server.cmd(&words("GET mine:x")), "1");
+    assert_eq!(ask(&server, "EXISTS other"), 0);
+    assert_eq!(ask(&server, "GET mine:x"), "1");
     // The server can tell beforehand.
-    let dry = |line: &str| server.cmd(&words(&format!("ACL DRYRUN app LOCK.GUARD {line}")));
+    let dry = |line: &str| ask(&server, &format!("ACL DRYRUN app LOCK.GUARD {line}"));
     assert_eq!(dry("k alice * SET mine:x 1"), "OK");
     assert_ne!(dry("k alice * SET other 1"), "OK");
     assert_ne!(dry("other alice * SET mine:x 1"), "OK");
@@ -159,14 +161,14 @@ fn the_inner_command_has_the_rights_of_the_caller() {
 fn keys_of_the_inner_command_are_declared() {
     let server = Server::start();
     let keys = |line: &str| {
-        let reply = server.cmd(&words(&format!("COMMAND GETKEYS LOCK.GUARD {line}")));
+        let reply = ask(&server, &format!("COMMAND GETKEYS LOCK.GUARD {line}"));
         reply.items().iter().map(Value::text).collect::<Vec<_>>()
     };
     assert_eq!(keys("k alice * MSET a 1 b 2"), ["k", "a", "b"]);
     assert_eq!(keys("k alice 7 EVAL script 2 a b c"), ["k", "a", "b"]);
     assert_eq!(keys("k alice * PING"), ["k"]);
     assert_eq!(keys("k alice * NOSUCHCOMMAND a"), ["k"]);
-    let reply = server.cmd(&words("COMMAND GETKEYSANDFLAGS LOCK.GUARD k alice * GET a"));
+    let reply = ask(&server, "COMMAND GETKEYSANDFLAGS LOCK.GUARD k alice * GET a");
     assert_eq!(reply.items()[0].items()[0], "k");
 }
 
@@ -174,7 +176,7 @@ fn keys_of_the_inner_command_are_declared() {
 #[test]
 fn guards_in_one_another_are_refused_however_many() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for depth in [1, 2, 20_000] {
         let guards = ["LOCK.GUARD", "k", "alice", "*"].repeat(depth + 1);
         let refused = server.cmd(&[&guards[..], &["GET", "k"]].concat());
@@ -187,7 +189,7 @@ fn guards_in_one_another_are_refused_however_many() {
 #[test]
 fn in_a_cluster_all_keys_are_in_one_slot() {
     let server = single();
-    hold(&server, "{t}k", "alice");
+    acquire(&server, "{t}k alice");
     assert_eq!(guard(&server, "{t}k alice * SET {t}x 1"), "OK");
     assert!(guard(&server, "{t}k alice * SET elsewhere 1").error().starts_with("CROSSSLOT "));
     assert_eq!(server.cmd(&["EXISTS", "elsewhere"]), 0);
@@ -196,9 +198,9 @@ fn in_a_cluster_all_keys_are_in_one_slot() {
 #[test]
 fn when_memory_is_short_the_inner_command_decides() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    assert_eq!(server.cmd(&words("SET x 1")), "OK");
-    assert_eq!(server.cmd(&words("CONFIG SET maxmemory 1")), "OK");
+    acquire(&server, "k alice");
+    assert_eq!(ask(&server, "SET x 1"), "OK");
+    assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
     assert!(guard(&server, "k alice * SET y 1").error().starts_with("OOM "));
     assert_eq!(guard(&server, "k alice * GET x"), "1");
     assert_eq!(guard(&server, "k alice * DEL x"), 1);
@@ -207,8 +209,8 @@ fn when_memory_is_short_the_inner_command_decides() {
 #[test]
 fn a_replica_runs_nothing() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    assert_eq!(server.cmd(&words("REPLICAOF 127.0.0.1 1")), "OK");
+    acquire(&server, "k alice");
+    assert_eq!(ask(&server, "REPLICAOF 127.0.0.1 1"), "OK");
     assert!(guard(&server, "k alice * SET x 1").error().starts_with("READONLY "));
     assert!(is_modern(&server) || server.cmd(&["EXISTS", "x"]) == 0);
 }
@@ -216,7 +218,7 @@ fn a_replica_runs_nothing() {
 #[test]
 fn nothing_is_guarded_where_nobody_can_say_whether_it_blocks() {
     let server = Server::with(&["rename-command COMMAND \"\""]);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let refused =
         "INTERNAL the lock module needs COMMAND, which this server does not have; undo its rename-command";
     assert_changes_nothing(&server, || {

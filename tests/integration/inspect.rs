@@ -2,8 +2,8 @@
 
 use crate::group::line_up;
 use crate::steps::{
-    assert_changes_nothing, assert_left, eval, hold, queue, queue_up, release, set_string, transaction,
-    wait_for_lock, words, WRONGTYPE,
+    acquire, ask, assert_changes_nothing, assert_left, eval, in_line, queue, release, set_string,
+    transaction, wait_for_lock, words, WRONGTYPE,
 };
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
@@ -11,33 +11,33 @@ use crate::traffic::lock_stat;
 #[test]
 fn a_free_lock() {
     let server = Server::start();
-    let info = server.cmd(&words("LOCK.INFO k"));
+    let info = ask(&server, "LOCK.INFO k");
     assert_eq!(info.field("mode"), &"free");
     assert_eq!(info.field("limit"), &0);
     assert_eq!(info.field("holds"), &Value::Array(vec![]));
     assert_eq!(info.field("waiting"), &0);
-    assert_eq!(server.cmd(&words("LOCK.WAITERS k")), Value::Array(vec![]));
+    assert_eq!(ask(&server, "LOCK.WAITERS k"), Value::Array(vec![]));
     assert_eq!(server.cmd(&["EXISTS", "k"]), 0);
 }
 
 #[test]
 fn a_free_lock_that_is_kept_for_others_is_shown_as_the_queue_it_is() {
     let server = Server::start();
-    hold(&server, "l", "holder");
+    acquire(&server, "l holder");
     let _both = line_up(&server, server.connect(), "LOCK.MACQUIRE both 2 k l BLOCK 0");
     let _client = wait_for_lock(&server, "k", "client");
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k ticket QUEUE 60000")), Value::Nil);
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k ticket QUEUE 60000"), Value::Nil);
 
     assert_eq!(server.cmd(&["EXISTS", "k"]), 0);
     let [free, held] = ["k", "l"].map(|key| server.cmd(&["LOCK.INFO", key]));
     assert_eq!((free.field("mode"), free.field("waiting")), (&Value::bulk("free"), &Value::Int(3)));
     assert_eq!((held.field("mode"), held.field("waiting")), (&Value::bulk("exclusive"), &Value::Int(1)));
     assert_eq!((lock_stat(&server, "queues"), lock_stat(&server, "longest_queue")), (2, 3));
-    assert_eq!(server.cmd(&words("LOCK.WAITERS k")).items().len(), 3);
+    assert_eq!(ask(&server, "LOCK.WAITERS k").items().len(), 3);
 
     release(&server, "l", "holder");
     wait_until("the two locks to be granted", || lock_stat(&server, "queues") == 1);
-    let taken = server.cmd(&words("LOCK.INFO k"));
+    let taken = ask(&server, "LOCK.INFO k");
     assert_eq!((taken.field("mode"), taken.field("waiting")), (&Value::bulk("exclusive"), &Value::Int(2)));
     assert_eq!(lock_stat(&server, "longest_queue"), 2);
 }
@@ -45,9 +45,9 @@ fn a_free_lock_that_is_kept_for_others_is_shown_as_the_queue_it_is() {
 #[test]
 fn a_held_lock() {
     let server = Server::start();
-    let fence = server.cmd(&words("LOCK.ACQUIRE k alice PX 50000 NOTE nightly")).int();
+    let fence = ask(&server, "LOCK.ACQUIRE k alice PX 50000 NOTE nightly").int();
     let _waiters = ["bob", "carol"].map(|name| wait_for_lock(&server, "k", name));
-    let info = server.cmd(&words("LOCK.INFO k"));
+    let info = ask(&server, "LOCK.INFO k");
     assert_eq!(info.field("mode"), &"exclusive");
     assert_eq!(info.field("limit"), &1);
     assert_eq!(info.field("waiting"), &2);
@@ -59,8 +59,8 @@ fn a_held_lock() {
     assert_left(held.field("left-ms"), 50_000);
     assert_eq!(held.field("note"), &"nightly");
 
-    server.cmd(&words("LOCK.ACQUIRE l alice NOEXPIRE"));
-    let info = server.cmd(&words("LOCK.INFO l"));
+    ask(&server, "LOCK.ACQUIRE l alice NOEXPIRE");
+    let info = ask(&server, "LOCK.INFO l");
     assert_eq!(info.field("holds").items()[0].field("lease-ms"), &-1);
     assert_eq!(info.field("holds").items()[0].field("left-ms"), &-1);
 }
@@ -68,10 +68,10 @@ fn a_held_lock() {
 #[test]
 fn a_queue_the_next_one_first() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let _bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 50000 NOTE import"));
+    acquire(&server, "k alice");
+    let _bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 50000 NOTE import");
     let _carol = wait_for_lock(&server, "k", "carol");
-    let rows = server.cmd(&words("LOCK.WAITERS k"));
+    let rows = ask(&server, "LOCK.WAITERS k");
     let [bob, carol] = rows.items() else { panic!("not two rows: {rows:?}") };
     assert_eq!(bob.field("owner"), &"bob");
     assert_eq!(bob.field("mode"), &"exclusive");
@@ -83,15 +83,13 @@ fn a_queue_the_next_one_first() {
     assert_eq!(carol.field("left-ms"), &-1);
     let waited = |row: usize, rows: &Value| rows.items()[row].field("waited-ms").int();
     assert!(waited(0, &rows) >= waited(1, &rows), "who came first has waited longer");
-    wait_until("more time to be shown", || {
-        waited(1, &server.cmd(&words("LOCK.WAITERS k"))) > waited(1, &rows)
-    });
+    wait_until("more time to be shown", || waited(1, &ask(&server, "LOCK.WAITERS k")) > waited(1, &rows));
 }
 
 #[test]
 fn as_many_rows_as_asked_for() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let names: Vec<String> = (0..105).map(|n| format!("owner-{n}")).collect();
     let _waiters: Vec<Connection> = names.iter().map(|name| wait_for_lock(&server, "k", name)).collect();
     assert_eq!(queue(&server, "k"), names[..100], "a hundred when nothing is said");
@@ -105,7 +103,7 @@ fn as_many_rows_as_asked_for() {
 #[test]
 fn a_reply_ends_after_so_many_bytes_and_the_next_one_goes_on() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let names: Vec<String> = (0..300).map(|n| format!("{n:0256}")).collect();
     for name in &names {
         server.cmd(&["LOCK.ACQUIRE", "k", name, "QUEUE", "60000"]);
@@ -136,11 +134,11 @@ fn a_reply_ends_after_so_many_bytes_and_the_next_one_goes_on() {
 #[test]
 fn looking_changes_nothing() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     assert_changes_nothing(&server, || {
         for line in ["LOCK.INFO k", "LOCK.INFO free", "LOCK.WAITERS k", "LOCK.WAITERS free", "LOCK.HELP"] {
-            assert!(matches!(server.cmd(&words(line)), Value::Array(_)), "{line}");
+            assert!(matches!(ask(&server, line), Value::Array(_)), "{line}");
         }
     });
     waiter.expect_nothing_pending();
@@ -152,15 +150,15 @@ fn looking_changes_nothing() {
 fn another_type_is_refused() {
     let server = Server::start();
     set_string(&server, "k");
-    assert_eq!(server.cmd(&words("LOCK.INFO k")), WRONGTYPE);
-    assert_eq!(server.cmd(&words("LOCK.WAITERS k")), WRONGTYPE);
-    assert_eq!(server.cmd(&words("LOCK.WAITERS k COUNT 5")), WRONGTYPE);
+    assert_eq!(ask(&server, "LOCK.INFO k"), WRONGTYPE);
+    assert_eq!(ask(&server, "LOCK.WAITERS k"), WRONGTYPE);
+    assert_eq!(ask(&server, "LOCK.WAITERS k COUNT 5"), WRONGTYPE);
 }
 
 #[test]
 fn in_a_transaction_and_in_a_script() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let _waiter = wait_for_lock(&server, "k", "bob");
     let replies = transaction(
         &mut server.connect(),

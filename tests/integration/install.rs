@@ -9,7 +9,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::steps::hold;
+use crate::steps::acquire;
 use crate::support::Server;
 use crate::support::Setup;
 use crate::transcripts::documents;
@@ -106,7 +106,7 @@ fn the_install_block_and_its_line_give_a_server_that_has_locks() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o755, "a server of another user reads and runs it");
-        hold(&Setup::plain().conf(&[line]).start(), "k", "alice");
+        acquire(&Setup::plain().conf(&[line]).start(), "k alice");
     }
 }
 
@@ -115,7 +115,7 @@ fn the_example_is_a_configuration_and_shows_the_defaults() {
     let machine = installed();
     let lines: Vec<String> = example().lines().map(|line| on(&machine, line)).collect();
     let server = Setup::plain().conf(&lines).start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let settings = |server: &Server| {
         let reply = server.cmd(&["CONFIG", "GET", "lock.*"]);
         let pairs = reply.items().chunks(2).map(|pair| format!("{} {}", pair[0].text(), pair[1].text()));

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::steps::{
-    assert_granted, assert_left, fence_of, hold, is_modern, queue_up, release, wait_for_lock, watch, words,
+    acquire, ask, assert_granted, assert_left, fence_of, in_line, is_modern, queue_up, release,
+    wait_for_lock, watch, words,
 };
 use crate::support::wait::wait_waiting;
 use crate::support::{wait_until, Server, Setup, Stop, Value};
@@ -124,7 +125,7 @@ fn command_info_of_every_command() {
         let numkeys = spec.field("find_keys").field("spec");
         assert_eq!((numkeys.field("keynumidx"), numkeys.field("firstkey")), (&Value::Int(0), &Value::Int(1)));
     }
-    let all = server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"));
+    let all = ask(&server, "COMMAND LIST FILTERBY MODULE lock");
     let mut names: Vec<Value> = expected.map(|(name, ..)| Value::bulk(name)).to_vec();
     names.extend(numbered.map(|(name, ..)| Value::bulk(name)));
     assert_eq!(texts(&all), texts(&Value::Array(names)));
@@ -164,7 +165,7 @@ fn command_docs_say_what_help_says() {
         let line: Vec<String> = [name.to_uppercase()].into_iter().chain(args.unwrap_or_default()).collect();
         assert_eq!(line.join(" "), lines[0]);
     }
-    let reply = server.cmd(&words("COMMAND DOCS lock.check"));
+    let reply = ask(&server, "COMMAND DOCS lock.check");
     let key = &reply.field("lock.check").field("arguments").items()[0];
     assert_eq!(key.field("type"), &"key");
     assert_eq!(key.field("key_spec_index"), &0);
@@ -214,7 +215,7 @@ fn options_of(arg: &Value) -> Vec<Vec<String>> {
 fn every_option_that_is_documented_is_read_and_no_other() {
     let server = Server::start();
     let mut asked = 0;
-    for name in texts(&server.cmd(&words("COMMAND LIST FILTERBY MODULE lock"))) {
+    for name in texts(&ask(&server, "COMMAND LIST FILTERBY MODULE lock")) {
         if name.contains("._") {
             continue; // for the stream, whose words have places
         }
@@ -245,28 +246,26 @@ fn is_unknown(reply: &Value) -> bool {
 #[test]
 fn a_lock_is_a_value_like_others() {
     let server = Server::start();
-    let ask = |line: &str| server.cmd(&words(line));
-    hold(&server, "k", "alice");
-    assert_eq!(ask("TYPE k"), "redislock");
-    assert_eq!(ask("EXISTS k"), 1);
-    assert_eq!(ask("PTTL k"), -1);
-    assert_eq!(ask("OBJECT ENCODING k"), "raw");
-    assert_eq!(ask("OBJECT REFCOUNT k"), 1);
-    let found = ask("SCAN 0 TYPE redislock COUNT 1000");
+    acquire(&server, "k alice");
+    assert_eq!(ask(&server, "TYPE k"), "redislock");
+    assert_eq!(ask(&server, "EXISTS k"), 1);
+    assert_eq!(ask(&server, "PTTL k"), -1);
+    assert_eq!(ask(&server, "OBJECT ENCODING k"), "raw");
+    assert_eq!(ask(&server, "OBJECT REFCOUNT k"), 1);
+    let found = ask(&server, "SCAN 0 TYPE redislock COUNT 1000");
     assert_eq!(found.items()[1], Value::Array(vec![Value::bulk("k")]));
     for line in ["GET k", "LPUSH k x", "INCR k", "SADD k x", "GETSET k x"] {
-        assert!(ask(line).error().starts_with("WRONGTYPE "), "{line}");
+        assert!(ask(&server, line).error().starts_with("WRONGTYPE "), "{line}");
     }
 }
 
 #[test]
 fn looking_does_not_make_a_lock_look_used() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let ask = |line: &str| server.cmd(&words(line));
-    wait_until("the key to lie idle", || ask("OBJECT IDLETIME k").int() >= 1);
-    ask("TYPE k");
-    assert!(ask("OBJECT IDLETIME k").int() >= 1);
+    acquire(&server, "k alice");
+    wait_until("the key to lie idle", || ask(&server, "OBJECT IDLETIME k").int() >= 1);
+    ask(&server, "TYPE k");
+    assert!(ask(&server, "OBJECT IDLETIME k").int() >= 1);
 }
 
 #[test]
@@ -274,8 +273,8 @@ fn memory_usage_counts_owner_and_note() {
     let server = Server::start();
     let usage = |key: &str| server.cmd(&["MEMORY", "USAGE", key]).int();
     let (long, longest) = ("x".repeat(100), "x".repeat(256));
-    hold(&server, "k1", "a");
-    hold(&server, "k2", &long);
+    acquire(&server, "k1 a");
+    fence_of(&server.cmd(&["LOCK.ACQUIRE", "k2", &long]));
     fence_of(&server.cmd(&["LOCK.ACQUIRE", "k3", &longest, "NOTE", &longest]));
     let (small, medium, large) = (usage("k1"), usage("k2"), usage("k3"));
     assert!((40..300).contains(&small), "{small}");
@@ -309,20 +308,19 @@ fn assert_numbers(server: &Server, expected: &[(&str, i64)]) {
 #[test]
 fn info_counts_exactly() {
     let server = Server::start();
-    let ask = |line: &str| server.cmd(&words(line));
     assert_eq!(numbers(&server).len(), 45, "fields that this test knows");
     assert_numbers(&server, &[]);
 
     // Two grants, a renewal, a raise, and everything that is nothing.
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_eq!(numbers(&server)["last_fence"], fence);
-    hold(&server, "l", "alice");
-    ask("LOCK.RENEW k alice PX 50000");
-    ask("LOCK.ACQUIRE k alice PX 60000");
+    acquire(&server, "l alice");
+    ask(&server, "LOCK.RENEW k alice PX 50000");
+    ask(&server, "LOCK.ACQUIRE k alice PX 60000");
     for line in
         ["LOCK.RENEW k bob", "LOCK.RELEASE k bob", "LOCK.ACQUIRE k bob", "LOCK.CHECK k alice", "LOCK.HELP"]
     {
-        ask(line);
+        ask(&server, line);
     }
     let mut now = vec![("held", 2), ("lease_index_entries", 2), ("granted", 2), ("renewed", 1)];
     assert_numbers(&server, &now);
@@ -335,7 +333,7 @@ fn info_counts_exactly() {
     // Three queue for k, one for l.
     let mut bob = wait_for_lock(&server, "k", "bob");
     let carol = wait_for_lock(&server, "k", "carol");
-    let mut dave = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k dave BLOCK 800"));
+    let mut dave = in_line(&server, "LOCK.ACQUIRE k dave BLOCK 800");
     let mut elsewhere = wait_for_lock(&server, "l", "bob");
     now.extend([("waiting", 4), ("queues", 2), ("longest_queue", 3), ("queued", 4)]);
     assert_numbers(&server, &now);
@@ -354,9 +352,9 @@ fn info_counts_exactly() {
     // A hand-off by release, one by deletion, the end of a lease.
     release(&server, "k", "alice");
     assert_granted(&server, &mut again, "k", "bob");
-    assert_eq!(ask("DEL l"), 1);
+    assert_eq!(ask(&server, "DEL l"), 1);
     assert_granted(&server, &mut elsewhere, "l", "bob");
-    wait_until("the lease to end", || ask("EXISTS k") == 0);
+    wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
     now.extend([("waiting", 0), ("queues", 0), ("longest_queue", 0)]);
     now.extend([("granted", 4), ("handed_off", 2), ("released", 1), ("vanished", 1), ("expired", 1)]);
     now.extend([("untouched", 1)]);
@@ -370,13 +368,13 @@ fn info_counts_exactly() {
     let mut conn = server.connect();
     conn.send_together(&[&words("LOCK.RELEASE l bob"), &["CLIENT", "KILL", "ID", &id]]);
     doomed.expect_closed();
-    wait_until("the grant to be taken back", || ask("EXISTS l") == 0);
+    wait_until("the grant to be taken back", || ask(&server, "EXISTS l") == 0);
     now.extend([("queued", 6), ("granted", 5), ("handed_off", 3), ("released", 2), ("undone", 1)]);
     now.extend([("held", 0), ("lease_index_entries", 0)]);
     assert_numbers(&server, &now);
 
     // One who only watches, and is told.
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     now.extend([("held", 1), ("lease_index_entries", 1), ("granted", 6)]);
     now.push(("observing", 1));
@@ -390,7 +388,7 @@ fn info_counts_exactly() {
 
 /// Three requests that the module refuses, and two that the server does.
 fn set_and_refuse(server: &Server) {
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 0")), "OK");
+    assert_eq!(ask(server, "CONFIG SET lock.max-waiters 0"), "OK");
     for line in [
         "LOCK.ACQUIRE k bob BLOCK 0",
         "LOCK.ACQUIRE k bob PX 0",
@@ -398,16 +396,16 @@ fn set_and_refuse(server: &Server) {
         "LOCK.CHECK k",
         "LOCK.NO k",
     ] {
-        assert!(matches!(server.cmd(&words(line)), Value::Error(_)), "{line}");
+        assert!(matches!(ask(server, line), Value::Error(_)), "{line}");
     }
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 100000")), "OK");
+    assert_eq!(ask(server, "CONFIG SET lock.max-waiters 100000"), "OK");
 }
 
 #[test]
 fn a_setting_takes_nothing_but_what_it_is_for() {
     let server = Setup::new().with_defaults().start();
     let set = |name: &str, value: &str| server.cmd(&["CONFIG", "SET", name, value]);
-    let all = server.cmd(&words("CONFIG GET lock.*"));
+    let all = ask(&server, "CONFIG GET lock.*");
     assert!(!all.items().is_empty());
     for pair in all.items().chunks_exact(2) {
         let (name, value) = (pair[0].text(), pair[1].text());
@@ -428,23 +426,28 @@ fn a_setting_takes_nothing_but_what_it_is_for() {
 #[test]
 fn settings_work_from_then_on() {
     let server = Server::start();
-    let ask = |line: &str| server.cmd(&words(line));
-    hold(&server, "before", "alice");
-    assert_eq!(ask("CONFIG SET lock.default-lease-ms 70000"), "OK");
-    assert_left(&ask("LOCK.CHECK before alice"), 30_000);
-    hold(&server, "k", "alice");
-    assert_left(&ask("LOCK.CHECK k alice"), 70_000);
+    acquire(&server, "before alice");
+    assert_eq!(ask(&server, "CONFIG SET lock.default-lease-ms 70000"), "OK");
+    assert_left(&ask(&server, "LOCK.CHECK before alice"), 30_000);
+    acquire(&server, "k alice");
+    assert_left(&ask(&server, "LOCK.CHECK k alice"), 70_000);
     // The longest lease is stronger than the default one, and cuts nothing that was given.
-    assert_eq!(ask("CONFIG SET lock.max-lease-ms 5000"), "OK");
-    hold(&server, "l", "alice");
-    assert_left(&ask("LOCK.CHECK l alice"), 5_000);
-    assert_left(&ask("LOCK.CHECK k alice"), 70_000);
-    assert_eq!(ask("LOCK.ACQUIRE m alice PX 5001"), "BADARG PX must be a whole number from 1 to 5000");
-    assert_eq!(ask("LOCK.RENEW l alice EX 6"), "BADARG EX must be a whole number from 1 to 5");
-    assert_eq!(ask("LOCK.RENEW l alice EX 5"), 5_000);
-    assert_eq!(ask("LOCK.RENEW l alice NOEXPIRE"), -1, "without expiry is another thing");
-    assert_eq!(ask("CONFIG SET lock.max-wait-ms 20"), "OK");
-    assert_eq!(ask("LOCK.ACQUIRE k bob BLOCK 21"), "BADARG BLOCK must be a whole number from 0 to 20");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-lease-ms 5000"), "OK");
+    acquire(&server, "l alice");
+    assert_left(&ask(&server, "LOCK.CHECK l alice"), 5_000);
+    assert_left(&ask(&server, "LOCK.CHECK k alice"), 70_000);
+    assert_eq!(
+        ask(&server, "LOCK.ACQUIRE m alice PX 5001"),
+        "BADARG PX must be a whole number from 1 to 5000"
+    );
+    assert_eq!(ask(&server, "LOCK.RENEW l alice EX 6"), "BADARG EX must be a whole number from 1 to 5");
+    assert_eq!(ask(&server, "LOCK.RENEW l alice EX 5"), 5_000);
+    assert_eq!(ask(&server, "LOCK.RENEW l alice NOEXPIRE"), -1, "without expiry is another thing");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-wait-ms 20"), "OK");
+    assert_eq!(
+        ask(&server, "LOCK.ACQUIRE k bob BLOCK 21"),
+        "BADARG BLOCK must be a whole number from 0 to 20"
+    );
     assert_eq!(server.connect().cmd(&words("LOCK.ACQUIRE k bob BLOCK 20")), Value::Nil);
     let _for_ever = wait_for_lock(&server, "k", "bob");
 }
@@ -453,15 +456,15 @@ fn settings_work_from_then_on() {
 fn the_ledger_of_losses_has_an_end() {
     let server = Server::start();
     let reason = |key: &str| server.cmd(&["LOCK.CHECK", key, "alice", "WITHINFO"]).field("reason").text();
-    assert_eq!(server.cmd(&words("CONFIG SET lock.loss-ledger-size 2")), "OK");
+    assert_eq!(ask(&server, "CONFIG SET lock.loss-ledger-size 2"), "OK");
     for key in ["a", "b", "c"] {
-        hold(&server, key, "alice");
+        acquire(&server, &format!("{key} alice"));
         assert_eq!(server.cmd(&["DEL", key]), 1);
     }
     assert_eq!(["a", "b", "c"].map(reason), ["not-held", "deleted", "deleted"]);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.loss-ledger-size 0")), "OK");
+    assert_eq!(ask(&server, "CONFIG SET lock.loss-ledger-size 0"), "OK");
     assert_eq!(reason("c"), "not-held");
-    hold(&server, "d", "alice");
+    acquire(&server, "d alice");
     assert_eq!(server.cmd(&["DEL", "d"]), 1);
     assert_eq!(reason("d"), "not-held");
 }
@@ -471,10 +474,10 @@ fn settings_come_from_the_file_and_go_back_into_it() {
     let mut server = Server::with(&["lock.max-waiters 7", "lock.events no", "lock.default-lease-ms 40000"]);
     assert_eq!(server.config("lock.max-waiters"), "7");
     assert_eq!(server.config("lock.events"), "no");
-    hold(&server, "k", "alice");
-    assert_left(&server.cmd(&words("LOCK.CHECK k alice")), 40_000);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 8")), "OK");
-    assert_eq!(server.cmd(&words("CONFIG REWRITE")), "OK");
+    acquire(&server, "k alice");
+    assert_left(&ask(&server, "LOCK.CHECK k alice"), 40_000);
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters 8"), "OK");
+    assert_eq!(ask(&server, "CONFIG REWRITE"), "OK");
     server.restart(Stop::Kill);
     assert_eq!(server.config("lock.max-waiters"), "8");
     assert_eq!(server.config("lock.events"), "no");

@@ -2,11 +2,11 @@
 //! has the same locks in the end, and has never been sent a command that is not an effect.
 
 use crate::backlog::{assert_only_effects, commands_in_backlog, commands_up_to_now, psync, read_snapshot};
-use crate::steps::digest;
+use crate::steps::{acquire, acquire_by, digest};
 use crate::support::aof::read_aof;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{skip, wait_until, ReplicaStream, Server, Setup, Stop};
-use crate::traffic::{acquire, acquire_on, follow, is_effect, replica_of, wait_no_child, Traffic};
+use crate::traffic::{follow, is_effect, replica_of, wait_no_child, Traffic};
 
 /// So that a replica that was away for a second has not missed too much to go on.
 const LONG_BACKLOG: &str = "repl-backlog-size 100mb";
@@ -50,7 +50,7 @@ fn the_aof_is_switched_on_and_off_during_traffic() {
 fn the_aof_is_switched_on_while_a_snapshot_is_made() {
     let server = Server::start();
     for key in 0..50 {
-        acquire_on(&server, &[&format!("key-{key}"), "o", "NOEXPIRE"]);
+        acquire(&server, &format!("key-{key} o NOEXPIRE"));
     }
     let traffic = Traffic::start(&server, 2);
     assert_eq!(server.cmd(&["CONFIG", "SET", "rdb-key-save-delay", "10000"]), "OK");
@@ -68,7 +68,7 @@ fn the_aof_is_switched_on_while_a_snapshot_is_made() {
 fn the_aof_is_switched_on_while_a_rewrite_without_it_is_made() {
     let server = Server::start();
     for key in 0..50 {
-        acquire_on(&server, &[&format!("key-{key}"), "o", "NOEXPIRE"]);
+        acquire(&server, &format!("key-{key} o NOEXPIRE"));
     }
     let traffic = Traffic::start(&server, 2);
     assert_eq!(server.cmd(&["CONFIG", "SET", "rdb-key-save-delay", "10000"]), "OK");
@@ -115,7 +115,7 @@ fn the_aof_begins_between_two_commands_of_one_packet() {
         }
         assert_eq!(server.cmd(&["EXISTS", "a", "b"]), 1);
         wait_no_child(&server);
-        acquire_on(&server, &["c", "o"]);
+        acquire(&server, "c o");
         assert_aof_is_true(&server);
     }
 }
@@ -247,10 +247,10 @@ fn nothing_but_effects_gets_into_the_backlog_while_a_replica_waits_for_its_snaps
     let mut conn = server.connect();
     assert_eq!(replica.cmd(&["REPLCONF", "capa", "eof"]), "OK");
     // Nobody listens yet, which the module has just learnt.
-    acquire(&mut conn, &["before", "o"]);
+    acquire_by(&mut conn, "before o");
     replica.send(&["PSYNC", "?", "-1"]);
     for n in 0..100 {
-        acquire(&mut conn, &[&format!("after-{n}"), "o"]);
+        acquire_by(&mut conn, &format!("after-{n} o"));
     }
     wait_until("the replica to be seen", || server.info_int("replication", "connected_slaves") == 1);
     let traffic = Traffic::start(&server, 2);
@@ -265,7 +265,7 @@ fn nothing_but_effects_gets_into_the_backlog_while_a_replica_waits_for_its_snaps
 fn a_replica_goes_on_after_the_primary_was_restarted() {
     let (mut primary, replica) = (Server::with(&[LONG_BACKLOG, "shutdown-timeout 1"]), Server::start());
     follow(&replica, &primary);
-    acquire_on(&primary, &["k", "o", "NOEXPIRE"]);
+    acquire(&primary, "k o NOEXPIRE");
     primary.restart(Stop::Save);
     // The clients are back before the replica is.
     let traffic = Traffic::start(&primary, 2);

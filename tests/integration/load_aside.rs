@@ -4,10 +4,10 @@
 use std::sync::mpsc::channel;
 
 use crate::broken_sync::{no_history, play_primary, snapshot_of};
-use crate::steps::digest;
+use crate::steps::{acquire, acquire_by, digest};
 use crate::support::wait::{wait_replica_in_sync, DEADLINE};
 use crate::support::{wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, acquire_on, follow, left, lock_stat, replica_of, wait_same_data};
+use crate::traffic::{follow, left, lock_stat, replica_of, wait_same_data};
 
 /// How many locks make a snapshot that takes a while to load.
 const MANY: i64 = 800;
@@ -34,12 +34,12 @@ fn indexes(server: &Server) -> [i64; 4] {
 fn fill(server: &Server) -> Connection {
     let mut conn = server.connect();
     for n in 0..MANY {
-        acquire(&mut conn, &[&format!("lock-{n}"), "o", "PX", "600000", "NOTE", &"n".repeat(250)]);
+        acquire_by(&mut conn, &format!("lock-{n} o PX 600000 NOTE {}", "n".repeat(250)));
     }
-    acquire(&mut conn, &["kept", "o", "NOEXPIRE"]);
-    acquire(&mut conn, &["old", "o", "NOEXPIRE"]);
-    acquire(&mut conn, &["tied", "o", "NOEXPIRE", "TIED", "0"]);
-    acquire(&mut server.connect().select(3), &["third", "o", "PX", "600000"]);
+    acquire_by(&mut conn, "kept o NOEXPIRE");
+    acquire_by(&mut conn, "old o NOEXPIRE");
+    acquire_by(&mut conn, "tied o NOEXPIRE TIED 0");
+    acquire_by(&mut server.connect().select(3), "third o PX 600000");
     assert_eq!(conn.cmd(&["LATCH.SET", "latch", "2"]), 1);
     conn
 }
@@ -77,9 +77,9 @@ fn reads_go_on_from_the_old_data_and_their_index_until_the_new_ones_are_there() 
 
     fall_behind(&primary, &replica, || {
         assert_eq!(conn.cmd(&["LOCK.RELEASE", "old", "o"]), 1);
-        acquire(&mut conn, &["new", "o", "NOEXPIRE"]);
-        acquire(&mut conn, &["another", "o", "PX", "600000"]);
-        acquire(&mut primary.connect().select(3), &["short", "o", "PX", "6000"]);
+        acquire_by(&mut conn, "new o NOEXPIRE");
+        acquire_by(&mut conn, "another o PX 600000");
+        acquire_by(&mut primary.connect().select(3), "short o PX 6000");
     });
     wait_until("the replica to load and to serve", || is_serving_while_it_loads(&replica));
     assert_eq!(left(&replica, "old", "o"), -1);
@@ -115,11 +115,11 @@ fn reads_go_on_from_the_old_data_and_their_index_until_the_new_ones_are_there() 
 fn a_load_that_fails_leaves_all_as_it_was() {
     let (primary, other) = (primary(), primary());
     let _conn = fill(&primary);
-    acquire_on(&other, &["foreign", "x", "PX", "600000", "NOTE", "note"]);
+    acquire(&other, "foreign x PX 600000 NOTE note");
     let mut conn = other.connect();
-    acquire(&mut conn, &["kept", "x", "PX", "700000"]);
-    acquire(&mut conn, &["tied", "x", "PX", "700000", "TIED", "500"]);
-    acquire(&mut other.connect().select(3), &["third", "x", "PX", "5"]);
+    acquire_by(&mut conn, "kept x PX 700000");
+    acquire_by(&mut conn, "tied x PX 700000 TIED 500");
+    acquire_by(&mut other.connect().select(3), "third x PX 5");
     let whole = snapshot_of(&other);
     let start = whole.windows(9).position(|bytes| bytes == b"repl-offs").expect("the snapshot's head");
     let step = (whole.len() - start) / 5;
@@ -128,7 +128,7 @@ fn a_load_that_fails_leaves_all_as_it_was() {
     let replica = replica();
     follow(&replica, &primary);
     wait_same_data(&primary, &replica);
-    acquire_on(&primary, &["short", "o", "PX", "15000"]);
+    acquire(&primary, "short o PX 15000");
     wait_replica_in_sync(&primary, &replica);
     let (before, data) = (indexes(&replica), digest(&replica));
     let same_history = primary.info("replication")["master_replid"].clone();

@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use crate::steps::{acquire, in_line};
 use crate::support::compile::shared_object;
 use crate::support::{skip, wait_until, Server, Setup, Value};
-use crate::traffic::{acquire_on, lock_stat, wait_quiet, waiter};
+use crate::traffic::{lock_stat, wait_quiet};
 
 #[test]
 fn on_a_server_that_is_too_old() {
@@ -43,7 +44,7 @@ fn it_loads_into_a_running_server_with_settings_or_not_at_all() {
 
     assert_eq!(server.cmd(&["MODULE", "LOADEX", &path, "CONFIG", "lock.max-waiters", "3"]), "OK");
     assert_eq!(server.config("lock.max-waiters"), "3");
-    acquire_on(&server, &["k", "o", "PX", "50"]);
+    acquire(&server, "k o PX 50");
     wait_until("the lease to be over", || server.cmd(&["EXISTS", "k"]) == 0);
 }
 
@@ -102,18 +103,18 @@ fn fail_to_load(server: &Server, path: &str, cause: Cause) {
 
 /// Locks wait, end, are saved and loaded; and whoever is told of a client or a flush is still there.
 fn assert_works(server: &Server) {
-    let fence = acquire_on(server, &["k", "o", "NOEXPIRE"]);
-    acquire_on(server, &["short", "o", "PX", "50"]);
+    let fence = acquire(server, "k o NOEXPIRE");
+    acquire(server, "short o PX 50");
     wait_until("a lease to end", || server.cmd(&["EXISTS", "short"]) == 0);
-    let mut next = waiter(server, &["k", "next", "BLOCK", "0"]);
-    drop(waiter(server, &["k", "gone", "BLOCK", "0"]));
+    let mut next = in_line(server, "LOCK.ACQUIRE k next BLOCK 0");
+    drop(in_line(server, "LOCK.ACQUIRE k gone BLOCK 0"));
     assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
     assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > fence);
     wait_quiet(server);
     assert_eq!(server.cmd(&["FLUSHALL"]), "OK");
     assert_eq!(lock_stat(server, "lease_index_entries"), 0);
-    acquire_on(server, &["k", "o"]);
+    acquire(server, "k o");
 }
 
 #[test]

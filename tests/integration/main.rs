@@ -74,7 +74,6 @@ mod queue;
 mod recovery;
 mod reentrant;
 mod reference;
-mod release;
 mod renew;
 mod repeats;
 mod replication;

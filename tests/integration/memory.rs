@@ -1,10 +1,10 @@
 //! What remains when locks have come and gone: nothing. And what a waiter costs while it waits; how much all of them may
 //! take is in `budget`, and what holds take outside the keyspace in `indexes`.
 
-use crate::steps::digest;
+use crate::steps::{acquire, acquire_by, digest};
 use crate::support::wait::wait_waiting;
 use crate::support::{skip, wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, acquire_on, at_once, lock_stat, wait_quiet};
+use crate::traffic::{at_once, lock_stat, wait_quiet};
 
 mod budget;
 mod indexes;
@@ -56,8 +56,8 @@ fn a_hundred_thousand_locks_that_came_and_went_leave_nothing() {
 fn the_server_is_told_what_a_lock_takes() {
     let server = Server::start();
     let usage = |key: &str| server.cmd(&["MEMORY", "USAGE", key]).int();
-    acquire_on(&server, &["plain", "o"]);
-    acquire_on(&server, &["noted", "o", "NOTE", &"n".repeat(200)]);
+    acquire(&server, "plain o");
+    acquire(&server, &format!("noted o NOTE {}", "n".repeat(200)));
     assert!((40..400).contains(&usage("plain")), "{}", usage("plain"));
     assert!((200..300).contains(&(usage("noted") - usage("plain"))), "{}", usage("noted"));
 }
@@ -106,7 +106,7 @@ fn losses_under_huge_names_leave_nothing() {
     let server = Server::start();
     let huge = "x".repeat(2 << 20);
     let lose = || {
-        acquire_on(&server, &["k", "o"]);
+        acquire(&server, "k o");
         assert_eq!(server.cmd(&["RENAME", "k", &huge]), "OK");
         assert_eq!(server.cmd(&["DEL", &huge]), 1);
     };
@@ -122,7 +122,7 @@ fn losses_under_huge_names_leave_nothing() {
 fn renewals_leave_nothing() {
     let server = Server::start();
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "o"]);
+    acquire_by(&mut conn, "k o");
     let mut renew = |times: usize| {
         for n in 0..times / ROUNDS {
             let lease = (1_000_000 - n).to_string();
@@ -143,7 +143,7 @@ fn waiters_cost_what_info_says_and_give_it_back() {
     const WAITERS: i64 = 200;
     let server = Server::start();
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "o", "NOEXPIRE"]);
+    acquire_by(&mut conn, "k o NOEXPIRE");
     let mut clients: Vec<Connection> = (0..WAITERS).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.cmd(&["PING"]), "PONG"));
     let before = used_memory(&server);
@@ -168,7 +168,7 @@ fn waiters_cost_what_info_says_and_give_it_back() {
 #[test]
 fn short_waits_that_time_out_leave_nothing() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     let mut clients: Vec<Connection> = (0..50).map(|_| server.connect()).collect();
     let mut round = || {
         for (n, client) in clients.iter_mut().enumerate() {

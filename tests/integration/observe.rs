@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::group::line_up;
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_punctual, eval, fence_of, hold, observing, queue_up,
-    release, set_string, transaction, wait_for_lock, waiting, watch, words, WRONGTYPE,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_punctual, eval, fence_of, granted, in_line,
+    observing, release, set_string, transaction, wait_for_lock, waiting, watch, words, WRONGTYPE,
 };
 use crate::support::{Connection, Server, Value};
 
@@ -24,7 +24,7 @@ fn what_is_so_is_told_at_once() {
     for line in ["LOCK.AWAIT k FREE", "LOCK.AWAIT k free BLOCK 0", "LOCK.AWAIT k CHANGED FENCE 7 BLOCK 0"] {
         assert_eq!(ask(&server, line), 1, "{line}");
     }
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     for (line, expected) in [
         ("LOCK.AWAIT k FREE".to_owned(), Value::Nil),
         (format!("LOCK.AWAIT k CHANGED FENCE {fence}"), Value::Nil),
@@ -45,13 +45,13 @@ fn free_is_told_when_the_last_hold_ends() {
         ("LOCK.ACQUIRE k alice PX 300", "PING"),
         ("LOCK.MACQUIRE alice 2 k l", "LOCK.MRELEASE alice 2 l k"),
     ] {
-        fence_of(&ask(&server, take));
+        granted(&server, take);
         let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
         ask(&server, give);
         assert_eq!(observer.read(), 1, "{give}");
     }
     let readers = ["alice", "bob"].map(|name| format!("LOCK.ACQUIRE k {name} SHARED"));
-    readers.iter().for_each(|line| assert!(fence_of(&ask(&server, line)) > 0));
+    readers.iter().for_each(|line| assert!(granted(&server, line) > 0));
     let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     release(&server, "k", "alice");
     observer.expect_nothing_pending();
@@ -63,7 +63,7 @@ fn free_is_told_when_the_last_hold_ends() {
 #[test]
 fn a_lock_that_is_handed_over_was_never_free() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice PX 300"));
+    acquire(&server, "k alice PX 300");
     let mut bob = wait_for_lock(&server, "k", "bob");
     let mut group = line_up(&server, server.connect(), "LOCK.MACQUIRE group 2 k l BLOCK 0");
     let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
@@ -80,8 +80,8 @@ fn a_lock_that_is_handed_over_was_never_free() {
 #[test]
 fn a_lock_that_is_kept_for_somebody_is_free() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "l", "bob");
+    acquire(&server, "k alice");
+    acquire(&server, "l bob");
     let _group = line_up(&server, server.connect(), "LOCK.MACQUIRE group 2 k l BLOCK 0");
     let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     release(&server, "k", "alice");
@@ -99,7 +99,7 @@ fn changed_under_a_fence_is_told_when_that_hold_ends() {
         "LOCK.BREAK k",
         "LOCK.CONVERT k alice EXCLUSIVE",
     ] {
-        let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED"));
+        let fence = acquire(&server, "k alice SHARED");
         let mut observer = watch(&server, &format!("LOCK.AWAIT k CHANGED FENCE {fence} BLOCK 0"));
         ask(&server, line);
         assert_eq!(observer.read(), 1, "{line}");
@@ -110,8 +110,8 @@ fn changed_under_a_fence_is_told_when_that_hold_ends() {
 #[test]
 fn of_several_holds_the_newest_counts() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k bob SHARED"));
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED PX 400"));
+    acquire(&server, "k bob SHARED");
+    let fence = acquire(&server, "k alice SHARED PX 400");
     let mut observers = [format!("CHANGED BLOCK 0 FENCE {fence}"), "CHANGED BLOCK 0".into()]
         .map(|what| watch(&server, &format!("LOCK.AWAIT k {what}")));
     release(&server, "k", "bob");
@@ -169,7 +169,7 @@ fn what_leaves_the_holders_as_they_are_is_no_change() {
 #[test]
 fn changed_sees_a_hand_off() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     let mut under = watch(&server, &format!("LOCK.AWAIT k CHANGED FENCE {fence} BLOCK 0"));
     let mut any = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");
@@ -189,7 +189,7 @@ fn a_change_needs_something_to_compare_with() {
 #[test]
 fn a_watch_that_is_over_is_nil() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     for what in ["FREE", "CHANGED", &format!("CHANGED FENCE {fence}"), "alice WANTED"] {
         let mut observer = server.connect();
         observer.send(&words(&format!("LOCK.AWAIT k {what} BLOCK 20")));
@@ -205,7 +205,7 @@ fn a_watch_that_is_over_is_nil() {
 #[test]
 fn watches_end_on_time() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_watches_end_on_time(&server);
 }
 
@@ -231,12 +231,12 @@ fn assert_watches_end_on_time(server: &Server) {
 #[test]
 fn an_observer_is_in_nobodys_way() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let _free = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     assert_eq!(waiting(&server, "k"), 0);
     release(&server, "k", "alice");
     // A try is not overtaken by it, and no hold is made for it.
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     let _again = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     release(&server, "k", "bob");
@@ -246,7 +246,7 @@ fn an_observer_is_in_nobodys_way() {
 #[test]
 fn where_nothing_can_wait_it_tells_what_is_so() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let changed = format!("LOCK.AWAIT k CHANGED FENCE {} BLOCK 0", fence + 1);
     let lines = [
         "LOCK.AWAIT k FREE BLOCK 0",
@@ -269,7 +269,7 @@ fn where_nothing_can_wait_it_tells_what_is_so() {
 #[test]
 fn watching_changes_nothing() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_changes_nothing(&server, || {
         for line in [
             "LOCK.AWAIT k FREE",
@@ -296,14 +296,14 @@ fn of_another_type_nothing_is_told() {
 fn there_is_room_for_so_many() {
     let server = Server::start();
     assert_eq!(ask(&server, "CONFIG SET lock.max-waiters 4 lock.max-waiters-per-key 2"), "OK");
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     let mut observers = [(); 2].map(|()| watch(&server, "LOCK.AWAIT k FREE BLOCK 0"));
     let full = ask(&server, "LOCK.AWAIT k FREE BLOCK 0");
     assert!(full.error().starts_with("QUEUEFULL 2 clients wait for this key"), "{full:?}");
     // Those who want the lock have a room of their own, and share that of the server.
     let _bob = wait_for_lock(&server, "k", "bob");
-    let _carol = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 0"));
+    let _carol = in_line(&server, "LOCK.ACQUIRE k carol BLOCK 0");
     for line in ["LOCK.AWAIT l FREE BLOCK 0", "LOCK.ACQUIRE l bob BLOCK 0"] {
         let full = ask(&server, line);
         assert!(full.error().starts_with("QUEUEFULL 4 clients wait in this server"), "{line}: {full:?}");

@@ -1,7 +1,7 @@
-//! What others notice of a change to a lock: WATCH, keyspace events, the server's word on who may ask. Holds no test; what
-//! is to be noticed is for the tests to say.
+//! What others notice of a change to a lock: WATCH, the server's word on who may ask. Holds no test; what is to be noticed is
+//! for the tests to say.
 
-use crate::steps::{is_modern, words};
+use crate::steps::{ask, is_modern, words};
 use crate::support::{Connection, Server, Value};
 
 /// Whether a transaction of a client that watches `k` goes through after `change`.
@@ -18,47 +18,13 @@ pub(crate) fn goes_through<T>(server: &Server, change: impl FnOnce() -> T) -> bo
     }
 }
 
-/// A subscriber to what is published about keys.
-pub(crate) struct Events(Connection);
-
-impl Events {
-    /// Listens to every class of events, by the channels of the keys.
-    pub(crate) fn listen(server: &Server) -> Events {
-        Events::listen_to(server, "KA")
-    }
-
-    /// Listens to the events of these classes.
-    pub(crate) fn listen_to(server: &Server, classes: &str) -> Events {
-        assert_eq!(server.cmd(&["CONFIG", "SET", "notify-keyspace-events", classes]), "OK");
-        let mut conn = server.connect();
-        conn.send(&["PSUBSCRIBE", "__key*__:*", "end"]);
-        conn.read();
-        conn.read();
-        Events(conn)
-    }
-
-    /// The next event: its channel, of which only the key is named in the first database, and its text.
-    pub(crate) fn next(&mut self) -> String {
-        let message = self.0.read();
-        let [_, _, channel, text] = message.items() else { panic!("no message: {message:?}") };
-        let channel = channel.text();
-        format!("{} {}", channel.strip_prefix("__keyspace@0__:").unwrap_or(&channel), text.text())
-    }
-
-    /// Everything published so far and not heard before.
-    pub(crate) fn heard(&mut self, server: &Server) -> Vec<String> {
-        server.cmd(&["PUBLISH", "end", ""]);
-        std::iter::from_fn(|| Some(self.next()).filter(|message| message != "end ")).collect()
-    }
-}
-
 /// What somebody is told who has lost, while waiting, a right that the command needs.
 pub(crate) const RIGHT_TAKEN_AWAY: &str =
     "NOPERM the right to this key was taken away while waiting; ask an administrator";
 
 /// A connection of a user with these rules and nothing else.
 pub(crate) fn user(server: &Server, rules: &str) -> Connection {
-    assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp reset on nopass {rules}"))), "OK");
+    assert_eq!(ask(server, &format!("ACL SETUSER temp reset on nopass {rules}")), "OK");
     let mut conn = server.connect();
     assert_eq!(conn.cmd(&words("AUTH temp x")), "OK");
     conn
@@ -71,7 +37,7 @@ pub(crate) fn is_allowed(server: &Server, rules: &str, line: &str) -> bool {
 
 /// The same for a connection of that user; what the server says beforehand and what it does must be the same.
 pub(crate) fn is_allowed_on(server: &Server, conn: &mut Connection, line: &str) -> bool {
-    let dry_run = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
+    let dry_run = ask(server, &format!("ACL DRYRUN temp {line}"));
     let reply = conn.cmd(&words(line));
     let refused = matches!(&reply, Value::Error(text) if text.starts_with("NOPERM "));
     assert_eq!(dry_run == "OK", !refused, "{line}: {dry_run:?} before, {reply:?} then");
@@ -81,7 +47,7 @@ pub(crate) fn is_allowed_on(server: &Server, conn: &mut Connection, line: &str) 
 /// The command reads and changes `k`, and takes the rights to both; its name alone gives the right to run it, and so do
 /// its categories where modules have any.
 pub(crate) fn assert_writes_k(server: &Server, line: &str) {
-    let keys = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+    let keys = ask(server, &format!("COMMAND GETKEYSANDFLAGS {line}"));
     let [key] = keys.items() else { panic!("{line}: {keys:?}") };
     let [name, flags] = key.items() else { panic!("{line}: {keys:?}") };
     assert_eq!(name, &"k");

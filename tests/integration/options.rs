@@ -2,7 +2,8 @@
 //! what a holder may ask of its own lock.
 
 use crate::steps::{
-    ask, assert_changes_nothing, assert_holds, assert_left, digest, fence_of, hold, queue_up, release, words,
+    acquire, ask, assert_changes_nothing, assert_holds, assert_left, digest, fence_of, granted, in_line,
+    release, words,
 };
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
@@ -22,7 +23,7 @@ fn of(owner: &str, permits: i64) -> (String, i64) {
 #[test]
 fn nx_says_no_to_an_owner_that_has_the_lock() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice NX PX 30000"));
+    let fence = acquire(&server, "k alice NX PX 30000");
     assert_changes_nothing(&server, || {
         assert_eq!(ask(&server, "LOCK.ACQUIRE k alice NX PX 90000"), Value::Nil);
         let told = ask(&server, "LOCK.ACQUIRE k alice NX PX 90000 WITHINFO");
@@ -36,17 +37,17 @@ fn nx_says_no_to_an_owner_that_has_the_lock() {
     });
     assert_left(&ask(&server, "LOCK.CHECK k alice"), 30_000);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k alice SHARED NX").error().split(' ').next(), Some("LOCKMODE"));
-    fence_of(&ask(&server, "LOCK.MACQUIRE bob 2 l m NX"));
+    granted(&server, "LOCK.MACQUIRE bob 2 l m NX");
     assert_eq!(ask(&server, "LOCK.MACQUIRE bob 2 l m NX"), Value::Nil);
 }
 
 #[test]
 fn nx_claims_a_turn() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob NX QUEUE 60000"), Value::Nil);
     release(&server, "k", "alice");
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k bob NX QUEUE 60000"));
+    let fence = acquire(&server, "k bob NX QUEUE 60000");
     assert_holds(&server, "k", "bob", fence);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob NX QUEUE 60000"), Value::Nil);
 }
@@ -54,7 +55,7 @@ fn nx_claims_a_turn() {
 #[test]
 fn a_renewal_can_change_the_note() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOTE first")).to_string();
+    let fence = acquire(&server, "k alice NOTE first").to_string();
     let note = || ask(&server, "LOCK.INFO k").field("holds").items()[0].field("note").text();
     let mut stream = ReplicaStream::attach(&server);
     assert_left(&ask(&server, "LOCK.RENEW k alice PX 60000 NOTE second"), 60_000);
@@ -79,8 +80,8 @@ fn a_renewal_can_change_the_note() {
 #[test]
 fn permits_are_given_back_in_part() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice LIMIT 3 PERMITS 3")).to_string();
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob LIMIT 3 PERMITS 2 BLOCK 0"));
+    let fence = acquire(&server, "k alice LIMIT 3 PERMITS 3").to_string();
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob LIMIT 3 PERMITS 2 BLOCK 0");
     let mut stream = ReplicaStream::attach(&server);
     let told = ask(&server, "LOCK.RELEASE k alice PERMITS 1 WITHINFO");
     assert_eq!((told.field("result"), told.field("reason")), (&Value::Int(1), &Value::bulk("still-held")));
@@ -107,8 +108,8 @@ fn permits_are_given_back_in_part() {
 #[test]
 fn what_cannot_be_given_back_in_part() {
     let server = Server::start();
-    hold(&server, "door", "alice");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice LIMIT 3 PERMITS 2"));
+    acquire(&server, "door alice");
+    acquire(&server, "k alice LIMIT 3 PERMITS 2");
     let range = "BADARG PERMITS must be a whole number from 1 to 2";
     assert_changes_nothing(&server, || {
         for (line, error) in [
@@ -133,8 +134,8 @@ fn what_cannot_be_given_back_in_part() {
 #[test]
 fn a_lock_has_a_cooldown_after_a_release_and_is_free_then() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    acquire(&server, "k alice");
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
     assert_eq!(ask(&server, "LOCK.RELEASE k alice AFTER 600000"), 1);
     bob.expect_nothing_pending();
     let rest = &ask(&server, "LOCK.INFO k").field("cooling").items()[0].clone();
@@ -155,13 +156,13 @@ fn a_lock_has_a_cooldown_after_a_release_and_is_free_then() {
 fn only_the_last_entry_lets_the_lock_rest() {
     let server = Server::start();
     for id in ["x", "y"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k alice REENTRANT {id}")));
+        acquire(&server, &format!("k alice REENTRANT {id}"));
     }
     let rests = || ask(&server, "LOCK.INFO k").field("cooling").items().len();
     assert_eq!(ask(&server, "LOCK.RELEASE k alice REENTRANT x AFTER 600000"), 1);
     assert_eq!(ask(&server, "LOCK.RELEASE k alice REENTRANT y"), 1);
     assert_eq!(ask(&server, "EXISTS k"), 0, "the first of the two did not count");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice REENTRANT x MINHOLD 600000"));
+    acquire(&server, "k alice REENTRANT x MINHOLD 600000");
     assert_eq!(ask(&server, "LOCK.RELEASE k alice REENTRANT x AFTER 5"), 1);
     assert_eq!(rests(), 1);
     let left = ask(&server, "LOCK.INFO k").field("cooling").items()[0].field("left-ms").int();
@@ -175,13 +176,13 @@ fn only_the_last_entry_lets_the_lock_rest() {
 #[test]
 fn a_request_can_adopt_the_limit_that_the_semaphore_has() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k old-1 LIMIT 2"));
+    acquire(&server, "k old-1 LIMIT 2");
     assert_eq!(
         ask(&server, "LOCK.ACQUIRE k new-1 LIMIT 3"),
         "LOCKLIMIT the semaphore has a limit of 2; ask with the same"
     );
-    fence_of(&ask(&server, "LOCK.ACQUIRE k new-1 LIMIT 3 ADOPT"));
-    let mut waits = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k new-2 LIMIT 3 ADOPT BLOCK 0"));
+    acquire(&server, "k new-1 LIMIT 3 ADOPT");
+    let mut waits = in_line(&server, "LOCK.ACQUIRE k new-2 LIMIT 3 ADOPT BLOCK 0");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k new-3 LIMIT 3 ADOPT QUEUE 60000"), Value::Nil);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k new-3 LIMIT 3 ADOPT QUEUE 60000"), Value::Nil);
     let error = ask(&server, "LOCK.ACQUIRE k new-4 LIMIT 3 ADOPT PERMITS 3");
@@ -189,17 +190,17 @@ fn a_request_can_adopt_the_limit_that_the_semaphore_has() {
     release(&server, "k", "old-1");
     fence_of(&waits.read());
     assert_eq!(ask(&server, "LOCK.SETLIMIT k 3"), 1, "the operator ends the roll-out");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k new-3 LIMIT 2 ADOPT QUEUE 60000"));
+    acquire(&server, "k new-3 LIMIT 2 ADOPT QUEUE 60000");
     assert_eq!(permits(&server, "k"), [of("new-1", 1), of("new-2", 1), of("new-3", 1)]);
     // Nobody has this one: the request says what it is.
-    fence_of(&ask(&server, "LOCK.ACQUIRE free a LIMIT 3 ADOPT PERMITS 3"));
+    acquire(&server, "free a LIMIT 3 ADOPT PERMITS 3");
     assert_eq!(ask(&server, "LOCK.INFO free").field("limit"), &Value::Int(3));
 }
 
 #[test]
 fn adopting_is_for_one_semaphore() {
     let server = Server::start();
-    hold(&server, "door", "alice");
+    acquire(&server, "door alice");
     let alone = "BADARG ADOPT goes with LIMIT; name the limit for a semaphore that nobody has";
     let unknown = "BADARG unknown option 'ADOPT'; see LOCK.HELP";
     assert_changes_nothing(&server, || {
@@ -221,8 +222,8 @@ fn adopting_is_for_one_semaphore() {
 #[test]
 fn who_has_a_lock_alone_may_enter_as_one_who_shares_it() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice REENTRANT write"));
-    assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED REENTRANT read")), fence);
+    let fence = acquire(&server, "k alice REENTRANT write");
+    assert_eq!(acquire(&server, "k alice SHARED REENTRANT read"), fence);
     assert_eq!(ask(&server, "LOCK.INFO k").field("mode").text(), "exclusive");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob SHARED"), Value::Nil);
     assert_eq!(ask(&server, "LOCK.RELEASE k alice REENTRANT write"), 1);
@@ -237,7 +238,7 @@ fn nobody_is_told_to_wait_for_itself() {
     let own = |mode| {
         format!("LOCKMODE the owner holds the lock in {mode} use, and not as asked; ask for the same, LOCK.CONVERT it, or release it")
     };
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for words in ["SHARED", "LIMIT 2", "SHARED BLOCK 0", "LIMIT 2 QUEUE 60000"] {
         assert_eq!(
             ask(&server, &format!("LOCK.ACQUIRE k alice {words}")),
@@ -245,11 +246,11 @@ fn nobody_is_told_to_wait_for_itself() {
             "{words}"
         );
     }
-    fence_of(&ask(&server, "LOCK.ACQUIRE shared alice SHARED REENTRANT read"));
+    acquire(&server, "shared alice SHARED REENTRANT read");
     assert_eq!(ask(&server, "LOCK.ACQUIRE shared alice REENTRANT write"), own("shared").as_str());
-    fence_of(&ask(&server, "LOCK.ACQUIRE sem alice LIMIT 3"));
+    acquire(&server, "sem alice LIMIT 3");
     assert_eq!(ask(&server, "LOCK.ACQUIRE sem alice LIMIT 3 PERMITS 2"), own("semaphore").as_str());
-    fence_of(&ask(&server, "LOCK.MACQUIRE alice 2 l m"));
+    granted(&server, "LOCK.MACQUIRE alice 2 l m");
     assert_eq!(ask(&server, "LOCK.MACQUIRE alice 2 l m SHARED"), own("exclusive").as_str());
 }
 
@@ -257,14 +258,14 @@ fn nobody_is_told_to_wait_for_itself() {
 fn a_lock_with_as_many_holds_as_there_can_be_says_so() {
     let server = Server::start();
     for n in 0..1_000 {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k o{n} LIMIT 5000 PERMITS 1")));
+        acquire(&server, &format!("k o{n} LIMIT 5000 PERMITS 1"));
     }
     let told = ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 WITHINFO");
     assert_eq!((told.field("result"), told.field("reason")), (&Value::Nil, &Value::bulk("full")));
     assert_eq!(told.field("holder"), &Value::Nil);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 QUEUE 60000"), Value::Nil);
     release(&server, "k", "o7");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k late LIMIT 5000 PERMITS 1 QUEUE 60000"));
+    acquire(&server, "k late LIMIT 5000 PERMITS 1 QUEUE 60000");
 }
 
 #[test]
@@ -283,6 +284,6 @@ fn a_limit_for_more_holders_than_a_lock_can_have_is_refused_at_once() {
         assert_eq!(ask(&server, request), refusal, "{request}");
     }
     assert_eq!(server.cmd(&["DBSIZE"]), 0);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k a LIMIT 1000"));
-    fence_of(&ask(&server, "LOCK.ACQUIRE l a LIMIT 1001 PERMITS 500"));
+    acquire(&server, "k a LIMIT 1000");
+    acquire(&server, "l a LIMIT 1001 PERMITS 500");
 }

@@ -1,6 +1,6 @@
 //! Calls that come from another module in the same server: they cannot wait, and may have no user.
 
-use crate::steps::{ask, assert_holds, fence_of, hold, holder, is_modern, wait_for_lock, words};
+use crate::steps::{acquire, ask, assert_holds, fence_of, holder, is_modern, wait_for_lock, words};
 use crate::support::compile::shared_object;
 use crate::support::{assert_stream, ReplicaStream, Server, Setup, Value};
 use crate::traffic::follow;
@@ -40,15 +40,15 @@ fn it_can_hold_locks_and_never_waits() {
 #[test]
 fn it_need_not_be_anybody() {
     let Some(server) = with_caller("calls without a user") else { return };
-    hold(&server, "k", "alice");
-    hold(&server, "l", "bob");
+    acquire(&server, "k alice");
+    acquire(&server, "l bob");
     let _waits = wait_for_lock(&server, "l", "alice");
     // These say who did it, or what a user may see.
     assert_eq!(run(&server, "!v", "LOCK.BREAK k REASON cleanup"), 1);
     fence_of(&run(&server, "!v", "LOCK.STEAL k bob"));
     assert_eq!(holder(&server, "k").as_deref(), Some("bob"));
     fence_of(&run(&server, "!Cv", "LOCK.STEAL k carol"));
-    hold(&server, "m", "bob");
+    acquire(&server, "m bob");
     let refused = run(&server, "!v", "LOCK.TRANSFER m bob alice");
     assert!(matches!(refused, Value::Int(_)), "{refused:?}");
     let log = server.log();
@@ -69,7 +69,7 @@ fn its_registers_are_those_of_clients() {
     assert_eq!(run(&server, "!v", "LOCK.FENCE k 7"), 1);
     assert_eq!(run(&server, "!v", "LOCK.FENCE k 6"), 0);
     assert_stream(&stream.collect(&server), &[&["SET", "k", "7", "KEEPTTL"]]);
-    assert_eq!(server.cmd(&words("LOCK.FENCE k 6")), 0);
+    assert_eq!(ask(&server, "LOCK.FENCE k 6"), 0);
 }
 
 /// docs/design.md: why no grant waits for replicas. A module that asks WAIT is told that a replica has everything which does not

@@ -5,31 +5,31 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::clock_shim::{WallClock, HOUR};
-use crate::steps::{ask, fence_of, hold, holder, is_modern, release, transaction, wait_for_lock, words};
+use crate::steps::{acquire, ask, fence_of, holder, is_modern, release, transaction, wait_for_lock, words};
 use crate::support::aof::read_aof;
 use crate::support::resp::encode;
 use crate::support::wait::{let_pass, wait_replica_in_sync, wait_waiting};
 use crate::support::{skip, wait_until, Server, Setup, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, lock_stat, replica_of, try_cmd, wait_no_child};
+use crate::traffic::{follow, left, lock_stat, replica_of, try_cmd, wait_no_child};
 
 /// docs/persistence.md: RDB alone.
 #[test]
 fn a_restart_on_a_snapshot_brings_back_what_was_released_since_and_forgets_what_was_taken_since() {
     let mut server = Server::with(&["save 3600 1"]);
-    acquire_on(&server, &["for-ever", "a", "NOEXPIRE"]);
+    acquire(&server, "for-ever a NOEXPIRE");
     assert_eq!(ask(&server, "SAVE"), "OK");
     release(&server, "for-ever", "a");
-    let last = acquire_on(&server, &["later", "b", "PX", "600000"]);
+    let last = acquire(&server, "later b PX 600000");
     server.restart(Stop::Kill);
     assert_eq!((left(&server, "for-ever", "a"), left(&server, "later", "b")), (-1, 0));
-    assert!(hold(&server, "later", "c") > last, "the fence follows the clock, which has not gone back");
+    assert!(acquire(&server, "later c") > last, "the fence follows the clock, which has not gone back");
 }
 
 /// docs/persistence.md: lines are in memory alone.
 #[test]
 fn the_order_of_those_who_wait_is_not_kept_over_a_restart() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    acquire_on(&server, &["k", "a", "PX", "600000"]);
+    acquire(&server, "k a PX 600000");
     let _first = wait_for_lock(&server, "k", "b");
     ask(&server, "LOCK.ACQUIRE k ticket QUEUE 600000");
     wait_waiting(&server, "k", 2);
@@ -49,8 +49,8 @@ fn the_order_of_those_who_wait_is_not_kept_over_a_restart() {
 #[test]
 fn a_tail_that_was_cut_takes_the_last_grants_with_it_and_the_server_starts() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    acquire_on(&server, &["early", "a", "PX", "600000"]);
-    let last = acquire_on(&server, &["late", "b", "PX", "600000"]);
+    acquire(&server, "early a PX 600000");
+    let last = acquire(&server, "late b PX 600000");
     server.stop(Stop::Kill);
     let dir = server.dir().join("appendonlydir");
     let tail = dir.join("appendonly.aof.1.incr.aof");
@@ -60,7 +60,7 @@ fn a_tail_that_was_cut_takes_the_last_grants_with_it_and_the_server_starts() {
     assert!(server.log().contains("Truncating the AOF"), "the log says so");
     assert!(left(&server, "early", "a") > 0);
     assert_eq!(left(&server, "late", "b"), 0);
-    assert!(hold(&server, "late", "c") > last);
+    assert!(acquire(&server, "late c") > last);
 }
 
 /// docs/persistence.md: a replica's AOF has the primary's deadlines.
@@ -72,8 +72,8 @@ fn a_replica_whose_clock_is_ahead_by_more_than_a_lease_drops_live_holds_when_it_
     let mut replica = clock.setup().conf(&["appendonly yes", "appendfsync always"]).start();
     follow(&replica, &primary);
     wait_no_child(&replica); // it rewrites its AOF
-    acquire_on(&primary, &["k", "a", "PX", "60000"]);
-    acquire_on(&primary, &["for-ever", "a", "NOEXPIRE"]);
+    acquire(&primary, "k a PX 60000");
+    acquire(&primary, "for-ever a NOEXPIRE");
     wait_replica_in_sync(&primary, &replica);
     assert!(left(&replica, "k", "a") > 0, "as long as it runs it goes by what is left");
     replica.restart(Stop::Kill);
@@ -87,7 +87,7 @@ fn a_replica_whose_clock_is_ahead_by_more_than_a_lease_drops_live_holds_when_it_
 #[test]
 fn redis_7_0_takes_no_lock_from_an_aof_that_is_piped_into_it() {
     let source = Server::with(&["appendonly yes", "appendfsync always"]);
-    acquire_on(&source, &["k", "a", "PX", "600000"]);
+    acquire(&source, "k a PX 600000");
     assert_eq!(ask(&source, "SET text hello"), "OK");
     let commands = read_aof(&source).commands;
     let bytes: Vec<u8> = commands.iter().flat_map(|words| encode(words)).collect();
@@ -131,9 +131,9 @@ fn an_old_primary_that_comes_back_by_itself_grants_what_the_new_one_has_granted(
     follow(&new, &old);
     old.stop(Stop::Kill);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
-    hold(&new, "k", "a");
+    acquire(&new, "k a");
     old.start_again();
-    hold(&old, "k", "b");
+    acquire(&old, "k b");
     assert_eq!((holder(&new, "k"), holder(&old, "k")), (Some("a".into()), Some("b".into())));
     // As a replica from the start it would grant nothing.
     follow(&old, &new);
@@ -175,7 +175,7 @@ fn waitaof_after_a_waited_acquire_tells_that_the_grant_is_on_disk() {
     if !is_modern(&server) {
         return skip("WAITAOF", "this server has none");
     }
-    hold(&server, "k", "a");
+    acquire(&server, "k a");
     let mut waiter = wait_for_lock(&server, "k", "b");
     release(&server, "k", "a");
     fence_of(&waiter.read());
@@ -186,7 +186,7 @@ fn waitaof_after_a_waited_acquire_tells_that_the_grant_is_on_disk() {
 #[test]
 fn a_replica_without_the_module_cannot_follow() {
     let (primary, replica) = (Server::start(), Setup::plain().start());
-    hold(&primary, "k", "a");
+    acquire(&primary, "k a");
     replica_of(&replica, &primary);
     wait_until("the replica to give up", || replica.log().contains("no matching module"));
 }
@@ -196,7 +196,7 @@ fn a_replica_without_the_module_cannot_follow() {
 fn a_server_is_rid_of_the_module_by_the_steps_of_the_page() {
     let mut server = Server::start();
     assert_eq!(ask(&server, "SET text hello"), "OK");
-    hold(&server, "k", "a");
+    acquire(&server, "k a");
     release(&server, "k", "a");
     assert_eq!(ask(&server, "SAVE"), "OK");
     let refusal = Setup::plain().file(&server.dir().join("dump.rdb"), "dump.rdb").try_start();
@@ -220,7 +220,7 @@ fn without_exists_whoever_waits_in_a_cluster_is_turned_away_and_without_client_n
     let node = Server::with(&["cluster-enabled yes", "rename-command EXISTS \"\""]);
     assert_eq!(ask(&node, "CLUSTER ADDSLOTSRANGE 0 16383"), "OK");
     wait_until("the cluster to be up", || ask(&node, "CLUSTER INFO").text().contains("cluster_state:ok"));
-    hold(&node, "k", "a");
+    acquire(&node, "k a");
     assert!(node.connect().cmd(&words("LOCK.ACQUIRE k b BLOCK 0")).error().starts_with("TRYAGAIN "));
 
     let server = Server::with(&["rename-command CLIENT \"\""]);
@@ -287,7 +287,7 @@ fn an_operator_who_mends_can_go_the_steps_of_the_page() {
     assert_eq!(ask(&server, &format!("ACL SETUSER mends on >p ~* -@all {rights}")), "OK");
     let mut operator = server.connect();
     assert_eq!(operator.cmd(&words("AUTH mends p")), "OK");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     for line in ["LOCK.SCAN 0 CONTENDED", "LOCK.SCAN 0 OWNER alice", "LOCK.INFO k", "LOCK.WAITERS k"] {
@@ -334,23 +334,23 @@ fn a_server_timeout_ends_a_hold_that_is_tied_to_an_idle_connection_but_not_to_on
 fn a_hold_without_a_lease_comes_back_after_a_failover_only_if_its_owner_renews_it() {
     let (old, new) = (Server::start(), Server::with(&["lock.recovery-window-ms 100000"]));
     follow(&new, &old);
-    hold(&old, "known", "o");
+    acquire(&old, "known o");
     wait_replica_in_sync(&old, &new);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
     // What the old primary grants from here on is unknown to the new one.
-    let fence = acquire_on(&old, &["renewed", "a", "NOEXPIRE"]);
-    acquire_on(&old, &["silent", "a", "NOEXPIRE"]);
+    let fence = acquire(&old, "renewed a NOEXPIRE");
+    acquire(&old, "silent a NOEXPIRE");
     assert_eq!(ask(&new, &format!("LOCK.RENEW renewed a NOEXPIRE FENCE {fence}")), -1);
     assert!(ask(&new, "LOCK.RECOVERY END").int() > 0);
     assert_eq!(ask(&new, "LOCK.ACQUIRE renewed b"), Value::Nil);
-    hold(&new, "silent", "b");
+    acquire(&new, "silent b");
 }
 
 /// docs/info.md: what CONFIG RESETSTAT does to the counters. docs/operating.md: since when a lease runs.
 #[test]
 fn counters_go_on_after_a_reset_and_a_lease_tells_since_when_it_runs() {
     let server = Server::start();
-    assert!(acquire_on(&server, &["k", "a", "PX", "60000"]) > 0);
+    assert!(acquire(&server, "k a PX 60000") > 0);
     assert_eq!(ask(&server, "CONFIG RESETSTAT"), "OK");
     assert_eq!(lock_stat(&server, "granted"), 1);
     let runs = || {
@@ -368,7 +368,7 @@ fn counters_go_on_after_a_reset_and_a_lease_tells_since_when_it_runs() {
 fn a_waiting_client_takes_the_memory_that_the_page_says() {
     const WAITERS: i64 = 1_000;
     let server = Server::start();
-    hold(&server, "k", "a");
+    acquire(&server, "k a");
     let mut clients: Vec<_> = (0..WAITERS).map(|_| server.connect()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.cmd(&["PING"]), "PONG"));
     let memory = || ["used_memory", "used_memory_rss"].map(|field| server.info_int("memory", field));

@@ -3,12 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::steps::{acquire, acquire_by, in_line};
 use crate::support::stream::apart;
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_waiting};
 use crate::support::{wait_until, ReplicaStream, Server, Value};
-use crate::traffic::{
-    acquire, acquire_on, at_once, follow, left, lock_stat, wait_quiet, wait_same_data, waiter,
-};
+use crate::traffic::{at_once, follow, left, lock_stat, wait_quiet, wait_same_data};
 
 /// Longer than anything that is to happen during a pause.
 const PAUSE_MS: &str = "20000";
@@ -27,9 +26,9 @@ fn offset(server: &Server) -> i64 {
 fn leases_that_end_during_a_pause_are_handed_on_after_it() {
     let (server, replica) = (Server::with(&["appendonly yes"]), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
-    let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
+    acquire(&server, "k o");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
+    let mut second = in_line(&server, "LOCK.ACQUIRE k second BLOCK 0");
     at_once(
         &server,
         &[&["LOCK.ACQUIRE", "alone", "o", "PX", "100"], &["LOCK.RENEW", "k", "o", "PX", "100"], PAUSE],
@@ -51,14 +50,14 @@ fn leases_that_end_during_a_pause_are_handed_on_after_it() {
 #[test]
 fn waits_end_and_waiters_vanish_during_a_pause() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o"]);
-    let mut timed = waiter(&server, &["k", "timed", "BLOCK", "1000"]);
-    let closes = waiter(&server, &["k", "closes", "BLOCK", "0"]);
+    acquire(&server, "k o");
+    let mut timed = in_line(&server, "LOCK.ACQUIRE k timed BLOCK 1000");
+    let closes = in_line(&server, "LOCK.ACQUIRE k closes BLOCK 0");
     let mut killed = server.connect();
     let id = killed.id().to_string();
     killed.send(&["LOCK.ACQUIRE", "k", "killed", "BLOCK", "0"]);
     wait_waiting(&server, "k", 3);
-    let mut last = waiter(&server, &["k", "last", "BLOCK", "0"]);
+    let mut last = in_line(&server, "LOCK.ACQUIRE k last BLOCK 0");
     let mut stream = ReplicaStream::attach(&server);
     at_once(&server, &[&["LOCK.RENEW", "k", "o", "PX", "150"], PAUSE]);
     drop(closes);
@@ -80,8 +79,8 @@ fn waits_end_and_waiters_vanish_during_a_pause() {
 #[test]
 fn a_pause_of_everything_ends_by_itself() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire(&server, "k o");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     let mut timed = server.connect();
     let start = Instant::now();
     timed.send(&["LOCK.ACQUIRE", "k", "timed", "BLOCK", "400"]);
@@ -108,12 +107,12 @@ fn a_pause_that_begins_in_the_transaction_that_grants() {
         let (server, replica) = (Server::start(), Server::start());
         follow(&replica, &server);
         let mut conn = server.connect();
-        acquire(&mut conn, &["k", "o"]);
+        acquire_by(&mut conn, "k o");
         let mut doomed = server.connect();
         let id = doomed.id().to_string();
         doomed.send(&["LOCK.ACQUIRE", "k", "doomed", "BLOCK", "0"]);
         wait_blocked_clients(&server, 1);
-        let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+        let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
         let kill = ["CLIENT", "KILL", "ID", &id];
         conn.send_together(&[&[&["MULTI"][..]], commands, &[&kill, &["EXEC"]]].concat());
         (0..commands.len() + 2).for_each(|_| drop(conn.read()));
@@ -151,8 +150,8 @@ fn changes_that_nobody_listened_to_wait_for_the_end_of_a_pause_too() {
 fn a_shutdown_that_waits_for_a_replica_is_quiet_and_can_be_called_off() {
     let (server, replica) = (Server::start(), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire(&server, "k o");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     replica.signal("STOP");
     // The renewal is what the replica has not confirmed, or the server would not wait for it.
     let mut killer = server.connect();
@@ -172,11 +171,11 @@ fn a_shutdown_that_waits_for_a_replica_is_quiet_and_can_be_called_off() {
 fn a_server_that_slept_makes_up_for_it_in_order() {
     let server = Server::start();
     let mut conn = server.connect();
-    acquire(&mut conn, &["k", "o"]);
-    acquire(&mut conn, &["live", "o"]);
-    let mut first = waiter(&server, &["k", "first", "BLOCK", "0", "PX", "2500"]);
-    let mut hasty = waiter(&server, &["k", "hasty", "BLOCK", "700"]);
-    let mut second = waiter(&server, &["k", "second", "BLOCK", "0"]);
+    acquire_by(&mut conn, "k o");
+    acquire_by(&mut conn, "live o");
+    let mut first = in_line(&server, "LOCK.ACQUIRE k first BLOCK 0 PX 2500");
+    let mut hasty = in_line(&server, "LOCK.ACQUIRE k hasty BLOCK 700");
+    let mut second = in_line(&server, "LOCK.ACQUIRE k second BLOCK 0");
     let shorten = ["LOCK.RENEW", "k", "o", "PX", "100"];
     at_once(&server, &[&shorten, &["LOCK.RENEW", "live", "o", "PX", "5000"], &["DEBUG", "SLEEP", "1.2"]]);
     // While it slept one lease ended and so did one wait. The first in line has a whole lease from its grant on.
@@ -194,10 +193,10 @@ fn a_server_that_slept_makes_up_for_it_in_order() {
 #[test]
 fn a_process_that_was_stopped_makes_up_for_it_too() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o"]);
-    acquire_on(&server, &["live", "o", "PX", "20000"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
-    let mut hasty = waiter(&server, &["live", "hasty", "BLOCK", "500"]);
+    acquire(&server, "k o");
+    acquire(&server, "live o PX 20000");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
+    let mut hasty = in_line(&server, "LOCK.ACQUIRE live hasty BLOCK 500");
     assert_eq!(server.cmd(&["LOCK.RENEW", "k", "o", "PX", "200"]), 200);
     server.signal("STOP");
     let_pass(Duration::from_millis(600));
@@ -211,8 +210,8 @@ fn a_process_that_was_stopped_makes_up_for_it_too() {
 fn a_failover_that_is_called_off_goes_on_as_before() {
     let (server, replica) = (Server::start(), Server::start());
     follow(&replica, &server);
-    acquire_on(&server, &["k", "o"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire(&server, "k o");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     replica.signal("STOP");
     let replies = at_once(&server, &[&["LOCK.RENEW", "k", "o", "PX", "200"], &["FAILOVER"]]);
     assert_eq!(replies[1], "OK");

@@ -3,29 +3,30 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::{digest, words};
+use crate::steps::{acquire, acquire_by, ask, digest, in_line};
 use crate::support::aof::{read_aof, Base};
 use crate::support::wait::{let_pass, wait_waiting};
 use crate::support::{wait_until, Server, Setup, Stop, Value};
-use crate::traffic::{acquire, acquire_on, left, lock_stat, wait_no_child, wait_quiet, waiter, Traffic};
+use crate::traffic::{left, lock_stat, wait_no_child, wait_quiet, Traffic};
 
 /// How much a slow test may lose of a lease without anything being wrong.
 const SLACK_MS: i64 = 10_000;
 
 /// Holds of every shape, in two databases.
-fn take_some_locks(server: &Server) {
+fn acquire_some(server: &Server) {
     let (mut zero, mut five) = (server.connect(), server.connect().select(5));
-    acquire(&mut zero, &["for-ever", "o", "NOEXPIRE", "NOTE", "until somebody says so"]);
-    acquire(&mut zero, &["long", "host 7 / process 4711", "PX", "600000"]);
-    acquire(&mut zero, &["longest", &"o".repeat(256), "PX", "604800000", "NOTE", &"n".repeat(256)]);
-    acquire(&mut five, &["long", "other", "EX", "300"]);
+    let note = ["LOCK.ACQUIRE", "for-ever", "o", "NOEXPIRE", "NOTE", "until somebody says so"];
+    assert!(zero.cmd(&note).int() > 0);
+    assert!(zero.cmd(&["LOCK.ACQUIRE", "long", "host 7 / process 4711", "PX", "600000"]).int() > 0);
+    acquire_by(&mut zero, &format!("longest {} PX 604800000 NOTE {}", "o".repeat(256), "n".repeat(256)));
+    acquire_by(&mut five, "long other EX 300");
     let odd: [&[u8]; 4] = [b"LOCK.ACQUIRE", b"\0\r\n\xff key", b"\0\r\n\xff owner", b"NOEXPIRE"];
     assert!(five.cmd(&odd).int() > 0);
-    acquire(&mut zero, &["given-back", "o"]);
+    acquire_by(&mut zero, "given-back o");
     assert_eq!(zero.cmd(&["LOCK.RELEASE", "given-back", "o"]), 1);
 }
 
-/// The locks of `take_some_locks` are held with nearly all of their leases.
+/// The locks of `acquire_some` are held with nearly all of their leases.
 fn assert_locks_are_held(server: &Server) {
     assert_eq!(left(server, "for-ever", "o"), -1);
     for (lease, got) in [
@@ -43,7 +44,7 @@ fn assert_locks_are_held(server: &Server) {
 #[test]
 fn a_snapshot_brings_the_locks_back_time_and_again() {
     let mut server = Server::start();
-    take_some_locks(&server);
+    acquire_some(&server);
     let before = digest(&server);
     for _ in 0..3 {
         server.restart(Stop::Save);
@@ -57,7 +58,7 @@ fn the_aof_brings_the_locks_back_with_and_without_preamble_and_rewrite() {
     for preamble in ["yes", "no"] {
         let preamble_line = format!("aof-use-rdb-preamble {preamble}");
         let mut server = Server::with(&["appendonly yes", "appendfsync always", &preamble_line]);
-        take_some_locks(&server);
+        acquire_some(&server);
         let before = digest(&server);
         for _ in 0..2 {
             server.restart(Stop::Kill);
@@ -82,12 +83,12 @@ fn the_aof_brings_the_locks_back_with_and_without_preamble_and_rewrite() {
 fn a_reload_in_place_changes_nothing_and_keeps_the_queue() {
     for preamble in ["yes", "no"] {
         let server = Server::with(&["appendonly yes", &format!("aof-use-rdb-preamble {preamble}")]);
-        take_some_locks(&server);
-        let mut first = waiter(&server, &["for-ever", "first", "BLOCK", "0"]);
-        let mut second = waiter(&server, &["for-ever", "second", "BLOCK", "0"]);
+        acquire_some(&server);
+        let mut first = in_line(&server, "LOCK.ACQUIRE for-ever first BLOCK 0");
+        let mut second = in_line(&server, "LOCK.ACQUIRE for-ever second BLOCK 0");
         let before = digest(&server);
         for reload in ["DEBUG RELOAD", "DEBUG LOADAOF", "DEBUG RELOAD NOFLUSH MERGE", "DEBUG RELOAD"] {
-            assert_eq!(server.cmd(&words(reload)), "OK");
+            assert_eq!(ask(&server, reload), "OK");
             assert_eq!(digest(&server), before, "{reload}");
             assert_locks_are_held(&server);
             wait_waiting(&server, "for-ever", 2);
@@ -106,7 +107,7 @@ fn a_lease_goes_on_through_reloads_and_restarts_and_ends_once() {
     let lease = Duration::from_millis(2500);
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
     let granted = Instant::now();
-    acquire_on(&server, &["k", "o", "PX", "2500"]);
+    acquire(&server, "k o PX 2500");
     for round in 0..6 {
         match round % 3 {
             0 => assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK"),
@@ -131,22 +132,22 @@ fn a_lease_goes_on_through_reloads_and_restarts_and_ends_once() {
 fn a_lease_runs_while_the_server_is_down() {
     for conf in [&["appendonly no"], &["appendonly yes"]] {
         let mut server = Server::with(conf);
-        acquire_on(&server, &["over", "o", "PX", "400"]);
-        acquire_on(&server, &["half", "o", "PX", "600000"]);
+        acquire(&server, "over o PX 400");
+        acquire(&server, "half o PX 600000");
         server.stop(Stop::Save);
         let_pass(Duration::from_millis(700));
         server.start_again();
         assert!(left(&server, "half", "o") <= 600_000 - 700);
         assert_eq!(left(&server, "over", "o"), 0);
         wait_until("the lock to be gone", || server.cmd(&["EXISTS", "over"]) == 0);
-        acquire_on(&server, &["over", "p"]);
+        acquire(&server, "over p");
     }
 }
 
 #[test]
 fn a_snapshot_made_during_traffic_can_be_loaded() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     let traffic = Traffic::start(&server, 4);
     for _ in 0..3 {
         server.cmd(&["BGSAVE"]);
@@ -172,16 +173,16 @@ fn lock_changes_count_as_changes_for_save_points() {
             changes()
         };
         let mut count = changes();
-        acquire(&mut conn, &["k", "o", "PX", "50000"]);
+        acquire_by(&mut conn, "k o PX 50000");
         count = counted_after("a grant", count);
         assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "o", "PX", "60000"]), 60_000);
         count = counted_after("a renewal", count);
 
-        acquire(&mut conn, &["k", "o", "PX", "50"]);
+        acquire_by(&mut conn, "k o PX 50");
         assert_eq!(conn.cmd(&["LOCK.ACQUIRE", "k", "p"]), Value::Nil);
         assert_eq!(conn.cmd(&["LOCK.RENEW", "k", "p"]), 0);
         assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", "p"]), 0);
-        let mut next = waiter(&server, &["k", "next", "BLOCK", "0", "PX", "1000"]);
+        let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0 PX 1000");
         let_pass(Duration::from_millis(220));
         assert_eq!(changes(), count, "what changed nothing was counted");
 
@@ -196,8 +197,8 @@ fn lock_changes_count_as_changes_for_save_points() {
 #[test]
 fn a_save_point_is_reached_by_lock_changes_alone() {
     let mut server = Server::with(&["save 1 2"]);
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
-    acquire_on(&server, &["l", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
+    acquire(&server, "l o NOEXPIRE");
     wait_until("the save point", || {
         server.info_int("persistence", "rdb_changes_since_last_save") == 0
             && server.dir().join("dump.rdb").exists()
@@ -210,9 +211,9 @@ fn a_save_point_is_reached_by_lock_changes_alone() {
 #[test]
 fn a_shutdown_with_waiters_is_a_clean_end() {
     let mut server = Server::start();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     let mut waiters: Vec<_> =
-        (0..20).map(|n| waiter(&server, &["k", &format!("w{n}"), "BLOCK", "0"])).collect();
+        (0..20).map(|n| in_line(&server, &format!("LOCK.ACQUIRE k w{n} BLOCK 0"))).collect();
     server.stop(Stop::Save);
     waiters.iter_mut().for_each(super::support::resp::Connection::expect_closed);
     assert!(server.log().contains("ready to exit, bye bye"), "{}", server.log());
@@ -224,8 +225,8 @@ fn a_shutdown_with_waiters_is_a_clean_end() {
 #[test]
 fn memory_that_was_lost_is_not_believed_to_be_held() {
     let mut server = Server::start();
-    let fence = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    let fence = acquire(&server, "k o NOEXPIRE");
     server.restart(Stop::Kill);
     assert_eq!(left(&server, "k", "o"), 0);
-    assert!(acquire_on(&server, &["k", "p"]) > fence);
+    assert!(acquire(&server, "k p") > fence);
 }

@@ -1,17 +1,15 @@
-//! QUEUE: a ticket keeps a place in line for a client that does not wait. Here its life from the place to the claim; what
-//! copies of the data know of it (`copies`), what else can happen to it (`disturbed`), where it is asked for (`elsewhere`) and
-//! very many of them (`crowds`) have a file each.
+//! QUEUE: a ticket keeps a place in line for a client that does not wait. Its life without hurry is `tests/cases/queue.md`; here is
+//! what time does to it; what copies of the data know of it (`copies`), what else can happen to it (`disturbed`), where it is asked
+//! for (`elsewhere`) and very many of them (`crowds`) have a file each.
 
 use std::time::Duration;
 
-use crate::onlookers::Events;
 use crate::operate::shown;
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue,
-    release, wait_for_lock, waiting,
+    acquire, ask, assert_granted, assert_holds, assert_left, granted, holder, queue, release, wait_for_lock,
 };
 use crate::support::wait::let_pass;
-use crate::support::{wait_until, Server, Value};
+use crate::support::{wait_until, Events, Server, Value};
 use crate::traffic::lock_stat;
 
 mod copies;
@@ -31,7 +29,7 @@ fn get_ticket(server: &Server, key: &str, owner: &str) {
 /// Asks again, now that it is the owner's turn; the fence.
 fn claim(server: &Server, key: &str, owner: &str) -> i64 {
     assert_eq!(holder(server, key).as_deref(), Some(owner), "whose turn it is");
-    let fence = fence_of(&ask(server, &format!("LOCK.ACQUIRE {key} {owner} QUEUE 60000")));
+    let fence = acquire(server, &format!("{key} {owner} QUEUE 60000"));
     assert_holds(server, key, owner, fence);
     fence
 }
@@ -47,71 +45,10 @@ fn tickets(server: &Server) -> i64 {
 }
 
 #[test]
-fn a_ticket_has_its_turn_and_is_claimed_by_asking_again() {
-    let server = Server::start();
-    let first = hold(&server, "k", "alice");
-    for _ in 0..3 {
-        get_ticket(&server, "k", "bob");
-        assert_eq!((queue(&server, "k"), tickets(&server)), (vec!["bob".to_owned()], 1));
-    }
-    release(&server, "k", "alice");
-    assert_eq!((waiting(&server, "k"), tickets(&server)), (0, 0));
-    let fence = claim(&server, "k", "bob");
-    assert!(fence > first);
-    assert_left(&ask(&server, "LOCK.CHECK k bob"), 30_000);
-    assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000")), fence, "as often as one likes");
-    release(&server, "k", "bob");
-    assert_eq!(lock_stat(&server, "unclaimed"), 0);
-}
-
-#[test]
-fn a_free_lock_needs_no_ticket() {
-    let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"));
-    assert_holds(&server, "k", "bob", fence);
-    assert_left(&ask(&server, "LOCK.CHECK k bob"), 90_000);
-    assert_eq!(lock_stat(&server, "queued"), 0);
-}
-
-#[test]
-fn clients_and_tickets_stand_in_one_line() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    get_ticket(&server, "k", "bob");
-    let mut carol = wait_for_lock(&server, "k", "carol");
-    get_ticket(&server, "k", "dora");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k erin"), Value::Nil, "a try overtakes nobody");
-    assert_eq!(queue(&server, "k"), ["bob", "carol", "dora"]);
-    release(&server, "k", "alice");
-    claim(&server, "k", "bob");
-    carol.expect_nothing_pending();
-    release(&server, "k", "bob");
-    assert_granted(&server, &mut carol, "k", "carol");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k dora QUEUE 60000"), Value::Nil, "it is not her turn");
-    release(&server, "k", "carol");
-    claim(&server, "k", "dora");
-}
-
-#[test]
-fn those_who_fit_together_have_their_turn_together() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    for owner in ["bob", "carol"] {
-        assert_eq!(ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED QUEUE 60000")), Value::Nil);
-    }
-    get_ticket(&server, "k", "dora");
-    release(&server, "k", "alice");
-    for owner in ["carol", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED QUEUE 60000")));
-    }
-    assert_eq!(queue(&server, "k"), ["dora"]);
-}
-
-#[test]
 fn a_place_is_kept_as_long_as_it_is_asked_for() {
     let server = Server::start();
     let left_of_first = || ask(&server, "LOCK.WAITERS k").items()[0].field("left-ms").int();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000"), Value::Nil);
     get_ticket(&server, "k", "carol");
     assert_left(&Value::Int(left_of_first()), 60_000);
@@ -131,7 +68,7 @@ fn what_nobody_claims_goes_to_the_next_in_line() {
     let_claims_take(&server, 50);
     // Nobody believes to have it, so there is no reason for a rest.
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 60000"), "OK");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     release(&server, "k", "alice");
@@ -146,7 +83,7 @@ fn what_nobody_claims_goes_to_the_next_in_line() {
 fn with_nobody_next_what_is_not_claimed_is_free() {
     let server = Server::start();
     let_claims_take(&server, 1);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE MINHOLD 60000"), Value::Nil);
     release(&server, "k", "alice");
     wait_until("the key to be gone", || ask(&server, "EXISTS k") == 0);
@@ -157,12 +94,12 @@ fn with_nobody_next_what_is_not_claimed_is_free() {
 fn the_bounds_of_a_hold_count_from_the_turn() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE MAXHOLD 600000 MINHOLD 500000";
     assert_eq!(ask(&server, line), Value::Nil);
     release(&server, "k", "alice");
     let_pass(Duration::from_millis(100));
-    fence_of(&ask(&server, line));
+    granted(&server, line);
     assert!(shown(&server, "max-left-ms").int() <= 599_900);
     assert!(shown(&server, "min-left-ms").int() <= 499_900);
 }
@@ -173,20 +110,20 @@ fn the_lease_begins_with_the_claim() {
     let_claims_take(&server, 20_000);
     for (lease, expected) in [("PX 90000", 90_000), ("PX 20000", 20_000), ("PX 20000 MAXHOLD 10000", 10_000)]
     {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let line = format!("LOCK.ACQUIRE k bob QUEUE 60000 {lease}");
         assert_eq!(ask(&server, &line), Value::Nil);
         release(&server, "k", "alice");
         assert!(ask(&server, "LOCK.CHECK k bob").int() <= 20_000, "{lease}: until then it is short");
-        fence_of(&ask(&server, &line));
+        granted(&server, &line);
         assert_left(&ask(&server, "LOCK.CHECK k bob"), expected);
         release(&server, "k", "bob");
     }
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE"), Value::Nil);
     release(&server, "k", "alice");
     assert_left(&ask(&server, "LOCK.CHECK k bob"), 20_000);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE"));
+    acquire(&server, "k bob QUEUE 60000 NOEXPIRE");
     assert_eq!(ask(&server, "LOCK.CHECK k bob"), -1);
 }
 
@@ -202,7 +139,7 @@ fn whoever_is_heard_of_has_claimed() {
         ("LOCK.ACQUIRE k bob BLOCK 5", 90_000),
         ("LOCK.CONVERT k bob EXCLUSIVE", 90_000),
     ] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"), Value::Nil);
         release(&server, "k", "alice");
         ask(&server, line);
@@ -216,7 +153,7 @@ fn whoever_is_heard_of_has_claimed() {
 fn a_turn_is_published_and_a_claim_is_not() {
     let server = Server::start();
     let_claims_take(&server, 200);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut listener = Events::listen_to(&server, "Kd");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
@@ -227,13 +164,13 @@ fn a_turn_is_published_and_a_claim_is_not() {
     let heard: Vec<String> = events.iter().map(|_| listener.next()).collect();
     assert_eq!(heard, events.map(|event| format!("k lock.{event}")));
     claim(&server, "k", "carol");
-    assert!(listener.heard(&server).is_empty());
+    assert!(listener.heard().is_empty());
 }
 
 #[test]
 fn withinfo_tells_a_place_from_a_refusal_and_a_turn_from_a_hold() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let poll = || ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 WITHINFO");
     for _ in 0..2 {
         let told = poll();
@@ -248,56 +185,4 @@ fn withinfo_tells_a_place_from_a_refusal_and_a_turn_from_a_hold() {
     assert_eq!(told.field("reason").text(), "granted");
     assert_eq!(told.field("result"), told.field("fence"));
     assert_eq!(poll().field("reason").text(), "already-held");
-}
-
-#[test]
-fn waiters_shows_which_is_which() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let _carol = wait_for_lock(&server, "k", "carol");
-    assert_eq!(ask(&server, "LOCK.ACQUIRE k bob SHARED QUEUE 60000 NOTE later"), Value::Nil);
-    let rows = ask(&server, "LOCK.WAITERS k");
-    let [carol, bob] = rows.items() else { panic!("{rows:?}") };
-    assert_eq!((carol.field("owner").text(), carol.field("kind").text()), ("carol".into(), "client".into()));
-    assert_eq!((bob.field("owner").text(), bob.field("kind").text()), ("bob".into(), "ticket".into()));
-    assert_eq!((bob.field("mode").text(), bob.field("note").text()), ("shared".into(), "later".into()));
-    assert_left(bob.field("left-ms"), 60_000);
-    assert_eq!(server.info_int("lock_state", "lock_waiting"), 2);
-    assert_eq!(tickets(&server), 1);
-}
-
-#[test]
-fn bad_words_change_nothing() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let out_of_range = "BADARG QUEUE must be a whole number from 1 to 86400000";
-    assert_changes_nothing(&server, || {
-        for (words, error) in [
-            ("QUEUE 0", out_of_range),
-            ("QUEUE -1", out_of_range),
-            ("QUEUE 86400001", out_of_range),
-            ("QUEUE soon", out_of_range),
-            ("QUEUE", "BADARG QUEUE needs a value"),
-            ("QUEUE 5 QUEUE 5", "BADARG QUEUE"),
-            ("QUEUE 5 BLOCK 5 QUEUE 5", "BADARG QUEUE"),
-            ("BLOCK 5 QUEUE 0", out_of_range),
-        ] {
-            for command in ["LOCK.ACQUIRE k bob", "LOCK.MACQUIRE bob 2 k l"] {
-                let reply = ask(&server, &format!("{command} {words}"));
-                assert!(reply.error().starts_with(error), "{command} {words}: {reply:?}");
-            }
-        }
-        let nameless =
-            "BADARG QUEUE needs an owner to ask again with; choose a name of your own instead of *";
-        assert_eq!(ask(&server, "LOCK.ACQUIRE k * QUEUE 5"), nameless);
-        assert_eq!(ask(&server, "LOCK.ACQUIRE free * QUEUE 5"), nameless);
-        assert_eq!(ask(&server, "LOCK.MACQUIRE * 1 k QUEUE 5"), nameless);
-        let unknown = "BADARG unknown option 'QUEUE'; see LOCK.HELP";
-        for line in ["LOCK.STEAL k bob QUEUE 5", "LOCK.RENEW k alice QUEUE 5"] {
-            assert_eq!(ask(&server, line), unknown, "{line}");
-        }
-        // Whoever names a fence never waits.
-        assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 FENCE 7"), Value::Nil);
-    });
-    assert_eq!((waiting(&server, "k"), lock_stat(&server, "queued")), (0, 0));
 }

@@ -10,10 +10,10 @@ mod when;
 use std::time::Duration;
 
 use crate::backlog::{assert_only_effects, commands_in_backlog};
-use crate::steps::{ask, digest};
+use crate::steps::{acquire, ask, digest, in_line};
 use crate::support::wait::{let_pass, wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, lock_stat, wait_same_data, waiter};
+use crate::traffic::{follow, left, lock_stat, wait_same_data};
 
 /// Longer than any test.
 const LONG: &str = "lock.recovery-window-ms 100000";
@@ -22,7 +22,7 @@ const LONG: &str = "lock.recovery-window-ms 100000";
 fn failover(window: &str) -> (Server, Server) {
     let (old, new) = (Server::start(), Server::with(&[window]));
     follow(&new, &old);
-    acquire_on(&old, &["known", "o", "PX", "60000"]);
+    acquire(&old, "known o PX 60000");
     wait_replica_in_sync(&old, &new);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
     (old, new)
@@ -40,7 +40,7 @@ fn is_recovering(reply: &Value) -> bool {
 fn with_replica() -> (Server, Server) {
     let (primary, replica) = (Server::with(&[LONG]), Server::with(&[LONG]));
     follow(&replica, &primary);
-    acquire_on(&primary, &["k", "o", "PX", "60000"]);
+    acquire(&primary, "k o PX 60000");
     wait_replica_in_sync(&primary, &replica);
     (primary, replica)
 }
@@ -52,14 +52,14 @@ fn wait_primary(server: &Server) {
 #[test]
 fn a_hold_that_was_lost_comes_back_and_nobody_else_has_it() {
     let (mut old, new) = failover(LONG);
-    let fence = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let fence = acquire(&old, "k alice PX 60000");
     old.stop(Stop::Kill);
     let third = Server::start();
     follow(&third, &new);
     let refused = ask(&new, "LOCK.ACQUIRE k bob WITHINFO");
     assert_eq!((refused.field("result"), refused.field("reason").text()), (&Value::Nil, "recovering".into()));
     assert!((90_000..=100_000).contains(&refused.field("lease-ms").int()), "{refused:?}");
-    let mut bob = waiter(&new, &["k", "bob", "BLOCK", "0", "PX", "60000"]);
+    let mut bob = in_line(&new, "LOCK.ACQUIRE k bob BLOCK 0 PX 60000");
     wait_blocked_clients(&new, 1);
 
     let unknown = ask(&new, &format!("LOCK.CHECK k alice FENCE {fence} WITHINFO"));
@@ -104,7 +104,7 @@ fn known_holds_go_on_and_nothing_changes_hands() {
 fn nobody_is_told_that_it_is_alone_who_may_have_shared_the_lock_since() {
     let (old, new) = failover(LONG);
     assert_eq!(ask(&old, "LOCK.CONVERT known o SHARED"), fence_of_known(&new));
-    let shared = acquire_on(&old, &["known", "z", "SHARED"]);
+    let shared = acquire(&old, "known z SHARED");
     assert_eq!(ask(&new, "LOCK.CONVERT known o EXCLUSIVE"), Value::Nil, "it may not be alone");
     assert_eq!(ask(&new, &format!("LOCK.RENEW known z SHARED FENCE {shared}")), 30_000);
 }
@@ -112,7 +112,7 @@ fn nobody_is_told_that_it_is_alone_who_may_have_shared_the_lock_since() {
 #[test]
 fn the_window_closes_by_itself_and_serves_those_who_waited() {
     let (_old, new) = failover("lock.recovery-window-ms 300");
-    let mut next = waiter(&new, &["k", "next", "BLOCK", "0"]);
+    let mut next = in_line(&new, "LOCK.ACQUIRE k next BLOCK 0");
     let mut both = new.connect();
     both.send(&["LOCK.MACQUIRE", "both", "2", "k", "l", "BLOCK", "0"]);
     wait_blocked_clients(&new, 2);
@@ -132,7 +132,7 @@ fn the_window_closes_by_itself_and_serves_those_who_waited() {
 #[test]
 fn a_window_that_closes_gives_no_lock_away_while_replicas_are_missing() {
     let (_old, new) = failover("lock.recovery-window-ms 1000");
-    let mut next = waiter(&new, &["k", "next", "BLOCK", "0"]);
+    let mut next = in_line(&new, "LOCK.ACQUIRE k next BLOCK 0");
     wait_blocked_clients(&new, 1);
     assert_eq!(ask(&new, "CONFIG SET min-replicas-to-write 1"), "OK");
     wait_until("the window to close", || ask(&new, "LOCK.RECOVERY") == 0);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::steps::{is_modern, words};
+use crate::steps::{ask, is_modern};
 use crate::support::{skip, Server, Setup, Value};
 
 fn read(path: &str) -> String {
@@ -92,7 +92,7 @@ fn the_head_of_each_page_is_what_the_server_says() {
 #[test]
 fn settings_are_as_the_table_says() {
     let server = Setup::new().with_defaults().start();
-    let all = server.cmd(&words("CONFIG GET lock.*"));
+    let all = ask(&server, "CONFIG GET lock.*");
     let mut left: BTreeMap<String, String> =
         all.items().chunks_exact(2).map(|pair| (pair[0].text(), pair[1].text())).collect();
     for row in table(&read("docs/settings.md"), "Setting") {
@@ -125,9 +125,12 @@ fn sources(dir: &Path, out: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).expect("read a directory") {
         let path = entry.expect("read a directory").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if name.contains("test") {
+            continue;
+        }
         if path.is_dir() {
             sources(&path, out);
-        } else if name.ends_with(".rs") && !path.to_string_lossy().contains("test") {
+        } else if name.ends_with(".rs") {
             let text = std::fs::read_to_string(&path).expect("read a source");
             out.push(text.split("#[cfg(test)]").next().unwrap_or_default().to_owned());
         }
@@ -223,15 +226,12 @@ fn every_invariant_names_tests_that_are_there() {
     for line in part.lines().filter(|line| line.starts_with("| I")) {
         let tests = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
         for test in tests.trim().split(", ").filter(|test| !test.is_empty()) {
-            let path = if test.starts_with("src/") {
-                test.to_owned()
+            let paths = if test.starts_with("src/") {
+                [test.to_owned(), format!("{test}.rs")]
             } else {
-                format!("tests/integration/{test}.rs")
+                [format!("tests/integration/{test}.rs"), format!("tests/cases/{test}.md")]
             };
-            assert!(
-                root.join(&path).exists() || root.join(path.clone() + ".rs").exists(),
-                "{line}: no {path}"
-            );
+            assert!(paths.iter().any(|path| root.join(path).exists()), "{line}: none of {paths:?}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //! is the newest that is known.
 
 use crate::steps::{
-    ask, assert_changes_nothing, assert_holds, fence_of, hold, queue_up, release, transaction, words,
+    acquire, ask, assert_changes_nothing, assert_holds, fence_of, granted, queue_up, release, transaction,
+    words,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{follow, wait_same_data};
@@ -20,7 +21,7 @@ fn assert_told(server: &Server, line: &str, result: i64, reason: &str) -> Value 
 
 /// Lets the owner's lease on this lock run out.
 fn lose(server: &Server, key: &str, owner: &str) -> i64 {
-    let fence = fence_of(&ask(server, &format!("LOCK.ACQUIRE {key} {owner} PX 1")));
+    let fence = acquire(server, &format!("{key} {owner} PX 1"));
     wait_until("the lease to be over", || ask(server, &format!("EXISTS {key}")) == 0);
     fence
 }
@@ -28,7 +29,7 @@ fn lose(server: &Server, key: &str, owner: &str) -> i64 {
 #[test]
 fn a_release_by_its_fence_has_the_same_reply_again() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let line = format!("LOCK.RELEASE k alice FENCE {fence}");
     assert_eq!(ask(&server, &line), 1);
     assert_changes_nothing(&server, || {
@@ -38,7 +39,7 @@ fn a_release_by_its_fence_has_the_same_reply_again() {
         assert!(told.field("ago-ms").int() >= 0);
     });
     for next in ["bob", "alice"] {
-        let newer = hold(&server, "k", next);
+        let newer = acquire(&server, &format!("k {next}"));
         assert_changes_nothing(&server, || {
             for again in [&line, &format!("{line} ALL"), &format!("{line} REENTRANT x")] {
                 assert_eq!(ask(&server, again), 1, "{next}: {again}");
@@ -55,7 +56,7 @@ fn a_release_by_its_fence_has_the_same_reply_again() {
 #[test]
 fn only_what_the_owner_itself_has_released_by_the_fence_is_remembered() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_eq!(ask(&server, &format!("LOCK.RELEASE k alice FENCE {fence}")), 1);
     assert_eq!(ask(&server, "LOCK.RELEASE k alice"), 0, "without a fence it could be about any hold");
     for other in [
@@ -67,7 +68,7 @@ fn only_what_the_owner_itself_has_released_by_the_fence_is_remembered() {
     }
     assert_eq!(server.connect().select(1).cmd(&words(&format!("LOCK.RELEASE k alice FENCE {fence}"))), 0);
     // Given back without it.
-    let plain = hold(&server, "l", "alice");
+    let plain = acquire(&server, "l alice");
     release(&server, "l", "alice");
     assert_told(&server, &format!("LOCK.RELEASE l alice FENCE {plain}"), 0, "not-held");
     // Lost.
@@ -76,7 +77,7 @@ fn only_what_the_owner_itself_has_released_by_the_fence_is_remembered() {
     // Forgotten, and never known.
     assert_eq!(ask(&server, "CONFIG SET lock.loss-ledger-size 0"), "OK");
     assert_told(&server, &format!("LOCK.RELEASE k alice FENCE {fence}"), 0, "not-held");
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_eq!(ask(&server, &format!("LOCK.RELEASE k alice FENCE {fence}")), 1);
     assert_eq!(ask(&server, &format!("LOCK.RELEASE k alice FENCE {fence}")), 0);
 }
@@ -84,7 +85,7 @@ fn only_what_the_owner_itself_has_released_by_the_fence_is_remembered() {
 #[test]
 fn so_has_a_release_under_an_id() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k alice REENTRANT x"));
+    let fence = acquire(&server, "k alice REENTRANT x");
     for id in ["", "REENTRANT y"] {
         assert_eq!(ask(&server, &format!("LOCK.ACQUIRE k alice {id}")), fence);
     }
@@ -108,11 +109,11 @@ fn so_has_a_release_under_an_id() {
 #[test]
 fn so_has_a_release_of_several_locks() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.MACQUIRE alice 3 a b c"));
+    let fence = granted(&server, "LOCK.MACQUIRE alice 3 a b c");
     let line = format!("LOCK.MRELEASE alice 3 a b c FENCE {fence}");
     assert_eq!(ask(&server, &line), 3);
     assert_eq!(ask(&server, &line), 3);
-    hold(&server, "b", "bob");
+    acquire(&server, "b bob");
     assert_changes_nothing(&server, || {
         assert_eq!(ask(&server, &line), 3);
         assert_eq!(ask(&server, &format!("LOCK.MRELEASE alice 1 b FENCE {fence}")), 1);
@@ -122,7 +123,7 @@ fn so_has_a_release_of_several_locks() {
     });
     // All or nothing: some that are given back and some that are not are neither.
     release(&server, "b", "bob");
-    let fence = fence_of(&ask(&server, "LOCK.MACQUIRE alice 2 a b"));
+    let fence = granted(&server, "LOCK.MACQUIRE alice 2 a b");
     assert_eq!(ask(&server, &format!("LOCK.RELEASE a alice FENCE {fence}")), 1);
     assert_eq!(ask(&server, &format!("LOCK.MRELEASE alice 2 a b FENCE {fence}")), 0);
     assert_holds(&server, "b", "alice", fence);
@@ -131,9 +132,9 @@ fn so_has_a_release_of_several_locks() {
 #[test]
 fn a_transfer_by_the_fence_has_the_same_reply_again() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let line = format!("LOCK.TRANSFER k alice bob FENCE {fence}");
-    let new = fence_of(&ask(&server, &line));
+    let new = granted(&server, &line);
     assert!(new > fence);
     assert_changes_nothing(&server, || {
         assert_eq!(ask(&server, &line), new);
@@ -144,17 +145,17 @@ fn a_transfer_by_the_fence_has_the_same_reply_again() {
     release(&server, "k", "bob");
     assert_eq!(ask(&server, &line), new, "whatever became of it");
     // Without a fence nothing is remembered.
-    let fence = hold(&server, "k", "alice");
-    fence_of(&ask(&server, "LOCK.TRANSFER k alice bob"));
+    let fence = acquire(&server, "k alice");
+    granted(&server, "LOCK.TRANSFER k alice bob");
     assert_eq!(ask(&server, &format!("LOCK.TRANSFER k alice bob FENCE {fence}")), Value::Nil);
 }
 
 #[test]
 fn a_conversion_by_the_fence_has_the_same_reply_again() {
     let server = Server::start();
-    let old = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED PX 600000"));
+    let old = acquire(&server, "k alice SHARED PX 600000");
     let up = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {old}");
-    let new = fence_of(&ask(&server, &up));
+    let new = granted(&server, &up);
     assert!(new > old);
     assert_changes_nothing(&server, || {
         assert_eq!(ask(&server, &up), new);
@@ -180,22 +181,22 @@ fn a_conversion_by_the_fence_has_the_same_reply_again() {
         assert_eq!(ask(&server, &up), Value::Nil);
     });
     // Nor that it has what it has lost or given back.
-    let newer = fence_of(&ask(&server, &format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {new}")));
+    let newer = granted(&server, &format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {new}"));
     let up = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {new}");
     assert_eq!(ask(&server, &up), newer);
     release(&server, "k", "alice");
     assert_eq!(ask(&server, &up), Value::Nil);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, &up), Value::Nil, "another hold of hers");
 }
 
 #[test]
 fn so_has_an_upgrade_that_waited_and_one_that_was_taken_back_begins_anew() {
     let server = Server::start();
-    let old = fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED PX 600000"));
+    let old = acquire(&server, "k alice SHARED PX 600000");
     let line = format!("LOCK.CONVERT k alice EXCLUSIVE FENCE {old} BLOCK 60000");
     let upgrade = || {
-        fence_of(&ask(&server, "LOCK.ACQUIRE k bob SHARED PX 600000"));
+        acquire(&server, "k bob SHARED PX 600000");
         let mut conn = server.connect();
         let id = conn.id().to_string();
         (queue_up(&server, conn, &words(&line)), id)
@@ -219,7 +220,7 @@ fn a_release_overrules_an_earlier_loss() {
     let lost = lose(&server, "k", "alice");
     assert_told(&server, "LOCK.CHECK k alice", 0, "expired");
     for _ in 0..3 {
-        let fence = hold(&server, "k", "alice");
+        let fence = acquire(&server, "k alice");
         release(&server, "k", "alice");
         let told = assert_told(&server, "LOCK.RELEASE k alice", 0, "released");
         assert_eq!(told.field("fence"), &fence);
@@ -242,8 +243,8 @@ fn nothing_is_told_of_holds_before_all_data_went() {
     for gone in
         ["FLUSHALL", "FLUSHALL ASYNC", "FLUSHDB", "SWAPDB 0 1", "DEBUG RELOAD NOSAVE NOFLUSH", "DEBUG RELOAD"]
     {
-        let fence = hold(&server, "k", "alice");
-        fence_of(&ask(&server, "LOCK.TRANSFER k alice bob"));
+        let fence = acquire(&server, "k alice");
+        granted(&server, "LOCK.TRANSFER k alice bob");
         assert_told(&server, "LOCK.CHECK k alice", 0, "transferred");
         ask(&server, gone);
         let known = gone.ends_with("NOFLUSH");
@@ -279,9 +280,9 @@ fn a_server_that_is_promoted_remembers_nothing() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     lose(&primary, "l", "alice");
-    hold(&primary, "d", "alice");
+    acquire(&primary, "d alice");
     assert_eq!(ask(&primary, "DEL d"), 1);
-    let fence = hold(&primary, "k", "alice");
+    let fence = acquire(&primary, "k alice");
     let line = format!("LOCK.RELEASE k alice FENCE {fence}");
     assert_eq!(ask(&primary, &line), 1);
     wait_same_data(&replica, &primary);

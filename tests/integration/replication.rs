@@ -3,8 +3,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::steps::acquire;
 use crate::support::{assert_stream, ReplicaStream, Server};
-use crate::traffic::acquire_on;
 
 #[test]
 fn an_acquire_states_the_hold() {
@@ -12,7 +12,7 @@ fn an_acquire_states_the_hold() {
     let mut stream = ReplicaStream::attach(&server);
     let unix_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     let before = unix_ms();
-    let fence = acquire_on(&server, &["k", "o", "PX", "40000"]);
+    let fence = acquire(&server, "k o PX 40000");
     let after = unix_ms();
 
     let got = stream.collect(&server);

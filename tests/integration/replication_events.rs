@@ -1,11 +1,12 @@
 //! What replicas and the AOF are told of things that no client asked for: leases end, keys are deleted, clients vanish. Never
 //! the command in whose course it came to light.
 
+use crate::steps::{acquire, acquire_by, in_line, queue_up_beside, words};
 use crate::support::aof::read_aof;
 use crate::support::stream::{apart, step, Words};
 use crate::support::wait::{wait_blocked_clients, wait_waiting};
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
-use crate::traffic::{acquire, acquire_on, is_effect, lock_stat, waiter, waiter_in};
+use crate::traffic::{is_effect, lock_stat};
 
 /// What is sent until this command has come; what takes the server a moment is waited for.
 fn collect_until(stream: &mut ReplicaStream, server: &Server, last: &[&str]) -> Vec<Words> {
@@ -20,12 +21,12 @@ fn collect_until(stream: &mut ReplicaStream, server: &Server, last: &[&str]) -> 
 #[test]
 fn a_wait_that_ends_without_a_grant_says_nothing() {
     let server = Server::start();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     let mut stream = ReplicaStream::attach(&server);
     assert_eq!(server.cmd(&["LOCK.ACQUIRE", "k", "late", "BLOCK", "20"]), Value::Nil);
 
-    let mut unblocked = waiter(&server, &["k", "unblocked", "BLOCK", "0"]);
-    let killed = waiter(&server, &["k", "gone", "BLOCK", "0"]);
+    let mut unblocked = in_line(&server, "LOCK.ACQUIRE k unblocked BLOCK 0");
+    let killed = in_line(&server, "LOCK.ACQUIRE k gone BLOCK 0");
     let ids = blocked_ids(&server);
     let [unblocked_id, killed_id] = &ids[..] else { panic!("{ids:?}") };
     // Redis 7.0 unblocks no client of a module that has no timeout callback.
@@ -38,10 +39,10 @@ fn a_wait_that_ends_without_a_grant_says_nothing() {
     drop(killed);
     // A connection that was dropped is gone when the server has noticed it.
     wait_waiting(&server, "k", 0);
-    let _superseded = waiter(&server, &["k", "twice", "BLOCK", "0"]);
+    let _superseded = in_line(&server, "LOCK.ACQUIRE k twice BLOCK 0");
     let mut again = server.connect();
     again.send(&["LOCK.ACQUIRE", "k", "twice", "BLOCK", "0"]);
-    drop(waiter(&server, &["k", "closes", "BLOCK", "0"]));
+    drop(in_line(&server, "LOCK.ACQUIRE k closes BLOCK 0"));
     wait_blocked_clients(&server, 1);
     assert_stream(&stream.collect(&server), &[]);
 }
@@ -62,14 +63,14 @@ fn blocked_ids(server: &Server) -> Vec<String> {
 fn the_end_of_a_lease_is_stated_and_hands_the_lock_on() {
     let server = Server::start();
     let mut stream = ReplicaStream::attach(&server);
-    let fence = acquire_on(&server, &["k", "o", "PX", "30"]).to_string();
+    let fence = acquire(&server, "k o PX 30").to_string();
     assert_stream(
         &collect_until(&mut stream, &server, &["LOCK._FREE", "k", &fence]),
         &[&["LOCK._HOLD", "k", "o", &fence, "30"], &["LOCK._FREE", "k", &fence]],
     );
 
-    let fence = acquire_on(&server, &["k", "o", "PX", "1000"]).to_string();
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let fence = acquire(&server, "k o PX 1000").to_string();
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     let next_fence = next.read().int().to_string();
     assert_stream(
         &stream.collect(&server),
@@ -114,9 +115,9 @@ fn after_a_foreign_delete_the_next_grant_follows_the_delete() {
         (&["FLUSHALL", "ASYNC"], &["FLUSHALL", "ASYNC"]),
     ] {
         let server = Server::start();
-        acquire_on(&server, &["k", "o"]);
+        acquire(&server, "k o");
         let mut stream = ReplicaStream::attach(&server);
-        let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+        let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
         server.cmd(delete);
         let fence = next.read().int().to_string();
         let hold = ["LOCK._HOLD", "k", "next", &fence, "30000"];
@@ -129,11 +130,13 @@ fn effects_name_the_database_of_the_lock() {
     let server = Server::start();
     let mut conn = server.connect().select(5);
     let mut stream = ReplicaStream::attach(&server).with_select();
-    let fence = acquire(&mut conn, &["k", "o", "PX", "1000"]).to_string();
-    let mut next = waiter_in(&server, 5, &["k", "next", "BLOCK", "0", "PX", "60"]);
+    let fence = acquire_by(&mut conn, "k o PX 1000").to_string();
+    let mut looker = server.connect().select(5);
+    let next = server.connect().select(5);
+    let mut next = queue_up_beside(&mut looker, next, &words("LOCK.ACQUIRE k next BLOCK 0 PX 60"));
     // The one timer run that ends the first lease knows of no client; the second end has nobody behind it.
     let next_fence = next.read().int().to_string();
-    let zero = acquire_on(&server, &["k", "zero"]).to_string();
+    let zero = acquire(&server, "k zero").to_string();
     let got = collect_until(&mut stream, &server, &["LOCK._FREE", "k", &next_fence]);
     assert_eq!(got[0], ["SELECT", "5"]);
     assert_eq!(in_databases(&got), {
@@ -165,12 +168,12 @@ fn in_databases(got: &[Words]) -> Vec<(u32, String)> {
 fn a_grant_to_a_client_killed_in_the_same_packet_is_taken_back() {
     let server = Server::start();
     let mut admin = server.connect();
-    let held = acquire(&mut admin, &["k", "o"]).to_string();
+    let held = acquire_by(&mut admin, "k o").to_string();
     let mut doomed = server.connect();
     let id = doomed.id().to_string();
     doomed.send(&["LOCK.ACQUIRE", "k", "doomed", "BLOCK", "0"]);
     wait_blocked_clients(&server, 1);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     let mut stream = ReplicaStream::attach(&server);
     admin.send_together(&[&["LOCK.RELEASE", "k", "o"], &["CLIENT", "KILL", "ID", &id]]);
     assert_eq!((admin.read(), admin.read()), (Value::Int(1), Value::Int(1)));
@@ -192,9 +195,9 @@ fn the_aof_says_the_same_as_the_stream_and_only_effects_through_a_storm() {
     let mut admin = server.connect();
     for round in 0..20 {
         let key = format!("k{}", round % 3);
-        acquire(&mut admin, &[&key, "o"]);
+        acquire_by(&mut admin, &format!("{key} o"));
         let mut clients: Vec<_> =
-            (0..6).map(|n| waiter(&server, &[&key, &format!("w{n}"), "BLOCK", "0", "PX", "40"])).collect();
+            (0..6).map(|n| in_line(&server, &format!("LOCK.ACQUIRE {key} w{n} BLOCK 0 PX 40"))).collect();
         // The first two vanish in the packet that grants, one leaves by itself, the others get it by expiry.
         let ids = blocked_ids(&server);
         admin.send_together(&[

@@ -1,6 +1,6 @@
 //! The forms of replies in both protocols, byte by byte, for those who were answered at once and for those who waited.
 
-use crate::steps::{assert_left, fence_of, hold, is_modern, queue_up, release, words};
+use crate::steps::{acquire, assert_left, fence_of, is_modern, queue_up, release, words};
 use crate::support::{Connection, Server, Value};
 
 const REPORT: [&str; 8] = ["result", "fence", "lease-ms", "reason", "ago-ms", "holder", "holder-ms", "ahead"];
@@ -27,7 +27,7 @@ fn both_protocols(test: impl Fn(&Server, &dyn Fn() -> Connection, bool)) {
 fn nothing_is_null() {
     both_protocols(|server, connect, resp3| {
         let null: &[u8] = if resp3 { b"_\r\n" } else { b"$-1\r\n" };
-        hold(server, "k", "alice");
+        acquire(server, "k alice");
         let mut conn = connect();
         for line in [
             "LOCK.ACQUIRE k bob",
@@ -110,7 +110,7 @@ fn reports_to_those_who_waited() {
             reply
         };
         let wait = |line: &str| queue_up(server, connect(), &words(line));
-        hold(server, "k", "alice");
+        acquire(server, "k alice");
 
         let mut timed_out = connect();
         timed_out.send(&words("LOCK.ACQUIRE k bob BLOCK 30 WITHINFO"));
@@ -148,7 +148,7 @@ fn a_report_to_one_who_was_unblocked() {
                 "CLIENT UNBLOCK replies 0 here",
             );
         }
-        hold(server, "k", "alice");
+        acquire(server, "k alice");
         let mut conn = connect();
         let id = conn.id().to_string();
         let mut conn = queue_up(server, conn, &words("LOCK.ACQUIRE k bob BLOCK 0 WITHINFO"));
@@ -164,7 +164,7 @@ fn a_report_to_one_who_was_unblocked() {
 #[test]
 fn a_lock_is_shown_as_a_map() {
     both_protocols(|server, connect, resp3| {
-        hold(server, "k", "alice");
+        acquire(server, "k alice");
         let _waiter = queue_up(server, connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));
         let mut conn = connect();
         let info = conn.cmd(&words("LOCK.INFO k"));
@@ -211,7 +211,7 @@ fn a_lock_is_shown_as_a_map() {
 #[test]
 fn a_waiter_is_answered_in_the_protocol_it_speaks() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let (mut two, mut three) = (server.connect(), server.connect().hello3());
     two.send(&words("LOCK.ACQUIRE k bob BLOCK 40"));
     three.send(&words("LOCK.ACQUIRE k carol BLOCK 40"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::group::line_up;
-use crate::steps::{ask, hold, release, set_string, wait_for_lock, words};
+use crate::steps::{acquire, ask, fence_of, release, set_string, wait_for_lock, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::follow;
@@ -36,7 +36,7 @@ fn scan_on(server: &Server, options: &str) -> Vec<String> {
 fn every_lock_is_found_and_nothing_else() {
     let server = Server::start();
     assert_eq!(scan_on(&server, ""), [""; 0]);
-    hold(&server, "leased", "alice");
+    acquire(&server, "leased alice");
     ask(&server, "LOCK.ACQUIRE endless alice NOEXPIRE");
     ask(&server, "LOCK.ACQUIRE shared alice SHARED");
     ask(&server, "LOCK.ACQUIRE shared bob SHARED");
@@ -110,7 +110,7 @@ fn whatever_stays_is_found_once_while_others_come_and_go() {
 fn a_few_locks_among_a_million_other_keys_cost_little() {
     let server = Server::start();
     for n in 0..10 {
-        hold(&server, &format!("lock-{n}"), "alice");
+        acquire(&server, &format!("lock-{n} alice"));
     }
     assert_eq!(server.cmd(&["DEBUG", "POPULATE", "1000000"]), "OK");
     server.cmd(&["CONFIG", "RESETSTAT"]);
@@ -126,9 +126,9 @@ fn a_few_locks_among_a_million_other_keys_cost_little() {
 fn no_more_is_shown_than_the_caller_may_read() {
     let server = Server::start();
     for name in ["mine-1", "mine-2", "yours"] {
-        hold(&server, name, "alice");
+        fence_of(&server.cmd(&["LOCK.ACQUIRE", name, "alice"]));
     }
-    server.cmd(&words("ACL SETUSER sam on >pw ~mine-* +lock.scan"));
+    ask(&server, "ACL SETUSER sam on >pw ~mine-* +lock.scan");
     let mut sam = server.connect();
     sam.cmd(&words("AUTH sam pw"));
     assert_eq!(scan(&mut sam, ""), ["mine-1", "mine-2"]);
@@ -140,12 +140,12 @@ fn no_more_is_shown_than_the_caller_may_read() {
 #[test]
 fn replicas_and_restarted_servers_find_the_same() {
     let (primary, replica) = (Server::start(), Server::start());
-    hold(&primary, "leased", "alice");
+    acquire(&primary, "leased alice");
     ask(&primary, "LOCK.ACQUIRE endless alice NOEXPIRE");
     follow(&replica, &primary);
     wait_replica_in_sync(&primary, &replica);
     ask(&primary, "LOCK.ACQUIRE later alice NOEXPIRE");
-    hold(&primary, "gone", "alice");
+    acquire(&primary, "gone alice");
     release(&primary, "gone", "alice");
     wait_replica_in_sync(&primary, &replica);
     for server in [&primary, &replica] {
@@ -173,7 +173,7 @@ fn bad_words_are_refused() {
     );
     let stars = "*a".repeat(127);
     let name = "a".repeat(1000);
-    hold(&server, &name, "alice");
+    fence_of(&server.cmd(&["LOCK.ACQUIRE", &name, "alice"]));
     assert_eq!(scan_on(&server, &format!("MATCH {stars}b")), [""; 0]);
     assert_eq!(scan_on(&server, &format!("MATCH {stars}")), [name]);
 }

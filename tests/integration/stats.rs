@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::steps::{ask, fence_of, hold, queue_up, release, wait_for_lock, words};
+use crate::steps::{acquire, ask, fence_of, in_line, release, wait_for_lock, words};
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Server, Value};
 
@@ -20,7 +20,7 @@ fn buckets(stats: &Value, name: &str) -> Vec<(i64, i64)> {
 #[test]
 fn times_are_counted_from_the_line_to_the_grant_and_to_the_end() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     let_pass(Duration::from_millis(60));
     release(&server, "k", "alice");
@@ -66,7 +66,7 @@ fn the_end_of_a_lease_is_told_with_how_late_it_was_noticed() {
 fn the_locks_that_are_waited_for_most_come_first() {
     let server = Server::start();
     for (key, waits) in [("often", 5), ("once", 1), ("never", 0)] {
-        hold(&server, key, "alice");
+        acquire(&server, &format!("{key} alice"));
         for n in 0..waits {
             ask(&server, &format!("LOCK.ACQUIRE {key} w{n} QUEUE 60000"));
             ask(&server, &format!("LOCK.ACQUIRE {key} w{n} QUEUE 60000"));
@@ -83,12 +83,12 @@ fn the_locks_that_are_waited_for_most_come_first() {
 fn ten_losses_and_ten_deadlocks_are_kept_and_shown_to_whom_they_concern() {
     let server = Server::start();
     for n in 0..12 {
-        hold(&server, &format!("mine-{n}"), "alice");
+        acquire(&server, &format!("mine-{n} alice"));
         ask(&server, &format!("LOCK.BREAK mine-{n}"));
     }
-    hold(&server, "mine-k", "alice");
-    hold(&server, "yours", "bob");
-    let _alice = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE yours alice BLOCK 0"));
+    acquire(&server, "mine-k alice");
+    acquire(&server, "yours bob");
+    let _alice = in_line(&server, "LOCK.ACQUIRE yours alice BLOCK 0");
     let mut refused_text = String::new();
     for _ in 0..12 {
         let refused = ask(&server, "LOCK.ACQUIRE mine-k bob BLOCK 0");
@@ -108,7 +108,7 @@ fn ten_losses_and_ten_deadlocks_are_kept_and_shown_to_whom_they_concern() {
     let pair = |owner: &str, key: &str| (owner.to_owned(), key.to_owned());
     assert_eq!(cycle(&deadlocks[0]), [pair("bob", "mine-k"), pair("alice", "yours")]);
 
-    server.cmd(&words("ACL SETUSER sam on >pw ~mine-k +lock.stats"));
+    ask(&server, "ACL SETUSER sam on >pw ~mine-k +lock.stats");
     let mut sam = server.connect();
     sam.cmd(&words("AUTH sam pw"));
     let seen = sam.cmd(&words("LOCK.STATS"));
@@ -126,7 +126,7 @@ fn ten_losses_and_ten_deadlocks_are_kept_and_shown_to_whom_they_concern() {
 #[test]
 fn a_cap_that_is_reached_is_in_the_log() {
     let server = Server::with(&["lock.max-tickets 1"]);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000");
     let refused = ask(&server, "LOCK.ACQUIRE k carol QUEUE 60000");
     assert!(refused.error().starts_with("QUEUEFULL "), "{refused:?}");

@@ -17,9 +17,22 @@ pub(crate) fn ask(server: &Server, line: &str) -> Value {
     server.cmd(&words(line))
 }
 
-/// Takes a free lock and replies its fence.
-pub(crate) fn hold(server: &Server, key: &str, owner: &str) -> i64 {
-    fence_of(&server.cmd(&["LOCK.ACQUIRE", key, owner]))
+/// Runs a command that must reply a fence.
+pub(crate) fn granted(server: &Server, line: &str) -> i64 {
+    fence_of(&ask(server, line))
+}
+
+/// `LOCK.ACQUIRE` with these words, which must take the lock; the fence.
+pub(crate) fn acquire(server: &Server, line: &str) -> i64 {
+    acquire_by(&mut server.connect(), line)
+}
+
+/// The same on this connection.
+pub(crate) fn acquire_by(conn: &mut Connection, line: &str) -> i64 {
+    match conn.cmd(&words(&format!("LOCK.ACQUIRE {line}"))) {
+        Value::Int(fence) if fence > 0 => fence,
+        other => panic!("LOCK.ACQUIRE {line}: {other:?}"),
+    }
 }
 
 /// Gives a held lock back.
@@ -37,6 +50,11 @@ pub(crate) fn fence_of(reply: &Value) -> i64 {
 /// A new connection that waits for ever.
 pub(crate) fn wait_for_lock(server: &Server, key: &str, owner: &str) -> Connection {
     queue_up(server, server.connect(), &["LOCK.ACQUIRE", key, owner, "BLOCK", "0"])
+}
+
+/// A new connection whose command, about one key, has got in line for it.
+pub(crate) fn in_line(server: &Server, line: &str) -> Connection {
+    queue_up(server, server.connect(), &words(line))
 }
 
 /// Sends a command that will wait, and goes on when its key's queue in the first database has grown.

@@ -11,9 +11,10 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::steps::{
-    ask, assert_granted, assert_left, fence_of, holder, holder_seen_by, transaction, wait_for_lock, words,
+    acquire, ask, assert_granted, assert_left, fence_of, holder, holder_seen_by, transaction, wait_for_lock,
+    words,
 };
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Connection, Server, Value};
@@ -249,7 +250,7 @@ fn a_renewal_without_a_tie_leaves_the_tie_as_it_is() {
         assert!((1..=20_000).contains(&left_ms), "{line}: {left_ms}");
         assert_eq!(shown(&server, "client-id"), 0, "{line}");
     }
-    take(&server, "LOCK.ACQUIRE k alice PX 50000");
+    acquire(&server, "k alice PX 50000");
     assert!(left(&server, "k", "alice") <= 20_000);
     assert_eq!(ask(&server, "LOCK.RENEW k alice PX 100"), 100, "it can be cut short");
     wait_gone(&server);
@@ -260,7 +261,7 @@ fn a_hold_can_be_tied_when_it_is_renewed() {
     let server = Server::start();
     let mut conn = server.connect();
     for line in ["LOCK.RENEW k alice PX 50000 TIED 0", "LOCK.ACQUIRE k alice PX 50000 TIED 0"] {
-        take(&server, "LOCK.ACQUIRE k alice NOTE plain");
+        acquire(&server, "k alice NOTE plain");
         assert_eq!(shown(&server, "grace-ms"), -1);
         assert!(conn.cmd(&words(line)).int() > 0);
         assert_eq!(
@@ -271,7 +272,7 @@ fn a_hold_can_be_tied_when_it_is_renewed() {
         wait_gone(&server);
     }
     // Nobody is tied by what was refused.
-    take(&server, "LOCK.ACQUIRE k alice");
+    acquire(&server, "k alice");
     assert_eq!(conn.cmd(&words("LOCK.RENEW k alice FENCE 7 TIED 0")), 0);
     assert_eq!(conn.cmd(&words("LOCK.ACQUIRE k alice FENCE 7 TIED 0")), Value::Nil);
     assert!(conn.cmd(&words("LOCK.ACQUIRE k alice SHARED TIED 0")).error().starts_with("LOCKMODE "));
@@ -386,7 +387,7 @@ fn a_key_that_is_gone_is_no_longer_tied() {
     // Somebody else's hold under the same name is not the one that was tied.
     fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice TIED 0")));
     ask(&server, "DEL k");
-    let fence = take(&server, "LOCK.ACQUIRE k alice");
+    let fence = acquire(&server, "k alice");
     close(&server, conn);
     assert_eq!(shown(&server, "fence"), fence);
 }

@@ -1,7 +1,7 @@
 //! A time to live that somebody gave a lock's key: who is told how long it has the lock must not lose it earlier.
 
 use crate::round_trips::assert_round_trips;
-use crate::steps::{ask, assert_changes_nothing, fence_of, hold, queue_up, words};
+use crate::steps::{acquire, ask, assert_changes_nothing, granted, in_line};
 use crate::support::{assert_stream, ReplicaStream, Server, Value};
 use crate::traffic::follow;
 
@@ -35,7 +35,7 @@ fn expire(server: &Server) {
 fn whoever_is_told_that_it_has_the_lock_does_not_lose_it_by_it() {
     let server = Server::start();
     for (made, told) in TOLD {
-        fence_of(&ask(&server, made));
+        granted(&server, made);
         expire(&server);
         ask(&server, told);
         assert_eq!(ask(&server, "PTTL k"), NONE, "{made}, {told}");
@@ -49,7 +49,7 @@ fn a_claim_takes_it_away() {
     for claim in
         ["LOCK.ACQUIRE k o", "LOCK.ACQUIRE k o QUEUE 5", "LOCK.RENEW k o", "LOCK.CONVERT k o EXCLUSIVE"]
     {
-        hold(&server, "k", "p");
+        acquire(&server, "k p");
         assert_eq!(ask(&server, "LOCK.ACQUIRE k o QUEUE 60000"), Value::Nil);
         assert_eq!(ask(&server, "LOCK.RELEASE k p"), 1);
         expire(&server);
@@ -63,7 +63,7 @@ fn a_claim_takes_it_away() {
 fn so_does_a_release_after_which_the_owner_is_still_in() {
     let server = Server::start();
     for id in ["x", "y"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k o REENTRANT {id}")));
+        acquire(&server, &format!("k o REENTRANT {id}"));
     }
     expire(&server);
     assert_eq!(ask(&server, "LOCK.RELEASE k o REENTRANT x"), 1);
@@ -74,17 +74,17 @@ fn so_does_a_release_after_which_the_owner_is_still_in() {
 fn an_upgrade_that_waits_has_asked_too() {
     let server = Server::start();
     for owner in ["o", "p"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED")));
+        acquire(&server, &format!("k {owner} SHARED"));
     }
     expire(&server);
-    let _waiter = queue_up(&server, server.connect(), &words("LOCK.CONVERT k o EXCLUSIVE BLOCK 0"));
+    let _waiter = in_line(&server, "LOCK.CONVERT k o EXCLUSIVE BLOCK 0");
     assert_eq!(ask(&server, "PTTL k"), NONE);
 }
 
 #[test]
 fn whoever_is_told_no_changes_nothing() {
     let server = Server::start();
-    let fence = hold(&server, "k", "o");
+    let fence = acquire(&server, "k o");
     expire(&server);
     assert_changes_nothing(&server, || {
         for told in [
@@ -113,12 +113,12 @@ fn whoever_is_told_no_changes_nothing() {
 fn a_replica_is_told_of_it() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
-    fence_of(&ask(&primary, "LOCK.ACQUIRE k o PX 60000"));
+    acquire(&primary, "k o PX 60000");
     let mut stream = ReplicaStream::attach(&primary);
     expire(&primary);
     assert_eq!(ask(&primary, "LOCK.RENEW k o PX 60000"), 60_000);
     expire(&primary);
-    fence_of(&ask(&primary, "LOCK.ACQUIRE k o PX 5"));
+    acquire(&primary, "k o PX 5");
     assert_stream(
         &stream.collect(&primary),
         &[
@@ -140,7 +140,7 @@ fn files_and_replicas_do_not_have_it_any_more() {
         for (key, told) in
             [("k", "LOCK.RENEW k o NOEXPIRE"), ("l", "LOCK.ACQUIRE l o"), ("m", "LOCK.CONVERT m o SHARED")]
         {
-            fence_of(&ask(server, &format!("LOCK.ACQUIRE {key} o NOEXPIRE")));
+            acquire(server, &format!("{key} o NOEXPIRE"));
             assert_eq!(ask(server, &format!("PEXPIRE {key} 100000")), 1);
             ask(server, told);
         }

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::steps::{ask, fence_of, queue_up, release, words};
+use crate::steps::{acquire, ask, fence_of, granted, in_line, release};
 use crate::support::aof::read_aof;
 use crate::support::{Connection, Server, Stop};
 use crate::traffic::left;
@@ -19,14 +19,14 @@ fn increment(server: &Server) -> PathBuf {
 /// Locks that are held, and for which somebody waits; the connections of those.
 fn line_up(server: &Server) -> Vec<Connection> {
     for line in ["desk frank NOEXPIRE", "seats carol LIMIT 3 PERMITS 3 NOEXPIRE", "door alice NOEXPIRE"] {
-        fence_of(&ask(server, &format!("LOCK.ACQUIRE {line}")));
+        acquire(server, line);
     }
     let lines = [
         "seats dora LIMIT 3 PX 600000 MAXHOLD 700000 MINHOLD 5 NOTE n BLOCK 0",
         "seats erin LIMIT 3 PERMITS 2 NOEXPIRE BLOCK 0",
         "door bob PX 600000 BLOCK 0",
     ];
-    lines.map(|line| queue_up(server, server.connect(), &words(&format!("LOCK.ACQUIRE {line}")))).into()
+    lines.map(|line| in_line(server, &format!("LOCK.ACQUIRE {line}"))).into()
 }
 
 /// What the AOF is after some hand-offs: one by a transfer, one to two waiters of which one has bounds, and the plain one.
@@ -36,7 +36,7 @@ fn hand_over() -> (Vec<usize>, Vec<u8>) {
     let aof = || std::fs::read(increment(&server)).expect("read the AOF");
     let mut waiters = line_up(&server);
     let mut starts = vec![aof().len()];
-    fence_of(&ask(&server, "LOCK.TRANSFER desk frank grace"));
+    granted(&server, "LOCK.TRANSFER desk frank grace");
     starts.push(aof().len());
     release(&server, "seats", "carol");
     starts.push(aof().len());
@@ -63,7 +63,7 @@ fn assert_work_is_kept(server: &mut Server, bytes: &[u8], again: impl Fn(&mut Se
     server.stop(Stop::Kill);
     std::fs::write(increment(server), bytes).expect("write the AOF");
     server.start_again();
-    let fence = fence_of(&ask(server, "LOCK.ACQUIRE later o NOEXPIRE"));
+    let fence = acquire(server, "later o NOEXPIRE");
     for id in ["x", "y"] {
         assert_eq!(ask(server, &format!("LOCK.ACQUIRE later o REENTRANT {id}")), fence);
     }

@@ -1,7 +1,7 @@
 //! Client tracking on lock keys: a push says that a lock has changed hands, in whatever way, and none that it was renewed.
 //! docs/waiting.md has it as a signal, for those who wait by a ticket and for holders that may lose their lock.
 
-use crate::steps::{ask, fence_of, hold, release, wait_for_lock, words};
+use crate::steps::{acquire, ask, fence_of, granted, release, wait_for_lock, words};
 use crate::support::{wait_until, Connection, Server, Value};
 
 /// A connection that is told of changes of what it has read, or of all locks.
@@ -34,7 +34,7 @@ fn look(conn: &mut Connection, line: &str) -> Value {
 fn every_change_is_told(server: &Server, conn: &mut Connection, looking: &str) {
     // A key that is not there is looked at too.
     look(conn, looking);
-    hold(server, "k", "alice");
+    acquire(server, "k alice");
     assert_told(conn, "k", "a grant");
 
     // A renewal changes what is left, which no cache may count on, and not the holder.
@@ -49,7 +49,7 @@ fn every_change_is_told(server: &Server, conn: &mut Connection, looking: &str) {
     assert_told(conn, "k", "a hand-off");
 
     look(conn, looking);
-    fence_of(&ask(server, "LOCK.TRANSFER k bob carol PX 40"));
+    granted(server, "LOCK.TRANSFER k bob carol PX 40");
     assert_told(conn, "k", "a transfer");
 
     look(conn, looking);
@@ -57,7 +57,7 @@ fn every_change_is_told(server: &Server, conn: &mut Connection, looking: &str) {
     wait_until("the lock to be free", || ask(server, "EXISTS k") == 0);
 
     look(conn, looking);
-    hold(server, "k", "dora");
+    acquire(server, "k dora");
     assert_told(conn, "k", "a grant");
     look(conn, looking);
     assert_eq!(ask(server, "LOCK.BREAK k"), 1);
@@ -76,7 +76,7 @@ fn a_client_that_has_read_a_lock_is_told_of_every_change_of_hands() {
 fn a_client_that_tracks_a_prefix_is_told_without_reading() {
     let server = Server::start();
     let mut conn = tracking(&server, "BCAST PREFIX k");
-    hold(&server, "other", "alice");
+    acquire(&server, "other alice");
     every_change_is_told(&server, &mut conn, "PING");
 }
 
@@ -84,7 +84,7 @@ fn a_client_that_tracks_a_prefix_is_told_without_reading() {
 #[test]
 fn a_ticket_whose_turn_has_come_is_told_by_a_push() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut conn = tracking(&server, "");
     assert_eq!(conn.cmd(&words("LOCK.ACQUIRE k bob QUEUE 60000")), Value::Nil);
     assert_eq!(conn.cmd(&words("LOCK.CHECK k bob")), 0);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::steps::{digest, queue_up_beside};
+use crate::steps::digest;
 use crate::support::resp::encode;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Value};
@@ -17,30 +17,6 @@ const CRON: Duration = Duration::from_millis(120);
 
 /// How `limit` and `permits` of an exclusive hold are written in effects: all there are.
 pub(crate) const ALL: &str = "4294967295";
-
-/// `LOCK.ACQUIRE` with these words, which must succeed; the fence.
-pub(crate) fn acquire(conn: &mut Connection, words: &[&str]) -> i64 {
-    match conn.cmd(&[&["LOCK.ACQUIRE"], words].concat()) {
-        Value::Int(fence) if fence > 0 => fence,
-        other => panic!("LOCK.ACQUIRE {}: {other:?}", words.join(" ")),
-    }
-}
-
-/// The same on a connection made for it.
-pub(crate) fn acquire_on(server: &Server, words: &[&str]) -> i64 {
-    acquire(&mut server.connect(), words)
-}
-
-/// A connection of its own whose `LOCK.ACQUIRE` with these words, `BLOCK` among them, has got in line.
-pub(crate) fn waiter(server: &Server, words: &[&str]) -> Connection {
-    waiter_in(server, 0, words)
-}
-
-/// The same in another database.
-pub(crate) fn waiter_in(server: &Server, db: u32, words: &[&str]) -> Connection {
-    let mut looker = server.connect().select(db);
-    queue_up_beside(&mut looker, server.connect().select(db), &[&["LOCK.ACQUIRE"], words].concat())
-}
 
 /// Runs commands that nothing can come between, as they travel in one packet; their replies.
 pub(crate) fn at_once(server: &Server, commands: &[&[&str]]) -> Vec<Value> {

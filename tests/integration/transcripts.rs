@@ -134,6 +134,75 @@ fn a_waiting_client_must_be_answered_and_cannot_type() {
 }
 
 #[test]
+fn a_waiting_client_can_be_seen_to_wait_on() {
+    let push = "A> BLPOP l 0\n...\nB> BLPOP l 0\n...\nC> RPUSH l x\n(integer) 1";
+    play(&format!(
+        "{push}\nB< ...\nA<\n1) \"l\"\n2) \"x\"\nB< ...\nC> RPUSH l y\n(integer) 1\nB<\n1) \"l\"\n2) \"y\""
+    ))
+    .unwrap();
+    let problem = play(&format!("{push}\nA< ...")).unwrap_err();
+    assert!(problem.contains("`A` does not wait"), "{problem}");
+}
+
+#[test]
+fn lines_that_do_not_matter_can_be_left_out() {
+    let list = "> RPUSH l a b c d\n(integer) 4\n> LRANGE l 0 -1";
+    for shown in ["<lines>", "<lines>\n2) \"b\"\n<lines>\n4) \"d\"", "1) \"a\"\n<lines>\n2) \"b\"\n<lines>"] {
+        play(&format!("{list}\n{shown}")).unwrap();
+    }
+    for shown in ["<lines>\n5) \"e\"", "<lines>\n3) \"c\"", "1) \"a\"\n2) \"b\"\n4) \"d\"\n<lines>"] {
+        play(&format!("{list}\n{shown}")).unwrap_err();
+    }
+}
+
+#[test]
+fn a_block_may_be_played_in_resp3() {
+    let markdown = "```redis-cli -3\n> HSET h f v\n(integer) 1\n> HGETALL h\n1# \"f\" => \"v\"\n```";
+    find("made-up.md", markdown).unwrap()[0].play(&Setup::plain().start()).unwrap();
+}
+
+#[test]
+fn replicas_are_told_what_is_shown_and_nothing_stands_for_the_same_data() {
+    let set = "> SET k v\nOK";
+    play(&format!("{set}\nstream< SET k v\n> GET k\n\"v\"\nstream< (nothing)")).unwrap();
+    play(&format!("{set}\nstream< (nothing)")).unwrap_err();
+    let problem = play("> DEBUG POPULATE 1\nOK\nstream< (nothing)").unwrap_err();
+    assert!(problem.contains("the data have changed, and replicas were told nothing"), "{problem}");
+}
+
+#[test]
+fn events_are_shown_since_they_were_shown_last() {
+    play("> SET k v\nOK\n> DEL k\n(integer) 1\nevents<\nk set\nk del\n> GET k\n(nil)\nevents< (nothing)")
+        .unwrap();
+    play("> SELECT 5\nOK\n> SET k v\nOK\nevents< __keyspace@5__:k set").unwrap();
+    play("> SET k v\nOK\nevents< (nothing)").unwrap_err();
+}
+
+#[test]
+fn who_watches_k_sees_it_change() {
+    play("> GET k\n(nil)\nwatch< (nothing)\n> SET k v\nOK\nwatch< k\n> SET l v\nOK\nwatch< (nothing)")
+        .unwrap();
+    play("> SET k v\nOK\nwatch< (nothing)").unwrap_err();
+}
+
+#[test]
+fn a_lock_is_shown_on_one_line() {
+    let play =
+        |body: &str| find("made-up.md", &format!("```redis-cli\n{body}\n```"))?[0].play(&Server::start());
+    let (read, fence) = ("LOCK.ACQUIRE k", "(integer) <fence-");
+    play(&format!(
+        "lock< free\n> {read} ann SHARED\n{fence}1>\n> {read} ben SHARED\n{fence}2>\nlock< shared: ann, ben\n\
+         w> {read} wilma BLOCK 0\n...\nx> {read} xeno BLOCK 0\n...\n\
+         lock< shared: ann, ben; waiting: wilma, xeno\n\
+         > DEL k\n(integer) 1\nw< {fence}3>\nlock< exclusive: wilma; waiting: xeno\n\
+         > DEL k\n(integer) 1\nx< {fence}4>\n> DEL k\n(integer) 1\n\
+         > {read} ann LIMIT 3 PERMITS 2\n{fence}5>\nlock< semaphore of 3: ann 2"
+    ))
+    .unwrap();
+    play(&format!("> {read} ann\n{fence}1>\nlock< exclusive: ben")).unwrap_err();
+}
+
+#[test]
 fn the_time_of_a_slow_command_is_no_part_of_its_reply() {
     // redis-cli tells the time of whatever takes half a second or more.
     play("> BLPOP none 0.6\n(nil)").unwrap();

@@ -1,9 +1,9 @@
 //! A module with a data type stays until the server ends: it can be neither unloaded nor loaded a second time, and trying to
 //! changes nothing.
 
-use crate::steps::digest;
+use crate::steps::{acquire, digest, in_line};
 use crate::support::{Server, Value};
-use crate::traffic::{acquire_on, left, waiter};
+use crate::traffic::left;
 
 /// How often the module is loaded. Some servers bring modules of their own.
 fn loaded(server: &Server) -> usize {
@@ -21,9 +21,9 @@ fn it_cannot_be_unloaded_idle_or_busy() {
         assert_eq!(loaded(&server), 1);
     };
     unload();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     unload();
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     unload();
     assert_eq!(server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > 0);
@@ -36,8 +36,8 @@ fn it_cannot_be_loaded_twice_from_the_same_file_or_from_another() {
     let path = std::env::var("MODULE_PATH").unwrap();
     let copy = server.dir().join("copy.so").display().to_string();
     std::fs::copy(&path, &copy).unwrap();
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
-    let mut next = waiter(&server, &["k", "next", "BLOCK", "0"]);
+    acquire(&server, "k o NOEXPIRE");
+    let mut next = in_line(&server, "LOCK.ACQUIRE k next BLOCK 0");
     let before = digest(&server);
     for path in [&path, &copy] {
         for command in

@@ -1,6 +1,6 @@
 //! INFO's account of the queue: each wait that began is counted once when it is over, whatever ended it.
 
-use crate::steps::{ask, is_modern, queue_up, words};
+use crate::steps::{ask, in_line, is_modern, words};
 use crate::support::{skip, wait_until, Server, Value};
 use crate::traffic::lock_stat;
 
@@ -121,7 +121,7 @@ fn each_end_of_a_wait_is_counted_in_one_place() {
 fn a_wait_whose_place_is_taken_over_is_counted_and_the_new_one_too() {
     let server = Server::start();
     ask(&server, HELD[0]);
-    let mut earlier = queue_up(&server, server.connect(), &words(WAITS));
+    let mut earlier = in_line(&server, WAITS);
     let mut later = server.connect();
     later.send(&words(WAITS));
     assert_eq!(earlier.read(), Value::Nil);
@@ -134,7 +134,7 @@ fn whoever_waits_when_the_server_becomes_a_replica_is_counted() {
     let (server, primary) = (Server::start(), Server::start());
     ask(&server, HELD[0]);
     let _waiters: Vec<_> = ["bob", "carol", "dave"]
-        .map(|owner| queue_up(&server, server.connect(), &["LOCK.ACQUIRE", "k", owner, "BLOCK", "0"]))
+        .map(|owner| in_line(&server, &format!("LOCK.ACQUIRE k {owner} BLOCK 0")))
         .into();
     assert_eq!(server.cmd(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]), "OK");
     wait_until("the waits to end", || lock_stat(&server, "waiting") == 0);

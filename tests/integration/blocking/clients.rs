@@ -4,7 +4,7 @@
 use std::net::Shutdown;
 
 use crate::steps::{
-    assert_granted, assert_holds, fence_of, hold, holder, holder_seen_by, is_modern, queue, queue_up,
+    acquire, ask, assert_granted, assert_holds, fence_of, holder, holder_seen_by, is_modern, queue, queue_up,
     queue_up_beside, release, transaction, wait_for_lock, waiting, words,
 };
 use crate::support::wait::wait_waiting;
@@ -22,7 +22,7 @@ fn waiter_with_id(server: &Server, owner: &str) -> (Connection, String) {
 #[test]
 fn a_killed_waiter_leaves_its_queue_at_once() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiters = ["head", "second", "middle", "last"].map(|name| waiter_with_id(&server, name));
     for (at, left) in [(0, &["second", "middle", "last"][..]), (2, &["second", "last"])] {
         assert_eq!(server.cmd(&["CLIENT", "KILL", "ID", &waiters[at].1]), 1);
@@ -38,7 +38,7 @@ fn a_killed_waiter_leaves_its_queue_at_once() {
 #[test]
 fn a_waiter_that_hangs_up_leaves_its_queue() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let bob = wait_for_lock(&server, "k", "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut dave = wait_for_lock(&server, "k", "dave");
@@ -68,7 +68,7 @@ fn killing_the_holders_client_leaves_the_hold() {
 #[test]
 fn unblocked_with_a_timeout_it_is_nil_or_not_done() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let (mut waiter, id) = waiter_with_id(&server, "bob");
     for form in [vec!["CLIENT", "UNBLOCK", &id], vec!["CLIENT", "UNBLOCK", &id, "TIMEOUT"]] {
         if is_modern(&server) {
@@ -88,7 +88,7 @@ fn unblocked_with_a_timeout_it_is_nil_or_not_done() {
 #[test]
 fn unblocked_with_an_error_it_leaves() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let (mut waiter, id) = waiter_with_id(&server, "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     let done = server.cmd(&["CLIENT", "UNBLOCK", &id, "ERROR"]).int();
@@ -176,7 +176,7 @@ fn killed_in_one_packet_with_the_end_of_the_key() {
     let server = Server::start();
     // A plain FLUSHALL may turn the event loop before the next command of its client.
     for line in ["DEL k", "FLUSHALL ASYNC", "RENAME k other", "LOCK.RENEW k alice PX 1"] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let (mut doomed, id) = waiter_with_id(&server, "bob");
         let mut carol = wait_for_lock(&server, "k", "carol");
         let mut conn = server.connect();
@@ -193,7 +193,7 @@ fn killed_in_one_packet_with_the_end_of_the_key() {
 #[test]
 fn a_storm_of_kills_with_the_grant() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiters: Vec<_> = (0..80).map(|n| waiter_with_id(&server, &format!("owner-{n}"))).collect();
     let kills: Vec<[&str; 4]> = waiters[..60].iter().map(|(_, id)| ["CLIENT", "KILL", "ID", id]).collect();
     let release_first = words("LOCK.RELEASE k alice");
@@ -244,7 +244,7 @@ fn hang_up(server: &Server, connections: Vec<Connection>) {
 fn a_waiter_that_was_gone_before_the_grant_never_holds() {
     let server = Server::start();
     for round in 0..10 {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let doomed: Vec<Connection> =
             (0..10).map(|n| wait_for_lock(&server, "k", &format!("doomed-{n}"))).collect();
         let mut survivor = wait_for_lock(&server, "k", "survivor");
@@ -275,7 +275,7 @@ fn a_waiter_that_hangs_up_right_after_its_grant_keeps_it() {
     let mut fences = Vec::new();
     for n in 0..N {
         let key = format!("k{n}");
-        hold(&server, &key, "alice");
+        acquire(&server, &format!("{key} alice"));
         let mut waiter = wait_for_lock(&server, &key, "bob");
         release(&server, &key, "alice");
         fences.push((key, fence_of(&waiter.read())));
@@ -283,7 +283,7 @@ fn a_waiter_that_hangs_up_right_after_its_grant_keeps_it() {
     }
     // All of them are gone, and the loop has turned a few times since.
     wait_until("the clients to be gone", || server.info_int("clients", "connected_clients") == 1);
-    hold(&server, "other", "alice");
+    acquire(&server, "other alice");
     assert_eq!(server.connect().cmd(&words("LOCK.ACQUIRE other bob BLOCK 120")), Value::Nil);
     for (key, fence) in fences {
         assert_holds(&server, &key, "bob", fence);
@@ -295,7 +295,7 @@ fn a_waiter_that_hangs_up_right_after_its_grant_keeps_it() {
 fn one_that_uses_its_grant_and_hangs_up_at_once() {
     let server = Server::start();
     for _ in 0..50 {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut bob = wait_for_lock(&server, "k", "bob");
         let mut carol = wait_for_lock(&server, "k", "carol");
         release(&server, "k", "alice");
@@ -303,7 +303,7 @@ fn one_that_uses_its_grant_and_hangs_up_at_once() {
         bob.send(&words("LOCK.RENEW k bob PX 60000"));
         drop(bob);
         // The hold has a lease, and nobody is told otherwise.
-        assert_eq!(server.cmd(&words("LOCK.CHECK k carol")), 0);
+        assert_eq!(ask(&server, "LOCK.CHECK k carol"), 0);
         assert_eq!(holder(&server, "k").as_deref(), Some("bob"));
         carol.expect_nothing_pending();
         release(&server, "k", "bob");

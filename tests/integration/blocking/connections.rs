@@ -1,7 +1,7 @@
 //! Waiting takes connections, and some are kept for clients that do not wait: a holder that comes back can always release.
 
 use crate::steps::{
-    assert_changes_nothing, assert_granted, fence_of, hold, queue_up, release, wait_for_lock, watch, words,
+    acquire, ask, assert_changes_nothing, assert_granted, in_line, release, wait_for_lock, watch, words,
 };
 use crate::support::{Connection, Server, Value};
 
@@ -16,20 +16,20 @@ fn cap(server: &Server) -> i64 {
 }
 
 fn set(server: &Server, settings: &str) {
-    assert_eq!(server.cmd(&words(&format!("CONFIG SET {settings}"))), "OK");
+    assert_eq!(ask(server, &format!("CONFIG SET {settings}")), "OK");
 }
 
 #[test]
 fn those_who_wait_leave_room_for_a_holder_that_comes_back() {
     let server = Server::with(&["maxclients 40"]);
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
-    assert_eq!(server.cmd(&words("LATCH.SET gate 1")), 1);
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
+    assert_eq!(ask(&server, "LATCH.SET gate 1"), 1);
     let mut observer = watch(&server, "LOCK.AWAIT l FREE BLOCK 0");
     let mut waiters: Vec<Connection> = (0..35)
         .map(|n| {
             let line = format!("LOCK.ACQUIRE k waiter-{n} BLOCK 0");
-            queue_up(&server, server.connect(), &words(&line))
+            in_line(&server, &line)
         })
         .collect();
     assert_changes_nothing(&server, || {
@@ -44,8 +44,8 @@ fn those_who_wait_leave_room_for_a_holder_that_comes_back() {
         }
         assert_eq!(late.cmd(&words("LOCK.ACQUIRE k late")), Value::Nil, "a try needs no room");
     });
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE n late QUEUE 60000")));
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k late QUEUE 60000")), Value::Nil, "nor does a ticket");
+    acquire(&server, "n late QUEUE 60000");
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k late QUEUE 60000"), Value::Nil, "nor does a ticket");
     release(&server, "k", "alice");
     assert_granted(&server, &mut waiters[0], "k", "waiter-0");
     release(&server, "l", "alice");
@@ -57,9 +57,9 @@ fn those_who_wait_leave_room_for_a_holder_that_comes_back() {
 fn the_room_follows_the_settings() {
     let server = Server::with(&["maxclients 40", "lock.reserved-clients-percent 50"]);
     assert_eq!(cap(&server), 20);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let _bob = wait_for_lock(&server, "k", "bob");
-    let _carol = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 0"));
+    let _carol = in_line(&server, "LOCK.ACQUIRE k carol BLOCK 0");
     for (settings, now) in [
         ("lock.reserved-clients-percent 10", 36),
         ("maxclients 60", 54),
@@ -80,7 +80,7 @@ fn the_room_follows_the_settings() {
     assert_eq!(server.info_int("lock_state", "lock_waiting"), 2);
     assert_eq!(ask("LOCK.ACQUIRE k dave BLOCK 0"), full(1).as_str());
     set(&server, "maxclients 200");
-    let _dave = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k dave BLOCK 0"));
+    let _dave = in_line(&server, "LOCK.ACQUIRE k dave BLOCK 0");
     set(&server, "lock.max-waiters 3");
     let other = "QUEUEFULL 3 clients wait in this server; raise lock.max-waiters or try later";
     assert_eq!(ask("LOCK.ACQUIRE k eve BLOCK 0"), other);

@@ -1,7 +1,7 @@
 //! Waits among other commands: behind one another on one connection, before WAIT, hundreds in one packet.
 
 use crate::steps::{
-    assert_granted, assert_holds, fence_of, hold, holder, queue, queue_up, release, wait_for_lock, words,
+    acquire, assert_granted, assert_holds, fence_of, holder, queue, queue_up, release, wait_for_lock, words,
 };
 use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync, wait_waiting};
 use crate::support::{Server, Value};
@@ -9,7 +9,7 @@ use crate::support::{Server, Value};
 #[test]
 fn what_stands_behind_a_wait_is_done_after_it_and_in_order() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut conn = server.connect();
     conn.send_together(&[
         &words("LOCK.ACQUIRE k bob BLOCK 0"),
@@ -33,7 +33,7 @@ fn what_stands_behind_a_wait_is_done_after_it_and_in_order() {
 #[test]
 fn what_stands_behind_a_wait_is_done_after_its_end_too() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut conn = server.connect();
     conn.send_together(&[&words("LOCK.ACQUIRE k bob BLOCK 20"), &words("SET after 1"), &["PING"]]);
     assert_eq!(conn.read(), Value::Nil);
@@ -44,8 +44,8 @@ fn what_stands_behind_a_wait_is_done_after_its_end_too() {
 #[test]
 fn two_waits_on_one_connection_come_one_after_the_other() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     let mut conn = server.connect();
     conn.send_together(&[&words("LOCK.ACQUIRE k bob BLOCK 0"), &words("LOCK.ACQUIRE l bob BLOCK 0")]);
     wait_waiting(&server, "k", 1);
@@ -63,7 +63,7 @@ fn two_waits_on_one_connection_come_one_after_the_other() {
 #[test]
 fn the_same_lock_twice_on_one_connection() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut conn = server.connect();
     let twice = words("LOCK.ACQUIRE k bob BLOCK 0");
     conn.send_together(&[
@@ -85,7 +85,7 @@ fn hundreds_of_waits_in_one_packet() {
     let server = Server::start();
     let keys: Vec<String> = (0..300).map(|n| format!("k{n}")).collect();
     for key in &keys {
-        hold(&server, key, "alice");
+        acquire(&server, &format!("{key} alice"));
     }
     let mut conn = server.connect();
     let commands: Vec<[&str; 5]> =
@@ -108,7 +108,7 @@ fn wait_after_a_wait_knows_that_the_replica_has_the_grant() {
     wait_replica_in_sync(&primary, &replica);
     for round in 0..20 {
         let key = format!("k{round}");
-        hold(&primary, &key, "alice");
+        acquire(&primary, &format!("{key} alice"));
         let mut conn = primary.connect();
         let acquire = ["LOCK.ACQUIRE", &key, "bob", "BLOCK", "0"];
         conn.send_together(&[&acquire, &["WAIT", "1", "8000"]]);
@@ -123,7 +123,7 @@ fn wait_after_a_wait_knows_that_the_replica_has_the_grant() {
 #[test]
 fn a_wait_in_the_middle_of_a_subscribers_life() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = server.connect().hello3();
     waiter.cmd(&["SUBSCRIBE", "news"]);
     if server.is_valkey() {
@@ -152,7 +152,7 @@ fn a_wait_in_the_middle_of_a_subscribers_life() {
 #[test]
 fn inside_a_transaction_nobody_waits_and_the_queue_is_served() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waiter = wait_for_lock(&server, "k", "bob");
     let mut conn = server.connect();
     conn.send_together(&[
@@ -176,7 +176,7 @@ fn inside_a_transaction_nobody_waits_and_the_queue_is_served() {
 #[test]
 fn no_reply_is_wanted_and_the_lock_is_held() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut silent = server.connect();
     silent.send(&words("CLIENT REPLY OFF"));
     let mut silent = queue_up(&server, silent, &words("LOCK.ACQUIRE k bob BLOCK 0"));

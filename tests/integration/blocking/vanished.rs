@@ -2,8 +2,8 @@
 //! queue belongs to the name, not to the key, so whatever stands there now is what the waiters deal with.
 
 use crate::steps::{
-    assert_granted, fence_of, hold, holder, holder_seen_by, queue, queue_up, queue_up_beside, release,
-    set_string, wait_for_lock, waiting, words,
+    acquire, ask, assert_granted, fence_of, holder, holder_seen_by, queue, queue_up, queue_up_beside,
+    release, set_string, wait_for_lock, waiting, words,
 };
 use crate::support::{wait_until, Connection, Server, Value};
 
@@ -12,7 +12,7 @@ const OVERWRITTEN: &str = "WRONGTYPE the key was overwritten with a value that i
 /// Alice holds `k`, and bob and carol wait for it.
 fn contended() -> (Server, [Connection; 2]) {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let waiters = ["bob", "carol"].map(|name| wait_for_lock(&server, "k", name));
     (server, waiters)
 }
@@ -34,7 +34,7 @@ fn when_the_key_is_gone_the_next_one_has_the_lock() {
         "PEXPIREAT k 1000",
     ] {
         let (server, [mut bob, mut carol]) = contended();
-        let stale = server.cmd(&words("LOCK.ACQUIRE k alice")).int();
+        let stale = ask(&server, "LOCK.ACQUIRE k alice").int();
         let mut conn = server.connect();
         // Who tries in between comes too late, though there may be no key.
         conn.send_together(&[&words(line), &words("LOCK.ACQUIRE k dave"), &words("LOCK.RELEASE k alice")]);
@@ -54,7 +54,7 @@ fn it_may_also_be_a_script_or_a_transaction_that_deletes() {
     for line in ["MULTI|DEL k|EXEC", "EVAL return(redis.call('DEL',KEYS[1])) 1 k"] {
         let (server, [mut bob, _carol]) = contended();
         for command in line.split('|') {
-            server.cmd(&words(command));
+            ask(&server, command);
         }
         assert_granted(&server, &mut bob, "k", "bob");
     }
@@ -72,7 +72,7 @@ fn a_flush_serves_all_queues_of_its_databases_and_no_other() {
         let mut waiters: Vec<Connection> = keys
             .iter()
             .map(|key| {
-                hold(&server, key, "alice");
+                acquire(&server, &format!("{key} alice"));
                 wait_for_lock(&server, key, "bob")
             })
             .collect();
@@ -104,10 +104,10 @@ fn when_another_type_stands_there_all_waits_end() {
     ] {
         let (server, waiters) = contended();
         set_string(&server, "text");
-        server.cmd(&words("SADD members a b"));
+        ask(&server, "SADD members a b");
         assert_eq!(server.connect().select(5).cmd(&words("SET k v")), "OK");
         for command in line.split('|') {
-            assert!(!matches!(server.cmd(&words(command)), Value::Error(_)), "{line}");
+            assert!(!matches!(ask(&server, command), Value::Error(_)), "{line}");
         }
         for mut waiter in waiters {
             assert_eq!(waiter.read(), OVERWRITTEN, "{line}");
@@ -131,7 +131,7 @@ fn restored_over_the_key() {
     }
 
     let (server, [mut bob, mut carol]) = contended();
-    hold(&server, "other", "eve");
+    acquire(&server, "other eve");
     let Value::Bulk(other) = server.cmd(&["DUMP", "other"]) else { panic!("no dump") };
     let restore: [&[u8]; 5] = [b"RESTORE", b"k", b"0", &other, b"REPLACE"];
     assert_eq!(server.cmd(&restore), "OK");
@@ -155,8 +155,8 @@ fn a_value_that_is_gone_again_ends_no_wait() {
 #[test]
 fn another_lock_in_its_place_is_waited_for() {
     let (server, [mut bob, mut carol]) = contended();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE other eve PX 500")));
-    assert_eq!(server.cmd(&words("RENAME other k")), "OK");
+    acquire(&server, "other eve PX 500");
+    assert_eq!(ask(&server, "RENAME other k"), "OK");
     assert_eq!(holder(&server, "k").as_deref(), Some("eve"));
     assert_eq!(queue(&server, "k"), ["bob", "carol"]);
     bob.expect_nothing_pending();
@@ -181,10 +181,10 @@ fn assert_lives_on_and_ends(looker: &mut Connection, conn: Connection, key: &str
 fn a_hold_that_was_taken_elsewhere_lives_on_there() {
     for (line, key, db) in [("RENAME k other", "other", 0), ("MOVE k 5", "k", 5), ("SWAPDB 0 5", "k", 5)] {
         let server = Server::start();
-        let fence = fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 60000")));
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE k alice PX 1")), fence);
-        assert_eq!(server.cmd(&words("LOCK.RENEW k alice PX 500")), 500);
-        server.cmd(&words(line));
+        let fence = acquire(&server, "k alice PX 60000");
+        assert_eq!(ask(&server, "LOCK.ACQUIRE k alice PX 1"), fence);
+        assert_eq!(ask(&server, "LOCK.RENEW k alice PX 500"), 500);
+        ask(&server, line);
         let mut looker = server.connect().select(db);
         assert_lives_on_and_ends(&mut looker, server.connect().select(db), key, fence);
         assert_eq!(holder(&server, "k"), None, "{line}");
@@ -195,8 +195,8 @@ fn a_hold_that_was_taken_elsewhere_lives_on_there() {
 fn a_hold_that_was_taken_elsewhere_ends_there_unwatched() {
     for line in ["RENAME k other", "MOVE k 5", "SWAPDB 0 5"] {
         let server = Server::start();
-        fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice PX 100")));
-        server.cmd(&words(line));
+        acquire(&server, "k alice PX 100");
+        ask(&server, line);
         wait_until("the key to go", || server.info_int("lock_state", "lock_held") == 0);
         assert!(server.info("keyspace").is_empty(), "{line}");
     }
@@ -205,8 +205,8 @@ fn a_hold_that_was_taken_elsewhere_ends_there_unwatched() {
 #[test]
 fn a_lock_cannot_be_copied() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let reply = server.cmd(&words("COPY k other"));
+    acquire(&server, "k alice");
+    let reply = ask(&server, "COPY k other");
     assert!(matches!(reply, Value::Error(_)), "{reply:?}");
     assert_eq!(server.cmd(&["EXISTS", "other"]), 0);
 }
@@ -214,7 +214,7 @@ fn a_lock_cannot_be_copied() {
 #[test]
 fn a_time_to_live_that_somebody_set_ends_the_hold_early() {
     let (server, [mut bob, _carol]) = contended();
-    assert_eq!(server.cmd(&words("PEXPIRE k 200")), 1);
+    assert_eq!(ask(&server, "PEXPIRE k 200"), 1);
     assert_granted(&server, &mut bob, "k", "bob");
     assert_eq!(server.cmd(&["PTTL", "k"]), -1, "the next hold has none");
 }
@@ -222,7 +222,7 @@ fn a_time_to_live_that_somebody_set_ends_the_hold_early() {
 #[test]
 fn a_time_to_live_that_somebody_set_ends_with_its_hold() {
     let (server, [mut bob, _carol]) = contended();
-    assert_eq!(server.cmd(&words("PEXPIRE k 60000")), 1);
+    assert_eq!(ask(&server, "PEXPIRE k 60000"), 1);
     release(&server, "k", "alice");
     let fence = assert_granted(&server, &mut bob, "k", "bob");
     assert_eq!(server.cmd(&["PTTL", "k"]), -1, "it was not meant for bob");
@@ -233,7 +233,7 @@ fn a_time_to_live_that_somebody_set_ends_with_its_hold() {
     assert_eq!(conn.read(), 1);
     wait_until("carol to have it", || holder(&server, "k").as_deref() == Some("carol"));
     assert_eq!(server.cmd(&["PTTL", "k"]), -1);
-    assert_eq!(server.cmd(&words(&format!("LOCK.CHECK k bob FENCE {fence}"))), 0);
+    assert_eq!(ask(&server, &format!("LOCK.CHECK k bob FENCE {fence}")), 0);
 }
 
 /// Two databases, each with a lock `k` or something else in its place, and in each of them one who waits.
@@ -324,9 +324,9 @@ fn swapped_twice_is_not_swapped() {
 #[test]
 fn a_reload_keeps_the_hold_and_the_queue() {
     let (server, [mut bob, mut carol]) = contended();
-    let fence = server.cmd(&words("LOCK.ACQUIRE k alice")).int();
-    assert_eq!(server.cmd(&words("DEBUG RELOAD")), "OK");
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k alice")), fence);
+    let fence = ask(&server, "LOCK.ACQUIRE k alice").int();
+    assert_eq!(ask(&server, "DEBUG RELOAD"), "OK");
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k alice"), fence);
     assert_eq!(queue(&server, "k"), ["bob", "carol"]);
     bob.expect_nothing_pending();
     release(&server, "k", "alice");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::assert_lost;
 use crate::group::line_up;
 use crate::onlookers::goes_through;
-use crate::operate::take;
 use crate::steps::{
-    ask, assert_granted, fence_of, hold, holder, release, transaction, wait_for_lock, waiting, words,
+    acquire, ask, assert_granted, fence_of, granted, holder, release, transaction, wait_for_lock, waiting,
+    words,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::tied::kill;
@@ -41,7 +41,7 @@ fn assert_cooldown(server: &Server, reason: &str, ms: i64) {
 #[test]
 fn nobody_gets_a_lock_in_cooldown() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
     assert_cooldown(&server, "min-hold", 600_000);
     for line in [
@@ -70,7 +70,7 @@ fn nobody_gets_a_lock_in_cooldown() {
 fn whoever_waits_has_it_when_the_cooldown_is_over() {
     let server = Server::start();
     let start = Instant::now();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 400");
+    acquire(&server, "k alice MINHOLD 400");
     let mut first = wait_for_lock(&server, "k", "bob");
     release(&server, "k", "alice");
     let mut second = wait_for_lock(&server, "k", "carol");
@@ -85,7 +85,7 @@ fn whoever_waits_has_it_when_the_cooldown_is_over() {
 #[test]
 fn a_cooldown_that_is_over_before_the_hold_is_none() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 20");
+    acquire(&server, "k alice MINHOLD 20");
     wait_until("the time to pass", || {
         ask(&server, "LOCK.INFO k").field("holds").items()[0].field("min-left-ms") == &0
     });
@@ -97,7 +97,7 @@ fn a_cooldown_that_is_over_before_the_hold_is_none() {
 #[test]
 fn a_lease_may_end_before_minhold_does() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice PX 20 MINHOLD 600000");
+    acquire(&server, "k alice PX 20 MINHOLD 600000");
     wait_until("the lease to be over", || cooldown(&server).is_some());
     assert_cooldown(&server, "min-hold", 600_000);
     assert_lost(&server, "alice", "expired");
@@ -111,13 +111,13 @@ type End = (fn(&Server), &'static str);
 const ENDS: [End; 4] = [
     (
         |server| {
-            take(server, "LOCK.ACQUIRE k alice PX 20");
+            acquire(server, "k alice PX 20");
         },
         "expired",
     ),
     (
         |server| {
-            take(server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 20");
+            acquire(server, "k alice NOEXPIRE MAXHOLD 20");
         },
         "max-hold",
     ),
@@ -131,7 +131,7 @@ const ENDS: [End; 4] = [
     ),
     (
         |server| {
-            hold(server, "k", "alice");
+            acquire(server, "k alice");
             assert_eq!(ask(server, "LOCK.BREAK k"), 1);
         },
         "broken",
@@ -162,14 +162,14 @@ fn a_lock_has_no_cooldown_after_other_ends() {
     for line in
         ["LOCK.RELEASE k alice", "LOCK.RELEASE k alice ALL", "DEL k", "FLUSHALL", "LOCK.MRELEASE alice 1 k"]
     {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         ask(&server, line);
         assert_eq!(cooldown(&server), None, "{line}");
         assert_eq!(ask(&server, "EXISTS k"), 0, "{line}");
     }
-    hold(&server, "k", "alice");
-    take(&server, "LOCK.TRANSFER k alice bob");
-    take(&server, "LOCK.STEAL k carol");
+    acquire(&server, "k alice");
+    granted(&server, "LOCK.TRANSFER k alice bob");
+    granted(&server, "LOCK.STEAL k carol");
     assert_eq!((cooldown(&server), holder(&server, "k").as_deref()), (None, Some("carol")));
 }
 
@@ -177,7 +177,7 @@ fn a_lock_has_no_cooldown_after_other_ends() {
 fn the_longer_cooldown_counts() {
     let server = with_delay(300_000);
     for (minhold, reason, ms) in [("200000", "lock-delay", 300_000), ("500000", "min-hold", 500_000)] {
-        take(&server, &format!("LOCK.ACQUIRE k alice PX 20 MINHOLD {minhold}"));
+        acquire(&server, &format!("k alice PX 20 MINHOLD {minhold}"));
         wait_until("the end of the lease", || cooldown(&server).is_some());
         assert_cooldown(&server, reason, ms);
         ask(&server, "LOCK.BREAK k");
@@ -187,12 +187,12 @@ fn the_longer_cooldown_counts() {
 #[test]
 fn the_setting_is_for_ends_from_then_on() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 600000"), "OK");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 0"), "OK");
     assert_cooldown(&server, "lock-delay", 600_000);
-    hold(&server, "l", "alice");
+    acquire(&server, "l alice");
     assert_eq!(ask(&server, "LOCK.BREAK l"), 1);
     assert_eq!(ask(&server, "EXISTS l"), 0);
     assert!(ask(&server, "CONFIG SET lock.lock-delay-ms 3600001").error().starts_with("ERR "));
@@ -201,7 +201,7 @@ fn the_setting_is_for_ends_from_then_on() {
 #[test]
 fn whoever_waits_through_a_delay() {
     let server = with_delay(300);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut next = wait_for_lock(&server, "k", "bob");
     let start = Instant::now();
     assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
@@ -215,7 +215,7 @@ fn an_operator_ends_a_cooldown() {
     let server = with_delay(LONG);
     // A break of the hold is an end like others; the next one is of the cooldown. Only that of one owner, if it is named.
     for owner in ["ann", "ben"] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED MINHOLD 600000"));
+        acquire(&server, &format!("k {owner} SHARED MINHOLD 600000"));
         release(&server, "k", owner);
     }
     let mut next = wait_for_lock(&server, "k", "cleo");
@@ -226,13 +226,13 @@ fn an_operator_ends_a_cooldown() {
     assert_granted(&server, &mut next, "k", "cleo");
     // A hold and a cooldown of another go in one.
     release(&server, "k", "cleo");
-    take(&server, "LOCK.ACQUIRE k ann LIMIT 2 MINHOLD 600000");
-    take(&server, "LOCK.ACQUIRE k ben LIMIT 2");
+    acquire(&server, "k ann LIMIT 2 MINHOLD 600000");
+    acquire(&server, "k ben LIMIT 2");
     release(&server, "k", "ann");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
     assert_cooldown(&server, "lock-delay", i64::from(LONG));
     // A thief need not wait.
-    let fence = take(&server, "LOCK.STEAL k eve");
+    let fence = granted(&server, "LOCK.STEAL k eve");
     assert_eq!((cooldown(&server), holder(&server, "k").as_deref()), (None, Some("eve")));
     assert!(fence > 0);
 }
@@ -241,7 +241,7 @@ fn an_operator_ends_a_cooldown() {
 fn a_cooldown_goes_with_its_key() {
     let server = Server::start();
     for line in ["DEL k", "UNLINK k", "FLUSHALL", "FLUSHDB ASYNC", "SET k text"] {
-        take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+        acquire(&server, "k alice MINHOLD 600000");
         release(&server, "k", "alice");
         assert_cooldown(&server, "min-hold", 600_000);
         let mut next = wait_for_lock(&server, "k", "bob");
@@ -263,7 +263,7 @@ fn a_cooldown_moves_with_its_key() {
     let server = Server::start();
     for (line, db) in [("RENAME l k", 0), ("MOVE k 5", 5), ("SWAPDB 0 5", 5)] {
         let key = if line.starts_with("RENAME") { "l" } else { "k" };
-        take(&server, &format!("LOCK.ACQUIRE {key} alice MINHOLD 500"));
+        acquire(&server, &format!("{key} alice MINHOLD 500"));
         release(&server, key, "alice");
         assert!(!matches!(ask(&server, line), Value::Error(_)), "{line}");
         let mut there = server.connect().select(db);
@@ -277,15 +277,15 @@ fn a_cooldown_moves_with_its_key() {
 #[test]
 fn an_upgrade_waits_for_a_cooldown() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k ann SHARED MINHOLD 400");
-    take(&server, "LOCK.ACQUIRE k ben SHARED");
+    acquire(&server, "k ann SHARED MINHOLD 400");
+    acquire(&server, "k ben SHARED");
     release(&server, "k", "ann");
     let refused = ask(&server, "LOCK.CONVERT k ben EXCLUSIVE WITHINFO");
     assert_eq!(
         (refused.field("result"), refused.field("reason").text()),
         (&Value::Nil, "min-hold".to_owned())
     );
-    take(&server, "LOCK.ACQUIRE k cleo SHARED");
+    acquire(&server, "k cleo SHARED");
     release(&server, "k", "cleo");
     let mut ben = line_up(&server, server.connect(), "LOCK.CONVERT k ben EXCLUSIVE BLOCK 0");
     ben.expect_nothing_pending();
@@ -296,7 +296,7 @@ fn an_upgrade_waits_for_a_cooldown() {
 #[test]
 fn what_watch_sees_of_a_cooldown() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     assert!(!goes_through(&server, || release(&server, "k", "alice")));
     assert!(goes_through(&server, || ask(&server, "LOCK.ACQUIRE k bob")));
     assert!(!goes_through(&server, || ask(&server, "LOCK.BREAK k")));
@@ -305,7 +305,7 @@ fn what_watch_sees_of_a_cooldown() {
 #[test]
 fn during_a_pause_a_cooldown_goes_on() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 300");
+    acquire(&server, "k alice MINHOLD 300");
     let mut next = wait_for_lock(&server, "k", "bob");
     at_once(&server, &[&words("LOCK.RELEASE k alice"), &words("CLIENT PAUSE 20000 WRITE")]);
     wait_until("the cooldown to be over", || cooldown(&server).is_none());

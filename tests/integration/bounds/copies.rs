@@ -1,9 +1,9 @@
 //! What replicas and files are told of bounds and cooldowns, word for word, and that they outlive the server that set them.
 
 use crate::golden::{dump, restore};
-use crate::operate::take;
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_left, digest, fence_of, release, wait_for_lock, words,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_left, digest, fence_of, release,
+    wait_for_lock, words,
 };
 use crate::support::aof::read_aof;
 use crate::support::stream::step;
@@ -21,9 +21,9 @@ macro_rules! hold_of {
 fn bounds_follow_the_hold_that_they_bound() {
     let server = Server::with(&["appendonly yes", "appendfsync always"]);
     let mut stream = ReplicaStream::attach(&server);
-    take(&server, "LOCK.ACQUIRE k alice PX 5000 MAXHOLD 9000 NOTE why");
+    acquire(&server, "k alice PX 5000 MAXHOLD 9000 NOTE why");
     release(&server, "k", "alice");
-    take(&server, "LOCK.ACQUIRE k bob NOEXPIRE MINHOLD 1");
+    acquire(&server, "k bob NOEXPIRE MINHOLD 1");
     wait_until("that time to be over", || crate::operate::shown(&server, "min-left-ms") == 0);
     release(&server, "k", "bob");
     let told = stream.collect(&server);
@@ -44,7 +44,7 @@ fn bounds_follow_the_hold_that_they_bound() {
 fn a_cap_shortens_what_is_told_of_the_hold() {
     let server = Server::start();
     let mut stream = ReplicaStream::attach(&server);
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 100");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 100");
     wait_until("the end", || ask(&server, "EXISTS k") == 0);
     assert_stream(
         &stream.collect(&server),
@@ -61,7 +61,7 @@ fn a_cap_shortens_what_is_told_of_the_hold() {
 #[test]
 fn a_cooldown_from_its_beginning_to_its_end() {
     let server = Server::with(&["appendonly yes", "appendfsync always"]);
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MINHOLD 600000");
+    acquire(&server, "k alice NOEXPIRE MINHOLD 600000");
     let mut stream = ReplicaStream::attach(&server);
     release(&server, "k", "alice");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob"), Value::Nil);
@@ -85,7 +85,7 @@ fn a_cooldown_from_its_beginning_to_its_end() {
 #[test]
 fn a_refusal_for_a_cooldown_says_nothing() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
     assert_changes_nothing(&server, || {
         for line in [

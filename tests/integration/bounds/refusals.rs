@@ -1,13 +1,12 @@
 //! Words of MAXHOLD and MINHOLD that make no sense: refused with a reason, and without a trace.
 
-use crate::operate::take;
-use crate::steps::{ask, assert_changes_nothing, hold};
+use crate::steps::{acquire, ask, assert_changes_nothing};
 use crate::support::Server;
 
 #[test]
 fn every_word_that_makes_no_sense() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let number = |word: &str, max: &str| format!("BADARG {word} must be a whole number from 1 to {max}");
     assert_changes_nothing(&server, || {
         for command in [
@@ -56,10 +55,10 @@ fn every_word_that_makes_no_sense() {
 #[test]
 fn the_longest_of_both() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice MAXHOLD 4233600000 MINHOLD 604800000");
+    acquire(&server, "k alice MAXHOLD 4233600000 MINHOLD 604800000");
     assert!(crate::operate::shown(&server, "max-left-ms").int() > 4_233_500_000);
     // MINHOLD goes by the setting of leases, MAXHOLD does not.
     assert_eq!(ask(&server, "CONFIG SET lock.max-lease-ms 1000"), "OK");
     assert!(ask(&server, "LOCK.ACQUIRE l alice MINHOLD 1001").error().ends_with("from 1 to 1000"));
-    take(&server, "LOCK.ACQUIRE l alice MINHOLD 1000 MAXHOLD 5000");
+    acquire(&server, "l alice MINHOLD 1000 MAXHOLD 5000");
 }

@@ -1,11 +1,10 @@
 //! How bounds and cooldowns are shown: LOCK.INFO and WITHINFO in both protocols, events, counters.
 
 use super::assert_lost;
-use crate::onlookers::Events;
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::resp3::names;
-use crate::steps::{ask, assert_left, fence_of, hold, release, wait_for_lock, words};
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::steps::{acquire, ask, assert_left, fence_of, granted, release, wait_for_lock, words};
+use crate::support::{wait_until, Connection, Events, Server, Value};
 use crate::tied::kill;
 use crate::traffic::lock_stat;
 
@@ -18,7 +17,7 @@ fn info_shows_bounds_and_rests() {
     let server = Server::start();
     let mut conn = server.connect();
     fence_of(&conn.cmd(&words("LOCK.ACQUIRE k ann LIMIT 9 MAXHOLD 300000 MINHOLD 200000 TIED 100000")));
-    take(&server, "LOCK.ACQUIRE k ben LIMIT 9 PERMITS 3 MINHOLD 200000");
+    acquire(&server, "k ben LIMIT 9 PERMITS 3 MINHOLD 200000");
     release(&server, "k", "ben");
     for (resp3, mut looker) in connections(&server) {
         let info = looker.cmd(&words("LOCK.INFO k"));
@@ -53,9 +52,9 @@ fn info_shows_bounds_and_rests() {
 #[test]
 fn withinfo_says_how_long_the_cooldown_is() {
     let server = Server::with(&["lock.lock-delay-ms 500000"]);
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "l alice");
     ask(&server, "LOCK.BREAK l");
     for (resp3, mut conn) in connections(&server) {
         for (line, reason, ms) in [
@@ -95,7 +94,7 @@ const ENDS: [End; 2] = [
         },
         "connection-closed",
     ),
-    (|server| take(server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 20"), "max-hold"),
+    (|server| acquire(server, "k alice NOEXPIRE MAXHOLD 20"), "max-hold"),
 ];
 
 #[test]
@@ -134,7 +133,7 @@ fn who_is_late_is_told_what_ended_the_hold() {
 #[test]
 fn renewals_report_the_cap() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 300000");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 300000");
     for line in
         ["LOCK.RENEW k alice WITHINFO", "LOCK.CHECK k alice WITHINFO", "LOCK.ACQUIRE k alice WITHINFO"]
     {
@@ -153,12 +152,12 @@ fn what_is_published() {
         let heard: Vec<String> = expected.iter().map(|_| events.next()).collect();
         let expected: Vec<String> = expected.iter().map(|event| format!("k lock.{event}")).collect();
         assert_eq!(heard, expected);
-        assert!(events.heard(&server).is_empty());
+        assert!(events.heard().is_empty());
     };
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 200");
+    acquire(&server, "k alice MINHOLD 200");
     release(&server, "k", "alice");
     assert_heard(&["acquired", "released", "cooled"]);
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 20");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 20");
     assert_heard(&["acquired", "expired"]);
     let mut conn = server.connect();
     fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice NOEXPIRE TIED 20")));
@@ -167,15 +166,15 @@ fn what_is_published() {
     // The grace that begins is no event.
     assert_heard(&["acquired", "waiting", "expired", "acquired"]);
     release(&server, "k", "bob");
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
     let _next = wait_for_lock(&server, "k", "carol");
     ask(&server, "LOCK.BREAK k");
     assert_heard(&["released", "acquired", "released", "waiting", "cooled", "acquired"]);
     release(&server, "k", "carol");
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
-    take(&server, "LOCK.STEAL k eve");
+    granted(&server, "LOCK.STEAL k eve");
     assert_heard(&["released", "acquired", "released", "cooled", "acquired"]);
 }
 
@@ -186,7 +185,7 @@ fn everything_is_counted_once() {
         ["granted", "released", "expired", "closed", "broken", "undone", "vanished"]
             .map(|name| lock_stat(&server, name))
     };
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     release(&server, "k", "alice");
     assert_eq!(counted(), [1, 1, 0, 0, 0, 0, 0]);
     assert_eq!(
@@ -196,7 +195,7 @@ fn everything_is_counted_once() {
     );
     ask(&server, "LOCK.BREAK k");
     assert_eq!(counted(), [1, 1, 0, 0, 0, 0, 0], "nobody's hold was broken");
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 20");
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 20");
     wait_until("the cap", || lock_stat(&server, "expired") == 1);
     ask(&server, "DEL k");
     assert_eq!(counted(), [2, 1, 1, 0, 0, 0, 0], "nobody's hold has vanished");
@@ -205,7 +204,7 @@ fn everything_is_counted_once() {
     assert_eq!(lock_stat(&server, "tied"), 1);
     kill(&server, &mut conn);
     wait_until("the end", || lock_stat(&server, "closed") == 1);
-    take(&server, "LOCK.STEAL k eve");
+    granted(&server, "LOCK.STEAL k eve");
     assert_eq!(counted(), [4, 1, 1, 1, 0, 0, 0]);
     ask(&server, "LOCK.BREAK k");
     assert_eq!(counted(), [4, 1, 1, 1, 1, 0, 0]);
@@ -219,10 +218,10 @@ fn everything_is_counted_once() {
 fn memory_usage_has_what_bounds_a_hold() {
     let server = Server::start();
     let usage = || ask(&server, "MEMORY USAGE k").int();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let plain = usage();
     ask(&server, "DEL k");
-    take(&server, "LOCK.ACQUIRE k alice MINHOLD 600000");
+    acquire(&server, "k alice MINHOLD 600000");
     let bounded = usage();
     assert!(bounded >= plain + 100, "{bounded} bytes with bounds, {plain} without");
     release(&server, "k", "alice");

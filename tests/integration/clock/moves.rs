@@ -4,9 +4,9 @@
 
 use super::assert_stepped;
 use crate::clock_shim::{WallClock, HOUR};
-use crate::steps::unix_us;
+use crate::steps::{acquire, in_line, unix_us};
 use crate::support::{Server, Stop, Value};
-use crate::traffic::{acquire_on, left, waiter};
+use crate::traffic::left;
 
 /// A server on a clock of its own.
 struct Place {
@@ -26,7 +26,7 @@ impl Place {
 
     /// Takes the lock `k`; its fence, which shows how wrong the module's clock is.
     fn take(&self, hours: i64) -> i64 {
-        let fence = acquire_on(&self.server, &["k", "o", "NOEXPIRE"]);
+        let fence = acquire(&self.server, "k o NOEXPIRE");
         let ahead = fence - unix_us() - hours * HOUR * 1_000_000;
         assert!(ahead.abs() < 60_000_000, "the module goes by another clock: {ahead} µs");
         fence
@@ -54,8 +54,8 @@ fn migrate(from: &Place, to: &Place) -> Value {
 fn assert_moved(from: &Place, to: &Place, fence: i64) {
     assert_eq!(from.server.cmd(&["EXISTS", "k"]), 0);
     assert_eq!(to.server.cmd(&["LOCK.CHECK", "k", "o", "FENCE", &fence.to_string()]), -1);
-    assert_eq!(acquire_on(&to.server, &["k", "o"]), fence, "the same owner has the same fence");
-    let mut next = waiter(&to.server, &["k", "p", "BLOCK", "60000", "NOEXPIRE"]);
+    assert_eq!(acquire(&to.server, "k o"), fence, "the same owner has the same fence");
+    let mut next = in_line(&to.server, "LOCK.ACQUIRE k p BLOCK 60000 NOEXPIRE");
     assert_eq!(to.server.cmd(&["LOCK.RELEASE", "k", "o"]), 1);
     assert!(next.read().int() > fence);
 }
@@ -68,7 +68,7 @@ fn assert_refused(from: &Place, to: &Place) {
     assert_eq!(to.server.cmd(&["EXISTS", "k"]), 0);
     let log = to.server.log();
     assert!(log.contains("'k'") && log.contains("lock.max-fence-ahead-ms"), "{log}");
-    assert!(acquire_on(&to.server, &["other", "o"]) < unix_us() + 60_000_000, "no fence was pushed ahead");
+    assert!(acquire(&to.server, "other o") < unix_us() + 60_000_000, "no fence was pushed ahead");
 }
 
 /// A lock whose fence was made on a clock that was ahead, and is set right before it is moved, there and back.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::LATE;
 use crate::clock_shim::{WallClock, HOUR};
+use crate::steps::{acquire, in_line};
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Server, Value};
-use crate::traffic::{acquire_on, left, lock_stat, wait_quiet, waiter, Dice};
+use crate::traffic::{left, lock_stat, wait_quiet, Dice};
 
 const CLIENTS: u64 = 24;
 
@@ -65,8 +66,8 @@ fn nobody_is_kept_waiting_by_steps(by: i64) {
     // A timer that the step has put off is found by the cron.
     let server = clock.setup().conf(&["hz 100"]).start();
     let start = Instant::now();
-    acquire_on(&server, &["long", "o", "PX", "600000"]);
-    let mut timed = waiter(&server, &["long", "timed", "BLOCK", "86400000"]);
+    acquire(&server, "long o PX 600000");
+    let mut timed = in_line(&server, "LOCK.ACQUIRE long timed BLOCK 86400000");
 
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

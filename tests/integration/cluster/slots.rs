@@ -2,15 +2,15 @@
 //! nothing is done to them.
 
 use super::{single, HIGH, LOW};
-use crate::steps::{ask, watch};
+use crate::steps::{acquire, ask, in_line, watch};
 use crate::support::{Connection, Server, Value};
-use crate::traffic::{acquire_on, at_once, left, lock_stat, wait_quiet, waiter};
+use crate::traffic::{at_once, left, lock_stat, wait_quiet};
 
 /// A lock in another slot that `holder` holds and `x` waits for, and one that `x` holds.
 fn chain_over_two_slots(server: &Server) -> Connection {
-    acquire_on(server, &[HIGH, "holder", "NOEXPIRE"]);
-    acquire_on(server, &[LOW, "x", "NOEXPIRE"]);
-    waiter(server, &[HIGH, "x", "BLOCK", "0"])
+    acquire(server, &format!("{HIGH} holder NOEXPIRE"));
+    acquire(server, &format!("{LOW} x NOEXPIRE"));
+    in_line(server, &format!("LOCK.ACQUIRE {HIGH} x BLOCK 0"))
 }
 
 /// The chain is as it was, and `holder` can still hand over.
@@ -38,7 +38,7 @@ fn a_wait_in_one_slot_does_nothing_to_a_lock_in_another() {
 fn nor_does_a_transfer_or_a_ticket() {
     let server = single();
     let x = chain_over_two_slots(&server);
-    acquire_on(&server, &["{bar}2", "q", "NOEXPIRE"]);
+    acquire(&server, "{bar}2 q NOEXPIRE");
     assert!(ask(&server, "LOCK.TRANSFER {bar}2 q x NOEXPIRE").int() > 0);
     assert_eq!(ask(&server, "LOCK.RELEASE {bar}2 x"), 1);
     assert_eq!(ask(&server, &format!("LOCK.ACQUIRE {LOW} z QUEUE 60000")), Value::Nil);
@@ -49,9 +49,9 @@ fn nor_does_a_transfer_or_a_ticket() {
 #[test]
 fn a_circle_in_one_slot_is_found() {
     let server = single();
-    acquire_on(&server, &["{bar}1", "x"]);
-    acquire_on(&server, &["{bar}2", "y"]);
-    let mut x = waiter(&server, &["{bar}2", "x", "BLOCK", "0"]);
+    acquire(&server, "{bar}1 x");
+    acquire(&server, "{bar}2 y");
+    let mut x = in_line(&server, "LOCK.ACQUIRE {bar}2 x BLOCK 0");
     let reply = ask(&server, "LOCK.ACQUIRE {bar}1 y BLOCK 0");
     assert!(reply.error().starts_with("DEADLOCK "), "{reply:?}");
     assert_eq!(ask(&server, "LOCK.RELEASE {bar}2 y"), 1);
@@ -62,8 +62,8 @@ fn a_circle_in_one_slot_is_found() {
 fn who_watches_a_lock_is_told_nothing_by_a_command_on_another_slot() {
     let server = single();
     for round in 0..20 {
-        acquire_on(&server, &["{bar}2", "holder", "NOEXPIRE"]);
-        acquire_on(&server, &[LOW, "holder", "NOEXPIRE"]);
+        acquire(&server, "{bar}2 holder NOEXPIRE");
+        acquire(&server, &format!("{LOW} holder NOEXPIRE"));
         let mut free = watch(&server, &format!("LOCK.AWAIT {LOW} FREE BLOCK 0"));
         // The key is to be looked at again, and before that a command on another slot comes.
         let replies = at_once(

@@ -1,79 +1,18 @@
-//! What replicas and files are told of conversions: the hold as it stands, word for word, and the same data everywhere.
+//! What replicas and files have of conversions: the same data everywhere, and what is told of one that is taken back.
 
-use super::{ask, assert_shown, read, wait_in_line};
+use super::{ask, assert_shown, read};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{fence_of, queue_up, release, transaction, words};
+use crate::steps::{acquire, granted, queue_up, transaction, words};
 use crate::support::stream::step;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Value};
 use crate::traffic::{follow, lock_stat, wait_same_data, ALL};
-
-#[test]
-fn each_conversion_states_the_hold() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE NOTE why"));
-    fence_of(&ask(&server, "LOCK.ACQUIRE l ben PX 60000 REENTRANT id"));
-    let mut stream = ReplicaStream::attach(&server);
-    for line in [
-        "k ann EXCLUSIVE",
-        "k ann EXCLUSIVE",
-        "k ann SHARED",
-        "k ann SHARED",
-        "l ben SHARED",
-        "l cleo SHARED",
-    ] {
-        ask(&server, &format!("LOCK.CONVERT {line}"));
-    }
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LOCK._HOLD", "k", "ann", "<fence>", ALL, ALL, "-1", "-1", "-1", "why"],
-            &["LOCK._HOLD", "k", "ann", "<fence>", ALL, "1", "-1", "-1", "-1", "why"],
-            &["LOCK._HOLD", "l", "ben", "<fence-2>", ALL, "1", "60000", "<ms>", "<ms>", "", "1", "id"],
-        ],
-    );
-}
-
-#[test]
-fn a_downgrade_and_those_who_come_in_with_it_are_one_transaction() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann NOEXPIRE"));
-    let mut readers = ["ben", "cleo"]
-        .map(|o| wait_in_line(&server, &format!("LOCK.ACQUIRE k {o} SHARED NOEXPIRE BLOCK 0")));
-    let mut stream = ReplicaStream::attach(&server);
-    let fence = fence_of(&ask(&server, "LOCK.CONVERT k ann SHARED")).to_string();
-    let [ben, cleo] = readers.each_mut().map(|reader| reader.read().int().to_string());
-    assert_stream(
-        &stream.collect(&server),
-        &[&step(&[
-            &["LOCK._HOLD", "k", "ann", &fence, ALL, "1", "-1", "-1", "-1"],
-            &["LOCK._HOLD", "k", "ben", &ben, ALL, "1", "-1", "-1", "-1"],
-            &["LOCK._HOLD", "k", "cleo", &cleo, ALL, "1", "-1", "-1", "-1"],
-        ])],
-    );
-}
-
-#[test]
-fn a_wait_says_nothing_and_its_grant_stands_with_the_release() {
-    let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE"));
-    let ben = read(&server, "ben").to_string();
-    let mut stream = ReplicaStream::attach(&server);
-    let mut ann = wait_in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0");
-    assert_stream(&stream.collect(&server), &[]);
-    release(&server, "k", "ben");
-    let fence = fence_of(&ann.read()).to_string();
-    assert_stream(
-        &stream.collect(&server),
-        &[&step(&[&["LOCK._FREE", "k", &ben], &["LOCK._HOLD", "k", "ann", &fence, "-1"]])],
-    );
-}
 
 #[test]
 fn an_upgrade_that_is_taken_back_states_the_hold_that_was() {
     let server = Server::start();
     let replica = Server::start();
     follow(&replica, &server);
-    let old = fence_of(&ask(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE")).to_string();
+    let old = acquire(&server, "k ann SHARED NOEXPIRE").to_string();
     let ben = read(&server, "ben").to_string();
     let mut conn = server.connect();
     let kill = format!("CLIENT KILL ID {}", conn.id());
@@ -98,7 +37,7 @@ fn a_replica_has_the_same_and_converts_nothing() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let old = read(&primary, "ann");
-    let new = fence_of(&ask(&primary, "LOCK.CONVERT k ann EXCLUSIVE"));
+    let new = granted(&primary, "LOCK.CONVERT k ann EXCLUSIVE");
     wait_same_data(&replica, &primary);
     assert_shown(&replica, "exclusive", &["ann"]);
     assert_eq!(ask(&replica, &format!("LOCK.CHECK k ann FENCE {old}")), 0);
@@ -108,29 +47,29 @@ fn a_replica_has_the_same_and_converts_nothing() {
     {
         assert!(ask(&replica, line).error().starts_with("READONLY "), "{line}");
     }
-    fence_of(&ask(&primary, "LOCK.CONVERT k ann SHARED"));
+    granted(&primary, "LOCK.CONVERT k ann SHARED");
     read(&primary, "ben");
     wait_same_data(&replica, &primary);
     assert_shown(&replica, "shared", &["ann", "ben"]);
     // Promoted, it goes on where the primary was.
     assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
     assert_eq!(ask(&replica, "LOCK.RELEASE k ben"), 1);
-    assert!(fence_of(&ask(&replica, "LOCK.CONVERT k ann EXCLUSIVE")) > new);
+    assert!(granted(&replica, "LOCK.CONVERT k ann EXCLUSIVE") > new);
 }
 
 #[test]
 fn a_converted_hold_survives_every_round_trip() {
     let prepare = |server: &Server| {
-        fence_of(&ask(server, "LOCK.ACQUIRE k ann SHARED PX 600000 NOTE why REENTRANT id"));
-        fence_of(&ask(server, "LOCK.CONVERT k ann EXCLUSIVE"));
-        fence_of(&ask(server, "LOCK.ACQUIRE down ben NOEXPIRE"));
-        fence_of(&ask(server, "LOCK.CONVERT down ben SHARED"));
-        fence_of(&ask(server, "LOCK.ACQUIRE down cleo SHARED NOEXPIRE"));
+        acquire(server, "k ann SHARED PX 600000 NOTE why REENTRANT id");
+        granted(server, "LOCK.CONVERT k ann EXCLUSIVE");
+        acquire(server, "down ben NOEXPIRE");
+        granted(server, "LOCK.CONVERT down ben SHARED");
+        acquire(server, "down cleo SHARED NOEXPIRE");
     };
     assert_round_trips(&["k", "down"], prepare, |server, what| {
         assert_eq!(ask(server, "LOCK.ACQUIRE k ben SHARED"), Value::Nil, "{what}");
-        let fence = fence_of(&ask(server, "LOCK.CONVERT k ann SHARED"));
-        assert!(fence_of(&ask(server, "LOCK.ACQUIRE k ben SHARED")) > fence, "{what}");
+        let fence = granted(server, "LOCK.CONVERT k ann SHARED");
+        assert!(acquire(server, "k ben SHARED") > fence, "{what}");
         assert_eq!(ask(server, "LOCK.CONVERT down ben EXCLUSIVE"), Value::Nil, "{what}");
     });
 }

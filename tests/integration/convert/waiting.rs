@@ -1,14 +1,14 @@
 //! Waiting for an upgrade: before all others, without letting go of the hold, and how such a wait ends otherwise. A grant
 //! that nobody heard of leaves the owner with what it had.
 
-use super::{ask, assert_shown, read, wait_in_line};
-use crate::onlookers::{user, Events, RIGHT_TAKEN_AWAY};
+use super::{ask, assert_shown, read};
+use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue,
-    queue_up, release, set_string, transaction, waiting, words,
+    acquire, assert_changes_nothing, assert_granted, assert_holds, assert_left, fence_of, granted, in_line,
+    is_modern, queue, queue_up, release, set_string, transaction, waiting, words,
 };
 use crate::support::wait::wait_waiting;
-use crate::support::{wait_until, Connection, Server, Value};
+use crate::support::{wait_until, Connection, Events, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 const UPGRADE: &str = "LOCK.CONVERT k ann EXCLUSIVE BLOCK 0";
@@ -36,7 +36,7 @@ fn scene(line: &str) -> Scene {
 }
 
 fn reader_behind(server: &Server) -> Connection {
-    wait_in_line(server, "LOCK.ACQUIRE k cleo SHARED BLOCK 0")
+    in_line(server, "LOCK.ACQUIRE k cleo SHARED BLOCK 0")
 }
 
 /// The upgrade has come to nothing: Ann reads on under her old fence, and so do Ben and whoever came behind her.
@@ -54,7 +54,7 @@ fn it_has_the_lock_alone_when_the_last_other_reader_has_left() {
     for reader in ["ben", "cleo", "dora"] {
         read(&server, reader);
     }
-    let mut ann = wait_in_line(&server, UPGRADE);
+    let mut ann = in_line(&server, UPGRADE);
     for reader in ["cleo", "ben"] {
         release(&server, "k", reader);
         ann.expect_nothing_pending();
@@ -73,9 +73,9 @@ fn it_comes_before_all_who_wait_already() {
     let server = Server::start();
     read(&server, "ann");
     read(&server, "ben");
-    let mut wilma = wait_in_line(&server, "LOCK.ACQUIRE k wilma BLOCK 0");
+    let mut wilma = in_line(&server, "LOCK.ACQUIRE k wilma BLOCK 0");
     let mut cleo = reader_behind(&server);
-    let mut ann = wait_in_line(&server, UPGRADE);
+    let mut ann = in_line(&server, UPGRADE);
     assert_eq!(queue(&server, "k"), ["ann", "wilma", "cleo"]);
     let rows = ask(&server, "LOCK.WAITERS k");
     let first = &rows.items()[0];
@@ -96,7 +96,7 @@ fn no_reader_comes_in_meanwhile() {
     assert_eq!(ask(&server, "LOCK.ACQUIRE k dora SHARED"), Value::Nil);
     let mut cleo = reader_behind(&server);
     // Whoever reads already may ask again.
-    fence_of(&ask(&server, "LOCK.ACQUIRE k ben SHARED REENTRANT again"));
+    acquire(&server, "k ben SHARED REENTRANT again");
     assert_eq!(ask(&server, "LOCK.RELEASE k ben ALL"), 1);
     let fence = assert_granted(&server, &mut ann, "k", "ann");
     cleo.expect_nothing_pending();
@@ -280,13 +280,13 @@ fn a_circle_over_another_lock_is_found_where_circles_are_searched() {
     let server = Server::start();
     read(&server, "ann");
     read(&server, "ben");
-    hold(&server, "other", "ann");
-    let mut ben = wait_in_line(&server, "LOCK.ACQUIRE other ben BLOCK 0");
+    acquire(&server, "other ann");
+    let mut ben = in_line(&server, "LOCK.ACQUIRE other ben BLOCK 0");
     let text = "DEADLOCK this wait would never end: 'ann' waits for 'k' behind 'ben', \
                 'ben' waits for 'other' behind 'ann'; release what you hold and begin again";
     assert_changes_nothing(&server, || assert_eq!(ask(&server, UPGRADE), text));
     assert_eq!(ask(&server, "CONFIG SET lock.deadlock-detection no"), "OK");
-    let mut ann = wait_in_line(&server, UPGRADE);
+    let mut ann = in_line(&server, UPGRADE);
     release(&server, "other", "ann");
     assert_granted(&server, &mut ben, "other", "ben");
     release(&server, "k", "ben");
@@ -322,7 +322,7 @@ fn there_must_be_room_in_the_line() {
     let server = Server::start();
     read(&server, "ann");
     read(&server, "ben");
-    let _wilma = wait_in_line(&server, "LOCK.ACQUIRE k wilma BLOCK 0");
+    let _wilma = in_line(&server, "LOCK.ACQUIRE k wilma BLOCK 0");
     assert_eq!(ask(&server, "CONFIG SET lock.max-waiters-per-key 1"), "OK");
     let full = "QUEUEFULL 1 clients wait for this key; raise lock.max-waiters-per-key or try later";
     assert_changes_nothing(&server, || assert_eq!(ask(&server, UPGRADE), full));
@@ -357,14 +357,14 @@ fn an_upgrade_that_nobody_heard_of_is_taken_back_to_the_old_fence() {
     assert_left(&ask(server, &format!("LOCK.CHECK k ann FENCE {old}")), 60_000);
     assert_eq!(ask(server, &format!("LOCK.CHECK k ann FENCE {meanwhile}")), 0);
     assert_eq!(
-        events.heard(server),
+        events.heard(),
         ["k lock.released", "k lock.acquired", "k lock.downgraded", "k lock.acquired"]
     );
     assert_eq!(lock_stat(server, "undone"), 1);
     wait_quiet(server);
     // It is a hold like any other: it can be renewed, upgraded again, and its lease ends.
     release(server, "k", "cleo");
-    assert!(fence_of(&ask(server, "LOCK.CONVERT k ann EXCLUSIVE")) > third);
+    assert!(granted(server, "LOCK.CONVERT k ann EXCLUSIVE") > third);
     assert_eq!(ask(server, "LOCK.RENEW k ann PX 100"), 100);
     wait_until("its lease to end", || ask(server, "EXISTS k") == 0);
 }

@@ -1,7 +1,7 @@
 //! What it costs the server to find out that a wait would never end, with thousands of waiters to look at. A connection
 //! can wait only once, so there is one for each of them: as many as fit into the usual limits of a process.
 
-use crate::steps::words;
+use crate::steps::{ask, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::{at_once, lock_stat};
 
@@ -12,7 +12,7 @@ const WAITERS: usize = 2_000;
 const LIMIT_US: i64 = 1_000;
 
 /// Takes `lock-n` as `owner-n` for every n, all in one packet.
-fn take_all(server: &Server, count: usize) {
+fn acquire_all(server: &Server, count: usize) {
     let lines: Vec<String> =
         (0..count).map(|n| format!("LOCK.ACQUIRE lock-{n} owner-{n} NOEXPIRE")).collect();
     let commands: Vec<Vec<&str>> = lines.iter().map(|line| words(line)).collect();
@@ -22,7 +22,7 @@ fn take_all(server: &Server, count: usize) {
 
 /// Connections that wait, one for each line; nobody looks for deadlocks meanwhile.
 fn wait_all(server: &Server, lines: impl Iterator<Item = String>) -> Vec<Connection> {
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection no")), "OK");
+    assert_eq!(ask(server, "CONFIG SET lock.deadlock-detection no"), "OK");
     let before = lock_stat(server, "waiting");
     let waiters: Vec<Connection> = lines
         .map(|line| {
@@ -33,7 +33,7 @@ fn wait_all(server: &Server, lines: impl Iterator<Item = String>) -> Vec<Connect
         .collect();
     let all = before + waiters.len() as i64;
     wait_until("all of them to be in line", || lock_stat(server, "waiting") == all);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.deadlock-detection yes")), "OK");
+    assert_eq!(ask(server, "CONFIG SET lock.deadlock-detection yes"), "OK");
     waiters
 }
 
@@ -41,8 +41,8 @@ fn wait_all(server: &Server, lines: impl Iterator<Item = String>) -> Vec<Connect
 /// busy machine takes its time from everybody. Who is let in waits for a moment, which is not counted.
 fn least(server: &Server, line: &str) -> (i64, Value) {
     let once = || {
-        assert_eq!(server.cmd(&words("CONFIG RESETSTAT")), "OK");
-        let reply = server.cmd(&words(&format!("{line} BLOCK 1")));
+        assert_eq!(ask(server, "CONFIG RESETSTAT"), "OK");
+        let reply = ask(server, &format!("{line} BLOCK 1"));
         let stats = server.info("commandstats");
         let stat = stats.iter().find(|(name, _)| name.eq_ignore_ascii_case("cmdstat_lock.acquire"));
         let (_, stat) = stat.expect("the statistics");
@@ -72,7 +72,7 @@ fn with_room_for(waiters: usize) -> Server {
 #[test]
 fn behind_one_long_queue() {
     let server = with_room_for(WAITERS);
-    take_all(&server, 2);
+    acquire_all(&server, 2);
     let lines = (2..=WAITERS).map(|n| format!("LOCK.ACQUIRE lock-1 owner-{n}"));
     let _crowd = wait_all(&server, lines);
     let _knot = wait_all(&server, ["LOCK.ACQUIRE lock-0 owner-1".to_owned()].into_iter());
@@ -85,7 +85,7 @@ fn behind_one_long_queue() {
 #[test]
 fn behind_a_queue_whose_owners_wait_elsewhere_too() {
     let server = with_room_for(WAITERS);
-    take_all(&server, 2);
+    acquire_all(&server, 2);
     let lines = (2..=WAITERS).map(|n| format!("LOCK.MACQUIRE owner-{n} 2 lock-1 other-{n}"));
     let _crowd = wait_all(&server, lines);
     let _knot = wait_all(&server, ["LOCK.ACQUIRE lock-0 owner-1".to_owned()].into_iter());
@@ -97,7 +97,7 @@ fn behind_a_queue_whose_owners_wait_elsewhere_too() {
 #[test]
 fn a_hundred_who_wait_elsewhere_too_hide_no_deadlock() {
     let server = Server::start();
-    take_all(&server, 2);
+    acquire_all(&server, 2);
     let lines = (2..102).map(|n| format!("LOCK.MACQUIRE owner-{n} 2 lock-1 other-{n}"));
     let _crowd = wait_all(&server, lines);
     let _knot = wait_all(&server, ["LOCK.ACQUIRE lock-0 owner-1".to_owned()].into_iter());
@@ -109,7 +109,7 @@ fn a_hundred_who_wait_elsewhere_too_hide_no_deadlock() {
 /// `owner-0` waits for `lock-1`, whose owner waits for `lock-2`, and so on; the last one waits for nothing.
 fn chain(owners: usize) -> (Server, Vec<Connection>) {
     let server = with_room_for(owners);
-    take_all(&server, owners);
+    acquire_all(&server, owners);
     let lines = (1..owners).map(|n| format!("LOCK.ACQUIRE lock-{n} owner-{}", n - 1));
     let waiters = wait_all(&server, lines);
     (server, waiters)

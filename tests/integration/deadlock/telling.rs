@@ -1,10 +1,10 @@
 //! What is told of who waits for whom: names in the refusal, names that are not for the caller, and the rows of
 //! LOCK.WAITERS in each mode.
 
-use super::{cycle, take, wait};
+use super::{cycle, granted_all, wait};
 use crate::group::line_up;
 use crate::onlookers::user;
-use crate::steps::{hold, release, words};
+use crate::steps::{acquire, ask, fence_of, release, words};
 use crate::support::{Connection, Server, Value};
 
 #[test]
@@ -12,7 +12,7 @@ fn names_cannot_end_the_line_and_long_ones_are_cut() {
     let server = Server::start();
     let (odd, long_key, long_owner) = (&b"\r\n+OK'\\\xff"[..], "k".repeat(100), "o".repeat(200));
     assert!(server.cmd(&[&b"LOCK.ACQUIRE"[..], odd, b"a"]).int() > 0);
-    hold(&server, &long_key, &long_owner);
+    fence_of(&server.cmd(&["LOCK.ACQUIRE", &long_key, &long_owner]));
     let mut waiter = server.connect();
     waiter.send(&[&b"LOCK.ACQUIRE"[..], odd, long_owner.as_bytes(), b"BLOCK", b"0"]);
     crate::support::wait_until("it to get in line", || crate::traffic::lock_stat(&server, "queued") == 1);
@@ -32,7 +32,7 @@ fn a_long_cycle_is_cut() {
     for (owners, shown) in [(8, 8), (9, 8), (12, 8)] {
         let server = Server::start();
         for n in 0..owners {
-            hold(&server, &format!("k{n}"), &format!("o{n}"));
+            acquire(&server, &format!("k{n} o{n}"));
         }
         let lines: Vec<String> = (1..owners).map(|n| format!("LOCK.ACQUIRE k{} o{}", n, n - 1)).collect();
         let _waiters = wait(&server, &lines.iter().map(String::as_str).collect::<Vec<_>>());
@@ -48,7 +48,7 @@ fn a_long_cycle_is_cut() {
             "DEADLOCK this wait would never end: {}{more}; release what you hold and begin again",
             links.join(", ")
         );
-        let reply = server.cmd(&words(&format!("LOCK.ACQUIRE k0 o{last} BLOCK 0")));
+        let reply = ask(&server, &format!("LOCK.ACQUIRE k0 o{last} BLOCK 0"));
         assert_eq!(reply.error(), text);
     }
 }
@@ -56,11 +56,14 @@ fn a_long_cycle_is_cut() {
 #[test]
 fn the_shortest_of_two_cycles_is_told() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a SHARED", "LOCK.ACQUIRE k2 b SHARED", "LOCK.ACQUIRE k2 c SHARED"]);
-    take(&server, &["LOCK.ACQUIRE k3 d"]);
+    granted_all(
+        &server,
+        &["LOCK.ACQUIRE k1 a SHARED", "LOCK.ACQUIRE k2 b SHARED", "LOCK.ACQUIRE k2 c SHARED"],
+    );
+    granted_all(&server, &["LOCK.ACQUIRE k3 d"]);
     // b waits for d who waits for a; c waits for a.
     let _waiters = wait(&server, &["LOCK.ACQUIRE k3 b", "LOCK.ACQUIRE k1 d", "LOCK.ACQUIRE k1 c"]);
-    let reply = server.cmd(&words("LOCK.ACQUIRE k2 a BLOCK 0"));
+    let reply = ask(&server, "LOCK.ACQUIRE k2 a BLOCK 0");
     assert_eq!(reply, cycle(&["a", "k2", "c", "k1"]).as_str());
 }
 
@@ -72,7 +75,7 @@ fn names_of_locks_that_the_caller_may_not_read_are_kept_from_it() {
 }
 
 fn assert_keeps_names(server: &Server) {
-    take(
+    granted_all(
         server,
         &[
             "LOCK.ACQUIRE mine:1 a",
@@ -131,7 +134,7 @@ fn row(who: &str, mode: &str, permits: i64, keys: i64, blocked_by: &str, behind:
 #[test]
 fn waiters_of_an_exclusive_lock() {
     let server = Server::start();
-    hold(&server, "k", "a");
+    acquire(&server, "k a");
     let _waiters = wait(&server, &["LOCK.ACQUIRE k b", "LOCK.ACQUIRE k c", "LOCK.ACQUIRE k d SHARED"]);
     let expected = [
         row("b", "exclusive", 1, 1, "a", ""),
@@ -144,7 +147,7 @@ fn waiters_of_an_exclusive_lock() {
 #[test]
 fn waiters_of_a_shared_lock() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k r1 SHARED", "LOCK.ACQUIRE k r2 SHARED"]);
+    granted_all(&server, &["LOCK.ACQUIRE k r1 SHARED", "LOCK.ACQUIRE k r2 SHARED"]);
     let _waiters =
         wait(&server, &["LOCK.ACQUIRE k w", "LOCK.ACQUIRE k r3 SHARED", "LOCK.CONVERT k r2 EXCLUSIVE"]);
     // Who waits for an upgrade comes first, and its own hold is not in its way. A reader only waits for its turn.
@@ -159,7 +162,7 @@ fn waiters_of_a_shared_lock() {
 #[test]
 fn waiters_of_a_semaphore() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k a LIMIT 5 PERMITS 2", "LOCK.ACQUIRE k b LIMIT 5 PERMITS 1"]);
+    granted_all(&server, &["LOCK.ACQUIRE k a LIMIT 5 PERMITS 2", "LOCK.ACQUIRE k b LIMIT 5 PERMITS 1"]);
     let _waiters =
         wait(&server, &["LOCK.ACQUIRE k large LIMIT 5 PERMITS 4", "LOCK.ACQUIRE k small LIMIT 5 PERMITS 2"]);
     let expected = [
@@ -173,7 +176,7 @@ fn waiters_of_a_semaphore() {
 #[test]
 fn waiters_for_several_locks() {
     let server = Server::start();
-    take(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
+    granted_all(&server, &["LOCK.ACQUIRE k1 a", "LOCK.ACQUIRE k2 b"]);
     let _waiters =
         wait(&server, &["LOCK.MACQUIRE w 3 k1 k2 free", "LOCK.ACQUIRE k2 c", "LOCK.MACQUIRE v 2 free k2"]);
     assert_eq!(rows(&server, "k1"), [row("w", "exclusive", 1, 3, "a", "")]);
@@ -195,7 +198,7 @@ fn waiters_for_several_locks() {
 #[test]
 fn no_more_than_sixteen_names_and_of_those_before_it_the_nearest() {
     let server = Server::start();
-    (0..20).for_each(|n| take(&server, &[&format!("LOCK.ACQUIRE k r{n} SHARED")]));
+    (0..20).for_each(|n| granted_all(&server, &[&format!("LOCK.ACQUIRE k r{n} SHARED")]));
     let _waiters: Vec<Connection> = (0..20)
         .map(|n| line_up(&server, server.connect(), &format!("LOCK.ACQUIRE k w{n} BLOCK 0")))
         .collect();

@@ -1,10 +1,10 @@
 //! Who may ask for several locks: the keys that the commands declare, the rights on each of them, one slot in a cluster.
 
-use super::{assert_all_granted, give_back, in_line, line_up, take};
+use super::{assert_all_granted, give_back, line_up, macquire, macquire_in_line};
 use crate::cluster::single;
 use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, digest, fence_of, hold, holder, is_modern, release,
+    acquire, ask, assert_changes_nothing, assert_granted, digest, fence_of, holder, is_modern, release,
     wait_for_lock, words,
 };
 use crate::support::{Server, Value};
@@ -20,11 +20,11 @@ const COMMANDS: [&str; 3] = [
 #[test]
 fn every_key_is_declared() {
     let server = Server::start();
-    let keys_of = |line: &str| server.cmd(&words(&format!("COMMAND GETKEYS {line}")));
+    let keys_of = |line: &str| ask(&server, &format!("COMMAND GETKEYS {line}"));
     let ab = || Value::Array(vec![Value::bulk("a"), Value::bulk("b")]);
     for line in COMMANDS {
         assert_eq!(keys_of(line), ab(), "{line}");
-        let with_flags = server.cmd(&words(&format!("COMMAND GETKEYSANDFLAGS {line}")));
+        let with_flags = ask(&server, &format!("COMMAND GETKEYSANDFLAGS {line}"));
         for (row, key) in with_flags.items().iter().zip(["a", "b"]) {
             assert_eq!(row.items()[0], key);
             let flags: Vec<String> = row.items()[1].items().iter().map(Value::text).collect();
@@ -52,7 +52,7 @@ fn the_right_to_each_key_is_needed() {
         let mut conn = user(&server, rules);
         assert_changes_nothing(&server, || {
             for line in COMMANDS.iter().chain(&["LOCK.MACQUIRE o 2 a b BLOCK 0", "LOCK.MACQUIRE o 2 b a"]) {
-                let beforehand = server.cmd(&words(&format!("ACL DRYRUN temp {line}")));
+                let beforehand = ask(&server, &format!("ACL DRYRUN temp {line}"));
                 assert_ne!(beforehand, "OK", "{rules}: {line}");
                 assert!(conn.cmd(&words(line)).error().starts_with("NOPERM "), "{rules}: {line}");
             }
@@ -61,7 +61,7 @@ fn the_right_to_each_key_is_needed() {
     drop(all);
     let mut conn = user(&server, "~a %R~b %W~b +lock.macquire +lock.mrelease +lock.mrenew");
     for line in COMMANDS {
-        assert_eq!(server.cmd(&words(&format!("ACL DRYRUN temp {line}"))), "OK", "{line}");
+        assert_eq!(ask(&server, &format!("ACL DRYRUN temp {line}")), "OK", "{line}");
         assert!(!matches!(conn.cmd(&words(line)), Value::Error(_)), "{line}");
     }
     assert!(conn.cmd(&words("LOCK.ACQUIRE a o")).error().starts_with("NOPERM "));
@@ -70,7 +70,7 @@ fn the_right_to_each_key_is_needed() {
 #[test]
 fn a_number_of_keys_that_cannot_be_is_no_way_round() {
     let server = Server::start();
-    hold(&server, "secret", "o");
+    acquire(&server, "secret o");
     let mut conn = user(&server, "~mine:* +@all");
     assert_changes_nothing(&server, || {
         for count in ["0", "-1", "02", "+2", "3", "65", "9223372036854775807", "x"] {
@@ -91,12 +91,12 @@ fn a_number_of_keys_that_cannot_be_is_no_way_round() {
 fn rights_that_go_while_waiting() {
     let server = Server::start();
     for change in ["-lock.macquire", "resetkeys ~a", "resetkeys ~a %R~b", "nocommands"] {
-        hold(&server, "a", "alice");
+        acquire(&server, "a alice");
         let conn = user(&server, "~* +@all");
         let mut barred = line_up(&server, conn, "LOCK.MACQUIRE w 2 a b BLOCK 0");
         let mut on_a = wait_for_lock(&server, "a", "on-a");
         let mut on_b = wait_for_lock(&server, "b", "on-b");
-        assert_eq!(server.cmd(&words(&format!("ACL SETUSER temp {change}"))), "OK");
+        assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
         barred.expect_nothing_pending();
         release(&server, "a", "alice");
         assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{change}");
@@ -106,19 +106,19 @@ fn rights_that_go_while_waiting() {
         release(&server, "b", "on-b");
     }
     // What is still enough is enough.
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     let conn = user(&server, "~* +@all");
     let mut waiter = line_up(&server, conn, "LOCK.MACQUIRE w 2 a b BLOCK 0");
-    assert_eq!(server.cmd(&words("ACL SETUSER temp resetkeys ~a %RW~b nocommands +lock.macquire")), "OK");
+    assert_eq!(ask(&server, "ACL SETUSER temp resetkeys ~a %RW~b nocommands +lock.macquire"), "OK");
     release(&server, "a", "alice");
     assert_all_granted(&server, &mut waiter, &["a", "b"], "w");
     assert_eq!(give_back(&server, "w 2 a b"), 2);
     // Without the user nobody waits any more.
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     let conn = user(&server, "~* +@all");
     let mut doomed = line_up(&server, conn, "LOCK.MACQUIRE w 2 a b BLOCK 0");
     let mut on_b = wait_for_lock(&server, "b", "on-b");
-    assert_eq!(server.cmd(&words("ACL DELUSER temp")), 1);
+    assert_eq!(ask(&server, "ACL DELUSER temp"), 1);
     doomed.expect_closed();
     assert_granted(&server, &mut on_b, "b", "on-b");
     wait_quiet(&server);
@@ -144,8 +144,8 @@ fn they_are_in_the_categories_of_locks() {
 #[test]
 fn in_a_cluster_all_are_in_one_slot() {
     let server = single();
-    fence_of(&take(&server, "alice 3 {t}a {t}b t"));
-    let mut waiter = in_line(&server, "bob 2 {t}a {t}c");
+    fence_of(&macquire(&server, "alice 3 {t}a {t}b t"));
+    let mut waiter = macquire_in_line(&server, "bob 2 {t}a {t}c");
     let before = digest(&server);
     for line in [
         "LOCK.MACQUIRE alice 2 a b",
@@ -154,7 +154,7 @@ fn in_a_cluster_all_are_in_one_slot() {
         "LOCK.MRELEASE alice 3 {t}a {t}b {u}c",
         "LOCK.MRENEW alice 60000 3 {u}c {t}a {t}b",
     ] {
-        let reply = server.cmd(&words(line));
+        let reply = ask(&server, line);
         assert!(reply.error().starts_with("CROSSSLOT "), "{line}: {reply:?}");
     }
     assert_eq!(digest(&server), before);
@@ -165,12 +165,12 @@ fn in_a_cluster_all_are_in_one_slot() {
 #[test]
 fn a_slot_that_is_lost_takes_its_waiters_with_it() {
     let server = single();
-    fence_of(&take(&server, "alice 1 {t}a NOEXPIRE"));
-    hold(&server, "other", "alice");
-    let mut lost = in_line(&server, "bob 2 {t}a {t}b");
+    fence_of(&macquire(&server, "alice 1 {t}a NOEXPIRE"));
+    acquire(&server, "other alice");
+    let mut lost = macquire_in_line(&server, "bob 2 {t}a {t}b");
     let mut on_b = wait_for_lock(&server, "{t}b", "on-b");
     let mut stays = wait_for_lock(&server, "other", "w");
-    let slot = server.cmd(&words("CLUSTER KEYSLOT t")).int().to_string();
+    let slot = ask(&server, "CLUSTER KEYSLOT t").int().to_string();
     assert_eq!(server.cmd(&["CLUSTER", "DELSLOTS", &slot]), "OK");
     for waiter in [&mut lost, &mut on_b] {
         let reply = waiter.read();

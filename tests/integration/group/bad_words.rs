@@ -1,9 +1,9 @@
 //! Words that LOCK.MACQUIRE, LOCK.MRELEASE and LOCK.MRENEW refuse: one bad key or number, and nothing has changed for any
 //! of the others.
 
-use super::{in_line, take};
+use super::{macquire, macquire_in_line};
 use crate::steps::{
-    assert_changes_nothing, assert_holds, fence_of, queue, set_string, words, wrong_arity, WRONGTYPE,
+    ask, assert_changes_nothing, assert_holds, fence_of, queue, set_string, wrong_arity, WRONGTYPE,
 };
 use crate::support::Server;
 use crate::traffic::lock_stat;
@@ -11,8 +11,8 @@ use crate::traffic::lock_stat;
 /// Alice holds `a` and `b`, bob waits for both, and `text` is no lock. Nothing that is done meanwhile leaves a trace.
 fn untouched(what: impl FnOnce(&Server)) {
     let server = Server::start();
-    let fence = fence_of(&take(&server, "alice 2 a b PX 600000"));
-    let mut waiter = in_line(&server, "bob 2 a b");
+    let fence = fence_of(&macquire(&server, "alice 2 a b PX 600000"));
+    let mut waiter = macquire_in_line(&server, "bob 2 a b");
     set_string(&server, "text");
     assert_changes_nothing(&server, || what(&server));
     assert_holds(&server, "a", "alice", fence);
@@ -74,12 +74,12 @@ fn too_few_keys_are_a_matter_of_arity() {
             let texts = ["", " 2", " 2 a", " 3 a b", " 64 a b"];
             for text in texts {
                 let line = format!("{name} {before}{text}");
-                assert_eq!(server.cmd(&words(&line)), wrong_arity(name).as_str(), "{line}");
+                assert_eq!(ask(server, &line), wrong_arity(name).as_str(), "{line}");
             }
             assert_eq!(server.cmd(&[name]), wrong_arity(name).as_str());
         }
         // An option is a key if the number says so.
-        assert_eq!(take(server, "alice 4 a b BLOCK 0 1"), "BADARG unknown option '1'; see LOCK.HELP");
+        assert_eq!(macquire(server, "alice 4 a b BLOCK 0 1"), "BADARG unknown option '1'; see LOCK.HELP");
     });
 }
 
@@ -88,7 +88,7 @@ fn no_key_is_named_twice() {
     untouched(|server| {
         for (name, before) in COMMANDS {
             for keys in ["2 a a", "3 a b a", "3 b a a", "4 a c d a"] {
-                let reply = server.cmd(&words(&format!("{name} {before} {keys}")));
+                let reply = ask(server, &format!("{name} {before} {keys}"));
                 assert_eq!(reply, "BADARG the key 'a' is named twice; name it once", "{name} {keys}");
             }
         }
@@ -103,62 +103,11 @@ fn a_key_of_another_type_leaves_the_others_as_they_are() {
         for (name, before) in COMMANDS {
             for keys in ["3 a b text", "3 text a b", "3 a text b", "1 text", "2 free text"] {
                 let line = format!("{name} {before} {keys}");
-                assert_eq!(server.cmd(&words(&line)), WRONGTYPE, "{line}");
+                assert_eq!(ask(server, &line), WRONGTYPE, "{line}");
             }
         }
-        assert_eq!(take(server, "carol 2 free text BLOCK 0"), WRONGTYPE);
+        assert_eq!(macquire(server, "carol 2 free text BLOCK 0"), WRONGTYPE);
         assert_eq!(server.cmd(&["EXISTS", "free"]), 0);
-    });
-}
-
-#[test]
-fn options_that_are_none() {
-    untouched(|server| {
-        for (line, text) in [
-            ("LOCK.MACQUIRE o 2 a c XX", "BADARG unknown option 'XX'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 1 a c", "BADARG unknown option 'c'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 2 a c REENTRANT id", "BADARG unknown option 'REENTRANT'; see LOCK.HELP"),
-            ("LOCK.MACQUIRE o 2 a c BLOCK", "BADARG BLOCK needs a value"),
-            ("LOCK.MACQUIRE o 2 a c BLOCK -1", "BADARG BLOCK must be a whole number from 0 to 86400000"),
-            ("LOCK.MACQUIRE o 2 c d PX 0", "BADARG PX must be a whole number from 1 to 604800000"),
-            ("LOCK.MACQUIRE o 2 c d EX 604801", "BADARG EX must be a whole number from 1 to 604800"),
-            (
-                "LOCK.MACQUIRE o 2 c d PX 5 NOEXPIRE",
-                "BADARG NOEXPIRE is given twice, or beside an option that excludes it",
-            ),
-            ("LOCK.MACQUIRE o 2 c d LIMIT 2 PERMITS 3", "BADARG PERMITS must be a whole number from 1 to 2"),
-            (
-                "LOCK.MACQUIRE o 2 c d PERMITS 1",
-                "BADARG PERMITS goes with LIMIT; say how many permits there are in all",
-            ),
-            (
-                "LOCK.MACQUIRE o 2 c d FENCE 0",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-            ("LOCK.MRELEASE alice 2 a b FENCE", "BADARG FENCE needs a value"),
-            (
-                "LOCK.MRELEASE alice 2 a b FENCE x",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-            ("LOCK.MRELEASE alice 2 a b ALL", "BADARG unknown option 'ALL'; see LOCK.HELP"),
-            (
-                "LOCK.MRELEASE alice 2 a b FENCE 7 FENCE 7",
-                "BADARG FENCE is given twice, or beside an option that excludes it",
-            ),
-            ("LOCK.MRELEASE alice 1 a b", "BADARG unknown option 'b'; see LOCK.HELP"),
-            ("LOCK.MRENEW alice 5000 2 a b PX", "BADARG unknown option 'PX'; see LOCK.HELP"),
-            (
-                "LOCK.MRENEW alice 5000 2 a b FENCE -7",
-                "BADARG FENCE must be a whole number from 1 to 9007199254740991",
-            ),
-        ] {
-            assert_eq!(server.cmd(&words(line)), text, "{line}");
-        }
-        for ms in ["0", "-1", "604800001", "9223372036854775807", "9223372036854775808", "x", "", "05"] {
-            let reply = server.cmd(&["LOCK.MRENEW", "alice", ms, "2", "a", "b"]);
-            let text = "BADARG milliseconds must be a whole number from 1 to 604800000";
-            assert_eq!(reply, text, "{ms}");
-        }
     });
 }
 
@@ -169,7 +118,7 @@ fn names_that_are_too_long() {
         for (name, before) in COMMANDS {
             let rest = &before["alice".len()..];
             let line = format!("{name} {owner}{rest} 2 a b");
-            assert_eq!(server.cmd(&words(&line)), "BADARG the owner must have 1 to 256 bytes", "{name}");
+            assert_eq!(ask(server, &line), "BADARG the owner must have 1 to 256 bytes", "{name}");
         }
         // A hold can have come to a longer name by RENAME, so only taking is refused.
         let reply = server.cmd(&["LOCK.MACQUIRE", "alice", "2", "c", &key]);

@@ -1,9 +1,9 @@
 //! What replicas, files and payloads say of locks that were granted together: the effects word for word and in one piece,
 //! and data that are the same everywhere.
 
-use super::{give_back, in_line, line_up, renew, take};
+use super::{give_back, line_up, macquire, macquire_in_line, renew};
 use crate::golden::{dump, restore};
-use crate::steps::{digest, fence_of, hold, release, transaction, words};
+use crate::steps::{acquire, ask, digest, fence_of, release, transaction, words};
 use crate::support::aof::read_aof;
 use crate::support::stream::Words;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
@@ -17,72 +17,12 @@ macro_rules! hold_of_two {
 }
 
 #[test]
-fn the_effects_of_one_step_stand_together() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    fence_of(&take(&server, "alice 2 b a PX 5000"));
-    assert_eq!(renew(&server, "alice 7000 2 a b"), [7000, 7000]);
-    fence_of(&take(&server, "alice 2 a b PX 6000"));
-    fence_of(&take(&server, "noted 2 c d NOEXPIRE NOTE why SHARED"));
-    fence_of(&take(&server, "single 1 e NOEXPIRE"));
-    assert_eq!(give_back(&server, "alice 3 a free b"), 2);
-    assert_eq!(give_back(&server, "alice 3 a free b"), 0);
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["MULTI"],
-            hold_of_two!("b", "alice", "<fence>", "5000"),
-            hold_of_two!("a", "alice", "<fence>", "5000"),
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._RENEW", "a", "<fence>", ALL, "7000", "7000", "<ms>"],
-            &["LOCK._RENEW", "b", "<fence>", ALL, "7000", "7000", "<ms>"],
-            &["EXEC"],
-            &["MULTI"],
-            &["LOCK._HOLD", "c", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
-            &["LOCK._HOLD", "d", "noted", "<fence-2>", ALL, "1", "-1", "-1", "-1", "why", "2"],
-            &["EXEC"],
-            // One lock is one lock.
-            &["LOCK._HOLD", "e", "single", "<fence-3>", "-1"],
-            &["MULTI"],
-            &["LOCK._FREE", "a", "<fence>"],
-            &["LOCK._FREE", "b", "<fence>"],
-            &["EXEC"],
-        ],
-    );
-}
-
-#[test]
-fn a_waiter_is_granted_all_with_the_end_of_the_last() {
-    let server = Server::start();
-    hold(&server, "a", "alice");
-    hold(&server, "b", "bob");
-    let mut stream = ReplicaStream::attach(&server);
-    let mut waiter = in_line(&server, "w 2 b a PX 5000");
-    release(&server, "a", "alice");
-    release(&server, "b", "bob");
-    fence_of(&waiter.read());
-    let bindings = assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LOCK._FREE", "a", "<fence>"],
-            &["MULTI"],
-            &["LOCK._FREE", "b", "<fence-2>"],
-            hold_of_two!("a", "w", "<fence-3>", "5000"),
-            hold_of_two!("b", "w", "<fence-3>", "5000"),
-            &["EXEC"],
-        ],
-    );
-    assert!(bindings["fence-3"] > bindings["fence-2"]);
-}
-
-#[test]
 fn the_end_of_a_lease_and_the_grant_stand_together() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE a alice PX 60000")));
-    let mut waiter = in_line(&server, "w 2 a b PX 5000");
+    acquire(&server, "a alice PX 60000");
+    let mut waiter = macquire_in_line(&server, "w 2 a b PX 5000");
     let mut stream = ReplicaStream::attach(&server);
-    assert_eq!(server.cmd(&words("LOCK.RENEW a alice PX 100")), 100);
+    assert_eq!(ask(&server, "LOCK.RENEW a alice PX 100"), 100);
     fence_of(&waiter.read());
     assert_stream(
         &stream.collect(&server),
@@ -100,7 +40,7 @@ fn the_end_of_a_lease_and_the_grant_stand_together() {
 #[test]
 fn a_grant_that_goes_back_goes_back_in_one_piece() {
     let server = Server::start();
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     let mut conn = server.connect();
     let id = conn.id().to_string();
     let doomed = line_up(&server, conn, "LOCK.MACQUIRE doomed 2 a b PX 5000 BLOCK 0");
@@ -130,40 +70,40 @@ fn a_grant_that_goes_back_goes_back_in_one_piece() {
 fn a_replica_has_the_same() {
     let (primary, replica) = (Server::start(), Server::start());
     // Some before the full sync and some after it.
-    fence_of(&take(&primary, "alice 3 a b c PX 600000 NOTE n"));
+    fence_of(&macquire(&primary, "alice 3 a b c PX 600000 NOTE n"));
     follow(&replica, &primary);
     wait_same_data(&replica, &primary);
-    fence_of(&take(&primary, "bob 2 d e SHARED NOEXPIRE"));
-    fence_of(&take(&primary, "carol 2 e d SHARED PX 600000"));
-    fence_of(&take(&primary, "dave 2 s t LIMIT 5 PERMITS 2"));
-    let mut waiter = in_line(&primary, "erin 3 a b f");
+    fence_of(&macquire(&primary, "bob 2 d e SHARED NOEXPIRE"));
+    fence_of(&macquire(&primary, "carol 2 e d SHARED PX 600000"));
+    fence_of(&macquire(&primary, "dave 2 s t LIMIT 5 PERMITS 2"));
+    let mut waiter = macquire_in_line(&primary, "erin 3 a b f");
     assert_eq!(renew(&primary, "bob 600000 2 d e"), [600_000, 600_000]);
     assert_eq!(give_back(&primary, "alice 2 a b"), 2);
     fence_of(&waiter.read());
     release(&primary, "d", "carol");
     wait_same_data(&replica, &primary);
-    let shown = replica.cmd(&words("LOCK.INFO f"));
+    let shown = ask(&replica, "LOCK.INFO f");
     let shown = &shown.field("holds").items()[0];
     assert_eq!((shown.field("owner").text(), shown.field("keys").int()), ("erin".into(), 3));
 }
 
 /// Groups of every kind, some of them no longer whole.
-fn take_some(server: &Server) {
-    fence_of(&take(server, "alice 3 a b c PX 600000 NOTE n"));
-    fence_of(&take(server, "bob 2 d e NOEXPIRE"));
-    fence_of(&take(server, "r1 2 x y SHARED NOEXPIRE"));
-    fence_of(&take(server, "r2 2 y z SHARED EX 600"));
-    fence_of(&take(server, "s1 2 s t LIMIT 3 PERMITS 2"));
+fn acquire_some(server: &Server) {
+    fence_of(&macquire(server, "alice 3 a b c PX 600000 NOTE n"));
+    fence_of(&macquire(server, "bob 2 d e NOEXPIRE"));
+    fence_of(&macquire(server, "r1 2 x y SHARED NOEXPIRE"));
+    fence_of(&macquire(server, "r2 2 y z SHARED EX 600"));
+    fence_of(&macquire(server, "s1 2 s t LIMIT 3 PERMITS 2"));
     release(server, "e", "bob");
 }
 
 /// Who took them together can still say so.
 fn assert_together(server: &Server, what: &str) {
     for line in ["alice 3 c a b NOTE n", "r1 2 y x SHARED", "s1 2 s t LIMIT 3 PERMITS 2"] {
-        let reply = take(server, line);
+        let reply = macquire(server, line);
         assert!(matches!(reply, Value::Int(_)), "{what}: {line}: {reply:?}");
     }
-    assert_eq!(take(server, "bob 2 d e"), super::OTHER_GROUP, "{what}");
+    assert_eq!(macquire(server, "bob 2 d e"), super::OTHER_GROUP, "{what}");
 }
 
 #[test]
@@ -171,7 +111,7 @@ fn they_survive_every_kind_of_restart() {
     for conf in [&["appendonly no"][..], &["appendonly yes"], &["appendonly yes", "aof-use-rdb-preamble no"]]
     {
         let mut server = Server::with(conf);
-        take_some(&server);
+        acquire_some(&server);
         let before = digest(&server);
         assert_eq!(server.cmd(&["DEBUG", "RELOAD"]), "OK");
         assert_eq!(digest(&server), before, "{conf:?}: reloaded");
@@ -191,8 +131,8 @@ fn they_survive_every_kind_of_restart() {
 #[test]
 fn the_aof_never_has_half_a_grant() {
     let server = Server::with(&["appendonly yes", "appendfsync always"]);
-    hold(&server, "a", "alice");
-    let mut waiter = in_line(&server, "w 2 a b");
+    acquire(&server, "a alice");
+    let mut waiter = macquire_in_line(&server, "w 2 a b");
     release(&server, "a", "alice");
     fence_of(&waiter.read());
     wait_quiet(&server);
@@ -204,7 +144,7 @@ fn the_aof_never_has_half_a_grant() {
 #[test]
 fn dump_and_restore() {
     let server = Server::start();
-    take_some(&server);
+    acquire_some(&server);
     let before = digest(&server);
     for key in ["a", "b", "c", "d", "x", "y", "z", "s", "t"] {
         let payload = dump(&server, key);

@@ -144,7 +144,7 @@ fn traffic_on_the_single_keys_starves_nobody() {
 fn a_group_lets_in_nobody_who_came_later() {
     let server = Server::start();
     fence_of(&server.cmd(&["LOCK.ACQUIRE", "a", "alice"]));
-    let mut group = super::in_line(&server, "group 2 a b");
+    let mut group = super::macquire_in_line(&server, "group 2 a b");
     // However often somebody tries, and though b is free all the time.
     for _ in 0..100 {
         assert_eq!(server.cmd(&["LOCK.ACQUIRE", "b", "later"]), Value::Nil);

@@ -1,8 +1,8 @@
 //! A grant of several locks whose client was gone before it could read of it: all of them go back in one step, to those
 //! who are next. A client that was there keeps them.
 
-use super::{assert_all_granted, give_back, in_line, line_up, take};
-use crate::steps::{assert_granted, fence_of, hold, holder, release, transaction, wait_for_lock, words};
+use super::{assert_all_granted, give_back, line_up, macquire, macquire_in_line};
+use crate::steps::{acquire, assert_granted, fence_of, holder, release, transaction, wait_for_lock, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
@@ -17,12 +17,12 @@ struct Scene {
 
 fn scene() -> Scene {
     let server = Server::start();
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     let mut conn = server.connect();
     let id = conn.id().to_string();
     let doomed = line_up(&server, conn, "LOCK.MACQUIRE doomed 3 a b c NOEXPIRE BLOCK 0");
     let on_b = wait_for_lock(&server, "b", "on-b");
-    let group = in_line(&server, "group 2 a c");
+    let group = macquire_in_line(&server, "group 2 a c");
     Scene { server, doomed, id, on_b, group }
 }
 
@@ -114,21 +114,21 @@ fn wait_quiet_but_for(server: &Server, waiting: i64) {
 #[test]
 fn who_hangs_up_after_the_grant_keeps_it() {
     let server = Server::start();
-    hold(&server, "a", "alice");
-    let mut waiter = in_line(&server, "w 2 a b NOEXPIRE");
+    acquire(&server, "a alice");
+    let mut waiter = macquire_in_line(&server, "w 2 a b NOEXPIRE");
     release(&server, "a", "alice");
     let fence = assert_all_granted(&server, &mut waiter, &["a", "b"], "w");
     drop(waiter);
     wait_until("the client to be gone", || server.info_int("clients", "connected_clients") == 1);
     wait_quiet_but_for(&server, 0);
-    assert_eq!(take(&server, "w 2 b a"), fence);
+    assert_eq!(macquire(&server, "w 2 b a"), fence);
     assert_eq!(lock_stat(&server, "undone"), 0);
 }
 
 #[test]
 fn a_storm_of_kills_with_the_grant() {
     let server = Server::start();
-    fence_of(&take(&server, "alice 3 a b c"));
+    fence_of(&macquire(&server, "alice 3 a b c"));
     let mut waiters: Vec<(Connection, String, String)> = (0..40)
         .map(|n| {
             let (mut conn, owner) = (server.connect(), format!("owner-{n}"));

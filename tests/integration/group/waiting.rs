@@ -1,9 +1,9 @@
 //! Waiting for several locks: one place in all queues, nothing held meanwhile, all of them in the step in which the last
 //! becomes free, and a wait that ends leaves all of its queues at once.
 
-use super::{assert_all_granted, assert_holds_all, give_back, in_line, line_up, take};
+use super::{assert_all_granted, assert_holds_all, give_back, line_up, macquire, macquire_in_line};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, eval, fence_of, hold, holder, is_modern, queue, release,
+    acquire, ask, assert_changes_nothing, assert_granted, eval, fence_of, holder, is_modern, queue, release,
     transaction, wait_for_lock, waiting, words,
 };
 use crate::support::wait::wait_waiting;
@@ -13,20 +13,20 @@ use crate::traffic::{lock_stat, wait_quiet};
 /// Alice holds `a`, bob holds `b`.
 fn two_held() -> Server {
     let server = Server::start();
-    hold(&server, "a", "alice");
-    hold(&server, "b", "bob");
+    acquire(&server, "a alice");
+    acquire(&server, "b bob");
     server
 }
 
 #[test]
 fn it_holds_nothing_until_it_holds_all() {
     let server = two_held();
-    let mut waiter = in_line(&server, "w 3 a b free");
+    let mut waiter = macquire_in_line(&server, "w 3 a b free");
     assert_changes_nothing(&server, || {
-        assert_eq!(server.cmd(&words("LOCK.CHECK free w")), 0);
+        assert_eq!(ask(&server, "LOCK.CHECK free w"), 0);
         // It comes first there, so nobody else gets what is free.
-        assert_eq!(server.cmd(&words("LOCK.ACQUIRE free dave")), Value::Nil);
-        assert_eq!(take(&server, "dave 2 free other"), Value::Nil);
+        assert_eq!(ask(&server, "LOCK.ACQUIRE free dave"), Value::Nil);
+        assert_eq!(macquire(&server, "dave 2 free other"), Value::Nil);
         assert_eq!(server.cmd(&["EXISTS", "free", "other"]), 0);
     });
     assert_eq!((waiting(&server, "a"), waiting(&server, "b"), waiting(&server, "free")), (1, 1, 1));
@@ -53,7 +53,7 @@ fn all_come_in_the_step_in_which_the_last_is_free() {
         "EVAL return(redis.call('LOCK.RELEASE',KEYS[1],'bob')) 1 b",
     ] {
         let server = two_held();
-        let mut waiter = in_line(&server, "w 2 a b");
+        let mut waiter = macquire_in_line(&server, "w 2 a b");
         release(&server, "a", "alice");
         let mut conn = server.connect();
         // Whoever comes right behind finds all of them taken.
@@ -75,9 +75,9 @@ fn all_come_in_the_step_in_which_the_last_is_free() {
 #[test]
 fn all_come_with_the_end_of_the_last_lease() {
     let server = Server::start();
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE a alice PX 150")));
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE b bob PX 400")));
-    let mut waiter = in_line(&server, "w 2 a b");
+    acquire(&server, "a alice PX 150");
+    acquire(&server, "b bob PX 400");
+    let mut waiter = macquire_in_line(&server, "w 2 a b");
     let fence = assert_all_granted(&server, &mut waiter, &["a", "b"], "w");
     assert_eq!(lock_stat(&server, "expired"), 2);
     assert_holds_all(&server, &["a", "b"], "w", fence);
@@ -86,10 +86,10 @@ fn all_come_with_the_end_of_the_last_lease() {
 #[test]
 fn who_comes_first_is_served_first_in_every_queue() {
     let server = two_held();
-    let mut first = in_line(&server, "w1 2 a b");
+    let mut first = macquire_in_line(&server, "w1 2 a b");
     let mut on_a = wait_for_lock(&server, "a", "w2");
     let mut on_b = wait_for_lock(&server, "b", "w3");
-    let mut second = in_line(&server, "w4 2 b a");
+    let mut second = macquire_in_line(&server, "w4 2 b a");
     let mut last = wait_for_lock(&server, "b", "w5");
     assert_eq!(queue(&server, "a"), ["w1", "w2", "w4"]);
     assert_eq!(queue(&server, "b"), ["w1", "w3", "w4", "w5"]);
@@ -114,11 +114,11 @@ fn who_comes_first_is_served_first_in_every_queue() {
 #[test]
 fn groups_that_overlap_go_one_after_the_other_and_others_together() {
     let server = Server::start();
-    fence_of(&take(&server, "alice 5 k1 k2 k3 k4 k5"));
-    let mut low = in_line(&server, "low 2 k1 k2");
-    let mut middle = in_line(&server, "middle 2 k2 k3");
-    let mut high = in_line(&server, "high 2 k3 k4");
-    let mut apart = in_line(&server, "apart 2 k4 k5");
+    fence_of(&macquire(&server, "alice 5 k1 k2 k3 k4 k5"));
+    let mut low = macquire_in_line(&server, "low 2 k1 k2");
+    let mut middle = macquire_in_line(&server, "middle 2 k2 k3");
+    let mut high = macquire_in_line(&server, "high 2 k3 k4");
+    let mut apart = macquire_in_line(&server, "apart 2 k4 k5");
     let mut conn = server.connect();
     assert_eq!(conn.cmd(&words("LOCK.MRELEASE alice 5 k5 k4 k3 k2 k1")), 5);
     assert_all_granted(&server, &mut low, &["k1", "k2"], "low");
@@ -139,12 +139,12 @@ fn groups_that_overlap_go_one_after_the_other_and_others_together() {
 #[test]
 fn readers_and_permits_in_line() {
     let server = Server::start();
-    hold(&server, "a", "alice");
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE s alice LIMIT 3 PERMITS 3")));
-    let mut readers = ["r1", "r2"].map(|name| in_line(&server, &format!("{name} 2 a b SHARED")));
-    let mut writer = in_line(&server, "w 2 a b");
-    let mut large = in_line(&server, "large 2 s t LIMIT 3 PERMITS 2");
-    let mut small = in_line(&server, "small 2 t s LIMIT 3");
+    acquire(&server, "a alice");
+    acquire(&server, "s alice LIMIT 3 PERMITS 3");
+    let mut readers = ["r1", "r2"].map(|name| macquire_in_line(&server, &format!("{name} 2 a b SHARED")));
+    let mut writer = macquire_in_line(&server, "w 2 a b");
+    let mut large = macquire_in_line(&server, "large 2 s t LIMIT 3 PERMITS 2");
+    let mut small = macquire_in_line(&server, "small 2 t s LIMIT 3");
     release(&server, "a", "alice");
     for (reader, name) in readers.iter_mut().zip(["r1", "r2"]) {
         let fence = fence_of(&reader.read());
@@ -160,7 +160,7 @@ fn readers_and_permits_in_line() {
     release(&server, "s", "alice");
     fence_of(&large.read());
     fence_of(&small.read());
-    assert_eq!(take(&server, "x 2 s t LIMIT 3"), Value::Nil);
+    assert_eq!(macquire(&server, "x 2 s t LIMIT 3"), Value::Nil);
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn a_waiter_that_is_sent_away_lets_all_its_queues_go_on() {
         let id = conn.id().to_string();
         let mut doomed = line_up(&server, conn, "LOCK.MACQUIRE w 4 x a b y BLOCK 0");
         let mut on_x = wait_for_lock(&server, "x", "on-x");
-        let mut group = in_line(&server, "group 2 y z");
-        assert_eq!(server.cmd(&words(&line.replace("<id>", &id))), 1);
+        let mut group = macquire_in_line(&server, "group 2 y z");
+        assert_eq!(ask(&server, &line.replace("<id>", &id)), 1);
         assert_granted(&server, &mut on_x, "x", "on-x");
         assert_all_granted(&server, &mut group, &["y", "z"], "group");
         match told {
@@ -210,7 +210,7 @@ fn a_waiter_that_is_sent_away_lets_all_its_queues_go_on() {
         assert_eq!(give_back(&server, "group 2 y z"), 2);
     }
     // It may also just hang up.
-    let doomed = in_line(&server, "w 3 x a b");
+    let doomed = macquire_in_line(&server, "w 3 x a b");
     let mut on_x = wait_for_lock(&server, "x", "on-x");
     drop(doomed);
     assert_granted(&server, &mut on_x, "x", "on-x");
@@ -253,16 +253,16 @@ fn who_asks_anew_gives_up_its_earlier_waits() {
 #[test]
 fn what_is_given_up_goes_to_those_behind() {
     let server = two_held();
-    let mut gone = in_line(&server, "w 3 x a y");
+    let mut gone = macquire_in_line(&server, "w 3 x a y");
     let mut on_x = wait_for_lock(&server, "x", "on-x");
-    let mut on_y = in_line(&server, "on-y 2 y z");
-    let mut smaller = in_line(&server, "w 2 a x");
+    let mut on_y = macquire_in_line(&server, "on-y 2 y z");
+    let mut smaller = macquire_in_line(&server, "w 2 a x");
     assert_eq!(gone.read(), Value::Nil);
     assert_all_granted(&server, &mut on_y, &["y", "z"], "on-y");
     on_x.expect_nothing_pending();
     // Two waits at once for what it had asked for one after the other.
     let mut also = wait_for_lock(&server, "b", "w");
-    let mut both = in_line(&server, "w 2 a b");
+    let mut both = macquire_in_line(&server, "w 2 a b");
     assert_eq!(smaller.read(), Value::Nil);
     assert_eq!(also.read(), Value::Nil);
     assert_granted(&server, &mut on_x, "x", "on-x");
@@ -274,9 +274,9 @@ fn what_is_given_up_goes_to_those_behind() {
 #[test]
 fn who_asks_anew_without_waiting_gives_nothing_up() {
     let server = two_held();
-    let mut waiter = in_line(&server, "w 2 a b");
-    assert_eq!(take(&server, "w 2 a b"), Value::Nil);
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE a w")), Value::Nil);
+    let mut waiter = macquire_in_line(&server, "w 2 a b");
+    assert_eq!(macquire(&server, "w 2 a b"), Value::Nil);
+    assert_eq!(ask(&server, "LOCK.ACQUIRE a w"), Value::Nil);
     release(&server, "a", "alice");
     release(&server, "b", "bob");
     assert_all_granted(&server, &mut waiter, &["a", "b"], "w");
@@ -285,19 +285,21 @@ fn who_asks_anew_without_waiting_gives_nothing_up() {
 #[test]
 fn where_one_queue_is_full_none_is_joined() {
     let server = Server::with(&["lock.max-waiters-per-key 2"]);
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     let _waiters = ["w1", "w2"].map(|name| wait_for_lock(&server, "a", name));
     assert_changes_nothing(&server, || {
         for keys in ["2 a b", "2 b a"] {
-            let reply = take(&server, &format!("w3 {keys} BLOCK 0"));
+            let reply = macquire(&server, &format!("w3 {keys} BLOCK 0"));
             assert!(reply.error().starts_with("QUEUEFULL 2 clients wait for this key"), "{reply:?}");
         }
     });
     assert_eq!(waiting(&server, "b"), 0);
-    assert_eq!(server.cmd(&words("CONFIG SET lock.max-waiters 3 lock.max-waiters-per-key 10")), "OK");
-    let _third = in_line(&server, "w3 2 a b");
+    assert_eq!(ask(&server, "CONFIG SET lock.max-waiters 3 lock.max-waiters-per-key 10"), "OK");
+    let _third = macquire_in_line(&server, "w3 2 a b");
     assert_eq!(lock_stat(&server, "waiting"), 3);
-    assert!(take(&server, "w4 2 a b BLOCK 0").error().starts_with("QUEUEFULL 3 clients wait in this server"));
+    assert!(macquire(&server, "w4 2 a b BLOCK 0")
+        .error()
+        .starts_with("QUEUEFULL 3 clients wait in this server"));
 }
 
 #[test]
@@ -324,7 +326,7 @@ fn it_never_waits_in_a_transaction_or_a_script() {
     fence_of(&eval(&server, script, &["free", "other"]));
     assert_eq!(server.info_int("clients", "blocked_clients"), 0);
     // A waiter gets all within the script that frees the last one.
-    let mut waiter = in_line(&server, "next 3 a free other");
+    let mut waiter = macquire_in_line(&server, "next 3 a free other");
     let script = "
         redis.call('LOCK.RELEASE', KEYS[1], 'alice')
         redis.call('LOCK.MRELEASE', 'w', 2, KEYS[2], KEYS[3])

@@ -2,7 +2,7 @@
 //! DRYRUN says the same beforehand.
 
 use crate::onlookers::{is_allowed, user};
-use crate::steps::{ask, hold, words};
+use crate::steps::{acquire, ask, words};
 use crate::support::{Server, Value};
 
 /// Commands that read or write `x`, and some of them `y`, in every way that the server tells apart.
@@ -45,7 +45,7 @@ fn dryrun_says_of_a_guarded_command_what_it_says_of_the_command() {
 #[test]
 fn what_dryrun_says_is_so() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for (rules, line) in [
         ("%R~x", "GET x"),
         ("%W~x", "MSET x 1"),
@@ -89,7 +89,7 @@ fn each_key_is_told_with_its_use() {
 #[test]
 fn a_command_that_the_caller_may_not_run_is_refused_by_its_own_word() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for (rules, line) in [
         ("~* +lock.guard", "SET x 1"),
         ("~* +@all -set", "SET x 1"),

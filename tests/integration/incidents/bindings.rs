@@ -1,6 +1,6 @@
 //! L1–L3. What a hold depends on besides its lease: memory that runs short, and a connection that is not its holder's alone.
 
-use crate::steps::{ask, assert_granted, assert_holds, assert_left, fence_of, hold, wait_for_lock, words};
+use crate::steps::{acquire, ask, assert_granted, assert_holds, assert_left, fence_of, wait_for_lock, words};
 use crate::support::{wait_until, Proxy, Server, Value};
 use crate::tied::kill;
 
@@ -9,7 +9,7 @@ use crate::tied::kill;
 #[test]
 fn l1_without_memory_locks_can_still_be_given_back() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
     assert!(ask(&server, "LOCK.ACQUIRE other alice").error().starts_with("OOM "));
@@ -25,7 +25,7 @@ fn l1_without_memory_locks_can_still_be_given_back() {
 #[test]
 fn l1_an_evicted_lock_is_told_as_lost() {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     assert_eq!(ask(&server, "SET text short EX 600"), "OK");
     assert_eq!(ask(&server, "CONFIG SET maxmemory-policy volatile-lru"), "OK");
     assert_eq!(ask(&server, "CONFIG SET maxmemory 1"), "OK");
@@ -37,7 +37,7 @@ fn l1_an_evicted_lock_is_told_as_lost() {
     let told = ask(&server, &format!("LOCK.RENEW k alice FENCE {fence} WITHINFO"));
     assert_eq!((told.field("result"), told.field("reason").text().as_str()), (&Value::Int(0), "deleted"));
     assert_eq!(ask(&server, "CONFIG SET maxmemory 0"), "OK");
-    assert!(hold(&server, "k", "bob") > fence);
+    assert!(acquire(&server, "k bob") > fence);
 }
 
 /// A lock of a session stayed with a pooled connection when the client had gone, or went with one that somebody else

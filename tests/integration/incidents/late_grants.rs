@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::holds::Holds;
 use crate::group::line_up;
 use crate::steps::{
-    ask, assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue, queue_up, release,
-    wait_for_lock, words,
+    acquire, acquire_by, ask, assert_granted, assert_holds, assert_left, fence_of, holder, in_line, queue,
+    queue_up, release, wait_for_lock, words,
 };
 use crate::support::wait::let_pass;
 use crate::support::{wait_until, Proxy, Server, Value};
@@ -27,7 +27,7 @@ fn b1_whoever_is_gone_by_then_is_not_granted_the_lock() {
     ] {
         let server = Server::start();
         assert_eq!(ask(&server, "ACL SETUSER worker on nopass allkeys allcommands"), "OK");
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut late = server.connect();
         let id = late.id().to_string();
         assert_eq!(late.cmd(&words("AUTH worker any")), "OK");
@@ -49,9 +49,9 @@ fn b1_whoever_is_gone_by_then_is_not_granted_the_lock() {
 fn b2_a_lease_begins_with_the_grant() {
     const LEASE_MS: i64 = 2_000;
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = format!("LOCK.ACQUIRE k bob PX {LEASE_MS} BLOCK 0 WITHINFO");
-    let mut waiter = queue_up(&server, server.connect(), &words(&line));
+    let mut waiter = in_line(&server, &line);
     // Longer than the whole lease.
     let_pass(Duration::from_millis(LEASE_MS as u64 + 100));
     release(&server, "k", "alice");
@@ -98,7 +98,7 @@ fn b3_what_is_said_of_a_lease_is_so() {
 fn b4_who_comes_back_is_not_given_a_hold_that_is_about_to_end() {
     let server = Server::start();
     let mut old = server.connect();
-    let fence = fence_of(&old.cmd(&words("LOCK.ACQUIRE k worker PX 2000")));
+    let fence = acquire_by(&mut old, "k worker PX 2000");
     let mut next = wait_for_lock(&server, "k", "next");
     drop(old);
     let back = server.connect().cmd(&words("LOCK.ACQUIRE k worker PX 600000 WITHINFO"));
@@ -132,7 +132,7 @@ fn b4_a_name_that_the_server_made_is_for_one() {
 #[test]
 fn b4_who_comes_back_has_its_place_in_line() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let proxy = Proxy::to(&server);
     let mut dying = queue_up(&server, proxy.connect(), &words("LOCK.ACQUIRE k worker BLOCK 0"));
     let _later = wait_for_lock(&server, "k", "later");

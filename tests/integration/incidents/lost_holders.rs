@@ -4,13 +4,11 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use crate::onlookers::Events;
-use crate::operate::take;
-use crate::steps::{ask, assert_granted, assert_holds, fence_of, wait_for_lock, words};
+use crate::steps::{acquire_by, ask, assert_granted, assert_holds, granted, wait_for_lock, words};
 use crate::support::cli::Cli;
 use crate::support::wait::{let_pass, wait_replica_in_sync};
-use crate::support::{Proxy, Server, Stop, Value};
-use crate::traffic::{acquire, follow, lock_stat, Dice};
+use crate::support::{Events, Proxy, Server, Stop, Value};
+use crate::traffic::{follow, lock_stat, Dice};
 
 /// The thread that renewed the lock started late or not at all: after half a minute of a job of five, another process had
 /// the lock, and the first worked on. Here a process that is stopped past its lease finds its fence worth nothing when it
@@ -53,8 +51,8 @@ fn a2_a_holder_that_reconnects_renews_what_it_has() {
     let mut primary = Server::with(&["appendonly yes", "appendfsync always"]);
     let replica = Server::start();
     let mut holder = primary.connect();
-    let for_ever = acquire(&mut holder, &["for-ever", "alice", "NOEXPIRE"]).to_string();
-    let leased = acquire(&mut holder, &["leased", "alice", "PX", "600000"]).to_string();
+    let for_ever = acquire_by(&mut holder, "for-ever alice NOEXPIRE").to_string();
+    let leased = acquire_by(&mut holder, "leased alice PX 600000").to_string();
     let renews = |server: &Server, after: &str| {
         let mut holder = server.connect();
         for key in ["for-ever", "leased"] {
@@ -92,7 +90,7 @@ fn a3_every_loss_is_told() {
         let (mut conn, mut dice) = (server.connect(), Dice::new(number));
         let (key, owner) = (format!("k{number}"), format!("owner-{number}"));
         for _ in 0..LOSSES {
-            let fence = acquire(&mut conn, &[&key, &owner, "PX", &LEASE_MS.to_string()]).to_string();
+            let fence = acquire_by(&mut conn, &format!("{key} {owner} PX {LEASE_MS}")).to_string();
             let report = loop {
                 let is_starved = dice.roll(6) == 0;
                 let_pass(Duration::from_millis(LEASE_MS / 3 + if is_starved { LEASE_MS } else { 0 }));
@@ -116,7 +114,7 @@ fn a3_every_loss_is_told() {
     let renewed = renewed.into_inner();
     println!("{renewed} renewals came in time, {} did not", CLIENTS as i64 * LOSSES);
     assert!(renewed > 0, "nobody was ever in time");
-    let published = events.heard(&server).iter().filter(|event| event.ends_with(" lock.expired")).count();
+    let published = events.heard().iter().filter(|event| event.ends_with(" lock.expired")).count();
     let told = CLIENTS as i64 * LOSSES;
     assert_eq!((lock_stat(&server, "expired"), published as i64), (told, told));
 }
@@ -131,13 +129,13 @@ fn a4_a_late_write_is_refused_where_it_is_guarded() {
         late.send(line);
         late.answer().expect("an answer").concat()
     };
-    let granted = say("LOCK.ACQUIRE k alice PX 60000");
-    let old: i64 = granted.trim_start_matches("(integer) ").parse().expect("a fence");
+    let told = say("LOCK.ACQUIRE k alice PX 60000");
+    let old: i64 = told.trim_start_matches("(integer) ").parse().expect("a fence");
     assert_eq!(say(&format!("LOCK.GUARD k alice {old} SET guarded alice")), "OK");
     assert_eq!(say(&format!("LOCK.FENCE newest {old}")), "(integer) 1");
 
     // Over the head of the one who does not know.
-    let new = take(&server, "LOCK.STEAL k bob").to_string();
+    let new = granted(&server, "LOCK.STEAL k bob").to_string();
     for line in [&format!("LOCK.GUARD k bob {new} SET guarded bob"), "SET unguarded bob"] {
         assert_eq!(ask(&server, line), "OK", "{line}");
     }
@@ -158,7 +156,7 @@ fn a5_a_broken_line_ends_a_tied_hold_on_both_ends() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let mut old = proxy.connect();
-    let fence = fence_of(&old.cmd(&words("LOCK.ACQUIRE k old NOEXPIRE TIED 0")));
+    let fence = acquire_by(&mut old, "k old NOEXPIRE TIED 0");
     let mut next = wait_for_lock(&server, "k", "next");
     proxy.cut();
     old.expect_closed();
@@ -175,7 +173,7 @@ fn a5_a_dead_line_that_nobody_notices_is_ended_by_the_lease() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
     let mut old = proxy.connect();
-    fence_of(&old.cmd(&words("LOCK.ACQUIRE k old PX 500 TIED 600000")));
+    acquire_by(&mut old, "k old PX 500 TIED 600000");
     let mut next = wait_for_lock(&server, "k", "next");
     proxy.pass_requests(0);
     proxy.pass_replies(0);

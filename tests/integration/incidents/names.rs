@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::steps::{fence_of, hold, words};
+use crate::steps::acquire;
 use crate::support::resp::encode;
 use crate::support::{wait_until, Connection, Server, Stop, Value};
 use crate::traffic::lock_stat;
@@ -21,7 +21,7 @@ fn j1_each_reason_has_its_word_and_is_told_to_the_owner() {
     };
     let said_nothing = || ("not-held".to_owned(), false);
 
-    let fence = hold(&server, "held", "alice");
+    let fence = acquire(&server, "held alice");
     assert_eq!(said("held", "bob", fence), said_nothing());
     assert_eq!(said("held", "alice", fence + 1).0, "other-fence");
     let elsewhere = std::thread::scope(|scope| scope.spawn(|| said("held", "alice", fence)).join());
@@ -32,11 +32,11 @@ fn j1_each_reason_has_its_word_and_is_told_to_the_owner() {
         "what was given back is not lost"
     );
 
-    let expired = fence_of(&server.cmd(&words("LOCK.ACQUIRE expired alice PX 1")));
+    let expired = acquire(&server, "expired alice PX 1");
     wait_until("the lease to end", || server.cmd(&["EXISTS", "expired"]) == 0);
-    let deleted = hold(&server, "deleted", "alice");
+    let deleted = acquire(&server, "deleted alice");
     assert_eq!(server.cmd(&["DEL", "deleted"]), 1);
-    let broken = hold(&server, "broken", "alice");
+    let broken = acquire(&server, "broken alice");
     assert_eq!(server.cmd(&["LOCK.BREAK", "broken"]), 1);
     for (key, fence) in [("expired", expired), ("deleted", deleted), ("broken", broken)] {
         assert_eq!(said(key, "alice", fence), (key.to_owned(), true));

@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::{assert_granted, assert_punctual, fence_of, hold, queue, release, transaction};
+use crate::steps::{
+    acquire, acquire_by, assert_granted, assert_punctual, fence_of, in_line, queue, release, transaction,
+};
 use crate::support::cli::Cli;
 use crate::support::resp::encode;
 use crate::support::wait::{wait_blocked_clients, wait_waiting, wait_waiting_on};
 use crate::support::{skip, wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, acquire_on, lock_stat, waiter, Dice};
+use crate::traffic::{lock_stat, Dice};
 
 /// A fair lock kept the end of each wait as a sum over the waits before it, and those that had timed out stayed in the
 /// sum: after a day of short waits the queue reached hours into the future, and nobody got in. Here a wait that has ended
@@ -21,10 +23,11 @@ fn g1_a_hundred_thousand_short_waits_leave_nothing() {
     let server = Server::start();
     let locks = ["k0", "k1", "k2", "k3"];
     for key in locks {
-        acquire_on(&server, &[key, "o", "NOEXPIRE"]);
+        acquire(&server, &format!("{key} o NOEXPIRE"));
     }
     // One in each line has all the time in the world, so that no queue is ever made anew.
-    let mut patient = locks.map(|key| waiter(&server, &[key, "patient", "NOEXPIRE", "BLOCK", "0"]));
+    let mut patient =
+        locks.map(|key| in_line(&server, &format!("LOCK.ACQUIRE {key} patient NOEXPIRE BLOCK 0")));
     let used = || server.info_int("memory", "used_memory");
     let before = used();
     let mut clients: Vec<Connection> = (0..CLIENTS).map(|_| server.connect()).collect();
@@ -49,7 +52,7 @@ fn g1_a_hundred_thousand_short_waits_leave_nothing() {
     drop(clients);
     wait_until("the memory to be given back", || used() - before < 400_000);
     for (key, patient) in locks.iter().zip(&mut patient) {
-        let mut next = waiter(&server, &[key, "next", "BLOCK", "60000"]);
+        let mut next = in_line(&server, &format!("LOCK.ACQUIRE {key} next BLOCK 60000"));
         let rows = server.cmd(&["LOCK.WAITERS", key]);
         let left = rows.items()[1].field("left-ms").int();
         assert!((30_000..=60_000).contains(&left), "{left} ms are left of a minute");
@@ -140,7 +143,7 @@ fn g2_no_lock_is_free_while_somebody_waits_for_it() {
 #[test]
 fn g3_the_dead_in_line_hold_nobody_up() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut dead: Vec<Cli> = Vec::new();
     for n in 1..=3 {
         let mut cli = Cli::start(server.port());
@@ -148,7 +151,7 @@ fn g3_the_dead_in_line_hold_nobody_up() {
         wait_waiting(&server, "k", n);
         dead.push(cli);
     }
-    let mut bob = waiter(&server, &["k", "bob", "BLOCK", "0"]);
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
     // The head of the line is killed and seen to be gone; the two behind it are killed a moment before the release.
     drop(dead.remove(0));
     wait_waiting(&server, "k", 3);
@@ -168,8 +171,8 @@ fn g4_no_hand_off_is_missed() {
     let server = Server::start();
     let mut looker = server.connect();
     let mut alice = (server.connect(), "alice");
-    acquire(&mut alice.0, &["k", "alice", "NOEXPIRE"]);
-    let mut bob = (waiter(&server, &["k", "bob", "NOEXPIRE", "BLOCK", "0"]), "bob");
+    acquire_by(&mut alice.0, "k alice NOEXPIRE");
+    let mut bob = (in_line(&server, "LOCK.ACQUIRE k bob NOEXPIRE BLOCK 0"), "bob");
     assert_punctual(&server, || {
         let mut late = Vec::new();
         for _ in 0..500 {
@@ -211,7 +214,7 @@ fn cpu(server: &Server) -> f64 {
 fn hand_over(server: &Server, clients: &mut [Connection], times: usize) -> f64 {
     let key = format!("lock-{}", clients.len());
     let mut conn = server.connect();
-    acquire(&mut conn, &[&key, "first", "NOEXPIRE"]);
+    acquire_by(&mut conn, &format!("{key} first NOEXPIRE"));
     for (n, client) in clients.iter_mut().enumerate() {
         client.send(&["LOCK.ACQUIRE", &key, &n.to_string(), "NOEXPIRE", "BLOCK", "0"]);
     }

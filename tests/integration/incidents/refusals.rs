@@ -1,10 +1,10 @@
 //! K1, K2. Errors that were taken for a yes, and cleaners that took locks from the living: only a grant is a grant, and only a
 //! lease, a release or an operator ends it.
 
-use crate::steps::{ask, words, WRONGTYPE};
+use crate::steps::{acquire_by, ask, words, WRONGTYPE};
 use crate::support::cli::Cli;
 use crate::support::{wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, lock_stat, wait_no_child};
+use crate::traffic::{lock_stat, wait_no_child};
 
 /// `worker` has not got `k`, and does not wait for it.
 fn assert_has_nothing(server: &Server, why: &str) {
@@ -64,7 +64,7 @@ fn k2_nobody_guesses_who_lives() {
     }
     drop(process);
     let mut idle = server.connect();
-    acquire(&mut idle, &["idle", "silent", "NOEXPIRE"]);
+    acquire_by(&mut idle, "idle silent NOEXPIRE");
     let fences = || {
         ["for-ever", "leased", "idle"].map(|key| {
             let info = server.cmd(&["LOCK.INFO", key]);
@@ -74,7 +74,7 @@ fn k2_nobody_guesses_who_lives() {
     let before = fences();
 
     for n in 0..2_000 {
-        acquire(&mut idle, &[&format!("other-{n}"), "o", "PX", "20"]);
+        acquire_by(&mut idle, &format!("other-{n} o PX 20"));
     }
     wait_until("the leases of others to end", || lock_stat(&server, "expired") == 2_000);
     assert_eq!(ask(&server, "CLIENT KILL TYPE normal SKIPME yes").int(), 1);

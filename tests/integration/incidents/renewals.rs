@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Barrier;
 
-use crate::steps::{assert_changes_nothing, fence_of, hold, release, words};
+use crate::steps::{acquire, acquire_by, ask, assert_changes_nothing, fence_of, release, words};
 use crate::support::{wait_until, Server, Value};
-use crate::traffic::{acquire, lock_stat};
+use crate::traffic::lock_stat;
 
 /// All that keeps a hold alive, with `FENCE` in place of the fence.
 const RENEWALS: [&str; 5] = [
@@ -36,7 +36,7 @@ fn c1_no_renewal_brings_back_what_was_released() {
     let mut conn = server.connect();
     for first in 0..RENEWALS.len() {
         for before in 0..=RENEWALS.len() {
-            let fence = hold(&server, "k", "alice").to_string();
+            let fence = acquire(&server, "k alice").to_string();
             let mut lines: Vec<String> = RENEWALS.iter().map(|line| line.replace("fence", &fence)).collect();
             lines.rotate_left(first);
             lines.insert(before, "LOCK.RELEASE k alice".to_owned());
@@ -71,7 +71,7 @@ fn c1_a_watchdog_that_never_stops_keeps_nothing_alive() {
             });
         });
         for round in 0..ROUNDS {
-            acquire(&mut holder, &["k", "alice", "PX", "60000"]);
+            acquire_by(&mut holder, "k alice PX 60000");
             wait_until("the watchdog to find it", || holder.cmd(&words("LOCK.CHECK k alice")).int() > 60_000);
             assert_eq!(holder.cmd(&words("LOCK.RELEASE k alice")), 1);
             // It goes on and finds nothing.
@@ -89,10 +89,10 @@ fn c1_a_watchdog_that_never_stops_keeps_nothing_alive() {
 fn c2_a_fence_is_good_for_nothing_after_its_release() {
     let server = Server::start();
     for next in ["nobody", "bob", "alice"] {
-        let old = hold(&server, "k", "alice");
+        let old = acquire(&server, "k alice");
         release(&server, "k", "alice");
         if next != "nobody" {
-            hold(&server, "k", next);
+            acquire(&server, &format!("k {next}"));
         }
         assert_changes_nothing(&server, || {
             for line in [
@@ -101,13 +101,13 @@ fn c2_a_fence_is_good_for_nothing_after_its_release() {
                 "LOCK.RENEW k alice PX 5",
                 "LOCK.RELEASE k alice",
             ] {
-                assert_eq!(server.cmd(&words(&format!("{line} FENCE {old}"))), 0, "{line}, held by {next}");
+                assert_eq!(ask(&server, &format!("{line} FENCE {old}")), 0, "{line}, held by {next}");
             }
             for line in ["LOCK.ACQUIRE k alice", "LOCK.MACQUIRE alice 1 k"] {
                 let line = format!("{line} FENCE {old}");
-                assert_eq!(server.cmd(&words(&line)), Value::Nil, "{line}, held by {next}");
+                assert_eq!(ask(&server, &line), Value::Nil, "{line}, held by {next}");
             }
-            let reply = server.cmd(&words(&format!("LOCK.GUARD k alice {old} SET written yes")));
+            let reply = ask(&server, &format!("LOCK.GUARD k alice {old} SET written yes"));
             let code = if next == "alice" { "STALEFENCE " } else { "NOTHELD " };
             assert!(reply.error().starts_with(code), "{reply:?}, held by {next}");
         });

@@ -1,8 +1,8 @@
 //! F1–F4. Replies that get lost on the way, and clients that ask again without knowing what has become of the first time.
 
 use crate::steps::{
-    assert_granted, assert_holds, assert_left, fence_of, hold, holder, queue_up, release, wait_for_lock,
-    waiting, words,
+    acquire, ask, assert_granted, assert_holds, assert_left, fence_of, granted, holder, queue_up, release,
+    wait_for_lock, waiting, words,
 };
 use crate::support::resp::encode;
 use crate::support::{wait_until, Connection, Proxy, Server, Value};
@@ -50,11 +50,11 @@ fn f1_a_grant_of_several_locks_is_told_again() {
     let proxy = Proxy::to(&server);
     let line = "LOCK.MACQUIRE alice 3 a b c PX 600000";
     lose_the_reply(&proxy, proxy.connect(), 0, line, || holder(&server, "c").is_some());
-    let fence = fence_of(&server.cmd(&words(line)));
+    let fence = granted(&server, line);
     for key in ["a", "b", "c"] {
         assert_holds(&server, key, "alice", fence);
     }
-    assert_eq!(server.cmd(&words("LOCK.MRELEASE alice 3 a b c")), 3);
+    assert_eq!(ask(&server, "LOCK.MRELEASE alice 3 a b c"), 3);
     assert_eq!(lock_stat(&server, "granted"), 3);
 }
 
@@ -62,7 +62,7 @@ fn f1_a_grant_of_several_locks_is_told_again() {
 #[test]
 fn f1_a_grant_after_a_wait_is_told_again() {
     let server = Server::start();
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     let proxy = Proxy::to(&server);
     let line = "LOCK.ACQUIRE k alice PX 600000 BLOCK 0";
     let mut lost = queue_up(&server, proxy.connect(), &words(line));
@@ -105,12 +105,12 @@ fn f2_no_lock_is_without_an_end_by_accident() {
         conn.send_bytes(&request);
         wait_until("the lock to be held", || holder(&server, "k").is_some());
         proxy.cut();
-        assert_left(&server.cmd(&words("LOCK.CHECK k alice")), lease_ms);
+        assert_left(&ask(&server, "LOCK.CHECK k alice"), lease_ms);
         release(&server, "k", "alice");
     }
     // Without an end only for those who say so.
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k alice NOEXPIRE")));
-    assert_eq!(server.cmd(&words("LOCK.CHECK k alice")), -1);
+    acquire(&server, "k alice NOEXPIRE");
+    assert_eq!(ask(&server, "LOCK.CHECK k alice"), -1);
 }
 
 /// A release was done, but its reply was lost; the client had forgotten the lock before it asked, or asked again and freed
@@ -122,21 +122,21 @@ fn f3_a_release_whose_reply_was_lost_can_be_sent_again() {
     let proxy = Proxy::to(&server);
     // ":1" and the end of the line.
     for bytes in 0..4 {
-        let old = hold(&server, "k", "alice");
+        let old = acquire(&server, "k alice");
         let line = format!("LOCK.RELEASE k alice FENCE {old}");
         let gone = || server.cmd(&["EXISTS", "k"]) == 0;
         lose_the_reply(&proxy, proxy.connect(), bytes, &line, gone);
         let mut back = proxy.connect();
         assert_eq!(back.cmd(&words(&line)), 1, "it is free already");
         for next in ["bob", "alice"] {
-            let fence = hold(&server, "k", next);
+            let fence = acquire(&server, &format!("k {next}"));
             assert_eq!(back.cmd(&words(&line)), 1, "{next} has it");
             assert_holds(&server, "k", next, fence);
             release(&server, "k", next);
         }
     }
     // Where the request was lost the second one does it.
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let line = format!("LOCK.RELEASE k alice FENCE {fence}");
     let mut conn = proxy.connect();
     proxy.pass_requests(words(&line).len());
@@ -153,7 +153,7 @@ fn f3_a_release_whose_reply_was_lost_can_be_sent_again() {
 fn f3_a_repeated_release_takes_nothing_from_the_next() {
     let server = Server::start();
     let proxy = Proxy::to(&server);
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     let line = format!("LOCK.RELEASE k alice FENCE {fence}");
     lose_the_reply(&proxy, proxy.connect(), 0, &line, || holder(&server, "k").as_deref() == Some("bob"));
@@ -161,5 +161,5 @@ fn f3_a_repeated_release_takes_nothing_from_the_next() {
         assert_eq!(proxy.connect().cmd(&words(again)), reply);
     }
     assert_granted(&server, &mut bob, "k", "bob");
-    assert_eq!(server.cmd(&words("LOCK.ACQUIRE k alice")), Value::Nil);
+    assert_eq!(ask(&server, "LOCK.ACQUIRE k alice"), Value::Nil);
 }

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::holds::Holds;
-use crate::steps::{assert_punctual, fence_of, transaction, words};
+use crate::steps::{acquire_by, assert_punctual, fence_of, transaction, words};
 use crate::support::cli::Cli;
 use crate::support::resp::encode;
 use crate::support::{wait_until, Connection, Server, Value};
-use crate::traffic::{acquire, lock_stat, Dice};
+use crate::traffic::{lock_stat, Dice};
 
 /// A permit whose lease had run out could still be released, and was counted a second time: the semaphore then gave out
 /// more than it had, or said that there was room when there was none. Here a late release is told so and changes nothing,
@@ -129,7 +129,7 @@ fn i3_permits_of_the_dead_come_back_with_their_leases() {
         for (n, conn) in next.iter_mut().enumerate() {
             assert_eq!(conn.cmd(&["LOCK.RELEASE", "k", &format!("next-{n}")]), 1);
         }
-        acquire(&mut next[0], &["k", "all", "LIMIT", &limit, "PERMITS", &limit]);
+        acquire_by(&mut next[0], &format!("k all LIMIT {limit} PERMITS {limit}"));
         assert_eq!(next[0].cmd(&["LOCK.RELEASE", "k", "all"]), 1);
         late
     });

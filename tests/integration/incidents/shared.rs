@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::holds::Holds;
-use crate::steps::{assert_changes_nothing, fence_of, release, set_string, words, WRONGTYPE};
+use crate::steps::{acquire, ask, assert_changes_nothing, fence_of, release, set_string, words, WRONGTYPE};
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::{lock_stat, Dice};
 
@@ -58,11 +58,11 @@ fn h3_one_name_is_never_held_in_two_ways() {
         ("semaphore", "LIMIT 1000000 PERMITS 1"),
     ];
     for (mode, kind) in modes {
-        fence_of(&server.cmd(&words(&format!("LOCK.ACQUIRE k first PX 60000 {kind}"))));
+        acquire(&server, &format!("k first PX 60000 {kind}"));
         for (_, other) in modes.iter().filter(|(_, other)| *other != kind) {
             assert_changes_nothing(&server, || {
                 for owner in ["second", "first"] {
-                    let reply = server.cmd(&words(&format!("LOCK.ACQUIRE k {owner} {other}")));
+                    let reply = ask(&server, &format!("LOCK.ACQUIRE k {owner} {other}"));
                     let is_refused = matches!(&reply, Value::Error(text) if text.starts_with("LOCK"));
                     assert!(reply == Value::Nil || is_refused, "{owner}, {kind} and {other}: {reply:?}");
                 }
@@ -74,13 +74,13 @@ fn h3_one_name_is_never_held_in_two_ways() {
     }
     // Nor beside data of another type, whichever was there first.
     set_string(&server, "text");
-    fence_of(&server.cmd(&words("LOCK.ACQUIRE k first SHARED PX 60000")));
+    acquire(&server, "k first SHARED PX 60000");
     assert_changes_nothing(&server, || {
         for (_, kind) in modes {
-            assert_eq!(server.cmd(&words(&format!("LOCK.ACQUIRE text first BLOCK 0 {kind}"))), WRONGTYPE);
+            assert_eq!(ask(&server, &format!("LOCK.ACQUIRE text first BLOCK 0 {kind}")), WRONGTYPE);
         }
-        assert!(server.cmd(&words("APPEND k more")).error().starts_with("WRONGTYPE "));
-        assert_eq!(server.cmd(&words("SETNX k text")), 0);
+        assert!(ask(&server, "APPEND k more").error().starts_with("WRONGTYPE "));
+        assert_eq!(ask(&server, "SETNX k text"), 0);
     });
     // Two who ask in one packet for the same free name, each in its own way: one of them has it.
     for (_, kind) in modes {

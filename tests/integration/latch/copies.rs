@@ -1,34 +1,13 @@
 //! What replicas and files are told of a latch, and that they have the same one.
 
 use super::{assert_shown, set, MISSING};
-use crate::onlookers::{is_allowed, Events};
+use crate::onlookers::is_allowed;
 use crate::round_trips::assert_round_trips;
-use crate::steps::{ask, digest, eval, hold, is_modern, transaction, unix_us, words, wrong_arity};
+use crate::steps::{acquire, ask, digest, is_modern, unix_us, words, wrong_arity};
 use crate::support::aof::{read_aof, Base};
 use crate::support::wait::let_pass;
-use crate::support::{assert_stream, skip, wait_until, ReplicaStream, Server, Stop, Value};
+use crate::support::{assert_stream, skip, wait_until, Events, ReplicaStream, Server, Stop, Value};
 use crate::traffic::{follow, wait_no_child, wait_same_data};
-
-#[test]
-fn only_what_has_changed_is_told_and_always_as_a_result() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    set(&server, "k 3");
-    ask(&server, "LATCH.SET k 4");
-    for id in ["a", "a", "", "z", "late"] {
-        ask(&server, &format!("LATCH.DOWN k {id}"));
-    }
-    ask(&server, "LATCH.INFO k");
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LATCH._SET", "k", "3", "3", "-1"],
-            &["LATCH._DOWN", "k", "2", "a"],
-            &["LATCH._DOWN", "k", "1"],
-            &["LATCH._DOWN", "k", "0", "z"],
-        ],
-    );
-}
 
 #[test]
 fn the_end_of_its_life_is_told_as_a_moment() {
@@ -53,29 +32,6 @@ fn the_end_of_its_life_is_told_as_a_moment() {
     assert_eq!(
         [&sent[1][..], &sent[2][1..], &sent[3], &sent[4]].map(|words| words.join(" ")),
         ["MULTI", "short", "LATCH._SET short 3 3 -1", "EXEC"]
-    );
-}
-
-#[test]
-fn a_transaction_and_a_script_are_one_piece() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    let lines = ["LATCH.SET k 2", "LATCH.DOWN k a", "LATCH.DOWN k a"].map(words);
-    transaction(&mut server.connect(), &lines.each_ref().map(Vec::as_slice));
-    let script = "redis.call('LATCH.SET', KEYS[1], '1') return redis.call('LATCH.DOWN', KEYS[1])";
-    assert_eq!(eval(&server, script, &["l"]), 0);
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["MULTI"],
-            &["LATCH._SET", "k", "2", "2", "-1"],
-            &["LATCH._DOWN", "k", "1", "a"],
-            &["EXEC"],
-            &["MULTI"],
-            &["LATCH._SET", "l", "1", "1", "-1"],
-            &["LATCH._DOWN", "l", "0"],
-            &["EXEC"],
-        ],
     );
 }
 
@@ -238,7 +194,7 @@ fn an_administrator_can_say_it_twice_but_not_what_cannot_be() {
     }
     assert_shown(&server, 3, 1, &["a", "b"]);
     assert_eq!(ask(&server, "PEXPIRETIME k"), 4_102_444_800_000);
-    assert!(events.heard(&server).is_empty(), "what a primary has published is not published again");
+    assert!(events.heard().is_empty(), "what a primary has published is not published again");
     let before = digest(&server);
     let bad = "BADARG the effect has a field that cannot be true; nothing was changed";
     for line in [
@@ -255,7 +211,7 @@ fn an_administrator_can_say_it_twice_but_not_what_cannot_be() {
     ] {
         assert_eq!(ask(&server, line), bad, "{line}");
     }
-    hold(&server, "lock", "alice");
+    acquire(&server, "lock alice");
     assert!(ask(&server, "LATCH._SET lock 3 3 -1").error().starts_with("WRONGTYPE "));
     assert_eq!(ask(&server, "LOCK.RELEASE lock alice"), 1);
     assert_eq!(digest(&server), before);

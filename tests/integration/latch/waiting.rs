@@ -7,7 +7,7 @@ use std::thread;
 use super::{set, NO_LATCH};
 use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    ask, assert_changes_nothing, eval, hold, is_modern, observing, set_string, transaction, watch,
+    acquire, ask, assert_changes_nothing, eval, is_modern, observing, set_string, transaction, watch,
     watch_from, words, wrong_arity,
 };
 use crate::support::wait::wait_replica_in_sync;
@@ -181,7 +181,7 @@ fn wrong_words_are_refused() {
         assert_eq!(ask(&server, line), text, "{line}");
     }
     set_string(&server, "text");
-    hold(&server, "lock", "alice");
+    acquire(&server, "lock alice");
     for line in ["LATCH.AWAIT text", "LATCH.AWAIT text BLOCK 0", "LATCH.AWAIT lock BLOCK 0"] {
         assert_eq!(ask(&server, line), NO_LATCH, "{line}");
     }

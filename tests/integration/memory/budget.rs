@@ -1,7 +1,7 @@
 //! What the module keeps outside the keyspace is counted in bytes, as the server counts them, and bounded.
 
 use super::used_memory;
-use crate::steps::{ask, assert_changes_nothing, fence_of, words};
+use crate::steps::{acquire, ask, assert_changes_nothing, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
@@ -56,7 +56,7 @@ fn assert_truth(server: &Server, what: &str, work: impl FnOnce(&mut Connection))
 
 /// Who waits for this lock waits to the end of the test, however long that takes.
 fn hold_for_ever(server: &Server) {
-    fence_of(&ask(server, "LOCK.ACQUIRE k alice NOEXPIRE"));
+    acquire(server, "k alice NOEXPIRE");
 }
 
 /// Waits for as many clients as there are, each with its own line.
@@ -212,7 +212,7 @@ fn nobody_waits_beyond_the_budget() {
 fn ends_are_remembered_in_what_those_who_wait_leave() {
     const BYTES: i64 = 200_000;
     let server = with_budget(BYTES as usize);
-    let reason = |n| server.cmd(&words(&format!("LOCK.CHECK k-{n} o WITHINFO"))).field("reason").text();
+    let reason = |n| ask(&server, &format!("LOCK.CHECK k-{n} o WITHINFO")).field("reason").text();
     let mut conn = server.connect();
     each(&mut conn, 0..8_000, |n| owned(&format!("{} o", lose(n))));
     let ends = lock_stat(&server, "loss_ledger_bytes");

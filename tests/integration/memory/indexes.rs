@@ -3,14 +3,14 @@
 
 use super::budget::{each, long, owned};
 use super::used_memory;
-use crate::steps::words;
+use crate::steps::ask;
 use crate::support::{Connection, Server, Value};
 use crate::traffic::lock_stat;
 
 const LOCKS: usize = 30_000;
 
 /// Takes so many locks with names of this length, all by this line.
-fn take(conn: &mut Connection, locks: usize, name_len: usize, options: &str) -> Vec<Value> {
+fn acquire_many(conn: &mut Connection, locks: usize, name_len: usize, options: &str) -> Vec<Value> {
     each(conn, 0..locks, |n| {
         [owned("LOCK.ACQUIRE"), vec![long(n, name_len)], owned(&format!("owner {options}"))].concat()
     })
@@ -24,10 +24,10 @@ fn a_key_counts_with_what_finds_its_holds() {
         let server = Server::start();
         let mut conn = server.connect();
         // Buffers and the first block of each index grow to their size once.
-        take(&mut conn, 200, 20, options);
+        acquire_many(&mut conn, 200, 20, options);
         each(&mut conn, 0..50, |_| vec!["ECHO".to_owned(), "x".repeat(20_000)]);
         let (used_before, index_before) = (used_memory(&server), lock_stat(&server, "index_bytes"));
-        let replies = take(&mut conn, LOCKS, name_len, options);
+        let replies = acquire_many(&mut conn, LOCKS, name_len, options);
         assert!(replies.iter().all(|reply| reply.int() > 0));
         let each_lock = |bytes: i64| bytes / LOCKS as i64;
         let used = each_lock(used_memory(&server) - used_before);
@@ -57,8 +57,8 @@ fn maxmemory_bounds_what_finds_holds() {
     let server = Server::start();
     let mut conn = server.connect();
     let used = used_memory(&server);
-    assert_eq!(server.cmd(&words(&format!("CONFIG SET maxmemory {}", used + MAX))), "OK");
-    let replies = take(&mut conn, 100_000, 200, "PX 600000 TIED 600000");
+    assert_eq!(ask(&server, &format!("CONFIG SET maxmemory {}", used + MAX)), "OK");
+    let replies = acquire_many(&mut conn, 100_000, 200, "PX 600000 TIED 600000");
     let (taken, refused): (Vec<&Value>, Vec<&Value>) =
         replies.iter().partition(|reply| matches!(reply, Value::Int(_)));
     let taken = taken.len();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::steps::{ask, fence_of, hold, observing, release, watch, words};
+use crate::steps::{acquire, ask, fence_of, observing, release, watch, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::at_once;
 
@@ -22,7 +22,7 @@ fn crowd(server: &Server, count: usize, line: impl Fn(usize) -> String) -> Vec<C
 #[test]
 fn all_who_watch_one_lock_are_told_of_one_moment() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut observers = crowd(&server, 700, |_| "LOCK.AWAIT k FREE BLOCK 0".into());
     // Free for a moment only, and all are told of it.
     let mut conn = server.connect();
@@ -38,7 +38,7 @@ fn all_who_watch_one_lock_are_told_of_one_moment() {
 fn all_locks_that_are_flushed_are_told_of() {
     let server = Server::start();
     for n in 0..300 {
-        hold(&server, &format!("k{n}"), "alice");
+        acquire(&server, &format!("k{n} alice"));
     }
     let mut observers = crowd(&server, 300, |n| format!("LOCK.AWAIT k{n} FREE BLOCK 0"));
     // A step on another lock comes before the server gets round to them.
@@ -74,10 +74,10 @@ fn whoever_watches_is_told_within_the_step() {
 fn whoever_watches_is_told_soon_of_what_others_do_to_the_key() {
     let server = Server::start();
     assert_eq!(ask(&server, "CONFIG SET hz 1"), "OK");
-    hold(&server, "other", "alice");
+    acquire(&server, "other alice");
     let _crowd = crowd(&server, 800, |_| "LOCK.AWAIT other CHANGED BLOCK 0".into());
     for line in ["DEL k", "RENAME k l", "MOVE k 5", "SET k v", "PEXPIREAT k 1000", "SWAPDB 0 6"] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut observer = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
         let start = Instant::now();
         assert!(!matches!(ask(&server, line), Value::Error(_)), "{line}");
@@ -94,7 +94,7 @@ fn whoever_watches_is_told_soon_of_what_others_do_to_the_key() {
 #[test]
 fn many_watches_end_together() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut observers = crowd(&server, 500, |_| "LOCK.AWAIT k FREE BLOCK 1500".into());
     observers.iter_mut().for_each(|observer| assert_eq!(observer.read(), Value::Nil));
     assert_eq!(observing(&server), 0);
@@ -104,7 +104,7 @@ fn many_watches_end_together() {
 #[test]
 fn a_step_on_a_lock_that_many_watch_is_short() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let _observers = crowd(&server, 1_000, |n| match n % 2 {
         0 => "LOCK.AWAIT k FREE BLOCK 0".into(),
         _ => "LOCK.AWAIT k alice WANTED BLOCK 0".into(),

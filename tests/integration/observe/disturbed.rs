@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    ask, assert_granted, fence_of, hold, is_modern, observing, queue_up, release, set_string, wait_for_lock,
-    watch, watch_from, words,
+    acquire, ask, assert_granted, fence_of, in_line, is_modern, observing, release, set_string,
+    wait_for_lock, watch, watch_from, words,
 };
 use crate::support::wait::{let_pass, wait_waiting};
 use crate::support::{wait_until, Connection, Server, Value};
@@ -17,7 +17,7 @@ const OVERWRITTEN: &str = "WRONGTYPE the key was overwritten with a value that i
 /// Alice holds `k`; somebody watches it for each of the four conditions, the last of them as alice.
 fn watched() -> (Server, [Connection; 4]) {
     let server = Server::start();
-    let fence = hold(&server, "k", "alice");
+    let fence = acquire(&server, "k alice");
     let changed = format!("CHANGED FENCE {fence}");
     let observers = ["FREE", "CHANGED", &changed, "alice WANTED"]
         .map(|what| watch(&server, &format!("LOCK.AWAIT k {what} BLOCK 0")));
@@ -54,7 +54,7 @@ fn a_lock_that_is_gone_is_free_and_has_changed() {
 #[test]
 fn a_lock_that_is_deleted_and_handed_on_was_not_free() {
     let (server, [mut free, mut changed, mut ended, mut alice]) = watched();
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 0"));
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 0");
     assert_eq!(alice.read(), 1, "bob wants it");
     assert_eq!(ask(&server, "DEL k"), 1);
     assert_granted(&server, &mut bob, "k", "bob");
@@ -69,14 +69,14 @@ fn a_lock_that_is_deleted_and_handed_on_was_not_free() {
 fn a_lock_that_comes_from_elsewhere_is_a_change() {
     for line in ["RENAME l k", "SWAPDB 0 5"] {
         let server = Server::start();
-        hold(&server, "l", "alice");
+        acquire(&server, "l alice");
         fence_of(&server.connect().select(5).cmd(&words("LOCK.ACQUIRE k alice")));
         let mut changed = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");
         assert_eq!(ask(&server, line), "OK");
         assert_eq!(changed.read(), 1, "{line}");
     }
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let Value::Bulk(dump) = ask(&server, "DUMP k") else { panic!("no dump") };
     release(&server, "k", "alice");
     let mut changed = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");
@@ -170,7 +170,7 @@ fn of_those_who_have_gone_nothing_is_left() {
 #[test]
 fn unblocked_by_an_operator() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for (form, reply) in [
         ("TIMEOUT", Value::Nil),
         ("ERROR", Value::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".into())),
@@ -200,7 +200,7 @@ fn who_may_not_read_the_lock_any_more_is_told_nothing() {
         ("resetkeys %R~k", Value::Int(1)),
         ("resetkeys ~k -lock.acquire", Value::Int(1)),
     ] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut observer = watch_from(&server, user(&server, "~* +@all"), "LOCK.AWAIT k FREE BLOCK 0");
         assert_eq!(ask(&server, &format!("ACL SETUSER temp {change}")), "OK");
         observer.expect_nothing_pending();
@@ -212,7 +212,7 @@ fn who_may_not_read_the_lock_any_more_is_told_nothing() {
 #[test]
 fn during_a_pause_watches_end_on_time_and_the_rest_comes_after_it() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice PX 300"));
+    acquire(&server, "k alice PX 300");
     let mut free = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     let mut timed = watch(&server, "LOCK.AWAIT k FREE BLOCK 1000");
     let mut changed = watch(&server, "LOCK.AWAIT k CHANGED BLOCK 0");

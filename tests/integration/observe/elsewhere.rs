@@ -1,7 +1,7 @@
 //! Watching where nothing is decided: on replicas, in a server that becomes one or ceases to be one.
 
 use super::assert_watches_end_on_time;
-use crate::steps::{ask, fence_of, hold, observing, release, wait_for_lock, watch, words};
+use crate::steps::{acquire, ask, fence_of, observing, release, wait_for_lock, watch, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::follow;
@@ -9,7 +9,7 @@ use crate::traffic::follow;
 /// A primary where alice holds `k`, and its replica; alice's fence.
 fn two() -> (Server, Server, i64) {
     let (primary, replica) = (Server::start(), Server::start());
-    let fence = hold(&primary, "k", "alice");
+    let fence = acquire(&primary, "k alice");
     follow(&replica, &primary);
     (primary, replica, fence)
 }
@@ -30,12 +30,12 @@ fn a_replica_tells_of_what_its_primary_does() {
     wait_replica_in_sync(&primary, &replica);
     assert_eq!(ask(&replica, "LOCK.AWAIT k FREE"), 1);
     let mut any = watch(&replica, "LOCK.AWAIT k CHANGED BLOCK 0");
-    fence_of(&ask(&primary, "LOCK.ACQUIRE k carol PX 300"));
+    acquire(&primary, "k carol PX 300");
     assert_eq!(any.read(), 1);
     let mut free = watch(&replica, "LOCK.AWAIT k FREE BLOCK 0");
     assert_eq!(free.read(), 1, "the end of a lease arrives as well");
     assert_eq!(ask(&replica, "LOCK.AWAIT k CHANGED BLOCK 20"), Value::Nil);
-    hold(&primary, "k", "dave");
+    acquire(&primary, "k dave");
     wait_replica_in_sync(&primary, &replica);
     let mut free = watch(&replica, "LOCK.AWAIT k FREE BLOCK 0");
     assert_eq!(ask(&primary, "FLUSHALL"), "OK");
@@ -51,7 +51,7 @@ fn watches_on_a_replica_end_on_time() {
 #[test]
 fn a_full_sync_may_bring_a_change() {
     let (primary, replica, fence) = two();
-    hold(&primary, "l", "alice");
+    acquire(&primary, "l alice");
     wait_replica_in_sync(&primary, &replica);
     let mut same = watch(&replica, &format!("LOCK.AWAIT k CHANGED FENCE {fence} BLOCK 0"));
     let mut gone = watch(&replica, "LOCK.AWAIT l FREE BLOCK 0");

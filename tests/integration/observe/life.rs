@@ -1,6 +1,6 @@
 //! Watching locks whose holds are bound to more than a lease, and locks in cooldown.
 
-use crate::steps::{ask, fence_of, hold, release, watch, words};
+use crate::steps::{acquire, ask, fence_of, release, watch, words};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::follow;
@@ -13,7 +13,7 @@ fn watched(server: &Server) -> [Connection; 2] {
 #[test]
 fn a_hold_that_ends_at_its_bound_is_told_of() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOEXPIRE MAXHOLD 300"));
+    acquire(&server, "k alice NOEXPIRE MAXHOLD 300");
     let observers = watched(&server);
     observers
         .into_iter()
@@ -38,7 +38,7 @@ fn a_lock_in_cooldown_is_not_free() {
         ("60000", "MAXHOLD 200", "PING"),
     ] {
         assert_eq!(ask(&server, &format!("CONFIG SET lock.lock-delay-ms {delay}")), "OK");
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k alice {terms}")));
+        acquire(&server, &format!("k alice {terms}"));
         let [mut free, mut changed] = watched(&server);
         assert!(!matches!(ask(&server, end), Value::Error(_)), "{end}");
         assert_eq!(changed.read(), 1, "{end}");
@@ -50,7 +50,7 @@ fn a_lock_in_cooldown_is_not_free() {
         assert_eq!(ask(&server, "LOCK.BREAK k"), 1, "its cooldown");
         assert_eq!(free.read(), 1, "{terms} {end}");
         unchanged.expect_nothing_pending();
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         assert_eq!(unchanged.read(), 1);
         assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 0"), "OK");
         release(&server, "k", "alice");
@@ -61,7 +61,7 @@ fn a_lock_in_cooldown_is_not_free() {
 fn a_lock_that_has_cooled_is_free() {
     let (server, replica) = (Server::start(), Server::start());
     follow(&replica, &server);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice MINHOLD 3000"));
+    acquire(&server, "k alice MINHOLD 3000");
     wait_replica_in_sync(&server, &replica);
     // They watch from before the release on: on a slow machine the rest can be over by then.
     let observers = [&server, &replica].map(|server| watch(server, "LOCK.AWAIT k FREE BLOCK 0"));
@@ -75,7 +75,7 @@ fn a_lock_that_has_cooled_is_free() {
 fn a_lease_that_is_over_does_not_make_a_lock_free_that_is_to_rest() {
     let server = Server::start();
     assert_eq!(ask(&server, "CONFIG SET lock.lock-delay-ms 60000"), "OK");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice PX 200"));
+    acquire(&server, "k alice PX 200");
     let mut free = watch(&server, "LOCK.AWAIT k FREE BLOCK 0");
     assert_eq!(ask(&server, "CLIENT PAUSE 20000 WRITE"), "OK");
     wait_until("the lease to be over", || ask(&server, "LOCK.CHECK k alice") == 0);

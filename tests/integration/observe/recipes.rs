@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use crate::steps::{ask, fence_of, hold, holder, release, wait_for_lock, watch, words};
+use crate::steps::{acquire, ask, fence_of, holder, release, wait_for_lock, watch, words};
 use crate::support::{Connection, Server, Value};
 
 /// A holder that keeps its lock until somebody wants it.
 #[test]
 fn a_lock_that_is_kept_until_somebody_wants_it() {
     let server = Server::start();
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE cache alice NOEXPIRE"));
+    let fence = acquire(&server, "cache alice NOEXPIRE");
     let mut listener = watch(&server, "LOCK.AWAIT cache alice WANTED BLOCK 0");
     let commands = || server.info_int("stats", "total_commands_processed");
     let before = commands();
@@ -70,7 +70,7 @@ fn follow_leaders(mut conn: Connection, last: &str) -> Vec<String> {
 #[test]
 fn observers_of_a_leader_miss_no_end() {
     let server = Server::start();
-    hold(&server, "leader", "node-0");
+    acquire(&server, "leader node-0");
     let followers: Vec<_> = (0..3)
         .map(|_| {
             let conn = server.connect();

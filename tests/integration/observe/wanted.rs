@@ -2,8 +2,8 @@
 
 use crate::group::line_up;
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, eval, fence_of, hold, observing, queue_up, release,
-    set_string, transaction, wait_for_lock, watch, words, wrong_arity, WRONGTYPE,
+    acquire, ask, assert_changes_nothing, assert_granted, eval, fence_of, granted, in_line, observing,
+    release, set_string, transaction, wait_for_lock, watch, words, wrong_arity, WRONGTYPE,
 };
 use crate::support::{ReplicaStream, Server, Value};
 
@@ -13,7 +13,7 @@ const HOLD_ENDED: &str = "NOTHELD the hold has ended; acquire the lock again";
 #[test]
 fn a_holder_is_told_of_the_first_who_waits() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut alice = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
     // Whoever only tries wants it no longer by the time somebody could tell.
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob"), Value::Nil);
@@ -29,8 +29,8 @@ fn a_holder_is_told_of_the_first_who_waits() {
 #[test]
 fn who_has_gone_does_not_want_it_any_more() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut bob = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k bob BLOCK 1000"));
+    acquire(&server, "k alice");
+    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob BLOCK 1000");
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED"), 1);
     assert_eq!(bob.read(), Value::Nil);
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED"), Value::Nil);
@@ -42,12 +42,12 @@ fn each_of_several_holders_is_in_the_way() {
     let server = Server::start();
     for mode in ["SHARED", "LIMIT 4 PERMITS 2"] {
         let mut readers = ["alice", "bob"].map(|name| {
-            fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {name} {mode}")));
+            acquire(&server, &format!("k {name} {mode}"));
             watch(&server, &format!("LOCK.AWAIT k {name} WANTED BLOCK 0"))
         });
         let claim = if mode == "SHARED" { "" } else { "LIMIT 4 PERMITS 1" };
         let command = format!("LOCK.ACQUIRE k carol {claim} BLOCK 0");
-        let mut carol = queue_up(&server, server.connect(), &words(&command));
+        let mut carol = in_line(&server, &command);
         readers.iter_mut().for_each(|reader| assert_eq!(reader.read(), 1, "{mode}"));
         assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
         fence_of(&carol.read());
@@ -59,11 +59,11 @@ fn each_of_several_holders_is_in_the_way() {
 fn nobody_is_in_its_own_way() {
     let server = Server::start();
     for name in ["alice", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {name} SHARED")));
+        acquire(&server, &format!("k {name} SHARED"));
     }
     let mut alice = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
     let mut bob = watch(&server, "LOCK.AWAIT k bob WANTED BLOCK 0");
-    let mut upgrade = queue_up(&server, server.connect(), &words("LOCK.CONVERT k alice EXCLUSIVE BLOCK 0"));
+    let mut upgrade = in_line(&server, "LOCK.CONVERT k alice EXCLUSIVE BLOCK 0");
     assert_eq!(bob.read(), 1);
     alice.expect_nothing_pending();
     release(&server, "k", "bob");
@@ -74,8 +74,8 @@ fn nobody_is_in_its_own_way() {
 #[test]
 fn a_lock_that_is_not_in_the_way_is_not_wanted() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED"));
-    hold(&server, "l", "bob");
+    acquire(&server, "k alice SHARED");
+    acquire(&server, "l bob");
     let mut alice = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
     let mut bob = watch(&server, "LOCK.AWAIT l bob WANTED BLOCK 0");
     // This one fits beside alice, and waits for bob only.
@@ -89,7 +89,7 @@ fn a_lock_that_is_not_in_the_way_is_not_wanted() {
 fn who_does_not_hold_the_lock_is_told_so() {
     let server = Server::start();
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED BLOCK 0"), NOT_HELD);
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     assert_eq!(ask(&server, "LOCK.AWAIT k alice WANTED BLOCK 0"), NOT_HELD);
     assert_eq!(ask(&server, "LOCK.AWAIT k FREE WANTED"), NOT_HELD, "FREE is an owner here");
     assert_eq!(ask(&server, "LOCK.ACQUIRE l FREE").int(), ask(&server, "LOCK.ACQUIRE l FREE").int());
@@ -106,14 +106,14 @@ fn a_holder_learns_that_its_hold_has_ended() {
         ("", "LOCK.TRANSFER k alice bob"),
         ("PX 200", "PING"),
     ] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k alice {terms}")));
+        acquire(&server, &format!("k alice {terms}"));
         let mut alice = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
         ask(&server, line);
         assert_eq!(alice.read(), HOLD_ENDED, "{line}");
         ask(&server, "LOCK.BREAK k");
     }
     // Renewed, converted and entered once more it is the same hold.
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice"));
+    acquire(&server, "k alice");
     let mut alice = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
     for line in ["LOCK.RENEW k alice", "LOCK.ACQUIRE k alice REENTRANT x", "LOCK.CONVERT k alice SHARED"] {
         assert!(!matches!(ask(&server, line), Value::Error(_)), "{line}");
@@ -127,7 +127,7 @@ fn holders_are_asked() {
     let server = Server::start();
     assert_eq!(ask(&server, "LOCK.REVOKE k"), 0);
     for name in ["alice", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {name} SHARED")));
+        acquire(&server, &format!("k {name} SHARED"));
     }
     let mut listening = watch(&server, "LOCK.AWAIT k alice WANTED BLOCK 0");
     assert_eq!(ask(&server, "LOCK.REVOKE k"), 2);
@@ -136,17 +136,17 @@ fn holders_are_asked() {
     for line in ["LOCK.AWAIT k alice WANTED BLOCK 0", "LOCK.AWAIT k bob WANTED"] {
         assert_eq!(ask(&server, line), 1, "{line}");
     }
-    fence_of(&ask(&server, "LOCK.ACQUIRE k carol SHARED"));
+    acquire(&server, "k carol SHARED");
     assert_eq!(ask(&server, "LOCK.AWAIT k carol WANTED"), Value::Nil);
     ask(&server, "LOCK.RENEW k bob PX 50000");
     assert_eq!(ask(&server, "RENAME k l"), "OK");
     assert_eq!(ask(&server, "LOCK.AWAIT l bob WANTED"), 1);
     release(&server, "l", "bob");
-    fence_of(&ask(&server, "LOCK.ACQUIRE l bob SHARED"));
+    acquire(&server, "l bob SHARED");
     assert_eq!(ask(&server, "LOCK.AWAIT l bob WANTED"), Value::Nil);
     assert_eq!(ask(&server, "LOCK.REVOKE l"), 3);
     assert_eq!(ask(&server, "LOCK.REVOKE l"), 3, "as often as one likes");
-    let fence = fence_of(&ask(&server, "LOCK.TRANSFER l bob dave"));
+    let fence = granted(&server, "LOCK.TRANSFER l bob dave");
     assert!(fence > 0);
     assert_eq!(ask(&server, "LOCK.AWAIT l dave WANTED"), Value::Nil, "dave was not asked");
 }
@@ -169,7 +169,7 @@ fn a_hold_that_is_over_is_not_asked() {
 #[test]
 fn asking_takes_nothing_away() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_changes_nothing(&server, || {
         assert_eq!(ask(&server, "LOCK.REVOKE k"), 1);
         assert_eq!(ask(&server, "LOCK.REVOKE none"), 0);
@@ -184,19 +184,19 @@ fn asking_takes_nothing_away() {
 #[test]
 fn transactions_and_scripts_ask_and_hear() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let ask = words("LOCK.REVOKE k");
     let hear = words("LOCK.AWAIT k alice WANTED BLOCK 0");
     let replies = transaction(&mut server.connect(), &[&hear, &ask, &hear]);
     assert_eq!(replies, [Value::Nil, Value::Int(1), Value::Int(1)]);
-    hold(&server, "l", "alice");
+    acquire(&server, "l alice");
     assert_eq!(eval(&server, "return redis.call('LOCK.REVOKE', KEYS[1])", &["l"]), 1);
 }
 
 #[test]
 fn what_was_asked_is_not_stored() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let before = ask(&server, "DEBUG DIGEST-VALUE k");
     let mut stream = ReplicaStream::attach(&server);
     assert_eq!(ask(&server, "LOCK.REVOKE k"), 1);

@@ -1,11 +1,11 @@
 //! Who may overrule others, and what the log says of it: the line is written for every break and every theft, with the name
 //! of the user, and nobody's bytes can end it.
 
-use super::{ask, take};
+use super::ask;
 use crate::onlookers::{assert_writes_k, is_allowed, user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, is_modern, queue_up, release,
-    wait_for_lock, words,
+    acquire, assert_changes_nothing, assert_granted, assert_holds, fence_of, granted, is_modern, queue_up,
+    release, wait_for_lock, words,
 };
 use crate::support::{Server, Value};
 
@@ -19,7 +19,7 @@ fn logged(server: &Server) -> Vec<String> {
 #[test]
 fn the_key_is_declared_and_the_right_to_it_is_needed() {
     let server = Server::start();
-    hold(&server, "k", "bob");
+    acquire(&server, "k bob");
     for line in
         ["LOCK.TRANSFER k nobody eve", "LOCK.CANCEL k bob", "LOCK.BREAK k OWNER nobody", "LOCK.STEAL k eve"]
     {
@@ -30,7 +30,7 @@ fn the_key_is_declared_and_the_right_to_it_is_needed() {
 #[test]
 fn breaking_and_stealing_are_for_administrators() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let overrule = ["LOCK.BREAK k", "LOCK.STEAL k eve"];
     if is_modern(&server) {
         for rules in ["~* +@all -@dangerous", "~* +@all -@admin", "~* +@write", "~* +@all -@lock"] {
@@ -50,7 +50,7 @@ fn breaking_and_stealing_are_for_administrators() {
     }
     assert!(is_allowed(&server, rules, "LOCK.RELEASE k alice"));
     let mut app = user(&server, rules);
-    let fence = hold(&server, "l", "alice");
+    let fence = acquire(&server, "l alice");
     assert_changes_nothing(&server, || {
         for line in ["LOCK.BREAK l", "LOCK.STEAL l eve"] {
             let call = format!("return redis.call('{}')", line.replace(' ', "', '"));
@@ -59,18 +59,18 @@ fn breaking_and_stealing_are_for_administrators() {
             assert!(matches!(app.cmd(&["EVAL", &call, "1", "l"]), Value::Error(_)), "{line}");
         }
     });
-    assert_eq!(fence_of(&ask(&server, "LOCK.ACQUIRE l alice")), fence);
+    assert_eq!(acquire(&server, "l alice"), fence);
 }
 
 #[test]
 fn a_lock_is_given_to_an_owner_whose_waiting_client_has_lost_the_right() {
     for line in ["LOCK.TRANSFER k alice bob", "LOCK.STEAL k bob"] {
         let server = Server::start();
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut barred = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
         let mut carol = wait_for_lock(&server, "k", "carol");
         assert_eq!(ask(&server, "ACL SETUSER temp resetkeys"), "OK");
-        let fence = take(&server, line);
+        let fence = granted(&server, line);
         assert_eq!(barred.read(), RIGHT_TAKEN_AWAY, "{line}");
         assert_holds(&server, "k", "bob", fence);
         carol.expect_nothing_pending();
@@ -82,7 +82,7 @@ fn a_lock_is_given_to_an_owner_whose_waiting_client_has_lost_the_right() {
 #[test]
 fn a_transfer_that_is_refused_leaves_the_right_of_others_to_wait() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut barred = queue_up(&server, user(&server, "~* +@all"), &words("LOCK.ACQUIRE k bob BLOCK 0"));
     assert_eq!(ask(&server, "ACL SETUSER temp resetkeys"), "OK");
     assert_eq!(ask(&server, "LOCK.TRANSFER k nobody bob"), Value::Nil, "nobody has it to give");
@@ -97,7 +97,7 @@ fn the_log_says_who_did_what_to_which_lock() {
     let server = Server::start();
     assert_eq!(ask(&server, "LOCK.BREAK k"), 0);
     assert!(logged(&server).is_empty(), "nothing was broken");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.BREAK k OWNER bob"), 0);
     let first = fence_of(&server.cmd(&["LOCK.STEAL", "k", "eve", "NOTE", "ticket 7"]));
     let mut admin = user(&server, "~* +@all");
@@ -107,18 +107,18 @@ fn the_log_says_who_did_what_to_which_lock() {
     admin.cmd(&words("LOCK.STEAL k eve"));
     let second = fence_of(&admin.cmd(&words("EXEC")).items()[0]);
     assert_eq!(admin.cmd(&["EVAL", "return redis.call('LOCK.BREAK', KEYS[1])", "1", "k"]), 1);
-    take(&server, "LOCK.ACQUIRE k ann SHARED");
-    take(&server, "LOCK.ACQUIRE k ben SHARED");
+    acquire(&server, "k ann SHARED");
+    acquire(&server, "k ben SHARED");
     assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
-    let third = take(&server, "LOCK.STEAL k eve");
+    let third = granted(&server, "LOCK.STEAL k eve");
     assert_eq!(ask(&server, "LOCK.RELEASE k eve"), 1);
     // Of many the first ones.
     for n in 0..9 {
-        take(&server, &format!("LOCK.ACQUIRE k o{n} SHARED"));
+        acquire(&server, &format!("k o{n} SHARED"));
     }
-    let fourth = take(&server, "LOCK.STEAL k eve");
+    let fourth = granted(&server, "LOCK.STEAL k eve");
     // What is not done to others is not written down.
-    take(&server, "LOCK.TRANSFER k eve bob");
+    granted(&server, "LOCK.TRANSFER k eve bob");
     assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);
     assert_eq!(
         logged(&server),

@@ -1,119 +1,10 @@
-//! What replicas and files are told when a hold changes hands: ends and grants in one piece, and data that are the same
-//! everywhere.
+//! What replicas and files have when a hold changes hands: the same data everywhere.
 
-use super::{ask, owners, take};
-use crate::group::line_up;
-use crate::steps::{assert_changes_nothing, assert_holds, digest, eval, fence_of, hold, transaction, words};
+use super::{ask, owners};
+use crate::steps::{acquire, assert_holds, digest};
 use crate::support::aof::read_aof;
-use crate::support::stream::step;
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop};
-use crate::traffic::{follow, is_effect, wait_no_child, wait_same_data, ALL};
-
-/// An exclusive hold without expiry as it stands in the stream.
-macro_rules! hold_of {
-    ($key:literal, $owner:literal, $fence:literal) => {
-        &["LOCK._HOLD", $key, $owner, $fence, "-1"]
-    };
-}
-
-#[test]
-fn ends_and_grants_of_one_step_stand_together() {
-    let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice NOEXPIRE NOTE why");
-    let _waiter = line_up(&server, server.connect(), "LOCK.ACQUIRE k carol NOEXPIRE BLOCK 0");
-    let mut stream = ReplicaStream::attach(&server);
-    take(&server, "LOCK.TRANSFER k alice bob PX 5000");
-    take(&server, "LOCK.STEAL k eve NOEXPIRE");
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    take(&server, "LOCK.STEAL k eve LIMIT 3 PERMITS 2 NOEXPIRE NOTE mine");
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &step(&[
-                &["LOCK._FREE", "k", "<fence>"],
-                &["LOCK._HOLD", "k", "bob", "<fence-2>", ALL, ALL, "5000", "5000", "<ms>", "why"],
-            ]),
-            &step(&[&["LOCK._FREE", "k", "<fence-2>"], hold_of!("k", "eve", "<fence-3>")]),
-            // To who waits.
-            &step(&[&["LOCK._FREE", "k", "<fence-3>"], hold_of!("k", "carol", "<fence-4>")]),
-            &["LOCK._FREE", "k", "<fence-4>"],
-            &["LOCK._HOLD", "k", "eve", "<fence-5>", "3", "2", "-1", "-1", "-1", "mine"],
-        ],
-    );
-}
-
-#[test]
-fn all_holds_end_before_anybody_is_served() {
-    let server = Server::start();
-    for (owner, permits) in [("ann", 1), ("ben", 2)] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} LIMIT 3 PERMITS {permits} NOEXPIRE"));
-    }
-    let mut next = line_up(&server, server.connect(), "LOCK.ACQUIRE k cleo LIMIT 3 NOEXPIRE BLOCK 0");
-    let mut stream = ReplicaStream::attach(&server);
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 2);
-    fence_of(&next.read());
-    take(&server, "LOCK.ACQUIRE k dora LIMIT 3 NOEXPIRE");
-    assert_eq!(ask(&server, "LOCK.BREAK k OWNER cleo REASON enough"), 1);
-    take(&server, "LOCK.STEAL k eve NOEXPIRE");
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &step(&[
-                &["LOCK._FREE", "k", "<fence-ann>"],
-                &["LOCK._FREE", "k", "<fence-ben>"],
-                &["LOCK._HOLD", "k", "cleo", "<fence-cleo>", "3", "1", "-1", "-1", "-1"],
-            ]),
-            &["LOCK._HOLD", "k", "dora", "<fence-dora>", "3", "1", "-1", "-1", "-1"],
-            &["LOCK._FREE", "k", "<fence-cleo>"],
-            &step(&[&["LOCK._FREE", "k", "<fence-dora>"], hold_of!("k", "eve", "<fence-eve>")]),
-        ],
-    );
-}
-
-#[test]
-fn what_came_to_nothing_says_nothing() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut waiter = line_up(&server, server.connect(), "LOCK.ACQUIRE k bob BLOCK 0");
-    assert_changes_nothing(&server, || {
-        for line in [
-            "LOCK.TRANSFER k bob alice",
-            "LOCK.BREAK k OWNER bob",
-            "LOCK.BREAK free",
-            "LOCK.CANCEL k bob",
-            "LOCK.CANCEL k bob",
-        ] {
-            ask(&server, line);
-        }
-    });
-    waiter.read();
-}
-
-#[test]
-fn a_transaction_and_a_script_are_one_piece() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    let lines = ["LOCK.STEAL k alice NOEXPIRE", "LOCK.TRANSFER k alice bob", "LOCK.BREAK k"];
-    let commands = lines.map(words);
-    let commands: Vec<&[&str]> = commands.iter().map(Vec::as_slice).collect();
-    transaction(&mut server.connect(), &commands);
-    let calls =
-        lines.map(|line| format!("redis.call('{}')", line.replace(' ', "', '")).replace("'k'", "KEYS[1]"));
-    eval(&server, &calls.join(" "), &["k"]);
-    let piece = |first, second| {
-        [
-            vec!["MULTI"],
-            vec!["LOCK._HOLD", "k", "alice", first, "-1"],
-            step(&[&["LOCK._FREE", "k", first], &["LOCK._HOLD", "k", "bob", second, "-1"]]),
-            vec!["LOCK._FREE", "k", second],
-            vec!["EXEC"],
-        ]
-    };
-    let expected = [piece("<fence-1>", "<fence-2>"), piece("<fence-3>", "<fence-4>")].concat();
-    let expected: Vec<&[&str]> = expected.iter().map(Vec::as_slice).collect();
-    assert_stream(&stream.collect(&server), &expected);
-}
+use crate::support::{wait_until, Server, Stop};
+use crate::traffic::{follow, is_effect, wait_no_child, wait_same_data};
 
 /// Brings locks into every state that these commands leave.
 fn change_hands(server: &Server) {
@@ -143,7 +34,7 @@ fn a_replica_has_the_same_data() {
     change_hands(&primary);
     wait_same_data(&primary, &replica);
     assert_eq!(owners(&replica), ["cleo", "dora"]);
-    assert_eq!(replica.cmd(&words("EXISTS b")), 0);
+    assert_eq!(ask(&replica, "EXISTS b"), 0);
 }
 
 #[test]
@@ -175,7 +66,7 @@ fn files_have_the_same_data() {
 #[test]
 fn a_replica_takes_no_orders() {
     let (primary, replica) = (Server::start(), Server::start());
-    let fence = hold(&primary, "k", "alice");
+    let fence = acquire(&primary, "k alice");
     follow(&replica, &primary);
     for writable in ["yes", "no"] {
         assert_eq!(replica.cmd(&["CONFIG", "SET", "replica-read-only", writable]), "OK");

@@ -1,16 +1,13 @@
 //! Those who wait when a hold changes hands: who comes first, whose wait ends, and with what.
 
-use super::{ask, owners, shown, take};
+use super::{ask, owners, shown};
 use crate::group::line_up;
-use crate::onlookers::Events;
-use crate::steps::{
-    assert_changes_nothing, assert_granted, assert_holds, fence_of, hold, queue, release, waiting, words,
-};
+use crate::steps::{acquire, assert_granted, assert_holds, fence_of, granted, release, waiting, words};
 use crate::support::{Connection, Server, Value};
 use crate::traffic::{lock_stat, wait_quiet};
 
 /// A new connection whose line waits for ever.
-fn in_line(server: &Server, line: &str) -> Connection {
+fn wait_for_ever(server: &Server, line: &str) -> Connection {
     line_up(server, server.connect(), &format!("{line} BLOCK 0"))
 }
 
@@ -26,58 +23,13 @@ fn assert_ended(waiter: &mut Connection, reason: &str, holder: Value) {
 }
 
 #[test]
-fn a_transfer_and_a_theft_come_before_all_who_wait() {
-    for line in ["LOCK.TRANSFER k alice eve", "LOCK.STEAL k eve"] {
-        let server = Server::start();
-        hold(&server, "k", "alice");
-        let mut waiters = ["bob", "carol"].map(|name| in_line(&server, &format!("LOCK.ACQUIRE k {name}")));
-        let fence = take(&server, line);
-        assert_holds(&server, "k", "eve", fence);
-        assert_eq!(queue(&server, "k"), ["bob", "carol"], "{line}");
-        waiters.iter_mut().for_each(Connection::expect_nothing_pending);
-        release(&server, "k", "eve");
-        assert!(assert_granted(&server, &mut waiters[0], "k", "bob") > fence);
-    }
-}
-
-#[test]
-fn a_break_serves_the_line_when_all_holds_have_ended() {
-    let server = Server::start();
-    for owner in ["ann", "ben"] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED"));
-    }
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma");
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k cleo SHARED");
-    assert_eq!(ask(&server, "LOCK.BREAK k OWNER ann"), 1);
-    writer.expect_nothing_pending();
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    assert_granted(&server, &mut writer, "k", "wilma");
-    reader.expect_nothing_pending();
-    assert_eq!(ask(&server, "LOCK.BREAK k"), 1);
-    assert_granted(&server, &mut reader, "k", "cleo");
-    wait_quiet(&server);
-}
-
-#[test]
-fn readers_at_the_head_of_the_line_join_a_stolen_share() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k ben SHARED");
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma");
-    let fence = take(&server, "LOCK.STEAL k ann SHARED");
-    assert!(fence_of(&reader.read()) > fence);
-    assert_eq!(owners(&server), ["ann", "ben"]);
-    writer.expect_nothing_pending();
-}
-
-#[test]
 fn a_wait_of_the_new_owner_ends_with_the_grant() {
     for line in ["LOCK.TRANSFER k alice bob PX 70000", "LOCK.STEAL k bob PX 70000"] {
         let server = Server::start();
-        hold(&server, "k", "alice");
-        let mut first = in_line(&server, "LOCK.ACQUIRE k carol");
-        let mut bob = in_line(&server, "LOCK.ACQUIRE k bob PX 5000 NOTE asked WITHINFO");
-        let fence = take(&server, line);
+        acquire(&server, "k alice");
+        let mut first = wait_for_ever(&server, "LOCK.ACQUIRE k carol");
+        let mut bob = wait_for_ever(&server, "LOCK.ACQUIRE k bob PX 5000 NOTE asked WITHINFO");
+        let fence = granted(&server, line);
         let report = bob.read();
         assert_eq!((report.field("result"), report.field("fence")), (&Value::Int(fence), &Value::Int(fence)));
         assert_eq!(report.field("reason"), &"granted");
@@ -96,9 +48,9 @@ fn a_wait_of_the_new_owner_ends_with_the_grant() {
 fn the_id_that_the_new_owner_waits_with_is_the_one_it_is_in_under() {
     for line in ["LOCK.TRANSFER k alice bob", "LOCK.STEAL k bob"] {
         let server = Server::start();
-        hold(&server, "k", "alice");
-        let mut bob = in_line(&server, "LOCK.ACQUIRE k bob REENTRANT one");
-        take(&server, line);
+        acquire(&server, "k alice");
+        let mut bob = wait_for_ever(&server, "LOCK.ACQUIRE k bob REENTRANT one");
+        granted(&server, line);
         fence_of(&bob.read());
         assert!(ask(&server, "LOCK.RELEASE k bob").error().starts_with("LOCKMODE "), "{line}");
         assert_eq!(ask(&server, "LOCK.RELEASE k bob REENTRANT one"), 1, "{line}");
@@ -109,23 +61,23 @@ fn the_id_that_the_new_owner_waits_with_is_the_one_it_is_in_under() {
 fn who_waits_for_something_else_is_not_told_that_it_has_it() {
     let server = Server::start();
     // A reader's share is not what a writer waits for, nor is one permit two.
-    take(&server, "LOCK.ACQUIRE k ann SHARED");
-    take(&server, "LOCK.ACQUIRE k ben SHARED");
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma WITHINFO");
-    take(&server, "LOCK.TRANSFER k ann wilma");
+    acquire(&server, "k ann SHARED");
+    acquire(&server, "k ben SHARED");
+    let mut writer = wait_for_ever(&server, "LOCK.ACQUIRE k wilma WITHINFO");
+    granted(&server, "LOCK.TRANSFER k ann wilma");
     assert_ended(&mut writer, "superseded", Value::bulk("ben"));
     assert_eq!(owners(&server), ["ben", "wilma"]);
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k ann WITHINFO");
-    take(&server, "LOCK.STEAL k ann LIMIT 2");
+    let mut reader = wait_for_ever(&server, "LOCK.ACQUIRE k ann WITHINFO");
+    granted(&server, "LOCK.STEAL k ann LIMIT 2");
     assert_ended(&mut reader, "superseded", Value::bulk("ann"));
-    let mut large = in_line(&server, "LOCK.ACQUIRE k ben LIMIT 2 PERMITS 2 WITHINFO");
-    take(&server, "LOCK.TRANSFER k ann ben");
+    let mut large = wait_for_ever(&server, "LOCK.ACQUIRE k ben LIMIT 2 PERMITS 2 WITHINFO");
+    granted(&server, "LOCK.TRANSFER k ann ben");
     assert_ended(&mut large, "superseded", Value::bulk("ben"));
     // Nor is one lock two; nobody waits in the other line any more.
-    hold(&server, "l", "alice");
-    let mut both = in_line(&server, "LOCK.MACQUIRE dora 2 l m WITHINFO");
-    let mut behind = in_line(&server, "LOCK.ACQUIRE m fay");
-    let fence = take(&server, "LOCK.STEAL l dora");
+    acquire(&server, "l alice");
+    let mut both = wait_for_ever(&server, "LOCK.MACQUIRE dora 2 l m WITHINFO");
+    let mut behind = wait_for_ever(&server, "LOCK.ACQUIRE m fay");
+    let fence = granted(&server, "LOCK.STEAL l dora");
     assert_ended(&mut both, "superseded", Value::bulk("dora"));
     assert_holds(&server, "l", "dora", fence);
     assert_granted(&server, &mut behind, "m", "fay");
@@ -138,9 +90,9 @@ fn an_upgrade_that_waits_ends_with_its_hold() {
     let server = Server::start();
     for line in ["LOCK.TRANSFER k ann cleo", "LOCK.BREAK k OWNER ann", "LOCK.STEAL k eve"] {
         for owner in ["ann", "ben"] {
-            take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED"));
+            acquire(&server, &format!("k {owner} SHARED"));
         }
-        let mut upgrade = in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
+        let mut upgrade = wait_for_ever(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
         ask(&server, line);
         let holder = if line.contains("STEAL") { "eve" } else { "ben" };
         assert_ended(&mut upgrade, "hold-ended", Value::bulk(holder));
@@ -148,63 +100,36 @@ fn an_upgrade_that_waits_ends_with_its_hold() {
     }
     // The hold that the owner is given instead is not the one that was to be upgraded.
     for owner in ["ann", "ben"] {
-        take(&server, &format!("LOCK.ACQUIRE k {owner} SHARED"));
+        acquire(&server, &format!("k {owner} SHARED"));
     }
-    let mut upgrade = in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
-    take(&server, "LOCK.STEAL k ann");
+    let mut upgrade = wait_for_ever(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
+    granted(&server, "LOCK.STEAL k ann");
     assert_ended(&mut upgrade, "superseded", Value::bulk("ann"));
-    wait_quiet(&server);
-}
-
-#[test]
-fn a_cancelled_wait_ends_with_nil() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE k bob");
-    let mut carol = in_line(&server, "LOCK.ACQUIRE k carol WITHINFO");
-    let mut dora = in_line(&server, "LOCK.ACQUIRE k dora");
-    let mut events = Events::listen(&server);
-    assert_changes_nothing(&server, || {
-        for line in ["LOCK.CANCEL k alice", "LOCK.CANCEL k nobody", "LOCK.CANCEL free bob"] {
-            assert_eq!(ask(&server, line), 0, "{line}");
-        }
-        assert_eq!(ask(&server, "LOCK.CANCEL k carol"), 1);
-        assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 1);
-        assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 0);
-    });
-    assert_eq!(bob.read(), Value::Nil);
-    assert_ended(&mut carol, "cancelled", Value::bulk("alice"));
-    assert_eq!(bob.cmd(&["PING"]), "PONG", "the connection goes on");
-    assert_eq!((queue(&server, "k"), lock_stat(&server, "cancelled")), (vec!["dora".to_owned()], 2));
-    assert!(events.heard(&server).is_empty(), "the end of a wait is nobody's business");
-    dora.expect_nothing_pending();
-    release(&server, "k", "alice");
-    assert_granted(&server, &mut dora, "k", "dora");
     wait_quiet(&server);
 }
 
 #[test]
 fn who_stood_behind_a_cancelled_wait_has_its_turn() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k ann SHARED");
-    let mut writer = in_line(&server, "LOCK.ACQUIRE k wilma");
-    let mut reader = in_line(&server, "LOCK.ACQUIRE k ben SHARED");
+    acquire(&server, "k ann SHARED");
+    let mut writer = wait_for_ever(&server, "LOCK.ACQUIRE k wilma");
+    let mut reader = wait_for_ever(&server, "LOCK.ACQUIRE k ben SHARED");
     assert_eq!(ask(&server, "LOCK.CANCEL k wilma"), 1);
     assert_eq!(writer.read(), Value::Nil);
     fence_of(&reader.read());
     assert_eq!(owners(&server), ["ann", "ben"]);
     // The wait for several locks ends in all lines, by whichever of them it is named.
-    hold(&server, "l", "alice");
+    acquire(&server, "l alice");
     for key in ["l", "m"] {
-        let mut both = in_line(&server, "LOCK.MACQUIRE dora 2 l m WITHINFO");
-        let mut behind = in_line(&server, "LOCK.ACQUIRE m fay");
+        let mut both = wait_for_ever(&server, "LOCK.MACQUIRE dora 2 l m WITHINFO");
+        let mut behind = wait_for_ever(&server, "LOCK.ACQUIRE m fay");
         assert_eq!(ask(&server, &format!("LOCK.CANCEL {key} dora")), 1);
         assert_ended(&mut both, "cancelled", Value::bulk("alice"));
         assert_granted(&server, &mut behind, "m", "fay");
         release(&server, "m", "fay");
     }
     // An upgrade keeps its share.
-    let mut upgrade = in_line(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
+    let mut upgrade = wait_for_ever(&server, "LOCK.CONVERT k ann EXCLUSIVE WITHINFO");
     assert_eq!(ask(&server, "LOCK.CANCEL k ann"), 1);
     assert_ended(&mut upgrade, "cancelled", Value::bulk("ann"));
     assert_eq!((owners(&server), waiting(&server, "k")), (vec!["ann".to_owned(), "ben".to_owned()], 0));
@@ -212,48 +137,14 @@ fn who_stood_behind_a_cancelled_wait_has_its_turn() {
 }
 
 #[test]
-fn a_transfer_that_would_close_a_circle_is_refused() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "l", "carol");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE l bob");
-    let mut carol = in_line(&server, "LOCK.ACQUIRE k carol");
-    let refused = "DEADLOCK this wait would never end: 'bob' waits for 'l' behind 'carol', \
-                   'carol' waits for 'k' behind 'bob'; release what you hold and begin again";
-    assert_changes_nothing(&server, || assert_eq!(ask(&server, "LOCK.TRANSFER k alice bob"), refused));
-    assert_eq!(lock_stat(&server, "deadlocks"), 1);
-    [&mut bob, &mut carol].into_iter().for_each(Connection::expect_nothing_pending);
-    // To somebody who waits for nothing, and to the one who waits for just this, it goes.
-    take(&server, "LOCK.TRANSFER k alice dora");
-    let fence = take(&server, "LOCK.TRANSFER k dora carol");
-    assert_eq!(carol.read(), fence);
-    release(&server, "l", "carol");
-    assert_granted(&server, &mut bob, "l", "bob");
-    wait_quiet(&server);
-}
-
-#[test]
-fn where_the_search_is_off_a_transfer_goes_through() {
-    let server = Server::with(&["lock.deadlock-detection no"]);
-    hold(&server, "k", "alice");
-    hold(&server, "l", "carol");
-    let mut bob = in_line(&server, "LOCK.ACQUIRE l bob");
-    let _carol = in_line(&server, "LOCK.ACQUIRE k carol");
-    let fence = take(&server, "LOCK.TRANSFER k alice bob");
-    assert_holds(&server, "k", "bob", fence);
-    assert_eq!(ask(&server, "LOCK.BREAK l"), 1);
-    assert_granted(&server, &mut bob, "l", "bob");
-}
-
-#[test]
 fn a_grant_to_a_waiter_that_is_gone_is_taken_back() {
     for line in ["LOCK.TRANSFER k alice bob", "LOCK.STEAL k bob"] {
         let server = Server::start();
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         let mut doomed = server.connect();
         let id = doomed.id().to_string();
         let mut doomed = line_up(&server, doomed, "LOCK.ACQUIRE k bob BLOCK 0");
-        let mut carol = in_line(&server, "LOCK.ACQUIRE k carol");
+        let mut carol = wait_for_ever(&server, "LOCK.ACQUIRE k carol");
         let mut conn = server.connect();
         conn.send_together(&[&words(line), &["CLIENT", "KILL", "ID", &id]]);
         doomed.expect_closed();

@@ -2,7 +2,7 @@
 //! nobody.
 
 use super::{claim, get_ticket, let_claims_take, tickets};
-use crate::steps::{ask, assert_left, digest, fence_of, hold, holder, release};
+use crate::steps::{acquire, ask, assert_left, digest, fence_of, holder, release};
 use crate::support::stream::step;
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
@@ -12,7 +12,7 @@ use crate::traffic::{follow, lock_stat, wait_same_data, ALL};
 fn the_stream_has_the_turn_and_the_claim() {
     let server = Server::start();
     let_claims_take(&server, 5_000);
-    let held = hold(&server, "k", "alice").to_string();
+    let held = acquire(&server, "k alice").to_string();
     let mut stream = ReplicaStream::attach(&server);
     let poll = || ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000 NOTE n");
     for _ in 0..2 {
@@ -42,7 +42,7 @@ fn the_stream_has_the_turn_and_the_claim() {
 fn the_stream_has_the_end_of_what_nobody_claims() {
     let server = Server::start();
     let_claims_take(&server, 1);
-    let held = hold(&server, "k", "alice").to_string();
+    let held = acquire(&server, "k alice").to_string();
     get_ticket(&server, "k", "bob");
     let mut stream = ReplicaStream::attach(&server);
     release(&server, "k", "alice");
@@ -63,8 +63,8 @@ fn the_stream_has_the_end_of_what_nobody_claims() {
 fn a_turn_outlives_a_restart_and_a_place_does_not() {
     for conf in [&["appendonly yes", "appendfsync always"][..], &["appendonly no"]] {
         let mut server = Server::with(conf);
-        hold(&server, "k", "alice");
-        hold(&server, "l", "alice");
+        acquire(&server, "k alice");
+        acquire(&server, "l alice");
         let_claims_take(&server, 20_000);
         assert_eq!(ask(&server, "LOCK.ACQUIRE k bob NOEXPIRE QUEUE 60000"), Value::Nil);
         get_ticket(&server, "k", "carol");
@@ -89,7 +89,7 @@ fn a_promoted_replica_honours_a_turn_and_knows_no_places() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let_claims_take(&primary, 60_000);
-    hold(&primary, "k", "alice");
+    acquire(&primary, "k alice");
     get_ticket(&primary, "k", "bob");
     get_ticket(&primary, "k", "carol");
     let refused = ask(&replica, "LOCK.ACQUIRE k bob QUEUE 60000");
@@ -114,7 +114,7 @@ fn a_promoted_replica_ends_what_nobody_claims() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let_claims_take(&primary, 500);
-    hold(&primary, "k", "alice");
+    acquire(&primary, "k alice");
     get_ticket(&primary, "k", "bob");
     release(&primary, "k", "alice");
     wait_replica_in_sync(&primary, &replica);

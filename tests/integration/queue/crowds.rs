@@ -1,7 +1,7 @@
 //! Very many tickets: what one costs, and that a turn costs the same however many wait.
 
 use super::tickets;
-use crate::steps::{ask, hold, words};
+use crate::steps::{acquire, ask, words};
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::lock_stat;
 
@@ -41,7 +41,7 @@ fn spent_us(server: &Server, command: &str) -> i64 {
 /// release that gives the next its turn. The cheapest, as the machine may be busy.
 fn cost_of_a_turn(server: &Server, count: usize) -> i64 {
     let mut conn = server.connect();
-    hold(server, "k", "first");
+    acquire(server, "k first");
     get_tickets(&mut conn, count);
     assert_eq!(tickets(server), count as i64);
     assert_eq!(ask(server, "LOCK.RELEASE k first"), 1);
@@ -69,7 +69,7 @@ fn a_ticket_costs_a_few_hundred_bytes() {
     let server = Server::with(&[ROOM]);
     let used = || server.info_int("memory", "used_memory");
     let mut conn = server.connect();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_tickets(&mut conn, 1);
     let before = used();
     get_tickets(&mut conn, 100_000);
@@ -112,7 +112,7 @@ fn what_tickets_took_up_is_given_back_bit_by_bit_when_the_server_becomes_a_repli
     const COUNT: usize = 100_000;
     let server = Server::with(&[ROOM]);
     let used = || server.info_int("memory", "used_memory");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut conn = server.connect();
     get_tickets(&mut conn, 1);
     let before = used();

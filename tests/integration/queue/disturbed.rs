@@ -2,8 +2,8 @@
 
 use super::{claim, get_ticket, let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, assert_left, fence_of, hold, holder, queue, release,
-    set_string, wait_for_lock, waiting, words, WRONGTYPE,
+    acquire, ask, assert_changes_nothing, assert_granted, assert_left, fence_of, granted, holder, queue,
+    release, set_string, wait_for_lock, waiting, words, WRONGTYPE,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::lock_stat;
@@ -11,7 +11,7 @@ use crate::traffic::lock_stat;
 #[test]
 fn a_cancelled_ticket_is_out_of_line() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
     assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 1);
@@ -26,7 +26,7 @@ fn a_cancelled_ticket_is_out_of_line() {
 #[test]
 fn a_ticket_and_a_wait_of_one_owner_take_over_each_others_place() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waits = wait_for_lock(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
     get_ticket(&server, "k", "bob");
@@ -42,7 +42,7 @@ fn a_ticket_and_a_wait_of_one_owner_take_over_each_others_place() {
 #[test]
 fn a_ticket_for_something_else_is_another_ticket() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob SHARED QUEUE 60000"), Value::Nil);
@@ -58,8 +58,8 @@ fn a_ticket_for_something_else_is_another_ticket() {
 #[test]
 fn a_ticket_that_would_wait_for_ever_is_refused() {
     let server = Server::start();
-    hold(&server, "red", "alice");
-    hold(&server, "blue", "bob");
+    acquire(&server, "red alice");
+    acquire(&server, "blue bob");
     get_ticket(&server, "red", "bob");
     for line in ["LOCK.ACQUIRE blue alice QUEUE 60000", "LOCK.MACQUIRE alice 2 blue green QUEUE 60000"] {
         let reply = ask(&server, line);
@@ -79,9 +79,9 @@ fn what_is_given_on_purpose_need_not_be_claimed() {
     let server = Server::start();
     let_claims_take(&server, 1);
     for line in ["LOCK.TRANSFER k alice bob PX 60000", "LOCK.STEAL k bob PX 60000"] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         get_ticket(&server, "k", "bob");
-        fence_of(&ask(&server, line));
+        granted(&server, line);
         assert_left(&ask(&server, "LOCK.CHECK k bob"), 60_000);
         assert_eq!(waiting(&server, "k"), 0);
         release(&server, "k", "bob");
@@ -91,7 +91,7 @@ fn what_is_given_on_purpose_need_not_be_claimed() {
 #[test]
 fn a_limit_is_lowered_below_what_a_ticket_asks_for() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice LIMIT 3 PERMITS 2"));
+    acquire(&server, "k alice LIMIT 3 PERMITS 2");
     for (owner, permits) in [("bob", 3), ("carol", 2)] {
         let line = format!("LOCK.ACQUIRE k {owner} LIMIT 3 PERMITS {permits} QUEUE 60000");
         assert_eq!(ask(&server, &line), Value::Nil);
@@ -99,14 +99,14 @@ fn a_limit_is_lowered_below_what_a_ticket_asks_for() {
     assert_eq!(ask(&server, "LOCK.SETLIMIT k 2"), 1);
     assert_eq!(queue(&server, "k"), ["carol"]);
     release(&server, "k", "alice");
-    fence_of(&ask(&server, "LOCK.ACQUIRE k carol LIMIT 2 PERMITS 2 QUEUE 60000"));
+    acquire(&server, "k carol LIMIT 2 PERMITS 2 QUEUE 60000");
 }
 
 #[test]
 fn a_lock_that_is_deleted_goes_to_the_first_ticket() {
     let server = Server::start();
     for line in ["DEL k", "FLUSHALL", "RENAME k elsewhere"] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         get_ticket(&server, "k", "bob");
         ask(&server, line);
         wait_until(line, || holder(&server, "k").as_deref() == Some("bob"));
@@ -119,7 +119,7 @@ fn a_lock_that_is_deleted_goes_to_the_first_ticket() {
 fn a_turn_that_is_deleted_goes_to_the_next() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "k", "carol");
     release(&server, "k", "alice");
@@ -131,20 +131,20 @@ fn a_turn_that_is_deleted_goes_to_the_next() {
 #[test]
 fn a_key_that_is_overwritten_has_no_tickets() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     set_string(&server, "k");
     wait_until("the ticket to be gone", || tickets(&server) == 0);
     assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000"), WRONGTYPE);
     assert_eq!(ask(&server, "DEL k"), 1);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000"));
+    acquire(&server, "k bob QUEUE 60000");
 }
 
 #[test]
 fn tickets_have_a_cap_of_their_own() {
     let server = Server::with(&["lock.max-tickets 2", "lock.max-waiters 1"]);
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     let _client = wait_for_lock(&server, "k", "zoe");
     get_ticket(&server, "k", "bob");
     get_ticket(&server, "l", "bob");
@@ -165,8 +165,8 @@ fn tickets_have_a_cap_of_their_own() {
 #[test]
 fn one_lock_has_room_for_as_many_tickets_as_clients() {
     let server = Server::with(&["lock.max-waiters-per-key 2"]);
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     for owner in ["bob", "carol"] {
         get_ticket(&server, "k", owner);
     }
@@ -186,7 +186,7 @@ fn one_lock_has_room_for_as_many_tickets_as_clients() {
 #[test]
 fn a_hold_is_tied_to_the_connection_that_claims_it() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = words("LOCK.ACQUIRE k bob QUEUE 60000 NOEXPIRE TIED 0");
     let mut asks = server.connect();
     assert_eq!(asks.cmd(&line), Value::Nil);
@@ -203,11 +203,11 @@ fn a_hold_is_tied_to_the_connection_that_claims_it() {
 #[test]
 fn a_ticket_enters_under_its_id() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = "LOCK.ACQUIRE k bob QUEUE 60000 REENTRANT x";
     assert_eq!(ask(&server, line), Value::Nil);
     release(&server, "k", "alice");
-    fence_of(&ask(&server, line));
+    granted(&server, line);
     assert_eq!(ask(&server, "LOCK.RELEASE k bob REENTRANT x"), 1);
     assert_eq!(ask(&server, "EXISTS k"), 0);
 }

@@ -2,8 +2,8 @@
 
 use super::{claim, get_ticket, let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_granted, assert_holds, assert_left, eval, fence_of, hold, holder, queue, release,
-    transaction, wait_for_lock, words,
+    acquire, acquire_by, ask, assert_granted, assert_holds, assert_left, eval, fence_of, granted, holder,
+    queue, release, transaction, wait_for_lock, words,
 };
 use crate::support::{wait_until, Server, Value};
 use crate::traffic::lock_stat;
@@ -12,7 +12,7 @@ use crate::traffic::lock_stat;
 fn in_transactions_and_scripts_a_ticket_is_a_ticket() {
     let server = Server::start();
     let mut conn = server.connect();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let poll = |owner| format!("LOCK.ACQUIRE k {owner} QUEUE 60000");
     let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'carol', 'QUEUE', 60000)";
     assert_eq!(transaction(&mut conn, &[&words(&poll("bob"))]), [Value::Nil]);
@@ -28,13 +28,13 @@ fn in_transactions_and_scripts_a_ticket_is_a_ticket() {
 #[test]
 fn a_ticket_under_a_guard() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "gate", "bob");
+    acquire(&server, "k alice");
+    acquire(&server, "gate bob");
     let line = "LOCK.GUARD gate bob * LOCK.ACQUIRE k bob QUEUE 60000";
     assert_eq!(ask(&server, line), Value::Nil);
     assert_eq!(queue(&server, "k"), ["bob"]);
     release(&server, "k", "alice");
-    let fence = fence_of(&ask(&server, line));
+    let fence = granted(&server, line);
     assert_holds(&server, "k", "bob", fence);
 }
 
@@ -43,7 +43,7 @@ fn a_guard_claims_the_turn_for_who_may_change_the_lock() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
     for (user, rights, lease_ms) in [("may", "~*", 90_000), ("may-not", "%R~k ~x", 60_000)] {
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 PX 90000"), Value::Nil);
         release(&server, "k", "alice");
         assert_eq!(ask(&server, &format!("ACL SETUSER {user} on >secret {rights} +@all")), "OK");
@@ -58,8 +58,8 @@ fn a_guard_claims_the_turn_for_who_may_change_the_lock() {
 #[test]
 fn several_locks_have_one_ticket() {
     let server = Server::start();
-    hold(&server, "k", "alice");
-    hold(&server, "l", "anna");
+    acquire(&server, "k alice");
+    acquire(&server, "l anna");
     let poll = || ask(&server, "LOCK.MACQUIRE bob 2 k l QUEUE 60000");
     assert_eq!((poll(), poll()), (Value::Nil, Value::Nil));
     assert_eq!((tickets(&server), lock_stat(&server, "queued")), (1, 1));
@@ -79,7 +79,7 @@ fn several_locks_have_one_ticket() {
 fn several_locks_that_nobody_claims_all_go_on() {
     let server = Server::start();
     let_claims_take(&server, 50);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.MACQUIRE bob 2 k l QUEUE 60000"), Value::Nil);
     let mut carol = wait_for_lock(&server, "k", "carol");
     let mut dora = wait_for_lock(&server, "l", "dora");
@@ -92,9 +92,9 @@ fn several_locks_that_nobody_claims_all_go_on() {
 #[test]
 fn a_ticket_for_less_than_before_can_have_its_turn_at_once() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.MACQUIRE bob 2 k l QUEUE 60000"), Value::Nil);
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE l bob QUEUE 60000"));
+    let fence = acquire(&server, "l bob QUEUE 60000");
     assert_holds(&server, "l", "bob", fence);
     assert_eq!((tickets(&server), lock_stat(&server, "unclaimed")), (0, 0));
     assert!(ask(&server, "LOCK.CHECK l bob").int() > 1_000, "it was claimed with that");
@@ -104,8 +104,8 @@ fn a_ticket_for_less_than_before_can_have_its_turn_at_once() {
 fn each_database_has_its_own_line() {
     let server = Server::start();
     let mut other = server.connect().select(5);
-    hold(&server, "k", "alice");
-    fence_of(&other.cmd(&words("LOCK.ACQUIRE k alice")));
+    acquire(&server, "k alice");
+    acquire_by(&mut other, "k alice");
     get_ticket(&server, "k", "bob");
     assert_eq!(other.cmd(&words("LOCK.RELEASE k alice")), 1);
     assert_eq!(holder(&server, "k").as_deref(), Some("alice"));

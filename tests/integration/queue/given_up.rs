@@ -3,7 +3,7 @@
 
 use super::{get_ticket, let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_changes_nothing, assert_granted, fence_of, hold, holder, queue, release, wait_for_lock,
+    acquire, ask, assert_changes_nothing, assert_granted, fence_of, holder, queue, release, wait_for_lock,
     waiting, words,
 };
 use crate::support::{assert_stream, ReplicaStream, Server, Value};
@@ -12,7 +12,7 @@ use crate::traffic::lock_stat;
 #[test]
 fn a_wait_a_ticket_and_both_end_and_the_next_is_served() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED"));
+    acquire(&server, "k alice SHARED");
     let mut waits = wait_for_lock(&server, "k", "bob");
     let mut reader = server.connect();
     reader.send(&words("LOCK.ACQUIRE k carol SHARED BLOCK 0"));
@@ -35,7 +35,7 @@ fn a_wait_a_ticket_and_both_end_and_the_next_is_served() {
 fn a_turn_that_came_meanwhile_is_given_back() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     let mut carol = wait_for_lock(&server, "k", "carol");
     release(&server, "k", "alice");
@@ -48,7 +48,7 @@ fn a_turn_that_came_meanwhile_is_given_back() {
 fn a_hold_and_the_wait_for_its_upgrade_end_together() {
     let server = Server::start();
     for owner in ["alice", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED")));
+        acquire(&server, &format!("k {owner} SHARED"));
     }
     assert_eq!(ask(&server, "LOCK.CONVERT k bob EXCLUSIVE QUEUE 60000"), Value::Nil);
     assert_eq!(ask(&server, "LOCK.RELEASE k bob CANCEL"), 1);
@@ -60,11 +60,11 @@ fn a_hold_and_the_wait_for_its_upgrade_end_together() {
 #[test]
 fn without_the_word_a_wait_is_left_alone() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
     assert_eq!(ask(&server, "LOCK.RELEASE k bob"), 0);
     assert_eq!(queue(&server, "k"), ["bob"]);
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE l bob"));
+    let fence = acquire(&server, "l bob");
     assert_eq!(
         ask(&server, &format!("LOCK.RELEASE k bob FENCE {fence} CANCEL")),
         1,
@@ -76,9 +76,9 @@ fn without_the_word_a_wait_is_left_alone() {
 #[test]
 fn several_locks_are_given_up_at_once() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_eq!(ask(&server, "LOCK.MACQUIRE bob 2 k l QUEUE 60000"), Value::Nil);
-    hold(&server, "m", "bob");
+    acquire(&server, "m bob");
     assert_eq!(ask(&server, "LOCK.MRELEASE bob 3 k l m CANCEL"), 1, "the one that it held");
     assert_eq!((waiting(&server, "k"), waiting(&server, "l"), tickets(&server)), (0, 0, 0));
     let_claims_take(&server, 60_000);
@@ -91,9 +91,9 @@ fn several_locks_are_given_up_at_once() {
 #[test]
 fn the_stream_has_the_end_of_the_hold_alone() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     get_ticket(&server, "k", "bob");
-    let fence = hold(&server, "l", "bob").to_string();
+    let fence = acquire(&server, "l bob").to_string();
     let mut stream = ReplicaStream::attach(&server);
     assert_eq!(ask(&server, "LOCK.RELEASE k bob CANCEL"), 1);
     assert_stream(&stream.collect(&server), &[]);
@@ -104,8 +104,8 @@ fn the_stream_has_the_end_of_the_hold_alone() {
 #[test]
 fn refused_words_end_nothing() {
     let server = Server::start();
-    fence_of(&ask(&server, "LOCK.ACQUIRE k bob SHARED REENTRANT x"));
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice SHARED"));
+    acquire(&server, "k bob SHARED REENTRANT x");
+    acquire(&server, "k alice SHARED");
     assert_eq!(ask(&server, "LOCK.CONVERT k bob EXCLUSIVE QUEUE 60000"), Value::Nil);
     assert_changes_nothing(&server, || {
         let reply = ask(&server, "LOCK.RELEASE k bob CANCEL");

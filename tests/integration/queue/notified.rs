@@ -1,7 +1,7 @@
 //! QUEUE … NOTIFY: one message to one channel when the turn of a ticket comes.
 
 use super::{claim, let_claims_take, tickets};
-use crate::steps::{ask, assert_changes_nothing, fence_of, hold, release, words};
+use crate::steps::{acquire, ask, assert_changes_nothing, release, words};
 use crate::support::{Connection, Server, Value};
 
 /// A connection that listens to a channel.
@@ -23,7 +23,7 @@ fn a_turn_is_told_once_and_to_its_channel_alone() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
     let (mut mine, mut other) = (listen(&server, "mine"), listen(&server, "other"));
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     for _ in 0..2 {
         assert_eq!(ask(&server, "LOCK.ACQUIRE k bob QUEUE 60000 NOTIFY mine"), Value::Nil);
     }
@@ -58,7 +58,7 @@ fn any_bytes_can_be_told_apart() {
 fn a_client_at_a_ticket_several_locks_and_an_upgrade_are_told_too() {
     let server = Server::start();
     let mut mine = listen(&server, "mine");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = server.connect();
     bob.send(&words("LOCK.ACQUIRE k bob BLOCK 1 QUEUE 60000 NOTIFY mine"));
     assert_eq!(bob.read(), Value::Nil);
@@ -72,7 +72,7 @@ fn a_client_at_a_ticket_several_locks_and_an_upgrade_are_told_too() {
     assert!(told.split(' ').next().unwrap().parse::<i64>().unwrap() > fence);
     assert_eq!(ask(&server, "LOCK.RELEASE k carol"), 1);
     for owner in ["dora", "erin"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE up {owner} SHARED")));
+        acquire(&server, &format!("up {owner} SHARED"));
     }
     assert_eq!(ask(&server, "LOCK.CONVERT up erin EXCLUSIVE QUEUE 60000 NOTIFY mine"), Value::Nil);
     release(&server, "up", "dora");
@@ -83,8 +83,8 @@ fn a_client_at_a_ticket_several_locks_and_an_upgrade_are_told_too() {
 fn the_newest_request_says_who_is_told() {
     let server = Server::start();
     let (mut mine, mut other) = (listen(&server, "mine"), listen(&server, "other"));
-    hold(&server, "k", "alice");
-    hold(&server, "l", "alice");
+    acquire(&server, "k alice");
+    acquire(&server, "l alice");
     for line in ["k bob QUEUE 60000 NOTIFY mine", "k bob QUEUE 60000 NOTIFY other"] {
         assert_eq!(ask(&server, &format!("LOCK.ACQUIRE {line}")), Value::Nil);
     }
@@ -101,7 +101,7 @@ fn the_newest_request_says_who_is_told() {
 #[test]
 fn who_may_not_publish_there_gets_no_ticket() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let denied =
         "NOPERM this user may not publish to the channel of NOTIFY; choose another, or ask an administrator";
     assert_eq!(ask(&server, "ACL SETUSER bob on >secret ~* +@all resetchannels &turns:bob"), "OK");
@@ -123,7 +123,7 @@ fn who_may_not_publish_there_gets_no_ticket() {
 #[test]
 fn bad_words_change_nothing() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let long = "x".repeat(1025);
     let alone = "BADARG NOTIFY goes with QUEUE; a client that waits by BLOCK alone is told by its reply";
     let length = "BADARG the channel of NOTIFY must have 1 to 1024 bytes";

@@ -2,7 +2,7 @@
 
 use crate::onlookers::{user, RIGHT_TAKEN_AWAY};
 use crate::steps::{
-    ask, assert_granted, eval, fence_of, hold, queue_up, release, wait_for_lock, waiting, words,
+    acquire, ask, assert_granted, eval, fence_of, in_line, queue_up, release, wait_for_lock, waiting, words,
 };
 use crate::support::{Connection, Server, Value};
 
@@ -19,7 +19,7 @@ fn ticket(conn: &mut Connection, line: &str) {
 fn the_turn_of_a_user_without_the_right_goes_to_the_next() {
     for change in ["ACL SETUSER temp resetkeys", "ACL SETUSER temp resetkeys %R~k", "ACL DELUSER temp"] {
         let server = patient_server();
-        hold(&server, "k", "alice");
+        acquire(&server, "k alice");
         ticket(&mut user(&server, "~* +@all"), "LOCK.ACQUIRE k bob NOEXPIRE QUEUE 60000");
         let mut carol = wait_for_lock(&server, "k", "carol");
         assert!(!matches!(ask(&server, change), Value::Error(_)));
@@ -32,7 +32,7 @@ fn the_turn_of_a_user_without_the_right_goes_to_the_next() {
 #[test]
 fn so_does_the_turn_for_several_locks() {
     let server = patient_server();
-    hold(&server, "a", "alice");
+    acquire(&server, "a alice");
     ticket(&mut user(&server, "~* +@all"), "LOCK.MACQUIRE bob 2 a b NOEXPIRE QUEUE 60000");
     let mut on_a = wait_for_lock(&server, "a", "on-a");
     let mut on_b = wait_for_lock(&server, "b", "on-b");
@@ -46,10 +46,10 @@ fn so_does_the_turn_for_several_locks() {
 fn so_does_the_turn_of_an_upgrade() {
     let server = patient_server();
     for owner in ["alice", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} NOEXPIRE SHARED")));
+        acquire(&server, &format!("k {owner} NOEXPIRE SHARED"));
     }
     ticket(&mut user(&server, "~* +@all"), "LOCK.CONVERT k bob EXCLUSIVE QUEUE 60000");
-    let mut carol = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol SHARED BLOCK 0"));
+    let mut carol = in_line(&server, "LOCK.ACQUIRE k carol SHARED BLOCK 0");
     assert_eq!(ask(&server, "ACL SETUSER temp resetkeys"), "OK");
     release(&server, "k", "alice");
     assert_granted_beside(&server, &mut carol);
@@ -65,7 +65,7 @@ fn assert_granted_beside(server: &Server, carol: &mut Connection) {
 #[test]
 fn a_client_that_waits_for_the_turn_is_told() {
     let server = patient_server();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let conn = user(&server, "~* +@all");
     let mut barred = queue_up(&server, conn, &words("LOCK.ACQUIRE k bob NOEXPIRE BLOCK 60000 QUEUE 60000"));
     let mut carol = wait_for_lock(&server, "k", "carol");
@@ -78,7 +78,7 @@ fn a_client_that_waits_for_the_turn_is_told() {
 #[test]
 fn whoever_asked_last_counts_and_others_keep_their_turn() {
     let server = patient_server();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     ticket(&mut user(&server, "~* +@all"), "LOCK.ACQUIRE k bob NOEXPIRE QUEUE 60000");
     ticket(&mut server.connect(), "LOCK.ACQUIRE k bob NOEXPIRE QUEUE 60000");
     assert_eq!(ask(&server, "ACL DELUSER temp"), 1);
@@ -86,6 +86,6 @@ fn whoever_asked_last_counts_and_others_keep_their_turn() {
     assert_eq!(eval(&server, script, &["k"]), Value::Nil);
     for next in ["bob", "carol"] {
         release(&server, "k", if next == "bob" { "alice" } else { "bob" });
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {next} QUEUE 60000")));
+        acquire(&server, &format!("k {next} QUEUE 60000"));
     }
 }

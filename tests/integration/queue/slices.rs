@@ -3,8 +3,8 @@
 
 use super::{let_claims_take, tickets};
 use crate::steps::{
-    ask, assert_granted, assert_holds, assert_left, fence_of, hold, is_modern, queue, queue_up, release,
-    set_string, wait_for_lock, waiting, words,
+    acquire, ask, assert_granted, assert_holds, assert_left, fence_of, granted, in_line, is_modern, queue,
+    queue_up, release, set_string, wait_for_lock, waiting, words,
 };
 use crate::support::wait::wait_waiting_on;
 use crate::support::{skip, wait_until, Connection, Server, Value};
@@ -39,7 +39,7 @@ fn first_place(server: &Server) -> (String, String, i64) {
 fn a_free_lock_is_granted_at_once_and_for_its_lease() {
     let server = Server::start();
     let_claims_take(&server, 1);
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k bob PX 90000 BLOCK 1000 QUEUE 60000"));
+    let fence = acquire(&server, "k bob PX 90000 BLOCK 1000 QUEUE 60000");
     assert_holds(&server, "k", "bob", fence);
     assert_left(&ask(&server, "LOCK.CHECK k bob"), 90_000);
     assert_eq!((lock_stat(&server, "queued"), tickets(&server)), (0, 0));
@@ -48,7 +48,7 @@ fn a_free_lock_is_granted_at_once_and_for_its_lease() {
 #[test]
 fn slices_keep_one_place_throughout() {
     let server = Server::start();
-    let held = hold(&server, "k", "alice");
+    let held = acquire(&server, "k alice");
     let mut bob = server.connect();
     let slice = words("LOCK.ACQUIRE k bob BLOCK 20 QUEUE 60000");
     assert_eq!(bob.cmd(&slice), Value::Nil);
@@ -73,7 +73,7 @@ fn slices_keep_one_place_throughout() {
 #[test]
 fn a_closed_connection_leaves_its_place() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let bob = wait_by(&server, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000");
     let mut carol = wait_for_lock(&server, "k", "carol");
     drop(bob);
@@ -91,7 +91,7 @@ fn a_closed_connection_leaves_its_place() {
 #[test]
 fn a_killed_and_an_unblocked_client_leave_their_places() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = server.connect();
     let id = bob.cmd(&["CLIENT", "ID"]).int();
     let bob = send_to(&server, bob, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000");
@@ -120,7 +120,7 @@ fn a_killed_and_an_unblocked_client_leave_their_places() {
 #[test]
 fn the_place_is_kept_for_so_long_after_the_slice() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = server.connect();
     assert_eq!(bob.cmd(&words("LOCK.ACQUIRE k bob BLOCK 1 QUEUE 1")), Value::Nil);
     wait_until("the place to be given up", || waiting(&server, "k") == 0);
@@ -134,7 +134,7 @@ fn the_place_is_kept_for_so_long_after_the_slice() {
 fn a_turn_that_nobody_claims_costs_the_line_one_claim() {
     let server = Server::start();
     let_claims_take(&server, 50);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     // This client gave up, and its connection is open: it never reads what it is told.
     let _bob = wait_by(&server, "LOCK.ACQUIRE k bob PX 600000 BLOCK 0 QUEUE 60000");
     let mut carol = wait_for_lock(&server, "k", "carol");
@@ -147,14 +147,14 @@ fn a_turn_that_nobody_claims_costs_the_line_one_claim() {
 fn a_turn_of_a_client_that_died_is_still_its_owners() {
     let server = Server::start();
     let_claims_take(&server, 60_000);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = server.connect();
     let id = bob.cmd(&["CLIENT", "ID"]).int().to_string();
     let _bob = send_to(&server, bob, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000");
     let mut both = server.connect();
     both.send_together(&[&["LOCK.RELEASE", "k", "alice"], &["CLIENT", "KILL", "ID", &id]]);
     assert_eq!((both.read(), both.read()), (Value::Int(1), Value::Int(1)));
-    let fence = fence_of(&ask(&server, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000"));
+    let fence = acquire(&server, "k bob BLOCK 0 QUEUE 60000");
     assert_holds(&server, "k", "bob", fence);
     assert_left(&ask(&server, "LOCK.CHECK k bob"), 30_000);
     assert_eq!(lock_stat(&server, "undone"), 0);
@@ -163,7 +163,7 @@ fn a_turn_of_a_client_that_died_is_still_its_owners() {
 #[test]
 fn the_newest_client_of_an_owner_has_its_place() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut older = wait_by(&server, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000 WITHINFO");
     let _carol = wait_for_lock(&server, "k", "carol");
     let mut newer = server.connect();
@@ -181,7 +181,7 @@ fn the_newest_client_of_an_owner_has_its_place() {
 #[test]
 fn a_wait_a_ticket_and_both_take_over_from_each_other() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut waits = wait_for_lock(&server, "k", "bob");
     let _carol = wait_for_lock(&server, "k", "carol");
     let mut both = server.connect();
@@ -202,7 +202,7 @@ fn a_wait_a_ticket_and_both_take_over_from_each_other() {
 #[test]
 fn several_locks_are_waited_for_in_slices() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = "LOCK.MACQUIRE bob 2 k l BLOCK 20 QUEUE 60000";
     let mut bob = server.connect();
     assert_eq!(bob.cmd(&words(line)), Value::Nil);
@@ -225,7 +225,7 @@ fn an_upgrade_is_waited_for_in_slices_and_needs_no_claim() {
     let server = Server::start();
     let_claims_take(&server, 1);
     for owner in ["alice", "bob"] {
-        fence_of(&ask(&server, &format!("LOCK.ACQUIRE k {owner} SHARED PX 60000")));
+        acquire(&server, &format!("k {owner} SHARED PX 60000"));
     }
     let mut bob = server.connect();
     let line = words("LOCK.CONVERT k bob EXCLUSIVE BLOCK 20 QUEUE 60000 WITHINFO");
@@ -238,24 +238,13 @@ fn an_upgrade_is_waited_for_in_slices_and_needs_no_claim() {
     release(&server, "k", "alice");
     let fence = assert_granted(&server, &mut bob, "k", "bob");
     assert_left(&ask(&server, "LOCK.CHECK k bob"), 60_000);
-    assert_eq!(fence_of(&ask(&server, "LOCK.CONVERT k bob EXCLUSIVE QUEUE 60000")), fence);
-}
-
-#[test]
-fn where_nobody_can_wait_a_ticket_is_left() {
-    let server = Server::start();
-    hold(&server, "k", "alice");
-    let script = "return redis.call('LOCK.ACQUIRE', KEYS[1], 'bob', 'BLOCK', '0', 'QUEUE', '60000')";
-    assert_eq!(server.cmd(&["EVAL", script, "1", "k"]), Value::Nil);
-    let (owner, kind, left) = first_place(&server);
-    assert_eq!((owner.as_str(), kind.as_str()), ("bob", "ticket"));
-    assert_left(&Value::Int(left), 60_000);
+    assert_eq!(granted(&server, "LOCK.CONVERT k bob EXCLUSIVE QUEUE 60000"), fence);
 }
 
 #[test]
 fn a_cancelled_place_is_gone_and_its_client_told() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_by(&server, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000 WITHINFO");
     assert_eq!(ask(&server, "LOCK.CANCEL k bob"), 1);
     assert_eq!(bob.read().field("reason"), &Value::bulk("cancelled"));
@@ -269,7 +258,7 @@ fn a_cancelled_place_is_gone_and_its_client_told() {
 #[test]
 fn a_client_at_a_ticket_counts_as_a_client() {
     let server = Server::with(&["lock.max-waiters 1"]);
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let line = "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000";
     let older = wait_by(&server, line);
     let full = ask(&server, "LOCK.ACQUIRE k carol BLOCK 0 QUEUE 60000");
@@ -279,7 +268,7 @@ fn a_client_at_a_ticket_counts_as_a_client() {
     assert_eq!(queue(&server, "k"), ["bob"], "the owner's own client makes room");
     drop((older, newer));
     wait_until("the clients to be gone", || blocked(&server) == 0);
-    let _carol = queue_up(&server, server.connect(), &words("LOCK.ACQUIRE k carol BLOCK 0 QUEUE 60000"));
+    let _carol = in_line(&server, "LOCK.ACQUIRE k carol BLOCK 0 QUEUE 60000");
 }
 
 /// Sends the line of an owner that waits already; the older client of it is told.
@@ -297,7 +286,7 @@ fn queue_up_again(server: &Server, line: &str) -> Connection {
 #[test]
 fn on_a_demoted_server_places_end_and_clients_are_told() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_by(&server, "LOCK.ACQUIRE k bob BLOCK 0 QUEUE 60000");
     assert_eq!(ask(&server, "REPLICAOF 127.0.0.1 1"), "OK");
     let reply = bob.read();
@@ -309,14 +298,14 @@ fn on_a_demoted_server_places_end_and_clients_are_told() {
 fn a_grant_of_which_nobody_is_heard_is_counted() {
     let server = Server::start();
     let untouched = || lock_stat(&server, "untouched");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let mut bob = wait_for_lock(&server, "k", "bob");
     release(&server, "k", "alice");
     fence_of(&bob.read());
     assert_eq!(ask(&server, "LOCK.RENEW k bob PX 1"), 1);
     wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
     assert_eq!(untouched(), 0, "a renewal is a word");
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let waits = words("LOCK.ACQUIRE k bob PX 30 BLOCK 0");
     let mut bob = queue_up(&server, server.connect(), &waits);
     release(&server, "k", "alice");
@@ -324,7 +313,7 @@ fn a_grant_of_which_nobody_is_heard_is_counted() {
     wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
     assert_eq!((untouched(), lock_stat(&server, "expired")), (1, 2));
     // What was taken at once is known to whoever asked.
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice PX 1"));
+    acquire(&server, "k alice PX 1");
     wait_until("the lease to end", || ask(&server, "EXISTS k") == 0);
     assert_eq!((untouched(), lock_stat(&server, "expired")), (1, 3));
 }

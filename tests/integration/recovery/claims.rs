@@ -1,19 +1,19 @@
 //! Owners that come back by their fence: whose hold stands, what must not come back, and what an owner may do before.
 
 use super::{failover, is_recovering, LONG};
-use crate::steps::ask;
+use crate::steps::{acquire, ask};
 use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Server, Value};
-use crate::traffic::{acquire_on, at_once, follow, left, lock_stat};
+use crate::traffic::{at_once, follow, left, lock_stat};
 
 #[test]
 fn of_holds_that_cannot_have_stood_together_the_newest_stands() {
     let (old, new) = failover(LONG);
     let renew = |line: &str, fence: i64| ask(&new, &format!("LOCK.RENEW {line} PX 60000 FENCE {fence}"));
     // Exclusive: whoever had it before is told so.
-    let first = acquire_on(&old, &["k", "first"]);
+    let first = acquire(&old, "k first");
     assert_eq!(ask(&old, "LOCK.RELEASE k first"), 1);
-    let second = acquire_on(&old, &["k", "second"]);
+    let second = acquire(&old, "k second");
     assert_eq!(renew("k first", first), 60_000);
     assert_eq!(renew("k second", second), 60_000);
     assert_eq!(renew("k first", first), 0);
@@ -21,9 +21,9 @@ fn of_holds_that_cannot_have_stood_together_the_newest_stands() {
     assert_eq!(lost.field("reason").text(), "displaced");
     assert_eq!((lock_stat(&new, "reinstated"), lock_stat(&new, "displaced")), (2, 1));
     // The other way round the older one does not come back at all.
-    let older = acquire_on(&old, &["l", "first"]);
+    let older = acquire(&old, "l first");
     assert_eq!(ask(&old, "LOCK.RELEASE l first"), 1);
-    let newer = acquire_on(&old, &["l", "second"]);
+    let newer = acquire(&old, "l second");
     assert_eq!(renew("l second", newer), 60_000);
     assert_eq!(renew("l first", older), 0);
     assert!(left(&new, "l", "second") > 0);
@@ -35,10 +35,11 @@ fn of_holds_that_cannot_have_stood_together_the_newest_stands() {
     // Nothing is needed of what was never granted.
     assert_eq!(renew("k first", second + 3_600_000_000_000), 0);
 
-    let readers: Vec<i64> = ["r", "s"].map(|owner| acquire_on(&old, &["readers", owner, "SHARED"])).to_vec();
+    let readers: Vec<i64> =
+        ["r", "s"].map(|owner| acquire(&old, &format!("readers {owner} SHARED"))).to_vec();
     assert_eq!(renew("readers s SHARED", readers[1]), 60_000);
     assert_eq!(renew("readers r SHARED", readers[0]), 60_000, "the older one stands beside it");
-    let permits = ["a", "b"].map(|owner| acquire_on(&old, &["pool", owner, "LIMIT", "4", "PERMITS", "2"]));
+    let permits = ["a", "b"].map(|owner| acquire(&old, &format!("pool {owner} LIMIT 4 PERMITS 2")));
     assert_eq!(renew("pool a LIMIT 4 PERMITS 2", permits[0]), 60_000);
     assert_eq!(renew("pool b LIMIT 4 PERMITS 2", permits[1]), 60_000);
     assert_eq!(ask(&new, "LOCK.INFO pool").field("holds").items().len(), 2);
@@ -62,7 +63,7 @@ fn a_lease_that_is_over_is_kept_for_its_owner_whose_renewal_may_be_lost() {
     });
     let (primary, replica) = (Server::start(), Server::with(&[LONG]));
     follow(&replica, &primary);
-    acquire_on(&primary, &["soon", "o", "PX", "5000"]);
+    acquire(&primary, "soon o PX 5000");
     wait_replica_in_sync(&primary, &replica);
     for server in [&new, &replica] {
         assert_eq!(ask(server, "REPLICAOF NO ONE"), "OK");
@@ -77,8 +78,8 @@ fn a_lease_that_is_over_is_kept_for_its_owner_whose_renewal_may_be_lost() {
 #[test]
 fn a_lost_hold_has_to_be_renewed_before_something_else_is_done_to_it() {
     let (old, new) = failover(LONG);
-    let fence = acquire_on(&old, &["k", "alice", "REENTRANT", "a", "PX", "60000"]);
-    let permits = acquire_on(&old, &["pool", "alice", "LIMIT", "5", "PERMITS", "3"]);
+    let fence = acquire(&old, "k alice REENTRANT a PX 60000");
+    let permits = acquire(&old, "pool alice LIMIT 5 PERMITS 3");
     for line in [
         format!("LOCK.TRANSFER k alice bob FENCE {fence}"),
         format!("LOCK.CONVERT k alice SHARED FENCE {fence}"),
@@ -105,7 +106,7 @@ fn a_lost_hold_has_to_be_renewed_before_something_else_is_done_to_it() {
 fn a_hold_of_which_the_renewal_was_lost_is_told_to_come_back() {
     let (primary, replica) = (Server::start(), Server::with(&[LONG]));
     follow(&replica, &primary);
-    let fence = acquire_on(&primary, &["k", "alice", "PX", "5000"]);
+    let fence = acquire(&primary, "k alice PX 5000");
     wait_replica_in_sync(&primary, &replica);
     assert_eq!(ask(&replica, "REPLICAOF NO ONE"), "OK");
     wait_until("its lease to be over", || left(&replica, "k", "alice") == 0);
@@ -123,13 +124,13 @@ fn a_hold_of_which_the_renewal_was_lost_is_told_to_come_back() {
 #[test]
 fn a_hold_is_not_said_to_be_lost_where_a_newer_one_stands() {
     let (old, new) = failover(LONG);
-    let first = acquire_on(&old, &["k", "first"]);
+    let first = acquire(&old, "k first");
     assert_eq!(ask(&old, "LOCK.RELEASE k first"), 1);
-    let second = acquire_on(&old, &["k", "second"]);
+    let second = acquire(&old, "k second");
     assert_eq!(ask(&new, &format!("LOCK.RENEW k second FENCE {second}")), 30_000);
     assert!(ask(&new, &format!("LOCK.GUARD k first {first} GET x")).error().starts_with("NOTHELD "));
-    let older = acquire_on(&old, &["r", "rita", "SHARED"]);
-    let newer = acquire_on(&old, &["r", "rob", "SHARED"]);
+    let older = acquire(&old, "r rita SHARED");
+    let newer = acquire(&old, "r rob SHARED");
     assert_eq!(ask(&new, &format!("LOCK.RELEASE r rob FENCE {newer}")), 1);
     let told = ask(&new, &format!("LOCK.CHECK r rita FENCE {older} WITHINFO"));
     assert_eq!(told.field("reason").text(), "recovering", "she may have shared it");
@@ -151,7 +152,7 @@ fn several_are_released_together_though_one_has_come_back() {
 #[test]
 fn an_owner_that_waits_for_what_comes_back_is_told_to_wait_no_more() {
     let (old, new) = failover(LONG);
-    let fence = acquire_on(&old, &["k", "al"]);
+    let fence = acquire(&old, "k al");
     let mut wait = new.connect();
     wait.send(&["LOCK.ACQUIRE", "k", "al", "BLOCK", "0", "WITHINFO"]);
     wait_blocked_clients(&new, 1);
@@ -177,8 +178,8 @@ fn many_holds_that_are_over_keep_nobody_from_renewing_several_locks() {
 #[test]
 fn what_is_broken_in_the_window_does_not_come_back() {
     let (old, new) = failover(LONG);
-    let lost = acquire_on(&old, &["k", "alice"]);
-    let reader = acquire_on(&old, &["r", "alice", "SHARED"]);
+    let lost = acquire(&old, "k alice");
+    let reader = acquire(&old, "r alice SHARED");
     assert_eq!((ask(&new, "LOCK.BREAK k"), ask(&new, "LOCK.BREAK r")), (Value::Int(0), Value::Int(0)));
     assert_eq!(ask(&new, &format!("LOCK.RENEW k alice FENCE {lost}")), 0);
     assert_eq!(ask(&new, &format!("LOCK.RENEW r alice FENCE {reader} SHARED")), 0);
@@ -187,9 +188,9 @@ fn what_is_broken_in_the_window_does_not_come_back() {
 #[test]
 fn what_was_flushed_in_the_window_does_not_come_back() {
     let (old, new) = failover(LONG);
-    let lost = acquire_on(&old, &["k", "alice"]);
+    let lost = acquire(&old, "k alice");
     assert_eq!(ask(&new, &format!("LOCK.RENEW k alice FENCE {lost}")), 30_000);
-    let other = acquire_on(&old, &["l", "alice"]);
+    let other = acquire(&old, "l alice");
     assert_eq!(ask(&new, "FLUSHALL"), "OK");
     for line in [format!("k alice FENCE {lost}"), format!("l alice FENCE {other}")] {
         assert_eq!(ask(&new, &format!("LOCK.RENEW {line}")), 0, "{line}");
@@ -201,7 +202,7 @@ fn what_was_flushed_in_the_window_does_not_come_back() {
 fn a_hold_that_came_back_and_was_deleted_stays_away() {
     let (old, new) = failover(LONG);
     for (key, deed) in [("a", "DEL a"), ("b", "RENAME b c"), ("d", "SWAPDB 0 1")] {
-        let fence = acquire_on(&old, &[key, "alice"]);
+        let fence = acquire(&old, &format!("{key} alice"));
         let renew = format!("LOCK.RENEW {key} alice FENCE {fence}");
         assert_eq!(ask(&new, &renew), 30_000, "{deed}");
         let _ = ask(&new, deed);

@@ -1,10 +1,10 @@
 //! Planned handovers: none opens a window that provably lost nothing.
 
 use super::{wait_primary, with_replica, LONG};
-use crate::steps::ask;
+use crate::steps::{acquire, ask};
 use crate::support::wait::{wait_blocked_clients, wait_replica_in_sync};
 use crate::support::{wait_until, Connection, Server, Value};
-use crate::traffic::{acquire_on, left};
+use crate::traffic::left;
 
 #[test]
 fn a_planned_handover_opens_no_window() {
@@ -17,7 +17,7 @@ fn a_planned_handover_opens_no_window() {
         wait_primary(new);
         assert_eq!(ask(new, "LOCK.RECOVERY"), 0);
         assert!(left(new, "k", "o") > 0, "no lock is lost");
-        assert!(acquire_on(new, &["l", "o", "PX", "60000"]) > 0);
+        assert!(acquire(new, "l o PX 60000") > 0);
         assert_eq!(ask(new, "LOCK.RELEASE l o"), 1);
         assert!(new.log().contains("lock: event=handover") && !new.log().contains("event=recovery"));
         wait_replica_in_sync(new, old);
@@ -29,7 +29,7 @@ fn a_replica_that_was_started_as_one_takes_over_as_well() {
     let primary = Server::with(&[LONG]);
     let replica = Server::with(&[LONG, &format!("replicaof 127.0.0.1 {}", primary.port())]);
     wait_replica_in_sync(&primary, &replica);
-    acquire_on(&primary, &["k", "o", "PX", "60000"]);
+    acquire(&primary, "k o PX 60000");
     wait_replica_in_sync(&primary, &replica);
     assert_eq!(ask(&primary, "FAILOVER"), "OK");
     wait_primary(&replica);

@@ -5,17 +5,17 @@ use std::sync::mpsc::channel;
 use super::{failover, fence_of_known, wait_primary, LONG};
 use crate::backlog::commands_since;
 use crate::broken_sync::{play_primary, snapshot_of};
-use crate::steps::{ask, digest};
+use crate::steps::{acquire, ask, digest};
 use crate::support::stream::step;
 use crate::support::wait::{wait_replica_in_sync, DEADLINE};
 use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop, Value};
-use crate::traffic::{acquire_on, follow, left, lock_stat, wait_no_child, wait_same_data, ALL};
+use crate::traffic::{follow, left, lock_stat, wait_no_child, wait_same_data, ALL};
 
 #[test]
 fn what_comes_back_is_told_and_kept() {
     let (old, mut new) = failover(&format!("appendonly yes\n{LONG}"));
-    let fence = acquire_on(&old, &["k", "alice", "SHARED"]).to_string();
-    let lost = acquire_on(&old, &["l", "alice"]).to_string();
+    let fence = acquire(&old, "k alice SHARED").to_string();
+    let lost = acquire(&old, "l alice").to_string();
     let mut stream = ReplicaStream::attach(&new);
     assert_eq!(ask(&new, &format!("LOCK.RENEW k alice PX 60000 FENCE {fence} SHARED")), 60_000);
     assert_eq!(ask(&new, &format!("LOCK.RELEASE l alice FENCE {lost}")), 1);
@@ -44,7 +44,7 @@ fn what_comes_back_is_told_and_kept() {
 fn replicas_and_files_are_told_when_a_window_opens_and_closes() {
     let (old, new) = (Server::start(), Server::with(&[LONG]));
     follow(&new, &old);
-    let known = acquire_on(&old, &["known", "o", "PX", "60000"]).to_string();
+    let known = acquire(&old, "known o PX 60000").to_string();
     wait_replica_in_sync(&old, &new);
     let offset = new.info_int("replication", "master_repl_offset") + 1;
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
@@ -65,11 +65,11 @@ fn failover_with_replica(window: &str) -> (Server, Server, i64) {
     let (old, new, replica) = (Server::start(), Server::with(&[window]), Server::with(&[window]));
     follow(&new, &old);
     follow(&replica, &new);
-    acquire_on(&old, &["known", "o", "PX", "60000"]);
+    acquire(&old, "known o PX 60000");
     wait_until("the lock to arrive", || replica.cmd(&["EXISTS", "known"]) == 1);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
-    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
-    let newer = acquire_on(&old, &["newer", "o", "PX", "60000"]);
+    let lost = acquire(&old, "k alice PX 60000");
+    let newer = acquire(&old, "newer o PX 60000");
     assert_eq!(ask(&new, &format!("LOCK.RENEW newer o PX 60000 FENCE {newer}")), 60_000);
     wait_until("it to arrive", || replica.cmd(&["EXISTS", "newer"]) == 1);
     (new, replica, lost)
@@ -82,7 +82,7 @@ fn assert_goes_on(server: &Server, lost: i64) {
     assert_eq!(ask(server, &format!("LOCK.RENEW k alice PX 60000 FENCE {lost}")), 60_000);
     assert!(server.log().contains("lock: event=recovery-goes-on ms="));
     assert!(ask(server, "LOCK.RECOVERY END").int() > 0);
-    assert!(acquire_on(server, &["free", "bob"]) > lost);
+    assert!(acquire(server, "free bob") > lost);
 }
 
 #[test]
@@ -102,9 +102,9 @@ fn a_planned_handover_while_a_window_is_open_hands_over_the_window() {
 #[test]
 fn a_replica_that_comes_while_a_window_is_open_knows_of_it() {
     let (old, new) = failover(LONG);
-    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let lost = acquire(&old, "k alice PX 60000");
     let given_back = ["first", "second"].map(|owner| {
-        let fence = acquire_on(&old, &["back", owner]);
+        let fence = acquire(&old, &format!("back {owner}"));
         assert_eq!(ask(&old, &format!("LOCK.RELEASE back {owner}")), 1);
         fence
     });
@@ -123,8 +123,7 @@ fn what_was_kept_away_stays_away_after_a_handover() {
     let (old, new) = failover(LONG);
     let replica = Server::with(&[LONG]);
     follow(&replica, &new);
-    let [broken, shared, released] =
-        [&["b", "o"][..], &["s", "o", "SHARED"], &["r", "o"]].map(|words| acquire_on(&old, words));
+    let [broken, shared, released] = ["b o", "s o SHARED", "r o"].map(|words| acquire(&old, words));
     assert_eq!((ask(&new, "LOCK.BREAK b"), ask(&new, "LOCK.BREAK s")), (Value::Int(0), Value::Int(0)));
     assert_eq!(ask(&new, &format!("LOCK.RELEASE r o FENCE {released}")), 1);
     assert_eq!(ask(&new, "FAILOVER"), "OK");
@@ -142,7 +141,7 @@ fn a_start_while_a_window_is_open_goes_on_with_it() {
     let (old, mut new) = failover(&format!("{LONG}\nappendonly yes\nappendfsync always"));
     // The file of a replica is whole when it has been written anew.
     wait_no_child(&new);
-    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let lost = acquire(&old, "k alice PX 60000");
     let has_word = || {
         let files = std::fs::read_dir(new.dir().join("appendonlydir")).expect("the files");
         let mut files = files.map(|file| std::fs::read(file.expect("a file").path()).expect("its bytes"));
@@ -156,13 +155,13 @@ fn a_start_while_a_window_is_open_goes_on_with_it() {
 #[test]
 fn a_file_tells_of_the_window_in_which_it_was_saved() {
     let (old, mut new) = failover(LONG);
-    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let lost = acquire(&old, "k alice PX 60000");
     let left = ask(&new, "LOCK.RECOVERY").int();
     assert_eq!(ask(&new, "DEBUG RELOAD"), "OK");
     // Times in a file go by the wall clock, which is not the one that counts here.
     assert!((80_000..left + 1_000).contains(&ask(&new, "LOCK.RECOVERY").int()));
     // A start opens one by itself, and takes all fences up to the newest in the file for known.
-    let newer = acquire_on(&old, &["newer", "o", "PX", "60000"]);
+    let newer = acquire(&old, "newer o PX 60000");
     assert_eq!(ask(&new, &format!("LOCK.RENEW newer o PX 60000 FENCE {newer}")), 60_000);
     assert_eq!(ask(&new, "SAVE"), "OK");
     new.restart(Stop::Kill);
@@ -193,7 +192,7 @@ fn an_aof_that_is_written_anew_as_commands_tells_of_the_window() {
     let aof = "appendonly yes\nappendfsync always\naof-use-rdb-preamble no\nauto-aof-rewrite-percentage 0";
     let (old, mut new) = failover(&format!("{LONG}\n{aof}"));
     wait_no_child(&new);
-    let lost = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let lost = acquire(&old, "k alice PX 60000");
     assert!(!ask(&new, "BGREWRITEAOF").text().is_empty());
     wait_until("it to begin", || new.info_int("persistence", "aof_rewrites") > 0);
     wait_no_child(&new);
@@ -226,10 +225,10 @@ fn a_load_aside_that_fails_leaves_the_window_open() {
 fn a_hold_that_was_seen_in_a_load_aside_that_failed_comes_back() {
     let (old, new) = (Server::start(), Server::with(&[LONG, "repl-diskless-load swapdb", "repl-timeout 2"]));
     follow(&new, &old);
-    acquire_on(&old, &["known", "o", "PX", "60000"]);
+    acquire(&old, "known o PX 60000");
     wait_replica_in_sync(&old, &new);
     assert_eq!(ask(&new, "REPLICAOF 127.0.0.1 1"), "OK");
-    let fence = acquire_on(&old, &["k", "alice", "PX", "60000"]);
+    let fence = acquire(&old, "k alice PX 60000");
 
     let mut snapshot = snapshot_of(&old);
     snapshot.truncate(snapshot.len() - 8);

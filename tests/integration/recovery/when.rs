@@ -1,16 +1,16 @@
 //! When a window opens, when it does not, and how long it lasts.
 
 use super::{failover, with_replica, LONG};
-use crate::steps::ask;
+use crate::steps::{acquire, ask};
 use crate::support::wait::wait_replica_in_sync;
 use crate::support::{wait_until, Server, Setup, Stop, Value};
-use crate::traffic::{acquire_on, follow, lock_stat};
+use crate::traffic::{follow, lock_stat};
 
 #[test]
 fn a_start_with_data_may_have_lost_some_and_a_first_one_has_not() {
     let mut server = Server::with(&["appendonly yes", LONG]);
     assert_eq!(ask(&server, "LOCK.RECOVERY"), 0);
-    let fence = acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    let fence = acquire(&server, "k o NOEXPIRE");
     assert_eq!(ask(&server, "DEBUG RELOAD"), "OK");
     assert_eq!(ask(&server, "LOCK.RECOVERY"), 0, "nothing is lost by that");
     server.restart(Stop::Kill);
@@ -23,15 +23,15 @@ fn a_start_with_data_may_have_lost_some_and_a_first_one_has_not() {
 #[test]
 fn where_each_write_is_on_disk_before_its_reply_a_start_opens_no_window() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always", LONG]);
-    acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+    acquire(&server, "k o NOEXPIRE");
     server.restart(Stop::Kill);
     assert_eq!(ask(&server, "LOCK.RECOVERY"), 0);
-    assert!(acquire_on(&server, &["l", "o"]) > 0);
+    assert!(acquire(&server, "l o") > 0);
     assert!(!server.log().contains("event=recovery"));
     // Redis 8.2 with threads replies before the disk has it, and so does a server that rewrites its file and need not sync.
     for line in ["io-threads 2", "no-appendfsync-on-rewrite yes"] {
         let mut server = Server::with(&["appendonly yes", "appendfsync always", line, LONG]);
-        acquire_on(&server, &["k", "o", "NOEXPIRE"]);
+        acquire(&server, "k o NOEXPIRE");
         server.restart(Stop::Kill);
         assert!(ask(&server, "LOCK.RECOVERY").int() > 0, "{line}");
     }
@@ -54,7 +54,7 @@ fn a_promotion_that_was_not_heard_opens_a_window_at_the_next_command() {
 fn a_server_that_rests_and_was_no_replica_opens_none() {
     let server = Server::with(&[LONG]);
     for _ in 0..2 {
-        acquire_on(&server, &["k", "o"]);
+        acquire(&server, "k o");
         assert_eq!(ask(&server, "LOCK.RELEASE k o"), 1);
         wait_until("it to rest", || lock_stat(&server, "server_events") <= 3);
     }
@@ -66,7 +66,7 @@ fn by_default_there_is_a_window_and_it_can_be_turned_off() {
     let shipped = Setup::new().with_defaults();
     let (old, new) = (shipped.clone().start(), shipped.start());
     follow(&new, &old);
-    acquire_on(&old, &["known", "o", "PX", "40000"]);
+    acquire(&old, "known o PX 40000");
     wait_replica_in_sync(&old, &new);
     assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
     let ms = ask(&new, "LOCK.RECOVERY").int();
@@ -75,7 +75,7 @@ fn by_default_there_is_a_window_and_it_can_be_turned_off() {
 
     let (_old, new) = failover("lock.recovery-window-ms 0");
     assert_eq!((ask(&new, "LOCK.RECOVERY"), lock_stat(&new, "recovering_ms")), (Value::Int(0), 0));
-    assert!(acquire_on(&new, &["k", "o"]) > 0);
+    assert!(acquire(&new, "k o") > 0);
     assert!(!new.log().contains("event=recovery"));
 }
 
@@ -95,9 +95,9 @@ fn a_window_goes_by_the_leases_that_were_seen_and_ends_with_the_role() {
 /// A file that was saved when only a short lease was alive.
 fn saved_between_leases() -> Server {
     let server = Server::with(&["lock.recovery-window-ms -1"]);
-    let long = acquire_on(&server, &["long", "o", "PX", "50000"]);
+    let long = acquire(&server, "long o PX 50000");
     assert_eq!(ask(&server, &format!("LOCK.RELEASE long o FENCE {long}")), 1);
-    acquire_on(&server, &["short", "o", "PX", "1000"]);
+    acquire(&server, "short o PX 1000");
     assert_eq!(ask(&server, "SAVE"), "OK");
     server
 }
@@ -105,7 +105,7 @@ fn saved_between_leases() -> Server {
 #[test]
 fn a_start_knows_of_leases_that_were_over_when_the_file_was_written() {
     let mut server = saved_between_leases();
-    let lost = acquire_on(&server, &["k", "alice", "PX", "50000"]);
+    let lost = acquire(&server, "k alice PX 50000");
     server.restart(Stop::Kill);
     let ms = ask(&server, "LOCK.RECOVERY").int();
     assert!((40_000..=50_000).contains(&ms), "the longest lease of before: {ms}");
@@ -118,7 +118,7 @@ fn a_window_is_never_shorter_than_the_lease_that_owners_have_by_default() {
     let (_old, new) = {
         let (old, new) = (Server::start(), Server::with(&["lock.recovery-window-ms -1"]));
         follow(&new, &old);
-        acquire_on(&old, &["short", "o", "PX", "1000"]);
+        acquire(&old, "short o PX 1000");
         wait_replica_in_sync(&old, &new);
         assert_eq!(ask(&new, "REPLICAOF NO ONE"), "OK");
         (old, new)

@@ -1,52 +1,12 @@
-//! What replicas and files are told of re-entry: the id that came or went, word for word, and the same data everywhere.
+//! What files and replicas have of re-entry: the same data everywhere, and no more to tell with more ids.
 
 use super::{ask, enter, entries, leave, IDS_MAX, ID_BYTES_MAX, TAKEN_WITH_IDS};
 use crate::round_trips::assert_round_trips;
-use crate::steps::{assert_holds, digest, fence_of, hold, release};
+use crate::steps::{acquire, assert_holds, digest, release};
 use crate::support::aof::read_aof;
-use crate::support::stream::{step, Words};
-use crate::support::{assert_stream, wait_until, ReplicaStream, Server, Stop};
-use crate::traffic::{follow, wait_same_data, ALL};
-
-#[test]
-fn each_change_states_what_has_changed() {
-    let server = Server::start();
-    let mut stream = ReplicaStream::attach(&server);
-    for line in [
-        "LOCK.ACQUIRE k alice NOEXPIRE",
-        "LOCK.ACQUIRE k alice REENTRANT two",
-        "LOCK.ACQUIRE k alice REENTRANT two",
-        "LOCK.ACQUIRE k alice REENTRANT one",
-        "LOCK.RELEASE k alice REENTRANT three",
-        "LOCK.RELEASE k alice",
-        "LOCK.RELEASE k alice",
-        "LOCK.RELEASE k alice REENTRANT two",
-        "LOCK.RELEASE k alice REENTRANT one",
-        "LOCK.ACQUIRE l alice REENTRANT one NOTE why PX 5000",
-        "LOCK.ACQUIRE l alice REENTRANT two PX 60000",
-        "LOCK.RELEASE l alice ALL",
-    ] {
-        ask(&server, line);
-    }
-    assert_stream(
-        &stream.collect(&server),
-        &[
-            &["LOCK._HOLD", "k", "alice", "<fence>", "-1"],
-            &["LOCK._ENTER", "k", "<fence>", "two"],
-            &["LOCK._ENTER", "k", "<fence>", "one"],
-            &["LOCK._LEAVE", "k", "<fence>", ""],
-            &["LOCK._LEAVE", "k", "<fence>", "two"],
-            &["LOCK._FREE", "k", "<fence>"],
-            &["LOCK._HOLD", "l", "alice", "<fence-2>", ALL, ALL, "5000", "5000", "<ms>", "why", "1", "one"],
-            // The id and the lease together.
-            &step(&[
-                &["LOCK._ENTER", "l", "<fence-2>", "two"],
-                &["LOCK._RENEW", "l", "<fence-2>", ALL, "60000", "60000", "<ms>", "why"],
-            ]),
-            &["LOCK._FREE", "l", "<fence-2>"],
-        ],
-    );
-}
+use crate::support::stream::Words;
+use crate::support::{wait_until, ReplicaStream, Server, Stop};
+use crate::traffic::{follow, wait_same_data};
 
 /// Bytes that commands take in the stream.
 fn stream_bytes(told: &[Words]) -> usize {
@@ -59,7 +19,7 @@ fn stream_bytes(told: &[Words]) -> usize {
 #[test]
 fn what_is_told_of_a_hold_does_not_grow_with_its_ids() {
     let mut server = Server::with(&["appendonly yes", "appendfsync always"]);
-    fence_of(&ask(&server, "LOCK.ACQUIRE k alice NOEXPIRE"));
+    acquire(&server, "k alice NOEXPIRE");
     let mut stream = ReplicaStream::attach(&server);
     let mut told = |line: &str| {
         ask(&server, line);
@@ -97,7 +57,7 @@ fn a_replica_has_the_same_and_lets_nobody_in_or_out() {
     let (primary, replica) = (Server::start(), Server::start());
     follow(&replica, &primary);
     let fence = enter(&primary, "one");
-    hold(&primary, "k", "alice");
+    acquire(&primary, "k alice");
     enter(&primary, "two");
     assert_eq!(leave(&primary, "one"), 1);
     wait_same_data(&replica, &primary);
@@ -121,15 +81,15 @@ fn a_replica_has_the_same_and_lets_nobody_in_or_out() {
 #[test]
 fn ids_survive_every_round_trip() {
     let prepare = |server: &Server| {
-        fence_of(&ask(server, "LOCK.ACQUIRE k alice NOEXPIRE NOTE why"));
+        acquire(server, "k alice NOEXPIRE NOTE why");
         enter(server, "one");
         enter(server, &"x".repeat(ID_BYTES_MAX));
         for owner in ["alice", "bob"] {
-            fence_of(&ask(server, &format!("LOCK.ACQUIRE rw {owner} SHARED PX 600000 REENTRANT {owner}")));
+            acquire(server, &format!("rw {owner} SHARED PX 600000 REENTRANT {owner}"));
         }
         // Back to the plain entry alone.
-        fence_of(&ask(server, "LOCK.ACQUIRE plain alice NOEXPIRE"));
-        fence_of(&ask(server, "LOCK.ACQUIRE plain alice REENTRANT gone"));
+        acquire(server, "plain alice NOEXPIRE");
+        acquire(server, "plain alice REENTRANT gone");
         assert_eq!(ask(server, "LOCK.RELEASE plain alice REENTRANT gone"), 1);
     };
     assert_round_trips(&["k", "rw", "plain"], prepare, |server, what| {

@@ -23,9 +23,15 @@ pub(crate) struct Cli {
 
 impl Cli {
     pub(crate) fn start(port: u16) -> Cli {
+        Cli::with(port, &[])
+    }
+
+    /// One with these options.
+    pub(crate) fn with(port: u16, options: &[&str]) -> Cli {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         let mut child = Command::new("redis-cli")
             .args(["--no-raw", "-p", &port.to_string()])
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(writer.try_clone().expect("share the pipe"))
             .stderr(writer)

@@ -5,11 +5,14 @@
 pub(crate) mod aof;
 pub(crate) mod cli;
 pub(crate) mod compile;
+pub(crate) mod events;
+pub(crate) mod onlooker;
 pub(crate) mod pattern;
 pub(crate) mod proxy;
 pub(crate) mod stream;
 pub(crate) mod transcript;
 
+pub(crate) use events::Events;
 pub(crate) use proxy::Proxy;
 pub(crate) use stream::{assert_stream, ReplicaStream};
 pub(crate) use testbed::{

@@ -1,12 +1,15 @@
 //! Placeholders for values that differ from run to run, shared by the transcripts and the stream assertions. The table in
 //! CONTRIBUTING.md explains them to authors. Pure text: no server, no file.
 //!
-//! `<ms>` and `<n>` stand for a whole number, each time another; `<text>` for anything on one line. `<fence>` and
-//! `<client>` stand for a number above zero and `<owner>` for 32 hexadecimal digits; these keep the value they first met,
-//! so that the same name means the same value. A suffix makes another name of the same kind: `<fence-2>`. Two names of one kind never
-//! stand for the same value. Anything else in angle brackets is plain text.
+//! `<ms>` and `<n>` stand for a whole number, each time another; `<left-30000>` for what is left of so many; `<text>` for
+//! anything on one line. `<fence>` and `<client>` stand for a number above zero and `<owner>` for 32 hexadecimal digits; these
+//! keep the value they first met, so that the same name means the same value. A suffix makes another name of the same kind:
+//! `<fence-2>`. Two names of one kind never stand for the same value, and of two fences the one that is met later is larger.
+//! Anything else in angle brackets is plain text.
 
 use std::collections::BTreeMap;
+
+use super::wait::DEADLINE;
 
 /// What the remembered placeholders stood for so far.
 pub(crate) type Bindings = BTreeMap<String, String>;
@@ -14,37 +17,50 @@ pub(crate) type Bindings = BTreeMap<String, String>;
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Number,
+    /// What is left of a time that began at most as long ago as a slow test may take.
+    Left(u64),
     Text,
     Fence,
+    Client,
     Owner,
 }
 
 impl Kind {
     fn of(name: &str) -> Option<Kind> {
-        match name.split('-').next()? {
+        let (kind, suffix) = name.split_once('-').unwrap_or((name, ""));
+        match kind {
             "ms" | "n" => Some(Kind::Number),
+            "left" => suffix.parse().ok().map(Kind::Left),
             "text" => Some(Kind::Text),
-            "fence" | "client" => Some(Kind::Fence),
+            "fence" => Some(Kind::Fence),
+            "client" => Some(Kind::Client),
             "owner" => Some(Kind::Owner),
             _ => None,
         }
     }
 
     fn remembers(self) -> bool {
-        matches!(self, Kind::Fence | Kind::Owner)
+        matches!(self, Kind::Fence | Kind::Client | Kind::Owner)
     }
 
     fn accepts(self, text: &str) -> bool {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         match self {
             Kind::Number => digits(text),
+            Kind::Left(all) => number(text).is_some_and(|left| {
+                (1..=all).contains(&left) && u128::from(all - left) < DEADLINE.as_millis()
+            }),
             Kind::Text => true,
-            Kind::Fence => digits(text) && !text.starts_with('0'),
+            Kind::Fence | Kind::Client => digits(text) && !text.starts_with('0'),
             Kind::Owner => {
                 text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
             }
         }
     }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
 }
 
 /// The next placeholder of `pattern`: the text before it, its name, the text after it.
@@ -89,15 +105,26 @@ fn may_bind(kind: Kind, name: &str, value: &str, bindings: &Bindings) -> bool {
     if !kind.remembers() {
         return true;
     }
-    match bindings.get(name) {
-        Some(bound) => bound == value,
-        None => !bindings.iter().any(|(other, bound)| Kind::of(other) == Some(kind) && bound == value),
+    if let Some(bound) = bindings.get(name) {
+        bound == value
+    } else {
+        let mut others = bindings.iter().filter(|(other, _)| Kind::of(other) == Some(kind));
+        others.all(
+            |(_, bound)| if kind == Kind::Fence { number(bound) < number(value) } else { bound != value },
+        )
     }
 }
 
-/// `text` with every remembered placeholder replaced by its value. `Err` is the name of one that has none yet.
+/// `text` with every remembered placeholder replaced by its value. `Err` is the name of one that has none yet. `<fence + 1>` and
+/// `<fence - 1>` are the numbers beside it.
 pub(crate) fn substitute(text: &str, bindings: &Bindings) -> Result<String, String> {
-    let Some((before, name, after)) = split_placeholder(text) else { return Ok(text.to_owned()) };
+    let mut text = text.to_owned();
+    for (name, value) in bindings {
+        for (beside, number) in number(value).into_iter().flat_map(|n| [(" + 1", n + 1), (" - 1", n - 1)]) {
+            text = text.replace(&format!("<{name}{beside}>"), &number.to_string());
+        }
+    }
+    let Some((before, name, after)) = split_placeholder(&text) else { return Ok(text) };
     let value = bindings.get(name).ok_or_else(|| name.to_owned())?;
     Ok(format!("{before}{value}{}", substitute(after, bindings)?))
 }
@@ -166,6 +193,29 @@ mod tests {
     }
 
     #[test]
+    fn a_later_fence_is_larger() {
+        let mut bindings = Bindings::new();
+        assert!(matches("<fence>", "10", &mut bindings));
+        assert!(!matches("<fence-2>", "9", &mut bindings));
+        assert!(matches("<fence-2>", "11", &mut bindings));
+        // Clients may come back in any order.
+        assert!(matches("<client-1> <client-2> <client-1>", "8 7 8", &mut bindings));
+    }
+
+    #[test]
+    fn what_is_left_is_more_than_nothing_and_no_more_than_there_was() {
+        for left in ["1", "29999", "30000"] {
+            assert!(fits("(integer) <left-30000>", &format!("(integer) {left}")), "{left}");
+        }
+        for left in ["0", "-1", "30001", "(nil)", ""] {
+            assert!(!fits("(integer) <left-30000>", &format!("(integer) {left}")), "{left}");
+        }
+        assert!(fits("<left-90000>", "60001"));
+        assert!(!fits("<left-90000>", "60000"), "no test takes so long");
+        assert!(fits("<left>", "<left>"), "without a number it is plain text");
+    }
+
+    #[test]
     fn a_failed_match_remembers_nothing() {
         let mut bindings = Bindings::new();
         assert!(!matches("<fence> and more", "7", &mut bindings));
@@ -186,6 +236,7 @@ mod tests {
             substitute("LOCK.CHECK k o FENCE <fence>", &bindings),
             Ok("LOCK.CHECK k o FENCE 7".to_owned())
         );
+        assert_eq!(substitute("<fence - 1> <fence> <fence + 1>", &bindings), Ok("6 7 8".to_owned()));
         assert_eq!(substitute("LOCK.CHECK k <owner>", &bindings), Err("owner".to_owned()));
         assert_eq!(substitute("GET <key>", &bindings), Ok("GET <key>".to_owned()));
     }

@@ -4,26 +4,27 @@
 use std::collections::BTreeMap;
 
 use super::cli::Cli;
+use super::onlooker::Onlooker;
 use super::pattern::{matches, substitute, Bindings};
-use super::stream::ReplicaStream;
 use super::wait::{poll, DEADLINE};
 use super::Server;
 
-/// The language tag of a block that is a transcript.
+/// The language tag of a block that is a transcript, and that of one that is spoken in RESP3.
 const TAG: &str = "redis-cli";
+const TAG_RESP3: &str = "redis-cli -3";
 
 /// The expected text of a command that is still waiting.
 const WAITS: &str = "...";
 
-/// The name that shows what replicas were told, and what it shows where they were told nothing.
-const STREAM: &str = "stream";
-const NOTHING: &str = "(nothing)";
+/// The line that stands for any lines.
+const LINES: &str = "<lines>";
 
 /// A fenced code block with the tag `redis-cli`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Transcript {
     /// Where it stands: file and line, for messages.
     pub(crate) place: String,
+    is_resp3: bool,
     steps: Vec<Step>,
 }
 
@@ -84,8 +85,9 @@ pub(crate) fn find(file: &str, markdown: &str) -> Result<Vec<Transcript>, String
             }
             body.push((at, line.get(indent..).unwrap_or("").trim_end()));
         }
-        if info.trim() == TAG {
-            found.push(Transcript { place: format!("{file}:{start}"), steps: parse(file, &body)? });
+        if [TAG, TAG_RESP3].contains(&info.trim()) {
+            let (place, is_resp3) = (format!("{file}:{start}"), info.trim() == TAG_RESP3);
+            found.push(Transcript { place, is_resp3, steps: parse(file, &body)? });
         } else if let Some((at, _)) = body.iter().find(|(_, line)| typed(line).is_some()) {
             return Err(format!(
                 "{file}:{at}: a prompt in a block that is not tagged `{TAG}`, so nobody checks it"
@@ -195,14 +197,20 @@ impl Transcript {
         server: &Server,
         mut on_problem: impl FnMut(Problem) -> Result<(), String>,
     ) -> Result<(), String> {
-        let shows_stream = self.steps.iter().any(|step| step.client == STREAM);
         let mut stage = Stage {
             server,
-            stream: shows_stream.then(|| ReplicaStream::attach(server)),
+            options: if self.is_resp3 { &["-3"] } else { &[] },
+            onlookers: BTreeMap::new(),
             clients: BTreeMap::new(),
             waiting: Vec::new(),
             bindings: Bindings::new(),
         };
+        for name in self.steps.iter().map(|step| step.client.as_str()) {
+            if let (false, Some(onlooker)) = (stage.onlookers.contains_key(name), Onlooker::of(name, server))
+            {
+                stage.onlookers.insert(name, onlooker);
+            }
+        }
         for step in &self.steps {
             let place = |text| format!("{} (line {}): {text}", self.place, step.line);
             stage.act(step).or_else(&mut on_problem).map_err(place)?;
@@ -217,8 +225,9 @@ impl Transcript {
 /// A transcript while it is played.
 struct Stage<'a> {
     server: &'a Server,
-    /// What replicas are told, where the transcript shows it.
-    stream: Option<ReplicaStream>,
+    /// Options of each redis-cli.
+    options: &'static [&'static str],
+    onlookers: BTreeMap<&'a str, Onlooker>,
     clients: BTreeMap<&'a str, Cli>,
     /// Clients whose last command has not been answered.
     waiting: Vec<&'a str>,
@@ -228,19 +237,18 @@ struct Stage<'a> {
 impl<'a> Stage<'a> {
     fn act(&mut self, step: &'a Step) -> Result<(), Problem> {
         let client = step.client.as_str();
-        if let Some(stream) = self.stream.as_mut().filter(|_| client == STREAM) {
-            let told: Vec<String> = stream.collect(self.server).iter().map(|words| line_of(words)).collect();
-            let told = if told.is_empty() { vec![NOTHING.to_owned()] } else { told };
-            return compare(step, &told, &mut self.bindings);
+        if let Some(onlooker) = self.onlookers.get_mut(client) {
+            return compare(step, &onlooker.since_last(self.server)?, &mut self.bindings);
         }
-        let port = self.server.port();
+        let (port, options) = (self.server.port(), self.options);
         let place_in_line = self.waiting.iter().position(|waiting| *waiting == client);
-        let cli = self.clients.entry(client).or_insert_with(|| Cli::start(port));
+        let cli = self.clients.entry(client).or_insert_with(|| Cli::with(port, options));
         match (&step.action, place_in_line) {
             (Action::Type(_), Some(_)) => {
                 return Err(format!("`{client}` still waits and cannot type").into())
             }
             (Action::Receive, None) => return Err(format!("`{client}` waits for nothing").into()),
+            (Action::Receive, Some(_)) if step.expected == [WAITS] => return self.see_waiting(client),
             (Action::Receive, Some(at)) => {
                 self.waiting.remove(at);
             }
@@ -249,49 +257,54 @@ impl<'a> Stage<'a> {
                 cli.send(&substitute(command, &self.bindings).map_err(unknown)?);
                 if step.expected == [WAITS] {
                     self.waiting.push(client);
-                    let clients = &mut self.clients;
-                    let mut has_answered = |name| clients.get_mut(name).is_some_and(Cli::has_answered);
-                    let seen = poll(DEADLINE, || {
-                        // Its wait may be just what another one waited for.
-                        let waiting = self.waiting.iter().filter(|name| !has_answered(**name)).count();
-                        let blocked = self.server.info_int("clients", "blocked_clients");
-                        (has_answered(client) || blocked == waiting as i64).then_some(())
-                    });
-                    return match seen.filter(|()| !has_answered(client)) {
-                        Some(()) => Ok(()),
-                        None => Err(format!("`{client}` does not wait").into()),
-                    };
+                    return self.see_waiting(client);
                 }
             }
         }
         compare(step, &cli.answer()?, &mut self.bindings)
     }
-}
 
-/// A command on one line, as it could be typed.
-fn line_of(words: &[String]) -> String {
-    let quoted = |word: &String| {
-        let is_plain = !word.is_empty() && !word.contains(' ');
-        if is_plain {
-            word.clone()
-        } else {
-            format!("\"{word}\"")
+    /// Until the server has blocked all who wait; a problem if this client has an answer.
+    fn see_waiting(&mut self, client: &str) -> Result<(), Problem> {
+        let clients = &mut self.clients;
+        let mut has_answered = |name: &str| clients.get_mut(name).is_some_and(Cli::has_answered);
+        let seen = poll(DEADLINE, || {
+            // Its wait may be just what another one waited for.
+            let waiting = self.waiting.iter().filter(|name| !has_answered(name)).count();
+            let blocked = self.server.info_int("clients", "blocked_clients");
+            (has_answered(client) || blocked == waiting as i64).then_some(())
+        });
+        match seen.filter(|()| !has_answered(client)) {
+            Some(()) => Ok(()),
+            None => Err(format!("`{client}` does not wait").into()),
         }
-    };
-    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Compares line by line, empty lines aside. The time that redis-cli prints after a slow command is no part of the reply.
 fn compare(step: &Step, got: &[String], bindings: &mut Bindings) -> Result<(), Problem> {
     let got: Vec<String> =
         got.iter().filter(|line| !line.is_empty() && !is_duration(line)).cloned().collect();
-    let same = step.expected.len() == got.len()
-        && step.expected.iter().zip(&got).all(|(pattern, line)| matches(pattern, line, bindings));
-    if same {
+    if is_shown(&step.expected, &got, bindings) {
         Ok(())
     } else {
         Err(step.differs(got))
     }
+}
+
+/// Whether these lines are what the pattern shows. Bindings made on the way are kept only when they are.
+fn is_shown(pattern: &[String], lines: &[String], bindings: &mut Bindings) -> bool {
+    let Some((first, rest)) = pattern.split_first() else { return lines.is_empty() };
+    if first == LINES {
+        return (0..=lines.len()).any(|at| is_shown(rest, &lines[at..], bindings));
+    }
+    let Some((line, others)) = lines.split_first() else { return false };
+    let mut attempt = bindings.clone();
+    let is_shown = matches(first, line, &mut attempt) && is_shown(rest, others, &mut attempt);
+    if is_shown {
+        *bindings = attempt;
+    }
+    is_shown
 }
 
 /// `(1.23s)`

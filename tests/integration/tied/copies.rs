@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{close, kill, tied, wait_gone, LONG};
 use crate::golden::{dump, restore};
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::steps::{
-    ask, assert_granted, digest, fence_of, holder, release, transaction, wait_for_lock, words,
+    ask, assert_granted, digest, fence_of, granted, holder, release, transaction, wait_for_lock, words,
 };
 use crate::support::aof::read_aof;
 use crate::support::stream::step;
@@ -108,7 +108,7 @@ fn a_release_of_what_was_tied_and_a_transfer() {
     let server = Server::start();
     let mut conn = tied(&server, &format!("LOCK.ACQUIRE k alice NOEXPIRE {LONG}"));
     let mut stream = ReplicaStream::attach(&server);
-    take(&server, "LOCK.TRANSFER k alice bob");
+    granted(&server, "LOCK.TRANSFER k alice bob");
     release(&server, "k", "bob");
     fence_of(&conn.cmd(&words("LOCK.ACQUIRE k alice SHARED NOEXPIRE TIED 7")));
     fence_of(&conn.cmd(&words("LOCK.CONVERT k alice EXCLUSIVE")));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{close, tied, LONG};
 use crate::backlog::{assert_only_effects, commands_in_backlog};
-use crate::operate::{shown, take};
-use crate::steps::{ask, digest, fence_of, holder, wait_for_lock, words};
+use crate::operate::shown;
+use crate::steps::{acquire, ask, digest, fence_of, holder, wait_for_lock, words};
 use crate::support::wait::{let_pass, wait_replica_in_sync};
 use crate::support::{wait_until, Server, Stop};
 use crate::traffic::{follow, left, lock_stat, wait_same_data};
@@ -121,7 +121,7 @@ fn a_failover_keeps_who_comes_back_in_time() {
     });
     wait_until("a tie without grace to end", || holder(&primary, "l").is_none());
     wait_same_data(&primary, &replica);
-    take(&primary, "LOCK.ACQUIRE l bob");
+    acquire(&primary, "l bob");
     drop(back);
     assert_only_effects(&commands_in_backlog(&primary));
 }

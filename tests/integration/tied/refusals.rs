@@ -1,9 +1,9 @@
 //! Where there is no connection to tie a hold to, and words that make no sense: refused, without a trace.
 
 use super::{tied, wait_gone};
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::other_module::{run, with_caller};
-use crate::steps::{ask, assert_changes_nothing, eval, fence_of, hold, transaction, watch_from, words};
+use crate::steps::{acquire, ask, assert_changes_nothing, eval, fence_of, transaction, watch_from, words};
 use crate::support::{wait_until, Server};
 use crate::traffic::lock_stat;
 
@@ -21,7 +21,7 @@ const TYING: [&str; 4] = [
 #[test]
 fn a_script_has_no_connection() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let library = "#!lua name=ties\nredis.register_function('tie', function(keys, args) \
                    return redis.call('LOCK.RENEW', keys[1], 'alice', 'TIED', '5') end)";
     assert_eq!(server.cmd(&["FUNCTION", "LOAD", library]), "ties");
@@ -51,7 +51,7 @@ fn a_script_has_no_connection() {
 #[test]
 fn a_guarded_command_has_no_connection() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_changes_nothing(&server, || {
         for line in &TYING[1..3] {
             let guarded = format!("LOCK.GUARD k alice * {line}");
@@ -65,7 +65,7 @@ fn a_guarded_command_has_no_connection() {
 #[test]
 fn another_module_has_no_connection() {
     let Some(server) = with_caller("ties asked for by another module") else { return };
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     assert_changes_nothing(&server, || {
         for format in ["!v", "!Cv"] {
             for line in TYING {
@@ -120,7 +120,7 @@ fn under_several_ids_and_with_others() {
 
     let ann = tied(&server, "LOCK.ACQUIRE k ann SHARED NOEXPIRE TIED 0");
     let _ben = tied(&server, "LOCK.ACQUIRE k ben SHARED NOEXPIRE TIED 0");
-    take(&server, "LOCK.ACQUIRE k cleo SHARED NOEXPIRE");
+    acquire(&server, "k cleo SHARED NOEXPIRE");
     super::close(&server, ann);
     let owners = || {
         let info = ask(&server, "LOCK.INFO k");
@@ -132,7 +132,7 @@ fn under_several_ids_and_with_others() {
 #[test]
 fn every_word_that_makes_no_sense() {
     let server = Server::start();
-    hold(&server, "k", "alice");
+    acquire(&server, "k alice");
     let grace = "BADARG TIED must be a whole number from 0 to 604800000".to_owned();
     let twice = "BADARG TIED is given twice, or beside an option that excludes it".to_owned();
     let no_value = "BADARG TIED needs a value".to_owned();

@@ -2,9 +2,10 @@
 
 use super::{kill, tied, wait_gone, LONG};
 use crate::group::line_up;
-use crate::operate::{shown, take};
+use crate::operate::shown;
 use crate::steps::{
-    ask, assert_granted, assert_holds, fence_of, holder, queue, release, transaction, wait_for_lock, words,
+    acquire, ask, assert_granted, assert_holds, fence_of, granted, holder, queue, release, transaction,
+    wait_for_lock, words,
 };
 use crate::support::{wait_until, Connection, Server, Value};
 use crate::traffic::{at_once, left, lock_stat, wait_quiet};
@@ -19,7 +20,7 @@ fn waits(server: &Server, line: &str) -> (Connection, String) {
 #[test]
 fn the_tie_begins_with_the_grant() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice");
+    acquire(&server, "k alice");
     let (mut bob, id) = waits(&server, "LOCK.ACQUIRE k bob NOEXPIRE TIED 0");
     let (mut carol, _) = waits(&server, "LOCK.ACQUIRE k carol NOEXPIRE TIED 0");
     assert_eq!(lock_stat(&server, "tied"), 0);
@@ -36,7 +37,7 @@ fn the_tie_begins_with_the_grant() {
 #[test]
 fn who_goes_away_while_it_waits_holds_nothing() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice");
+    acquire(&server, "k alice");
     let (bob, _) = waits(&server, &format!("LOCK.ACQUIRE k bob {LONG}"));
     let (mut carol, _) = waits(&server, &format!("LOCK.ACQUIRE k carol {LONG}"));
     drop(bob);
@@ -53,7 +54,7 @@ fn a_grant_that_was_never_read_is_undone() {
     for bounds in ["TIED 0", LONG, "TIED 0 MINHOLD 600000", "TIED 600000 MINHOLD 600000"] {
         for in_transaction in [false, true] {
             let server = Server::with(&["lock.lock-delay-ms 600000"]);
-            take(&server, "LOCK.ACQUIRE k alice");
+            acquire(&server, "k alice");
             let (mut doomed, id) = waits(&server, &format!("LOCK.ACQUIRE k doomed NOEXPIRE {bounds}"));
             let mut next = wait_for_lock(&server, "k", "next");
             let commands: [&[&str]; 2] = [&words("LOCK.RELEASE k alice"), &["CLIENT", "KILL", "ID", &id]];
@@ -94,7 +95,7 @@ fn holder_and_waiter_go_together() {
 #[test]
 fn several_locks_at_once() {
     let server = Server::start();
-    take(&server, "LOCK.ACQUIRE k alice");
+    acquire(&server, "k alice");
     let (mut bob, id) = waits(&server, "LOCK.MACQUIRE bob 3 k l m NOEXPIRE TIED 0");
     release(&server, "k", "alice");
     let fence = fence_of(&bob.read());
@@ -114,7 +115,7 @@ fn several_locks_at_once() {
 #[test]
 fn several_locks_that_nobody_heard_of() {
     let server = Server::with(&["lock.lock-delay-ms 600000"]);
-    take(&server, "LOCK.ACQUIRE k alice");
+    acquire(&server, "k alice");
     let (mut doomed, id) = waits(&server, "LOCK.MACQUIRE doomed 3 k l m NOEXPIRE TIED 0 MINHOLD 600000");
     at_once(&server, &[&words("LOCK.RELEASE k alice"), &["CLIENT", "KILL", "ID", &id]]);
     if doomed.try_read().is_err() {
@@ -133,7 +134,7 @@ fn an_upgrade_keeps_the_tie_of_the_shared_hold() {
     assert_eq!(shown(&server, "client-id"), id);
     fence_of(&alice.cmd(&words("LOCK.CONVERT k alice SHARED")));
     assert_eq!((shown(&server, "client-id").int(), lock_stat(&server, "tied")), (id, 1));
-    take(&server, "LOCK.ACQUIRE k bob SHARED");
+    acquire(&server, "k bob SHARED");
     // The wait and the hold both end with the connection.
     let alice = line_up(&server, alice, "LOCK.CONVERT k alice EXCLUSIVE BLOCK 0");
     drop(alice);
@@ -148,7 +149,7 @@ fn an_upgrade_that_nobody_heard_of_is_no_end_of_the_hold() {
     let server = Server::with(&["lock.lock-delay-ms 600000"]);
     let mut alice = tied(&server, "LOCK.ACQUIRE k alice SHARED NOEXPIRE TIED 600000");
     let (id, shared) = (alice.id().to_string(), shown(&server, "fence").int());
-    take(&server, "LOCK.ACQUIRE k bob SHARED");
+    acquire(&server, "k bob SHARED");
     let mut alice = line_up(&server, alice, "LOCK.CONVERT k alice EXCLUSIVE BLOCK 0");
     at_once(&server, &[&words("LOCK.RELEASE k bob"), &["CLIENT", "KILL", "ID", &id]]);
     if alice.try_read().is_err() {
@@ -156,7 +157,7 @@ fn an_upgrade_that_nobody_heard_of_is_no_end_of_the_hold() {
         wait_until("the connection to be missed", || shown(&server, "client-id") == 0);
         assert_eq!((shown(&server, "fence").int(), lock_stat(&server, "closed")), (shared, 0));
         assert!((1..=600_000).contains(&left(&server, "k", "alice")), "it has its grace");
-        take(&server, "LOCK.ACQUIRE k bob SHARED");
+        acquire(&server, "k bob SHARED");
     }
 }
 
@@ -164,14 +165,14 @@ fn an_upgrade_that_nobody_heard_of_is_no_end_of_the_hold() {
 fn a_transfer_leaves_the_tie_behind() {
     let server = Server::start();
     let alice = tied(&server, "LOCK.ACQUIRE k alice NOEXPIRE TIED 0");
-    take(&server, "LOCK.TRANSFER k alice bob");
+    granted(&server, "LOCK.TRANSFER k alice bob");
     assert_eq!((shown(&server, "grace-ms").int(), shown(&server, "client-id").int()), (-1, 0));
     assert_eq!(lock_stat(&server, "tied"), 0);
     super::close(&server, alice);
     assert_eq!(left(&server, "k", "bob"), -1);
     // Who waited for it is tied as it asked.
     let (mut carol, id) = waits(&server, "LOCK.ACQUIRE k carol NOEXPIRE TIED 0");
-    take(&server, "LOCK.TRANSFER k bob carol");
+    granted(&server, "LOCK.TRANSFER k bob carol");
     assert_granted(&server, &mut carol, "k", "carol");
     assert_eq!(shown(&server, "client-id").int().to_string(), id);
     drop(carol);
@@ -183,7 +184,7 @@ fn a_theft_is_tied_to_whoever_waited_for_it() {
     let server = Server::start();
     let alice = tied(&server, "LOCK.ACQUIRE k alice NOEXPIRE TIED 0");
     let (mut bob, id) = waits(&server, "LOCK.ACQUIRE k bob NOEXPIRE TIED 0");
-    take(&server, "LOCK.STEAL k bob MAXHOLD 600000");
+    granted(&server, "LOCK.STEAL k bob MAXHOLD 600000");
     assert_granted(&server, &mut bob, "k", "bob");
     assert_eq!(shown(&server, "client-id").int().to_string(), id);
     assert!((1..=600_000).contains(&shown(&server, "max-left-ms").int()), "what the operator said holds too");
