@@ -17,7 +17,7 @@ fn increment(server: &Server) -> PathBuf {
 }
 
 /// Locks that are held, and for which somebody waits; the connections of those.
-fn line_up(server: &Server) -> Vec<Connection> {
+fn held_and_wanted(server: &Server) -> Vec<Connection> {
     for line in ["desk frank NOEXPIRE", "seats carol LIMIT 3 PERMITS 3 NOEXPIRE", "door alice NOEXPIRE"] {
         acquire(server, line);
     }
@@ -34,7 +34,7 @@ fn line_up(server: &Server) -> Vec<Connection> {
 fn hand_over() -> (Vec<usize>, Vec<u8>) {
     let server = Server::with(&AOF);
     let aof = || std::fs::read(increment(&server)).expect("read the AOF");
-    let mut waiters = line_up(&server);
+    let mut waiters = held_and_wanted(&server);
     let mut starts = vec![aof().len()];
     granted(&server, "LOCK.TRANSFER desk frank grace");
     starts.push(aof().len());

@@ -1,5 +1,5 @@
 //! What the integration tests stand on beside the testbed: it reads streams, files and transcripts. It holds no test and knows
-//! nothing of what the module promises.
+//! of the module only how a lock is shown.
 #![allow(dead_code, unused_imports, reason = "a toolbox: not every tool is in use at all times")]
 
 pub(crate) mod aof;
