@@ -186,7 +186,7 @@ impl<'a> Terms<'a> {
         })
     }
 
-    /// The request of a ticket of `owner`. It is the claim that ties a hold to a connection.
+    /// The request of a ticket of `owner`. Only the claim ties a hold to a connection.
     pub(crate) fn ticket(
         &self,
         owner: &[u8],

@@ -1,6 +1,6 @@
-//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::group::GroupStep)). The requests
-//! that they can have stand here once, for any number: it takes all or none, all holds of one grant have one fence, and
-//! a waiter holds nothing meanwhile.
+//! The locks of one request: one ([`Step`]), or several together ([`GroupStep`](super::group::GroupStep)). All requests
+//! for them stand here once, for any number of locks: a request takes all or none, all holds of one grant have one
+//! fence, and a waiter holds nothing meanwhile.
 
 use std::rc::Rc;
 
