@@ -136,10 +136,22 @@ func (k *keeper) lose(h *hold, reason string) {
 	k.end(h, &LostError{h.keys[0], reason})
 }
 
+// drop gives back what nobody has any more, unless the same owner has it once more.
 func (k *keeper) drop(h *hold) {
-	if k.release(h) {
+	if k.release(h) && !k.hasTwin(h) {
 		k.owe(h.release, time.Now().Add(k.copy(h).lease))
 	}
+}
+
+func (k *keeper) hasTwin(h *hold) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for other := range k.holds {
+		if other.owner == h.owner && other.fence == h.fence {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *keeper) owe(request func() *redis.Cmd, until time.Time) {

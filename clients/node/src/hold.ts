@@ -65,8 +65,8 @@ export class Hold {
   }
 
   /** Says all that a server needs to bring back a hold that a failover has lost. */
-  renewal(): string[] {
-    const { keys, owner, lease, mode, fence } = this;
+  renewal(lease = this.lease): string[] {
+    const { keys, owner, mode, fence } = this;
     const words = keys.length === 1
       ? ['LOCK.RENEW', keys[0]!, owner, 'PX', String(lease)]
       : ['LOCK.MRENEW', owner, String(lease), String(keys.length), ...keys];

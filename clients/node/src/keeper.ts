@@ -36,7 +36,11 @@ export class Keeper {
   private readonly old = new Ring<Hold>();
   private ageing: NodeJS.Timeout | undefined;
   /** Nobody has the lock object any more: the hold is given back. */
-  private readonly dropped = new FinalizationRegistry((hold: Hold) => hold.place?.leave() && this.repay(hold));
+  private readonly dropped = new FinalizationRegistry((hold: Hold) => {
+    // Unless the same owner has it once more.
+    const twin = (other: Hold) => other.owner === hold.owner && other.fence === hold.fence;
+    if (hold.place?.leave() && !this.holds.some(twin)) this.repay(hold);
+  });
   private debts: Debt[] = [];
   private readonly timer = new Timer(() => this.turn());
   private looking = false;
@@ -205,8 +209,14 @@ export class Keeper {
   async extend(hold: Hold, lease: number): Promise<void> {
     hold.mine('extend');
     if (this.lost(hold)) throw new LockLostError(hold.keys, hold.reason);
+    const sent = now();
+    const ms = await this.settle(hold, lease).catch((error) => {
+      if (hold.renew) hold.due = sent; // whatever the server has made of it: the next renewal says the old lease again
+      this.plan(hold);
+      throw error;
+    });
     hold.lease = lease;
-    hold.lasts(now(), await this.settle(hold));
+    hold.lasts(sent, ms);
     this.plan(hold);
   }
 
@@ -242,8 +252,8 @@ export class Keeper {
   }
 
   /** Renews it now, and tells what is left. Fails if the hold has ended. */
-  private async settle(hold: Hold): Promise<number> {
-    const ms = left(await this.ask(hold.key, hold.renewal()));
+  private async settle(hold: Hold, lease = hold.lease): Promise<number> {
+    const ms = left(await this.ask(hold.key, hold.renewal(lease)));
     return ms > 0 ? ms : this.gone(hold);
   }
 

@@ -202,6 +202,15 @@ forEachClient('locks', (world) => {
     await ('call' in client ? client.call('PING') : client.sendCommand(['PING']));
   }));
 
+  test('an extension that is refused costs no lock', () => on(async (locks) => {
+    const lock = await locks.acquire('k', { lease: 900 });
+    await assert.rejects(lock.extend(1000.5), { code: 'BADARG' });
+    await sleep(1500); // more than one lease
+    assert.equal(lock.lost, undefined);
+    assert(await lock.held());
+    await lock.release();
+  }));
+
   test('close gives back what comes in the same moment', () => on(async (_, client) => {
     const name = 'call' in client ? 'call' : 'sendCommand';
     const send = (client as any)[name].bind(client);

@@ -187,7 +187,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.is_over {
+        if self.is_over || self.lock.line.has_twin(&self.lock.hold) {
             return;
         }
         if !self.worker.is_here() {

@@ -168,6 +168,14 @@ impl Line {
         lock(&self.kept).holds.remove(&(std::ptr::from_ref(hold) as usize)).is_some()
     }
 
+    /// Whether the same owner has it once more: what ends one of them ends the other, too.
+    pub(crate) fn has_twin(&self, hold: &Hold) -> bool {
+        let is_twin = |other: &Arc<Hold>| {
+            !std::ptr::eq(&**other, hold) && other.fence == hold.fence && other.names.owner == hold.names.owner
+        };
+        lock(&self.kept).holds.values().any(is_twin)
+    }
+
     /// Asks nobody itself: who has a short lease does not wait for the renewal of others.
     async fn keeper(self: Arc<Self>, mut keeper: Keeper) {
         let mut idle = false;

@@ -193,7 +193,11 @@ impl Drop for Lock {
     fn drop(&mut self) {
         let hold = &self.hold;
         hold.end(None);
-        if self.line.forget(hold) {
+        let was_kept = self.line.forget(hold);
+        if was_kept && self.line.has_twin(hold) {
+            return;
+        }
+        if was_kept {
             self.line.owe(&hold.runtime, &hold.names, hold.names.release(hold.fence), 1, hold.lease());
         } else if hold.names.keys.len() > 1 && hold.lost_reason().is_some() && !self.line.is_closed() {
             // One of several was lost, and the others are still ours.

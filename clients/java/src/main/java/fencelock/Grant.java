@@ -39,6 +39,11 @@ final class Grant {
         return hold.get() == null || owner != null && (alive == null || !alive.isAlive());
     }
 
+    /** The same owner has it once more: what ends one of them ends the other, too. */
+    boolean isTwin(Grant other) {
+        return fence == other.fence && owner.equals(other.owner);
+    }
+
     /** What is over by our own clock must not be asked for again, as that could bring it back after a failover. */
     void refuseLost() {
         if (reason != null || until - System.nanoTime() <= 0) {

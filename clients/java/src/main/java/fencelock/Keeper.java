@@ -157,7 +157,7 @@ final class Keeper {
         for (Grant grant : grants) {
             if (grant.abandoned()) { // the work that held it has died
                 forget(grant);
-                if (grant.options.renewed()) {
+                if (grant.options.renewed() && grants.stream().noneMatch(grant::isTwin)) {
                     debts.add(new Debt(grant.release(), grant.until));
                 }
             } else if (grant.until - now <= 0) {
