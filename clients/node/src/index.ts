@@ -92,6 +92,7 @@ export class Locks implements AsyncDisposable {
 
   #take(names: string | readonly string[], options: HoldOptions, wait: number, orNull: boolean, signal?: AbortSignal): Promise<Lock | null> {
     const { shared, limit, permits = 1, owner } = options;
+    if (limit !== undefined && (shared || !(limit > 0))) return Promise.reject(new RangeError('a limit is above 0, and not for readers'));
     const mode = shared ? ['SHARED'] : limit ? ['LIMIT', String(limit), 'PERMITS', String(permits)] : [];
     const keys = typeof names === 'string' ? [names] : [...names];
     const lease = options.lease ?? this.options.lease ?? LEASE;

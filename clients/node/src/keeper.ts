@@ -234,6 +234,7 @@ export class Keeper {
       if (hold.doubt && this.link.trouble) this.disown(hold);
       this.link.rest();
     }
+    if (hold.reason) throw new LockLostError(hold.keys, hold.reason); // by our clock, and the server had it yet
   }
 
   lose(hold: Hold, reason: string): void {

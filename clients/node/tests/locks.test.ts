@@ -202,6 +202,11 @@ forEachClient('locks', (world) => {
     await ('call' in client ? client.call('PING') : client.sendCommand(['PING']));
   }));
 
+  test('a limit of 0 and a limit for readers are refused', () => on(async (locks) => {
+    await assert.rejects(locks.acquire('k', { limit: 0 }), RangeError);
+    await assert.rejects(locks.acquire('k', { limit: 2, shared: true }), RangeError);
+  }));
+
   test('an extension that is refused costs no lock', () => on(async (locks) => {
     const lock = await locks.acquire('k', { lease: 900 });
     await assert.rejects(lock.extend(1000.5), { code: 'BADARG' });

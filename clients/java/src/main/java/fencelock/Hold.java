@@ -99,6 +99,9 @@ public final class Hold implements AutoCloseable {
             }
             throw e;
         }
+        if (grant.reason != null) { // by our clock, and the server had it yet
+            throw new LockLostException(grant.name(), grant.reason);
+        }
     }
 
     /** Releases it if it was not released before. */
