@@ -116,6 +116,9 @@ func (w *wait) once(ctx context.Context) (bool, error) {
 		return false, w.failed
 	}
 	words := append(append(make([]any, 0, 10), "PX", w.lease.Milliseconds()), w.mode...)
+	if w.most > 0 {
+		words = append(words, "MAXHOLD", w.most.Milliseconds())
+	}
 	if block = block.Truncate(time.Millisecond); block > 0 {
 		words = append(words, "BLOCK", block.Milliseconds())
 		gone, line, cancel := make(chan struct{}), &w.line, w.request.cancel()
@@ -149,7 +152,9 @@ func (w *wait) once(ctx context.Context) (bool, error) {
 	if w.fence, err = cmd.Int64(); err != nil {
 		return false, err
 	}
-	w.until = sent.Add(w.lease)
+	if w.until = sent.Add(w.lease); w.most > 0 {
+		w.until = sent.Add(min(w.lease, w.most))
+	}
 	if block > 0 { // the turn may have come some time ago: claim it, and count from now
 		sent, cmd = time.Now(), w.renewal()
 		_ = w.send(ctx, w.reply, cmd)

@@ -52,6 +52,7 @@ type request struct {
 	keys  []string
 	owner string
 	lease time.Duration
+	most  time.Duration
 	renew bool
 	watch bool
 	wait  bool
@@ -60,6 +61,9 @@ type request struct {
 
 // Lease is how long the lock lasts without a word from its holder, 30 seconds if not said. It is renewed at a third of it.
 func Lease(d time.Duration) Option { return func(r *request) { r.lease = d } }
+
+// MaxHold ends the lock after this time, however often it is renewed.
+func MaxHold(d time.Duration) Option { return func(r *request) { r.most = d } }
 
 // NoRenewal lets the lock end with its lease.
 func NoRenewal() Option { return func(r *request) { r.renew = false } }

@@ -36,7 +36,7 @@ export class Hold {
   /** `named`: the program chose this owner, who may have the lock by another call then. */
   constructor(
     readonly keys: readonly string[], readonly owner: string, readonly named: boolean, readonly mode: readonly string[],
-    public lease: number, readonly renew: boolean, readonly watch: boolean,
+    public lease: number, readonly renew: boolean, readonly watch: boolean, readonly most: number,
   ) {
     this.look = watch;
   }

@@ -18,6 +18,8 @@ export interface HoldOptions {
   lease?: number;
   /** Whether the lease is renewed, at a third of it, until the release. True without it. */
   renew?: boolean;
+  /** After how long the lock ends, however often it is renewed. Never without it. */
+  maxHold?: number;
   /**
    * Whether to be told of a loss at once, and not by the next renewal. It takes two more connections for all that watch, and a
    * request for each lock, renewal and change; not in a cluster.
@@ -98,7 +100,7 @@ export class Locks implements AsyncDisposable {
     const lease = options.lease ?? this.options.lease ?? LEASE;
     const renew = options.renew ?? this.options.renew ?? true;
     const watch = options.watch ?? this.options.watch ?? false;
-    const hold = new Hold(keys, owner ?? newOwner(), owner !== undefined, mode, lease, renew, watch);
+    const hold = new Hold(keys, owner ?? newOwner(), owner !== undefined, mode, lease, renew, watch, options.maxHold ?? Infinity);
     return new Wait(this.#keeper, hold, wait, orNull, signal).done;
   }
 }

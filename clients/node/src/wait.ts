@@ -86,7 +86,7 @@ export class Wait implements Caller {
           if (reply !== null) {
             hold.fence = toFence(reply);
             hold.doubt = this.again;
-            hold.lasts(this.sent, hold.lease);
+            hold.lasts(this.sent, Math.min(hold.lease, hold.most));
             lock = new Lock(keeper, hold);
             keeper.add(hold, lock);
             return lock;
@@ -127,6 +127,7 @@ export class Wait implements Caller {
     const args = hold.about(ACQUIRE);
     args.push('PX', String(hold.lease));
     if (hold.mode.length > 0) args.push(...hold.mode);
+    if (hold.most < Infinity) args.push('MAXHOLD', String(hold.most));
     if (wait > 0) args.push('QUEUE', TICKET);
     if (wait > 0 && notify && link.listening) args.push('NOTIFY', link.channel);
     this.called = false;

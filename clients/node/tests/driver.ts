@@ -35,9 +35,9 @@ class Driver {
     this.programs.push(new Locks(connected.client));
   }
 
-  async acquire({ who, program, keys, kind, limit, timeout, renew, watch, owner, wait }: any) {
+  async acquire({ who, program, keys, kind, limit, timeout, renew, watch, most, owner, wait }: any) {
     const locks = this.programs[program - 1]!;
-    const options = { lease: timeout * 1000, renew, watch, shared: kind === 'shared', ...(limit && { limit }), ...(owner && { owner }) };
+    const options = { lease: timeout * 1000, renew, watch, shared: kind === 'shared', ...(limit && { limit }), ...(owner && { owner }), ...(most && { maxHold: most * 1000 }) };
     const abort = new AbortController();
     this.aborts.set(who, abort);
     const waits = { ...options, signal: abort.signal, ...(wait === null ? {} : { wait: wait * 1000 }) };

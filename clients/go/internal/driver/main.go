@@ -20,7 +20,7 @@ type event map[string]any
 type request struct {
 	Do, Who, Kind, Owner, Name, CA, User, Password string
 	Program, Connections, Limit                    int
-	Timeout, Seconds                               float64
+	Timeout, Seconds, Most                         float64
 	Wait                                           *float64
 	Renew, Watch                                   bool
 	Keys                                           []string
@@ -59,6 +59,7 @@ func acquire(r request) event {
 	}
 	also(!r.Renew, fencelock.NoRenewal())
 	also(r.Watch, fencelock.Watch())
+	also(r.Most > 0, fencelock.MaxHold(seconds(r.Most)))
 	also(r.Kind == "shared", fencelock.Shared())
 	also(r.Kind == "semaphore", fencelock.Limit(r.Limit, 1))
 	take := lockers[r.Program-1].AcquireMulti

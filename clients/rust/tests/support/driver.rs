@@ -76,6 +76,9 @@ async fn acquire(who: &str, request: &Json) -> Json {
     if request["watch"] == true {
         asked = asked.watch();
     }
+    if let Some(most) = request["most"].as_f64() {
+        asked = asked.max_hold(Duration::from_secs_f64(most));
+    }
     if request["renew"] != true {
         asked = asked.without_renewal();
     }

@@ -133,7 +133,7 @@ final class Acquire {
             return null;
         }
         Grant grant = new Grant(keys, owner, (Long) reply, options);
-        grant.last(sent, grant.leaseMs);
+        grant.last(sent, Math.min(grant.leaseMs, options.mostMs()));
         if (blockMs > 0) { // the turn may have come some time ago: claim it, and count from now
             sent = System.nanoTime();
             long leftMs = Locks.least(locks.transport.send(0, grant.renewal(options.leaseMs())));
@@ -148,6 +148,9 @@ final class Acquire {
 
     private Object[] request(long blockMs, String channel) {
         Object[] words = Grant.append(Grant.words("LOCK.ACQUIRE", keys, owner, "PX", options.leaseMs()), options.mode());
+        if (options.mostMs() < Long.MAX_VALUE) {
+            words = Grant.append(words, "MAXHOLD", options.mostMs());
+        }
         if (blockMs > 0) {
             words = Grant.append(words, "BLOCK", blockMs);
         }

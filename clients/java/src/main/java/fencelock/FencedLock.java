@@ -85,6 +85,11 @@ public final class FencedLock implements Lock {
         return with(options.onLost(told));
     }
 
+    /** The same lock, which ends after this time, however often it is renewed. */
+    public FencedLock withMaxHold(Duration time) {
+        return with(options.most(time.toMillis()));
+    }
+
     /**
      * The same lock; of a loss its holds are told at once, and not by the next renewal. It takes one more connection for all that
      * watch, and a request for each hold, renewal and change. It is for one server: elsewhere, and where the user may not

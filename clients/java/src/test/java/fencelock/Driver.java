@@ -25,7 +25,7 @@ final class Driver {
         List<String> keys;
         int program, connections, limit;
         double timeout, seconds;
-        Double wait;
+        Double wait, most;
         boolean renew, watch;
     }
 
@@ -56,6 +56,7 @@ final class Driver {
             default -> locks.lock(r.keys.get(0));
         };
         lock = r.watch ? lock.watched() : lock;
+        lock = r.most == null ? lock : lock.withMaxHold(seconds(r.most));
         lock = r.owner == null ? lock : lock.withOwner(r.owner);
         return r.renew ? lock.withRenewedLease(seconds(r.timeout)) : lock.withLease(seconds(r.timeout));
     }
