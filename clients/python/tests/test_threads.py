@@ -288,6 +288,42 @@ def test_a_dropped_lock_with_a_timeout_lasts(r, server):
     assert server.holders("k")
 
 
+def dropped(server):
+    """Waits until the keeper has looked after what was dropped, which is one request later at the latest."""
+    gc.collect()
+    renewals = server.calls("lock.renew")
+    wait_until("the other hold is renewed", lambda: server.calls("lock.renew") > renewals, 10)
+
+
+def test_who_takes_its_lock_again_has_one_hold(r, server):
+    lock = Lock(r, "k", timeout=3, renew=True, owner="leader")
+    assert lock.acquire(blocking=False)
+    fence, lost = lock.fence, lock.lost
+    assert lock.acquire(blocking=False) and lock.fence == fence
+    dropped(server)
+    assert lock.owned() and not Lock(r, "k").acquire(blocking=False)
+    server.cmd("LOCK.BREAK", "k")
+    assert lost.wait(10) and lock.lost.is_set()
+
+
+def test_a_dropped_lock_does_not_end_another_of_the_same_owner(r, server):
+    one, other = (Lock(r, "k", timeout=3, renew=True, owner="leader") for _ in range(2))
+    assert one.acquire() and other.acquire()
+    del other
+    dropped(server)
+    assert one.owned() and server.holders("k") == ["leader"]
+    del one
+    gc.collect()
+    wait_until("the last one ends it", lambda: server.idle("k"), 10)
+
+
+def test_a_released_lock_ends_for_its_owner(r, server):
+    one, other = (Lock(r, "k", timeout=3, renew=True, owner="leader") for _ in range(2))
+    assert one.acquire() and other.acquire()
+    other.release()
+    assert server.idle("k") and one.lost.wait(10) and one.lost_reason == "released"
+
+
 def test_the_lock_of_a_dead_thread_ends(r, server):
     lock = Lock(r, "k")
     assert in_thread(lock.acquire).result()

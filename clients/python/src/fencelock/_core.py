@@ -129,6 +129,10 @@ class Hold:
         self.until = sent + seconds
         self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
 
+    def same(self, other):
+        """Whether both are the one grant that this owner has. The last of them in this process ends it."""
+        return (self.fence, self.owner, self.keys) == (other.fence, other.owner, other.keys)
+
     def over(self):
         """Why it is not held any more, as far as is known without asking; empty if it may be held."""
         return self.reason or ("lease-over" if self.until <= time.monotonic() else "")
@@ -246,7 +250,7 @@ class Keeper:
         now, limit, work, looks = time.monotonic(), REPLY, [], []
         for hold in list(self.holds):
             if hold.grip() is None:
-                if self.forget(hold) and hold.renew:
+                if self.forget(hold) and hold.renew and not any(map(hold.same, list(self.holds))):
                     self.debts.append((hold.until, hold.release()))
             elif hold.until <= now:
                 self.lose(hold, "lease-over")

@@ -227,6 +227,9 @@ class Lock:
         grip = await _core.Acquire(self.Line.of(self.redis), self, owner, sleep, blocking, timeout).run()
         if grip is None:
             return False
+        before = self.local.grip
+        if before and grip.hold.same(before.hold) and before.hold.line.keeper.forget(before.hold):
+            grip.hold.lost = before.hold.event()  # it holds as before, and so does the Event that somebody may have
         self.local.token, self.local.grip, self._newest = owner, grip, grip.hold
         return True
 
