@@ -1,6 +1,7 @@
 """The contract of the clients, with threads."""
 
 import gc
+import operator
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ from redis.retry import Retry
 from support import wait_until
 
 import fencelock.asyncio
-from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, locked
+from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, _threads, locked
 
 
 @pytest.fixture(params=[redis.Redis, valkey.Valkey], ids=["redis", "valkey"])
@@ -181,6 +182,60 @@ def test_a_callback_that_raises_stops_no_renewal(r, server, monkeypatch, caplog)
             server.cmd("LOCK.BREAK", "k")
             wait_until("the hook was told", lambda: told == ["broken"])
             assert other.owned() and "renewal" not in caplog.text
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_thread_that_could_not_be_started_is_started_later(r, server, monkeypatch, watch):
+    def start(thread):
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start"):
+        Lock(r, "k", watch=watch).acquire()
+    with Lock(r, "k", timeout=3, renew=True, watch=watch) as lock:
+        renewals = server.calls("lock.renew")
+        wait_until("it is renewed", lambda: server.calls("lock.renew") > renewals)
+        server.cmd("LOCK.BREAK", "k")
+        assert lock.lost.wait(10)
+        lock.raise_on_release_error = False
+
+
+@pytest.mark.parametrize("inside", ["thread_lock", "spare_lock", "room.lock"])
+def test_a_signal_handler_may_take_a_lock(r, server, inside):
+    """Whatever the thread that it interrupts is about to do."""
+    server.cmd("LOCK.ACQUIRE", "busy", "other")
+    line, done = _threads.Line.of(r), []
+
+    def handle(*_):
+        done.append(Lock(r, "busy").acquire(blocking_timeout=0.1))
+        with Lock(r, "free") as lock:
+            done.append(lock.owned())
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    with operator.attrgetter(inside)(line):
+        signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    assert done == [False, True] and server.idle("free") and not server.waiting("busy")
+
+
+def test_a_signal_handler_talks_on_a_connection_of_its_own(server):
+    with redis.Redis(port=server.port, max_connections=1) as client:
+        line, replies = _threads.Line.of(client), []
+        taken = client.connection_pool.get_connection()
+        read = line.read
+
+        def interrupted(*args):
+            line.read = read
+            signal.raise_signal(signal.SIGUSR1)
+            return read(*args)
+
+        line.read = interrupted
+        before = signal.signal(signal.SIGUSR1, lambda *_: replies.append(_threads.run(line.call(["ECHO", b"inner"]))))
+        replies.append(_threads.run(line.call(["ECHO", b"outer"])))
+        signal.signal(signal.SIGUSR1, before)
+        assert replies == [b"inner", b"outer"]
+        client.connection_pool.release(taken)
 
 
 def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):

@@ -167,16 +167,17 @@ class Room:
     """How many connections of a pool may wait at a time: half of them, for releases and others must get through.
 
     Who finds none asks now and then. A line is served from the front, so only the first in this process for each key
-    must do so often. When it has left the line it wakes the next.
+    must do so often. When it has left the line it wakes the next. A signal handler may join and leave in between, in
+    the thread that has the lock: it leaves all as it was.
     """
 
     def __init__(self, size):
-        self.free, self.lock, self.lines, self.asleep, self.ranks = size, threading.Lock(), {}, {}, itertools.count()
+        self.free, self.lock, self.lines, self.asleep, self.ranks = size, threading.RLock(), {}, {}, itertools.count()
 
     def join(self, key):
         with self.lock:
             place = types.SimpleNamespace(key=key, rank=next(self.ranks), inside=False, event=None)
-            self.lines.setdefault(key, []).append(place)
+            self.lines[key] = (*self.lines.get(key, ()), place)
             return place
 
     def first(self, place):
@@ -195,8 +196,7 @@ class Room:
 
     def leave(self, place):
         with self.lock:
-            line = self.lines[place.key]
-            line.remove(place)
+            line = self.lines[place.key] = tuple(other for other in self.lines[place.key] if other is not place)
             if not line:
                 del self.lines[place.key]
             elif line[0].event:
@@ -264,7 +264,7 @@ class Keeper:
                     looks += [(hold.check(key), self.checked, (hold,)) for key in hold.keys]
         if looks:
             work += [(["CLIENT", b"TRACKING", b"ON", b"REDIRECT", self.ear.id], self.tracked, ()), *looks]
-        for _ in range(len(self.debts)):
+        while self.debts:
             until, call = self.debts.popleft()
             if until > now:
                 work.append((call, self.paid, (call, until)))

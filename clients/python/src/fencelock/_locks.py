@@ -149,14 +149,12 @@ class Line:
                 await self.maybe(connection.disconnect())
         return replies
 
-    async def spare_connection(self, limit):
-        if self.spare is None:
-            self.spare = self.connection()
-        await self.connect(self.spare, limit)
-        if self.replaced(self.spare) or await self.dirty(self.spare):  # the server has closed it
-            await self.maybe(self.spare.disconnect())
-            await self.connect(self.spare, limit)
-        return self.spare
+    async def connected(self, spare, limit):
+        await self.connect(spare, limit)
+        if self.replaced(spare) or await self.dirty(spare):  # the server has closed it
+            await self.maybe(spare.disconnect())
+            await self.connect(spare, limit)
+        return spare
 
     def connection(self, **options):
         """One that is not of the pool, but made like those."""
