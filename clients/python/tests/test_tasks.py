@@ -353,6 +353,20 @@ async def test_locked(r, server):
     assert len(await work(id=7)) == 1 and server.idle("k:7")
 
 
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [generator, async_generator])
+async def test_locked_refuses_what_would_run_after_the_release(r, function):
+    with pytest.raises(TypeError, match="runs after the call"):
+        locked("k", r)(function)
+
+
 async def test_errors(r, server):
     async with Semaphore(r, "k", 3):
         with pytest.raises(LockError, match="LOCKLIMIT"):

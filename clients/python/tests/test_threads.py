@@ -511,6 +511,24 @@ def test_locked(r, server):
     assert work(7)[0].split(":")[1] == str(os.getpid()) and server.idle("k:7")
 
 
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, async_generator])
+def test_locked_refuses_what_would_run_after_the_release(server, function):
+    with redis.Redis(port=server.port) as client, pytest.raises(TypeError, match="runs after the call"):
+        locked("k", client)(function)
+
+
 def test_a_deadlock_is_told(r, server):
     a = Lock(r, "a", owner="me")
     with a:

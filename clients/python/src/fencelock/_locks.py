@@ -370,6 +370,10 @@ class Latch:
 
 def maker(lock, template, client, options, function):
     """What makes the lock for the arguments of a call; its name is "invoice:{id}" filled in."""
+    late = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if late or (inspect.iscoroutinefunction(function) and not lock.Line.awaits):
+        hint = "take the lock inside it" if late else "use fencelock.asyncio.locked"
+        raise TypeError(f"{function.__qualname__} runs after the call, when the lock is given back already: {hint}")
     signature = inspect.signature(function)
 
     def make(*args, **kwargs):
