@@ -140,6 +140,15 @@ async def test_a_loss_is_told(r, server):
         await lock.release()
 
 
+async def test_what_was_told_as_lost_is_not_released_quietly(r, server):
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
+        async with Lock(r, "k", timeout=1) as lock:
+            server.cmd("LOCK.RENEW", "k", lock.local.token, "PX", 60000)
+            await asyncio.wait_for(lock.lost.wait(), 10)
+            assert server.holders("k")
+    await until("it is free", lambda: server.idle("k"))
+
+
 def raises(reason):
     raise ValueError(reason)
 

@@ -233,6 +233,11 @@ class Keeper:
         self.debts.append((until, call))
         self.line.watch(time.monotonic())
 
+    def end(self, hold, until):
+        """Has it released in the background. Key by key, as one of several may be lost."""
+        for key in hold.keys:
+            self.owe(request("RELEASE", [key], hold.owner, b"FENCE", hold.fence), until)
+
     def next(self):
         """When there is something to do next; None if there is nothing to keep."""
         times = [0.0 if hold.look and self.ear.id else min(hold.due, hold.until) for hold in list(self.holds)]
@@ -251,7 +256,7 @@ class Keeper:
         for hold in list(self.holds):
             if hold.grip() is None:
                 if self.forget(hold) and hold.renew and not any(map(hold.same, list(self.holds))):
-                    self.debts.append((hold.until, hold.release()))
+                    self.end(hold, hold.until)
             elif hold.until <= now:
                 self.lose(hold, "lease-over")
             else:

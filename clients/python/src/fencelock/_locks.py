@@ -233,24 +233,28 @@ class Lock:
 
     async def release(self):
         """Gives the lock back; the next in line has it in the same moment."""
-        grip, local = self.local.grip, self.local
-        if grip is None or local.token is None:
+        if self.local.grip is None or self.local.token is None:
             raise self._not_owned("release")
-        local.token = None
-        grip.hold.line.keeper.forget(grip.hold)
-        if grip.hold.line.pid == os.getpid():  # a fork of the holder holds nothing
-            await grip.hold.line.shield(self._give_back, grip.hold)
+        await self.local.grip.hold.line.shield(self._give_back, self.local.grip.hold)
 
     async def _give_back(self, hold):
+        keeper = hold.line.keeper
         try:
+            self.local.token = None
+            keeper.forget(hold)
+            if hold.line.pid != os.getpid():  # a fork of the holder holds nothing
+                return
+            if hold.over():  # by our clock: the server may have it for longer
+                keeper.end(hold, time.monotonic() + hold.lease)
+                raise self._gone("release", hold)
             await settle(hold, hold.release(), "release", 1.5)
-        except BROKEN + REPLIED as error:
-            if isinstance(error, BROKEN) or passing(error):
-                hold.line.keeper.owe(hold.release(), hold.until)
-            raise
         except LockNotOwnedError:
-            if len(hold.keys) > 1:  # one of them was lost, and nothing was released yet
+            if len(hold.keys) > 1 and not hold.over():  # one of them was lost, and nothing was released yet
                 await ask(hold.line, request("RELEASE", hold.keys, hold.owner))
+            raise
+        except BaseException as error:  # of a signal handler, too; but a task does again what was broken off
+            if (isinstance(error, Exception) or not hold.line.awaits) and (not isinstance(error, REPLIED) or passing(error)):
+                keeper.end(hold, hold.until)
             raise
 
     async def extend(self, additional_time, replace_ttl=False):
@@ -307,8 +311,11 @@ class Lock:
         if hold is None:
             raise self._not_owned(verb)
         if hold.over():  # asking could bring it back after a failover
-            raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {hold.over()}", self.name)
+            raise self._gone(verb, hold)
         return hold
+
+    def _gone(self, verb, hold):
+        return LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {hold.over()}", self.name)
 
     def _not_owned(self, verb):
         return LockError(f"Cannot {verb} a lock that's not owned or is already unlocked.", self.name)
