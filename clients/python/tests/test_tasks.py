@@ -196,6 +196,26 @@ async def test_a_lost_reply(through, proxy, server, command, kind):
     assert server.idle("k")
 
 
+class Counted(NoBackoff):
+    seen = []  # each further attempt of the client to connect
+
+    def compute(self, failures):
+        self.seen.append(failures)
+        return 0
+
+
+async def test_the_attempts_of_a_client_to_connect_do_not_multiply(proxy):
+    client = redis.asyncio.Redis(port=proxy.port, retry=Retry(Counted(), 3))
+    proxy.tell("refuse")
+    with pytest.raises(redis.ConnectionError):
+        await Lock(client, "k").acquire(blocking=False)
+    assert Counted.seen == [1, 2, 3], "the client tried once as it does, and after that only we did"
+    proxy.tell("accept")
+    async with Lock(client, "k"):
+        pass
+    await client.aclose()
+
+
 async def cancelled_after(turns, coroutine):
     """Whether it was still at work after so many turns of the event loop, in which case it was cancelled."""
     task = asyncio.create_task(coroutine)

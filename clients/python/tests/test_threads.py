@@ -478,6 +478,31 @@ def test_a_server_that_is_away_gives_an_error(through, proxy, server):
         Lock(through, "k").acquire(blocking=False)
 
 
+class Counted(NoBackoff):
+    seen = []  # each further attempt of the client to connect
+
+    def compute(self, failures):
+        self.seen.append(failures)
+        return 0
+
+
+def test_the_attempts_of_a_client_to_connect_do_not_multiply(proxy, server):
+    with redis.Redis(port=proxy.port, retry=Retry(Counted(), 3)) as client:
+        lock = Lock(client, "k", timeout=20)
+        lock.acquire()
+        proxy.tell("refuse")
+        proxy.tell("cut")
+        Counted.seen.clear()
+        for call in (lock.release, Lock(client, "other").acquire):
+            with pytest.raises(redis.ConnectionError):
+                call(**({} if call == lock.release else {"blocking": False}))
+            assert Counted.seen == [1, 2, 3], "the client tried once as it does, and after that only we did"
+        proxy.tell("accept")
+        wait_until("it is released", lambda: server.idle("k"))
+        assert lock.acquire() and not _threads.Line.of(client).down
+        lock.release()
+
+
 def test_string_locks_exclude_ours(r, server):
     old = r.lock("k", timeout=2)
     assert old.acquire()

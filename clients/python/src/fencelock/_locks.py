@@ -47,7 +47,7 @@ class Line:
         self.keeper = _core.Keeper(self)
         self.name = ["LOCK"] if "valkey" in str(type(self.pool).__mro__) else []  # which it wants to give a connection
         self.primary = getattr(self.pool, "get_master_address", None)  # asks the sentinels, if there are any
-        self.spare, self.planned, self.asked = None, math.inf, -math.inf
+        self.spare, self.planned, self.asked, self.down = None, math.inf, -math.inf, False
 
     @classmethod
     def of(cls, client):
@@ -69,15 +69,17 @@ class Line:
         if self.primary is not None:
             await self.follow()
         limit, connection, is_whole = limit + wait, None, False
-        if self.free():
+        if self.free() and (wait or not self.down):
             try:
                 taken = self.pool.get_connection(*self.name)
                 connection = await taken if self.awaits else taken
             except BROKEN as error:
                 if "Too many connections" not in str(error):
+                    self.down = True  # the client has tried for long; the spare one tries once
                     raise
         if connection is None:
             replies = await self.on_spare([args], limit, decode)
+            self.down = False
             if isinstance(replies[0], Exception):
                 raise replies.pop()  # of which nothing here has hold, or its traceback would keep the caller's lock
             return replies[0]
