@@ -1,6 +1,8 @@
 """The contract of the clients, with threads."""
 
+import asyncio
 import gc
+import math
 import operator
 import os
 import signal
@@ -9,6 +11,7 @@ import time
 
 import pytest
 import redis
+import redis.asyncio
 import valkey
 from redis.backoff import NoBackoff
 from redis.cache import CacheConfig
@@ -592,6 +595,55 @@ async def async_generator():
 def test_locked_refuses_what_would_run_after_the_release(server, function):
     with redis.Redis(port=server.port) as client, pytest.raises(TypeError, match="runs after the call"):
         locked("k", client)(function)
+
+
+def test_what_cannot_be_is_said_at_once(r):
+    for timeout in (0.0001, math.inf, math.nan, -1):
+        with pytest.raises(ValueError, match="seconds"):
+            Lock(r, "k", timeout=timeout)
+    with pytest.raises(ValueError, match="no keys"):
+        MultiLock(r, [])
+    with pytest.raises(TypeError, match="list of keys"):
+        MultiLock(r, "ab")
+    with pytest.raises(TypeError, match="no readers"):
+        Semaphore(r, "k", 2).shared()
+    with redis.Redis() as client, pytest.raises(TypeError, match="needs a client of asyncio"):
+        asyncio.run(fencelock.asyncio.Lock(client, "k").acquire())
+    with pytest.raises(TypeError, match="fencelock.asyncio"):
+        Lock(redis.asyncio.Redis(), "k").acquire()
+    with pytest.raises(TypeError, match="fencelock.asyncio"):
+        Lock(redis.asyncio.RedisCluster(host="localhost"), "k").acquire()
+
+
+def test_the_lease_is_set_as_asked(r, server):
+    with Lock(r, "k", renew=False) as lock:
+        assert lock.extend(60) and server.left("k") > 30000
+        assert lock.reacquire() and server.left("k") <= 30000
+        for seconds, replace in ((0, True), (-100, False), (math.nan, False)):
+            with pytest.raises(ValueError, match="seconds"):
+                lock.extend(seconds, replace)
+    with Lock(r, "k") as lock, pytest.raises(LockError, match="no timeout"):
+        lock.extend(5)
+    with Lock(r, "k", timeout=5, renew=True) as lock, pytest.raises(LockError, match="is renewed"):
+        lock.extend(5)
+
+
+def test_all_keys_of_a_multi_lock_count(r, server):
+    server.cmd("LOCK.ACQUIRE", "b", "other")
+    lock = MultiLock(r, (key for key in ("a", "b")))
+    assert lock.locked() and not lock.acquire(blocking=False)
+    server.cmd("LOCK.RELEASE", "b", "other")
+    assert not lock.locked()
+    with lock, pytest.raises(LockError, match="more than one key"):
+        lock.guard("GET", "a")
+
+
+@pytest.mark.parametrize("key", [bytearray(b"k"), memoryview(b"k"), memoryview(bytearray(b"k"))], ids=["bytearray", "memoryview", "writable"])
+def test_a_key_may_be_bytes_of_any_kind(r, server, key):
+    with Lock(r, "k"):
+        waiting = in_thread(Lock(r, key).acquire)
+        wait_until("it stands in line", lambda: server.waiting("k") == 1)
+    assert waiting.result()
 
 
 def test_a_deadlock_is_told(r, server):

@@ -102,6 +102,12 @@ def new_owner():
     return b"%b:%d:%016x" % (HOST, os.getpid(), chance.getrandbits(64))
 
 
+def milliseconds(seconds):
+    if not 0.001 <= seconds < math.inf:
+        raise ValueError(f"{seconds} seconds: a time must be finite, and 0.001 at least")
+    return int(seconds * 1000)
+
+
 def request(verb, keys, owner, *words):
     """With several keys it is another command, which says how many they are."""
     if len(keys) == 1:
@@ -141,9 +147,9 @@ class Hold:
         """The Event of its loss, made when somebody asks for it: most locks are given back before."""
         return self.__dict__.get("lost") or self.__dict__.setdefault("lost", self.line.event())
 
-    def renewal(self, lease_ms=0):
+    def renewal(self, lease=None):
         """Says all that a server must know to which the hold is lost in a failover."""
-        lease_ms, same = lease_ms or int(self.lease * 1000), [b"FENCE", self.fence, *self.mode]
+        lease_ms, same = milliseconds(self.lease if lease is None else lease), [b"FENCE", self.fence, *self.mode]
         if len(self.keys) == 1:
             return ["LOCK.RENEW", self.keys[0], self.owner, b"PX", lease_ms, *same]
         return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, *same]
@@ -438,7 +444,7 @@ class Acquire:
 
     def __init__(self, line, lock, owner, poll, blocking, timeout):
         self.line, self.lock, self.owner, self.poll = line, lock, owner, poll  # poll: how often to look where no line can form
-        self.base = request("ACQUIRE", lock._keys, owner, b"PX", int((lock.timeout or LEASE) * 1000), *lock._mode)
+        self.base = request("ACQUIRE", lock._keys, owner, b"PX", milliseconds(lock.timeout or LEASE), *lock._mode)
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = math.inf if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)

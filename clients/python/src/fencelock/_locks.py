@@ -39,6 +39,9 @@ class Line:
     """
 
     def __init__(self, home, client, loop):
+        if (".asyncio." in str(type(home).__mro__)) != self.awaits:
+            hint = "needs a client of asyncio" if self.awaits else "needs a client of threads; for asyncio there is fencelock.asyncio"
+            raise TypeError(f"{type(self).__module__.replace('._threads', '')} {hint}")
         self.pid, self.loop, self.pool = os.getpid(), loop, home if hasattr(home, "connection_class") else None
         self.cluster = None if self.pool else client  # which finds the node and the connection itself
         timeout = getattr(self.pool, "connection_kwargs", {}).get("socket_timeout")
@@ -173,6 +176,11 @@ class Line:
             await self.sleep_until(event, seconds)
 
 
+def plain(key):
+    """A key that can be one of a dictionary."""
+    return bytes(key) if isinstance(key, (bytearray, memoryview)) else key
+
+
 class ByThread(threading.local):
     """What a lock holds in each thread."""
 
@@ -194,7 +202,9 @@ class Lock:
         self.blocking, self.blocking_timeout, self.thread_local = blocking, blocking_timeout, bool(thread_local)
         self.raise_on_release_error, self.on_lost, self.owner = raise_on_release_error, on_lost, owner
         self.renew, self.watch = not timeout if renew is None else renew, watch
-        self._mode, self._keys, self._newest = [], [name], None
+        self._mode, self._keys, self._newest = [], [plain(name)], None
+        if timeout:
+            _core.milliseconds(timeout)  # or the ValueError
         self.local = ByThread() if thread_local else ForAll()
 
     @property
@@ -265,25 +275,28 @@ class Lock:
 
     async def reacquire(self):
         """Sets the lease to `timeout` again."""
-        return await self._extend("reacquire", self.timeout, True)
+        return await self._extend("reacquire", self.timeout or _core.LEASE, True)
 
     async def _extend(self, verb, seconds, replace):
         hold, sent = self._held(verb), time.monotonic()
         if hold.renew:
-            raise LockError(f"Cannot {verb} a lock with no timeout", self.name)
+            raise LockError(f"Cannot {verb} a lock " + ("that is renewed" if self.timeout else "with no timeout"), self.name)
         left = 0 if replace else hold.until - sent
-        left = await settle(hold, hold.renewal(int((left + seconds) * 1000)), "extend")
+        left = await settle(hold, hold.renewal(left + seconds), "extend")
         hold.begin(sent, left / 1000)
         return True
 
     async def locked(self):
         """Whether anybody holds the lock."""
-        try:
-            return await ask(self.Line.of(self.redis), ["LOCK.AWAIT", self._keys[0], b"FREE"]) is None
-        except REPLIED as error:
-            if code(error) != "WRONGTYPE":
-                raise
-            return True  # a string of somebody who uses SET NX
+        for key in self._keys:
+            try:
+                if await ask(self.Line.of(self.redis), ["LOCK.AWAIT", key, b"FREE"]) is None:
+                    return True
+            except REPLIED as error:
+                if code(error) != "WRONGTYPE":
+                    raise
+                return True  # a string of somebody who uses SET NX
+        return False
 
     async def owned(self):
         """Whether this object holds the lock, in this thread if it is `thread_local`. Asks the server, if it may be so."""
@@ -296,6 +309,8 @@ class Lock:
     async def guard(self, *args):
         """Runs a command in the server, in one step with a look whether the lock is held; if not, LockNotOwnedError."""
         hold = self._held("guard")
+        if len(hold.keys) > 1:  # of which the server would look at one only
+            raise LockError("Cannot guard with more than one key, as the server looks at one: use a Lock", self.name)
         try:
             return await hold.line.call(["LOCK.GUARD", hold.keys[0], hold.owner, hold.fence, *args], decode=True)
         except REPLIED as error:
@@ -339,13 +354,21 @@ class Limited:
         super().__init__(redis, name, **options)
         self._mode = [b"LIMIT", limit, b"PERMITS", permits]
 
+    def shared(self):
+        raise TypeError("a semaphore has no readers")
+
 
 class Several:
     """Several locks, all or none, under one fence; who waits for them holds none. In a cluster they share a slot."""
 
     def __init__(self, redis, names, **options):
-        super().__init__(redis, names[0], **options)
-        self._keys = list(names)
+        if isinstance(names, (str, bytes, bytearray, memoryview)):
+            raise TypeError("MultiLock takes a list of keys; for one key there is Lock")
+        keys = list(map(plain, names))
+        if not keys:
+            raise ValueError("a MultiLock of no keys")
+        super().__init__(redis, keys[0], **options)
+        self._keys = keys
 
 
 class Latch:
@@ -356,7 +379,7 @@ class Latch:
 
     async def down(self, who=None):
         """Counts, and tells how many are left. Whoever names itself counts once, however often it says so."""
-        line, life = self.Line.of(self.redis), [b"PX", int(self.life * 1000)] if self.life else []
+        line, life = self.Line.of(self.redis), [b"PX", _core.milliseconds(self.life)] if self.life else []
         who = who or _core.new_owner()[-33:]
         await ask(line, ["LATCH.SET", self.name, self.size, *life])
         return await ask(line, ["LATCH.DOWN", self.name, who])
