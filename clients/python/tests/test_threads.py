@@ -607,7 +607,7 @@ def test_what_cannot_be_is_said_at_once(r):
         MultiLock(r, "ab")
     with pytest.raises(TypeError, match="no readers"):
         Semaphore(r, "k", 2).shared()
-    with redis.Redis() as client, pytest.raises(TypeError, match="needs a client of asyncio"):
+    with redis.Redis() as client, pytest.raises(TypeError, match="locks of fencelock$"):
         asyncio.run(fencelock.asyncio.Lock(client, "k").acquire())
     with pytest.raises(TypeError, match="fencelock.asyncio"):
         Lock(redis.asyncio.Redis(), "k").acquire()
@@ -638,10 +638,10 @@ def test_all_keys_of_a_multi_lock_count(r, server):
         lock.guard("GET", "a")
 
 
-@pytest.mark.parametrize("key", [bytearray(b"k"), memoryview(b"k"), memoryview(bytearray(b"k"))], ids=["bytearray", "memoryview", "writable"])
-def test_a_key_may_be_bytes_of_any_kind(r, server, key):
+@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda word: memoryview(bytearray(word))])
+def test_a_key_may_be_bytes_of_any_kind(r, server, kind):
     with Lock(r, "k"):
-        waiting = in_thread(Lock(r, key).acquire)
+        waiting = in_thread(Lock(r, kind(b"k")).acquire)
         wait_until("it stands in line", lambda: server.waiting("k") == 1)
     assert waiting.result()
 

@@ -40,8 +40,7 @@ class Line:
 
     def __init__(self, home, client, loop):
         if (".asyncio." in str(type(home).__mro__)) != self.awaits:
-            hint = "needs a client of asyncio" if self.awaits else "needs a client of threads; for asyncio there is fencelock.asyncio"
-            raise TypeError(f"{type(self).__module__.replace('._threads', '')} {hint}")
+            raise TypeError("For this client take the locks of " + ("fencelock" if self.awaits else "fencelock.asyncio"))
         self.pid, self.loop, self.pool = os.getpid(), loop, home if hasattr(home, "connection_class") else None
         self.cluster = None if self.pool else client  # which finds the node and the connection itself
         timeout = getattr(self.pool, "connection_kwargs", {}).get("socket_timeout")
