@@ -12,7 +12,7 @@ import threading
 import time
 
 from . import _core
-from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, passing, request, settle, text
+from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, passing, settle, text
 
 logger = logging.getLogger("fencelock")
 LINGER = 1.0  # seconds without a hold, after which nothing is left running
@@ -255,13 +255,12 @@ class Lock:
             keeper.forget(hold)
             if hold.line.pid != os.getpid():  # a fork of the holder holds nothing
                 return
-            if hold.over():  # by our clock: the server may have it for longer
-                keeper.end(hold, time.monotonic() + hold.lease)
+            if hold.over():
                 raise self._gone("release", hold)
             await settle(hold, hold.release(), "release", 1.5)
         except LockNotOwnedError:
-            if len(hold.keys) > 1 and not hold.over():  # one of them was lost, and nothing was released yet
-                await ask(hold.line, request("RELEASE", hold.keys, hold.owner))
+            if len(hold.keys) > 1 or hold.over():  # the others are still held, or all of them by the server's clock
+                keeper.end(hold, time.monotonic() + hold.lease)
             raise
         except BaseException as error:  # of a signal handler, too; but a task does again what was broken off
             if (isinstance(error, Exception) or not hold.line.awaits) and (not isinstance(error, REPLIED) or passing(error)):
