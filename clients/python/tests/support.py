@@ -59,6 +59,10 @@ class Server:
         holds = self.info(key)["holds"]
         return [(hold if isinstance(hold, dict) else dict(zip(hold[::2], hold[1::2])))["owner"] for hold in holds]
 
+    def left(self, key):
+        hold = self.info(key)["holds"][0]
+        return (hold if isinstance(hold, dict) else dict(zip(hold[::2], hold[1::2])))["left-ms"]
+
     def waiting(self, key):
         return self.info(key)["waiting"]
 

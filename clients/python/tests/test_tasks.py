@@ -140,6 +140,15 @@ async def test_a_loss_is_told(r, server):
         await lock.release()
 
 
+async def test_what_was_told_as_lost_is_not_released_quietly(r, server):
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
+        async with Lock(r, "k", timeout=1) as lock:
+            server.cmd("LOCK.RENEW", "k", lock.local.token, "PX", 60000)
+            await asyncio.wait_for(lock.lost.wait(), 10)
+            assert server.holders("k")
+    await until("it is free", lambda: server.idle("k"))
+
+
 def raises(reason):
     raise ValueError(reason)
 
@@ -185,6 +194,26 @@ async def test_a_lost_reply(through, proxy, server, command, kind):
     async with Lock(through, "k", timeout=10) as lock:
         assert await lock.owned()
     assert server.idle("k")
+
+
+class Counted(NoBackoff):
+    seen = []  # each further attempt of the client to connect
+
+    def compute(self, failures):
+        self.seen.append(failures)
+        return 0
+
+
+async def test_the_attempts_of_a_client_to_connect_do_not_multiply(proxy):
+    client = redis.asyncio.Redis(port=proxy.port, retry=Retry(Counted(), 3))
+    proxy.tell("refuse")
+    with pytest.raises(redis.ConnectionError):
+        await Lock(client, "k").acquire(blocking=False)
+    assert Counted.seen == [1, 2, 3], "the client tried once as it does, and after that only we did"
+    proxy.tell("accept")
+    async with Lock(client, "k"):
+        pass
+    await client.aclose()
 
 
 async def cancelled_after(turns, coroutine):
@@ -351,6 +380,20 @@ async def test_locked(r, server):
         return server.holders(f"k:{id}")
 
     assert len(await work(id=7)) == 1 and server.idle("k:7")
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [generator, async_generator])
+async def test_locked_refuses_what_would_run_after_the_release(r, function):
+    with pytest.raises(TypeError, match="runs after the call"):
+        locked("k", r)(function)
 
 
 async def test_errors(r, server):

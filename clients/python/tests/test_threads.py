@@ -1,6 +1,9 @@
 """The contract of the clients, with threads."""
 
+import asyncio
 import gc
+import math
+import operator
 import os
 import signal
 import threading
@@ -8,6 +11,7 @@ import time
 
 import pytest
 import redis
+import redis.asyncio
 import valkey
 from redis.backoff import NoBackoff
 from redis.cache import CacheConfig
@@ -15,7 +19,7 @@ from redis.retry import Retry
 from support import wait_until
 
 import fencelock.asyncio
-from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, locked
+from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, _threads, locked
 
 
 @pytest.fixture(params=[redis.Redis, valkey.Valkey], ids=["redis", "valkey"])
@@ -151,10 +155,31 @@ def test_a_timeout_is_not_renewed(r, server):
     assert lock.lost.wait(10) and lock.lost_reason == "lease-over"
     with pytest.raises(LockNotOwnedError, match="lease-over"):
         lock.extend(5)
-    # Our clock counts from before the request, so the server may have it a moment longer.
-    wait_until("it is over there too", lambda: server.idle("k"))
-    with pytest.raises(LockNotOwnedError, match="expired"):
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
         lock.release()
+
+
+@pytest.mark.parametrize("keys", [["k"], ["a", "b"]])
+def test_what_was_told_as_lost_is_not_released_quietly(r, server, keys):
+    """The server may have it for longer, as when the reply to a renewal was lost. It is told in the background."""
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
+        with MultiLock(r, keys, timeout=1) as lock:
+            for key in keys:
+                server.cmd("LOCK.RENEW", key, lock.local.token, "PX", 60000)
+            server.cmd("LOCK.BREAK", *keys[1:]) if keys[1:] else None
+            assert lock.lost.wait(10) and server.holders(keys[0])
+    wait_until("it is free", lambda: server.idle(*keys))
+
+
+def test_a_release_after_the_lease_asks_nobody(through, proxy):
+    lock = Lock(through, "k", timeout=1)
+    lock.acquire()
+    assert lock.lost.wait(10)
+    proxy.tell("refuse")
+    proxy.tell("cut")
+    with pytest.raises(LockNotOwnedError, match="lease-over"):
+        lock.release()
+    wait_until("it is tried in the background", proxy.struck)
 
 
 @pytest.mark.parametrize("how", [["LOCK.BREAK", "k"], ["DEL", "k"], ["SET", "k", "x"], ["LOCK.STEAL", "k", "thief"]])
@@ -181,6 +206,60 @@ def test_a_callback_that_raises_stops_no_renewal(r, server, monkeypatch, caplog)
             server.cmd("LOCK.BREAK", "k")
             wait_until("the hook was told", lambda: told == ["broken"])
             assert other.owned() and "renewal" not in caplog.text
+
+
+@pytest.mark.parametrize("watch", [False, True])
+def test_a_thread_that_could_not_be_started_is_started_later(r, server, monkeypatch, watch):
+    def start(thread):
+        monkeypatch.undo()
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start"):
+        Lock(r, "k", watch=watch).acquire()
+    with Lock(r, "k", timeout=3, renew=True, watch=watch) as lock:
+        renewals = server.calls("lock.renew")
+        wait_until("it is renewed", lambda: server.calls("lock.renew") > renewals)
+        server.cmd("LOCK.BREAK", "k")
+        assert lock.lost.wait(10)
+        lock.raise_on_release_error = False
+
+
+@pytest.mark.parametrize("inside", ["thread_lock", "spare_lock", "room.lock"])
+def test_a_signal_handler_may_take_a_lock(r, server, inside):
+    """Whatever the thread that it interrupts is about to do."""
+    server.cmd("LOCK.ACQUIRE", "busy", "other")
+    line, done = _threads.Line.of(r), []
+
+    def handle(*_):
+        done.append(Lock(r, "busy").acquire(blocking_timeout=0.1))
+        with Lock(r, "free") as lock:
+            done.append(lock.owned())
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    with operator.attrgetter(inside)(line):
+        signal.raise_signal(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+    assert done == [False, True] and server.idle("free") and not server.waiting("busy")
+
+
+def test_a_signal_handler_talks_on_a_connection_of_its_own(server):
+    with redis.Redis(port=server.port, max_connections=1) as client:
+        line, replies = _threads.Line.of(client), []
+        taken = client.connection_pool.get_connection()
+        read = line.read
+
+        def interrupted(*args):
+            line.read = read
+            signal.raise_signal(signal.SIGUSR1)
+            return read(*args)
+
+        line.read = interrupted
+        before = signal.signal(signal.SIGUSR1, lambda *_: replies.append(_threads.run(line.call(["ECHO", b"inner"]))))
+        replies.append(_threads.run(line.call(["ECHO", b"outer"])))
+        signal.signal(signal.SIGUSR1, before)
+        assert replies == [b"inner", b"outer"]
+        client.connection_pool.release(taken)
 
 
 def test_without_a_server_the_lock_is_lost_by_our_own_clock(through, proxy):
@@ -288,6 +367,42 @@ def test_a_dropped_lock_with_a_timeout_lasts(r, server):
     assert server.holders("k")
 
 
+def dropped(server):
+    """Waits until the keeper has looked after what was dropped, which is one request later at the latest."""
+    gc.collect()
+    renewals = server.calls("lock.renew")
+    wait_until("the other hold is renewed", lambda: server.calls("lock.renew") > renewals, 10)
+
+
+def test_who_takes_its_lock_again_has_one_hold(r, server):
+    lock = Lock(r, "k", timeout=3, renew=True, owner="leader")
+    assert lock.acquire(blocking=False)
+    fence, lost = lock.fence, lock.lost
+    assert lock.acquire(blocking=False) and lock.fence == fence
+    dropped(server)
+    assert lock.owned() and not Lock(r, "k").acquire(blocking=False)
+    server.cmd("LOCK.BREAK", "k")
+    assert lost.wait(10) and lock.lost.is_set()
+
+
+def test_a_dropped_lock_does_not_end_another_of_the_same_owner(r, server):
+    one, other = (Lock(r, "k", timeout=3, renew=True, owner="leader") for _ in range(2))
+    assert one.acquire() and other.acquire()
+    del other
+    dropped(server)
+    assert one.owned() and server.holders("k") == ["leader"]
+    del one
+    gc.collect()
+    wait_until("the last one ends it", lambda: server.idle("k"), 10)
+
+
+def test_a_released_lock_ends_for_its_owner(r, server):
+    one, other = (Lock(r, "k", timeout=3, renew=True, owner="leader") for _ in range(2))
+    assert one.acquire() and other.acquire()
+    other.release()
+    assert server.idle("k") and one.lost.wait(10) and one.lost_reason == "released"
+
+
 def test_the_lock_of_a_dead_thread_ends(r, server):
     lock = Lock(r, "k")
     assert in_thread(lock.acquire).result()
@@ -332,6 +447,25 @@ def test_an_interrupted_wait_leaves_nothing(server, timeout):
     client.close()
 
 
+@pytest.mark.parametrize("at", ["keeper.forget", "call"])
+def test_an_interrupted_release_is_made_up_for(r, server, at):
+    lock = Lock(r, "k", timeout=20)
+    lock.acquire()
+    *path, name = ("line." + at).split(".")
+    place = operator.attrgetter(".".join(path))(lock.local.grip.hold)
+
+    def interrupted(*_, **__):
+        delattr(place, name)
+        raise KeyboardInterrupt
+
+    setattr(place, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock.release()
+    wait_until("the lock is free", lambda: server.idle("k"))
+    with pytest.raises(LockError, match="already unlocked"):
+        lock.release()
+
+
 def test_a_wait_with_a_time_leaves_nothing(r, server):
     server.cmd("LOCK.ACQUIRE", "k", "other")
     begun = time.monotonic()
@@ -345,6 +479,31 @@ def test_a_server_that_is_away_gives_an_error(through, proxy, server):
         Lock(through, "k", blocking_timeout=0.5).acquire()
     with pytest.raises(redis.ConnectionError):
         Lock(through, "k").acquire(blocking=False)
+
+
+class Counted(NoBackoff):
+    seen = []  # each further attempt of the client to connect
+
+    def compute(self, failures):
+        self.seen.append(failures)
+        return 0
+
+
+def test_the_attempts_of_a_client_to_connect_do_not_multiply(proxy, server):
+    with redis.Redis(port=proxy.port, retry=Retry(Counted(), 3)) as client:
+        lock = Lock(client, "k", timeout=20)
+        lock.acquire()
+        proxy.tell("refuse")
+        proxy.tell("cut")
+        Counted.seen.clear()
+        for call in (lock.release, Lock(client, "other").acquire):
+            with pytest.raises(redis.ConnectionError):
+                call(**({} if call == lock.release else {"blocking": False}))
+            assert Counted.seen == [1, 2, 3], "the client tried once as it does, and after that only we did"
+        proxy.tell("accept")
+        wait_until("it is released", lambda: server.idle("k"))
+        assert lock.acquire() and not _threads.Line.of(client).down
+        lock.release()
 
 
 def test_string_locks_exclude_ours(r, server):
@@ -418,6 +577,73 @@ def test_locked(r, server):
         return server.holders(f"k:{id}")
 
     assert work(7)[0].split(":")[1] == str(os.getpid()) and server.idle("k:7")
+
+
+async def coroutine():
+    pass
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+@pytest.mark.parametrize("function", [coroutine, generator, async_generator])
+def test_locked_refuses_what_would_run_after_the_release(server, function):
+    with redis.Redis(port=server.port) as client, pytest.raises(TypeError, match="runs after the call"):
+        locked("k", client)(function)
+
+
+def test_what_cannot_be_is_said_at_once(r):
+    for timeout in (0.0001, math.inf, math.nan, -1):
+        with pytest.raises(ValueError, match="seconds"):
+            Lock(r, "k", timeout=timeout)
+    with pytest.raises(ValueError, match="no keys"):
+        MultiLock(r, [])
+    with pytest.raises(TypeError, match="list of keys"):
+        MultiLock(r, "ab")
+    with pytest.raises(TypeError, match="no readers"):
+        Semaphore(r, "k", 2).shared()
+    with redis.Redis() as client, pytest.raises(TypeError, match="locks of fencelock$"):
+        asyncio.run(fencelock.asyncio.Lock(client, "k").acquire())
+    with pytest.raises(TypeError, match="fencelock.asyncio"):
+        Lock(redis.asyncio.Redis(), "k").acquire()
+    with pytest.raises(TypeError, match="fencelock.asyncio"):
+        Lock(redis.asyncio.RedisCluster(host="localhost"), "k").acquire()
+
+
+def test_the_lease_is_set_as_asked(r, server):
+    with Lock(r, "k", renew=False) as lock:
+        assert lock.extend(60) and server.left("k") > 30000
+        assert lock.reacquire() and server.left("k") <= 30000
+        for seconds, replace in ((0, True), (-100, False), (math.nan, False)):
+            with pytest.raises(ValueError, match="seconds"):
+                lock.extend(seconds, replace)
+    with Lock(r, "k") as lock, pytest.raises(LockError, match="no timeout"):
+        lock.extend(5)
+    with Lock(r, "k", timeout=5, renew=True) as lock, pytest.raises(LockError, match="is renewed"):
+        lock.extend(5)
+
+
+def test_all_keys_of_a_multi_lock_count(r, server):
+    server.cmd("LOCK.ACQUIRE", "b", "other")
+    lock = MultiLock(r, (key for key in ("a", "b")))
+    assert lock.locked() and not lock.acquire(blocking=False)
+    server.cmd("LOCK.RELEASE", "b", "other")
+    assert not lock.locked()
+    with lock, pytest.raises(LockError, match="more than one key"):
+        lock.guard("GET", "a")
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda word: memoryview(bytearray(word))])
+def test_a_key_may_be_bytes_of_any_kind(r, server, kind):
+    with Lock(r, "k"):
+        waiting = in_thread(Lock(r, kind(b"k")).acquire)
+        wait_until("it stands in line", lambda: server.waiting("k") == 1)
+    assert waiting.result()
 
 
 def test_a_deadlock_is_told(r, server):

@@ -1,9 +1,9 @@
-from typing import Any, Callable, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Iterable, Optional, TypeVar, Union
 import threading
 from types import TracebackType
 
 Number = Union[int, float]
-Name = Union[str, bytes, memoryview]
+Name = Union[str, bytes, bytearray, memoryview]
 Owner = Union[str, bytes]
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound="Lock")
@@ -66,7 +66,7 @@ class Semaphore(Lock):
     def __init__(self, redis: Any, name: Name, limit: int, permits: int = 1, **options: Any) -> None: ...
 
 class MultiLock(Lock):
-    def __init__(self, redis: Any, names: Sequence[Name], **options: Any) -> None: ...
+    def __init__(self, redis: Any, names: Iterable[Name], **options: Any) -> None: ...
 
 class Latch:
     def __init__(self, redis: Any, name: Name, size: int, life: Optional[Number] = 86400) -> None: ...

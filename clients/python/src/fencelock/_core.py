@@ -102,6 +102,12 @@ def new_owner():
     return b"%b:%d:%016x" % (HOST, os.getpid(), chance.getrandbits(64))
 
 
+def milliseconds(seconds):
+    if not 0.001 <= seconds < math.inf:
+        raise ValueError(f"{seconds} seconds: a time must be finite, and 0.001 at least")
+    return int(seconds * 1000)
+
+
 def request(verb, keys, owner, *words):
     """With several keys it is another command, which says how many they are."""
     if len(keys) == 1:
@@ -129,6 +135,10 @@ class Hold:
         self.until = sent + seconds
         self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
 
+    def same(self, other):
+        """Whether both are the one grant that this owner has. The last of them in this process ends it."""
+        return (self.fence, self.owner, self.keys) == (other.fence, other.owner, other.keys)
+
     def over(self):
         """Why it is not held any more, as far as is known without asking; empty if it may be held."""
         return self.reason or ("lease-over" if self.until <= time.monotonic() else "")
@@ -137,9 +147,9 @@ class Hold:
         """The Event of its loss, made when somebody asks for it: most locks are given back before."""
         return self.__dict__.get("lost") or self.__dict__.setdefault("lost", self.line.event())
 
-    def renewal(self, lease_ms=0):
+    def renewal(self, lease=None):
         """Says all that a server must know to which the hold is lost in a failover."""
-        lease_ms, same = lease_ms or int(self.lease * 1000), [b"FENCE", self.fence, *self.mode]
+        lease_ms, same = milliseconds(self.lease if lease is None else lease), [b"FENCE", self.fence, *self.mode]
         if len(self.keys) == 1:
             return ["LOCK.RENEW", self.keys[0], self.owner, b"PX", lease_ms, *same]
         return ["LOCK.MRENEW", self.owner, lease_ms, len(self.keys), *self.keys, *same]
@@ -163,16 +173,17 @@ class Room:
     """How many connections of a pool may wait at a time: half of them, for releases and others must get through.
 
     Who finds none asks now and then. A line is served from the front, so only the first in this process for each key
-    must do so often. When it has left the line it wakes the next.
+    must do so often. When it has left the line it wakes the next. A signal handler may join and leave in between, in
+    the thread that has the lock: it leaves all as it was.
     """
 
     def __init__(self, size):
-        self.free, self.lock, self.lines, self.asleep, self.ranks = size, threading.Lock(), {}, {}, itertools.count()
+        self.free, self.lock, self.lines, self.asleep, self.ranks = size, threading.RLock(), {}, {}, itertools.count()
 
     def join(self, key):
         with self.lock:
             place = types.SimpleNamespace(key=key, rank=next(self.ranks), inside=False, event=None)
-            self.lines.setdefault(key, []).append(place)
+            self.lines[key] = (*self.lines.get(key, ()), place)
             return place
 
     def first(self, place):
@@ -191,8 +202,7 @@ class Room:
 
     def leave(self, place):
         with self.lock:
-            line = self.lines[place.key]
-            line.remove(place)
+            line = self.lines[place.key] = tuple(other for other in self.lines[place.key] if other is not place)
             if not line:
                 del self.lines[place.key]
             elif line[0].event:
@@ -229,6 +239,11 @@ class Keeper:
         self.debts.append((until, call))
         self.line.watch(time.monotonic())
 
+    def end(self, hold, until):
+        """Has it released in the background. Key by key, as one of several may be lost."""
+        for key in hold.keys:
+            self.owe(request("RELEASE", [key], hold.owner, b"FENCE", hold.fence), until)
+
     def next(self):
         """When there is something to do next; None if there is nothing to keep."""
         times = [0.0 if hold.look and self.ear.id else min(hold.due, hold.until) for hold in list(self.holds)]
@@ -246,8 +261,8 @@ class Keeper:
         now, limit, work, looks = time.monotonic(), REPLY, [], []
         for hold in list(self.holds):
             if hold.grip() is None:
-                if self.forget(hold) and hold.renew:
-                    self.debts.append((hold.until, hold.release()))
+                if self.forget(hold) and hold.renew and not any(map(hold.same, list(self.holds))):
+                    self.end(hold, hold.until)
             elif hold.until <= now:
                 self.lose(hold, "lease-over")
             else:
@@ -260,7 +275,7 @@ class Keeper:
                     looks += [(hold.check(key), self.checked, (hold,)) for key in hold.keys]
         if looks:
             work += [(["CLIENT", b"TRACKING", b"ON", b"REDIRECT", self.ear.id], self.tracked, ()), *looks]
-        for _ in range(len(self.debts)):
+        while self.debts:
             until, call = self.debts.popleft()
             if until > now:
                 work.append((call, self.paid, (call, until)))
@@ -429,7 +444,7 @@ class Acquire:
 
     def __init__(self, line, lock, owner, poll, blocking, timeout):
         self.line, self.lock, self.owner, self.poll = line, lock, owner, poll  # poll: how often to look where no line can form
-        self.base = request("ACQUIRE", lock._keys, owner, b"PX", int((lock.timeout or LEASE) * 1000), *lock._mode)
+        self.base = request("ACQUIRE", lock._keys, owner, b"PX", milliseconds(lock.timeout or LEASE), *lock._mode)
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = math.inf if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)

@@ -12,7 +12,7 @@ import threading
 import time
 
 from . import _core
-from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, passing, request, settle, text
+from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, passing, settle, text
 
 logger = logging.getLogger("fencelock")
 LINGER = 1.0  # seconds without a hold, after which nothing is left running
@@ -39,6 +39,8 @@ class Line:
     """
 
     def __init__(self, home, client, loop):
+        if (".asyncio." in str(type(home).__mro__)) != self.awaits:
+            raise TypeError("For this client take the locks of " + ("fencelock" if self.awaits else "fencelock.asyncio"))
         self.pid, self.loop, self.pool = os.getpid(), loop, home if hasattr(home, "connection_class") else None
         self.cluster = None if self.pool else client  # which finds the node and the connection itself
         timeout = getattr(self.pool, "connection_kwargs", {}).get("socket_timeout")
@@ -47,7 +49,7 @@ class Line:
         self.keeper = _core.Keeper(self)
         self.name = ["LOCK"] if "valkey" in str(type(self.pool).__mro__) else []  # which it wants to give a connection
         self.primary = getattr(self.pool, "get_master_address", None)  # asks the sentinels, if there are any
-        self.spare, self.planned, self.asked = None, math.inf, -math.inf
+        self.spare, self.planned, self.asked, self.down = None, math.inf, -math.inf, False
 
     @classmethod
     def of(cls, client):
@@ -69,15 +71,17 @@ class Line:
         if self.primary is not None:
             await self.follow()
         limit, connection, is_whole = limit + wait, None, False
-        if self.free():
+        if self.free() and (wait or not self.down):
             try:
                 taken = self.pool.get_connection(*self.name)
                 connection = await taken if self.awaits else taken
             except BROKEN as error:
                 if "Too many connections" not in str(error):
+                    self.down = True  # the client has tried for long; the spare one tries once
                     raise
         if connection is None:
             replies = await self.on_spare([args], limit, decode)
+            self.down = False
             if isinstance(replies[0], Exception):
                 raise replies.pop()  # of which nothing here has hold, or its traceback would keep the caller's lock
             return replies[0]
@@ -149,14 +153,12 @@ class Line:
                 await self.maybe(connection.disconnect())
         return replies
 
-    async def spare_connection(self, limit):
-        if self.spare is None:
-            self.spare = self.connection()
-        await self.connect(self.spare, limit)
-        if self.replaced(self.spare) or await self.dirty(self.spare):  # the server has closed it
-            await self.maybe(self.spare.disconnect())
-            await self.connect(self.spare, limit)
-        return self.spare
+    async def connected(self, spare, limit):
+        await self.connect(spare, limit)
+        if self.replaced(spare) or await self.dirty(spare):  # the server has closed it
+            await self.maybe(spare.disconnect())
+            await self.connect(spare, limit)
+        return spare
 
     def connection(self, **options):
         """One that is not of the pool, but made like those."""
@@ -171,6 +173,11 @@ class Line:
         event = self.event()
         if not self.room.enter(place, event):
             await self.sleep_until(event, seconds)
+
+
+def plain(key):
+    """A key that can be one of a dictionary."""
+    return bytes(key) if isinstance(key, (bytearray, memoryview)) else key
 
 
 class ByThread(threading.local):
@@ -194,7 +201,9 @@ class Lock:
         self.blocking, self.blocking_timeout, self.thread_local = blocking, blocking_timeout, bool(thread_local)
         self.raise_on_release_error, self.on_lost, self.owner = raise_on_release_error, on_lost, owner
         self.renew, self.watch = not timeout if renew is None else renew, watch
-        self._mode, self._keys, self._newest = [], [name], None
+        self._mode, self._keys, self._newest = [], [plain(name)], None
+        if timeout:
+            _core.milliseconds(timeout)  # or the ValueError
         self.local = ByThread() if thread_local else ForAll()
 
     @property
@@ -227,29 +236,35 @@ class Lock:
         grip = await _core.Acquire(self.Line.of(self.redis), self, owner, sleep, blocking, timeout).run()
         if grip is None:
             return False
+        before = self.local.grip
+        if before and grip.hold.same(before.hold) and before.hold.line.keeper.forget(before.hold):
+            grip.hold.lost = before.hold.event()  # it holds as before, and so does the Event that somebody may have
         self.local.token, self.local.grip, self._newest = owner, grip, grip.hold
         return True
 
     async def release(self):
         """Gives the lock back; the next in line has it in the same moment."""
-        grip, local = self.local.grip, self.local
-        if grip is None or local.token is None:
+        if self.local.grip is None or self.local.token is None:
             raise self._not_owned("release")
-        local.token = None
-        grip.hold.line.keeper.forget(grip.hold)
-        if grip.hold.line.pid == os.getpid():  # a fork of the holder holds nothing
-            await grip.hold.line.shield(self._give_back, grip.hold)
+        await self.local.grip.hold.line.shield(self._give_back, self.local.grip.hold)
 
     async def _give_back(self, hold):
+        keeper = hold.line.keeper
         try:
+            self.local.token = None
+            keeper.forget(hold)
+            if hold.line.pid != os.getpid():  # a fork of the holder holds nothing
+                return
+            if hold.over():
+                raise self._gone("release", hold)
             await settle(hold, hold.release(), "release", 1.5)
-        except BROKEN + REPLIED as error:
-            if isinstance(error, BROKEN) or passing(error):
-                hold.line.keeper.owe(hold.release(), hold.until)
-            raise
         except LockNotOwnedError:
-            if len(hold.keys) > 1:  # one of them was lost, and nothing was released yet
-                await ask(hold.line, request("RELEASE", hold.keys, hold.owner))
+            if len(hold.keys) > 1 or hold.over():  # the others are still held, or all of them by the server's clock
+                keeper.end(hold, time.monotonic() + hold.lease)
+            raise
+        except BaseException as error:  # of a signal handler, too; but a task does again what was broken off
+            if (isinstance(error, Exception) or not hold.line.awaits) and (not isinstance(error, REPLIED) or passing(error)):
+                keeper.end(hold, hold.until)
             raise
 
     async def extend(self, additional_time, replace_ttl=False):
@@ -258,25 +273,28 @@ class Lock:
 
     async def reacquire(self):
         """Sets the lease to `timeout` again."""
-        return await self._extend("reacquire", self.timeout, True)
+        return await self._extend("reacquire", self.timeout or _core.LEASE, True)
 
     async def _extend(self, verb, seconds, replace):
         hold, sent = self._held(verb), time.monotonic()
         if hold.renew:
-            raise LockError(f"Cannot {verb} a lock with no timeout", self.name)
+            raise LockError(f"Cannot {verb} a lock " + ("that is renewed" if self.timeout else "with no timeout"), self.name)
         left = 0 if replace else hold.until - sent
-        left = await settle(hold, hold.renewal(int((left + seconds) * 1000)), "extend")
+        left = await settle(hold, hold.renewal(left + seconds), "extend")
         hold.begin(sent, left / 1000)
         return True
 
     async def locked(self):
         """Whether anybody holds the lock."""
-        try:
-            return await ask(self.Line.of(self.redis), ["LOCK.AWAIT", self._keys[0], b"FREE"]) is None
-        except REPLIED as error:
-            if code(error) != "WRONGTYPE":
-                raise
-            return True  # a string of somebody who uses SET NX
+        for key in self._keys:
+            try:
+                if await ask(self.Line.of(self.redis), ["LOCK.AWAIT", key, b"FREE"]) is None:
+                    return True
+            except REPLIED as error:
+                if code(error) != "WRONGTYPE":
+                    raise
+                return True  # a string of somebody who uses SET NX
+        return False
 
     async def owned(self):
         """Whether this object holds the lock, in this thread if it is `thread_local`. Asks the server, if it may be so."""
@@ -289,6 +307,8 @@ class Lock:
     async def guard(self, *args):
         """Runs a command in the server, in one step with a look whether the lock is held; if not, LockNotOwnedError."""
         hold = self._held("guard")
+        if len(hold.keys) > 1:  # of which the server would look at one only
+            raise LockError("Cannot guard with more than one key, as the server looks at one: use a Lock", self.name)
         try:
             return await hold.line.call(["LOCK.GUARD", hold.keys[0], hold.owner, hold.fence, *args], decode=True)
         except REPLIED as error:
@@ -306,8 +326,11 @@ class Lock:
         if hold is None:
             raise self._not_owned(verb)
         if hold.over():  # asking could bring it back after a failover
-            raise LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {hold.over()}", self.name)
+            raise self._gone(verb, hold)
         return hold
+
+    def _gone(self, verb, hold):
+        return LockNotOwnedError(f"Cannot {verb} a lock that's no longer owned: {hold.over()}", self.name)
 
     def _not_owned(self, verb):
         return LockError(f"Cannot {verb} a lock that's not owned or is already unlocked.", self.name)
@@ -329,13 +352,21 @@ class Limited:
         super().__init__(redis, name, **options)
         self._mode = [b"LIMIT", limit, b"PERMITS", permits]
 
+    def shared(self):
+        raise TypeError("a semaphore has no readers")
+
 
 class Several:
     """Several locks, all or none, under one fence; who waits for them holds none. In a cluster they share a slot."""
 
     def __init__(self, redis, names, **options):
-        super().__init__(redis, names[0], **options)
-        self._keys = list(names)
+        if isinstance(names, (str, bytes, bytearray, memoryview)):
+            raise TypeError("MultiLock takes a list of keys; for one key there is Lock")
+        keys = list(map(plain, names))
+        if not keys:
+            raise ValueError("a MultiLock of no keys")
+        super().__init__(redis, keys[0], **options)
+        self._keys = keys
 
 
 class Latch:
@@ -346,7 +377,7 @@ class Latch:
 
     async def down(self, who=None):
         """Counts, and tells how many are left. Whoever names itself counts once, however often it says so."""
-        line, life = self.Line.of(self.redis), [b"PX", int(self.life * 1000)] if self.life else []
+        line, life = self.Line.of(self.redis), [b"PX", _core.milliseconds(self.life)] if self.life else []
         who = who or _core.new_owner()[-33:]
         await ask(line, ["LATCH.SET", self.name, self.size, *life])
         return await ask(line, ["LATCH.DOWN", self.name, who])
@@ -369,6 +400,10 @@ class Latch:
 
 def maker(lock, template, client, options, function):
     """What makes the lock for the arguments of a call; its name is "invoice:{id}" filled in."""
+    late = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if late or (inspect.iscoroutinefunction(function) and not lock.Line.awaits):
+        hint = "take the lock inside it" if late else "use fencelock.asyncio.locked"
+        raise TypeError(f"{function.__qualname__} runs after the call, when the lock is given back already: {hint}")
     signature = inspect.signature(function)
 
     def make(*args, **kwargs):

@@ -27,12 +27,19 @@ def blocking(method):
     return call
 
 
+def started(name, function, *args):
+    thread = threading.Thread(target=function, args=args, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
 class Line(_locks.Line):
     event, where, awaits = threading.Event, staticmethod(lambda: None), False
 
     def __init__(self, *args):
         super().__init__(*args)
-        self.spare_lock, self.thread_lock = threading.RLock(), threading.Lock()
+        # A signal handler may take a lock in whatever moment. Two threads of one kind, which it may lead to, do no harm.
+        self.spare_lock, self.thread_lock = threading.RLock(), threading.RLock()
         self.thread, self.wakes, self.listener = None, queue.SimpleQueue(), None
 
     async def maybe(self, value):
@@ -44,7 +51,11 @@ class Line(_locks.Line):
     async def on_spare(self, calls, limit, decode=False):
         self.watch(math.inf)  # which closes it in the end
         with self.spare_lock:
-            return await self.talk(await self.spare_connection(limit), calls, limit, decode)
+            spare, self.spare = self.spare or self.connection(), None  # meanwhile a signal handler has one of its own
+            try:
+                return await self.talk(await self.connected(spare, limit), calls, limit, decode)
+            finally:
+                self.spare = spare
 
     async def pause(self, seconds):
         time.sleep(seconds)
@@ -87,8 +98,7 @@ class Line(_locks.Line):
     def listen(self):
         with self.thread_lock:
             if self.listener is None:
-                self.listener = threading.Thread(target=self.hark, name="fencelock-ear", daemon=True)
-                self.listener.start()
+                self.listener = started("fencelock-ear", self.hark)
 
     def hark(self):
         while True:
@@ -111,8 +121,7 @@ class Line(_locks.Line):
         """Sees to it that the keeper's thread runs, and wakes in time. It ends when there is nothing to keep."""
         with self.thread_lock:
             if self.thread is None:
-                self.thread = threading.Thread(target=self.keep, name="fencelock", daemon=True)
-                self.thread.start()
+                self.thread = started("fencelock", self.keep)
             elif due < self.planned:
                 self.wake()
 
@@ -138,7 +147,7 @@ class Line(_locks.Line):
 
     def tell(self, on_lost, reason):
         if on_lost is not None:
-            threading.Thread(target=on_lost, args=(reason,), name="fencelock-lost", daemon=True).start()
+            started("fencelock-lost", on_lost, reason)
 
 
 class Lock(_locks.Lock):

@@ -49,9 +49,10 @@ class Line(_locks.Line):
 
     async def on_spare(self, calls, limit, decode=False):
         async def talk():
-            return await self.talk(await self.spare_connection(limit), calls, limit, decode)
+            return await self.talk(await self.connected(self.spare, limit), calls, limit, decode)
 
         async with self.spare_lock:
+            self.spare = self.spare or self.connection()
             self.closing.cancel()
             try:
                 return await self.within(limit, talk())

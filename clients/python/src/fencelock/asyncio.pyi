@@ -1,4 +1,4 @@
-from typing import Any, Awaitable, Callable, Optional, Sequence, TypeVar
+from typing import Any, Awaitable, Callable, Iterable, Optional, TypeVar
 import asyncio
 from types import TracebackType
 
@@ -60,7 +60,7 @@ class Semaphore(Lock):
     def __init__(self, redis: Any, name: Name, limit: int, permits: int = 1, **options: Any) -> None: ...
 
 class MultiLock(Lock):
-    def __init__(self, redis: Any, names: Sequence[Name], **options: Any) -> None: ...
+    def __init__(self, redis: Any, names: Iterable[Name], **options: Any) -> None: ...
 
 class Latch:
     def __init__(self, redis: Any, name: Name, size: int, life: Optional[Number] = 86400) -> None: ...
