@@ -53,7 +53,7 @@ pub(crate) fn fall_behind(primary: &Server, replica: &Server, meanwhile: impl Fn
     for _ in 0..40 {
         assert_eq!(primary.cmd(&["SET", "filler", &"f".repeat(1_000)]), "OK");
     }
-    assert_eq!(primary.cmd(&["CONFIG", "SET", "rdb-key-save-delay", "2000"]), "OK");
+    assert_eq!(primary.cmd(&["CONFIG", "SET", "rdb-key-save-delay", "4000"]), "OK");
     replica.signal("CONT");
 }
 
