@@ -11,9 +11,8 @@ use super::failed_waits::{fail_waits, fail_watches};
 use super::state;
 use crate::error::LockError;
 
-/// How many locks one run of the cron asks the server about; and for how many waits it looks which locks these are, some at a
-/// time. A look at a wait is cheap beside
-/// a question, so that a crowd at one lock hears of its loss with the next run.
+/// How many locks one run of the cron asks the server about; and for how many waits it looks which locks these are, some
+/// at a time. A look at a wait is cheap beside a question, so that a crowd at one lock hears of its loss with the next run.
 const LOCKS_PER_RUN: usize = 500;
 const WAITS_PER_SWEEP: usize = 500;
 const SWEEPS_PER_RUN: usize = 10;
