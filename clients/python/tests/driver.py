@@ -64,7 +64,8 @@ class Driver:
             return self.package.Redis(username=user, password=password, **options)
         return self.package.Redis(port=ports[0], max_connections=connections, socket_timeout=timeout)
 
-    def lock(self, who, program, keys, kind, limit, **options):
+    def lock(self, who, program, keys, kind, limit, most, **options):
+        options["max_hold"] = most
         options["on_lost"] = lambda reason: say("lost", who, reason=reason)
         if kind == "multi":
             return self.locks.MultiLock(self.clients[program], keys, **options)

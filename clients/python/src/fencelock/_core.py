@@ -128,7 +128,7 @@ class Hold:
         self.line, self.owner, self.fence = line, owner, fence
         self.keys, self.mode, self.lease, self.renew = lock._keys, lock._mode, lock.timeout or LEASE, lock.renew
         self.watch = self.look = lock.watch  # look: the server is to be asked whether it is still held
-        self.begin(sent, self.lease)
+        self.begin(sent, min(self.lease, lock.max_hold or math.inf))
 
     def begin(self, sent, seconds):
         """It lasts so long from the moment before the request on."""
@@ -445,6 +445,8 @@ class Acquire:
     def __init__(self, line, lock, owner, poll, blocking, timeout):
         self.line, self.lock, self.owner, self.poll = line, lock, owner, poll  # poll: how often to look where no line can form
         self.base = request("ACQUIRE", lock._keys, owner, b"PX", milliseconds(lock.timeout or LEASE), *lock._mode)
+        if lock.max_hold:
+            self.base += [b"MAXHOLD", milliseconds(lock.max_hold)]
         self.good = time.monotonic()  # when the server last gave a reply that counts
         self.stop = math.inf if timeout is None else self.good + timeout
         self.blocking = blocking and (timeout is None or timeout > 0)

@@ -195,15 +195,15 @@ class Lock:
 
     def __init__(
         self, redis, name, timeout=None, sleep=0.1, blocking=True, blocking_timeout=None, thread_local=True,
-        raise_on_release_error=True, *, renew=None, on_lost=None, owner=None, watch=False,
+        raise_on_release_error=True, *, renew=None, on_lost=None, owner=None, watch=False, max_hold=None,
     ):  # fmt: skip
         self.redis, self.name, self.timeout, self.sleep = redis, name, timeout, sleep
         self.blocking, self.blocking_timeout, self.thread_local = blocking, blocking_timeout, bool(thread_local)
         self.raise_on_release_error, self.on_lost, self.owner = raise_on_release_error, on_lost, owner
-        self.renew, self.watch = not timeout if renew is None else renew, watch
+        self.renew, self.watch, self.max_hold = not timeout if renew is None else renew, watch, max_hold
         self._mode, self._keys, self._newest = [], [plain(name)], None
-        if timeout:
-            _core.milliseconds(timeout)  # or the ValueError
+        for seconds in filter(None, (timeout, max_hold)):
+            _core.milliseconds(seconds)  # or the ValueError
         self.local = ByThread() if thread_local else ForAll()
 
     @property

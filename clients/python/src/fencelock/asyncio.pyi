@@ -31,6 +31,7 @@ class Lock:
         on_lost: Optional[Callable[[str], Any]] = None,
         owner: Optional[Owner] = None,
         watch: bool = False,
+        max_hold: Optional[Number] = None,
     ) -> None: ...
     @property
     def fence(self) -> Optional[int]: ...
