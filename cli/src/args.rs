@@ -4,7 +4,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::connect::Address;
 use crate::exit::{Exit, Outcome};
-use crate::verbs::*;
+use crate::verbs::{
+    acquire, break_, cancel, completions, doctor, export, graph, hold, info, ls, man, release, renew, run,
+    steal, top, watch, why,
+};
 
 /// Locks on a Redis or Valkey server with the redis-lock module: first come, first served, each with a fence.
 #[derive(Parser, Debug)]

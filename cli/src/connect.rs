@@ -218,7 +218,7 @@ impl Server {
                 }
                 _ => "",
             };
-            let Failure { exit, text } = self.located(no_server(error));
+            let Failure { exit, text } = self.located(&no_server(error));
             Failure::new(exit, text + hint)
         })
     }
@@ -245,7 +245,7 @@ impl Server {
     }
 
     /// The same failure, with where we looked.
-    pub(crate) fn located(&self, failure: Failure) -> Failure {
+    pub(crate) fn located(&self, failure: &Failure) -> Failure {
         Failure::new(failure.exit, format!("{} ({})", failure.text, self.places()))
     }
 

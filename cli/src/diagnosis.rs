@@ -329,7 +329,7 @@ impl Judge<'_> {
         let count = self.facts.number("connected_slaves");
         let Some(least) = self.facts.setting("min-replicas-to-write") else {
             return if count > 0 {
-                self.unread("min-replicas-to-write")
+                self.unread("min-replicas-to-write");
             };
         };
         self.if_so(

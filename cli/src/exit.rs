@@ -102,11 +102,10 @@ impl From<RedisError> for Failure {
             "NOPERM" | "WRONGPASS" => Exit::NO_PERMISSION,
             "DEADLOCK" | "QUEUEFULL" | "RECOVERING" => Exit::NOT_GOT,
             "NOTHELD" | "STALEFENCE" => Exit::LOST,
-            "BADARG" | "LOCKMODE" | "LOCKLIMIT" | "CROSSSLOT" | "WRONGTYPE" => Exit::USAGE,
             "ERR" if detail.starts_with("unknown command") => {
                 return Self::new(Exit::NO_SERVER, "the server has not loaded the redis-lock module");
             }
-            "ERR" => Exit::USAGE,
+            "BADARG" | "LOCKMODE" | "LOCKLIMIT" | "CROSSSLOT" | "WRONGTYPE" | "ERR" => Exit::USAGE,
             _ => Exit::NO_SERVER,
         };
         let text = match (code, detail) {

@@ -53,7 +53,7 @@ impl Lookout {
     /// Waits until the hold may be lost.
     pub(crate) async fn alarm(&mut self) {
         if self.alarms.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

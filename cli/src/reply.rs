@@ -106,8 +106,7 @@ impl Fields {
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::SimpleString(text) => text.clone(),
-        Value::VerbatimString { text, .. } => text.clone(),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => text.clone(),
         Value::Int(number) => number.to_string(),
         Value::Okay => "OK".to_owned(),
         Value::Nil => String::new(),

@@ -332,7 +332,7 @@ impl View {
 
 fn row(listed: &Listed) -> Row<'static> {
     let key = shown(&listed.key);
-    let Some(lock) = &listed.lock else { return Row::new(["".to_owned(), key]) };
+    let Some(lock) = &listed.lock else { return Row::new([String::new(), key]) };
     let first = lock.holds.first();
     let waiting = if lock.waiting > 0 { lock.waiting.to_string() } else { String::new() };
     Row::new([

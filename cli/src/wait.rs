@@ -235,7 +235,7 @@ impl Wait<'_> {
         ];
         let failure = failure.naming(&OPTIONS);
         match failure.exit {
-            Exit::NO_SERVER => self.server.located(failure),
+            Exit::NO_SERVER => self.server.located(&failure),
             Exit::NOT_GOT => Failure::new(Exit(self.wanted.conflict_exit_code), failure.text),
             _ => failure,
         }

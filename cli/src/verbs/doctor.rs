@@ -165,8 +165,8 @@ async fn module(link: &mut Link) -> Result<Option<Option<i64>>, RedisError> {
         return Ok(None);
     };
     let modules = modules.into_iter().filter_map(|module| Fields::of(module).ok());
-    let ours = modules.filter(|module| module.text("name").as_deref() == Some("lock"));
-    Ok(Some(ours.filter_map(|module| module.number("ver")).next()))
+    let mut ours = modules.filter(|module| module.text("name").as_deref() == Some("lock"));
+    Ok(Some(ours.find_map(|module| module.number("ver"))))
 }
 
 /// By how much the server's clock is ahead of ours, as far as the way there lets us know.

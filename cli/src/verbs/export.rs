@@ -82,14 +82,14 @@ impl Export {
             };
             let (place, stream) = tokio::select! {
                 _ = signals.ending() => return Ok(Exit::OK),
-                (place, accepted) = accepted => match accepted {
-                    Ok((stream, _)) => (place, stream),
-                    // Too many open files, or a client that was gone at once.
-                    Err(_) => {
+                (place, accepted) = accepted => {
+                    let Ok((stream, _)) = accepted else {
+                        // Too many open files, or a client that was gone at once.
                         tokio::time::sleep(Duration::from_millis(100)).await;
                         continue;
-                    }
-                },
+                    };
+                    (place, stream)
+                }
             };
             let (server, turn) = (server.clone(), Arc::clone(&turn));
             tokio::spawn(async move {

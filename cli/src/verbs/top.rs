@@ -119,9 +119,10 @@ async fn break_lock(server: &Server, key: &[u8], owner: Option<&[u8]>, reason: &
 
 async fn cancel(server: &Server, key: &[u8], owner: &[u8]) -> Outcome<String> {
     let (shown_key, shown_owner) = (shown(key), shown(owner));
-    Ok(match end_wait(&mut server.link().await?, key, owner).await? {
-        true => format!("{shown_key}: the wait of {shown_owner} has ended"),
-        false => format!("{shown_key}: {shown_owner} does not wait for it"),
+    Ok(if end_wait(&mut server.link().await?, key, owner).await? {
+        format!("{shown_key}: the wait of {shown_owner} has ended")
+    } else {
+        format!("{shown_key}: {shown_owner} does not wait for it")
     })
 }
 

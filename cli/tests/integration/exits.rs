@@ -19,6 +19,7 @@ const LONG: &str = match std::str::from_utf8(&[b'x'; 300]) {
 };
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of ends")]
 fn every_end_has_its_code() {
     let server = Server::new();
     let file = server.path("no-program");

@@ -216,8 +216,8 @@ fn a_failover_that_loses_the_newest_grants() {
         start(&["pool", "--limit", "4", "--permits", "2"]),
         start(&["alone"]),
     ];
-    const KEYS: [&str; 3] = ["readers", "pool", "alone"];
-    let all = |server: &Server| KEYS.map(|key| stand(server, key));
+    let keys = ["readers", "pool", "alone"];
+    let all = |server: &Server| keys.map(|key| stand(server, key));
     until("all have got theirs", || all(&old).iter().map(|(_, holds)| holds.len()).eq([2, 2, 1]));
     let before = all(&old);
     let fence = old.ask::<i64>("LOCK.ACQUIRE by-hand script LIMIT 4 PERMITS 2 PX 60000").to_string();
@@ -243,7 +243,7 @@ fn a_failover_that_loses_the_newest_grants() {
         assert!(text(&output.stdout).contains("fence"), "{}", text(&output.stderr));
         assert!(!text(&output.stderr).contains("lost"), "{}", text(&output.stderr));
     }
-    assert!(KEYS.iter().all(|key| !new.is_held(key)));
+    assert!(keys.iter().all(|key| !new.is_held(key)));
 }
 
 fn holds(server: &Server, key: &str) -> Vec<Vec<redis::Value>> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod screen;
 
+use std::io::Read;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -194,7 +195,6 @@ impl Tool {
     pub(crate) fn end(mut self) -> Output {
         until("the program ends", || self.0.try_wait().unwrap().is_some());
         let mut output = Output { status: self.0.wait().unwrap(), stdout: Vec::new(), stderr: Vec::new() };
-        use std::io::Read;
         self.0.stdout.take().unwrap().read_to_end(&mut output.stdout).unwrap();
         self.0.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
         output
