@@ -82,7 +82,7 @@ async fn tokio(client: redis::Client) {
     }
 }
 
-fn blocking(client: redis::Client) {
+fn blocking(client: &redis::Client) {
     let locks = fencelock::blocking::Locks::new(client.clone()).unwrap();
     let mut connection = client.get_connection().unwrap();
     let mut held = Vec::new();
@@ -122,7 +122,7 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let client = redis::Client::open(format!("redis://127.0.0.1:{}", args[1])).unwrap();
     if args.get(2).is_some_and(|face| face == "blocking") {
-        return blocking(client);
+        return blocking(&client);
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(tokio(client));
 }

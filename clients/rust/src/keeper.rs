@@ -171,7 +171,9 @@ impl Line {
     /// Whether the same owner has it once more: what ends one of them ends the other, too.
     pub(crate) fn has_twin(&self, hold: &Hold) -> bool {
         let is_twin = |other: &Arc<Hold>| {
-            !std::ptr::eq(&**other, hold) && other.fence == hold.fence && other.names.owner == hold.names.owner
+            !std::ptr::eq(Arc::as_ptr(other), hold)
+                && other.fence == hold.fence
+                && other.names.owner == hold.names.owner
         };
         lock(&self.kept).holds.values().any(is_twin)
     }

@@ -25,11 +25,13 @@ impl Moment {
     }
 
     /// So long after this one.
+    #[must_use]
     pub fn after(self, span: Duration) -> Self {
         Self(self.0.saturating_add(ms(span)))
     }
 
     /// So long before this one.
+    #[must_use]
     pub fn before(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(ms(span)))
     }
