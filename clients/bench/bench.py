@@ -12,8 +12,8 @@ does what they say, and answers each with "ok":
     rtt N           N times PING by the bare client, after a rest; prints how long each took, in ns
 
 The programs take turns, so that a slow moment of the machine befalls all. Each figure is the median of the rounds. All run on
-one processor: the same bare pair costs 7 µs where client and server share one, and up to 34 µs where they wake each other on
-two, and which of it happens is chance.
+one processor: a bare pair costs several times as much where client and server wake each other on two, and which of it happens is
+chance.
 """
 
 import os

@@ -27,7 +27,7 @@ struct Case {
     budget: f64,
 }
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     Case {
         title: "acquire, release",
         first: "",
@@ -39,6 +39,12 @@ const CASES: [Case; 8] = [
         first: "",
         counted: "LOCK.ACQUIRE <key> <owner> PX 3600000 SHARED; LOCK.RELEASE <key> <owner>",
         budget: 4_200.0,
+    },
+    Case {
+        title: "macquire 1 shared, mrelease",
+        first: "",
+        counted: "LOCK.MACQUIRE <owner> 1 <key> PX 3600000 SHARED; LOCK.MRELEASE <owner> 1 <key>",
+        budget: 6_150.0,
     },
     Case {
         title: "acquire 2 of 8 permits, release",
