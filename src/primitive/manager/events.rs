@@ -16,8 +16,7 @@
 
 use crate::primitive::effect::WaitEnd;
 use crate::primitive::ledger::{Ended, Named};
-use crate::primitive::manager::rechecks::{self, Recheck, Rechecks};
-use crate::primitive::manager::Provisional;
+use crate::primitive::manager::rechecks::Rechecks;
 use crate::primitive::recovery::Length;
 use crate::primitive::table::Table;
 use crate::primitive::{Clock, Fence, HoldEnd, Lock, LockManager, Moment, WaiterId};
@@ -36,8 +35,7 @@ impl LockManager {
 
     /// Nobody has read the reply that told of this grant: it is taken back, unless its owner is heard of before.
     pub(crate) fn grant_unread(&mut self, fence: Fence) {
-        let Some(Provisional { db, keys, .. }) = self.provisional.get(&fence) else { return };
-        self.rechecks.push(Recheck { db: *db, keys: keys.clone(), rollback: Some(fence) });
+        self.rechecks.unread.push_back(fence);
     }
 
     /// A connection has closed: the holds that are tied to it are looked at.
@@ -76,8 +74,13 @@ impl LockManager {
     pub(crate) fn swapped(&mut self, first: i32, second: i32, now: Moment) {
         self.leases.swap(first, second);
         self.ties.swap(first, second);
-        self.rechecks.swap(first, second);
-        self.provisional.values_mut().for_each(|grant| rechecks::swap(&mut grant.db, first, second));
+        for grant in self.provisional.values_mut() {
+            grant.db = match grant.db {
+                db if db == first => second,
+                db if db == second => first,
+                db => db,
+            };
+        }
         self.recovery.swap(first, second);
         [first, second].iter().for_each(|db| self.ledger.flush(Some(*db), now));
         self.recheck_all();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use smallvec::smallvec;
 
+use super::Provisional;
 use crate::primitive::sweep::Sweep;
 use crate::primitive::table::Set;
 use crate::primitive::ties::Tied;
@@ -36,6 +37,8 @@ impl Recheck {
 #[derive(Default)]
 pub(crate) struct Rechecks {
     locks: VecDeque<Recheck>,
+    /// Grants to take back, where they are still provisional: that says which locks these are.
+    pub(super) unread: VecDeque<Fence>,
     /// Connections that are gone, and how far their ties have been looked up.
     gone: VecDeque<(u64, Option<(i32, Tied)>)>,
     /// All locks with a queue.
@@ -48,28 +51,17 @@ impl Rechecks {
     /// Whether there is nothing to look at.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.locks.is_empty() && self.gone.is_empty() && !self.queues.is_on() && !self.ties.is_on()
+        self.locks.is_empty()
+            && self.unread.is_empty()
+            && self.gone.is_empty()
+            && !self.queues.is_on()
+            && !self.ties.is_on()
     }
 
     /// Adds a look.
     pub(crate) fn push(&mut self, recheck: Recheck) {
         self.locks.push_back(recheck);
     }
-
-    /// Two databases have changed places: grants that are to be taken back are in the other one now.
-    pub(crate) fn swap(&mut self, first: i32, second: i32) {
-        let grants = self.locks.iter_mut().filter(|recheck| recheck.rollback.is_some());
-        grants.for_each(|recheck| swap(&mut recheck.db, first, second));
-    }
-}
-
-/// An entry in one of two databases that have changed places is in the other one now.
-pub(super) fn swap(db: &mut i32, first: i32, second: i32) {
-    *db = match *db {
-        db if db == first => second,
-        db if db == second => first,
-        db => db,
-    };
 }
 
 impl LockManager {
@@ -133,6 +125,11 @@ impl LockManager {
 
     /// Returns the next lock for which a look was asked; otherwise as [`LockManager::next_look`].
     pub(crate) fn next_recheck(&mut self, in_budget: impl Fn() -> bool) -> Option<Recheck> {
+        while let Some(fence) = self.rechecks.unread.pop_front() {
+            if let Some(Provisional { db, keys, .. }) = self.provisional.get(&fence) {
+                return Some(Recheck { db: *db, keys: keys.clone(), rollback: Some(fence) });
+            }
+        }
         loop {
             if let Some(recheck) = self.rechecks.locks.pop_front() {
                 return Some(recheck);
@@ -154,7 +151,7 @@ impl LockManager {
 
     /// Names some more of the locks that are to be looked at because all are. Returns whether there may be others.
     fn name_some(&mut self) -> bool {
-        let Rechecks { locks, gone, queues, ties } = &mut self.rechecks;
+        let Rechecks { locks, gone, queues, ties, .. } = &mut self.rechecks;
         if let Some((client, last)) = gone.front_mut() {
             let some = self.ties.after(last.as_ref(), Some(*client), SWEPT_AT_ONCE);
             locks.extend(some.iter().map(|(db, (_, key, _))| Recheck::of(*db, Rc::clone(key))));
