@@ -7,8 +7,8 @@
 //!
 //! - its client waited: [`client_gone`](LockManager::client_gone). The wait leaves its queue, and those behind it may have
 //!   their turn; the place of a ticket stays, for its owner may ask from elsewhere;
-//! - a grant was not read: [`grant_unread`](LockManager::grant_unread). It is taken back as the
-//!   [`Provisional`] says: the hold ends, or is shared again, and the queue goes on;
+//! - a grant was not read: [`grant_unread`](LockManager::grant_unread). It is taken back as its
+//!   [`Provisional`](super::Provisional) says: the hold ends, or is shared again, and the queue goes on;
 //! - holds are tied to it: [`connection_closed`](LockManager::connection_closed). They get the rest of their grace; one that was
 //!   just given, and never heard of, ends at once.
 //!
