@@ -147,6 +147,11 @@ impl Blocked {
         self.by_handle.get(&handle).copied()
     }
 
+    /// The client of this waiter, to be told its answer.
+    pub(super) fn get_mut(&mut self, id: WaiterId) -> Option<&mut Client> {
+        self.clients.get_mut(&id)
+    }
+
     /// Takes a client out while it is told its answer; [`Blocked::put_back`] has to follow.
     pub(super) fn take(&mut self, id: WaiterId) -> Option<Client> {
         self.clients.remove(&id)

@@ -46,10 +46,22 @@ unsafe extern "C" fn on_reply(ctx: *mut RawCtx, argv: *mut *mut RawStr, argc: c_
     OK
 }
 
-/// Gives a client its reply. Its entry is out of the table meanwhile: looking at the lock can run callbacks.
+/// Gives a client its reply.
 fn write_reply(ctx: Ctx, id: WaiterId, words: Words) {
-    let Some(mut client) = state::with(|host| host.blocked.take(id)) else { return };
-    client.replied = true;
+    let is_written = state::with(|host| {
+        host.blocked.get_mut(id).is_none_or(|client| {
+            client.replied = true;
+            if !client.reply_spec.with_info {
+                reply_to(ctx, client, words);
+            }
+            !client.reply_spec.with_info
+        })
+    });
+    if is_written {
+        return;
+    }
+    // A report needs a look at the lock, which can run callbacks. So the entry is out of the table meanwhile.
+    let Some(client) = state::with(|host| host.blocked.take(id)) else { return };
     reply_to(ctx, &client, words);
     state::with(|host| host.blocked.put_back(id, client));
 }

@@ -11,11 +11,8 @@ use super::failed_waits::{fail_waits, fail_watches};
 use super::state;
 use crate::error::LockError;
 
-/// How many locks one run of the cron asks the server about; and for how many waits it looks which locks these are, some
-/// at a time. A look at a wait is cheap beside a question, so that a crowd at one lock hears of its loss with the next run.
+/// How many locks one run of the cron asks the server about.
 const LOCKS_PER_RUN: usize = 500;
-const WAITS_PER_SWEEP: usize = 500;
-const SWEEPS_PER_RUN: usize = 10;
 
 /// Whether the log says already that the server refuses calls.
 static TOLD: AtomicBool = AtomicBool::new(false);
@@ -70,16 +67,9 @@ pub(super) fn check_queues(ctx: Ctx) {
         return;
     }
     let locks = state::with(|host| {
-        let mut locks = Vec::new();
-        for _ in 0..SWEEPS_PER_RUN {
-            let (some, last) = host.manager.waiters.fronts_after(host.queues_checked, WAITS_PER_SWEEP);
-            locks.extend(some);
-            // Where there are no more the next run begins anew.
-            host.queues_checked = last.unwrap_or_default();
-            if last.is_none() || locks.len() >= LOCKS_PER_RUN {
-                break;
-            }
-        }
+        let locks = host.manager.waiters.queues_after(host.queue_checked.as_ref(), LOCKS_PER_RUN);
+        // Where there are no more the next run begins anew.
+        host.queue_checked = locks.last().filter(|_| locks.len() == LOCKS_PER_RUN).cloned();
         locks
     });
     for (db, key) in &locks {

@@ -15,6 +15,7 @@ use super::{config, rights};
 use crate::primitive::manager::rechecks::Rechecks;
 use crate::primitive::manager::Gate;
 use crate::primitive::table::Table;
+use crate::primitive::wait_queue::LockName;
 use crate::primitive::{Effect, Fence, LockManager, Moment, WaiterId};
 
 /// All that the module keeps outside the keyspace.
@@ -33,7 +34,7 @@ pub(super) struct Host {
     pub(super) listeners: Listeners,
     pub(super) refusals: Refusals,
     /// How far the search for queues of moved locks has come.
-    pub(super) queues_checked: WaiterId,
+    pub(super) queue_checked: Option<LockName>,
     /// The same among those who wait for several locks.
     pub(super) groups_checked: WaiterId,
     /// Which of the server's commands can block, of those that were asked about.
@@ -86,7 +87,7 @@ impl Host {
             after_sleep: AfterSleep::default(),
             listeners: Listeners::default(),
             refusals: Refusals::default(),
-            queues_checked: WaiterId(0),
+            queue_checked: None,
             groups_checked: WaiterId(0),
             blocking_commands: Table::default(),
             idle_timeout: IdleTimeout::default(),

@@ -1,5 +1,5 @@
-//! Numbered places for values. Places are kept in blocks that never move, so that growing by one never copies
-//! what is there: a copy of a million entries would stall every client.
+//! Numbered places for values. Places are kept in blocks, and only the first of them grows, so that growing by one never
+//! copies much: a copy of a million entries would stall every client.
 
 #![expect(
     clippy::arithmetic_side_effects,
@@ -10,6 +10,8 @@ use super::broken::broken;
 use super::footprint::allocated;
 
 const BLOCK: usize = 1024;
+/// The places that the first block begins with, and keeps when nothing is in them.
+const SMALL: usize = 16;
 
 /// A place in a [`Slab`]: a hint that may be stale, so whoever uses it compares what it finds there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,12 @@ impl Slot {
 
     const fn split(self) -> (usize, usize) {
         (self.0 as usize / BLOCK, self.0 as usize % BLOCK)
+    }
+}
+
+impl Default for Slot {
+    fn default() -> Self {
+        Self::NONE
     }
 }
 
@@ -63,13 +71,32 @@ impl<T> Slab<T> {
 
     /// The bytes of the server's memory that it takes: as many as at its largest.
     pub(crate) const fn bytes(&self) -> usize {
-        self.blocks.len() * allocated(BLOCK * Self::PLACE_BYTES)
-            + self.blocks.capacity() * size_of::<Vec<Cell<T>>>()
+        let blocks = match self.blocks.as_slice() {
+            [] => 0,
+            [first] => allocated(first.capacity() * Self::PLACE_BYTES),
+            blocks => blocks.len() * allocated(BLOCK * Self::PLACE_BYTES),
+        };
+        blocks + self.blocks.capacity() * size_of::<Vec<Cell<T>>>()
     }
 
     /// Gives all of it back, a block with each step of the iterator.
     pub(crate) fn into_blocks(self) -> impl Iterator<Item = ()> {
         self.blocks.into_iter().map(drop)
+    }
+
+    /// Gives all values out, one by one.
+    pub(crate) fn into_values(self) -> impl Iterator<Item = T> {
+        self.blocks.into_iter().flatten().filter_map(|place| match place {
+            Cell::Taken(value) => Some(value),
+            Cell::Vacant { .. } => None,
+        })
+    }
+
+    /// Gives the room back, if no value is in it and it is more than a little.
+    pub(crate) fn give_back(&mut self) {
+        if self.len == 0 && self.blocks.first().is_some_and(|first| first.len() > SMALL) {
+            *self = Self::default();
+        }
     }
 
     /// Puts a value in.
@@ -91,7 +118,7 @@ impl<T> Slab<T> {
 
     fn append(&mut self, value: T) -> Slot {
         if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
-            self.blocks.push(Vec::with_capacity(BLOCK));
+            self.blocks.push(Vec::with_capacity(if self.blocks.is_empty() { SMALL } else { BLOCK }));
         }
         let before = (self.blocks.len() - 1) * BLOCK;
         let Some(block) = self.blocks.last_mut() else {

@@ -134,14 +134,42 @@ impl<K: Hash + Eq, V> Table<K, V> {
     pub(crate) fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let hash = hash_of(&key);
         self.make_room();
-        let Self { room, outgrown } = self;
-        let old = outgrown.as_mut().and_then(|old| old.room.find_entry(hash, |known| known.0 == key).ok());
-        if let Some(old) = old {
-            room.insert_unique(hash, old.remove().0, |known| hash_of(&known.0));
-        }
-        match room.entry(hash, |known| known.0 == key, |known| hash_of(&known.0)) {
+        self.fetch(hash, &key);
+        match self.room.entry(hash, |known| known.0 == key, |known| hash_of(&known.0)) {
             Entry::Occupied(known) => &mut known.into_mut().1,
             Entry::Vacant(place) => &mut place.insert((key, make())).into_mut().1,
+        }
+    }
+
+    /// The key as it stands here, and its value. Both are made if there is none.
+    pub(crate) fn get_or_make<Q: Hash + Eq + ?Sized>(
+        &mut self,
+        key: &Q,
+        make: impl FnOnce() -> (K, V),
+    ) -> (&K, &mut V)
+    where
+        K: Borrow<Q>,
+    {
+        let hash = hash_of(key);
+        self.make_room();
+        self.fetch(hash, key);
+        let entry = self.room.entry(hash, |known| known.0.borrow() == key, |known| hash_of(&known.0));
+        let (key, value) = match entry {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(make()).into_mut(),
+        };
+        (key, value)
+    }
+
+    /// Moves the entry of this key over, if it is among the outgrown.
+    #[inline]
+    fn fetch<Q: Hash + Eq + ?Sized>(&mut self, hash: u64, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        let Some(old) = &mut self.outgrown else { return };
+        if let Ok(entry) = old.room.find_entry(hash, |known| known.0.borrow() == key) {
+            self.room.insert_unique(hash, entry.remove().0, |known| hash_of(&known.0));
         }
     }
 
@@ -155,14 +183,32 @@ impl<K: Hash + Eq, V> Table<K, V> {
 
     /// Puts a value in. Returns the one that was there before.
     pub(crate) fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let before = self.remove(&key);
+        let hash = hash_of(&key);
         self.make_room();
-        self.room.insert_unique(hash_of(&key), (key, value), |known| hash_of(&known.0));
-        before
+        self.fetch(hash, &key);
+        match self.room.entry(hash, |known| known.0 == key, |known| hash_of(&known.0)) {
+            Entry::Occupied(mut known) => Some(mem::replace(&mut known.get_mut().1, value)),
+            Entry::Vacant(place) => {
+                place.insert((key, value));
+                None
+            }
+        }
     }
 
     /// Takes a value out.
     pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        self.remove_if(key, |_| true)
+    }
+
+    /// Takes a value out, unless `is_over`, which may change it, says otherwise.
+    pub(crate) fn remove_if<Q: Hash + Eq + ?Sized>(
+        &mut self,
+        key: &Q,
+        is_over: impl FnOnce(&mut V) -> bool,
+    ) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -171,9 +217,12 @@ impl<K: Hash + Eq, V> Table<K, V> {
         }
         let hash = hash_of(key);
         let is_it = |entry: &(K, V)| entry.0.borrow() == key;
-        let Self { room, outgrown } = self;
-        let found = room.find_entry(hash, is_it).ok();
-        let found = found.or_else(|| outgrown.as_mut()?.room.find_entry(hash, is_it).ok())?;
+        let found = self.room.find_entry(hash, is_it).ok();
+        let found = found.or_else(|| self.outgrown.as_mut()?.room.find_entry(hash, is_it).ok());
+        let mut found = found?;
+        if !is_over(&mut found.get_mut().1) {
+            return None;
+        }
         let ((_, value), _) = found.remove();
         if self.is_empty() && self.room.num_buckets() > SMALL {
             *self = Self::default();

@@ -10,14 +10,15 @@
 mod caps;
 #[cfg(any(test, debug_assertions))]
 mod check;
+mod databases;
 mod footprint;
 mod lengths;
-mod names;
 mod new_limits;
 mod sieve;
 mod tickets;
 mod waits;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
@@ -27,6 +28,7 @@ use smallvec::SmallVec;
 use super::broken::broken;
 use super::deadlines::{Deadlines, Slot};
 use super::leases::place_of;
+use super::slab::Slab;
 use super::table::Table;
 use super::users::Users;
 use super::waiter::{Waiter, WaiterId, WaiterKind};
@@ -34,9 +36,9 @@ use super::Moment;
 use crate::limits::AHEAD_COUNTED_MAX;
 
 pub(crate) use caps::{Caps, Full};
+use databases::Databases;
 use footprint::owner_bytes;
 use lengths::Lengths;
-use names::Names;
 pub(crate) use new_limits::Changed;
 use new_limits::NewLimit;
 use sieve::Sieve;
@@ -64,14 +66,30 @@ impl Position {
     pub(crate) const END: Self = Self(u64::MAX);
 }
 
-#[derive(Default)]
+/// Those who wait for one lock. Never empty between two changes.
 struct Queue {
+    db: i32,
+    key: Rc<[u8]>,
     order: BTreeMap<Position, WaiterId>,
     by_owner: ByName<WaiterId>,
     /// Those whose owner waits elsewhere too: through them a wait here can depend on another lock.
     links: BTreeMap<Position, WaiterId>,
     tickets: usize,
     new_limit: Option<Box<NewLimit>>,
+}
+
+impl Queue {
+    fn new(db: i32, key: Rc<[u8]>) -> Self {
+        Self {
+            db,
+            key,
+            order: BTreeMap::new(),
+            by_owner: ByName::default(),
+            links: BTreeMap::new(),
+            tickets: 0,
+            new_limit: None,
+        }
+    }
 }
 
 /// One wait as it stands in the queues.
@@ -83,21 +101,18 @@ pub(crate) struct QueueNode {
     timer: Slot,
 }
 
-/// The name as this table has it, or anew.
-fn shared<V>(known: &ByName<V>, name: &[u8]) -> Rc<[u8]> {
-    known.get_key_value(name).map_or_else(|| Rc::from(name), |(name, _)| Rc::clone(name))
-}
-
 /// All queues of the server.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    queues: BTreeMap<i32, ByName<Queue>>,
-    names: BTreeMap<i32, Names>,
+    /// Boxed, as the places stay when they are empty.
+    queues: Slab<Box<Queue>>,
+    /// The queue that was found last. A hint: whoever takes it compares.
+    found: Cell<Slot>,
     sieve: Sieve,
+    /// The queues by the names of their locks, and all waits of each owner.
+    databases: Databases,
     /// Boxed, as a tree has room for up to twice as many as are in it.
     entries: BTreeMap<WaiterId, Box<QueueNode>>,
-    /// All waits of each owner.
-    waits: BTreeMap<i32, ByName<Waits>>,
     /// Those who wait for several locks.
     groups: BTreeSet<WaiterId>,
     deadlines: Deadlines<WaiterId>,
@@ -138,7 +153,7 @@ impl Waiters {
 
     /// How many locks are waited for, and the length of the longest queue.
     pub(crate) fn queue_lengths(&self) -> (usize, usize) {
-        (self.queues.values().map(Table::len).sum(), self.lengths.longest())
+        (self.queues.len(), self.lengths.longest())
     }
 
     /// The number of whoever is put in next.
@@ -178,29 +193,27 @@ impl Waiters {
     /// Puts a waiter into the queues of these locks. Its owner must not wait for any of them.
     pub(crate) fn insert(&mut self, db: i32, keys: &[&[u8]], place: Position, waiter: Waiter) -> WaiterId {
         let id = self.take_id();
-        let owner = shared(self.waits.entry(db).or_default(), waiter.request.owner.as_bytes());
         let tickets = usize::from(waiter.kind == WaiterKind::Ticket);
         self.tickets += tickets;
+        let (owner, waits, first) = self.databases.add_wait(db, waiter.request.owner.as_bytes(), id);
         let mut names = Keys::new();
-        let queues = self.queues.entry(db).or_default();
         debug_assert!(!keys.is_empty(), "who waits waits for something");
         for key in keys {
-            let name = shared(queues, key);
-            let queue = queues.get_or_default(Rc::clone(&name));
-            if queue.order.is_empty() {
-                self.names.entry(db).or_default().insert((place_of(key), Rc::clone(&name)));
-                self.sieve.add(key);
-            }
+            let slot = self.find(db, key).unwrap_or_else(|| self.open(db, key));
+            let Some(queue) = self.queues.get_mut(slot) else {
+                broken("a queue that was found is gone");
+                continue;
+            };
             self.lengths.change(queue.order.len(), queue.order.len() + 1);
-            let before = queue.bytes(key);
+            let before = queue.bytes();
             let (other, earlier) =
                 (queue.order.insert(place, id), queue.by_owner.insert(Rc::clone(&owner), id));
             debug_assert_eq!(other, None, "two stand at one place of a queue");
             debug_assert_eq!(earlier, None, "an owner stands in a queue twice");
             queue.tickets += tickets;
             // It can take less than before: a table that grew gives its old room back bit by bit.
-            self.bytes = self.bytes + queue.bytes(key) - before;
-            names.push(name);
+            self.bytes = self.bytes + queue.bytes() - before;
+            names.push(Rc::clone(&queue.key));
         }
         names.sort_unstable();
         let timer = match waiter.deadline {
@@ -214,17 +227,13 @@ impl Waiters {
         self.bytes += entry.bytes();
         let other = self.entries.insert(id, Box::new(entry));
         debug_assert!(other.is_none(), "two waits have one number");
-        let owner_bytes = owner_bytes(&owner);
-        let waits = self.waits.entry(db).or_default().get_or_insert_with(owner, || Waits::One(id));
-        waits.add(id);
-        let (count, first) = (waits.len(), waits.iter().next().unwrap_or(id));
-        if count == 1 {
-            self.bytes += owner_bytes;
+        if waits == 1 {
+            self.bytes += owner_bytes(&owner);
         }
-        if count == 2 {
+        if waits == 2 {
             self.mark(first, true);
         }
-        if count > 1 || keys.len() > 1 {
+        if waits > 1 || keys.len() > 1 {
             self.mark(id, true);
         }
         self.measure_tables();
@@ -250,52 +259,52 @@ impl Waiters {
         let tickets = usize::from(entry.waiter.kind == WaiterKind::Ticket);
         self.tickets -= tickets;
         self.bytes -= entry.bytes();
-        if let Some(queues) = self.queues.get_mut(&entry.db) {
-            for key in &entry.keys {
-                let Some(queue) = queues.get_mut(key) else {
-                    broken("a waiter stands in no queue of its lock");
-                    continue;
-                };
-                self.lengths.change(queue.order.len(), queue.order.len() - 1);
-                let before = queue.bytes(key);
-                let stood = (queue.order.remove(&entry.place), queue.by_owner.remove(owner));
-                debug_assert_eq!(
-                    stood,
-                    (Some(id), Some(id)),
-                    "a waiter stands at its place, under its owner"
-                );
-                queue.links.remove(&entry.place);
-                queue.tickets -= tickets;
-                self.bytes = self.bytes + queue.bytes(key) - before;
-                if queue.order.is_empty() {
-                    if let Some(names) = self.names.get_mut(&entry.db) {
-                        names.remove(&(place_of(key), Rc::clone(key)));
-                    } else {
-                        broken("a database with waiters has no names");
-                    }
-                    self.sieve.remove(key);
-                    let is_unfinished = queues.remove(key).is_some_and(|queue| queue.new_limit.is_some());
-                    self.new_limits -= usize::from(is_unfinished);
-                }
+        for key in &entry.keys {
+            let Some((slot, queue)) = self.queue_mut(entry.db, key) else {
+                broken("a waiter stands in no queue of its lock");
+                continue;
+            };
+            let (length, before) = (queue.order.len(), queue.bytes());
+            let stood = (queue.order.remove(&entry.place), queue.by_owner.remove(owner));
+            debug_assert_eq!(stood, (Some(id), Some(id)), "a waiter stands at its place, under its owner");
+            queue.links.remove(&entry.place);
+            queue.tickets -= tickets;
+            let (is_empty, after) = (queue.order.is_empty(), queue.bytes());
+            self.lengths.change(length, length - 1);
+            self.bytes = self.bytes + after - before;
+            if is_empty {
+                self.close(slot);
             }
-        } else {
-            broken("a database with waiters has no queues");
         }
         self.forget_wait(entry.db, owner, id);
         self.measure_tables();
         Some(entry)
     }
 
+    /// Makes a queue for this lock, which has none. Returns its place.
+    fn open(&mut self, db: i32, key: &[u8]) -> Slot {
+        let key: Rc<[u8]> = key.into();
+        self.sieve.add(&key);
+        let slot = self.queues.insert(Box::new(Queue::new(db, Rc::clone(&key))));
+        self.databases.add_queue(db, &key, slot);
+        slot
+    }
+
+    /// Ends the queue at this place, in which nobody is left.
+    fn close(&mut self, slot: Slot) {
+        let Some(queue) = self.queues.remove(slot) else { return broken("a queue that was found is gone") };
+        self.sieve.remove(&queue.key);
+        self.databases.remove_queue(queue.db, &queue.key);
+        self.new_limits -= usize::from(queue.new_limit.is_some());
+        self.queues.give_back();
+    }
+
     fn forget_wait(&mut self, db: i32, owner: &[u8], id: WaiterId) {
-        let Some(owners) = self.waits.get_mut(&db) else {
-            return broken("a database with waiters has no waits");
-        };
-        let Some(waits) = owners.get_mut(owner) else { return broken("a wait is of no owner") };
-        if waits.remove(id) {
+        let (left, first) = self.databases.remove_wait(db, owner, id);
+        if left == 0 {
             self.bytes -= owner_bytes(owner);
-            owners.remove(owner);
-        } else if waits.len() == 1 {
-            let Some(last) = waits.iter().next() else { return broken("an owner with one wait has none") };
+        }
+        if let (1, Some(last)) = (left, first) {
             let is_link = self.entries.get(&last).is_some_and(|last| last.keys.len() > 1);
             self.mark(last, is_link);
         }
@@ -304,18 +313,17 @@ impl Waiters {
     /// Notes in a waiter's queues whether it links them to others.
     fn mark(&mut self, id: WaiterId, is_link: bool) {
         let Some(entry) = self.entries.get(&id) else { return broken("a wait is unknown") };
-        let Some(queues) = self.queues.get_mut(&entry.db) else {
-            return broken("a database with waiters has no queues");
-        };
-        for key in &entry.keys {
-            if let Some(queue) = queues.get_mut(key) {
-                let before = queue.bytes(key);
+        let (db, place, keys) = (entry.db, entry.place, entry.keys.clone());
+        for key in &keys {
+            if let Some((_, queue)) = self.queue_mut(db, key) {
+                let before = queue.bytes();
                 if is_link {
-                    queue.links.insert(entry.place, id);
+                    queue.links.insert(place, id);
                 } else {
-                    queue.links.remove(&entry.place);
+                    queue.links.remove(&place);
                 }
-                self.bytes = self.bytes + queue.bytes(key) - before;
+                let after = queue.bytes();
+                self.bytes = self.bytes + after - before;
             } else {
                 broken("a waiter stands in no queue of its lock");
             }
@@ -390,25 +398,12 @@ impl Waiters {
 
     /// All waits of this owner, in the order of their arrival.
     pub(crate) fn waits_of(&self, db: i32, owner: &[u8]) -> impl Iterator<Item = WaiterId> + '_ {
-        self.waits.get(&db).and_then(|owners| owners.get(owner)).into_iter().flat_map(Waits::iter)
+        self.databases.waits(db, owner).into_iter().flat_map(Waits::iter)
     }
 
     /// Whether this owner waits for anything.
     pub(crate) fn does_wait(&self, db: i32, owner: &[u8]) -> bool {
-        self.waits.get(&db).is_some_and(|owners| owners.has(owner))
-    }
-
-    /// Of as many who came after this one, the locks at which one of them is first; and the last of them, unless there
-    /// are no more. So a caller that goes on until then has seen every lock with a queue.
-    pub(crate) fn fronts_after(&self, id: WaiterId, count: usize) -> (Vec<LockName>, Option<WaiterId>) {
-        let later = self.entries.range((Bound::Excluded(id), Bound::Unbounded)).take(count);
-        let (mut locks, mut last, mut seen) = (Vec::new(), None, 0);
-        for (id, entry) in later {
-            (last, seen) = (Some(*id), seen + 1);
-            let is_first = |key: &&Rc<[u8]>| self.front(entry.db, key).is_some_and(|(first, _)| first == *id);
-            locks.extend(entry.keys.iter().filter(is_first).map(|key| (entry.db, Rc::clone(key))));
-        }
-        (locks, last.filter(|_| seen == count))
+        self.databases.waits(db, owner).is_some()
     }
 
     /// The wait of this owner for this lock.
@@ -448,12 +443,9 @@ impl Waiters {
     /// Forgets everyone at once. Their memory is given back bit by bit, with each step of the iterator.
     pub(crate) fn clear(&mut self) -> impl Iterator<Item = ()> + use<> {
         let empty = Self { arrivals: self.arrivals, ..Self::default() };
-        let Self { queues, names, entries, waits, .. } = std::mem::replace(self, empty);
+        let Self { queues, databases, entries, .. } = std::mem::replace(self, empty);
         let entries = entries.into_iter().map(drop);
-        let names = names.into_values().flatten().map(drop);
-        let queues = queues.into_values().flatten().map(drop);
-        let waits = waits.into_values().flatten().map(drop);
-        entries.chain(names).chain(queues).chain(waits)
+        entries.chain(databases.into_parts()).chain(queues.into_values().map(drop))
     }
 
     /// Whether there may be something to do for those who wait: for a lock of this name, or for those who are to get another
@@ -463,12 +455,32 @@ impl Waiters {
         !self.entries.is_empty() && (self.sieve.may_have(key) || self.new_limits > 0)
     }
 
+    /// The place of the queue of this lock. Whoever asks for one asks several times, so the one that was found last is
+    /// looked at first.
     #[inline]
-    fn queue(&self, db: i32, key: &[u8]) -> Option<&Queue> {
-        if self.entries.is_empty() || !self.sieve.may_have(key) {
+    fn find(&self, db: i32, key: &[u8]) -> Option<Slot> {
+        let last = self.found.get();
+        if self.queues.get(last).is_some_and(|queue| queue.db == db && *queue.key == *key) {
+            return Some(last);
+        }
+        if self.queues.len() == 0 || !self.sieve.may_have(key) {
             return None;
         }
-        self.queues.get(&db)?.get(key)
+        let slot = self.databases.queue(db, key)?;
+        self.found.set(slot);
+        Some(slot)
+    }
+
+    #[inline]
+    fn queue(&self, db: i32, key: &[u8]) -> Option<&Queue> {
+        self.queues.get(self.find(db, key)?).map(|queue| &**queue)
+    }
+
+    /// The queue of this lock, to be changed, and its place.
+    #[inline]
+    fn queue_mut(&mut self, db: i32, key: &[u8]) -> Option<(Slot, &mut Queue)> {
+        let slot = self.find(db, key)?;
+        self.queues.get_mut(slot).map(|queue| (slot, &mut **queue))
     }
 }
 
@@ -588,28 +600,31 @@ mod tests {
         enqueue(&mut waiters, 5, &[b"k"], b"a", Moment::NEVER);
         assert_eq!((waiters.waiting_for(0, b"k"), waiters.waiting_for(5, b"k")), (1, 1));
         let k: Rc<[u8]> = Rc::from(&b"k"[..]);
-        assert_eq!(waiters.fronts_after(WaiterId(0), 9), (vec![(0, Rc::clone(&k)), (5, k)], None));
+        assert_eq!(waiters.queues_after(None, 9), [(0, Rc::clone(&k)), (5, k)]);
     }
 
     #[test]
-    fn whoever_goes_on_from_the_last_wait_sees_each_queue_once() {
+    fn whoever_goes_on_from_the_last_queue_sees_each_once() {
         let mut waiters = Waiters::default();
         for n in 0..20_u8 {
-            enqueue(&mut waiters, 0, &[&[n % 5], &[9]], &[n], Moment::NEVER);
+            enqueue(&mut waiters, i32::from(n % 2), &[&[n % 5], &[9]], &[n], Moment::NEVER);
         }
-        let (mut last, mut seen) = (WaiterId(0), Vec::new());
+        let (mut last, mut seen) = (None, Vec::new());
         loop {
-            let (locks, next) = waiters.fronts_after(last, 3);
-            seen.extend(locks.iter().flat_map(|(_, key)| key.to_vec()));
-            let Some(next) = next else { break };
-            last = next;
+            let locks = waiters.queues_after(last.as_ref(), 3);
+            seen.extend(locks.iter().map(|(db, key)| (*db, key.to_vec())));
+            last = locks.last().cloned();
+            if locks.len() < 3 {
+                break;
+            }
         }
         seen.sort_unstable();
-        assert_eq!(seen, [0, 1, 2, 3, 4, 9]);
-        assert_eq!(waiters.queue_lengths(), (6, 20));
+        let all = [0, 1].into_iter().flat_map(|db| [0, 1, 2, 3, 4, 9].map(|name| (db, vec![name])));
+        assert_eq!(seen, all.collect::<Vec<_>>());
+        assert_eq!(waiters.queue_lengths(), (12, 10));
         let first = waiters.front(0, &[9]).map(|(id, _)| id);
         first.into_iter().for_each(|id| drop(waiters.remove(id)));
-        assert_eq!(waiters.queue_lengths(), (6, 19));
+        assert_eq!(waiters.queue_lengths(), (12, 10));
     }
 
     #[test]

@@ -11,10 +11,10 @@ use super::Provisional;
 use crate::primitive::sweep::Sweep;
 use crate::primitive::table::Set;
 use crate::primitive::ties::Tied;
-use crate::primitive::wait_queue::Keys;
+use crate::primitive::wait_queue::{Keys, LockName};
 use crate::primitive::{Fence, Lock, LockManager, Moment, WaitEnd, WaiterId};
 
-/// How many waits or ties a sweep looks up at once: some tens of microseconds.
+/// How many queues or ties a sweep looks up at once: some tens of microseconds.
 const SWEPT_AT_ONCE: usize = 100;
 
 /// A lock to look at; several only where a grant of several is to be taken back.
@@ -42,7 +42,7 @@ pub(crate) struct Rechecks {
     /// Connections that are gone, and how far their ties have been looked up.
     gone: VecDeque<(u64, Option<(i32, Tied)>)>,
     /// All locks with a queue.
-    queues: Sweep<WaiterId>,
+    queues: Sweep<Option<LockName>>,
     /// All holds that are tied to a connection.
     ties: Sweep<Option<(i32, Tied)>>,
 }
@@ -162,9 +162,10 @@ impl LockManager {
             return true;
         }
         if queues.is_on() {
-            let (fronts, last) = self.waiters.fronts_after(*queues.last(), SWEPT_AT_ONCE);
-            locks.extend(fronts.into_iter().map(|(db, key)| Recheck::of(db, key)));
-            queues.go_on(last);
+            let some = self.waiters.queues_after(queues.last().as_ref(), SWEPT_AT_ONCE);
+            let last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            locks.extend(some.into_iter().map(|(db, key)| Recheck::of(db, key)));
+            queues.go_on(last.map(Some));
             return true;
         }
         if ties.is_on() {

@@ -1,6 +1,6 @@
 //! That the tables of the queues agree with each other. Looked at after each step of the model, and of a server with a debug build.
 
-use super::{place_of, Waiters};
+use super::Waiters;
 use crate::primitive::table::Set;
 use crate::primitive::waiter::{WaiterId, WaiterKind};
 
@@ -10,8 +10,7 @@ impl Waiters {
         for (id, node) in &self.entries {
             let owner = node.waiter.request.owner.as_bytes();
             assert!(!node.keys.is_empty() && node.keys.is_sorted(), "{id:?} waits for locks, each once");
-            let waits = self.waits.get(&node.db).and_then(|owners| owners.get(owner));
-            let waits: Vec<WaiterId> = waits.into_iter().flat_map(super::Waits::iter).collect();
+            let waits: Vec<WaiterId> = self.waits_of(node.db, owner).collect();
             assert!(waits.contains(id), "{id:?} is among the waits of its owner");
             for key in &node.keys {
                 let queue = self.queue(node.db, key);
@@ -33,25 +32,26 @@ impl Waiters {
             node.is_some_and(|node| node.waiter.kind == WaiterKind::Ticket)
         };
         let (mut longest, mut new_limits) = (0, 0);
-        for (db, queues) in &self.queues {
-            for (key, queue) in queues.iter() {
-                assert!(!queue.order.is_empty(), "a queue goes with its last waiter");
-                assert_eq!(queue.by_owner.len(), queue.order.len(), "an owner stands in a queue once");
-                assert_eq!(queue.tickets, queue.order.values().filter(|id| is_ticket(id)).count());
-                let names = self.names.get(db);
-                assert!(names.is_some_and(|names| names.contains(&(place_of(key), key.clone()))));
-                assert!(self.sieve.may_have(key), "the sieve lets every queue through");
-                longest = longest.max(queue.order.len());
-                new_limits += usize::from(queue.new_limit.is_some());
-            }
+        let mut queues = 0;
+        for (db, key, slot) in self.databases.queues() {
+            let queue = self.queues.get(slot);
+            assert!(queue.is_some_and(|queue| queue.db == db && queue.key == *key), "a queue knows its lock");
+            let Some(queue) = queue else { continue };
+            assert!(!queue.order.is_empty(), "a queue goes with its last waiter");
+            assert_eq!(queue.by_owner.len(), queue.order.len(), "an owner stands in a queue once");
+            assert_eq!(queue.tickets, queue.order.values().filter(|id| is_ticket(id)).count());
+            assert!(self.sieve.may_have(key), "the sieve lets every queue through");
+            queues += 1;
+            longest = longest.max(queue.order.len());
+            new_limits += usize::from(queue.new_limit.is_some());
         }
+        assert_eq!(self.queues.len(), queues, "each queue is found by its lock");
         let mut tickets = Set::default();
         assert!(self.attached.iter().all(|(_, ticket)| tickets.insert(*ticket)), "a ticket has one client");
         assert_eq!(self.tickets, self.entries.keys().filter(|id| is_ticket(id)).count(), "tickets");
         assert_eq!(self.lengths.longest(), longest, "the longest queue");
         assert_eq!(self.new_limits, new_limits, "queues that get another limit");
-        let waits: usize =
-            self.waits.values().flat_map(|owners| owners.iter()).map(|(_, waits)| waits.len()).sum();
+        let waits: usize = self.databases.owners().map(|(_, waits)| waits.count()).sum();
         assert_eq!(waits, self.entries.len(), "each wait is of one owner");
     }
 }

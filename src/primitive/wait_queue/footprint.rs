@@ -7,7 +7,6 @@ use std::rc::Rc;
 use super::{Position, Queue, QueueNode, Waiters};
 use crate::primitive::deadlines::Deadlines;
 use crate::primitive::footprint::{allocated, first_node, in_tree, shared_name, CLIENT};
-use crate::primitive::table::Table;
 use crate::primitive::waiter::WaiterId;
 
 type Placed = (Position, WaiterId);
@@ -27,14 +26,13 @@ impl Waiters {
     /// Notes what the tables take, after each change: an owner that gives a lock back asks for them, and should not pay
     /// for queues that are none of its business.
     pub(super) fn measure_tables(&mut self) {
-        let queues = self.queues.values().map(Table::bytes);
-        self.table_bytes = queues.chain(self.waits.values().map(Table::bytes)).sum();
+        self.table_bytes = self.queues.bytes() + self.databases.bytes();
     }
 }
 
 impl Queue {
-    /// The bytes that the queue of this lock takes beside its place: 0 if nobody is in it.
-    pub(super) fn bytes(&self, key: &[u8]) -> usize {
+    /// The bytes that the queue takes beside its place: 0 if nobody is in it.
+    pub(super) fn bytes(&self) -> usize {
         if self.order.is_empty() {
             return 0;
         }
@@ -43,8 +41,8 @@ impl Queue {
             links => first_node::<Placed>() + links * in_tree::<Placed>(),
         };
         let order = first_node::<Placed>() + self.order.len() * in_tree::<Placed>();
-        let name = shared_name(key.len()) + in_tree::<(u32, Rc<[u8]>)>();
-        name + order + links + self.by_owner.bytes()
+        let name = shared_name(self.key.len()) + in_tree::<(u32, Rc<[u8]>)>();
+        allocated(size_of::<Self>()) + name + order + links + self.by_owner.bytes()
     }
 }
 
@@ -75,14 +73,11 @@ mod tests {
 
     impl Waiters {
         fn count_bytes(&self) -> usize {
-            let queues = self.queues.values().flat_map(|queues| queues.iter());
-            let queues: usize = queues.map(|(key, queue)| queue.bytes(key)).sum();
+            let queues: usize = self.queues.iter().map(|queue| queue.bytes()).sum();
             let entries: usize = self.entries.values().map(|entry| entry.bytes()).sum();
-            let owners = self.waits.values().flat_map(|owners| owners.keys());
-            let clients = self.clients() * CLIENT;
-            let tables = self.queues.values().map(Table::bytes).chain(self.waits.values().map(Table::bytes));
-            let clients = clients + tables.sum::<usize>();
-            queues + entries + clients + owners.map(|owner| owner_bytes(owner)).sum::<usize>()
+            let owners: usize = self.databases.owners().map(|(owner, _)| owner_bytes(owner)).sum();
+            let tables = self.queues.bytes() + self.databases.bytes();
+            queues + entries + owners + tables + self.clients() * CLIENT
         }
     }
 

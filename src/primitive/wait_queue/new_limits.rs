@@ -34,16 +34,15 @@ impl Waiters {
     /// [`change_some_limits`](Self::change_some_limits).
     pub(crate) fn change_limits(&mut self, db: i32, key: &[u8], old: u32, limit: u32) {
         let end = Position(self.arrivals + 1);
-        let Some(queue) = self.queues.get_mut(&db).and_then(|queues| queues.get_mut(key)) else { return };
-        let mut olds: SmallVec<[u32; 2]> = SmallVec::new();
-        match queue.new_limit.take() {
-            Some(unfinished) => olds = unfinished.old,
-            None => self.new_limits += 1,
-        }
+        let Some((_, queue)) = self.queue_mut(db, key) else { return };
+        let unfinished = queue.new_limit.take();
+        let is_another = unfinished.is_none();
+        let mut olds: SmallVec<[u32; 2]> = unfinished.map_or_else(SmallVec::new, |unfinished| unfinished.old);
         if !olds.contains(&old) {
             olds.push(old);
         }
         queue.new_limit = Some(Box::new(NewLimit { limit, old: olds, next: Position::HEAD, end }));
+        self.new_limits += usize::from(is_another);
     }
 
     /// Whether some queue is to get another limit.
@@ -55,8 +54,9 @@ impl Waiters {
     /// Looks at as many who wait for this lock and are to get another limit; one who waits for several locks and cannot
     /// have them counts as many. `None` if there is nothing to do.
     pub(crate) fn change_some_limits(&mut self, db: i32, key: &[u8], count: usize) -> Option<Changed> {
+        let slot = self.find(db, key)?;
         let Self { queues, entries, new_limits, .. } = self;
-        let Queue { order, new_limit, .. } = queues.get_mut(&db)?.get_mut(key)?;
+        let Queue { order, new_limit, .. } = &mut **queues.get_mut(slot)?;
         let change = new_limit.as_mut()?;
         let (limit, mut misfits, mut looked_at, mut spent) = (change.limit, Vec::new(), 0, 0);
         for (place, id) in order.range(change.next..change.end) {
