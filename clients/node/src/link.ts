@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOf } from './errors.js';
 import type { Keeper } from './keeper.js';
-import { type Caller, nothing, within } from './timer.js';
+import { type Caller, nothing, now, within } from './timer.js';
 
 /** ioredis: `Redis` or `Cluster`. */
 export interface IoredisClient {
@@ -131,6 +131,7 @@ export class Link {
   /** Whether changes can be heard of. */
   watches: boolean;
   private lingering: NodeJS.Timeout | undefined;
+  private idle = 0; // since when there may be nothing to do
   private ended = false;
 
   constructor(private readonly client: RedisClient, private readonly keeper: Keeper) {
@@ -220,11 +221,19 @@ export class Link {
 
   /** Closes our own connections when there has been nothing to do for a while. */
   rest(): void {
+    this.idle = now();
     if (this.lingering || !(this.spare.isOpen || this.ear.isOpen || this.alarm.isOpen) || this.keeper.busy) return;
+    this.linger(LINGER);
+  }
+
+  private linger(ms: number): void {
     this.lingering = setTimeout(() => {
       this.lingering = undefined;
-      if (!this.keeper.busy) this.drop();
-    }, LINGER).unref();
+      if (this.keeper.busy) return;
+      const left = this.idle + LINGER - now(); // of whoever has come and gone meanwhile
+      if (left > 0) this.linger(left);
+      else this.drop();
+    }, ms).unref();
   }
 
   private drop(): void {

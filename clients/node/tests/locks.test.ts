@@ -251,6 +251,21 @@ forEachClient('locks', (world) => {
     await world.server.cmd('LOCK.RELEASE', 'k', 'other');
   }, { socket: { port: world.server.port, host: 'localhost' } })); // a name takes a moment longer than an address
 
+  test('while locks come and go the connection that hears of turns stays', () => on(async (locks) => {
+    const subscribed = () => world.server.figure('commandstats', 'cmdstat_subscribe:calls=');
+    const before = await subscribed();
+    for (let turn = 0; turn < 8; turn += 1) {
+      await world.server.cmd('LOCK.ACQUIRE', 'k', 'other');
+      const wait = locks.acquire('k');
+      await until('it waits', async () => (await world.server.waiting('k')) === 1);
+      await sleep(200); // twice are below the time after which it is closed
+      await world.server.cmd('LOCK.RELEASE', 'k', 'other');
+      await (await wait).release();
+      await sleep(200);
+    }
+    assert.equal((await subscribed()) - before, 1);
+  }));
+
   test('whoever listens to the signal has the lock', () => on(async (locks) => {
     let told: unknown;
     (await locks.acquire('k', { lease: 6000 })).signal.addEventListener('abort', (event) => { told = event; });

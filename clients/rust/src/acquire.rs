@@ -398,8 +398,7 @@ impl Wait {
         if !block.is_zero() || !is_new {
             // The turn may have come some time ago: claim it, and count from now.
             let sent = Moment::now();
-            let claim = [(&*self.asked.names, self.asked.lease, fence)];
-            let left = Box::pin(line.renewals(&claim, line.reply)).await.pop().unwrap_or(Ok(0))?;
+            let left = line.claim(&self.asked.names, self.asked.lease, fence).await?;
             if left == 0 {
                 // Too late, the next in line has it; so stand in line again.
                 self.queued = false;

@@ -246,6 +246,16 @@ impl Line {
         counts.into_iter().map(&mut next).collect()
     }
 
+    /// Claims what came by waiting: a renewal, if it can be on the thread of the caller, who is awake by now. Returns what is
+    /// left, in ms.
+    pub(crate) async fn claim(&self, names: &Names, lease: Duration, fence: i64) -> RedisResult<u64> {
+        let request = names.renewals(lease, fence).swap_remove(0);
+        if let Some(reply) = self.send_here(names, &request) {
+            return Ok(least(reply?)?.unsigned_abs());
+        }
+        Box::pin(self.renewals(&[(names, lease, fence)], self.reply)).await.pop().unwrap_or(Ok(0))
+    }
+
     /// What the server says to a renewal.
     async fn heard(&self, hold: &Hold, lease: Duration, sent: Moment, reply: RedisResult<u64>) {
         match reply {

@@ -178,3 +178,22 @@ fn two_hundred_threads_all_get_their_turn_in_order() {
     let order: Vec<i64> = told.try_iter().collect();
     assert!(order.len() == 200 && order.is_sorted(), "{order:?}");
 }
+
+#[test]
+fn what_came_by_waiting_is_claimed_over_the_connection_of_the_thread() {
+    let server = Server::start();
+    let locks = locks(&server);
+    server.ask("LOCK.ACQUIRE k other");
+    let before = server.figure("clients", "connected_clients:");
+    std::thread::scope(|threads| {
+        let wait = threads.spawn(|| locks.acquire("k").unwrap());
+        until("it waits", 20.0, || server.blocked() == 1);
+        server.ask("LOCK.RELEASE k other");
+        let lock = wait.join().unwrap();
+        assert_eq!(server.figure("commandstats", "cmdstat_lock.renew:calls="), 1);
+        let own = server.figure("clients", "connected_clients:") - before;
+        assert_eq!(own, 2, "one that waited, and that of the thread");
+        lock.release().unwrap();
+    });
+    locks.close().unwrap();
+}

@@ -245,9 +245,11 @@ final class Keeper {
                 }
             }
         } catch (LockException e) {
-            deaf = !e.passing();
-            asked.forEach(grant -> grant.look = true);
-            looks = System.nanoTime() + ThreadLocalRandom.current().nextLong(20_000_000, 200_000_000);
+            deaf = e.code().equals("NOPERM"); // what else is refused, a full server above all, may be granted with the next renewal
+            if (e.passing()) {
+                asked.forEach(grant -> grant.look = true);
+                looks = System.nanoTime() + ThreadLocalRandom.current().nextLong(20_000_000, 200_000_000);
+            }
         }
     }
 

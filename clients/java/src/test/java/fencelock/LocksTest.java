@@ -1,20 +1,24 @@
 package fencelock;
 
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import fencelock.jedis.JedisTransport;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReadWriteLock;
+import java.util.function.Consumer;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -371,6 +375,67 @@ class LocksTest {
         } finally {
             server.cmd("CONFIG", "SET", "lock.max-lease-ms", "604800000");
             assertThrows(LockLostException.class, hold::release); // it is given back, and the loss is not silent
+        }
+    }
+
+    /** Over a transport whose thread that hears of changes stays busy with the first one until this is done. */
+    private static final class Slow implements Transport {
+        private final Transport over;
+        private final CountDownLatch busy = new CountDownLatch(1), refused = new CountDownLatch(1), done = new CountDownLatch(1);
+
+        private Slow(Transport over) {
+            this.over = over;
+        }
+
+        @Override
+        public Object send(long blockMs, Object... words) {
+            return over.send(blockMs, words);
+        }
+
+        @Override
+        public int waiters() {
+            return over.waiters();
+        }
+
+        @Override
+        public List<Object> look(List<Object[]> requests, Consumer<List<byte[]>> changed) {
+            List<Object> replies = over.look(requests, keys -> {
+                busy.countDown();
+                assertDoesNotThrow(() -> done.await());
+                changed.accept(keys);
+            });
+            if (replies.get(0) instanceof LockException) {
+                refused.countDown();
+            }
+            return replies;
+        }
+
+        @Override
+        public void close() {
+            over.close();
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"jedis"})
+    void listensAgainThoughTheServerKnewFirst(String name) throws Exception {
+        begin(name);
+        Slow slow = new Slow(new JedisTransport(((Client.Jedis) client).pool));
+        try (Locks locks = new Locks(slow)) {
+            Hold first = locks.lock("k").watched().acquire(), second = locks.lock("l").watched().acquire();
+            Server.until("both are listened for", 5, () -> server.number("stats", "tracking_total_keys") == 2);
+            server.cmd("LOCK.BREAK", "l");
+            assertTrue(slow.busy.await(5, TimeUnit.SECONDS));
+            server.cmd("CLIENT", "KILL", "TYPE", "pubsub");
+            Hold third = locks.lock("m").watched().acquire();
+            assertTrue(slow.refused.await(5, TimeUnit.SECONDS), "it is asked about with a connection that is no more");
+            slow.done.countDown();
+            assertEquals("broken", second.lost().get(5, TimeUnit.SECONDS));
+            server.cmd("LOCK.BREAK", "k");
+            assertEquals("broken", first.lost().get(5, TimeUnit.SECONDS));
+            third.release();
+        } finally {
+            slow.done.countDown();
         }
     }
 

@@ -108,13 +108,19 @@ public final class JedisTransport implements Transport {
         if (provider != null) {
             return null;
         }
+        boolean isNew = ear == null;
         try {
-            long id = ear == null ? openEar(changed) : earId;
+            long id = isNew ? openEar(changed) : earId;
             requests.add(0, new Object[] {"CLIENT", "TRACKING", "ON", "REDIRECT", id});
         } catch (Exception e) {
             throw failure(e);
         }
-        return sendTogether(requests, LOOK_MS);
+        List<Object> replies = sendTogether(requests, LOOK_MS);
+        if (!isNew && replies.get(0) instanceof LockException e && !e.code().isEmpty()) {
+            ear.disconnect(); // the server does not know it any more; its thread now sees that, and has all looked at again
+            ear = null;
+        }
+        return replies;
     }
 
     /** Opens a connection on which the server tells of what is tracked, and a thread that hears it; returns its id. */
