@@ -56,13 +56,12 @@ class Driver:
 
     def connect(self, kind, ports, connections, timeout, name=None, user=None, password=None, ca=None, **_):
         if kind == "cluster":
-            return self.package.cluster.RedisCluster(host="127.0.0.1", port=ports[0])
+            return self.package.cluster.RedisCluster(host="127.0.0.1", port=ports[0], socket_timeout=timeout)
         if kind == "sentinel":
-            return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
-        if kind == "tls":
-            options = {"host": "localhost", "port": ports[0], "ssl": True, "ssl_ca_certs": ca}
-            return self.package.Redis(username=user, password=password, **options)
-        return self.package.Redis(port=ports[0], max_connections=connections, socket_timeout=timeout)
+            sentinels = [("127.0.0.1", port) for port in ports]
+            return self.package.sentinel.Sentinel(sentinels, socket_timeout=timeout).master_for(name)
+        options = {"username": user, "password": password, "ssl": True, "ssl_ca_certs": ca} if kind == "tls" else {}
+        return self.package.Redis("localhost", ports[0], max_connections=connections, socket_timeout=timeout, **options)
 
     def lock(self, who, program, keys, kind, limit, most, **options):
         options["max_hold"] = most
