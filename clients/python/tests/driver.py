@@ -61,7 +61,8 @@ class Driver:
             sentinels = [("127.0.0.1", port) for port in ports]
             return self.package.sentinel.Sentinel(sentinels, socket_timeout=timeout).master_for(name)
         options = {"username": user, "password": password, "ssl": True, "ssl_ca_certs": ca} if kind == "tls" else {}
-        return self.package.Redis("localhost", ports[0], max_connections=connections, socket_timeout=timeout, **options)
+        options |= {"host": "localhost", "port": ports[0], "max_connections": connections, "socket_timeout": timeout}
+        return self.package.Redis(**options)
 
     def lock(self, who, program, keys, kind, limit, most, **options):
         options["max_hold"] = most
