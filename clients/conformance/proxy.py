@@ -23,8 +23,8 @@ KIND is one of
     half-open   nothing goes through this connection any more, in either direction, and nobody closes it
     hang        new connections are accepted and never answered, until "heal"; those that are open go on
 
-With --sealed nobody can read what goes through, as with TLS. A fault befalls whatever the client sends next, and there are
-"lose", "hold", "half-open" and "hang".
+With --sealed nobody can read what goes through, as with TLS. A fault befalls whatever the client sends next,
+and what is sent twice breaks the connection.
 """
 
 import asyncio
