@@ -55,8 +55,8 @@ class Driver:
         if kind == "sentinel":
             return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in ports], socket_timeout=timeout).master_for(name)
         options = {"username": user, "password": password, "ssl": True, "ssl_ca_certs": ca} if kind == "tls" else {}
-        options |= {"host": "localhost", "port": ports[0], "max_connections": connections, "socket_timeout": timeout}
-        return self.package.Redis(**options)
+        options |= {"host": "localhost", "port": ports[0], "max_connections": connections}
+        return self.package.Redis(socket_timeout=timeout, socket_connect_timeout=timeout, **options)
 
     def lock(self, who, program, keys, kind, limit, most, **options):
         options |= {"max_hold": most, "on_lost": lambda reason: say("lost", who, reason=reason)}
