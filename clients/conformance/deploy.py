@@ -13,6 +13,7 @@ It prints one line of JSON when all is ready, "skipped: REASON" if this server h
     home        the port where the key "k" is, without TLS and for every right: for the test's own looks
     port        where a client begins: that of TLS, or of a node of the cluster
     sentinels   their ports, and `name`, the name of the primary there
+    servers     all ports to which a client may come
     ca          a file with the certificate to trust, for the host "localhost"
     user, password
 
@@ -104,7 +105,7 @@ class Deployment:
     def alone(self):
         home = self.start(free_port(), "appendonly yes", "enable-debug-command yes", "lock.recovery-window-ms -1")
         until("the server answers", lambda: self.answers(home))
-        return {"home": home, "port": home}
+        return {"home": home, "port": home, "servers": [home]}
 
     def tls(self):
         words = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
@@ -116,7 +117,7 @@ class Deployment:
         home = self.start(free_port(), *options, "tls-auth-clients no", "enable-debug-command yes")
         until("the server answers", lambda: self.answers(home))
         cmd(home, "ACL", "SETUSER", "app", *RIGHTS.split())
-        return {"home": home, "port": port, "ca": str(crt), "user": "app", "password": "secret"}
+        return {"home": home, "port": port, "servers": [port], "ca": str(crt), "user": "app", "password": "secret"}
 
     def cluster(self):
         ports = [self.start(free_port(), "cluster-enabled yes", "cluster-node-timeout 5000") for _ in range(3)]
@@ -129,7 +130,7 @@ class Deployment:
         whole = ("cluster_state:ok", "cluster_known_nodes:3")
         for port in ports:
             until("the cluster is whole", lambda: all(word in cmd(port, "CLUSTER", "INFO") for word in whole))
-        return {"home": ports[1], "port": ports[0]}  # "k" is in slot 7629
+        return {"home": ports[1], "port": ports[0], "servers": ports}  # "k" is in slot 7629
 
     def sentinel(self):
         home = self.start(free_port())
@@ -142,7 +143,7 @@ class Deployment:
         knows = ("num-slaves\r\n$1\r\n1", "num-other-sentinels\r\n$1\r\n2")
         for port in self.sentinels:
             until("a sentinel knows all", lambda: all(word in cmd(port, "SENTINEL", "MASTER", name) for word in knows))
-        return {"home": home, "sentinels": self.sentinels, "name": name}
+        return {"home": home, "sentinels": self.sentinels, "name": name, "servers": self.pair + self.sentinels}
 
     def failover(self):
         old, new = self.pair

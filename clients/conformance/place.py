@@ -1,4 +1,4 @@
-"""Where a scenario is played: servers of deploy.py, and the proxy before one that is alone."""
+"""Where a scenario is played: servers of deploy.py, and the proxy before them."""
 
 import json
 
@@ -10,39 +10,39 @@ class Missing(Exception):
 
 
 class Place:
-    """Servers in one of the ways in which people run them. To one that is alone the library speaks through the proxy."""
+    """Servers in one of the ways in which people run them. The library speaks to them through the proxy."""
 
     def __init__(self, kind):
-        self.kind, self.deployed, self.proxy, self.next = kind, Script("deploy.py", kind), None, None
+        self.kind, self.deployed, self.next = kind, Script("deploy.py", kind), None
         line = self.deployed.line()
         if not line.startswith("{"):
             self.deployed.stop()
             raise Missing(line.removeprefix("skipped: ")) if line.startswith("skipped: ") else Failed(line or "deploy.py has ended")
         self.told = json.loads(line)
         self.first = self.server = Server(self.told["home"])
-        if kind == "alone":
-            self.proxy = Script("proxy.py", self.told["home"])
-            self.port = int(self.proxy.line())
+        servers = self.told["servers"]
+        self.proxy = Script("proxy.py", *["--sealed"] * (kind == "tls"), *servers)
+        self.proxied = dict(zip(servers, map(int, self.proxy.line().split())))
 
     def where(self, client):
         """What the driver has to know to connect."""
-        if self.proxy:
-            return {"kind": self.kind, "ports": [self.told["home"] if client.get("direct") else self.port]}
-        return {"kind": self.kind, "ports": self.told.get("sentinels") or [self.told["port"]], **self.told}
+        told = {name: self.told[name] for name in ("name", "user", "password", "ca") if name in self.told}
+        ports = self.told.get("sentinels") or [self.told["port"]]
+        return {**told, "kind": self.kind, "ports": ports if client.get("direct") else [self.proxied[port] for port in ports]}
 
     def tell(self, line):
-        if self.proxy and self.proxy.tell(line) != "ok":
+        if self.proxy.tell(line) != "ok":
             raise Failed(f"the proxy does not know: {line}")
 
     def unmet(self):
         """The faults that have struck nothing; empty if each has."""
-        answer = self.proxy.tell("struck") if self.proxy else "ok"
+        answer = self.proxy.tell("struck")
         return "" if answer == "ok" else answer
 
     def clean(self, needs):
         """As before each scenario, with a successor for those that need one."""
         self.tell("heal")
-        if self.proxy:
+        if self.kind == "alone":
             self.server.reset()
         else:
             self.server.cmd("FLUSHALL")
@@ -66,5 +66,5 @@ class Place:
     def stop(self):
         self.end_successor()
         self.server.close()
-        for script in filter(None, [self.proxy, self.deployed]):
-            script.stop()
+        self.proxy.stop()
+        self.deployed.stop()

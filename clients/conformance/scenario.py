@@ -95,9 +95,9 @@ class Play:
         for step in self.scenario["steps"]:
             getattr(self, "do_" + step["do"].replace("-", "_"))(step)
             self.pause(0)
-        until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 4)
+        until("no lock is held and nobody waits", lambda: self.server.idle(self.keys), 2)
         self.do_struck()
-        if "keeps" in self.driver.hello and self.place.proxy:
+        if "keeps" in self.driver.hello and self.place.kind == "alone":
             self.connections_left("the library's own", self.connections + programs * self.driver.hello["keeps"])
         self.end()
 
@@ -107,7 +107,7 @@ class Play:
         for who in self.calls:
             self.answer("acquire", who, 5)
         until(lambda: f"nothing is left but {self.events['left', None]['left']}", lambda: not self.ask("left")["left"], 10)
-        if self.place.proxy:
+        if self.place.kind == "alone":
             self.connections_left("the client's", self.connections)
 
     def connections_left(self, whose, most):

@@ -39,7 +39,7 @@ func (l *line) open(client redis.UniversalClient) int {
 		o := *c.Options()
 		size, read = o.PoolSize, o.ReadTimeout
 		if o.Addr == failover { // another pool would go on with the old primary, which may grant for some seconds more
-			l.client, l.own, read = c.WithTimeout(replyTime+sliceTime), false, 0
+			l.client, l.own = client, false
 			break
 		}
 		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
@@ -90,15 +90,23 @@ func (r *request) several(args, words []any) *redis.Cmd {
 // cancel ends the wait and the hold.
 func (r *request) cancel() *redis.Cmd { return r.about("LOCK.RELEASE", "LOCK.MRELEASE", "CANCEL") }
 
+// within returns the client for requests that take so long at most. One for Sentinel, which is not ours, may look at no deadline.
+func (l *line) within(limit time.Duration) redis.UniversalClient {
+	if c, ok := l.client.(*redis.Client); ok && !l.own {
+		return c.WithTimeout(limit)
+	}
+	return l.client
+}
+
 // send sends one request, which the end of ctx does not stop.
 func (l *line) send(ctx context.Context, limit time.Duration, cmd redis.Cmder) error {
-	return l.client.Process(l.limits.within(ctx, limit), cmd)
+	return l.within(limit).Process(l.limits.within(ctx, limit), cmd)
 }
 
 // batch sends many requests in one go. Each has its own error.
 func (l *line) batch(ctx context.Context, limit time.Duration, cmds []redis.Cmder) {
 	ctx = l.limits.within(ctx, limit)
-	pipe := l.client.Pipeline()
+	pipe := l.within(limit).Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd)
 	}

@@ -30,7 +30,8 @@ class Driver {
 
   async open(where: any) {
     this.kind = where.kind;
-    const connected = where.kind === 'alone' ? await CLIENTS[way]!(where.ports[0]) : await DEPLOYED[where.kind]![deployed!]!(where);
+    const [port] = where.ports;
+    const connected = await (where.kind === 'alone' ? CLIENTS[way]!(port) : DEPLOYED[where.kind]![deployed!]!({ ...where, port, sentinels: where.ports }));
     this.clients.push(connected);
     this.programs.push(new Locks(connected.client));
   }

@@ -9,17 +9,12 @@ import sys
 import threading
 import traceback
 
-import redis.asyncio.cluster
-import redis.asyncio.sentinel
-import redis.cluster
-import redis.sentinel
+import redis.asyncio
 import valkey.asyncio
 
 import fencelock.asyncio
 
 fencelock._threads.LINGER = fencelock.asyncio.LINGER = 0.2  # or each scenario would end with a second of waiting
-NO_REPLY = redis.RedisError, valkey.ValkeyError, OSError
-CLOSE = {"close": "the library has no close of its own"}
 NOT_ON_VALKEY = dict.fromkeys(["tls", "cluster", "sentinel"], "it is the same code as with redis-py")
 
 
@@ -50,23 +45,21 @@ class Driver:
     def __init__(self, kind, library):
         self.world, package = Threads() if kind == "threads" else Tasks(), {"redis": redis, "valkey": valkey}[library]
         self.package = package if kind == "threads" else package.asyncio
-        self.cannot = {**self.world.cannot, **CLOSE, **(NOT_ON_VALKEY if package is valkey else {})}
+        self.cannot = {**self.world.cannot, "close": "the library has no close of its own", **(NOT_ON_VALKEY if package is valkey else {})}
         self.call, self.locks = self.world.call, self.world.locks
         self.clients, self.held, self.calls, self.waiting = {}, {}, {}, []
 
     def connect(self, kind, ports, connections, timeout, name=None, user=None, password=None, ca=None, **_):
         if kind == "cluster":
-            return self.package.cluster.RedisCluster(host="127.0.0.1", port=ports[0])
+            return self.package.cluster.RedisCluster(host="127.0.0.1", port=ports[0], socket_timeout=timeout)
         if kind == "sentinel":
-            return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in ports]).master_for(name)
-        if kind == "tls":
-            options = {"host": "localhost", "port": ports[0], "ssl": True, "ssl_ca_certs": ca}
-            return self.package.Redis(username=user, password=password, **options)
-        return self.package.Redis(port=ports[0], max_connections=connections, socket_timeout=timeout)
+            return self.package.sentinel.Sentinel([("127.0.0.1", port) for port in ports], socket_timeout=timeout).master_for(name)
+        options = {"username": user, "password": password, "ssl": True, "ssl_ca_certs": ca} if kind == "tls" else {}
+        options |= {"host": "localhost", "port": ports[0], "max_connections": connections}
+        return self.package.Redis(socket_timeout=timeout, socket_connect_timeout=timeout, **options)
 
     def lock(self, who, program, keys, kind, limit, most, **options):
-        options["max_hold"] = most
-        options["on_lost"] = lambda reason: say("lost", who, reason=reason)
+        options |= {"max_hold": most, "on_lost": lambda reason: say("lost", who, reason=reason)}
         if kind == "multi":
             return self.locks.MultiLock(self.clients[program], keys, **options)
         if kind == "semaphore":
@@ -111,9 +104,8 @@ class Driver:
 
     async def exhaust(self):
         """Each waits for something that the player pushes."""
-        client = self.clients[1]
-        size = client.connection_pool.max_connections
-        self.waiting = [asyncio.ensure_future(self.call(client.blpop, "nothing")) for _ in range(size)]
+        size = self.clients[1].connection_pool.max_connections
+        self.waiting = [asyncio.ensure_future(self.call(self.clients[1].blpop, "nothing")) for _ in range(size)]
         return {"taken": size}
 
     async def end(self):
@@ -130,7 +122,7 @@ class Driver:
             answer = await getattr(self, do.replace("-", "_"))(**request)
         except self.locks.LockNotOwnedError:
             answer = {"outcome": "not-owned"}
-        except (self.locks.LockError, *NO_REPLY) as error:
+        except (self.locks.LockError, redis.RedisError, valkey.ValkeyError, OSError) as error:
             answer = {"outcome": "error", "error": repr(error)}
         except asyncio.CancelledError:
             answer = {"outcome": "cancelled"}

@@ -41,7 +41,8 @@ def _known(*names):
     return tuple(getattr(client, name) for client in CLIENTS for name in names if hasattr(client, name))
 
 
-BROKEN = _known("ConnectionError", "TimeoutError") + (OSError,)  # no reply; the request may have been obeyed
+# No reply; the request may have been obeyed. The third is that of a cluster of which no node can be reached.
+BROKEN = _known("ConnectionError", "TimeoutError", "RedisClusterException") + (OSError,)
 REFUSED = _known("AuthenticationError", "AuthorizationError")  # among BROKEN, but asking again does not help
 REPLIED = _known("ResponseError")  # the server said no
 # What the clients make an error of its own of, and leave out of its message.

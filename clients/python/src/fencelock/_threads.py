@@ -57,6 +57,27 @@ class Line(_locks.Line):
             finally:
                 self.spare = spare
 
+    async def batch(self, calls, limit):
+        """With a cluster or sentinels the client may take longer, and then this thread would tell nobody that his lease is over."""
+        if self.cluster is None and self.primary is None:
+            return await super().batch(calls, limit)
+        results = queue.SimpleQueue()
+
+        def send(batch=super().batch):
+            try:
+                results.put(run(batch(calls, limit)))
+            except Exception as error:
+                results.put(error)
+
+        started("fencelock-batch", send)
+        try:
+            replies = results.get(timeout=limit)
+        except queue.Empty:
+            raise TimeoutError("no reply from the server") from None
+        if isinstance(replies, Exception):
+            raise replies
+        return replies
+
     async def pause(self, seconds):
         time.sleep(seconds)
 

@@ -47,6 +47,9 @@ class Line(_locks.Line):
         except asyncio.TimeoutError:
             raise TimeoutError("no reply from the server") from None
 
+    async def batch(self, calls, limit):
+        return await self.within(limit, super().batch(calls, limit))  # what a cluster or sentinels take is not ours to bound
+
     async def on_spare(self, calls, limit, decode=False):
         async def talk():
             return await self.talk(await self.connected(self.spare, limit), calls, limit, decode)

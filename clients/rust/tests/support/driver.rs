@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use fencelock::{Error, Lock, Locks};
+use fencelock::{Error, Lock, Locks, Servers};
+use redis::cluster::ClusterClient;
 use redis::sentinel::{SentinelClient, SentinelServerType::Master};
 use redis::{Client, TlsCertificates};
 use serde_json::{json, Value as Json};
@@ -40,17 +41,18 @@ fn seconds(request: &Json, name: &str) -> Duration {
 fn connect(place: &Json) -> Locks {
     let urls: Vec<String> =
         place["ports"].as_array().unwrap().iter().map(|port| format!("redis://127.0.0.1:{port}")).collect();
-    match text(place, "kind").as_str() {
-        "cluster" => Locks::new(redis::cluster::ClusterClient::new(urls).unwrap()),
-        "sentinel" => Locks::new(SentinelClient::build(urls, text(place, "name"), None, Master).unwrap()),
+    let servers: Servers = match text(place, "kind").as_str() {
+        "cluster" => ClusterClient::new(urls).unwrap().into(),
+        "sentinel" => SentinelClient::build(urls, text(place, "name"), None, Master).unwrap().into(),
         "tls" => {
             let [user, password, ca] = ["user", "password", "ca"].map(|name| text(place, name));
             let url = format!("rediss://{user}:{password}@localhost:{}", place["ports"][0]);
             let root_cert = Some(std::fs::read(ca).unwrap());
-            Locks::new(Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }).unwrap())
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert }).unwrap().into()
         }
-        _ => Locks::with_reply_limit(Client::open(urls[0].as_str()).unwrap(), seconds(place, "timeout")),
-    }
+        _ => Client::open(urls[0].as_str()).unwrap().into(),
+    };
+    Locks::with_reply_limit(servers, seconds(place, "timeout"))
 }
 
 fn outcome<T>(result: &Result<T, Error>) -> Json {
@@ -65,11 +67,8 @@ fn outcome<T>(result: &Result<T, Error>) -> Json {
 async fn acquire(who: &str, request: &Json) -> Json {
     let locks = with(|state| state.programs[request["program"].as_u64().unwrap() as usize - 1].clone());
     let keys: Vec<&str> = request["keys"].as_array().unwrap().iter().filter_map(Json::as_str).collect();
-    let mut asked = match request["wait"].as_f64() {
-        Some(0.0) if keys.len() == 1 => locks.try_acquire(keys[0]),
-        wait => locks.acquire_all(keys).wait(wait.map(Duration::from_secs_f64)),
-    };
-    asked = asked.lease(seconds(request, "timeout"));
+    let wait = request["wait"].as_f64().map(Duration::from_secs_f64);
+    let mut asked = locks.acquire_all(keys).wait(wait).lease(seconds(request, "timeout"));
     if let Some(owner) = request["owner"].as_str() {
         asked = asked.owner(owner);
     }
@@ -103,6 +102,7 @@ async fn acquire(who: &str, request: &Json) -> Json {
 }
 
 async fn obey(what: &str, who: &str, request: &Json) -> Json {
+    let lock = || with(|state| Arc::clone(&state.locks[who]));
     match what {
         "open" => with(|state| state.programs.push(connect(request))),
         "acquire" => return acquire(who, request).await,
@@ -111,8 +111,8 @@ async fn obey(what: &str, who: &str, request: &Json) -> Json {
             Some(lock) => return outcome(&lock.release().await),
             None => return json!({"outcome": "error", "error": "it is gone with its release"}),
         },
-        "extend" => return outcome(&lock(who).renew(Some(seconds(request, "seconds"))).await),
-        "owned" => return json!({"owned": lock(who).ttl().await.is_ok_and(|left| !left.is_zero())}),
+        "extend" => return outcome(&lock().renew(Some(seconds(request, "seconds"))).await),
+        "owned" => return json!({"owned": lock().ttl().await.is_ok_and(|left| !left.is_zero())}),
         "drop" => drop(with(|state| state.locks.remove(who))),
         "close" => drop(with(|state| state.programs[0].clone()).close().await),
         "end" => {
@@ -127,10 +127,6 @@ async fn obey(what: &str, who: &str, request: &Json) -> Json {
         other => panic!("unknown request {other}"),
     }
     json!({"outcome": "ok"})
-}
-
-fn lock(who: &str) -> Arc<Lock> {
-    with(|state| Arc::clone(&state.locks[who]))
 }
 
 fn main() {

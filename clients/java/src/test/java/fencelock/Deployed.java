@@ -52,7 +52,7 @@ final class Deployed {
     }
 
     private static Client jedis(Driver.Request place) {
-        DefaultJedisClientConfig usual = DefaultJedisClientConfig.builder().build();
+        DefaultJedisClientConfig usual = DefaultJedisClientConfig.builder().timeoutMillis((int) (place.timeout * 1000)).build();
         if (place.kind.equals("cluster")) {
             var provider = new ClusterConnectionProvider(Set.of(new HostAndPort("127.0.0.1", place.ports.get(0))), usual);
             return new Over(provider).with(new JedisTransport(provider, 4));
@@ -64,14 +64,14 @@ final class Deployed {
             return new Over(provider).with(new JedisTransport(provider, 4));
         }
         return new Client.Jedis(new ConnectionPool(new HostAndPort("localhost", place.ports.get(0)),
-                DefaultJedisClientConfig.builder().ssl(true).sslSocketFactory(trust(place.ca).getSocketFactory())
+                DefaultJedisClientConfig.builder().timeoutMillis(usual.getSocketTimeoutMillis()).ssl(true).sslSocketFactory(trust(place.ca).getSocketFactory())
                 .user(place.user).password(place.password).build()));
     }
 
     private static Client lettuce(Driver.Request place) {
-        RedisURI.Builder uri = RedisURI.builder();
+        RedisURI.Builder uri = RedisURI.builder().withTimeout(Duration.ofMillis((long) (place.timeout * 1000)));
         if (place.kind.equals("cluster")) {
-            RedisClusterClient cluster = RedisClusterClient.create(RedisURI.create("127.0.0.1", place.ports.get(0)));
+            RedisClusterClient cluster = RedisClusterClient.create(uri.withHost("127.0.0.1").withPort(place.ports.get(0)).build());
             return new Over(() -> cluster.shutdown(Duration.ZERO, Duration.ofSeconds(2))).with(new LettuceTransport(cluster));
         }
         RedisClient lettuce = RedisClient.create();

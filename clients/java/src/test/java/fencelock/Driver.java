@@ -130,8 +130,7 @@ final class Driver {
 
     private void run() {
         boolean jedis = way.equals("jedis");
-        String waits = jedis ? "blocked" : "tickets";
-        say("hello", null, Map.of("waits", waits, "claims", jedis ? "LOCK.RENEW" : "LOCK.ACQUIRE", "cannot", Map.of(
+        say("hello", null, Map.of("waits", jedis ? "blocked" : "tickets", "claims", jedis ? "LOCK.RENEW" : "LOCK.ACQUIRE", "cannot", Map.of(
                 "fork", "a Java program does not fork",
                 jedis ? "watch on sentinel" : "pool", jedis ? "the renewals tell" : "there is none: all share one connection")));
         for (Scanner lines = new Scanner(System.in); lines.hasNextLine();) {
