@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 import redis
@@ -30,6 +31,15 @@ def test_cluster(cluster):
     with fencelock.MultiLock(client, ["{k}:a", "{k}:b"]), fencelock.Semaphore(client, "{k}:c", 2):
         assert not cluster.idle("{k}:a")
     assert cluster.idle("k", "{k}:a", "{k}:b", "{k}:c")
+    client.close()
+
+
+def test_locks_of_several_slots_are_refused_at_once(cluster):
+    client = redis.cluster.RedisCluster(host="127.0.0.1", port=cluster.port)
+    began = time.monotonic()
+    with pytest.raises(redis.exceptions.RedisClusterException):
+        fencelock.MultiLock(client, ["a", "b"]).acquire()
+    assert time.monotonic() - began < 5
     client.close()
 
 

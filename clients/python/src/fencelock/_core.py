@@ -41,8 +41,9 @@ def _known(*names):
     return tuple(getattr(client, name) for client in CLIENTS for name in names if hasattr(client, name))
 
 
-# No reply; the request may have been obeyed. The third is that of a cluster of which no node can be reached.
-BROKEN = _known("ConnectionError", "TimeoutError", "RedisClusterException") + (OSError,)
+BROKEN = _known("ConnectionError", "TimeoutError") + (OSError,)  # no reply; the request may have been obeyed
+CLUSTER = _known("RedisClusterException", "ValkeyClusterException")  # the cluster's state, or a fault of the request:
+AWAY = ("cannot be connected", "not covered", "could not agree")  # so it says if it is the cluster's state
 REFUSED = _known("AuthenticationError", "AuthorizationError")  # among BROKEN, but asking again does not help
 REPLIED = _known("ResponseError")  # the server said no
 # What the clients make an error of its own of, and leave out of its message.

@@ -66,7 +66,12 @@ class Line:
     async def call(self, args, wait=0.0, limit=_core.REPLY, decode=False):
         """Sends one request. The server may keep the reply for `wait` seconds, and then it may take `limit` more."""
         if self.cluster is not None:
-            reply = await self.maybe(self.cluster.execute_command(*args))
+            try:
+                reply = await self.maybe(self.cluster.execute_command(*args))
+            except _core.CLUSTER as error:
+                if any(words in str(error) for words in _core.AWAY):
+                    raise ConnectionError(str(error)) from None
+                raise
             return reply.encode() if isinstance(reply, str) and not decode else reply
         if self.primary is not None:
             await self.follow()

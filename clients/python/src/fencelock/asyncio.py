@@ -48,7 +48,9 @@ class Line(_locks.Line):
             raise TimeoutError("no reply from the server") from None
 
     async def batch(self, calls, limit):
-        return await self.within(limit, super().batch(calls, limit))  # what a cluster or sentinels take is not ours to bound
+        if self.cluster is None and self.primary is None:
+            return await super().batch(calls, limit)
+        return await self.within(limit, super().batch(calls, limit))  # whatever limits the client has of its own
 
     async def on_spare(self, calls, limit, decode=False):
         async def talk():
