@@ -250,10 +250,11 @@ impl Line {
     /// left, in ms.
     pub(crate) async fn claim(&self, names: &Names, lease: Duration, fence: i64) -> RedisResult<u64> {
         let request = names.renewals(lease, fence).swap_remove(0);
-        if let Some(reply) = self.send_here(names, &request) {
-            return Ok(least(reply?)?.unsigned_abs());
+        match self.send_here(names, &request).map(|reply| reply.and_then(least)) {
+            Some(reply) if !reply.as_ref().is_err_and(is_passing) => reply.map(i64::unsigned_abs),
+            // The caller's own connection may have ended while it lay idle.
+            _ => Box::pin(self.renewals(&[(names, lease, fence)], self.reply)).await.pop().unwrap_or(Ok(0)),
         }
-        Box::pin(self.renewals(&[(names, lease, fence)], self.reply)).await.pop().unwrap_or(Ok(0))
     }
 
     /// What the server says to a renewal.
