@@ -67,9 +67,9 @@ pub(super) fn check_queues(ctx: Ctx) {
         return;
     }
     let locks = state::with(|host| {
-        let locks = host.manager.waiters.queues_after(host.queue_checked.as_ref(), LOCKS_PER_RUN);
+        let (locks, last) = host.manager.waiters.queues_after(host.queue_checked.as_ref(), LOCKS_PER_RUN);
         // Where there are no more the next run begins anew.
-        host.queue_checked = locks.last().filter(|_| locks.len() == LOCKS_PER_RUN).cloned();
+        host.queue_checked = last;
         locks
     });
     for (db, key) in &locks {

@@ -600,7 +600,7 @@ mod tests {
         enqueue(&mut waiters, 5, &[b"k"], b"a", Moment::NEVER);
         assert_eq!((waiters.waiting_for(0, b"k"), waiters.waiting_for(5, b"k")), (1, 1));
         let k: Rc<[u8]> = Rc::from(&b"k"[..]);
-        assert_eq!(waiters.queues_after(None, 9), [(0, Rc::clone(&k)), (5, k)]);
+        assert_eq!(waiters.queues_after(None, 9), (vec![(0, Rc::clone(&k)), (5, k)], None));
     }
 
     #[test]
@@ -611,12 +611,10 @@ mod tests {
         }
         let (mut last, mut seen) = (None, Vec::new());
         loop {
-            let locks = waiters.queues_after(last.as_ref(), 3);
+            let (locks, next) = waiters.queues_after(last.as_ref(), 3);
             seen.extend(locks.iter().map(|(db, key)| (*db, key.to_vec())));
-            last = locks.last().cloned();
-            if locks.len() < 3 {
-                break;
-            }
+            let Some(next) = next else { break };
+            last = Some(next);
         }
         seen.sort_unstable();
         let all = [0, 1].into_iter().flat_map(|db| [0, 1, 2, 3, 4, 9].map(|name| (db, vec![name])));

@@ -162,8 +162,7 @@ impl LockManager {
             return true;
         }
         if queues.is_on() {
-            let some = self.waiters.queues_after(queues.last().as_ref(), SWEPT_AT_ONCE);
-            let last = some.last().filter(|_| some.len() == SWEPT_AT_ONCE).cloned();
+            let (some, last) = self.waiters.queues_after(queues.last().as_ref(), SWEPT_AT_ONCE);
             locks.extend(some.into_iter().map(|(db, key)| Recheck::of(db, key)));
             queues.go_on(last.map(Some));
             return true;

@@ -119,9 +119,13 @@ impl Waiters {
         names.map(|(place, name)| (*place, &**name))
     }
 
-    /// As many locks that somebody waits for, after this one, or from the first on. So a caller that goes on until there are
-    /// fewer has seen each that was waited for all the time.
-    pub(crate) fn queues_after(&self, last: Option<&LockName>, count: usize) -> Vec<LockName> {
+    /// As many locks that somebody waits for, after this one, or from the first on; and the one to go on after, unless there
+    /// are no more. So a caller that goes on until then has seen each that was waited for all the time.
+    pub(crate) fn queues_after(
+        &self,
+        last: Option<&LockName>,
+        count: usize,
+    ) -> (Vec<LockName>, Option<LockName>) {
         let known = last.and_then(|(db, _)| self.databases.0.iter().position(|(known, _)| known == db));
         let databases = self.databases.0.iter().skip(known.unwrap_or(0)).enumerate();
         let queues = databases.flat_map(|(n, (db, database))| {
@@ -130,7 +134,9 @@ impl Waiters {
                 last.map_or(Bound::Unbounded, |(_, key)| Bound::Excluded((place_of(key), Rc::clone(key))));
             database.names.range((from, Bound::Unbounded)).map(|(_, key)| (*db, Rc::clone(key)))
         });
-        queues.take(count).collect()
+        let locks: Vec<_> = queues.take(count).collect();
+        let last = locks.last().filter(|_| locks.len() == count).cloned();
+        (locks, last)
     }
 }
 
