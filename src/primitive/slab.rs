@@ -208,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn a_few_values_take_little_and_many_give_their_room_back() {
+        let mut slab = Slab::default();
+        let only = slab.insert(1_u64);
+        let few = slab.bytes();
+        assert!(few < 512, "{few}");
+        slab.remove(only);
+        slab.give_back();
+        assert_eq!(slab.bytes(), few, "what comes and goes one by one allocates nothing");
+        let slots: Vec<_> = (0..2 * BLOCK as u64).map(|n| slab.insert(n)).collect();
+        assert!(slab.bytes() > 2 * BLOCK * size_of::<u64>());
+        assert!(slots.into_iter().all(|slot| slab.remove(slot).is_some()));
+        slab.give_back();
+        assert_eq!(slab.bytes(), 0);
+    }
+
+    #[test]
     fn places_outgrow_one_block() {
         let mut slab = Slab::default();
         let slots: Vec<_> = (0..3 * BLOCK).map(|n| slab.insert(n)).collect();
