@@ -15,6 +15,7 @@ source tools/toolchain.sh
 root=$PWD/target/clients
 summary=
 failed=0
+logs=()
 mkdir -p "$root"
 
 # "redis-7.0.15" or "valkey-9.1.2"
@@ -38,6 +39,7 @@ for client in $([ "${CLIENT:-all}" = all ] && echo "$all" || echo "$CLIENT"); do
     for server in "$@"; do
         name=$client-$(name_of "$server")
         log=$root/$name.log
+        logs+=("$log" /dev/null) # of two files grep says which one
         echo "== $name"
         start=$SECONDS
         [[ $server == /* ]] || server=$PWD/$server
@@ -45,5 +47,11 @@ for client in $([ "${CLIENT:-all}" = all ] && echo "$all" || echo "$CLIENT"); do
         summary+="$name: $({ "count_$client" <"$log"; count_scenarios <"$log"; } | paste -sd ';' || true) ($((SECONDS - start)) s)"$'\n'
     done
 done
-printf '\n%s' "$summary"
+echo
+if [ "$failed" = 1 ]; then
+    # Once more at the end, which is all that some people see of a log.
+    grep -E '^failed: |^ *--- FAIL|^\[ERROR\] .*(Test|:[0-9])|^ *✖ |^FAILED |\.\.\. FAILED|panicked at' "${logs[@]}" |
+        sed "s|^$root/||" | sort -u | sed -n 1,60p || true
+fi
+printf '%s' "$summary"
 exit "$failed"
