@@ -25,6 +25,7 @@ FIRST = 0.25  # seconds between two requests of whoever may be next and has no c
 OTHERS = 0.8  # the same for those behind; below the time in which a turn must be claimed
 PATIENCE = 10.0  # seconds without one good reply, after which a wait ends with the last error
 REPLY = 5.0  # seconds to wait for a reply
+AGAIN = 0.3  # seconds until what must still go out is sent again
 
 
 def _clients():
@@ -134,7 +135,7 @@ class Hold:
 
     def begin(self, sent, seconds):
         """It lasts so long from the moment before the request on."""
-        self.until = sent + seconds
+        self.sent, self.until = sent, sent + seconds
         self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
 
     def same(self, other):
@@ -249,7 +250,7 @@ class Keeper:
     def next(self):
         """When there is something to do next; None if there is nothing to keep."""
         times = [0.0 if hold.look and self.ear.id else min(hold.due, hold.until) for hold in list(self.holds)]
-        return min(times + [time.monotonic() + 0.3] * bool(self.debts), default=None)
+        return min(times + [time.monotonic() + AGAIN] * bool(self.debts), default=None)
 
     def lose(self, hold, reason):
         grip = hold.grip()
@@ -281,12 +282,20 @@ class Keeper:
             until, call = self.debts.popleft()
             if until > now:
                 work.append((call, self.paid, (call, until)))
-        if not work:
-            return
+        limit = max(0.05, limit)
+        for hold, *_ in (what for _, then, what in work if then == self.renewed):
+            hold.due = now + limit  # again if there is no reply by then
+        if work:
+            await self.line.spread(self.send, work, limit)
+
+    async def send(self, work, limit):
         try:
-            replies = await self.line.batch([call for call, _, _ in work], max(0.05, limit))
+            replies = await self.line.batch([call for call, _, _ in work], limit)
         except BROKEN + REPLIED as error:
             replies = [error] * len(work)
+        await self.answer(work, replies)
+
+    async def answer(self, work, replies):
         for (_, then, what), reply in zip(work, replies):
             await then(reply, *what)
 
@@ -297,10 +306,13 @@ class Keeper:
                 self.lose(hold, await why(hold))
         elif final(left):
             self.lose(hold, final(left))
+        elif sent < hold.sent:  # a late reply, after that to a later renewal
+            pass
         elif isinstance(left, int):
             hold.begin(sent, left / 1000)
         else:  # no reply, or an error: again soon, as long as the lease lasts
             hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
+            self.line.watch(hold.due)
 
     async def tracked(self, reply):
         if isinstance(reply, Exception):
@@ -316,6 +328,7 @@ class Keeper:
     async def paid(self, reply, call, until):
         if isinstance(reply, BROKEN) and not isinstance(reply, REFUSED) or isinstance(reply, REPLIED) and passing(reply):
             self.debts.append((until, call))
+            self.line.watch(time.monotonic() + AGAIN)
 
 
 class Ear:

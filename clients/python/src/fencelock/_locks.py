@@ -3,6 +3,7 @@
 All methods are coroutines here, as tasks need them. `_threads` runs each to its end.
 """
 
+import contextlib
 import inspect
 import itertools
 import logging
@@ -17,6 +18,7 @@ from ._core import BROKEN, REPLIED, LockError, LockNotOwnedError, ask, code, pas
 logger = logging.getLogger("fencelock")
 LINGER = 1.0  # seconds without a hold, after which nothing is left running
 FRESH = 0.5  # seconds for which sentinels are believed
+SILENT = "no reply from the server"
 LENGTHS = [b"\r\n$%d\r\n" % n for n in range(256)]  # what stands before a word
 
 
@@ -117,13 +119,26 @@ class Line:
         if self.cluster is None:
             await self.follow()
             return await self.on_spare(calls, limit)
-        replies = []
+        replies, end = [], time.monotonic() + limit
         for call in calls:
             try:
+                if time.monotonic() > end:  # it may be wanted no more
+                    raise TimeoutError(SILENT)
                 replies.append(await self.call(call))
-            except REPLIED as error:
+            except REPLIED + BROKEN + _core.CLUSTER as error:
                 replies.append(error)
         return replies
+
+    def by_node(self, work):
+        """What the keeper has to send, for each server: one may be silent while the others answer."""
+        nodes = {}
+        for item in work:
+            call, node = item[0], None
+            if self.cluster is not None:
+                with contextlib.suppress(*_core.CLUSTER):  # not known now, but perhaps when it is sent
+                    node = self.cluster.get_node_from_key(call[4] if call[0] == "LOCK.MRENEW" else call[1]).name
+            nodes.setdefault(node, []).append(item)
+        return nodes
 
     async def follow(self):
         """Asks the sentinels, if there are any, whether the primary is still the same. The clients ask for a new connection

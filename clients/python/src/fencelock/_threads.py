@@ -8,7 +8,9 @@ import time
 
 from . import _core, _locks
 from ._core import LockError
-from ._locks import LINGER, logger
+from ._locks import LINGER, SILENT, logger
+
+SENDERS = 4  # threads that send to one node at a time
 
 
 def run(coroutine):
@@ -41,6 +43,7 @@ class Line(_locks.Line):
         # A signal handler may take a lock in whatever moment. Two threads of one kind, which it may lead to, do no harm.
         self.spare_lock, self.thread_lock = threading.RLock(), threading.RLock()
         self.thread, self.wakes, self.listener = None, queue.SimpleQueue(), None
+        self.senders = {}  # by node: threads, which a client may keep for longer than a request may take
 
     async def maybe(self, value):
         return value
@@ -57,26 +60,16 @@ class Line(_locks.Line):
             finally:
                 self.spare = spare
 
-    async def batch(self, calls, limit):
+    async def spread(self, send, work, limit):
         """With a cluster or sentinels the client may take longer, and then this thread would tell nobody that his lease is over."""
         if self.cluster is None and self.primary is None:
-            return await super().batch(calls, limit)
-        results = queue.SimpleQueue()
-
-        def send(batch=super().batch):
-            try:
-                results.put(run(batch(calls, limit)))
-            except Exception as error:
-                results.put(error)
-
-        started("fencelock-batch", send)
-        try:
-            replies = results.get(timeout=limit)
-        except queue.Empty:
-            raise TimeoutError("no reply from the server") from None
-        if isinstance(replies, Exception):
-            raise replies
-        return replies
+            return await send(work, limit)
+        for node, part in self.by_node(work).items():
+            senders = self.senders[node] = [thread for thread in self.senders.get(node, []) if thread.is_alive()]
+            if len(senders) < SENDERS:
+                senders.append(started("fencelock-send", blocking(send), part, limit))
+            else:
+                await self.keeper.answer(part, [TimeoutError(SILENT)] * len(part))
 
     async def pause(self, seconds):
         time.sleep(seconds)

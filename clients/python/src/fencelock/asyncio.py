@@ -8,7 +8,7 @@ import time
 
 from . import _locks
 from ._core import DeadlockError, LockError, LockNotOwnedError
-from ._locks import LINGER, logger
+from ._locks import LINGER, SILENT, logger
 
 __all__ = ["DeadlockError", "Latch", "Lock", "LockError", "LockNotOwnedError", "MultiLock", "Semaphore", "locked"]
 
@@ -45,12 +45,18 @@ class Line(_locks.Line):
                     return await awaitable
             return await asyncio.wait_for(awaitable, limit)
         except asyncio.TimeoutError:
-            raise TimeoutError("no reply from the server") from None
+            raise TimeoutError(SILENT) from None
 
     async def batch(self, calls, limit):
         if self.cluster is None and self.primary is None:
             return await super().batch(calls, limit)
         return await self.within(limit, super().batch(calls, limit))  # whatever limits the client has of its own
+
+    async def spread(self, send, work, limit):
+        if self.cluster is None:
+            return await send(work, limit)
+        for part in self.by_node(work).values():
+            self.spawn(send(part, limit))
 
     async def on_spare(self, calls, limit, decode=False):
         async def talk():
