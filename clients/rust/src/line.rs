@@ -18,6 +18,8 @@ use crate::servers::{value, Connection, Servers};
 pub(crate) const REPLY: Duration = Duration::from_secs(5);
 /// How long one request waits in the server.
 pub(crate) const SLICE: Duration = Duration::from_secs(1);
+/// How long a connection of a caller's own may be silent: well below the second in which a turn must be claimed.
+const HERE: Duration = Duration::from_millis(400);
 /// Connections that wait, at most. Whoever finds none asks now and then, and keeps its place.
 const SEATS: usize = 16;
 /// Connections for callers who block their threads, at most; more callers at the same moment share the one for all.
@@ -114,7 +116,7 @@ impl Line {
         }
         let mut connection = match own.take() {
             Some(connection) => connection,
-            None => self.servers.connect_here(self.reply.min(SLICE))?,
+            None => self.servers.connect_here(self.reply.min(HERE))?,
         };
         let reply = connection.req_command(cmd).and_then(value);
         if !reply.as_ref().is_err_and(is_stale) {

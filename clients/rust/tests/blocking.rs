@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use fencelock::blocking::Locks;
 use fencelock::Error;
-use support::{until, Server};
+use support::{until, Proxy, Server};
 
 fn locks(server: &Server) -> Locks {
     Locks::new(redis::Client::open(format!("redis://127.0.0.1:{}", server.port)).unwrap()).unwrap()
@@ -196,4 +196,24 @@ fn what_came_by_waiting_is_claimed_over_the_connection_of_the_thread() {
         lock.release().unwrap();
     });
     locks.close().unwrap();
+}
+
+#[test]
+fn a_claim_on_a_silent_connection_goes_on_in_time() {
+    let server = Server::start();
+    let mut proxy = Proxy::start(&server);
+    let locks =
+        Locks::new(redis::Client::open(format!("redis://127.0.0.1:{}", proxy.port)).unwrap()).unwrap();
+    server.ask("LOCK.ACQUIRE k other");
+    std::thread::scope(|threads| {
+        let wait = threads.spawn(|| locks.acquire("k").unwrap());
+        until("it waits", 20.0, || server.blocked() == 1);
+        server.ask("LOCK.ACQUIRE k next QUEUE 60000");
+        proxy.tell("fault LOCK.RENEW half-open");
+        server.ask("LOCK.RELEASE k other");
+        let lock = wait.join().unwrap();
+        assert_eq!(server.waiting("k"), 1, "whoever comes next had no turn meanwhile");
+        proxy.tell("struck");
+        lock.release().unwrap();
+    });
 }
