@@ -33,13 +33,16 @@ func (l *line) open(client redis.UniversalClient) int {
 	l.own, l.reply, l.limits = true, replyTime, limits{begun: time.Now(), ends: map[time.Duration]context.Context{}}
 	size := 20
 	read := time.Duration(0)
-	// Every request has a context with a deadline of its own. What is sent again is decided here, not in the client.
+	// Every request has a context with a deadline of its own. What is sent again is decided here, not in the client. Of one
+	// that is not known neither is sure: its own timeouts hold.
 	switch c := client.(type) {
 	case *redis.Client:
 		o := *c.Options()
 		size, read = o.PoolSize, o.ReadTimeout
 		if o.Addr == failover { // another pool would go on with the old primary, which may grant for some seconds more
-			l.client, l.own = client, false
+			shared := c.WithTimeout(0) // the same pool, with options of its own
+			shared.Options().ContextTimeoutEnabled, shared.Options().MaxRetries = true, 0
+			l.client, l.own = shared, false
 			break
 		}
 		o.ContextTimeoutEnabled, o.ReadTimeout, o.WriteTimeout, o.MaxRetries, o.DialerRetries = true, -1, -1, -1, 1
@@ -90,23 +93,15 @@ func (r *request) several(args, words []any) *redis.Cmd {
 // cancel ends the wait and the hold.
 func (r *request) cancel() *redis.Cmd { return r.about("LOCK.RELEASE", "LOCK.MRELEASE", "CANCEL") }
 
-// within returns the client for requests that take so long at most. One for Sentinel, which is not ours, may look at no deadline.
-func (l *line) within(limit time.Duration) redis.UniversalClient {
-	if c, ok := l.client.(*redis.Client); ok && !l.own {
-		return c.WithTimeout(limit)
-	}
-	return l.client
-}
-
 // send sends one request, which the end of ctx does not stop.
 func (l *line) send(ctx context.Context, limit time.Duration, cmd redis.Cmder) error {
-	return l.within(limit).Process(l.limits.within(ctx, limit), cmd)
+	return l.client.Process(l.limits.within(ctx, limit), cmd)
 }
 
 // batch sends many requests in one go. Each has its own error.
 func (l *line) batch(ctx context.Context, limit time.Duration, cmds []redis.Cmder) {
 	ctx = l.limits.within(ctx, limit)
-	pipe := l.within(limit).Pipeline()
+	pipe := l.client.Pipeline()
 	for _, cmd := range cmds {
 		_ = pipe.Process(ctx, cmd)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,6 +16,25 @@ import (
 
 	"github.com/redis/go-redis/v9"
 )
+
+// watchOver starts a Sentinel for the primary at this port.
+func watchOver(t *testing.T, primary int) (*redis.SentinelClient, *redis.FailoverOptions) {
+	port, dir := freePort(), t.TempDir()
+	conf := filepath.Join(dir, "sentinel.conf")
+	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 1\n", port, dir, primary)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	process := exec.Command(os.Getenv("SERVER_BIN"), conf, "--sentinel")
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = process.Process.Kill(), process.Wait() })
+	addr := fmt.Sprint("127.0.0.1:", port)
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: addr})
+	t.Cleanup(func() { _ = sentinel.Close() })
+	return sentinel, &redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{addr}}
+}
 
 // TestSentinel holds a lock through a planned failover: the replica that takes over has it. The old primary says yes to all
 // for some seconds more, so nothing may be asked there.
@@ -23,25 +44,13 @@ func TestSentinel(t *testing.T) {
 	replica := start("--replicaof", fmt.Sprintf("127.0.0.1 %d", primary.port))
 	t.Cleanup(replica.stop)
 	until(t, "the replica follows", 20*time.Second, func() bool { return replica.stat("replication", "slave_repl_offset") > 0 })
-	port, dir := freePort(), t.TempDir()
-	conf := filepath.Join(dir, "sentinel.conf")
-	text := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %s\nsentinel monitor main 127.0.0.1 %d 1\n", port, dir, primary.port)
-	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	process := exec.Command(os.Getenv("SERVER_BIN"), conf, "--sentinel")
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = process.Process.Kill(), process.Wait() })
-	sentinel := redis.NewSentinelClient(&redis.Options{Addr: fmt.Sprint("127.0.0.1:", port)})
-	t.Cleanup(func() { _ = sentinel.Close() })
+	sentinel, options := watchOver(t, primary.port)
 	until(t, "the Sentinel knows both", 20*time.Second, func() bool {
 		replicas, err := sentinel.Replicas(bg, "main").Result()
 		return err == nil && len(replicas) == 1 && replicas[0]["master-link-status"] == "ok"
 	})
 
-	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{fmt.Sprint("127.0.0.1:", port)}})
+	client := redis.NewFailoverClient(options)
 	locks := fencelock.New(client)
 	t.Cleanup(func() { _, _ = locks.Close(), client.Close() })
 	lock, err := locks.Acquire(bg, "k", fencelock.Lease(15*time.Second))
@@ -70,4 +79,30 @@ func TestSentinel(t *testing.T) {
 		t.Error(err)
 	}
 	replica.idle(t, "k")
+}
+
+// TestALimitHoldsOverAClientForSentinel has a server that is silent. The client tries again by itself, which must not take longer.
+func TestALimitHoldsOverAClientForSentinel(t *testing.T) {
+	primary := start()
+	t.Cleanup(primary.stop)
+	between := startProxy(primary.port)
+	t.Cleanup(between.stop)
+	_, port, _ := net.SplitHostPort(between.addr)
+	number, _ := strconv.Atoi(port)
+	sentinel, options := watchOver(t, number)
+	until(t, "the Sentinel knows it", 20*time.Second, func() bool { return sentinel.Master(bg, "main").Val()["flags"] == "master" })
+	options.ReadTimeout = 2 * time.Second // and so the limit of a request
+	client := redis.NewFailoverClient(options)
+	locks := fencelock.New(client)
+	t.Cleanup(func() { _, _ = locks.Close(), client.Close() })
+	for range 8 {
+		between.tell("fault LOCK.ACQUIRE half-open")
+	}
+	begun := time.Now()
+	_, err := locks.TryAcquire(bg, "k") // which asks twice
+	if took := time.Since(begun); err == nil || took > 6*time.Second {
+		t.Error(err, "after", took)
+	}
+	between.tell("heal")
+	primary.idle(t, "k")
 }

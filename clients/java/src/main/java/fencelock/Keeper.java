@@ -232,24 +232,27 @@ final class Keeper {
         try {
             List<Object> replies = locks.transport.look(checks, this::changed);
             deaf = replies == null;
-            if (!deaf && replies.get(0) instanceof LockException e) {
-                throw e;
+            if (deaf) {
+                return;
             }
             int next = 1;
             for (Grant grant : asked) {
-                for (int i = 0; i < grant.keys.size() && !deaf; i++) {
+                for (int i = 0; i < grant.keys.size(); i++) {
                     String reason = Locks.reason(replies.get(next++));
                     if (reason != null && !reason.equals("recovering")) { // after a failover: a renewal brings it back
                         lose(grant, reason);
                     }
                 }
             }
-        } catch (LockException e) {
-            deaf = e.code().equals("NOPERM"); // what else is refused, a full server above all, may be granted with the next renewal
-            if (e.passing()) {
-                asked.forEach(grant -> grant.look = true);
-                looks = System.nanoTime() + ThreadLocalRandom.current().nextLong(20_000_000, 200_000_000);
+            for (Object reply : replies) {
+                if (reply instanceof LockException e && (reply == replies.get(0) || e.passing())) {
+                    throw e;
+                }
             }
+        } catch (LockException e) { // what is refused, by a full server for one, may be granted later
+            deaf = e.code().equals("NOPERM") || e.getMessage().startsWith("ERR unknown"); // command
+            asked.forEach(grant -> grant.look = true);
+            looks = System.nanoTime() + (e.passing() ? 1 : 10) * ThreadLocalRandom.current().nextLong(20_000_000, 200_000_000);
         }
     }
 

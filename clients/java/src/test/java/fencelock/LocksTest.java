@@ -439,6 +439,58 @@ class LocksTest {
         }
     }
 
+    /** What refuses the connection that listens may pass, as a full server does; the next renewal would be some ten seconds away. */
+    @ParameterizedTest
+    @ValueSource(strings = {"jedis", "lettuce"})
+    void looksAgainAfterARefusal(String name) throws Exception {
+        begin(name);
+        locks.lock("k").acquire().release();
+        long before = refusals("NOAUTH");
+        server.cmd("ACL", "SETUSER", "default", "resetpass", ">secret"); // asks new connections alone
+        Hold hold = locks.lock("k").watched().acquire();
+        Server.until("nobody may listen", 5, () -> refusals("NOAUTH") > before);
+        server.cmd("LOCK.BREAK", "k");
+        server.cmd("ACL", "SETUSER", "default", "nopass");
+        assertEquals("broken", hold.lost().get(5, TimeUnit.SECONDS));
+    }
+
+    /** The server tells of changes of what it has let us read, and of nothing else. */
+    @ParameterizedTest
+    @ValueSource(strings = {"jedis", "lettuce"})
+    void looksAgainAtWhatCouldNotBeRead(String name) throws Exception {
+        begin(name);
+        Hold hold = locks.lock("k").watched().acquire();
+        Server.until("it is listened for", 5, () -> server.number("stats", "tracking_total_keys") == 1);
+        long before = refusals("MASTERDOWN");
+        server.cmd("CONFIG", "SET", "replica-serve-stale-data", "no");
+        server.cmd("REPLICAOF", "127.0.0.1", "1");
+        server.cmd("CLIENT", "KILL", "TYPE", name.equals("jedis") ? "pubsub" : "normal"); // the one that listens
+        Server.until("it could not be read", 5, () -> refusals("MASTERDOWN") > before);
+        server.cmd("REPLICAOF", "NO", "ONE");
+        server.cmd("LOCK.BREAK", "k");
+        assertEquals("broken", hold.lost().get(5, TimeUnit.SECONDS));
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"jedis"})
+    void whatTheServerDoesNotKnowIsNotAskedAgain(String name) throws Exception {
+        begin(name);
+        server = Server.start("--rename-command", "CLIENT", "");
+        client.close();
+        client = Client.of(name, server.port, 20, 5);
+        Hold hold = client.locks.lock("k").watched().withRenewedLease(Duration.ofSeconds(3)).acquire();
+        Server.until("it is renewed, and was looked at before", 5, () -> calls("renew") > 0);
+        long connections = server.number("stats", "total_connections_received");
+        Server.until("it is renewed twice more", 5, () -> calls("renew") > 2);
+        hold.release();
+        assertEquals(connections, server.number("stats", "total_connections_received"));
+    }
+
+    private long refusals(String code) {
+        return server.cmd("INFO", "errorstats").toString().lines().filter(line -> line.startsWith("errorstat_" + code + ":"))
+                .mapToLong(line -> Long.parseLong(line.replaceAll("\\D", ""))).sum();
+    }
+
     /** With Lettuce, of those who wait nobody is blocked in the server, others get through, and a turn is heard of at once. */
     @ParameterizedTest
     @ValueSource(strings = {"lettuce"})
@@ -456,8 +508,8 @@ class LocksTest {
         assertEquals(connections, server.number("clients", "connected_clients"));
         long best = Long.MAX_VALUE; // of some rounds, as one alone may meet a machine that is busy
         for (int round = 0; round < 10 && best >= 400_000_000L; round++) {
-            long asked = calls();
-            Server.until("it has just asked", 5, () -> calls() > asked);
+            long asked = calls("acquire");
+            Server.until("it has just asked", 5, () -> calls("acquire") > asked);
             long freed = System.nanoTime();
             server.cmd("LOCK.RELEASE", "k", "other");
             best = Math.min(best, got.get(10, TimeUnit.SECONDS) - freed);
@@ -483,8 +535,8 @@ class LocksTest {
         return got;
     }
 
-    private long calls() {
-        return server.cmd("INFO", "commandstats").toString().lines().filter(line -> line.startsWith("cmdstat_lock.acquire:"))
+    private long calls(String command) {
+        return server.cmd("INFO", "commandstats").toString().lines().filter(line -> line.startsWith("cmdstat_lock." + command + ":"))
                 .mapToLong(line -> Long.parseLong(line.replaceAll("^.*:calls=(\\d+),.*$", "$1"))).sum();
     }
 }

@@ -7,6 +7,7 @@ import java.net.ServerSocket;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
@@ -33,9 +34,9 @@ final class Server {
         one.cmd("REPLICAOF", "NO", "ONE"); // what a test that failed may have left
         one.cmd("LOCK.RECOVERY", "END");
         one.cmd("CONFIG", "SET", "lock.recovery-window-ms", "-1");
-        one.cmd("ACL", "SETUSER", "default", "+@all");
+        one.cmd("ACL", "SETUSER", "default", "+@all", "nopass");
         one.cmd("CONFIG", "SET", "lock.claim-ms", "1000", "lock.max-lease-ms", "604800000", "lock.max-waiters-per-key", "20000",
-                "busy-reply-threshold", "5000");
+                "busy-reply-threshold", "5000", "replica-serve-stale-data", "yes");
         one.cmd("FLUSHALL");
         return one;
     }
@@ -45,14 +46,16 @@ final class Server {
         connection = new Connection(new HostAndPort("127.0.0.1", port));
     }
 
-    private static Server start() throws IOException {
+    static Server start(String... more) throws IOException {
         int port;
         try (ServerSocket probe = new ServerSocket(0)) {
             port = probe.getLocalPort();
         }
         Path dir = Files.createTempDirectory("fencelock-java-");
-        Process process = new ProcessBuilder(System.getenv("SERVER_BIN"), "--port", "" + port, "--bind", "127.0.0.1",
-                "--dir", dir.toString(), "--save", "", "--lock.recovery-window-ms", "-1", "--loadmodule", System.getenv("MODULE_PATH"))
+        List<String> command = new ArrayList<>(List.of(System.getenv("SERVER_BIN"), "--port", "" + port, "--bind", "127.0.0.1",
+                "--dir", dir.toString(), "--save", "", "--lock.recovery-window-ms", "-1", "--loadmodule", System.getenv("MODULE_PATH")));
+        command.addAll(List.of(more));
+        Process process = new ProcessBuilder(command)
                 .redirectErrorStream(true).redirectOutput(dir.resolve("log").toFile()).start();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
             process.destroyForcibly();
