@@ -7,6 +7,7 @@ mod command;
 mod event;
 mod key;
 mod lent;
+mod needed;
 mod reply;
 mod string;
 
@@ -20,23 +21,21 @@ pub(super) use command::CommandHandle;
 pub(super) use event::{listen, stop, EventHandler, Listener};
 pub(super) use key::{DataType, KeyHandle};
 pub(super) use lent::{has_flags, is_loading, Ctx, Digest, InfoCtx, Io, KeyOpt};
+pub(super) use needed::{looked_for, missing};
 pub(super) use redis_module::raw::{
     RedisModuleBlockedClient as RawBlocked, RedisModuleCtx as RawCtx, RedisModuleString as RawStr,
 };
 pub(super) use reply::{Part, ServerReply};
 pub(super) use string::{OwnString, Str};
 
-/// Calls a function of the module API: `rm!(RedisModule_Name(args))`. One that the server lacks is a fault of
-/// this module, since [`missing`] is asked first.
+/// Calls a function of the module API: `rm!(RedisModule_Name(args))`. Only one of those that are [`needed`].
 macro_rules! rm {
     ($name:ident ( $($arg:expr),* $(,)? )) => {{
-        // SAFETY: the pointers are written once, when the module is loaded, before anything of it runs.
-        let function = unsafe { redis_module::raw::$name };
-        match function {
-            // SAFETY: every caller passes what the function asks for: a context and handles of this call.
-            Some(function) => unsafe { function($($arg),*) },
-            None => $crate::host::api::absent(stringify!($name)),
-        }
+        let () = $crate::host::api::looked_for::$name;
+        // SAFETY: the pointers are written once, when the module is loaded, before anything of it runs. It runs only where
+        // `missing` has found none of those that it looks for to be null. And every caller passes what the function asks
+        // for: a context and handles of this call.
+        unsafe { redis_module::raw::$name.unwrap_unchecked()($($arg),*) }
     }};
 }
 pub(super) use rm;
@@ -62,39 +61,16 @@ macro_rules! has {
 }
 pub(super) use has;
 
-/// The answer of [`rm!`] for a function that the server lacks: the panic ends the command, not the server.
-#[cold]
-#[allow(clippy::panic, reason = "caught at the edge of the module; there is no value to go on with")]
-pub(super) fn absent(name: &str) -> ! {
-    panic!("the server has no {name}")
+/// Calls a function that only newer servers have. Gives `None` where the server lacks it.
+macro_rules! rm_if_there {
+    ($name:ident ( $($arg:expr),* $(,)? )) => {{
+        // SAFETY: the pointers are written once, when the module is loaded, before anything of it runs.
+        let function = unsafe { redis_module::raw::$name };
+        // SAFETY: every caller passes what the function asks for: a context and handles of this call.
+        function.map(|function| unsafe { function($($arg),*) })
+    }};
 }
-
-macro_rules! first_missing {
-    ($($name:ident),* $(,)?) => {
-        $( if !has!($name) { return Some(stringify!($name)); } )*
-    };
-}
-
-/// The first function that this module cannot do without and the server lacks.
-pub(super) fn missing() -> Option<&'static str> {
-    first_missing![
-        RedisModule_AvoidReplicaTraffic,
-        RedisModule_BlockClient,
-        RedisModule_CreateTimer,
-        RedisModule_EventLoopAddOneShot,
-        RedisModule_GetClientInfoById,
-        RedisModule_GetDbIdFromOptCtx,
-        RedisModule_GetServerInfo,
-        RedisModule_KeyAtPosWithFlags,
-        RedisModule_LoadConfigs,
-        RedisModule_MonotonicMicroseconds,
-        RedisModule_RegisterNumericConfig,
-        RedisModule_ReplyWithMap,
-        RedisModule_SetCommandInfo,
-        RedisModule_SetDisconnectCallback,
-    ];
-    None
-}
+pub(super) use rm_if_there;
 
 /// The API's "done".
 pub(super) const OK: c_int = raw::REDISMODULE_OK as c_int;
@@ -135,8 +111,8 @@ impl Drop for ServerInfo<'_> {
     }
 }
 
-/// Writes a line to the server's log.
+/// Writes a line to the server's log, where it has one: to say what a server lacks, too.
 pub(super) fn log(level: &CStr, text: &str) {
     let line: Vec<u8> = text.bytes().map(|byte| if byte == 0 { b'?' } else { byte }).chain(Some(0)).collect();
-    rm!(RedisModule_Log(ptr::null_mut(), level.as_ptr(), c"%s".as_ptr(), line.as_ptr()));
+    rm_if_there!(RedisModule_Log(ptr::null_mut(), level.as_ptr(), c"%s".as_ptr(), line.as_ptr()));
 }

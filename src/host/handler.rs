@@ -76,10 +76,9 @@ pub(super) unsafe extern "C" fn command<V: Handler>(
         return OK;
     }
     hearing::note_use();
-    match catch_unwind(AssertUnwindSafe(|| V::run(&call))) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => refuse(ctx, &error),
-        Err(_) => refuse(ctx, &LockError::Internal),
+    let run = || V::run(&call).unwrap_or_else(|error| refuse(ctx, &error));
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        refuse(ctx, &LockError::Internal);
     }
     OK
 }

@@ -43,7 +43,7 @@ mod wake_timer;
 use redis_module::raw;
 use redis_module::{Context, RedisString, Status};
 
-use api::{has, has_flags, log, rm, Ctx, OK};
+use api::{has_flags, log, rm, rm_if_there, Ctx, OK};
 
 /// Called by the server when the module is loaded.
 pub(crate) fn load(context: &Context, args: &[RedisString]) -> Status {
@@ -97,8 +97,8 @@ fn set_up(ctx: Ctx) -> Result<(), String> {
 /// Makes the category of the commands. One that is there already is taken as it is: a load that failed leaves it behind on
 /// Redis 8.
 fn add_category(ctx: Ctx) -> bool {
-    !has!(RedisModule_AddACLCategory)
-        || rm!(RedisModule_AddACLCategory(ctx.as_ptr(), register::CATEGORY.as_ptr())) == OK
+    let done = rm_if_there!(RedisModule_AddACLCategory(ctx.as_ptr(), register::CATEGORY.as_ptr()));
+    done.is_none_or(|done| done == OK)
         || std::io::Error::last_os_error().kind() == std::io::ErrorKind::ResourceBusy
 }
 
@@ -112,8 +112,7 @@ fn set_options(ctx: Ctx) {
     const HANDLE_REPL_ASYNC_LOAD: i32 = 1 << 2;
     /// Locks may move with their slot in Valkey's atomic migration.
     const HANDLE_ATOMIC_SLOT_MIGRATION: i32 = 1 << 5;
-    let offered =
-        if has!(RedisModule_GetModuleOptionsAll) { rm!(RedisModule_GetModuleOptionsAll()) } else { 0 };
+    let offered = rm_if_there!(RedisModule_GetModuleOptionsAll()).unwrap_or(0);
     let always = HANDLE_IO_ERRORS | NO_IMPLICIT_SIGNAL_MODIFIED | HANDLE_REPL_ASYNC_LOAD;
     let options = always | (offered & HANDLE_ATOMIC_SLOT_MIGRATION);
     rm!(RedisModule_SetModuleOptions(ctx.as_ptr(), options));

@@ -36,10 +36,8 @@ pub(super) fn add<V: Handler>(ctx: Ctx) -> bool {
     let at = c_int::from(matches!(spec.key, Key::Read | Key::Write | Key::ReadAndMore));
     let run = Some(command::<V> as _);
     rm!(RedisModule_CreateCommand(ctx.as_ptr(), name.as_ptr(), run, flags.as_ptr(), at, at, at)) == OK
-        && CommandHandle::named(ctx, &name).is_some_and(|made| {
-            made.describe(spec)
-                && (!has!(RedisModule_SetCommandACLCategories) || made.categorize(&text(&categories(spec))))
-        })
+        && CommandHandle::named(ctx, &name)
+            .is_some_and(|made| made.describe(spec) && made.categorize(&text(&categories(spec))))
 }
 
 /// Its categories. Before 7.2 a module command has none, and ACL rules name it.

@@ -9,6 +9,7 @@ static WAS_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Says what cannot be, and yet is.
 #[cold]
+#[inline(never)]
 pub(crate) fn broken(what: &'static str) {
     debug_assert!(false, "{what}");
     FIRST.get_or_init(|| what);

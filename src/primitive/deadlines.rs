@@ -214,7 +214,7 @@ impl<T> Deadlines<T> {
 
     /// The bucket in which an entry of this tick lies. It stays the same until the wheel reaches the bucket.
     fn bucket_of(&self, tick: u64) -> usize {
-        let tick = tick.clamp(self.tick, TICK_MAX);
+        let tick = tick.max(self.tick).min(TICK_MAX);
         let differing = tick ^ self.tick;
         let level = (differing | 1).ilog2() / DIGIT_BITS;
         let digit = (tick >> (DIGIT_BITS * level)) & (BUCKETS as u64 - 1);
@@ -238,6 +238,7 @@ impl<T> Deadlines<T> {
     }
 
     /// Puts an entry, which knows it, before the first of a bucket.
+    #[inline]
     fn put_first(&mut self, bucket: usize, slot: Slot, next: Slot) {
         if let Some(after) = neighbour(&mut self.entries, next) {
             after.before = slot;
@@ -246,6 +247,7 @@ impl<T> Deadlines<T> {
     }
 
     /// Joins the neighbours of an entry that leaves its place.
+    #[inline]
     fn join(&mut self, slot: Slot, before: Slot, next: Slot, tick: u64) {
         if tick == NEVER {
             self.undue -= 1;

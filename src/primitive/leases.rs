@@ -43,6 +43,7 @@ struct Index {
 }
 
 impl Index {
+    #[inline]
     fn insert(&mut self, at: Moment, key: &[u8], fence: Fence) -> Slot {
         self.name_bytes += Name::heap_bytes(key.len());
         self.roll.add(place_of(key), &mut self.wheel, |wheel, link| {
@@ -50,6 +51,7 @@ impl Index {
         })
     }
 
+    #[inline]
     fn remove(&mut self, slot: Slot) -> Option<LeaseRef> {
         let Some(lease) = self.wheel.remove(slot) else {
             broken("a lease that is known, or due, is gone");
@@ -120,13 +122,17 @@ impl Leases {
     /// Notes to look at this hold at another moment than its deadline.
     #[inline]
     pub(crate) fn insert_at(&mut self, db: i32, key: &[u8], hold: &mut Hold, at: Moment) {
-        if let Some(index) = self.index_mut(db) {
+        let place = self.indexes.iter().position(|(its_db, _)| *its_db == db);
+        let place = place.unwrap_or_else(|| self.add_index(db));
+        if let Some((_, index)) = self.indexes.get_mut(place) {
             hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
-            return;
         }
-        let mut index = Index::default();
-        hold.mark = hold.mark.at(index.insert(at, key, hold.fence));
-        self.indexes.push((db, index));
+    }
+
+    #[cold]
+    fn add_index(&mut self, db: i32) -> usize {
+        self.indexes.push((db, Index::default()));
+        self.indexes.len() - 1
     }
 
     /// Forgets this hold.

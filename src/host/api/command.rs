@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use redis_module::raw;
 
-use super::{rm, Ctx, OK};
+use super::{rm, rm_if_there, Ctx, OK};
 use crate::command::spec::{Arg, ArgType, Key, Spec};
 
 /// A command that the server has.
@@ -36,9 +36,10 @@ impl CommandHandle {
         rm!(RedisModule_SetCommandInfo(self.0.as_ptr(), &raw const info)) == OK
     }
 
-    /// Puts the command into these categories, which a space separates. Returns whether the server takes it.
+    /// Puts the command into these categories, which a space separates, where modules can. Returns whether the server takes it.
     pub(in crate::host) fn categorize(&self, categories: &CStr) -> bool {
-        rm!(RedisModule_SetCommandACLCategories(self.0.as_ptr(), categories.as_ptr())) == OK
+        let done = rm_if_there!(RedisModule_SetCommandACLCategories(self.0.as_ptr(), categories.as_ptr()));
+        done.is_none_or(|done| done == OK)
     }
 }
 
