@@ -11,7 +11,8 @@ pub(crate) const CLIENT: usize = 36_000;
 /// doubling beyond.
 pub(crate) const fn allocated(bytes: usize) -> usize {
     let step = bytes.next_power_of_two() / 8;
-    bytes.next_multiple_of(if step > 16 { step } else { 16 })
+    let rest = if step > 16 { step - 1 } else { 15 };
+    (bytes + rest) & !rest
 }
 
 /// A name that several share: its bytes behind two counters.

@@ -27,13 +27,13 @@ impl Handler for AcquireHandler {
     const SPEC: &'static Spec = &crate::command::acquire::SPEC;
 
     fn run(call: &Call) -> Result<(), LockError> {
-        let [key, owner, option, ms] = call.strings() else { return acquire(call, None) };
+        let [key, owner, option, ms] = call.strings() else { return acquire(call, &call.words(), None) };
         let [key, owner, option, ms] = [key, owner, option, ms].map(|word| word.as_bytes());
         match plain::acquire(key, owner, option, ms, config::max_lease_ms()) {
-            None => acquire(call, None),
+            None => acquire(call, &[key, owner, option, ms], None),
             Some(lease) => match take(call, key, owner, lease, true)? {
                 Went::Through => Ok(()),
-                Went::ToKey(key) => acquire(call, Some(key)),
+                Went::ToKey(open) => acquire(call, &[key, owner, option, ms], Some(open)),
             },
         }
     }
@@ -41,10 +41,9 @@ impl Handler for AcquireHandler {
 
 /// With any options; on the key, if it is open.
 #[inline(never)]
-fn acquire(call: &Call, key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
-    let words = call.words();
+fn acquire(call: &Call, words: &[&[u8]], key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
     let policy = config::policy();
-    let request = Acquire::parse(&words, &policy)?;
+    let request = Acquire::parse(words, &policy)?;
     let mut taking = Taking::new(call, request, &policy, BlockingCommand::Acquire)?;
     let key = match (key, taking.plain_lease()) {
         (Some(key), _) => key,

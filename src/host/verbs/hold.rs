@@ -27,25 +27,25 @@ impl Handler for ReleaseHandler {
             [key, owner] => (key.as_bytes(), owner.as_bytes(), None),
             [key, owner, option, n] => match plain::fence(option.as_bytes(), n.as_bytes()) {
                 Some(fence) => (key.as_bytes(), owner.as_bytes(), Some(fence)),
-                None => return release(call, None),
+                None => return release(call, &call.words(), None),
             },
-            _ => return release(call, None),
+            _ => return release(call, &call.words(), None),
         };
         if !plain::names(key, owner) {
-            return release(call, None);
+            return release(call, &call.words(), None);
         }
         match give_back(call, key, owner, named)? {
             Went::Through => Ok(()),
-            Went::ToKey(key) => release(call, Some(key)),
+            Went::ToKey(open) if named.is_none() => release(call, &[key, owner], Some(open)),
+            Went::ToKey(open) => release(call, &call.words(), Some(open)),
         }
     }
 }
 
 /// With any options; on the key, if it is open.
 #[inline(never)]
-fn release(call: &Call, key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
-    let words = call.words();
-    let request = Release::parse(&words)?;
+fn release(call: &Call, words: &[&[u8]], key: Option<OpenKey<Lock>>) -> Result<(), LockError> {
+    let request = Release::parse(words)?;
     let key = match key {
         Some(key) => key,
         None => OpenKey::open(call.ctx, call.key())?,

@@ -94,8 +94,7 @@ pub(super) fn with_deadlock_check<'k, L: Locks<'k>, R>(
     locks: &mut L,
     work: impl FnOnce(&mut L, &mut dyn HoldSource) -> Result<R, LockError>,
 ) -> Result<R, LockError> {
-    let scope = SlotScope::of_command(call.ctx, first_key(locks));
-    let mut keyspace = Keyspace { ctx: call.ctx, scope, missing: Vec::new() };
+    let mut keyspace = Keyspace { ctx: call.ctx, of: first_key(locks), scope: None, missing: Vec::new() };
     let result = work(locks, &mut keyspace);
     let db = locks.db();
     keyspace.enqueue_rechecks(locks.manager(), db);
@@ -109,7 +108,10 @@ fn first_key<'k>(locks: &impl Locks<'k>) -> &'k [u8] {
 /// The locks of one database, read while a step has other locks open.
 struct Keyspace<'c> {
     ctx: Ctx<'c>,
-    scope: SlotScope,
+    /// The first key of the command.
+    of: &'c [u8],
+    /// Asked for when the first lock is looked at. Few waits look at any.
+    scope: Option<SlotScope>,
     /// Locks that are waited for and not there.
     missing: Vec<Box<[u8]>>,
 }
@@ -129,7 +131,8 @@ impl Keyspace<'_> {
 impl HoldSource for Keyspace<'_> {
     /// A lock that cannot be opened now is as if nobody held it: a circle through another slot is not found.
     fn each(&mut self, key: &[u8], each: &mut dyn FnMut(&Hold)) {
-        if !self.scope.has(key) {
+        let scope = self.scope.get_or_insert_with(|| SlotScope::of_command(self.ctx, self.of));
+        if !scope.has(key) {
             return;
         }
         let name = OwnString::new(key);
