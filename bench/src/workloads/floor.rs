@@ -31,9 +31,9 @@ struct Budget {
 }
 
 const BUDGETS: [Budget; 3] = [
-    Budget { server: "Redis 7.0", pair: 1_710.0, hand_offs: [18_690.0, 20_280.0, 21_240.0] },
-    Budget { server: "Redis 8.2", pair: 1_590.0, hand_offs: [17_010.0, 19_080.0, 20_410.0] },
-    Budget { server: "Valkey 9.1", pair: 1_955.0, hand_offs: [18_440.0, 20_280.0, 21_290.0] },
+    Budget { server: "Redis 7.0", pair: 1_480.0, hand_offs: [17_280.0, 17_890.0, 18_680.0] },
+    Budget { server: "Redis 8.2", pair: 1_355.0, hand_offs: [16_100.0, 16_745.0, 17_725.0] },
+    Budget { server: "Valkey 9.1", pair: 1_650.0, hand_offs: [17_340.0, 17_685.0, 18_620.0] },
 ];
 
 /// Does the work on such a server, and tells the instructions of each piece.
