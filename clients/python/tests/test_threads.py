@@ -225,6 +225,27 @@ def test_a_thread_that_could_not_be_started_is_started_later(r, server, monkeypa
         lock.raise_on_release_error = False
 
 
+def test_a_lock_that_comes_just_when_the_keeper_has_looked_is_renewed_in_time(r, server, monkeypatch):
+    short = Lock(r, "short", timeout=0.6, renew=True, thread_local=False)
+    with Lock(r, "k") as other:
+        line, looks = other.local.grip.hold.line, []
+        look, renewals = line.keeper.next, server.calls("lock.renew")
+
+        def looked():
+            due = look()
+            looks.append(due)
+            if len(looks) == 2:  # the first was whether it may end, and after this one it sleeps
+                short.acquire()
+            return due
+
+        monkeypatch.setattr(_threads, "LINGER", 1.0)  # as users have it
+        wait_until("it sleeps", lambda: line.planned != math.inf)
+        monkeypatch.setattr(line.keeper, "next", looked)
+        wait_until("it is renewed, or lost", lambda: server.calls("lock.renew") > renewals or short.lost.is_set())
+        assert short.owned()
+        short.release()
+
+
 @pytest.mark.parametrize("inside", ["thread_lock", "spare_lock", "room.lock"])
 def test_a_signal_handler_may_take_a_lock(r, server, inside):
     """Whatever the thread that it interrupts is about to do."""

@@ -133,19 +133,22 @@ class Line(_locks.Line):
 
     def watch(self, due):
         """Sees to it that the keeper's thread runs, and wakes in time. It ends when there is nothing to keep."""
-        with self.thread_lock:
-            if self.thread is None:
-                self.thread = started("fencelock", self.keep)
-            elif due < self.planned:
-                self.wake()
+        if due <= self.planned:
+            with self.thread_lock:
+                if self.thread is None:
+                    self.thread = started("fencelock", self.keep)
+                else:
+                    self.wake()
 
     def keep(self):
         while True:
+            self.planned = math.inf  # whoever comes from here on is not seen, and wakes this thread
             due, now = self.keeper.next(), time.monotonic()
             self.planned = now + LINGER if due is None else min(due, now + LINGER)
             try:
                 self.wakes.get(timeout=max(0.0, self.planned - now))
             except queue.Empty:
+                self.planned = math.inf
                 with self.thread_lock:
                     if self.keeper.next() is None:
                         self.thread = None
