@@ -101,8 +101,19 @@ HOST = socket.gethostname()[:64].encode()
 chance = random.Random()  # not the one that a program may seed
 
 
+def forked():
+    """Asking for the process is a call of the system, and each lock and release wants to know."""
+    global PID, OWNER
+    PID, OWNER = os.getpid(), b"%b:%d:" % (HOST, os.getpid())
+
+
+forked()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forked)
+
+
 def new_owner():
-    return b"%b:%d:%016x" % (HOST, os.getpid(), chance.getrandbits(64))
+    return OWNER + chance.randbytes(8).hex().encode()
 
 
 def milliseconds(seconds):
@@ -136,7 +147,7 @@ class Hold:
     def begin(self, sent, seconds):
         """It lasts so long from the moment before the request on."""
         self.sent, self.until = sent, sent + seconds
-        self.due = time.monotonic() + self.lease / 3 * random.uniform(0.85, 1.0) if self.renew else self.until
+        self.due = time.monotonic() + self.lease / 3 * (1.0 - 0.15 * chance.random()) if self.renew else self.until
 
     def same(self, other):
         """Whether both are the one grant that this owner has. The last of them in this process ends it."""
@@ -311,7 +322,7 @@ class Keeper:
         elif isinstance(left, int):
             hold.begin(sent, left / 1000)
         else:  # no reply, or an error: again soon, as long as the lease lasts
-            hold.due = time.monotonic() + min(1.0, hold.lease / 12) * random.uniform(0.5, 1.0)
+            hold.due = time.monotonic() + min(1.0, hold.lease / 12) * chance.uniform(0.5, 1.0)
             self.line.watch(hold.due)
 
     async def tracked(self, reply):
@@ -372,7 +383,7 @@ class Ear:
                         break
             except Exception as error:  # also of a parser: of FLUSHALL a server may tell in RESP3 where it must not
                 self.refused = bool(final(error)) or isinstance(error, REFUSED)
-                await self.line.pause(random.uniform(0.02, 0.2))
+                await self.line.pause(chance.uniform(0.02, 0.2))
             finally:
                 self.id = None
                 await self.line.maybe(connection.disconnect())
@@ -388,7 +399,7 @@ async def ask(line, args, wait=0.0, limit=REPLY):
         except BROKEN + REPLIED as error:
             if turn == 2 or (isinstance(error, REPLIED) and not passing(error)):
                 raise
-        await line.pause(random.uniform(0.02, 0.1) * (turn + 1))
+        await line.pause(chance.uniform(0.02, 0.1) * (turn + 1))
 
 
 def reason_in(reply):
@@ -553,4 +564,4 @@ class Acquire:
         if time.monotonic() - self.good > PATIENCE if self.blocking else self.again:
             raise error
         self.again = True
-        return random.uniform(0.02, 0.2)
+        return chance.uniform(0.02, 0.2)

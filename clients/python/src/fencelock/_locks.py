@@ -8,7 +8,6 @@ import inspect
 import itertools
 import logging
 import math
-import os
 import threading
 import time
 
@@ -43,7 +42,7 @@ class Line:
     def __init__(self, home, client, loop):
         if (".asyncio." in str(type(home).__mro__)) != self.awaits:
             raise TypeError("For this client take the locks of " + ("fencelock" if self.awaits else "fencelock.asyncio"))
-        self.pid, self.loop, self.pool = os.getpid(), loop, home if hasattr(home, "connection_class") else None
+        self.pid, self.loop, self.pool = _core.PID, loop, home if hasattr(home, "connection_class") else None
         self.cluster = None if self.pool else client  # which finds the node and the connection itself
         timeout = getattr(self.pool, "connection_kwargs", {}).get("socket_timeout")
         self.slice = min(_core.SLICE, timeout / 2) if timeout else _core.SLICE
@@ -56,7 +55,7 @@ class Line:
     @classmethod
     def of(cls, client):
         """The one of this client's pool in this process and event loop."""
-        home, pid, loop = getattr(client, "connection_pool", None) or client, os.getpid(), cls.where()
+        home, pid, loop = getattr(client, "connection_pool", None) or client, _core.PID, cls.where()
         lines = home.__dict__.get("_fencelock") or home.__dict__.setdefault("_fencelock", {})
         line = lines.get((pid, loop))
         if line is None:
@@ -222,8 +221,10 @@ class Lock:
         self.raise_on_release_error, self.on_lost, self.owner = raise_on_release_error, on_lost, owner
         self.renew, self.watch, self.max_hold = not timeout if renew is None else renew, watch, max_hold
         self._mode, self._keys, self._newest = [], [plain(name)], None
-        for seconds in filter(None, (timeout, max_hold)):
-            _core.milliseconds(seconds)  # or the ValueError
+        if timeout:
+            _core.milliseconds(timeout)  # or the ValueError
+        if max_hold:
+            _core.milliseconds(max_hold)
         self.local = ByThread() if thread_local else ForAll()
 
     @property
@@ -256,24 +257,26 @@ class Lock:
         grip = await _core.Acquire(self.Line.of(self.redis), self, owner, sleep, blocking, timeout).run()
         if grip is None:
             return False
-        before = self.local.grip
+        local = self.local
+        before = local.grip
         if before and grip.hold.same(before.hold) and before.hold.line.keeper.forget(before.hold):
             grip.hold.lost = before.hold.event()  # it holds as before, and so does the Event that somebody may have
-        self.local.token, self.local.grip, self._newest = owner, grip, grip.hold
+        local.token, local.grip, self._newest = owner, grip, grip.hold
         return True
 
     async def release(self):
         """Gives the lock back; the next in line has it in the same moment."""
-        if self.local.grip is None or self.local.token is None:
+        grip = self.local.grip
+        if grip is None or self.local.token is None:
             raise self._not_owned("release")
-        await self.local.grip.hold.line.shield(self._give_back, self.local.grip.hold)
+        await grip.hold.line.shield(self._give_back, grip.hold)
 
     async def _give_back(self, hold):
         keeper = hold.line.keeper
         try:
             self.local.token = None
             keeper.forget(hold)
-            if hold.line.pid != os.getpid():  # a fork of the holder holds nothing
+            if hold.line.pid != _core.PID:  # a fork of the holder holds nothing
                 return
             if hold.over():
                 raise self._gone("release", hold)
@@ -338,7 +341,7 @@ class Lock:
 
     def _hold(self):
         grip = self.local.grip
-        held = grip is not None and self.local.token is not None and grip.hold.line.pid == os.getpid()
+        held = grip is not None and self.local.token is not None and grip.hold.line.pid == _core.PID
         return grip.hold if held else None
 
     def _held(self, verb):
