@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -19,7 +20,7 @@ from redis.retry import Retry
 from support import wait_until
 
 import fencelock.asyncio
-from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, _threads, locked
+from fencelock import DeadlockError, Latch, Lock, LockError, LockNotOwnedError, MultiLock, Semaphore, _core, _threads, locked
 
 
 @pytest.fixture(params=[redis.Redis, valkey.Valkey], ids=["redis", "valkey"])
@@ -239,11 +240,28 @@ def test_a_lock_that_comes_just_when_the_keeper_has_looked_is_renewed_in_time(r,
             return due
 
         monkeypatch.setattr(_threads, "LINGER", 1.0)  # as users have it
-        wait_until("it sleeps", lambda: line.planned != math.inf)
+        wait_until("it sleeps", lambda: math.isfinite(line.planned))
         monkeypatch.setattr(line.keeper, "next", looked)
         wait_until("it is renewed, or lost", lambda: server.calls("lock.renew") > renewals or short.lost.is_set())
         assert short.owned()
         short.release()
+
+
+def test_what_could_not_be_sent_is_sent_again_after_a_pause(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        client = redis.Redis(port=closed.getsockname()[1], retry=Retry(NoBackoff(), 0))
+    keeper, tries = _threads.Line.of(client).keeper, []
+    paid = keeper.paid
+
+    async def counted(*args):
+        tries.append(time.monotonic())
+        await paid(*args)
+
+    monkeypatch.setattr(_threads, "LINGER", 1.0)  # as users have it
+    monkeypatch.setattr(keeper, "paid", counted)
+    keeper.owe(["PING"], time.monotonic() + 2.0)
+    wait_until("nothing is owed", lambda: not keeper.debts and len(tries) > 4)
+    assert min(later - earlier for earlier, later in zip(tries, tries[1:])) > 0.9 * _core.AGAIN
 
 
 @pytest.mark.parametrize("inside", ["thread_lock", "spare_lock", "room.lock"])
@@ -445,6 +463,21 @@ def test_a_fork_holds_nothing(r, server):
         assert os.waitpid(child, 0)[1] == 0
         assert lock.owned()
     assert server.idle("k", "other")
+
+
+def test_a_fork_has_a_name_and_chances_of_its_own():
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, _core.new_owner())
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    ours, theirs = (owner.rsplit(b":", 2) for owner in (_core.new_owner(), os.read(read, 200)))
+    os.close(read), os.close(write)
+    assert (int(ours[1]), int(theirs[1])) == (os.getpid(), child)
+    assert ours[2] != theirs[2]
 
 
 @pytest.mark.parametrize("timeout", [5, None])

@@ -101,15 +101,16 @@ HOST = socket.gethostname()[:64].encode()
 chance = random.Random()  # not the one that a program may seed
 
 
-def forked():
-    """Asking for the process is a call of the system, and each lock and release wants to know."""
+def begin_process():
+    """Sets what each process has of its own. Kept, as each lock and release needs it, and asking is a call of the system."""
     global PID, OWNER
     PID, OWNER = os.getpid(), b"%b:%d:" % (HOST, os.getpid())
+    chance.seed()  # or all children of one process would come back at the same moments
 
 
-forked()
+begin_process()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forked)
+    os.register_at_fork(after_in_child=begin_process)
 
 
 def new_owner():

@@ -153,6 +153,7 @@ class Line(_locks.Line):
                     if self.keeper.next() is None:
                         self.thread = None
                         break
+            self.planned = -math.inf  # whoever comes meanwhile is seen after this turn
             try:
                 run(self.keeper.turn())
             except Exception:  # a fault here must not end the renewal of all other locks
